@@ -1,0 +1,42 @@
+"""MARS: variance reduction inside the optimizers that large models are trained with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .optim import (
+        MARS,
+        MARSM,
+        MARSAdamW,
+        MARSLion,
+        MARSShampoo,
+        ParamGroups,
+        param_groups,
+    )
+
+__all__ = [
+    "MARS",
+    "MARSM",
+    "MARSAdamW",
+    "MARSLion",
+    "MARSShampoo",
+    "ParamGroups",
+    "__version__",
+    "param_groups",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The command line lives in this package too and must answer before torch is loaded.
+    if name in __all__:
+        from . import optim
+
+        return getattr(optim, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,63 @@
+"""The same step in several speeds: one signature, one oracle (``reference.update``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..reference import State
+from ..settings import Settings
+from . import foreach, fused
+
+Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
+
+BACKENDS: dict[str, Update] = {
+    "reference": reference.update,
+    "foreach": foreach.update,
+    "fused": fused.update,
+}
+
+
+def init_state(param: Tensor, state: State, settings: Settings) -> None:
+    """Add the buffers that the group's rule needs and ``state`` lacks, all zero.
+
+    ``step`` (float32, 0-d, as torch's AdamW), ``exp_avg``; for adamw ``exp_avg_sq`` and with
+    amsgrad ``max_exp_avg_sq``; where a gradient difference is taken ``last_grad``.
+    """
+    names = ["exp_avg"]
+    if settings.rule == "adamw":
+        names.append("exp_avg_sq")
+        if settings.amsgrad:
+            names.append("max_exp_avg_sq")
+    if settings.keeps_gradient:
+        names.append("last_grad")
+    if "step" not in state:
+        state["step"] = torch.tensor(0.0, dtype=torch.float32)
+    for name in names:
+        if name not in state:
+            state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+
+
+def choose(
+    params: list[Tensor],
+    grads: list[Tensor],
+    settings: Settings,
+    *,
+    use_foreach: bool | None,
+    use_fused: bool | None,
+) -> str:
+    """The name in :data:`BACKENDS` of the fastest right path, or of the one that was forced.
+
+    Raises:
+        ValueError: if ``fused=True`` is asked for where torch's fused kernel cannot do the work.
+    """
+    if (use_fused is not False and use_foreach is None) or use_fused:
+        reason = fused.why_not(params, grads, settings)
+        if reason is None:
+            return "fused"
+        if use_fused:
+            raise ValueError(f"fused=True is not possible here: {reason}; leave fused=None")
+    return "reference" if use_foreach is False else "foreach"

@@ -1,0 +1,74 @@
+"""Multi-tensor arithmetic: a handful of calls for all tensors of a group."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import correction, rules
+from ..reference import State
+from ..settings import Settings
+
+
+def update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+) -> None:
+    """One MARS step; arguments as in ``reference.update``."""
+    advance_(states)
+    with_history = GradientHistory(grads, states, settings)
+    cs = with_history.estimate()
+    ms = rules.momentum_([s["exp_avg"] for s in states], cs, settings=settings)
+    match settings.rule:
+        case "adamw":
+            rules.adamw_(
+                params,
+                ms,
+                cs,
+                [s["exp_avg_sq"] for s in states],
+                [s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [],
+                [float(s["step"]) for s in states],
+                settings=settings,
+            )
+        case "lion":
+            rules.lion_(params, ms, settings=settings)
+        case "shampoo":
+            rules.shampoo_(params, ms, settings=settings)
+        case "muon":
+            rules.muon_(params, ms, settings=settings)
+    with_history.remember()
+
+
+def advance_(states: list[State]) -> None:
+    """t <- t + 1 for every parameter."""
+    torch._foreach_add_([s["step"] for s in states], 1.0)
+
+
+class GradientHistory:
+    """c_t in the memory of g_{t-1}, and g_t put there once c_t is used up."""
+
+    def __init__(self, grads: list[Tensor], states: list[State], settings: Settings) -> None:
+        self.grads = list(torch._foreach_neg(grads)) if settings.maximize else grads
+        self.settings = settings
+        self.kept = [
+            (state["last_grad"], g)
+            for state, g in zip(states, self.grads, strict=True)
+            if "last_grad" in state
+        ]
+
+    def estimate(self) -> list[Tensor]:
+        """The clipped c_t of every parameter; the user's gradients are never written."""
+        settings, cs = self.settings, self.grads
+        if settings.keeps_gradient:
+            last_grads = [last_grad for last_grad, _ in self.kept]
+            cs = correction.corrected_(last_grads, cs, gain=settings.gain)
+        if settings.clip is not None:
+            cs = correction.clipped(cs, settings.clip, in_place=settings.keeps_gradient)
+        return cs
+
+    def remember(self) -> None:
+        """g_{t-1} <- g_t, also while gamma passes through 0, so that it is never stale."""
+        if self.kept:
+            correction.remember_([last for last, _ in self.kept], [g for _, g in self.kept])

@@ -1,0 +1,60 @@
+"""torch's own fused AdamW kernel fed with c_t: one pass for both moments and the step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..reference import State
+from ..settings import Settings
+from .foreach import GradientHistory, advance_
+
+
+def why_not(params: list[Tensor], grads: list[Tensor], settings: Settings) -> str | None:
+    """The reason why torch's kernel cannot take this step, or None if it can."""
+    if settings.rule != "adamw":
+        return f"torch has a fused kernel for rule='adamw', not for rule={settings.rule!r}"
+    if settings.folds:
+        return "correction='folded' has no fused kernel yet"
+    if params[0].device.type not in ("cpu", "cuda"):
+        return f"device {params[0].device.type!r} has no fused kernel here"
+    for tensor in (*params, *grads):
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return f"{type(tensor).__name__} tensors need the multi-tensor path"
+        if not tensor.is_contiguous():
+            return "a parameter or gradient is not contiguous"
+    return None
+
+
+def update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+) -> None:
+    """One MARS-AdamW step; arguments as in ``reference.update``."""
+    for x, state in zip(params, states, strict=True):
+        if state["step"].device != x.device:
+            state["step"] = state["step"].to(x.device)
+    advance_(states)
+    with_history = GradientHistory(grads, states, settings)
+    cs = with_history.estimate()
+    # Not through torch.optim's wrapper: it would read the gradients from the parameters.
+    torch._fused_adamw_(
+        params,
+        cs,
+        [s["exp_avg"] for s in states],
+        [s["exp_avg_sq"] for s in states],
+        [s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [],
+        [s["step"] for s in states],
+        lr=settings.lr,
+        beta1=settings.betas[0],
+        beta2=settings.betas[1],
+        weight_decay=settings.weight_decay,
+        eps=settings.eps,
+        amsgrad=settings.amsgrad,
+        maximize=False,
+        grad_scale=None,
+        found_inf=None,
+    )
+    with_history.remember()

@@ -1,0 +1,267 @@
+"""class MARS and its named forms: groups, state and step. The arithmetic is elsewhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from . import kernels
+from .groups import describe
+from .reference import State
+from .settings import NS_COEFFICIENTS, Correction, Rule, Settings, resolve_clip
+from .split import check_vector_options, split_group
+
+Clip = float | Literal["auto"] | None
+
+
+class MARS(Optimizer):
+    r"""MARS: a variance-reduced gradient inside an adaptive optimizer (arXiv 2411.10438).
+
+    .. math::
+        c_t = g_t + \gamma \tfrac{\beta_1}{1-\beta_1} (g_t - g_{t-1}), \qquad
+        \tilde c_t = c_t \min(1, \text{clip} / \|c_t\|_2), \qquad
+        m_t = \beta_1 m_{t-1} + (1-\beta_1) \tilde c_t, \qquad
+        x \leftarrow x - \eta\, (\text{direction}(m_t) + \lambda x)
+
+    Every argument from ``lr`` to ``ns_coefficients`` can also be given per parameter group, lives
+    there, and is read at each step. With ``optimize_1d=False`` each group is split when it is
+    added: tensors with fewer than two dimensions become a plain AdamW group of their own, so
+    ``param_groups`` may be longer than the list that was given. A value that a group gives itself
+    wins over the constructor's, for its vectors too: ``{"params": ..., "weight_decay": 0.0}``
+    decays nothing in that group.
+
+    Args:
+        params: tensors, (name, tensor) pairs, or dicts of them with options.
+        lr: learning rate, >= 0 (default: 3e-3).
+        betas: (beta1, beta2), each in [0, 1) (default: (0.95, 0.99)). Only rule "adamw" has a
+            second moment and reads beta2.
+        eps: added to the root of the second moment, >= 0 (default: 1e-8).
+        weight_decay: decoupled, times lr, >= 0 (default: 0.01).
+        amsgrad: divide by the running maximum of the second moment; rule "adamw" only
+            (default: False).
+        rule: "adamw", "lion", "shampoo" or "muon" (default: None, the class's own, which is
+            "adamw" for MARS). The last two orthogonalise matrices by Newton-Schulz in bfloat16
+            (float64 for float64 parameters); tensors of more dimensions are flattened to
+            (shape[0], -1).
+        gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off.
+        clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
+            None for ``correction="folded"``, which refuses any other).
+        correction: "approx" takes the difference to the last step's gradient, kept as a copy and
+            zero before the first step (Remark 3.3). "folded" is the same without a clip and
+            without a stored gradient: m_t = (1 - gamma) EMA(g)_t + gamma g_t; its second
+            moment is of g_t, so for rule "adamw" it is a method with a learning rate of its own
+            (default: "approx").
+        optimize_1d: give tensors with fewer than two dimensions the rule and correction too
+            (default: False). Rules "shampoo" and "muon" give them MARS-AdamW.
+        lr_1d: learning rate of vectors (default: None, the group's lr).
+        betas_1d: betas of vectors (default: (0.9, 0.95)).
+        weight_decay_1d: decay of vectors (default: None, the group's weight_decay).
+        maximize: ascend (default: False).
+        foreach: True forces multi-tensor arithmetic, False the plain reference loop (default:
+            None, the fastest right path).
+        fused: True forces torch's fused kernel, False forbids it (default: None, where it can).
+        ns_steps: Newton-Schulz iterations, 1 to 99 (default: 5).
+        ns_coefficients: of its polynomial (default: (3.4445, -4.775, 2.0315)).
+
+    Raises:
+        ValueError: for a value out of range, an unknown rule, or a misspelt group key.
+    """
+
+    _rule: ClassVar[Rule] = "adamw"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        amsgrad: bool = False,
+        *,
+        rule: Rule | None = None,
+        gamma: float = 0.025,
+        clip: Clip = "auto",
+        correction: Correction = "approx",
+        optimize_1d: bool = False,
+        lr_1d: float | Tensor | None = None,
+        betas_1d: tuple[float, float] = (0.9, 0.95),
+        weight_decay_1d: float | None = None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        ns_steps: int = 5,
+        ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS,
+    ) -> None:
+        defaults = dict(
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            rule=rule or self._rule,
+            gamma=gamma,
+            clip=resolve_clip(clip, correction),
+            correction=correction,
+            optimize_1d=optimize_1d,
+            maximize=maximize,
+            foreach=foreach,
+            fused=fused,
+            ns_steps=ns_steps,
+            ns_coefficients=ns_coefficients,
+            stacked=False,
+        )
+        if type(self) is not MARS and rule not in (None, self._rule):
+            raise ValueError(
+                f"{type(self).__name__} has rule={self._rule!r}: use MARS for {rule!r}"
+            )
+        if foreach and fused:
+            raise ValueError("foreach=True and fused=True exclude each other: give one of them")
+        Settings.from_group(defaults)
+        self._constructor = {
+            "clip": clip,  # as given: a group with another correction resolves "auto" anew
+            "lr_1d": lr_1d,
+            "betas_1d": betas_1d,
+            "weight_decay_1d": weight_decay_1d,
+        }
+        check_vector_options(self._constructor)
+        super().__init__(params, defaults)
+
+    # --- groups ------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add one group, split by ndim unless ``optimize_1d`` and the rule take vectors.
+
+        Raises:
+            ValueError: for a value out of range or a key that looks like a misspelling.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, not {type(param_group).__name__}")
+        for part in split_group(param_group, self.defaults, self._constructor):
+            super().add_param_group(part)
+
+    def describe(self) -> str:
+        """A table of the groups: rule, counts and hyper-parameters of each, one line a group."""
+        return describe(self.param_groups)
+
+    # --- step --------------------------------------------------------------------------------
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update every parameter that has a gradient; gradients are only read.
+
+        Args:
+            closure: re-evaluates the model and returns the loss; called once, with gradients on.
+
+        Raises:
+            ValueError: for a sparse gradient, or a group edited to a value out of range.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            settings = Settings.from_group(group)
+            for params, grads, states in self._buckets(group, settings):
+                backend = kernels.choose(
+                    params,
+                    grads,
+                    settings,
+                    use_foreach=group["foreach"],
+                    use_fused=group["fused"],
+                )
+                kernels.BACKENDS[backend](params, grads, states, settings)
+        return loss
+
+    def _buckets(
+        self, group: dict[str, Any], settings: Settings
+    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
+        """The group's parameters that have a gradient, by device and dtype, with their state."""
+        buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
+        for i, param in enumerate(group["params"]):
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                name = group["param_names"][i] if "param_names" in group else f"number {i}"
+                raise ValueError(
+                    f"MARS does not take sparse gradients (parameter {name}, shape "
+                    f"{tuple(param.shape)}): use sparse=False in its embedding, or give that "
+                    "parameter to torch.optim.SparseAdam"
+                )
+            state = self.state[param]
+            kernels.init_state(param, state, settings)
+            buckets[param.device, param.dtype].append((param, param.grad.to(param.dtype), state))
+        for (_, dtype), bucket in buckets.items():
+            params, grads, states = map(list, zip(*bucket, strict=True))
+            if dtype.is_complex:
+                params, grads = [_real(p) for p in params], [_real(g) for g in grads]
+                states = [{k: _real(v) for k, v in state.items()} for state in states]
+            yield params, grads, states
+
+    # --- copies and checkpoints ----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_constructor": self._constructor}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for key, default in self.defaults.items():
+                group.setdefault(key, default)
+
+
+class MARSAdamW(MARS):
+    """MARS with rule "adamw" (paper Alg. 2). Arguments as in :class:`MARS`.
+
+    ``gamma=0, clip=None`` is torch.optim.AdamW; ``correction="folded", gamma=1 - beta1`` is AdamW
+    with Nesterov momentum (NAdamW, at constant beta1).
+    """
+
+    _rule = "adamw"
+
+
+class MARSLion(MARS):
+    """MARS with rule "lion": x <- x - lr (sign(m_t) + weight_decay x) (paper Alg. 3).
+
+    Arguments as in :class:`MARS`. The step has the size of lr in every coordinate: start from a
+    third to a tenth of AdamW's lr with three to ten times its decay. ``betas=(b2, _),
+    gamma=(b2 - b1) / b2, clip=None`` is Lion(b1, b2).
+    """
+
+    _rule = "lion"
+
+
+class MARSShampoo(MARS):
+    """MARS with rule "shampoo": x <- x - lr (sqrt(max(1, rows / cols)) U V^T + weight_decay x).
+
+    U V^T is the orthogonal factor of m_t (paper Alg. 4, with the scale and the clip of the
+    authors' code). Arguments as in :class:`MARS`. Embeddings and heads are better left to rule
+    "adamw": see ``param_groups``.
+    """
+
+    _rule = "shampoo"
+
+
+class MARSM(MARS):
+    """MARS-M, MARS on Muon (arXiv 2510.21800), with Moonlight's scale 0.2 sqrt(max(rows, cols)).
+
+    Arguments as in :class:`MARS`; beta1 is Muon's momentum. ``gamma=1 - beta1, clip=None`` is
+    torch.optim.Muon with Nesterov momentum and ``adjust_lr_fn="match_rms_adamw"``. Embeddings and
+    heads belong to rule "adamw": see ``param_groups``.
+    """
+
+    _rule = "muon"
+
+
+def _real(value: Tensor) -> Tensor:
+    return torch.view_as_real(value) if value.is_complex() else value

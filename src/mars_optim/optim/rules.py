@@ -1,0 +1,109 @@
+"""From momentum to a step, for each rule, in the paper's order of lines.
+
+Multi-tensor: lists with one tensor per parameter, all of one device and dtype. ``params`` and
+state are changed in place; ``ms`` (first moments) and ``cs`` (gradient estimates) are only read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .orthogonalize import as_matrix, newton_schulz
+from .settings import Settings
+
+
+def momentum_(exp_avgs: list[Tensor], cs: list[Tensor], *, settings: Settings) -> list[Tensor]:
+    """m_t = beta1 m_{t-1} + (1 - beta1) c_t (paper Alg. 1), updated in place and returned.
+
+    Folded: with no clip the same m_t is (1 - gamma) EMA(g)_t + gamma g_t, so ``exp_avgs`` holds
+    the EMA of the plain gradient and m_t is a new list.
+    """
+    torch._foreach_lerp_(exp_avgs, cs, 1.0 - settings.betas[0])
+    if settings.folds:
+        return list(torch._foreach_lerp(exp_avgs, cs, settings.gamma))
+    return exp_avgs
+
+
+def adamw_(
+    params: list[Tensor],
+    ms: list[Tensor],
+    cs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    max_exp_avg_sqs: list[Tensor],
+    steps: list[float],
+    *,
+    settings: Settings,
+) -> None:
+    r"""MARS-AdamW (paper Alg. 2), with torch's order of bias corrections and decoupled decay.
+
+    .. math::
+        v_t = \beta_2 v_{t-1} + (1-\beta_2) c_t^2, \qquad
+        x \leftarrow x - \eta \Big(\frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda x\Big)
+
+    Args:
+        max_exp_avg_sqs: running maxima of v for amsgrad, else empty.
+        steps: t of each parameter, from 1.
+    """
+    beta1, beta2 = settings.betas
+    # v_t = beta2 v + (1 - beta2) c^2
+    torch._foreach_mul_(exp_avg_sqs, beta2)
+    torch._foreach_addcmul_(exp_avg_sqs, cs, cs, 1.0 - beta2)
+    if settings.amsgrad:
+        torch._foreach_maximum_(max_exp_avg_sqs, exp_avg_sqs)
+        exp_avg_sqs = max_exp_avg_sqs
+
+    # sqrt(v / (1 - beta2^t)) + eps
+    denominators = torch._foreach_sqrt(exp_avg_sqs)
+    torch._foreach_div_(denominators, [math.sqrt(1.0 - beta2**t) for t in steps])
+    torch._foreach_add_(denominators, settings.eps)
+
+    # x <- (1 - lr lambda) x - lr / (1 - beta1^t) m / denominator
+    decay_(params, settings=settings)
+    step_sizes = [-settings.lr / (1.0 - beta1**t) for t in steps]
+    torch._foreach_addcdiv_(params, ms, denominators, step_sizes)
+
+
+def lion_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+    """MARS-Lion (paper Alg. 3): x <- x - lr (sign(m_t) + lambda x)."""
+    decay_(params, settings=settings)
+    torch._foreach_add_(params, torch._foreach_sign(ms), alpha=-settings.lr)
+
+
+def shampoo_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+    """MARS-Shampoo (paper Alg. 4): x <- x - lr (scale U V^T + lambda x).
+
+    ``scale`` = sqrt(max(1, rows / cols)) is the authors' code's, not the text's.
+    """
+    _orthogonal_step_(params, ms, settings=settings)
+
+
+def muon_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+    """MARS-M (arXiv 2510.21800): x <- x - lr (0.2 sqrt(max(rows, cols)) U V^T + lambda x)."""
+    _orthogonal_step_(params, ms, settings=settings)
+
+
+def orthogonal_scale(rows: int, cols: int, *, rule: str) -> float:
+    """The factor on U V^T: MARS-M's matches AdamW's update RMS, MARS-Shampoo's is Muon's own."""
+    return 0.2 * math.sqrt(max(rows, cols)) if rule == "muon" else math.sqrt(max(1.0, rows / cols))
+
+
+def decay_(params: list[Tensor], *, settings: Settings) -> None:
+    """x <- (1 - lr lambda) x, decoupled from the gradient."""
+    if settings.weight_decay != 0.0:
+        torch._foreach_mul_(params, 1.0 - settings.lr * settings.weight_decay)
+
+
+def _orthogonal_step_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+    decay_(params, settings=settings)
+    for x, m in zip(params, ms, strict=True):
+        matrix = as_matrix(m, stacked=settings.stacked)
+        if matrix.numel() == 0:
+            continue
+        direction = newton_schulz(
+            matrix, steps=settings.ns_steps, coefficients=settings.ns_coefficients
+        )
+        scale = orthogonal_scale(matrix.size(-2), matrix.size(-1), rule=settings.rule)
+        x.add_(direction.reshape(x.shape), alpha=-settings.lr * scale)

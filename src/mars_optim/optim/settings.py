@@ -1,0 +1,187 @@
+"""What one parameter group asks for, checked once and read at every step."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+Rule = Literal["adamw", "lion", "shampoo", "muon"]
+Correction = Literal["approx", "folded"]
+
+RULES: tuple[str, ...] = get_args(Rule)
+CORRECTIONS: tuple[str, ...] = get_args(Correction)
+MATRIX_RULES = ("shampoo", "muon")
+
+NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+# The keys of a parameter group that mars-optim owns. Hosts add their own (``initial_lr``, ...).
+GROUP_KEYS = frozenset(
+    "params param_names rule lr betas eps weight_decay amsgrad gamma clip correction maximize "
+    "foreach fused ns_steps ns_coefficients stacked optimize_1d lr_1d betas_1d weight_decay_1d "
+    "kind why".split()
+)
+# Keys that hosts and schedulers are known to add and that look like typos of ours.
+HOST_KEYS = frozenset("initial_lr max_lr min_lr base_lr lr_scale momentum capturable".split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The hyper-parameters of one group, in torch's names and then the paper's.
+
+    Built anew from the group at every step, so that schedulers and hand edits take effect.
+
+    Raises:
+        ValueError: naming the argument, its value, the allowed range and the way out.
+    """
+
+    rule: Rule
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    gamma: float
+    clip: float | None
+    correction: Correction
+    amsgrad: bool = False
+    maximize: bool = False
+    ns_steps: int = 5
+    ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS
+    stacked: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("rule", self.rule, RULES)
+        check_choice("correction", self.correction, CORRECTIONS)
+        check_number("lr", self.lr, low=0.0)
+        check_number("eps", self.eps, low=0.0)
+        check_number("weight_decay", self.weight_decay, low=0.0)
+        check_number("gamma", self.gamma, low=0.0, hint="0 switches the correction off")
+        check_betas("betas", self.betas)
+        if self.clip is not None:
+            check_number("clip", self.clip, low=0.0, above=True, hint="None switches it off")
+            if self.correction == "folded":
+                raise ValueError(
+                    f"clip={self.clip!r} cannot be used with correction='folded', which keeps no "
+                    "gradient to clip: leave clip out (or None), or use correction='approx'"
+                )
+        if self.amsgrad and self.rule != "adamw":
+            raise ValueError(f"amsgrad=True needs rule='adamw', not rule={self.rule!r}")
+        if not isinstance(self.ns_steps, int) or not 1 <= self.ns_steps < 100:
+            raise ValueError(f"ns_steps={self.ns_steps!r} must be a whole number from 1 to 99")
+        if len(self.ns_coefficients) != 3:
+            raise ValueError(
+                f"ns_coefficients={self.ns_coefficients!r} must be three numbers (a, b, c)"
+            )
+
+    @classmethod
+    def from_group(cls, group: Mapping[str, Any]) -> Settings:
+        """Read the settings of a resolved parameter group."""
+        beta1, beta2 = pair("betas", group["betas"])
+        return cls(
+            rule=group["rule"],
+            lr=number("lr", group["lr"]),
+            betas=(beta1, beta2),
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            gamma=group["gamma"],
+            clip=group["clip"],
+            correction=group["correction"],
+            amsgrad=group["amsgrad"],
+            maximize=group["maximize"],
+            ns_steps=group["ns_steps"],
+            ns_coefficients=tuple(group["ns_coefficients"]),
+            stacked=group["stacked"],
+        )
+
+    @property
+    def gain(self) -> float:
+        """k = gamma * beta1 / (1 - beta1), the weight of the gradient difference (eq. 3.2)."""
+        beta1 = self.betas[0]
+        return self.gamma * beta1 / (1.0 - beta1)
+
+    @property
+    def keeps_gradient(self) -> bool:
+        """Whether the previous gradient is needed."""
+        return self.correction == "approx" and self.gamma != 0.0
+
+    @property
+    def folds(self) -> bool:
+        """Whether the correction is folded into the momentum."""
+        return self.correction == "folded" and self.gamma != 0.0
+
+
+def resolve_clip(clip: float | str | None, correction: str) -> float | None:
+    """Turn ``"auto"`` into the default: 1.0 for approx, None for folded."""
+    if clip == "auto":
+        return None if correction == "folded" else 1.0
+    if isinstance(clip, str):
+        raise ValueError(f"clip={clip!r} must be 'auto', None or a number above 0")
+    return clip
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``allowed``, suggesting the nearest."""
+    allowed = tuple(allowed)
+    if value in allowed:
+        return
+    if name == "correction" and value == "exact":
+        raise ValueError(
+            "correction='exact' is not in this release; allowed are 'approx' (the form behind "
+            "nearly every published number) and 'folded' (the same without a stored gradient)"
+        )
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}{hint}")
+
+
+def check_number(
+    name: str, value: object, *, low: float, above: bool = False, hint: str = ""
+) -> None:
+    """Raise ValueError unless ``value`` is a finite number >= ``low`` (> with ``above``)."""
+    number(name, value)
+    real = cast(float, value)
+    if math.isfinite(real) and (real > low if above else real >= low):
+        return
+    bound = f"a finite number {'above' if above else 'of at least'} {low:g}"
+    raise ValueError(f"{name}={real!r} must be {bound}" + (f" ({hint})" if hint else ""))
+
+
+def number(name: str, value: object) -> float:
+    """``value`` as a float; a one-element tensor counts, a bool or a string does not."""
+    numel = getattr(value, "numel", None)
+    if numel is not None and numel() == 1:
+        return float(cast(Any, value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name}={value!r} must be a number, not {type(value).__name__}")
+    return float(value)
+
+
+def pair(name: str, value: object) -> tuple[float, float]:
+    """``value`` as two floats."""
+    try:
+        first, second = cast(Any, value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={value!r} must be a pair of numbers (beta1, beta2)") from None
+    return number(f"{name}[0]", first), number(f"{name}[1]", second)
+
+
+def check_betas(name: str, betas: object) -> None:
+    """Raise ValueError unless both betas lie in [0, 1)."""
+    for i, beta in enumerate(pair(name, betas)):
+        if not 0.0 <= beta < 1.0:
+            raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
+
+
+def check_group_keys(keys: Iterable[str]) -> None:
+    """Raise ValueError for a group key that looks like a misspelling of one of ours.
+
+    Keys unlike any of ours pass: hosts and schedulers keep their own data in groups.
+    """
+    for key in keys:
+        if key in GROUP_KEYS or key in HOST_KEYS:
+            continue
+        near = difflib.get_close_matches(key, GROUP_KEYS, n=1, cutoff=0.8)
+        if near:
+            raise ValueError(f"unknown key {key!r} in a parameter group; did you mean {near[0]!r}?")

@@ -1,0 +1,141 @@
+"""A parameter group as given -> the plain groups that MARS keeps: matrices apart from vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .settings import (
+    MATRIX_RULES,
+    Settings,
+    check_betas,
+    check_group_keys,
+    check_number,
+    resolve_clip,
+)
+
+Group = dict[str, Any]
+
+
+def split_group(
+    given: Group, defaults: Mapping[str, Any], constructor: Mapping[str, Any]
+) -> list[Group]:
+    """Resolve one group into one for matrices and one for vectors, where it has them.
+
+    Args:
+        given: as the user wrote it: ``params`` and any options.
+        defaults: the optimizer's defaults for what ``given`` leaves out.
+        constructor: ``clip``, ``lr_1d``, ``betas_1d``, ``weight_decay_1d`` as the constructor
+            was given them.
+
+    Returns:
+        One or two groups with every option set. They say ``optimize_1d=True`` ("the rule is for
+        all of this group"), so adding them again does not split them again.
+
+    Raises:
+        ValueError: for a value out of range, a misspelt key, or complex matrices under a rule
+            that cannot take them.
+    """
+    check_group_keys(given)
+    options = {k: v for k, v in given.items() if k not in ("params", "param_names")}
+    own_1d = {k: options.pop(k, None) for k in ("lr_1d", "betas_1d", "weight_decay_1d")}
+    check_vector_options(own_1d)
+    options["clip"] = _clip(options, defaults, constructor)
+    whole = {**defaults, **options}
+    settings = Settings.from_group(whole)
+
+    params = _as_list(given)
+    takes_vectors = whole["optimize_1d"] and settings.rule not in MATRIX_RULES
+    vectors = [] if takes_vectors else [p for p in params if _tensor(p).ndim < 2]
+    matrices = params if takes_vectors else [p for p in params if _tensor(p).ndim >= 2]
+    groups = []
+    if matrices or not params:
+        _check_matrices(matrices, settings)
+        groups.append({**whole, "params": matrices, "optimize_1d": True})
+    if vectors:
+        rule = {"rule": "adamw"}
+        if not whole["optimize_1d"]:
+            rule = _plain_adamw(options, own_1d, constructor, defaults)
+        groups.append({**whole, **rule, "params": vectors, "optimize_1d": True})
+    return groups
+
+
+def check_vector_options(options: Mapping[str, Any]) -> None:
+    """Raise ValueError unless ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` are in range."""
+    for name in ("lr_1d", "weight_decay_1d"):
+        if options.get(name) is not None:
+            check_number(name, options[name], low=0.0, hint="None takes the group's own")
+    if options.get("betas_1d") is not None:
+        check_betas("betas_1d", options["betas_1d"])
+
+
+def _clip(
+    options: Mapping[str, Any], defaults: Mapping[str, Any], constructor: Mapping[str, Any]
+) -> float | None:
+    """The group's own clip; else the constructor's, which a folded group has no use for."""
+    correction = options.get("correction", defaults["correction"])
+    if "clip" in options:
+        return resolve_clip(options["clip"], correction)
+    return None if correction == "folded" else resolve_clip(constructor["clip"], correction)
+
+
+def _plain_adamw(
+    options: Mapping[str, Any],
+    own_1d: Mapping[str, Any],
+    constructor: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> Group:
+    """The paper's treatment of vectors: AdamW on the raw gradient (``optimize_1d=False``)."""
+
+    def first_given(name: str) -> Any:
+        # the group's own *_1d, the group's own value, the constructor's *_1d, its value
+        candidates = (
+            own_1d[f"{name}_1d"],
+            options.get(name),
+            constructor[f"{name}_1d"],
+            defaults[name],
+        )
+        return next(value for value in candidates if value is not None)
+
+    return {
+        "rule": "adamw",
+        "lr": first_given("lr"),
+        "weight_decay": first_given("weight_decay"),
+        "betas": own_1d["betas_1d"] or constructor["betas_1d"],
+        "gamma": 0.0,
+        "clip": None,
+        "correction": "approx",
+    }
+
+
+def _as_list(group: Group) -> list[Any]:
+    """The group's tensors or (name, tensor) pairs; generators are used up here, once."""
+    if "params" not in group:
+        raise ValueError("a parameter group needs the key 'params'")
+    params = group["params"]
+    if isinstance(params, Tensor):
+        return [params]
+    if isinstance(params, set):
+        raise TypeError("params must be ordered: a set is not, use a list")
+    params = list(params)
+    if group.get("param_names") and not isinstance(params[0], tuple):
+        params = list(zip(group["param_names"], params, strict=True))
+    for param in params:
+        if not isinstance(_tensor(param), Tensor):
+            raise TypeError(f"params must hold tensors, not {type(_tensor(param)).__name__}")
+    return params
+
+
+def _tensor(param: Any) -> Tensor:
+    """The tensor of a (name, tensor) pair or of a bare tensor."""
+    return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
+
+
+def _check_matrices(params: list[Any], settings: Settings) -> None:
+    if settings.rule in MATRIX_RULES and any(_tensor(p).is_complex() for p in params):
+        raise ValueError(
+            f"rule={settings.rule!r} does not take complex parameters: use rule='adamw' or 'lion' "
+            "for their group"
+        )
