@@ -78,7 +78,8 @@ def adamw_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> T
         v = state["max_exp_avg_sq"]
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
-    return m_hat / (v_hat.sqrt() + settings.eps)
+    direction: Tensor = m_hat / (v_hat.sqrt() + settings.eps)
+    return direction
 
 
 def lion_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> Tensor:

@@ -1,1 +1,18 @@
-"""..."""
+"""What a pilot leaves on disk: the plan, one folder a run, append-only. Standard library only."""
+
+from .errors import UserError
+from .plan import Arm, Plan
+from .run import Outcome, Run, RunWriter, read_run, read_runs
+from .spec import RunSpec
+
+__all__ = [
+    "Arm",
+    "Outcome",
+    "Plan",
+    "Run",
+    "RunSpec",
+    "RunWriter",
+    "UserError",
+    "read_run",
+    "read_runs",
+]

@@ -1,0 +1,153 @@
+"""What to run next: a pure function of the plan and of the runs that have finished.
+
+Nothing else is remembered, so a pilot that was stopped goes on by asking again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from ..records import Plan, Run, RunSpec
+from .search import at_edge, best_lr, next_lr
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What can start now and how much is left.
+
+    Args:
+        ready: runs that can start now, in order.
+        planned_steps: optimizer steps of the whole pilot as far as they are known.
+        planned_runs: likewise; tuning may add rounds.
+        finished: is everything done?
+    """
+
+    ready: tuple[RunSpec, ...]
+    planned_steps: int
+    planned_runs: int
+    finished: bool
+
+
+def agenda(plan: Plan, data: str, done: Iterable[Run], running: Collection[RunSpec] = ()) -> Agenda:
+    """Plan the next runs.
+
+    Args:
+        plan: of the pilot.
+        data: hash of the data; runs on other data do not count.
+        done: runs read from disk; those without outcome are ignored.
+        running: runs under way.
+    """
+    finished = {r.spec.run_id: r for r in done if r.outcome and r.spec.data == data}
+    trials = tuning_trials(plan, finished.values())
+    rounds = tuning_rounds(plan, trials)
+    arms, seeds = len(plan.arms), len(plan.comparison.seeds)
+    comparison_budgets = [1.0] * arms + list(plan.comparison.ladder)
+    planned_runs = rounds * arms + seeds * len(comparison_budgets)
+    planned_steps = rounds * arms * plan.training.steps + seeds * sum(
+        plan.steps(budget) for budget in comparison_budgets
+    )
+    tuned = all(len(trials[arm]) >= rounds for arm in plan.arms)
+    specs = (
+        _comparison(plan, data, trials)
+        if tuned
+        else _tuning(plan, data, trials, rounds, {s.arm_name for s in running})
+    )
+    taken = finished.keys() | {s.run_id for s in running}
+    ready = tuple(s for s in specs if s.run_id not in taken)
+    done_all = tuned and not ready and not running
+    return Agenda(ready, planned_steps, planned_runs, done_all)
+
+
+def tuning_trials(plan: Plan, runs: Iterable[Run]) -> dict[str, dict[float, float | None]]:
+    """Final loss by learning rate, for each arm, of the finished tuning runs."""
+    trials: dict[str, dict[float, float | None]] = {arm: {} for arm in plan.arms}
+    for run in runs:
+        if run.spec.stage == "tune" and run.outcome and run.spec.arm_name in trials:
+            trials[run.spec.arm_name][run.spec.lr] = run.final_loss
+    return trials
+
+
+def tuning_rounds(plan: Plan, trials: dict[str, dict[float, float | None]]) -> int:
+    """Trials that every arm gets: one more while any arm's best lies at an edge."""
+    rounds = min(len(t) for t in trials.values())
+    if rounds < plan.tuning.trials:
+        return plan.tuning.trials
+    everyone_has_them = all(len(t) == rounds for t in trials.values())
+    edge = any(at_edge(t) for t in trials.values())
+    if everyone_has_them and not edge:
+        return rounds
+    return min(rounds + 1, plan.tuning.max_trials)
+
+
+def _tuning(
+    plan: Plan,
+    data: str,
+    trials: dict[str, dict[float, float | None]],
+    rounds: int,
+    busy_arms: set[str],
+) -> list[RunSpec]:
+    return [
+        _spec(
+            plan,
+            data,
+            stage="tune",
+            arm_name=arm,
+            lr=next_lr(plan.arm[arm].lr, plan.tuning.factor, trials[arm]),
+            seed=plan.tuning.seed,
+            steps=plan.training.steps,
+        )
+        for arm in sorted(plan.arms, key=lambda a: len(trials[a]))
+        if len(trials[arm]) < rounds and arm not in busy_arms
+    ]
+
+
+def _comparison(
+    plan: Plan, data: str, trials: dict[str, dict[float, float | None]]
+) -> list[RunSpec]:
+    """Seed by seed, so that a pilot that is stopped early has whole pairs."""
+    baseline = plan.comparison.baseline
+    lrs = {arm: best_lr(trials[arm]) for arm in plan.arms}
+    specs = []
+    for seed in plan.comparison.seeds:
+        for budget in sorted(plan.comparison.ladder, reverse=True):
+            specs.append(
+                _spec(
+                    plan,
+                    data,
+                    stage="ladder",
+                    arm_name=baseline,
+                    lr=lrs[baseline],
+                    seed=seed,
+                    steps=plan.steps(budget),
+                )
+            )
+        for arm in plan.arms:
+            specs.append(
+                _spec(
+                    plan,
+                    data,
+                    stage="compare",
+                    arm_name=arm,
+                    lr=lrs[arm],
+                    seed=seed,
+                    steps=plan.training.steps,
+                )
+            )
+    return specs
+
+
+def _spec(
+    plan: Plan, data: str, *, stage: str, arm_name: str, lr: float, seed: int, steps: int
+) -> RunSpec:
+    return RunSpec(
+        stage=stage,
+        arm_name=arm_name,
+        arm=plan.arm[arm_name],
+        lr=lr,
+        seed=seed,
+        steps=steps,
+        task=plan.task,
+        training=plan.training,
+        data=data,
+    )

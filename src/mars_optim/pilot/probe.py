@@ -1,0 +1,63 @@
+"""Step time and optimizer memory of every arm, interleaved in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer
+
+from ..records import Plan
+from ..tasks import Task
+from ..train import build_optimizer, state_bytes
+
+ROUNDS = 15
+STEPS = 4  # in a row, per arm and round
+WARMUP = 3
+
+
+def probe(plan: Plan, task: Task) -> dict[str, Any]:
+    """Time whole training steps of all arms in turn, so that a noisy machine is noisy for all.
+
+    Returns:
+        For each arm ``seconds`` (median per step), ``ratio`` to the baseline with its quartiles
+        ``ratio_low`` and ``ratio_high`` over the rounds, ``state_bytes``, and the number of
+        ``rounds``.
+    """
+    pairs = {}
+    for name in plan.arms:
+        model = task.build_model(seed=0)
+        pairs[name] = (model, build_optimizer(model, plan.arm[name], lr=plan.arm[name].lr))
+    for model, optimizer in pairs.values():
+        _seconds(task, model, optimizer, WARMUP)
+    times: dict[str, list[float]] = {name: [] for name in plan.arms}
+    for _ in range(ROUNDS):
+        for name, (model, optimizer) in pairs.items():
+            times[name].append(_seconds(task, model, optimizer, STEPS) / STEPS)
+
+    base = times[plan.comparison.baseline]
+    results = {}
+    for name, (_, optimizer) in pairs.items():
+        ratios = [t / b for t, b in zip(times[name], base, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        results[name] = {
+            "seconds": statistics.median(times[name]) * plan.training.accumulation,
+            "ratio": middle,
+            "ratio_low": low,
+            "ratio_high": high,
+            "state_bytes": state_bytes(optimizer),
+            "rounds": ROUNDS,
+        }
+    return results
+
+
+def _seconds(task: Task, model: nn.Module, optimizer: Optimizer, steps: int) -> float:
+    start = time.perf_counter()
+    for step in range(steps):
+        torch.autograd.backward(task.loss(model, task.batch(0, step, 0)))
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - start

@@ -1,0 +1,138 @@
+"""What the terminal shows while a pilot runs: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from ..records import Outcome, RunSpec
+
+STAGES = {
+    "tune": "tuning the learning rate",
+    "ladder": "baseline at another budget",
+    "compare": "comparing at the tuned rates",
+}
+
+
+def describe_run(spec: RunSpec) -> str:
+    """One line: which run, and what for."""
+    return (
+        f"{spec.arm_name}, lr {spec.lr:.2g}, seed {spec.seed}, {spec.steps:,} steps "
+        f"({STAGES[spec.stage]})"
+    )
+
+
+def clock(seconds: float) -> str:
+    """m:ss, or h:mm:ss from an hour on."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02}"
+    return f"{minutes}:{whole % 60:02}"
+
+
+class Reporter:
+    """Shows runs under way, a line for each that ended, and the time left.
+
+    Args:
+        console: to write to.
+        workers: number of runs at a time.
+    """
+
+    def __init__(self, console: Console, workers: int) -> None:
+        self.console = console
+        self.workers = workers
+        self.started = time.monotonic()
+        self.fresh_steps = 0  # steps computed in this session, not read from disk
+        self.planned_steps, self.planned_runs, self.done_steps, self.done_runs = 1, 1, 0, 0
+        self.steps_per_second = 0.0
+        self._bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            console=console,
+        )
+        self._total = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), console=console
+        )
+        self._total_id = self._total.add_task("starting", total=1.0)
+        self._rows: dict[str, tuple[RunSpec, TaskID, int]] = {}
+        table = Table.grid()
+        table.add_row(self._bars)
+        table.add_row(self._total)
+        self._live = Live(table, console=console, refresh_per_second=5, transient=True)
+        self.live = console.is_terminal
+
+    def __enter__(self) -> Reporter:
+        if self.live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def plan(self, *, steps: int, runs: int, done_steps: int, done_runs: int) -> None:
+        """How much there is to do in all, and how much of it is done."""
+        self.planned_steps, self.planned_runs = steps, runs
+        self.done_steps, self.done_runs = done_steps, done_runs
+        self._refresh()
+
+    def begin(self, spec: RunSpec) -> None:
+        """A run starts."""
+        bar = self._bars.add_task(describe_run(spec), total=spec.steps)
+        self._rows[spec.run_id] = (spec, bar, 0)
+
+    def advance(self, run_id: str, step: int) -> None:
+        """A run has taken ``step`` steps."""
+        spec, bar, _ = self._rows[run_id]
+        self._rows[run_id] = (spec, bar, step)
+        self._bars.update(bar, completed=step)
+        self._refresh()
+
+    def end(self, run_id: str, outcome: Outcome) -> None:
+        """A run ended."""
+        spec, bar, _ = self._rows.pop(run_id)
+        self._bars.remove_task(bar)
+        self.done_runs += 1
+        self.done_steps += spec.steps
+        self.fresh_steps += spec.steps
+        if outcome.final_loss is None:
+            result = f"[red]diverged[/]: {outcome.reason}"
+        else:
+            result = f"loss [bold]{outcome.final_loss:.4f}[/]"
+        line = f"{self.done_runs:>3}/{self.planned_runs}  {describe_run(spec)}: {result}"
+        self.say(line if self.live else f"{line}  |  {self.status()}")
+        self._refresh()
+
+    def status(self) -> str:
+        """Time gone, and an estimate of the time left."""
+        gone = time.monotonic() - self.started
+        left = self.seconds_left()
+        return f"{clock(gone)} gone" + (f", about {clock(left)} left" if left is not None else "")
+
+    def seconds_left(self) -> float | None:
+        """From the speed so far in this session; before that from the probe."""
+        under_way = sum(step for _, _, step in self._rows.values())
+        gone = time.monotonic() - self.started
+        fresh = self.fresh_steps + under_way
+        speed = self.steps_per_second
+        if fresh > 0.02 * self.planned_steps:
+            speed = fresh / gone
+        if not speed:
+            return None
+        return max(0.0, self.planned_steps - self.done_steps - under_way) / speed
+
+    def _refresh(self) -> None:
+        under_way = sum(step for _, _, step in self._rows.values())
+        share = (self.done_steps + under_way) / self.planned_steps
+        text = f"run {self.done_runs} of {self.planned_runs} done, {self.status()}"
+        self._total.update(self._total_id, completed=min(1.0, share), description=text)

@@ -1,0 +1,189 @@
+"""TOML or JSON data <-> frozen dataclasses, with errors that name the key, value and range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .errors import UserError, did_you_mean
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field with its comment and its allowed range (bounds included, ``above`` not)."""
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def from_dict(cls: type[T], data: Any, where: str = "") -> T:
+    """Build the dataclass ``cls`` from plain data; missing keys take their defaults.
+
+    Args:
+        cls: a dataclass whose fields are numbers, strings, tuples, mappings or dataclasses.
+        data: as parsed from TOML or JSON.
+        where: path of ``data`` in its file, for messages.
+
+    Raises:
+        UserError: for an unknown key, a wrong type or a value out of range.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where or 'plan'} must be a table, not {_show(data)}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    values = {}
+    for key, value in data.items():
+        path = f"{where}.{key}" if where else key
+        if key not in fields:
+            prefix = f"{where}." if where else ""
+            hint = did_you_mean(path, (prefix + name for name in fields))
+            hint = hint or f"; allowed: {', '.join(fields)}"
+            raise UserError(f"unknown key {path!r}{hint}")
+        values[key] = _convert(hints[key], value, path)
+        _check_range(values[key], fields[key].metadata, path)
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where or 'plan'} needs the key {missing[0]!r}")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    """``value`` as the type ``hint``; numbers widen, lists become tuples."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Union or isinstance(hint, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        kinds = [a for a in args if a is not type(None)]
+        fitting = [k for k in kinds if _fits(k, value)]
+        return _convert((fitting or kinds)[0], value, path)
+    if origin is Literal:
+        if value not in args:
+            allowed = ", ".join(map(repr, args))
+            raise UserError(f"{path} = {_show(value)} must be {allowed}{did_you_mean(value, args)}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, path)  # type: ignore[arg-type]
+    if origin is tuple:
+        return _convert_tuple(args, value, path)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{path} must be a table, not {_show(value)}")
+        return {k: _convert(args[1], v, f"{path}.{k}") for k, v in value.items()}
+    if hint is float and _fits(float, value):
+        return float(value)
+    if not _fits(hint, value):
+        raise UserError(f"{path} = {_show(value)} must be {_noun(hint)}")
+    return value
+
+
+def _convert_tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{path} = {_show(value)} must be a list")
+    if args[-1] is not Ellipsis and len(value) != len(args):
+        raise UserError(f"{path} = {_show(value)} must have {len(args)} entries")
+    return tuple(_convert(args[0], v, f"{path}[{i}]") for i, v in enumerate(value))
+
+
+_FITS: dict[Any, Callable[[Any], bool]] = {
+    bool: lambda v: isinstance(v, bool),
+    int: lambda v: isinstance(v, int) and not isinstance(v, bool),
+    float: lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+    str: lambda v: isinstance(v, str),
+}
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if hint in _FITS:
+        return _FITS[hint](value)
+    return value in get_args(hint) if get_origin(hint) is Literal else False
+
+
+def _check_range(value: Any, metadata: Mapping[str, Any], path: str) -> None:
+    entries = value if isinstance(value, tuple) else (value,)
+    for entry in entries:
+        if isinstance(entry, str) and metadata.get("choices") and entry not in metadata["choices"]:
+            allowed = ", ".join(map(repr, metadata["choices"]))
+            hint = did_you_mean(entry, metadata["choices"])
+            raise UserError(f"{path} = {_show(entry)} must be one of {allowed}{hint}")
+        if isinstance(entry, bool) or not isinstance(entry, int | float):
+            continue
+        low, high, above = (metadata.get(k) for k in ("low", "high", "above"))
+        if low is not None and entry < low:
+            raise UserError(f"{path} = {_show(value)} must be at least {low:g}")
+        if above is not None and entry <= above:
+            raise UserError(f"{path} = {_show(value)} must be above {above:g}")
+        if high is not None and entry > high:
+            raise UserError(f"{path} = {_show(value)} must be at most {high:g}")
+
+
+def _noun(hint: Any) -> str:
+    nouns = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return nouns.get(hint, str(hint))
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return str(list(value))
+    return repr(value)
+
+
+def to_toml(value: Any, comments: bool = True) -> str:
+    """A dataclass of plain values as TOML, each key under its comment.
+
+    Keys whose value is None are left out: TOML has no null, and None is always the default.
+    """
+    return "\n".join(_toml_lines(value, "", comments)).strip() + "\n"
+
+
+def _toml_lines(value: Any, table: str, comments: bool) -> list[str]:
+    lines, tables = [], []
+    for f in dataclasses.fields(value):
+        entry, help = getattr(value, f.name), f.metadata.get("help", "")
+        path = f"{table}.{f.name}" if table else f.name
+        if dataclasses.is_dataclass(entry):
+            note = [f"# {help}"] if comments and help else []
+            tables += ["", *note, f"[{path}]", *_toml_lines(entry, path, comments)]
+        elif isinstance(entry, Mapping):
+            for i, (key, sub) in enumerate(entry.items()):
+                note = [f"# {help}"] if comments and help and i == 0 else []
+                name = f"{path}.{_toml_key(key)}"
+                # what the keys mean is said once
+                lines_of_sub = _toml_lines(sub, name, comments and i == 0)
+                tables += ["", *note, f"[{name}]", *lines_of_sub]
+        elif entry is not None:
+            if comments and help:
+                lines.append(f"# {help}")
+            lines.append(f"{f.name} = {_toml_value(entry)}")
+    return lines + tables
+
+
+def _toml_key(key: str) -> str:
+    return key if key.replace("-", "").replace("_", "").isalnum() else _toml_value(key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)

@@ -1,0 +1,16 @@
+"""The one error that is the user's to mend: shown as one line, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """What is wrong, where, what is allowed, and the way out, in one line."""
+
+
+def did_you_mean(word: object, allowed: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the nearest allowed word, or nothing."""
+    near = difflib.get_close_matches(str(word), list(allowed), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,310 @@
+"""The plan of a pilot: everything that is decided before the first run."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from .config import from_dict, option, to_toml
+from .errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """What is trained: a small GPT on bytes."""
+
+    corpus: str = option(
+        "stdlib", 'text: "stdlib" (this Python\'s own sources), or a path to a file or folder'
+    )
+    context: int = option(64, "tokens (bytes) in a window", low=2, high=65536)
+    layers: int = option(2, "transformer blocks", low=1, high=1000)
+    width: int = option(64, "model width, a multiple of heads", low=1, high=65536)
+    heads: int = option(2, "attention heads", low=1, high=1024)
+    batch: int = option(8, "windows in a batch", low=1, high=65536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """How every run is trained."""
+
+    steps: int = option(1200, "optimizer steps of one budget unit", low=10)
+    warmup: float = option(0.1, "share of the steps in linear warm-up", low=0.0, high=0.9)
+    decay: Literal["linear", "cosine"] = option("linear", 'to zero: "linear" or "cosine"')
+    accumulation: int = option(1, "batches per optimizer step", low=1)
+    grad_clip: float = option(1.0, "largest norm of the whole gradient; 0 for no clip", low=0.0)
+    eval_tokens: int = option(65536, "validation tokens per evaluation", low=1)
+    evaluations: int = option(3, "evaluations per run, the last at the end", low=1)
+    precision: Literal["no", "bf16"] = option("no", 'mixed precision: "no" or "bf16"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningPlan:
+    """How the learning rate of each arm is found: rounds that give every arm one more trial."""
+
+    trials: int = option(4, "rounds at the least", low=1)
+    max_trials: int = option(6, "rounds at the most, while an arm's best lies at an edge", low=1)
+    factor: float = option(2.0, "between neighbouring learning rates", above=1.0)
+    seed: int = option(0, "seed of the tuning runs; not used again", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonPlan:
+    """Who is compared, at the tuned learning rates."""
+
+    baseline: str = option("adamw", "the arm in use today")
+    candidate: str = option("mars-adamw", "the arm that the verdict is about")
+    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "one pair of runs each", low=0)
+    ladder: tuple[float, ...] = option(
+        (0.5, 1.5), "further budgets of the baseline, in units of training.steps", above=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionPlan:
+    """The rule, fixed before the runs."""
+
+    worth: float = option(
+        0.05, "least share of tokens saved that pays for a switch", low=-1.0, high=0.99
+    )
+    confidence: float = option(0.95, "of the interval", above=0.5, high=0.999)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPlan:
+    """Money; left out of the report at price 0."""
+
+    price_per_hour: float = option(0.0, "of the machine that trains the real job", low=0.0)
+    currency: str = option("USD", "any text")
+    planned_hours: float = option(
+        1000.0, "hours that the real job takes today, to which the saving is applied", above=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One optimizer with its own published defaults."""
+
+    optimizer: Literal["torch-adamw", "torch-nadam", "mars"] = option(
+        "mars", '"torch-adamw", "torch-nadam" or "mars"'
+    )
+    rule: Literal["adamw", "lion", "shampoo", "muon"] = option(
+        "adamw", '"adamw", "lion", "shampoo" or "muon"'
+    )
+    lr: float = option(3e-3, "where tuning starts", above=0.0)
+    betas: tuple[float, float] = option((0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999)
+    weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0)
+    gamma: float = option(0.025, "scale of the correction", low=0.0)
+    clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0)
+    correction: Literal["approx", "folded"] = option("approx", '"approx" or "folded"')
+
+
+def _mars(**options: Any) -> Arm:
+    return Arm(optimizer="mars", **options)
+
+
+# Published defaults: GPT-2's AdamW; MARS's first release; Lion's paper; Moonlight and MARS-M.
+ARMS: dict[str, Arm] = {
+    "adamw": Arm(
+        optimizer="torch-adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+    ),
+    # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
+    "nadamw": _mars(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=0.0, correction="folded"
+    ),
+    "mars-adamw": _mars(),
+    # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
+    "lion": _mars(
+        rule="lion",
+        lr=3e-4,
+        betas=(0.99, 0.99),
+        weight_decay=0.3,
+        gamma=1 / 11,
+        clip=0.0,
+        correction="folded",
+    ),
+    "mars-lion": _mars(rule="lion", lr=3e-4, weight_decay=0.1),
+    # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
+    "muon": _mars(
+        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=0.0, correction="folded"
+    ),
+    "mars-m": _mars(rule="muon", lr=6e-3, weight_decay=0.1),
+    "mars-shampoo": _mars(rule="shampoo", lr=3e-3),
+    # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
+    "torch-nadam": Arm(
+        optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole pilot."""
+
+    arms: tuple[str, ...] = option(
+        ("adamw", "nadamw", "mars-adamw"), f"compared; known: {', '.join(ARMS)}"
+    )
+    task: TaskPlan = field(default_factory=TaskPlan, metadata={"help": "What is trained."})
+    training: TrainingPlan = field(
+        default_factory=TrainingPlan, metadata={"help": "How every run is trained."}
+    )
+    tuning: TuningPlan = field(
+        default_factory=TuningPlan,
+        metadata={"help": "Learning rates: every arm gets the same number of trials."},
+    )
+    comparison: ComparisonPlan = field(
+        default_factory=ComparisonPlan, metadata={"help": "Paired seeds at the tuned rates."}
+    )
+    decision: DecisionPlan = field(
+        default_factory=DecisionPlan, metadata={"help": "The rule, fixed before the runs."}
+    )
+    cost: CostPlan = field(default_factory=CostPlan, metadata={"help": "Money."})
+    arm: dict[str, Arm] = field(default_factory=dict, metadata={"help": "Settings of each arm."})
+
+    def __post_init__(self) -> None:
+        """Resolve the arms' settings and check what no single key can tell.
+
+        Raises:
+            UserError: for an unknown arm or a plan that contradicts itself.
+        """
+        for name in (*self.arms, *self.arm):
+            if name not in ARMS and name not in self.arm:
+                raise UserError(f"unknown arm {name!r}{did_you_mean(name, ARMS)}")
+        for name in self.arm:
+            if name not in self.arms:
+                hint = did_you_mean(name, self.arms)
+                raise UserError(f"arm.{name} is not among arms = {list(self.arms)}{hint}")
+        if len(set(self.arms)) < len(self.arms):
+            raise UserError(f"arms = {list(self.arms)} names one twice")
+        object.__setattr__(self, "arm", {a: self.arm.get(a) or ARMS[a] for a in self.arms})
+        self._check_comparison()
+        if self.task.width % self.task.heads:
+            raise UserError(
+                f"task.width = {self.task.width} must be a multiple of task.heads = "
+                f"{self.task.heads}"
+            )
+        if self.tuning.max_trials < self.tuning.trials:
+            raise UserError(
+                f"tuning.max_trials = {self.tuning.max_trials} must be at least tuning.trials = "
+                f"{self.tuning.trials}"
+            )
+        for name, arm in self.arm.items():
+            if arm.correction == "folded" and arm.clip:
+                raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+
+    def _check_comparison(self) -> None:
+        comparison = self.comparison
+        for role in ("baseline", "candidate"):
+            name = getattr(comparison, role)
+            if name not in self.arms:
+                hint = did_you_mean(name, self.arms)
+                raise UserError(
+                    f"comparison.{role} = {name!r} is not among arms = {list(self.arms)}{hint}"
+                )
+        if comparison.baseline == comparison.candidate:
+            raise UserError("comparison.baseline and comparison.candidate are the same arm")
+        if len(set(comparison.seeds)) < max(2, len(comparison.seeds)):
+            raise UserError(
+                f"comparison.seeds = {list(comparison.seeds)} must be two or more different seeds"
+            )
+        if self.tuning.seed in comparison.seeds:
+            raise UserError(
+                f"tuning.seed = {self.tuning.seed} is among comparison.seeds: runs that chose the "
+                "learning rate must not judge it"
+            )
+        if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
+            raise UserError(
+                f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
+                "above 1, to read tokens off between them"
+            )
+
+    def steps(self, budget: float) -> int:
+        """Optimizer steps of a budget in units of ``training.steps``."""
+        return max(1, round(budget * self.training.steps))
+
+
+def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
+    """Read a plan from TOML.
+
+    Raises:
+        UserError: with the file, the key, and what is allowed.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; `mars pilot --init` writes one") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; give the plan's TOML file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} is no valid TOML: {error}") from None
+    try:
+        return make_plan(data, overrides)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def make_plan(data: dict[str, Any], overrides: tuple[str, ...] = ()) -> Plan:
+    """A plan from plain data and ``key=value`` overrides, the value in TOML.
+
+    An arm's table may give only what differs from its published default.
+    """
+    for text in overrides:
+        _override(data, text)
+    tables = data.get("arm")
+    if isinstance(tables, dict):
+        known = {f.name: f for f in fields(Arm)}
+        for name, table in tables.items():
+            if isinstance(table, dict) and name in ARMS and set(table) <= set(known):
+                defaults = {key: getattr(ARMS[name], key) for key in known}
+                tables[name] = {**defaults, **table}
+    return from_dict(Plan, data)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--set {text!r}: {table!r} is a value, not a table")
+    data[last] = parsed
+
+
+def plan_toml(plan: Plan) -> str:
+    """The plan as a TOML file with comments, which :func:`load_plan` reads back equal."""
+    head = (
+        "# A plan for `mars pilot`: does MARS pay on this task?\n"
+        "# Everything is decided here, before the first run. Any key may be left out.\n\n"
+    )
+    return head + to_toml(plan)
+
+
+def differences(a: Plan, b: Plan) -> list[str]:
+    """The keys in which two plans differ, as ``key: a's value, b's value``."""
+    rows_a, rows_b = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (a, b))
+    keys = sorted(rows_a.keys() | rows_b.keys())
+    return [
+        f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
+    ]
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def with_seeds(plan: Plan, seeds: tuple[int, ...]) -> Plan:
+    """The same plan with other comparison seeds."""
+    return replace(plan, comparison=replace(plan.comparison, seeds=seeds))

@@ -1,0 +1,56 @@
+"""What one run is, in full: two runs with equal specs are the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .config import from_dict
+from .plan import Arm, TaskPlan, TrainingPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One training run, from (task, optimizer, learning rate, seed, steps) to a number.
+
+    Args:
+        stage: why it is run: "tune", "compare" or "ladder". Not part of its identity.
+        arm_name: name of the optimizer in the plan.
+        arm: its settings.
+        lr: peak learning rate.
+        seed: of initialisation and batches; equal seeds see equal data from equal weights.
+        steps: optimizer steps, over which the schedule decays to zero.
+        task: what is trained.
+        training: how (its ``steps`` is the plan's unit budget, not this run's).
+        data: hash of the data.
+    """
+
+    stage: str
+    arm_name: str
+    arm: Arm
+    lr: float
+    seed: int
+    steps: int
+    task: TaskPlan
+    training: TrainingPlan
+    data: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> RunSpec:
+        """The inverse of :meth:`to_dict`."""
+        return from_dict(cls, data, "spec")
+
+    @property
+    def run_id(self) -> str:
+        """Folder name: readable, and ending in a hash of everything that defines the run."""
+        identity = self.to_dict()
+        del identity["stage"]
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.arm_name}-lr{self.lr:.3g}-seed{self.seed}-steps{self.steps}-{digest}"

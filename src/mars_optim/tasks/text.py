@@ -1,0 +1,166 @@
+"""Text as bytes: a corpus split by file, batches addressed by (seed, step)."""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .gpt import GPT
+
+VOCABULARY = 256
+_END_OF_FILE = b"\0"
+_VALIDATION_SHARE = 0.05
+_SUFFIXES = frozenset(
+    ".py .pyi .txt .md .rst .c .h .cc .cpp .hpp .rs .go .java .js .ts .html .css .json .toml "
+    ".yaml .yml .sh .tex .csv .jsonl".split()
+)
+_NOT_SOURCES = frozenset("test tests idle_test site-packages dist-packages __pycache__".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Bytes to train on and bytes to validate on, from different files.
+
+    Args:
+        name: as asked for.
+        train: uint8, 1-D.
+        valid: uint8, 1-D.
+        files: number of files.
+        sha256: of all names and contents, in order.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor
+    files: int
+    sha256: str
+
+
+def load_corpus(name: str) -> Corpus:
+    """Read ``"stdlib"`` (this Python's own sources, tests left out), a text file, or a folder.
+
+    A file goes to validation by the hash of its content (5 %); of a corpus with fewer than 20
+    files the last tenth of the text does.
+
+    Raises:
+        ValueError: naming the path, if it is missing or holds too little text.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"]) if name == "stdlib" else Path(name)
+    if not root.exists():
+        raise ValueError(
+            f"task.corpus = {name!r} does not exist; give 'stdlib', a text file or a folder"
+        )
+    try:
+        contents = [(path, path.read_bytes()) for path in _files(root, name == "stdlib")]
+    except OSError as error:
+        raise ValueError(f"task.corpus = {name!r} cannot be read: {error}") from None
+    digest = hashlib.sha256()
+    for path, content in contents:
+        relative = path.relative_to(root).as_posix() if path != root else path.name
+        digest.update(f"{relative}\0{len(content)}\0".encode() + content)
+
+    train, valid = _split([content for _, content in contents])
+    if min(len(train), len(valid)) < 1024:
+        raise ValueError(
+            f"task.corpus = {name!r} holds {len(train) + len(valid):,} bytes of text in "
+            f"{len(contents)} files; at least 20,480 are needed"
+        )
+    return Corpus(name, _tensor(train), _tensor(valid), len(contents), digest.hexdigest())
+
+
+def _files(root: Path, sources_only: bool) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    for path in sorted(root.rglob("*.py" if sources_only else "*")):
+        parts = path.relative_to(root).parts
+        hidden = any(part.startswith(".") for part in parts)
+        if sources_only and (_NOT_SOURCES & set(parts) or hidden):
+            continue
+        if not hidden and path.suffix in _SUFFIXES and path.is_file():
+            yield path
+
+
+def _split(contents: list[bytes]) -> tuple[bytes, bytes]:
+    if len(contents) < 20:
+        text = _END_OF_FILE.join(contents)
+        cut = len(text) * 9 // 10
+        return text[:cut], text[cut:]
+    sides: tuple[list[bytes], list[bytes]] = ([], [])
+    for content in contents:
+        fraction = int.from_bytes(hashlib.sha256(content).digest()[:8]) / 2**64
+        sides[fraction < _VALIDATION_SHARE].append(content)
+    return _END_OF_FILE.join(sides[0]), _END_OF_FILE.join(sides[1])
+
+
+def _tensor(text: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+class TextTask:
+    """A small GPT on the bytes of a corpus (see :class:`~mars_optim.tasks.Task`)."""
+
+    def __init__(
+        self, corpus: Corpus, *, context: int, layers: int, width: int, heads: int, batch: int
+    ) -> None:
+        if min(len(corpus.train), len(corpus.valid)) <= context:
+            raise ValueError(
+                f"task.context = {context} is longer than the corpus's {len(corpus.valid):,} "
+                "validation bytes: use a shorter one or more text"
+            )
+        self.corpus = corpus
+        self.context = context
+        self.batch_size = batch
+        self.fingerprint = corpus.sha256
+        self.batch_tokens = batch * context
+        self._model = dict(context=context, layers=layers, width=width, heads=heads)
+
+    def build_model(self, seed: int) -> nn.Module:
+        """A fresh GPT; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed("model", seed))
+            return GPT(vocabulary=VOCABULARY, **self._model)
+
+    def batch(self, seed: int, step: int, micro: int) -> Tensor:
+        """(batch, context + 1) of byte ids, int64, at random offsets."""
+        generator = torch.Generator().manual_seed(_seed("batch", seed, step, micro))
+        high = len(self.corpus.train) - self.context
+        offsets = torch.randint(high, (self.batch_size,), generator=generator)
+        return self._windows(self.corpus.train, offsets)
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        """Mean cross-entropy of the next byte, nats."""
+        logits = model(batch[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, tokens: int) -> float:
+        """Mean loss over evenly spread validation windows, about ``tokens`` bytes in all."""
+        valid = self.corpus.valid
+        count = max(1, min(tokens, len(valid) - 1) // self.context)
+        offsets = torch.linspace(0, len(valid) - self.context - 1, count, dtype=torch.float64)
+        device = next(model.parameters()).device
+        was_training = model.training
+        model.eval()
+        total = 0.0
+        for chunk in torch.split(offsets.long(), 4 * self.batch_size):
+            batch = self._windows(valid, chunk).to(device)
+            total += float(self.loss(model, batch)) * len(chunk)
+        model.train(was_training)
+        return total / count
+
+    def _windows(self, text: Tensor, offsets: Tensor) -> Tensor:
+        return text[offsets[:, None] + torch.arange(self.context + 1)].long()
+
+
+def _seed(*address: object) -> int:
+    """A 63-bit seed from an address: unlike arithmetic on seeds, no two addresses collide."""
+    digest = hashlib.sha256("/".join(map(str, address)).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1

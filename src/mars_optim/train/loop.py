@@ -1,0 +1,107 @@
+"""The training loop: warm-up, decay to zero, gradient clip, accumulation, on Accelerate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from accelerate import Accelerator
+from torch.optim.optimizer import Optimizer
+
+from ..records import Outcome, RunSpec, RunWriter
+from ..tasks import Task
+from .arms import build_optimizer, state_bytes
+from .schedule import lr_factor
+
+ROWS = 50  # training rows per run
+BLOW_UP = 2.0  # a loss this many times the first one has diverged
+
+
+def train(
+    spec: RunSpec,
+    task: Task,
+    writer: RunWriter,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Outcome:
+    """Run ``spec`` from its first step to its last and record it.
+
+    Args:
+        spec: what to run.
+        task: built from ``spec.task``.
+        writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm``, and at evaluations
+            ``step, tokens, seconds, valid_loss``.
+        on_step: called with the number of steps taken, after each.
+
+    Returns:
+        The outcome, not yet written. A run whose loss is no longer finite, or at twice its first
+        value, ends there as diverged: an outcome, not an error.
+    """
+    settings = spec.training
+    accelerator = Accelerator(
+        mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
+    )
+    bare = task.build_model(spec.seed)
+    model, optimizer = accelerator.prepare(bare, build_optimizer(bare, spec.arm, lr=spec.lr))
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    parameters = sum(p.numel() for p in bare.parameters())
+    step_tokens = task.batch_tokens * settings.accumulation
+    row_every = max(1, spec.steps // ROWS)
+    eval_steps = {
+        round(spec.steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)
+    }
+    seconds, losses, first_loss, valid_loss = 0.0, [], math.inf, math.nan
+
+    def outcome(step: int, reason: str = "") -> Outcome:
+        return Outcome(
+            status="diverged" if reason else "finished",
+            final_loss=None if reason else valid_loss,
+            steps=step,
+            tokens=step * step_tokens,
+            seconds=seconds,
+            parameters=parameters,
+            state_bytes=state_bytes(optimizer.optimizer),
+            reason=reason,
+        )
+
+    for step in range(spec.steps):
+        start = time.perf_counter()
+        factor = lr_factor(step, spec.steps, warmup=settings.warmup, decay=settings.decay)
+        set_lrs(optimizer, [peak * factor for peak in peaks])
+        loss = 0.0
+        for micro in range(settings.accumulation):
+            with accelerator.accumulate(model):
+                batch = task.batch(spec.seed, step, micro).to(accelerator.device)
+                micro_loss = task.loss(model, batch)
+                accelerator.backward(micro_loss)
+                if accelerator.sync_gradients:
+                    limit = settings.grad_clip or math.inf
+                    norm = float(accelerator.clip_grad_norm_(model.parameters(), limit))
+                optimizer.step()
+                optimizer.zero_grad()
+            loss += micro_loss.item() / settings.accumulation
+        seconds += time.perf_counter() - start
+
+        taken, first_loss = step + 1, min(first_loss, loss) if step == 0 else first_loss
+        losses.append(loss)
+        if not math.isfinite(loss) or loss > BLOW_UP * first_loss:
+            return outcome(taken, f"training loss {loss:.4g} at step {taken}")
+        at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 4))
+        if taken % row_every == 0 or taken == spec.steps:
+            mean = sum(losses) / len(losses)
+            writer.row(**at, loss=mean, lr=spec.lr * factor, grad_norm=norm)
+            losses = []
+        if taken in eval_steps:
+            valid_loss = task.evaluate(model, settings.eval_tokens)
+            writer.row(**at, valid_loss=valid_loss)
+            if not math.isfinite(valid_loss):
+                return outcome(taken, f"validation loss {valid_loss} at step {taken}")
+        on_step(taken)
+    accelerator.free_memory()
+    return outcome(spec.steps)
+
+
+def set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:
+    """Write one learning rate into each parameter group."""
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        group["lr"] = lr

@@ -1,0 +1,33 @@
+"""What can be said of accelerators without having one, by tensors that hold no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from mars_optim import MARS
+
+from .cases import OPTIMIZERS, SHAPES
+
+
+@pytest.mark.parametrize("backend", [{}, {"foreach": True}], ids=str)
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_step_never_waits_for_a_value_from_the_accelerator(
+    make: Callable[..., MARS], backend: dict[str, bool]
+) -> None:
+    # no_grad: a build without CUDA aborts where autograd looks for a device
+    with FakeTensorMode(), torch.no_grad():
+        params = [torch.nn.Parameter(torch.empty(s, device="cuda")) for s in SHAPES.values()]
+        with pytest.raises(DataDependentOutputException):
+            bool(params[0].norm() > 1.0)  # so that a step that did so would be seen
+        optimizer = make(params, **backend)
+        for _ in range(2):
+            for param in params:
+                param.grad = torch.empty_like(param)
+            optimizer.step()
+        for param in params:
+            assert optimizer.state[param]["exp_avg"].device.type == "cuda"
+            assert optimizer.state[param]["step"].device.type == "cpu"

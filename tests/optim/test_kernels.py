@@ -1,0 +1,260 @@
+"""Every fast path computes what the oracle ``reference.update`` computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mars_optim.optim import kernels, reference
+from mars_optim.optim.kernels import fused
+from mars_optim.optim.settings import MATRIX_RULES, Settings
+
+FAST = [name for name in kernels.BACKENDS if name != "reference"]
+
+VECTORS: dict[str, Callable[[], Tensor]] = {
+    "one": lambda: torch.empty(1),
+    "three": lambda: torch.empty(3),
+    "odd": lambda: torch.empty(127),
+    "no power of two": lambda: torch.empty(4099),
+    "none": lambda: torch.empty(0),
+    "scalar": lambda: torch.empty(()),
+}
+MATRICES: dict[str, Callable[[], Tensor]] = {
+    "tall": lambda: torch.empty(5, 3),
+    "wide": lambda: torch.empty(3, 7),
+    "row": lambda: torch.empty(1, 127),
+    "kernel": lambda: torch.empty(4, 2, 3, 3),
+}
+STRIDED: dict[str, Callable[[], Tensor]] = {
+    "transposed": lambda: torch.empty(6, 4).t(),
+    "channels_last": lambda: torch.empty(2, 3, 4, 5).to(memory_format=torch.channels_last),
+}
+# norms below and above every clip tested, and no gradient at all
+SIZES = (0.01, 1.0, 30.0, 0.0)
+
+
+def tensors_for(settings: Settings, backend: str) -> list[Tensor]:
+    made = [make() for make in MATRICES.values()]
+    if settings.rule not in MATRIX_RULES:
+        made += [make() for make in VECTORS.values()]
+    if backend != "fused":
+        made += [make() for make in STRIDED.values()]
+    return made
+
+
+def fill(like: list[Tensor], seed: int, dtype: torch.dtype, *, grads: bool = False) -> list[Tensor]:
+    """Random values in the layout of ``like``."""
+    generator = torch.Generator().manual_seed(seed)
+    filled = []
+    for i, tensor in enumerate(like):
+        values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        values = values * SIZES[(i + seed) % len(SIZES)] if grads else values
+        filled.append(torch.empty_like(tensor, dtype=dtype).copy_(values))
+    return filled
+
+
+def compare(
+    backend: str,
+    settings: Settings,
+    *,
+    like: list[Tensor] | None = None,
+    dtype: torch.dtype = torch.float64,
+    oracle_dtype: torch.dtype = torch.float64,
+    steps: int = 3,
+    done: int = 0,
+    rtol: float = 1e-11,
+    atol: float = 1e-13,
+) -> None:
+    """Step the backend and the oracle side by side; parameters and state must agree."""
+    like = tensors_for(settings, backend) if like is None else like
+    sides = []
+    for name, its_dtype in ((backend, dtype), ("reference", oracle_dtype)):
+        params = fill(like, 0, its_dtype)
+        states: list[reference.State] = [{} for _ in params]
+        for i, (param, state) in enumerate(zip(params, states, strict=True)):
+            kernels.init_state(param, state, settings)
+            state["step"] += done + i % 2  # each parameter counts its own steps
+        sides.append((kernels.BACKENDS[name], params, states, its_dtype))
+    for step in range(steps):
+        for update, params, states, its_dtype in sides:
+            grads = fill(like, 7 + step, its_dtype, grads=True)
+            given_grads = [g.clone() for g in grads]
+            if update is fused.update:
+                assert fused.why_not(params, grads, settings) is None
+            update(params, grads, states, settings)
+            assert all(torch.equal(a, b) for a, b in zip(grads, given_grads, strict=True))
+        (_, ours, our_states, _), (_, theirs, their_states, _) = sides
+        for x, y, state, wanted in zip(ours, theirs, our_states, their_states, strict=True):
+            assert state.keys() == wanted.keys()
+            for got, want in ((x, y), *((state[k], wanted[k]) for k in state)):
+                torch.testing.assert_close(got.to(want.dtype), want, rtol=rtol, atol=atol)
+
+
+def settings_of(**options: Any) -> Settings:
+    defaults = dict(lr=0.01, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.1, gamma=0.025)
+    return Settings(**{**defaults, "clip": None, "correction": "approx", **options})
+
+
+def table() -> list[Any]:
+    """Every combination of options that is one."""
+    rows = []
+    for rule, correction, clip, amsgrad, maximize, decay, gamma in product(
+        ("adamw", "lion", "shampoo", "muon"),
+        ("approx", "folded"),
+        (None, 1.0, 0.1),
+        (False, True),
+        (False, True),
+        (0.0, 0.1),
+        (0.0, 0.025, 0.3),
+    ):
+        if (correction == "folded" and clip) or (amsgrad and rule != "adamw"):
+            continue
+        settings = settings_of(
+            rule=rule,
+            correction=correction,
+            clip=clip,
+            amsgrad=amsgrad,
+            maximize=maximize,
+            weight_decay=decay,
+            gamma=gamma,
+        )
+        switches = "amsgrad" * amsgrad + "maximize" * maximize
+        name = f"{rule}-{correction}-clip={clip}-gamma={gamma}-decay={decay}-{switches}"
+        for backend in FAST:
+            if backend != "fused" or (rule == "adamw" and not settings.folds):
+                rows.append(pytest.param(backend, settings, id=f"{backend}-{name}"))
+    return rows
+
+
+@pytest.mark.parametrize(("backend", "settings"), table())
+def test_backend_equals_the_oracle(backend: str, settings: Settings) -> None:
+    compare(backend, settings)
+
+
+@pytest.mark.parametrize("done", [0, 1, 9], ids=["t=1", "t=2", "t=10"])
+@pytest.mark.parametrize("backend", FAST)
+def test_bias_correction_is_right_from_the_first_step(backend: str, done: int) -> None:
+    compare(backend, settings_of(rule="adamw", clip=1.0), done=done, steps=1)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize(
+    ("backend", "rule", "correction"),
+    [
+        ("foreach", "adamw", "approx"),
+        ("fused", "adamw", "approx"),
+        ("foreach", "lion", "approx"),
+        ("foreach", "adamw", "folded"),
+        ("foreach", "lion", "folded"),
+    ],
+)
+def test_float32_backend_is_near_the_float64_oracle(
+    backend: str, rule: str, correction: str, clip: float | None
+) -> None:
+    if correction == "folded" and clip:
+        clip = None
+    settings = settings_of(rule=rule, correction=correction, clip=clip)
+    # a step is lr = 0.01 long: one part in ten thousand of it
+    compare(backend, settings, dtype=torch.float32, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("correction", ["approx", "folded"])
+@pytest.mark.parametrize("rule", MATRIX_RULES)
+def test_float32_newton_schulz_is_near_the_oracle_within_bfloat16_noise(
+    rule: str, correction: str
+) -> None:
+    settings = settings_of(rule=rule, correction=correction)
+    like = [make() for make in (*MATRICES.values(), *STRIDED.values())]
+    start = fill(like, 0, torch.float32)
+    grads = fill(like, 7, torch.float32)
+    ends = []
+    for backend in ("foreach", "reference"):
+        params = [x.clone() for x in start]
+        states: list[reference.State] = [{} for _ in params]
+        for param, state in zip(params, states, strict=True):
+            kernels.init_state(param, state, settings)
+        kernels.BACKENDS[backend](params, grads, states, settings)
+        ends.append(params)
+    for before, ours, theirs in zip(start, *ends, strict=True):
+        assert (ours - theirs).norm() < 0.1 * (theirs - before).norm()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (4, 0, 3, 3), (0, 2, 3, 3)], ids=str)
+@pytest.mark.parametrize("backend", ["reference", "foreach"])
+@pytest.mark.parametrize("rule", MATRIX_RULES)
+def test_empty_matrix_passes_through_newton_schulz(
+    rule: str, backend: str, shape: tuple[int, ...]
+) -> None:
+    settings, empty, state = settings_of(rule=rule), torch.empty(shape), {}
+    kernels.init_state(empty, state, settings)
+    kernels.BACKENDS[backend]([empty], [torch.empty(shape)], [state], settings)
+    assert state["step"] == 1.0
+
+
+@pytest.mark.parametrize("rule", MATRIX_RULES)
+def test_stack_of_matrices_is_orthogonalised_matrix_by_matrix(rule: str) -> None:
+    stacked = settings_of(rule=rule, stacked=True)
+    like = [torch.empty(3, 4, 2), torch.empty(2, 2, 2, 5), torch.empty(4, 2)]
+    compare("foreach", stacked, like=like)
+
+
+@given(
+    lr=st.floats(0.0, 1.0),
+    betas=st.tuples(st.floats(0.0, 0.999), st.floats(0.0, 0.9999)),
+    gamma=st.floats(0.0, 2.0),
+    clip=st.none() | st.floats(1e-3, 1e3),
+    size=st.integers(0, 70),
+    backend=st.sampled_from(FAST),
+)
+def test_backend_equals_the_oracle_at_any_hyper_parameters(
+    lr: float,
+    betas: tuple[float, float],
+    gamma: float,
+    clip: float | None,
+    size: int,
+    backend: str,
+) -> None:
+    settings = settings_of(rule="adamw", lr=lr, betas=betas, gamma=gamma, clip=clip)
+    like = [torch.empty(size), torch.empty(2, size), torch.empty(1)]
+    compare(backend, settings, like=like, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("backend", FAST)
+def test_nan_in_a_gradient_spreads_as_in_the_oracle(backend: str, clip: float | None) -> None:
+    settings = settings_of(rule="adamw", clip=clip)
+    results = []
+    for name in (backend, "reference"):
+        params = [torch.ones(4), torch.ones(4)]
+        grads = [torch.ones(4), torch.tensor([1.0, float("nan"), 1.0, 1.0])]
+        states: list[reference.State] = [{}, {}]
+        for param, state in zip(params, states, strict=True):
+            kernels.init_state(param, state, settings)
+        kernels.BACKENDS[name](params, grads, states, settings)
+        assert params[0].isfinite().all()
+        results.append(params[1].isnan().tolist())
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_parameters_at_odd_addresses_are_updated_to_their_last_element(backend: str) -> None:
+    settings = settings_of(rule="adamw", clip=1.0)
+    ends = []
+    for name in (backend, "reference"):
+        storages = fill([torch.empty(n + 2) for n in (3, 513, 4097)], 0, torch.float64)
+        params = [storage[1:-1] for storage in storages]
+        grads = [g[1:-1] for g in fill(storages, 7, torch.float64)]
+        states: list[reference.State] = [{} for _ in params]
+        for param, state in zip(params, states, strict=True):
+            kernels.init_state(param, state, settings)
+        kernels.BACKENDS[name](params, grads, states, settings)
+        ends.append(storages)
+    for ours, theirs in zip(*ends, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)
