@@ -60,12 +60,24 @@ class HuggingFaceLike(nn.Module):
         return self.decoder
 
 
+class Shared(nn.Module):
+    """One layer under two names, and one parameter under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.again = self.first
+        self.query = nn.Parameter(torch.randn(4, 4))
+        self.key = self.query
+
+
 MODELS = {
     "tied GPT": lambda: GPT(tied=True),
     "untied GPT": lambda: GPT(tied=False),
     "ConvNet": ConvNet,
     "experts": Experts,
     "Hugging Face": HuggingFaceLike,
+    "shared": Shared,
 }
 
 

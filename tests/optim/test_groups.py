@@ -11,7 +11,7 @@ from torch import nn
 from mars_optim import MARS, MARSM, ParamGroups, param_groups
 
 from .cases import make_grads, run
-from .models import GPT, MODELS, ConvNet, Experts, HuggingFaceLike, names_by_kind, tensors
+from .models import GPT, MODELS, ConvNet, Experts, HuggingFaceLike, Shared, names_by_kind, tensors
 
 RULES = ["adamw", "lion", "shampoo", "muon"]
 LINEAR = {f"blocks.{i}.{layer}.weight" for i in (0, 1) for layer in ("qkv", "proj")}
@@ -184,6 +184,15 @@ def test_no_decay_finds_a_tied_head_under_its_other_name() -> None:
     assert [n for g in undecayed for n, _ in g["params"]] == ["wte.weight"]
     assert "tied" in undecayed[0]["why"]
     assert "no decay by name" in undecayed[0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("again", "first.weight"), ("key", "query"), ("query", "query")]
+)
+def test_shared_parameter_is_found_under_each_of_its_names(pattern: str, name: str) -> None:
+    groups = param_groups(Shared(), no_decay=[pattern])
+    undecayed = [n for g in groups if g["weight_decay"] == 0.0 for n, _ in g["params"]]
+    assert undecayed == [name]
 
 
 @pytest.mark.parametrize(

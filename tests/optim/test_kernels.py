@@ -138,6 +138,31 @@ def test_backend_equals_the_oracle(backend: str, settings: Settings) -> None:
     compare(backend, settings)
 
 
+# rule, foreach=, fused=, what is taken
+CHOICES: list[tuple[str, bool | None, bool | None, str]] = [
+    ("adamw", None, None, "fused"),
+    ("adamw", None, True, "fused"),
+    ("adamw", False, True, "fused"),
+    ("adamw", None, False, "foreach"),
+    ("adamw", True, None, "foreach"),
+    ("adamw", False, None, "reference"),
+    ("adamw", False, False, "reference"),
+    ("lion", None, None, "foreach"),
+    ("lion", None, False, "foreach"),
+    ("lion", False, None, "reference"),
+]
+
+
+@pytest.mark.parametrize(("rule", "use_foreach", "use_fused", "wanted"), CHOICES)
+def test_backend_is_the_fastest_or_the_one_asked_for(
+    rule: str, use_foreach: bool | None, use_fused: bool | None, wanted: str
+) -> None:
+    x, g = torch.ones(3), torch.ones(3)
+    settings = settings_of(rule=rule)
+    chosen = kernels.choose([x], [g], settings, use_foreach=use_foreach, use_fused=use_fused)
+    assert chosen == wanted
+
+
 @pytest.mark.parametrize("done", [0, 1, 9], ids=["t=1", "t=2", "t=10"])
 @pytest.mark.parametrize("backend", FAST)
 def test_bias_correction_is_right_from_the_first_step(backend: str, done: int) -> None:

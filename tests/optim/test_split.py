@@ -161,6 +161,30 @@ def test_groups_of_torch_adamw_are_understood() -> None:
     assert (vectors["lr"], vectors["weight_decay"]) == (0.02, 0.3)
 
 
+# constructor's arguments, the group's own, its clip
+CLIPS: list[tuple[dict[str, Any], dict[str, Any], float | None]] = [
+    ({}, {}, 1.0),
+    ({}, {"clip": None}, None),
+    ({}, {"clip": 0.5}, 0.5),
+    ({"clip": 0.5}, {}, 0.5),
+    ({"clip": 0.5}, {"clip": "auto"}, 1.0),
+    ({"clip": None}, {}, None),
+    ({"correction": "folded"}, {}, None),
+    ({"correction": "folded"}, {"correction": "approx"}, 1.0),
+    ({"correction": "folded"}, {"correction": "approx", "clip": 0.5}, 0.5),
+    ({}, {"correction": "folded"}, None),
+    ({"clip": 0.5}, {"correction": "folded"}, None),  # which keeps no gradient to clip
+]
+
+
+@pytest.mark.parametrize(("constructor", "own", "clip"), CLIPS)
+def test_clip_is_the_groups_own_or_the_constructors_and_none_where_folded(
+    constructor: dict[str, Any], own: dict[str, Any], clip: float | None
+) -> None:
+    matrices, _ = MARSM([{"params": make_params(), **own}], **constructor).param_groups
+    assert matrices["clip"] == clip
+
+
 def test_each_group_may_have_a_rule_and_correction_of_its_own() -> None:
     one, two = make_params([(5, 3)]), make_params([(5, 3)], seed=1)
     optimizer = MARS(

@@ -47,6 +47,7 @@ class Reporter:
         self.console = console
         self.workers = workers
         self.started = time.monotonic()
+        self.first_run: float | None = None  # when it started
         self.fresh_steps = 0  # steps computed in this session, not read from disk
         self.planned_steps, self.planned_runs, self.done_steps, self.done_runs = 1, 1, 0, 0
         self.steps_per_second = 0.0
@@ -88,6 +89,7 @@ class Reporter:
 
     def begin(self, spec: RunSpec) -> None:
         """A run starts."""
+        self.first_run = self.first_run or time.monotonic()
         bar = self._bars.add_task(describe_run(spec), total=spec.steps)
         self._rows[spec.run_id] = (spec, bar, 0)
 
@@ -122,11 +124,10 @@ class Reporter:
     def seconds_left(self) -> float | None:
         """From the speed so far in this session; before that from the probe."""
         under_way = sum(step for _, _, step in self._rows.values())
-        gone = time.monotonic() - self.started
         fresh = self.fresh_steps + under_way
         speed = self.steps_per_second
-        if fresh > 0.02 * self.planned_steps:
-            speed = fresh / gone
+        if self.first_run and fresh > 0.02 * self.planned_steps:
+            speed = fresh / (time.monotonic() - self.first_run)
         if not speed:
             return None
         return max(0.0, self.planned_steps - self.done_steps - under_way) / speed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..records import Plan, UserError, read_runs
+from ..records import Plan, UserError, read_run, read_runs
 from ..records.lock import pilot_lock
 from ..records.plan import differences, load_plan, plan_toml
 from ..records.run import read_json, write_json, write_text
@@ -129,15 +129,14 @@ def _probe(plan: Plan, out: Path, pool: Workers, reporter: Reporter, workers: in
 
 
 def _run_all(plan: Plan, out: Path, data: str, pool: Workers, reporter: Reporter) -> None:
-    finished = read_runs(out / "runs")
+    done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
     announced = False
     while True:
-        now = agenda(plan, data, finished, pool.running)
-        done = [run for run in finished if run.outcome]
+        now = agenda(plan, data, done.values(), pool.running)
         reporter.plan(
             steps=now.planned_steps,
             runs=now.planned_runs,
-            done_steps=sum(run.spec.steps for run in done),
+            done_steps=sum(run.spec.steps for run in done.values()),
             done_runs=len(done),
         )
         if not announced:
@@ -153,7 +152,7 @@ def _run_all(plan: Plan, out: Path, data: str, pool: Workers, reporter: Reporter
                 reporter.advance(event.run_id, event.value)
             else:
                 reporter.end(event.run_id, event.value)
-                finished = read_runs(out / "runs")
+                done[event.run_id] = read_run(out / "runs" / event.run_id)
 
 
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:

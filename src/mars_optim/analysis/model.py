@@ -1,0 +1,163 @@
+"""The numbers that a report shows, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..records import Arm, Plan
+from .ladder import Reading
+from .stats import Interval
+
+Decision = Literal["go", "no-go", "not-enough-runs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One tuning run."""
+
+    lr: float
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedResult:
+    """One seed of one arm at the common budget, and what it is worth in the baseline's tokens.
+
+    Args:
+        seed: of the run.
+        loss: final validation loss; None if the run diverged.
+        difference: to the baseline's loss at the same seed; None if either diverged.
+        reading: of the baseline's ladder at the same seed; None without a ladder.
+        log_ratio: log of (tokens the baseline needs / tokens taken).
+    """
+
+    seed: int
+    loss: float | None
+    difference: float | None
+    reading: Reading | None
+    log_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One run's losses over its tokens."""
+
+    seed: int
+    train: tuple[tuple[int, float], ...]
+    valid: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmResult:
+    """All about one arm.
+
+    Args:
+        name: in the plan.
+        role: what it is there for.
+        arm: its settings.
+        lr: tuned; None before tuning is over.
+        trials: of the learning rate.
+        at_edge: whether the best trial is the lowest or highest tried.
+        seeds: one result per finished seed.
+        loss_difference: to the baseline, paired; None for the baseline.
+        log_ratio: log of the token ratio, paired; None for the baseline or without a ladder.
+        diverged: number of comparison runs that diverged.
+        step_time: ratio to the baseline, (median, lower quartile, upper quartile); None
+            before it was measured.
+        bytes_per_parameter: of optimizer state; None before a run has finished.
+        curves: of the comparison runs.
+    """
+
+    name: str
+    role: Literal["baseline", "candidate", "control", "other"]
+    arm: Arm
+    lr: float | None
+    trials: tuple[Trial, ...]
+    at_edge: bool
+    seeds: tuple[SeedResult, ...]
+    loss_difference: Interval | None
+    log_ratio: Interval | None
+    diverged: int
+    step_time: tuple[float, float, float] | None
+    bytes_per_parameter: float | None
+    curves: tuple[Curve, ...]
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Mean final loss over the seeds that did not diverge."""
+        losses = [s.loss for s in self.seeds if s.loss is not None]
+        return sum(losses) / len(losses) if losses else None
+
+    @property
+    def bounds(self) -> set[str]:
+        """Which readings lie outside the ladder: "at least", "at most"."""
+        return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision by the plan's rule.
+
+    Args:
+        decision: "go", "no-go" or "not-enough-runs".
+        sentence: the decision with its numbers, for a reader in a hurry.
+        reasons: what stands behind it or limits it.
+        pairs_needed: seeds that would settle it if the effect is what it looks like; None if it
+            is settled or out of reach.
+    """
+
+    decision: Decision
+    sentence: str
+    reasons: tuple[str, ...]
+    pairs_needed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the pilot took."""
+
+    runs: int
+    diverged: int
+    tokens: int
+    seconds: float
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """Everything that a report shows."""
+
+    plan: Plan
+    arms: tuple[ArmResult, ...]
+    verdict: Verdict
+    ladder: tuple[tuple[int, int, float], ...]
+    """(seed, tokens, loss) of the baseline's finished runs at every budget."""
+    unit_tokens: int
+    parameters: int
+    totals: Totals
+    control_share: float | None
+    """The control's share of the candidate's effect, in log tokens; None without an effect."""
+    against_control: Interval | None
+    """Candidate's final loss minus the control's, paired."""
+    environment: dict[str, Any]
+    amendments: tuple[dict[str, Any], ...]
+
+    def arm(self, name: str) -> ArmResult:
+        """The arm of this name."""
+        return next(a for a in self.arms if a.name == name)
+
+    @property
+    def baseline(self) -> ArmResult:
+        """The arm in use today."""
+        return self.arm(self.plan.comparison.baseline)
+
+    @property
+    def candidate(self) -> ArmResult:
+        """The arm that the verdict is about."""
+        return self.arm(self.plan.comparison.candidate)
+
+    @property
+    def control(self) -> ArmResult | None:
+        """NAdamW, where it is among the arms."""
+        return next((a for a in self.arms if a.role == "control"), None)
