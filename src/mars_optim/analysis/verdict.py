@@ -84,7 +84,7 @@ def _effect(interval: Interval, names: tuple[str, str], bounds: set[str], plan: 
 
 
 def _reasons(plan: Plan, candidate: ArmResult, decision: Decision) -> tuple[str, ...]:
-    worth = percent(plan.decision.worth)
+    worth = f"{100 * plan.decision.worth:g} %"
     reasons = {
         "go": [f"The whole interval lies above the {worth} that the plan asks for."],
         "no-go": [f"The whole interval lies below the {worth} that the plan asks for."],

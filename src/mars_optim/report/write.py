@@ -50,7 +50,6 @@ def render(analysis: Analysis, template: str, out: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["upperfirst"] = lambda words: words[:1].upper() + words[1:]
     pictures = {}
     if template.endswith("html.j2"):
         pictures = {
@@ -116,9 +115,7 @@ def _interval(value: Interval | None) -> dict[str, Any] | None:
     if value is None:
         return None
     data = {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.n}
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()
-    }
+    return {key: end if math.isfinite(end) else None for key, end in data.items()}
 
 
 def summary(analysis: Analysis) -> str:
