@@ -204,3 +204,35 @@ def test_each_group_may_have_a_rule_and_correction_of_its_own() -> None:
     run(MARSM(apart[0], correction="folded"), apart[0])
     run(MARSLion(apart[1], gamma=0.1), apart[1])
     assert same([*one, *two], [*apart[0], *apart[1]])
+
+
+# class, an option that no trajectory may be indifferent to
+OPTIONS: list[tuple[type[MARS], dict[str, Any]]] = [
+    (MARSAdamW, {"lr": 0.1}),
+    (MARSAdamW, {"lr_1d": 0.1}),
+    (MARSAdamW, {"betas": (0.8, 0.99)}),
+    (MARSAdamW, {"betas": (0.95, 0.9)}),
+    (MARSAdamW, {"betas_1d": (0.8, 0.95)}),
+    (MARSAdamW, {"betas_1d": (0.9, 0.9)}),
+    (MARSAdamW, {"eps": 0.1}),
+    (MARSAdamW, {"weight_decay": 0.5}),
+    (MARSAdamW, {"weight_decay_1d": 0.5}),
+    (MARSAdamW, {"amsgrad": True}),
+    (MARSAdamW, {"gamma": 0.1}),
+    (MARSAdamW, {"clip": None}),
+    (MARSAdamW, {"clip": 0.1}),
+    (MARSAdamW, {"correction": "folded"}),
+    (MARSAdamW, {"optimize_1d": True}),
+    (MARSAdamW, {"maximize": True}),
+    (MARSLion, {"optimize_1d": True}),
+    (MARSShampoo, {"optimize_1d": True}),
+    (MARSShampoo, {"ns_steps": 4}),
+    (MARSM, {"ns_steps": 4}),
+    (MARSM, {"ns_coefficients": (2.0, -1.5, 0.5)}),
+]
+
+
+@pytest.mark.parametrize(("cls", "options"), OPTIONS)
+def test_no_option_is_accepted_and_ignored(cls: type[MARS], options: dict[str, Any]) -> None:
+    plain, changed = make_params(), make_params()
+    assert not same(run(cls(plain), plain), run(cls(changed, **options), changed))

@@ -29,7 +29,11 @@ def corrected_(last_grads: list[Tensor], grads: list[Tensor], *, gain: float) ->
 
 def remember_(last_grads: list[Tensor], grads: list[Tensor]) -> None:
     """g_{t-1} <- g_t, by copy: p.grad may be zeroed, reused or overwritten by its owner."""
-    torch._foreach_copy_(last_grads, grads)
+    try:
+        torch._foreach_copy_(last_grads, grads)
+    except NotImplementedError:  # sharded tensors (DTensor)
+        for last, g in zip(last_grads, grads, strict=True):
+            last.copy_(g)
 
 
 def clip_scales(cs: list[Tensor], clip: float) -> list[Tensor]:
@@ -67,9 +71,14 @@ def clipped(cs: list[Tensor], clip: float, *, in_place: bool) -> list[Tensor]:
 def tensor_norm(c: Tensor) -> Tensor:
     """||c||_2 as a 0-d tensor of c's dtype; chunked dot products for long float32 CPU tensors."""
     chunked = c.device.type == "cpu" and c.dtype == torch.float32 and c.numel() > _NORM_CHUNK
-    if not (chunked and type(c) is Tensor and c.is_contiguous()):
+    if not (chunked and type(c) is Tensor):
         norm: Tensor = torch.linalg.vector_norm(c)
         return norm
-    chunks = torch.split(c.view(-1), _NORM_CHUNK)
+    if c.is_contiguous():
+        flat = c.view(-1)
+    else:  # in memory order where the memory is dense (transposed, channels_last), else a copy
+        order = sorted(range(c.ndim), key=c.stride, reverse=True)
+        flat = c.permute(order).reshape(-1)
+    chunks = torch.split(flat, _NORM_CHUNK)
     square = math.fsum(torch.dot(chunk, chunk).item() for chunk in chunks)
     return c.new_tensor(math.sqrt(square))

@@ -14,9 +14,16 @@ from .settings import MATRIX_RULES, RULES, Correction, Rule, check_choice, resol
 Kind = Literal["matrix", "embedding", "head", "vector"]
 
 # Names that models commonly give to what a module's type does not tell.
-EMBEDDINGS = (r"(^|[._])(wte|wpe|embed|embeddings?|embed_tokens|pos_embed|tok_embeddings)([._]|$)",)
-HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)([._]|$)",)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)
+HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)(\.|$)",)
+_CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 @dataclass
@@ -145,18 +152,25 @@ def param_groups(
             "params": [],
             **options[kind],
             "kind": kind,
-            "why": why + (", no decay by name" if undecayed else ""),
+            "why": "",
             "stacked": stacked,
             "optimize_1d": True,  # sorted already: MARS need not split it again
         }
         group = groups.setdefault((kind, stacked, undecayed), fresh)
         if undecayed:
             group["weight_decay"] = 0.0
-        if why.startswith("tied"):
-            group["why"] = why
+        _add_reason(group, why + (", no decay by name" if undecayed else ""))
         group["params"].append((claim.names[0], claim.param))
     order = ["matrix", "embedding", "head", "vector"]
     return ParamGroups(sorted(groups.values(), key=lambda g: order.index(g["kind"])))
+
+
+def _add_reason(group: dict[str, Any], why: str) -> None:
+    """Collect what put parameters here: each reason once, three at the most."""
+    reasons = group["why"].split("; ") if group["why"] else []
+    if why not in reasons and "..." not in reasons:
+        reasons.append(why if len(reasons) < 3 else "...")
+    group["why"] = "; ".join(reasons)
 
 
 def describe(groups: Iterable[Mapping[str, Any]]) -> str:

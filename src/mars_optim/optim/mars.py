@@ -13,8 +13,17 @@ from torch.optim.optimizer import Optimizer, ParamsT
 from . import kernels
 from .groups import describe
 from .reference import State
-from .settings import NS_COEFFICIENTS, Correction, Rule, Settings, resolve_clip
-from .split import check_vector_options, split_group
+from .settings import (
+    NS_COEFFICIENTS,
+    RULES,
+    Correction,
+    Rule,
+    Settings,
+    check_betas,
+    check_choice,
+    resolve_clip,
+)
+from .split import check_shape, check_vector_options, split_group
 
 Clip = float | Literal["auto"] | None
 
@@ -32,8 +41,9 @@ class MARS(Optimizer):
     there, and is read at each step. With ``optimize_1d=False`` each group is split when it is
     added: tensors with fewer than two dimensions become a plain AdamW group of their own, so
     ``param_groups`` may be longer than the list that was given. A value that a group gives itself
-    wins over the constructor's, for its vectors too: ``{"params": ..., "weight_decay": 0.0}``
-    decays nothing in that group.
+    wins over the constructor's. Its ``lr`` and ``weight_decay`` hold for its vectors too, so
+    ``{"params": ..., "weight_decay": 0.0}`` decays nothing in that group; for the rest its vectors
+    have AdamW's own settings: ``betas_1d``, no correction, no clip.
 
     Args:
         params: tensors, (name, tensor) pairs, or dicts of them with options.
@@ -103,7 +113,7 @@ class MARS(Optimizer):
             eps=eps,
             weight_decay=weight_decay,
             amsgrad=amsgrad,
-            rule=rule or self._rule,
+            rule=self._rule if rule is None else rule,
             gamma=gamma,
             clip=resolve_clip(clip, correction),
             correction=correction,
@@ -115,12 +125,12 @@ class MARS(Optimizer):
             ns_coefficients=ns_coefficients,
             stacked=False,
         )
+        if rule is not None:
+            check_choice("rule", rule, RULES)
         if type(self) is not MARS and rule not in (None, self._rule):
             raise ValueError(
                 f"{type(self).__name__} has rule={self._rule!r}: use MARS for {rule!r}"
             )
-        if foreach and fused:
-            raise ValueError("foreach=True and fused=True exclude each other: give one of them")
         Settings.from_group(defaults)
         self._constructor = {
             "clip": clip,  # as given: a group with another correction resolves "auto" anew
@@ -128,7 +138,10 @@ class MARS(Optimizer):
             "betas_1d": betas_1d,
             "weight_decay_1d": weight_decay_1d,
         }
+        check_betas("betas_1d", betas_1d)
         check_vector_options(self._constructor)
+        if isinstance(params, set):
+            raise TypeError("params must be ordered: a set is not, use a list")
         super().__init__(params, defaults)
 
     # --- groups ------------------------------------------------------------------------------
@@ -141,8 +154,13 @@ class MARS(Optimizer):
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, not {type(param_group).__name__}")
-        for part in split_group(param_group, self.defaults, self._constructor):
-            super().add_param_group(part)
+        before = len(self.param_groups)
+        try:
+            for part in split_group(param_group, self.defaults, self._constructor):
+                super().add_param_group(part)
+        except Exception:
+            del self.param_groups[before:]  # all of the group or nothing
+            raise
 
     def describe(self) -> str:
         """A table of the groups: rule, counts and hyper-parameters of each, one line a group."""
@@ -170,17 +188,17 @@ class MARS(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            settings = Settings.from_group(group)
-            for params, grads, states in self._buckets(group, settings):
-                backend = kernels.choose(
-                    params,
-                    grads,
-                    settings,
-                    use_foreach=group["foreach"],
-                    use_fused=group["fused"],
-                )
-                kernels.BACKENDS[backend](params, grads, states, settings)
+        # everything is checked before the first parameter moves
+        work = [
+            kernels.prepare(
+                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"]
+            )
+            for group in self.param_groups
+            for settings in [Settings.from_group(group)]
+            for bucket in self._buckets(group, settings)
+        ]
+        for update in work:
+            update()
         return loss
 
     def _buckets(
@@ -198,14 +216,12 @@ class MARS(Optimizer):
                     f"{tuple(param.shape)}): use sparse=False in its embedding, or give that "
                     "parameter to torch.optim.SparseAdam"
                 )
+            check_shape(param, settings)
             state = self.state[param]
             kernels.init_state(param, state, settings)
             buckets[param.device, param.dtype].append((param, param.grad.to(param.dtype), state))
-        for (_, dtype), bucket in buckets.items():
+        for bucket in buckets.values():
             params, grads, states = map(list, zip(*bucket, strict=True))
-            if dtype.is_complex:
-                params, grads = [_real(p) for p in params], [_real(g) for g in grads]
-                states = [{k: _real(v) for k, v in state.items()} for state in states]
             yield params, grads, states
 
     # --- copies and checkpoints ----------------------------------------------------------------
@@ -261,7 +277,3 @@ class MARSM(MARS):
     """
 
     _rule = "muon"
-
-
-def _real(value: Tensor) -> Tensor:
-    return torch.view_as_real(value) if value.is_complex() else value

@@ -18,7 +18,7 @@ def as_matrix(x: Tensor, *, stacked: bool = False) -> Tensor:
     """
     if x.ndim == 2 or (stacked and x.ndim > 2):
         return x
-    return x.reshape(x.shape[0], -1)
+    return x.flatten(1)
 
 
 def newton_schulz(
@@ -48,7 +48,7 @@ def newton_schulz(
     if dtype is None:
         dtype = torch.float64 if m.dtype == torch.float64 else torch.bfloat16
     tall = m.size(-2) > m.size(-1)
-    x = m.to(dtype, copy=True)
+    x = m.to(dtype)
     if tall:
         x = x.mT
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)

@@ -54,7 +54,7 @@ def variance_reduced_gradient(g: Tensor, state: State, settings: Settings) -> Te
         state["last_grad"].copy_(g)
     if settings.clip is not None:
         norm = torch.linalg.vector_norm(c)
-        c = c / norm * settings.clip if norm > settings.clip else c
+        c = c if norm <= settings.clip else c / norm * settings.clip
     return c
 
 
@@ -90,7 +90,7 @@ def lion_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> Te
 def shampoo_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> Tensor:
     """sqrt(max(1, rows / cols)) U V^T of m_t (Alg. 4; the factor is the authors' code's)."""
     u_vt = orthogonal_factor(m, settings)
-    return math.sqrt(max(1.0, u_vt.size(-2) / u_vt.size(-1))) * u_vt.reshape(m.shape)
+    return math.sqrt(max(1.0, u_vt.size(-2) / max(1, u_vt.size(-1)))) * u_vt.reshape(m.shape)
 
 
 def muon_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> Tensor:
@@ -102,7 +102,7 @@ def muon_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> Te
 def orthogonal_factor(m: Tensor, settings: Settings) -> Tensor:
     """Newton-Schulz on each matrix of m: X <- a X + (b A + c A^2) X with A = X X^T."""
     if not (settings.stacked and m.ndim > 2):
-        m = m.reshape(m.shape[0], -1)
+        m = m.flatten(1)
     if m.ndim > 2:
         return torch.stack([orthogonal_factor(matrix, settings) for matrix in m])
     a, b, c = settings.ns_coefficients

@@ -68,17 +68,18 @@ class Settings:
                 )
         if self.amsgrad and self.rule != "adamw":
             raise ValueError(f"amsgrad=True needs rule='adamw', not rule={self.rule!r}")
-        if not isinstance(self.ns_steps, int) or not 1 <= self.ns_steps < 100:
+        for name in ("amsgrad", "maximize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
+        if type(self.ns_steps) is not int or not 1 <= self.ns_steps < 100:
             raise ValueError(f"ns_steps={self.ns_steps!r} must be a whole number from 1 to 99")
-        if len(self.ns_coefficients) != 3:
-            raise ValueError(
-                f"ns_coefficients={self.ns_coefficients!r} must be three numbers (a, b, c)"
-            )
 
     @classmethod
     def from_group(cls, group: Mapping[str, Any]) -> Settings:
         """Read the settings of a resolved parameter group."""
         beta1, beta2 = pair("betas", group["betas"])
+        if group["foreach"] and group["fused"]:
+            raise ValueError("foreach=True and fused=True exclude each other: give one of them")
         return cls(
             rule=group["rule"],
             lr=number("lr", group["lr"]),
@@ -91,7 +92,7 @@ class Settings:
             amsgrad=group["amsgrad"],
             maximize=group["maximize"],
             ns_steps=group["ns_steps"],
-            ns_coefficients=tuple(group["ns_coefficients"]),
+            ns_coefficients=triple("ns_coefficients", group["ns_coefficients"]),
             stacked=group["stacked"],
         )
 
@@ -165,6 +166,15 @@ def pair(name: str, value: object) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise ValueError(f"{name}={value!r} must be a pair of numbers (beta1, beta2)") from None
     return number(f"{name}[0]", first), number(f"{name}[1]", second)
+
+
+def triple(name: str, value: object) -> tuple[float, float, float]:
+    """``value`` as three floats."""
+    try:
+        a, b, c = (number(name, x) for x in cast(Any, value))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={value!r} must be three numbers (a, b, c)") from None
+    return a, b, c
 
 
 def check_betas(name: str, betas: object) -> None:

@@ -52,13 +52,17 @@ def split_group(
     matrices = params if takes_vectors else [p for p in params if _tensor(p).ndim >= 2]
     groups = []
     if matrices or not params:
-        _check_matrices(matrices, settings)
+        for matrix in matrices:
+            check_shape(_tensor(matrix), settings)
         groups.append({**whole, "params": matrices, "optimize_1d": True})
     if vectors:
         rule = {"rule": "adamw"}
         if not whole["optimize_1d"]:
             rule = _plain_adamw(options, own_1d, constructor, defaults)
-        groups.append({**whole, **rule, "params": vectors, "optimize_1d": True})
+        part = {**whole, **rule, "params": vectors, "optimize_1d": True}
+        if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
+            part["lr"] = part["lr"].clone()
+        groups.append(part)
     return groups
 
 
@@ -133,9 +137,13 @@ def _tensor(param: Any) -> Tensor:
     return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
 
 
-def _check_matrices(params: list[Any], settings: Settings) -> None:
-    if settings.rule in MATRIX_RULES and any(_tensor(p).is_complex() for p in params):
+def check_shape(param: Tensor, settings: Settings) -> None:
+    """Raise ValueError for a parameter that the group's rule cannot take."""
+    if settings.rule not in MATRIX_RULES:
+        return
+    wrong = "complex" if param.is_complex() else f"{param.ndim}-D" if param.ndim < 2 else ""
+    if wrong:
         raise ValueError(
-            f"rule={settings.rule!r} does not take complex parameters: use rule='adamw' or 'lion' "
+            f"rule={settings.rule!r} does not take {wrong} parameters: use rule='adamw' or 'lion' "
             "for their group"
         )

@@ -177,7 +177,7 @@ def environment(threads: int) -> dict[str, Any]:
     import accelerate
     import torch
 
-    from .. import __version__
+    from .._version import __version__
 
     cuda = torch.cuda.is_available()
     return {

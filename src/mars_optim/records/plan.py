@@ -57,7 +57,7 @@ class ComparisonPlan:
     candidate: str = option("mars-adamw", "the arm that the verdict is about")
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "one pair of runs each", low=0)
     ladder: tuple[float, ...] = option(
-        (0.5, 1.5), "further budgets of the baseline, in units of training.steps", above=0.0
+        (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps", above=0.0
     )
 
 

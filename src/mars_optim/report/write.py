@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from .. import __version__
+from .._version import __version__
 from ..analysis import Analysis, Interval
 from ..analysis.verdict import percent, saved
 from ..records import UserError

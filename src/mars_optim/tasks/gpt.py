@@ -29,11 +29,15 @@ class GPT(nn.Module):
         self._initialise(layers)
 
     def _initialise(self, layers: int) -> None:
-        """N(0, 0.02), residual projections by a further 1 / sqrt(2 layers) (GPT-2)."""
+        """N(0, 1 / width), residual projections scaled by a further 1 / sqrt(2 layers).
+
+        GPT-2's 0.02 is for widths near a thousand: at 64, some seeds never learn to attend.
+        """
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 residual = name.endswith(("attention.out.weight", "mlp.down.weight"))
-                nn.init.normal_(p, std=0.02 / (2 * layers) ** 0.5 if residual else 0.02)
+                std = self.wte.embedding_dim**-0.5
+                nn.init.normal_(p, std=std / (2 * layers) ** 0.5 if residual else std)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, time) of token ids -> (batch, time, vocabulary) of logits."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +41,38 @@ def init_state(param: Tensor, state: State, settings: Settings) -> None:
     for name in names:
         if name not in state:
             state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+
+
+def prepare(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    *,
+    use_foreach: bool | None,
+    use_fused: bool | None,
+) -> Callable[[], None]:
+    """Choose the backend and lay out its arguments; the step is taken when the result is called.
+
+    Complex tensors are handed on as pairs of real ones that share their memory.
+
+    Raises:
+        ValueError: as :func:`choose`.
+    """
+    name = choose(params, grads, settings, use_foreach=use_foreach, use_fused=use_fused)
+    if name == "fused":
+        fused.place_steps(params, states)
+    if params[0].is_complex():
+        params, grads = [as_real(p) for p in params], [as_real(g) for g in grads]
+        states = [{key: as_real(value) for key, value in state.items()} for state in states]
+    return partial(BACKENDS[name], params, grads, states, settings)
+
+
+def as_real(value: Any) -> Any:
+    """A complex tensor as a real view with a last dimension of 2; anything else as it is."""
+    if isinstance(value, Tensor) and value.is_complex():
+        return torch.view_as_real(value.resolve_conj())
+    return value
 
 
 def choose(

@@ -26,6 +26,13 @@ def why_not(params: list[Tensor], grads: list[Tensor], settings: Settings) -> st
     return None
 
 
+def place_steps(params: list[Tensor], states: list[State]) -> None:
+    """Move the step counters to where torch's kernel reads them: beside the parameters."""
+    for x, state in zip(params, states, strict=True):
+        if state["step"].device != x.device:
+            state["step"] = state["step"].to(x.device)
+
+
 def update(
     params: list[Tensor],
     grads: list[Tensor],
@@ -33,9 +40,6 @@ def update(
     settings: Settings,
 ) -> None:
     """One MARS-AdamW step; arguments as in ``reference.update``."""
-    for x, state in zip(params, states, strict=True):
-        if state["step"].device != x.device:
-            state["step"] = state["step"].to(x.device)
     advance_(states)
     with_history = GradientHistory(grads, states, settings)
     cs = with_history.estimate()

@@ -1,0 +1,190 @@
+"""A plan written as TOML is read back equal, whatever is in it."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_optim.records import Arm, Plan, UserError
+from mars_optim.records.plan import (
+    ARMS,
+    ComparisonPlan,
+    CostPlan,
+    TaskPlan,
+    TrainingPlan,
+    TuningPlan,
+    differences,
+    load_plan,
+    make_plan,
+    plan_toml,
+    with_seeds,
+)
+from mars_optim.records.run import write_text
+
+
+def read_back(plan: Plan, overrides: tuple[str, ...] = ()) -> Plan:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.toml"
+        write_text(path, plan_toml(plan))
+        return load_plan(path, overrides)
+
+
+def plan_with(**options: Any) -> Plan:
+    """A plan of two arms, the first the baseline."""
+    arms = options.pop("arms", ("adamw", "mars-adamw"))
+    comparison = ComparisonPlan(baseline=arms[0], candidate=arms[1])
+    return Plan(**{"arms": arms, "comparison": comparison, **options})
+
+
+def test_the_built_in_plan_is_read_back_equal():
+    assert read_back(Plan()) == Plan()
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_a_plan_with_any_arm_as_candidate_is_read_back_equal(name: str):
+    baseline = "adamw" if name != "adamw" else "nadamw"
+    plan = plan_with(arms=(baseline, name))
+    assert read_back(plan) == plan
+    assert read_back(plan).arm[name] == ARMS[name]
+
+
+def test_a_plan_of_all_arms_is_read_back_equal():
+    plan = Plan(arms=tuple(ARMS))
+    assert read_back(plan) == plan
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arms_table_may_give_only_what_differs_from_its_published_default(name: str):
+    baseline = "adamw" if name != "adamw" else "nadamw"
+    plan = make_plan(
+        {
+            "arms": [baseline, name],
+            "comparison": {"baseline": baseline, "candidate": name},
+            "arm": {name: {"weight_decay": 0.7}},
+        }
+    )
+    assert plan.arm[name] == replace(ARMS[name], weight_decay=0.7)
+    assert plan.arm[baseline] == ARMS[baseline]
+    assert read_back(plan) == plan
+
+
+OVERRIDES: list[tuple[str, Any]] = [
+    ("training.steps=400", lambda p: p.training.steps == 400),
+    ("training.decay=cosine", lambda p: p.training.decay == "cosine"),
+    ('training.decay="cosine"', lambda p: p.training.decay == "cosine"),
+    (" training.warmup = 0 ", lambda p: p.training.warmup == 0.0),
+    ("task.corpus=/some/folder", lambda p: p.task.corpus == "/some/folder"),
+    ("task.corpus=a=b", lambda p: p.task.corpus == "a=b"),
+    ("comparison.seeds=[7, 8]", lambda p: p.comparison.seeds == (7, 8)),
+    ("comparison.ladder=[0.25, 1, 4]", lambda p: p.comparison.ladder == (0.25, 1.0, 4.0)),
+    ("tuning.max_trials=9", lambda p: p.tuning.max_trials == 9),
+    ("decision.worth=-0.1", lambda p: p.decision.worth == -0.1),
+    ("cost.currency=EUR", lambda p: p.cost.currency == "EUR"),
+    ("arm.mars-adamw.lr=1e-2", lambda p: p.arm["mars-adamw"] == replace(Arm(), lr=0.01)),
+    ('arms=["adamw", "mars-adamw"]', lambda p: list(p.arm) == ["adamw", "mars-adamw"]),
+]
+
+
+@pytest.mark.parametrize(("text", "holds"), OVERRIDES, ids=[text for text, _ in OVERRIDES])
+def test_an_override_changes_its_key_only_and_survives_the_file(text: str, holds: Any):
+    plan = make_plan({}, (text,))
+    assert holds(plan)
+    key = text.partition("=")[0].strip()
+    changed = [line.partition(":")[0] for line in differences(Plan(), plan)]
+    assert changed
+    assert all(c == key or (key == "arms" and c.startswith("arm")) for c in changed)
+    assert read_back(plan) == plan
+
+
+def test_the_last_of_several_overrides_wins_over_the_others_and_over_the_file():
+    plan = read_back(
+        plan_with(training=TrainingPlan(steps=50)),
+        ("training.steps=60", "tuning.trials=2", "training.steps=70"),
+    )
+    assert (plan.training.steps, plan.tuning.trials) == (70, 2)
+
+
+def test_an_empty_file_is_the_built_in_plan(tmp_path: Path):
+    (tmp_path / "plan.toml").write_text("# nothing\n")
+    assert load_plan(tmp_path / "plan.toml") == Plan()
+
+
+def test_every_key_of_the_file_stands_under_its_comment():
+    lines = plan_toml(Plan()).splitlines()
+    for cls in (TaskPlan, TrainingPlan, TuningPlan, ComparisonPlan, CostPlan, Arm):
+        for f in fields(cls):
+            i = next(i for i, line in enumerate(lines) if line.startswith(f"{f.name} = "))
+            assert lines[i - 1] == f"# {f.metadata['help']}"
+
+
+def test_the_file_holds_every_setting_of_every_arm_so_that_later_versions_read_it_alike():
+    written = tomllib.loads(plan_toml(Plan()))["arm"]
+    assert list(written) == list(Plan().arms)
+    for table in written.values():
+        assert set(table) == {f.name for f in fields(Arm)}
+
+
+numbers = st.floats(min_value=1e-9, max_value=1e300)
+small = st.floats(min_value=0.0, max_value=0.9)
+whole = st.integers(min_value=10, max_value=2**80)
+
+
+@given(
+    steps=whole, warmup=small, lr=numbers, decay=numbers, low=small, high=numbers, data=st.data()
+)
+def test_any_numbers_are_read_back_equal(
+    steps: int, warmup: float, lr: float, decay: float, low: float, high: float, data: Any
+):
+    seeds = data.draw(st.lists(st.integers(1, 2**70), min_size=2, max_size=9, unique=True))
+    plan = Plan(
+        training=TrainingPlan(steps=steps, warmup=warmup),
+        comparison=ComparisonPlan(seeds=tuple(seeds), ladder=(low or 0.5, 1.0 + high)),
+        cost=CostPlan(price_per_hour=decay, planned_hours=high),
+        arm={"mars-adamw": Arm(lr=lr, weight_decay=decay, betas=(low, warmup))},
+    )
+    assert read_back(plan) == plan
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=12))
+def test_any_text_is_read_back_equal(text: str):
+    plan = Plan(task=TaskPlan(corpus=text), cost=CostPlan(currency=text))
+    assert read_back(plan) == plan
+
+
+@pytest.mark.parametrize(
+    "name", ["ours", "our-arm_2", "our arm", "v1.5", 'a "quoted" arm', "größer", "ω"]
+)
+def test_an_arm_of_ones_own_is_read_back_equal_whatever_its_name_or_refused(name: str):
+    data = {
+        "arms": ["adamw", name],
+        "comparison": {"candidate": name},
+        "arm": {name: {"rule": "lion", "lr": 1e-4}},
+    }
+    try:
+        plan = make_plan(data)
+    except UserError as error:
+        assert name in str(error)  # noqa: PT017
+        return
+    assert read_back(plan) == plan
+    assert plan.arm[name] == Arm(rule="lion", lr=1e-4)
+
+
+def test_differences_are_empty_for_equal_plans_and_name_each_key_with_both_values():
+    plan = with_seeds(Plan(training=TrainingPlan(steps=77)), (1, 2, 3, 4, 5, 6))
+    assert differences(plan, plan) == []
+    assert differences(Plan(), plan) == [
+        "comparison.seeds: [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]",
+        "training.steps: 1200, 77",
+    ]
+
+
+def test_a_budget_is_rounded_to_whole_steps_and_never_to_none():
+    plan = plan_with(training=TrainingPlan(steps=10))
+    assert [plan.steps(b) for b in (1.0, 0.5, 0.26, 1e-9)] == [10, 5, 3, 1]

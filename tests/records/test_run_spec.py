@@ -1,0 +1,146 @@
+"""What makes two runs the same run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_optim.records import Arm, RunSpec, UserError
+from mars_optim.records.plan import ARMS, TaskPlan, TrainingPlan, make_plan
+
+SPEC = RunSpec(
+    stage="compare",
+    arm_name="mars-adamw",
+    arm=ARMS["mars-adamw"],
+    lr=3e-3,
+    seed=1,
+    steps=100,
+    task=TaskPlan(),
+    training=TrainingPlan(steps=100),
+    data="d" * 64,
+)
+
+
+def other(value: Any) -> Any:
+    """A value of the same type that differs."""
+    match value:
+        case str():
+            return value + "x"
+        case int() | float():
+            return value + 1
+        case (first, *rest):
+            return (other(first), *rest)
+    raise AssertionError(value)
+
+
+def changed_specs() -> dict[str, RunSpec]:
+    """SPEC with one field changed, for every field at every level but the stage."""
+    specs = {}
+    for f in fields(RunSpec):
+        value = getattr(SPEC, f.name)
+        if f.name in ("arm", "task", "training"):
+            for sub in fields(value):
+                changed = replace(value, **{sub.name: other(getattr(value, sub.name))})
+                specs[f"{f.name}.{sub.name}"] = replace(SPEC, **{f.name: changed})
+        elif f.name != "stage":
+            specs[f.name] = replace(SPEC, **{f.name: other(value)})
+    return specs
+
+
+@pytest.mark.parametrize("name", changed_specs())
+def test_a_change_of_any_field_makes_another_run(name: str):
+    assert changed_specs()[name].run_id != SPEC.run_id
+
+
+def test_all_changed_runs_have_ids_of_their_own():
+    specs = changed_specs()
+    assert len({spec.run_id for spec in specs.values()}) == len(specs)
+
+
+@pytest.mark.parametrize("stage", ["tune", "ladder", "compare"])
+def test_the_stage_is_no_part_of_the_identity(stage: str):
+    assert replace(SPEC, stage=stage).run_id == SPEC.run_id
+
+
+def test_the_id_tells_arm_rate_seed_and_steps():
+    assert SPEC.run_id.startswith("mars-adamw-lr0.003-seed1-steps100-")
+
+
+@given(
+    lr=st.floats(min_value=1e-12, max_value=1e3),
+    seed=st.integers(0, 2**70),
+    steps=st.integers(1, 10**9),
+    arm=st.sampled_from(sorted(ARMS)),
+    corpus=st.text(max_size=8),
+)
+def test_a_spec_comes_back_equal_from_json_with_the_same_id(
+    lr: float, seed: int, steps: int, arm: str, corpus: str
+):
+    spec = replace(
+        SPEC,
+        arm_name=arm,
+        arm=ARMS[arm],
+        lr=lr,
+        seed=seed,
+        steps=steps,
+        task=TaskPlan(corpus=corpus),
+    )
+    again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec
+    assert again.run_id == spec.run_id
+
+
+def test_learning_rates_that_print_alike_are_still_different_runs():
+    a, b = replace(SPEC, lr=0.00123456), replace(SPEC, lr=0.00123457)
+    assert a.run_id.rpartition("-")[0] == b.run_id.rpartition("-")[0]
+    assert a.run_id != b.run_id
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"lr": "fast"}, "spec.lr = 'fast' must be a number"),
+        ({"seeds": 1}, "unknown key 'spec.seeds'; did you mean 'spec.seed'?"),
+        ({"arm": 3}, "spec.arm must be a table, not 3"),
+        ({"training": {"steps": 1}}, "spec.training.steps = 1 must be at least 10"),
+    ],
+)
+def test_a_damaged_spec_is_refused_with_its_key(damage: dict[str, Any], message: str):
+    with pytest.raises(UserError) as error:
+        RunSpec.from_dict(SPEC.to_dict() | damage)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", [f.name for f in fields(RunSpec)])
+def test_a_spec_without_one_of_its_keys_is_refused_by_name(key: str):
+    data = SPEC.to_dict()
+    del data[key]
+    with pytest.raises(UserError, match=f"spec needs the key '{key}'"):
+        RunSpec.from_dict(data)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "/root", "..", "a\0b", "a\nb", "x" * 300])
+def test_the_name_of_an_arm_never_leads_out_of_the_folder_of_runs(name: str):
+    """A plan may name arms of its own; each must be refused or make one usable folder name."""
+    data = {"arms": ["adamw", name], "comparison": {"candidate": name}, "arm": {name: {}}}
+    try:
+        plan = make_plan(data)
+    except UserError:
+        return
+    run_id = replace(SPEC, arm_name=name, arm=plan.arm[name]).run_id
+    assert Path(run_id).name == run_id
+    assert run_id.isprintable()
+    assert len(run_id.encode()) <= 255
+
+
+def test_an_arms_own_settings_are_in_the_spec_not_only_its_name():
+    a = replace(SPEC, arm=Arm(gamma=0.025))
+    b = replace(SPEC, arm=Arm(gamma=0.05))
+    assert a.to_dict()["arm"]["gamma"] == 0.025
+    assert a.run_id != b.run_id
