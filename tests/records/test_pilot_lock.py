@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,16 @@ from mars_optim.records import lock
 with getattr(lock, sys.argv[1])(pathlib.Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.readline()
+"""
+
+TRY = """
+import sys, pathlib
+from mars_optim.records import lock
+try:
+    with lock.pilot_lock(pathlib.Path(sys.argv[1])):
+        print("held")
+except Exception as error:
+    print(type(error).__name__)
 """
 
 Hold = Callable[[str], "subprocess.Popen[str]"]
@@ -75,13 +86,9 @@ def test_a_second_pilot_is_refused_until_the_first_has_ended(
 
 
 def test_a_pilot_in_this_process_refuses_another_process(tmp_path: Path):
-    script = HOLD.replace("with", "try:\n  with", 1).replace("    print", "      print")
-    script = script.replace("    sys.stdin", "      sys.stdin")
-    script += "except Exception as error:\n  print(type(error).__name__)\n"
     with pilot_lock(tmp_path):
         done = subprocess.run(
-            [sys.executable, "-c", script, "pilot_lock", str(tmp_path)],
-            input="\n",
+            [sys.executable, "-c", TRY, str(tmp_path)],
             capture_output=True,
             text=True,
             check=True,
@@ -111,20 +118,12 @@ def test_a_pilot_is_refused_while_a_worker_of_an_earlier_one_lives(
 
 def test_a_pilot_waits_for_the_workers_of_an_earlier_one_to_end(tmp_path: Path, hold: Hold):
     worker = hold("worker_lock")
-    assert worker.stdin is not None
-    subprocess_ends_in = 0.4
+    timer = threading.Timer(0.4, worker.kill)
     started = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-c", f"import time; time.sleep({subprocess_ends_in})"]
-    ) as clock:
-        import threading
-
-        thread = threading.Thread(target=lambda: (clock.wait(), worker.kill()))
-        thread.start()
-        with pilot_lock(tmp_path):
-            waited = time.monotonic() - started
-        thread.join()
-    assert waited >= subprocess_ends_in
+    timer.start()
+    with pilot_lock(tmp_path):
+        assert time.monotonic() - started >= 0.4
+    timer.join()
     assert worker.wait() == -9
 
 

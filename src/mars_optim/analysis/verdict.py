@@ -39,7 +39,9 @@ def decide(plan: Plan, candidate: ArmResult, missing: int) -> Verdict:
         )
         return Verdict(decision="no-go", sentence=sentence, reasons=(), pairs_needed=None)
     if interval is None or interval.n < 2 or missing:
-        what = f"{missing} runs of the comparison are missing" if missing else "too few pairs"
+        what = "too few pairs"
+        if missing:
+            what = f"{missing} run{'s' if missing > 1 else ''} of the comparison still missing"
         return Verdict(
             decision="not-enough-runs",
             sentence=f"Not enough runs to tell: {what}.",
@@ -90,6 +92,8 @@ def _reasons(plan: Plan, candidate: ArmResult, decision: Decision) -> tuple[str,
         "no-go": [f"The whole interval lies below the {worth} that the plan asks for."],
         "not-enough-runs": [f"The {worth} that the plan asks for cannot be told from the result."],
     }[decision]
+    if candidate.log_ratio and candidate.log_ratio.high < 0:
+        reasons = ["The whole interval lies below zero: it takes more tokens, not fewer."]
     if "at least" in candidate.bounds:
         reasons.append(
             "Some of its losses are below the whole ladder: the saving is larger than shown. A "

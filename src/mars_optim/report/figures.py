@@ -186,12 +186,12 @@ def _svg(
     draw: Callable[[Axes], None],
     text: str,
     *,
-    height: float = 3.6,
+    height: float = 3.3,
     right: Callable[[Axes], None] | None = None,
 ) -> str:
     """Draw and return an ``<svg>`` element with a text for those who cannot see it."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(7.6, height), layout="constrained")
+        figure = Figure(figsize=(7.6 if right else 5.6, height), layout="constrained")
         panels = figure.subplots(1, 2 if right else 1, squeeze=False)[0]
         draw(panels[0])
         if right:
@@ -210,10 +210,15 @@ def _svg(
     return re.sub(
         r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
         rf'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        rf'viewBox="\1" role="img" aria-label="{label}">',
+        rf'viewBox="\1" class="{"pair" if right else "single"}" role="img" aria-label="{label}">',
         svg,
         count=1,
     )
+
+
+def standalone(svg: str) -> str:
+    """The element as a file of its own, on white."""
+    return svg.replace("<svg ", '<svg style="background:#fff" ', 1)
 
 
 def _escape(text: str) -> str:

@@ -94,7 +94,10 @@ def control_note(analysis: Analysis) -> str:
             "(in the logarithm of tokens)."
         )
     elif candidate.log_ratio is not None:
-        parts.append(f"{candidate.name} has no saving for certain, so there is no effect to share.")
+        parts.append(
+            f"{candidate.name} shows no sure saving, so there is none to share; {control.name} by "
+            f"itself saves {saving(control)}."
+        )
     difference = analysis.against_control
     if difference is not None:
         better = "lower" if difference.mean < 0 else "higher"

@@ -19,11 +19,12 @@ from ..records.run import write_json, write_text
 from . import figures, text
 
 VERDICT_FORMAT = 1
+FIGURES = ("saving", "ladder", "sweep", "curves")
 TITLES = {"go": "Go", "no-go": "No-go", "not-enough-runs": "Not enough runs to tell"}
 
 
 def write_report(analysis: Analysis, out: Path) -> tuple[Path, Path, Path]:
-    """Write the three files into ``out``.
+    """Write the three files, and the figures of report.md, into ``out``.
 
     Returns:
         Paths of report.html, report.md and verdict.json.
@@ -32,16 +33,20 @@ def write_report(analysis: Analysis, out: Path) -> tuple[Path, Path, Path]:
         UserError: if ``out`` cannot be written to.
     """
     paths = (out / "report.html", out / "report.md", out / "verdict.json")
+    pictures = {name: getattr(figures, name)(analysis) for name in FIGURES}
     try:
-        write_text(paths[0], render(analysis, "report.html.j2", out))
-        write_text(paths[1], render(analysis, "report.md.j2", out))
+        (out / "figures").mkdir(exist_ok=True)
+        for name, svg in pictures.items():
+            write_text(out / "figures" / f"{name}.svg", figures.standalone(svg))
+        write_text(paths[0], render(analysis, "report.html.j2", pictures, out))
+        write_text(paths[1], render(analysis, "report.md.j2", pictures, out))
         write_json(paths[2], verdict_data(analysis))
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
     return paths
 
 
-def render(analysis: Analysis, template: str, out: Path) -> str:
+def render(analysis: Analysis, template: str, pictures: dict[str, str], out: Path) -> str:
     """Fill a template: ``report.html.j2`` or ``report.md.j2``."""
     environment = Environment(
         loader=PackageLoader("mars_optim.report"),
@@ -50,18 +55,13 @@ def render(analysis: Analysis, template: str, out: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pictures = {}
-    if template.endswith("html.j2"):
-        pictures = {
-            name: Markup(getattr(figures, name)(analysis))
-            for name in ("saving", "ladder", "sweep", "curves")
-        }
     return environment.get_template(template).render(
         a=analysis,
         t=text,
         percent=percent,
         title=TITLES[analysis.verdict.decision],
-        figures=pictures,
+        # our own SVG, escaped where it was made
+        figures={name: Markup(svg) for name, svg in pictures.items()},
         colour=lambda arm: figures.colour(analysis, arm),
         hours=text.hours_saved(analysis),
         plan_toml=plan_toml(analysis.plan),

@@ -1,0 +1,63 @@
+"""Results of an arm, made up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from mars_optim.analysis import ArmResult, Interval
+from mars_optim.analysis.ladder import Reading
+from mars_optim.analysis.model import SeedResult
+from mars_optim.analysis.stats import t_interval
+from mars_optim.records import Plan
+from mars_optim.records.plan import DecisionPlan
+
+Bound = Literal["", "at least", "at most"]
+
+
+def plan_with(*, worth: float = 0.05, confidence: float = 0.95) -> Plan:
+    return Plan(decision=DecisionPlan(worth=worth, confidence=confidence))
+
+
+def seed_result(seed: int, log_ratio: float | None, bound: Bound = "") -> SeedResult:
+    reading = None if log_ratio is None else Reading(1000 * math.exp(log_ratio), bound)
+    return SeedResult(seed=seed, loss=2.0, difference=0.0, reading=reading, log_ratio=log_ratio)
+
+
+def candidate_with(
+    log_ratios: Sequence[float],
+    bounds: Sequence[Bound] = (),
+    *,
+    diverged: int = 0,
+    at_edge: bool = False,
+    confidence: float = 0.95,
+) -> ArmResult:
+    """The candidate, with one seed per log ratio; ``bounds`` of the first ones."""
+    padded = [*bounds, *[""] * (len(log_ratios) - len(bounds))]
+    seeds = [seed_result(i, r, b) for i, (r, b) in enumerate(zip(log_ratios, padded, strict=True))]
+    for i in range(diverged):
+        seeds[i] = replace(seeds[i], loss=None, difference=None)
+    return ArmResult(
+        name="mars-adamw",
+        role="candidate",
+        arm=Plan().arm["mars-adamw"],
+        lr=1e-3,
+        trials=(),
+        at_edge=at_edge,
+        seeds=tuple(seeds),
+        loss_difference=None,
+        log_ratio=t_interval(list(log_ratios), confidence) if log_ratios else None,
+        diverged=diverged,
+        step_time=None,
+        bytes_per_parameter=None,
+        curves=(),
+    )
+
+
+def candidate_at(low: float, high: float, *, n: int = 5, bounds: Sequence[Bound] = ()) -> ArmResult:
+    """The candidate with this interval of its log ratio."""
+    mean = (low + high) / 2
+    made = candidate_with([mean] * n, bounds)
+    return replace(made, log_ratio=Interval(mean, low, high, n, (high - low) / 2))

@@ -1,0 +1,225 @@
+"""The report: one page that opens anywhere, whatever the verdict."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from written_pilot import write_pilot
+
+from mars_optim.analysis import analyse
+from mars_optim.report import summary, write_report
+
+WIN, LOSS, UNDECIDED = dict(speedup=1.3), dict(speedup=0.8), dict(speedup=1.06, spread=0.2)
+TITLES = {"go": "Go", "no-go": "No-go", "not-enough-runs": "Not enough runs to tell"}
+
+
+class Page(HTMLParser):
+    """Tags that were opened, ids, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(out: Path) -> Page:
+    write_report(analyse(out), out)
+    return Page((out / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("pilot", "decision"), [(WIN, "go"), (LOSS, "no-go"), (UNDECIDED, "not-enough-runs")]
+)
+def test_every_verdict_has_its_page(tmp_path: Path, pilot: dict[str, float], decision: str) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **pilot)
+    page = report(out)
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert verdict["verdict"] == decision
+    assert TITLES[decision] in page.text
+    assert verdict["sentence"].split(": ", 1)[1] in page.text
+    assert verdict["sentence"] in (out / "report.md").read_text()
+    assert verdict["sentence"] in summary(analyse(out))
+
+
+def test_the_page_is_self_contained_and_has_no_script(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "pilot", **WIN)
+    page = report(tmp_path / "pilot")
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "img", "iframe", "object"}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith("#")
+    source = (tmp_path / "pilot" / "report.html").read_text()
+    assert "@import" not in source
+    assert not re.search(r"url\((?!#)", source)
+
+
+def test_ids_are_unique_and_references_lead_somewhere(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "pilot", **WIN)
+    page = report(tmp_path / "pilot")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    used = {a["xlink:href"] for _, a in page.tags if "xlink:href" in a}
+    assert used
+    assert used <= {f"#{i}" for i in ids}
+
+
+def test_figures_speak_to_those_who_cannot_see_them(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "pilot", **WIN)
+    page = report(tmp_path / "pilot")
+    figures = [a for tag, a in page.tags if tag == "svg"]
+    assert len(figures) == 4
+    assert all(a["role"] == "img" and a["aria-label"] for a in figures)
+    assert any("mars-adamw: 2" in str(a["aria-label"]) for a in figures)  # 23 % and so
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "pilot", **WIN)
+    report(tmp_path / "pilot")
+    files = ["report.html", "report.md", "verdict.json", "figures/curves.svg"]
+    first = [(tmp_path / "pilot" / f).read_bytes() for f in files]
+    report(tmp_path / "pilot")
+    assert [(tmp_path / "pilot" / f).read_bytes() for f in files] == first
+
+
+def test_hostile_names_in_the_plan_are_shown_and_not_run(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script>&\"'"
+    toml_name = name.replace('"', '\\"')
+    write_pilot(
+        tmp_path / "pilot",
+        speedup=1.2,
+        task__corpus=f'"{toml_name}"',
+        cost__currency=f'"{toml_name}"',
+        cost__price_per_hour="2.5",
+    )
+    page = report(tmp_path / "pilot")
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert name in page.text
+
+
+def test_numbers_in_page_markdown_and_json_agree(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    page, markdown = report(out), (out / "report.md").read_text()
+    verdict = json.loads((out / "verdict.json").read_text())
+    for arm in verdict["arms"].values():
+        assert f"{arm['mean_loss']:.4f}" in page.text
+        assert f"{arm['mean_loss']:.4f}" in markdown
+        for loss in arm["final_losses"].values():
+            assert f"{loss:.4f}" in page.text
+            assert f"{loss:.4f}" in markdown
+    saved = verdict["tokens_saved"]
+    assert saved["mean"] == pytest.approx(1 - 1 / 1.3, abs=0.02)
+    assert f"{100 * saved['mean']:.0f} %" in page.text
+
+
+def test_money_is_shown_at_a_price_and_left_out_without(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "free", **WIN)
+    assert "Money saved" not in report(tmp_path / "free").text
+    write_pilot(
+        tmp_path / "priced", speedup=1.3, cost__price_per_hour="2.5", cost__currency="'EUR'"
+    )
+    text = report(tmp_path / "priced").text
+    assert "Money saved of 2,500 EUR planned" in text
+    hours = json.loads((tmp_path / "priced" / "verdict.json").read_text())["hours_saved"]["mean"]
+    assert f"{2500 * hours:,.0f} EUR" in text
+
+
+def test_verdict_json_is_strict_json_even_with_one_pair(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    for seed in (2, 3, 4, 5):
+        for folder in (out / "runs").glob(f"*-seed{seed}-*"):
+            shutil.rmtree(folder)
+    page = report(out)
+    json.loads((out / "verdict.json").read_text(), parse_constant=pytest.fail)
+    assert "missing" in page.text
+
+
+def test_a_diverged_run_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    manifest = next((out / "runs").glob("mars-adamw-*-seed3-*")) / "manifest.json"
+    data = json.loads(manifest.read_text())
+    data["outcome"] |= {"status": "diverged", "final_loss": None, "reason": "loss inf"}
+    manifest.write_text(json.dumps(data))
+    page = report(out)
+    assert "No-go" in page.text
+    assert "diverged in 1 of 5 runs" in page.text
+
+
+def test_figures_beside_the_markdown_are_whole_files(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    report(out)
+    named = re.findall(r"\]\((figures/\w+\.svg)\)", (out / "report.md").read_text())
+    assert len(named) == 4
+    for name in named:
+        assert ET.parse(out / name).getroot().tag.endswith("svg")
+
+
+def test_tables_of_the_markdown_have_equal_columns(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    report(out)
+    tables = re.findall(r"(?:^\|.*\n)+", (out / "report.md").read_text(), flags=re.M)
+    assert len(tables) == 3
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+        assert len(table.splitlines()) >= 3
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [360, 768, 1200])
+def test_nothing_sticks_out_of_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    report(out)
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<iframe id="f" src="pilot/report.html" style="width:{width}px;height:900px"></iframe>'
+        "<script>f.onload = () => { const d = f.contentDocument.documentElement;"
+        "document.title = d.scrollWidth + ' ' + d.clientWidth; }</script>"
+    )
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            *"--headless --no-sandbox --disable-gpu --no-first-run --disable-sync".split(),
+            *"--disable-background-networking --disable-component-update --disable-quic".split(),
+            "--allow-file-access-from-files",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            frame.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    title = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
+    assert title, html.unescape(done.stdout)[:500]
+    assert int(title[1]) <= int(title[2])
