@@ -79,7 +79,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=not self.live)
 
     def plan(self, *, steps: int, runs: int, done_steps: int, done_runs: int) -> None:
         """How much there is to do in all, and how much of it is done."""
