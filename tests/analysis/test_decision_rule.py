@@ -97,9 +97,7 @@ def test_an_open_verdict_says_how_many_seeds_would_settle_it():
     assert f"About {needed} seeds would settle it" in verdict.sentence
 
 
-@pytest.mark.parametrize(
-    ("ends", "bound"), [((0.1, 0.3), "at most"), ((-0.3, -0.1), "at least")]
-)
+@pytest.mark.parametrize(("ends", "bound"), [((0.1, 0.3), "at most"), ((-0.3, -0.1), "at least")])
 def test_more_seeds_are_not_promised_where_only_another_rung_would_tell(
     ends: tuple[float, float], bound: Bound
 ):
@@ -157,44 +155,51 @@ def quick_quantiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "t_quantile", functools.cache(stats.t_quantile))
 
 
-def false_goes(draw: Any, *, repeats: int, worth: float, confidence: float) -> float:
-    plan, goes = plan_with(worth=worth, confidence=confidence), 0
+def share_of(decision: str, draw: Any, *, repeats: int, worth: float, confidence: float) -> float:
+    plan, hits = plan_with(worth=worth, confidence=confidence), 0
     for _ in range(repeats):
         ratios, bounds = draw()
         candidate = candidate_with(ratios, bounds, confidence=confidence)
-        goes += decide(plan, candidate, missing=0).decision == GO
-    return goes / repeats
+        hits += decide(plan, candidate, missing=0).decision == decision
+    return hits / repeats
 
 
 @pytest.mark.usefixtures("quick_quantiles")
+@pytest.mark.parametrize("decision", [GO, NO])
 @pytest.mark.parametrize(("pairs", "confidence"), [(3, 0.95), (5, 0.95), (5, 0.8)])
-def test_without_an_effect_a_go_is_as_rare_as_the_interval_promises(pairs: int, confidence: float):
+def test_at_the_worth_itself_either_decision_is_as_rare_as_the_interval_promises(
+    pairs: int, confidence: float, decision: str
+):
     rng, repeats = np.random.default_rng(1), 4000
 
     def draw() -> tuple[list[float], list[Bound]]:
         return list(rng.normal(WORTH, 0.1, pairs)), []
 
-    rate = false_goes(draw, repeats=repeats, worth=0.05, confidence=confidence)
+    rate = share_of(decision, draw, repeats=repeats, worth=0.05, confidence=confidence)
     promised = (1 - confidence) / 2
     assert rate == pytest.approx(promised, abs=3.5 * math.sqrt(promised / repeats))
 
 
+NOISES = [(GO, 0.003), (GO, 0.03), (GO, 0.15), (NO, 0.003), (NO, 0.03)]
+
+
 @pytest.mark.usefixtures("quick_quantiles")
-@pytest.mark.parametrize("noise", [0.003, 0.03, 0.15])
-def test_without_an_effect_a_go_read_off_a_noisy_ladder_is_no_likelier(noise: float):
+@pytest.mark.parametrize(("decision", "noise"), NOISES)
+def test_a_noisy_ladder_makes_neither_decision_likelier_without_an_effect(
+    decision: str, noise: float
+):
     """Losses of all runs have independent noise; a factor of two in tokens is worth 0.2."""
     rng, repeats = np.random.default_rng(2), 2000
-    budgets = (500, 1000, 1500)
+    budgets = (1.0, *plan_with().comparison.ladder)
 
     def draw() -> tuple[list[float], list[Bound]]:
         readings = []
         for _ in range(5):
-            losses = [-0.2 * math.log2(b / 1000) + rng.normal(0, noise) for b in budgets]
-            rungs = list(zip(budgets, losses, strict=True))
+            rungs = [(int(1000 * b), -0.2 * math.log2(b) + rng.normal(0, noise)) for b in budgets]
             readings.append(tokens_to_reach(rungs, rng.normal(0, noise)))
         return [math.log(r.tokens / 1000) for r in readings], [r.bound for r in readings]
 
-    rate = false_goes(draw, repeats=repeats, worth=0.0, confidence=0.95)
+    rate = share_of(decision, draw, repeats=repeats, worth=0.0, confidence=0.95)
     assert rate <= 0.025 + 3.5 * math.sqrt(0.025 / repeats)
 
 

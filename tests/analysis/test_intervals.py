@@ -76,9 +76,7 @@ def half_width(sd: float, confidence: float, n: int) -> float:
     return float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
 
 
-@given(
-    mean=value, sd=st.floats(0.01, 100), threshold=value, confidence=st.floats(0.55, 0.999)
-)
+@given(mean=value, sd=st.floats(0.01, 100), threshold=value, confidence=st.floats(0.55, 0.999))
 def test_the_pairs_that_are_called_needed_suffice_and_one_fewer_does_not(
     mean: float, sd: float, threshold: float, confidence: float
 ):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.analysis.ladder import Reading, tokens_to_reach
+from mars_optim.analysis.ladder import tokens_to_reach
 
 LADDER = [(1000, 3.0), (2000, 2.5), (4000, 2.3)]
 NOISY = [(1000, 3.0), (2000, 2.5), (4000, 2.7), (8000, 2.4)]
@@ -25,7 +25,7 @@ READINGS = [
     ("a diverged run", LADDER, math.inf, 1000, "at most"),
     ("below the ladder", LADDER, 2.29, 4000, "at least"),
     ("noise: the best loss so far counts", NOISY, 2.5, 2000, ""),
-    ("noise: a worse rung is passed over", NOISY, 2.6, 2000 ** 0.8 * 1000**0.2, ""),
+    ("noise: a worse rung is passed over", NOISY, 2.6, 2000**0.8 * 1000**0.2, ""),
     ("noise: between the best and the next better", NOISY, 2.45, math.sqrt(4000 * 8000), ""),
     ("flat: the fewest tokens count", FLAT, 3.0, 1000, ""),
     ("flat: then on from its end", FLAT, 2.5, math.sqrt(2000 * 4000), ""),
@@ -92,5 +92,3 @@ def test_on_a_ladder_that_is_linear_in_log_tokens_every_reading_is_exact(
     log_tokens = low + share * (high - low)
     reading = tokens_to_reach(rungs, 100 - slope * log_tokens)
     assert math.log(reading.tokens) == pytest.approx(log_tokens, abs=1e-9)
-
-

@@ -169,3 +169,14 @@ def children_of(pid: int) -> list[int]:
 def alive(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().split()[2] != "Z"
+
+
+def test_a_corpus_that_is_not_there_gives_one_line_and_leaves_no_plan(
+    new_pilot: Callable[[], Pilot],
+) -> None:
+    pilot = new_pilot()
+    done = pilot.run(**{"task.corpus": '"nowhere.txt"'})
+    assert done.returncode == 2
+    assert done.stderr.startswith("mars: error: task.corpus = 'nowhere.txt' does not exist")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (pilot.out / "plan.toml").exists()  # so that the mended command is no other plan

@@ -83,7 +83,7 @@ OVERRIDES: list[tuple[str, Any]] = [
     ("task.corpus=/some/folder", lambda p: p.task.corpus == "/some/folder"),
     ("task.corpus=a=b", lambda p: p.task.corpus == "a=b"),
     ("comparison.seeds=[7, 8]", lambda p: p.comparison.seeds == (7, 8)),
-    ("comparison.ladder=[0.25, 1, 4]", lambda p: p.comparison.ladder == (0.25, 1.0, 4.0)),
+    ("comparison.ladder=[0.25, 2, 4]", lambda p: p.comparison.ladder == (0.25, 2.0, 4.0)),
     ("tuning.max_trials=9", lambda p: p.tuning.max_trials == 9),
     ("decision.worth=-0.1", lambda p: p.decision.worth == -0.1),
     ("cost.currency=EUR", lambda p: p.cost.currency == "EUR"),

@@ -150,7 +150,7 @@ def test_the_hash_does_not_depend_on_where_the_folder_is(tmp_path: Path):
 
 def test_a_missing_path_is_named_with_what_is_allowed(tmp_path: Path):
     path = str(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="task.corpus = ") as error:
+    with pytest.raises(ValueError, match=r"^task\.corpus = ") as error:
         load_corpus(path)
     assert f"{path!r} does not exist" in str(error.value)
     assert "'stdlib'" in str(error.value)

@@ -77,10 +77,10 @@ def test_every_arm_moves_every_parameter_and_repeats_itself_bit_by_bit(name: str
     models = [small_gpt(), small_gpt()]
     for model in models:
         take_steps(model, build_optimizer(model, ARMS[name], lr=ARMS[name].lr), 3)
-    start = small_gpt().state_dict()
-    for (key, a), b in zip(models[0].state_dict().items(), models[1].state_dict().values()):
-        assert torch.equal(a, b)
-        assert not torch.equal(a, start[key])
+    start, first, second = (m.state_dict() for m in (small_gpt(), *models))
+    for key in start:
+        assert torch.equal(first[key], second[key])
+        assert not torch.equal(first[key], start[key])
 
 
 @pytest.mark.parametrize("name", ARMS)

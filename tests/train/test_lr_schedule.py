@@ -30,16 +30,12 @@ def factors(steps: int, warmup: float, decay: Decay) -> list[float]:
         ("cosine", [1 / 3, 2 / 3, *(0.5 + 0.5 * math.cos(math.pi * i / 8) for i in range(8))]),
     ],
 )
-def test_ten_steps_with_a_fifth_of_warm_up_are_as_written_here(
-    decay: Decay, expected: list[float]
-):
+def test_ten_steps_with_a_fifth_of_warm_up_are_as_written_here(decay: Decay, expected: list[float]):
     assert factors(10, 0.2, decay) == pytest.approx(expected)
 
 
 @given(steps=steps_, warmup=warmup_, decay=decay_)
-def test_every_step_has_a_share_above_zero_and_at_most_one(
-    steps: int, warmup: float, decay: Decay
-):
+def test_every_step_has_a_share_above_zero_and_at_most_one(steps: int, warmup: float, decay: Decay):
     assert all(0.0 < f <= 1.0 for f in factors(steps, warmup, decay))
 
 

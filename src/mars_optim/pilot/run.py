@@ -35,10 +35,11 @@ def run_pilot(plan: Plan, out: Path, console: Console, *, workers: int) -> None:
     """
     prepare_folder(out)
     with pilot_lock(out):
-        adopt_plan(plan, out)
+        changes = plan_changes(plan, out)
         with Workers(plan, out, workers) as pool, Reporter(console, workers) as reporter:
             data = _wait_until_ready(pool, reporter)
             check_data(out, data)
+            adopt_plan(plan, out, changes)  # only now is it known to be one that can run
             _probe(plan, out, pool, reporter, workers)
             _run_all(plan, out, data, pool, reporter)
 
@@ -58,33 +59,40 @@ def prepare_folder(out: Path) -> None:
         raise UserError(f"--out {out}: less than {LEAST_DISK >> 20} MiB of disk are free")
 
 
-def adopt_plan(plan: Plan, out: Path) -> None:
-    """Write the plan into ``out``, or see that it is the one that is there.
+def plan_changes(plan: Plan, out: Path) -> list[str]:
+    """What differs from the plan that ``out`` holds, if it holds one.
 
-    More seeds and other costs may be asked for later: they change no finished run. They are
-    noted in ``amendments.jsonl``, since a rule is worth less once the results are known.
+    More seeds and other costs may be asked for later: they change no finished run.
 
     Raises:
         UserError: if any other key differs.
     """
     path = out / "plan.toml"
-    if path.exists():
-        old = load_plan(path)
-        changes = differences(old, plan)
-        if not changes:
-            return
-        seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
-        allowed = ("cost.", "comparison.seeds") if seeds_kept else ("cost.",)
-        forbidden = [c for c in changes if not c.startswith(allowed)]
-        if forbidden:
-            raise UserError(
-                f"{path} holds another plan ({'; '.join(forbidden)} now): use another --out, or "
-                "leave the option out. Only seeds can be added and costs changed"
-            )
+    if not path.exists():
+        return []
+    old = load_plan(path)
+    changes = differences(old, plan)
+    seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
+    allowed = ("cost.", "comparison.seeds") if seeds_kept else ("cost.",)
+    forbidden = [c for c in changes if not c.startswith(allowed)]
+    if forbidden:
+        raise UserError(
+            f"{path} holds another plan ({'; '.join(forbidden)} now): use another --out, or leave "
+            "the option out. Only seeds can be added and costs changed"
+        )
+    return changes
+
+
+def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
+    """Write the plan into ``out``, and what changed into ``amendments.jsonl``.
+
+    A rule is worth less once the results are known, so the report shows amendments.
+    """
+    if changes:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with (out / "amendments.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"date": now, "changes": changes}) + "\n")
-    write_text(path, plan_toml(plan))
+    write_text(out / "plan.toml", plan_toml(plan))
 
 
 def check_data(out: Path, data: str) -> None:

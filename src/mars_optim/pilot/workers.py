@@ -124,6 +124,8 @@ def _serve(connection: Connection, plan: Plan, out: Path, threads: int) -> None:
         sys.exit()  # the pilot is gone
     except (UserError, ValueError) as error:
         connection.send(("mistake", str(error)))
+    except OSError as error:
+        connection.send(("mistake", f"{error.filename or out}: {error.strerror or error}"))
     except Exception:
         connection.send(("crash", traceback.format_exc()))
 

@@ -118,7 +118,7 @@ def ladder(analysis: Analysis) -> str:
         ax.minorticks_off()
         ax.set_xlabel("training tokens, every run decayed to zero")
         ax.set_ylabel("final validation loss, nats")
-        ax.legend()
+        _legend(ax)
 
     text = "Final loss of the baseline at each budget, and of the other arms at the common one."
     return _svg("ladder", draw, text)
@@ -146,7 +146,7 @@ def sweep(analysis: Analysis) -> str:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0e}".replace("e-0", "e-")))
         ax.set_xlabel("peak learning rate (cross: diverged; ring: chosen)")
         ax.set_ylabel("final validation loss, nats")
-        ax.legend()
+        _legend(ax)
 
     best = "; ".join(f"{a.name} best at {a.lr:.2g}" for a in analysis.arms if a.lr)
     return _svg("sweep", draw, f"Final loss over learning rate. {best}.")
@@ -172,7 +172,7 @@ def curves(analysis: Analysis) -> str:
             ax.set_xlabel("training tokens")
             if not close:
                 ax.set_ylabel("loss, nats")
-                ax.legend()
+                _legend(ax)
             ax.set_title("the last 40 %" if close else "training loss of every seed", fontsize=10)
 
         return draw
@@ -224,6 +224,12 @@ def standalone(svg: str) -> str:
 def _escape(text: str) -> str:
     table: dict[str, Any] = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
     return text.translate(str.maketrans(table)).replace("\\", "/")
+
+
+def _legend(ax: Axes) -> None:
+    """Inside where there is room, beside the axes for many arms."""
+    many = len(ax.get_legend_handles_labels()[1]) > 4
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5)) if many else ax.legend()
 
 
 def _count(n: float) -> str:

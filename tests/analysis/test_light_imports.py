@@ -1,0 +1,61 @@
+"""What reads numbers does not load what trains, and the package waits until it is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["torch", "scipy", "matplotlib", "accelerate", "rich", "numpy", "jinja2", "cyclopts"]
+
+
+def loaded_by(code: str) -> set[str]:
+    script = (
+        f"{code}\nimport json, sys\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("code", "allowed"),
+    [
+        ("import mars_optim; mars_optim.__version__; dir(mars_optim)", set()),
+        ("import mars_optim.records", set()),
+        ("import mars_optim.records.lock, mars_optim.records.config", set()),
+        ("import mars_optim.analysis", {"numpy"}),
+        ("import mars_optim.analysis.verdict, mars_optim.analysis.ladder", {"numpy"}),
+        (
+            "from mars_optim.analysis.stats import t_interval; t_interval([1.0, 2.0], 0.9)",
+            {"numpy", "scipy"},
+        ),
+        ("import mars_optim.pilot", {"rich"}),
+        ("import mars_optim; mars_optim.MARSAdamW", {"torch", "numpy"}),
+        ("from mars_optim import MARS, param_groups", {"torch", "numpy"}),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(code: str, allowed: set[str]):
+    assert loaded_by(code) <= allowed
+
+
+def test_touching_an_optimizer_loads_torch():
+    assert "torch" in loaded_by("import mars_optim; mars_optim.MARSAdamW")
+
+
+MISSING = """
+import mars_optim
+try:
+    mars_optim.AdamV
+except AttributeError as error:
+    assert "AdamV" in str(error)
+else:
+    raise SystemExit(1)
+"""
+
+
+def test_a_name_that_the_package_does_not_have_is_an_attribute_error_and_loads_nothing():
+    assert loaded_by(MISSING) == set()
