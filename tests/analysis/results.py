@@ -56,6 +56,12 @@ def candidate_with(
     )
 
 
+def baseline_with(*, at_edge: bool = False) -> ArmResult:
+    """The baseline, as far as the rule looks at it."""
+    made = candidate_with([], at_edge=at_edge)
+    return replace(made, name="adamw", role="baseline")
+
+
 def candidate_at(low: float, high: float, *, n: int = 5, bounds: Sequence[Bound] = ()) -> ArmResult:
     """The candidate with this interval of its log ratio."""
     mean = (low + high) / 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +124,37 @@ def test_a_mistake_in_the_file_gives_one_line_with_the_file_and_the_key(
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+AT_THE_BOUNDS = [
+    "task.context=2",
+    "task.context=65536",
+    "task.heads=1",
+    "training.steps=10",
+    "training.warmup=0",
+    "training.warmup=0.9",
+    "training.grad_clip=0",
+    "tuning.factor=1.5",
+    "decision.worth=-1",
+    "decision.worth=0.99",
+    "decision.confidence=0.501",
+    "decision.confidence=0.999",
+    "cost.price_per_hour=0",
+    "arm.adamw.betas=[0, 0.999999]",
+    "arm.adamw.weight_decay=0",
+    "arm.mars-adamw.gamma=0",
+    "arm.mars-adamw.clip=0",
+]
+
+
+@pytest.mark.parametrize("text", AT_THE_BOUNDS)
+def test_values_at_their_bounds_are_allowed(text: str):
+    *tables, key = text.partition("=")[0].split(".")
+    value: Any = make_plan({}, (text,))
+    for table in tables:
+        value = value[table] if isinstance(value, dict) else getattr(value, table)
+    given = tomllib.loads(text.replace(".".join([*tables, key]), "key", 1))["key"]
+    assert getattr(value, key) == (tuple(given) if isinstance(given, list) else given)
 
 
 OVERRIDE_MISTAKES = [

@@ -145,7 +145,7 @@ def test_any_numbers_are_read_back_equal(
     seeds = data.draw(st.lists(st.integers(1, 2**70), min_size=2, max_size=9, unique=True))
     plan = Plan(
         training=TrainingPlan(steps=steps, warmup=warmup),
-        comparison=ComparisonPlan(seeds=tuple(seeds), ladder=(low or 0.5, 1.0 + high)),
+        comparison=ComparisonPlan(seeds=tuple(seeds), ladder=(0.5, 2.0 + warmup)),
         cost=CostPlan(price_per_hour=decay, planned_hours=high),
         arm={"mars-adamw": Arm(lr=lr, weight_decay=decay, betas=(low, warmup))},
     )

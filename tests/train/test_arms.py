@@ -102,6 +102,14 @@ def test_each_arm_is_the_optimizer_that_its_settings_name(name: str):
         assert (groups["norm.weight"]["rule"], groups["norm.weight"]["gamma"]) == ("adamw", 0.0)
 
 
+@pytest.mark.parametrize(("clip", "expected"), [(0.0, None), (0.5, 0.5), (1.0, 1.0)])
+def test_a_clip_of_zero_is_none_and_any_other_is_the_groups(clip: float, expected: float | None):
+    model = small_gpt()
+    groups = group_of(build_optimizer(model, replace(ARMS["mars-adamw"], clip=clip), lr=1), model)
+    assert groups["blocks.0.mlp.up.weight"]["clip"] == expected
+    assert groups["norm.weight"]["clip"] is None
+
+
 def nadamw_by_hand(
     x: Tensor, grads: list[Tensor], *, lr: float, beta1: float, beta2: float, decay: float
 ) -> Tensor:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..records import Plan, Run, UserError, read_runs
-from ..records.plan import load_plan
+from ..records.plan import load_plan, plan_of
 from ..records.run import read_json
+from ..records.trials import at_edge
 from .ladder import tokens_to_reach
 from .model import Analysis, ArmResult, Curve, SeedResult, Totals, Trial
 from .stats import Interval, t_interval
@@ -25,10 +26,12 @@ def analyse(out: Path) -> Analysis:
     Raises:
         UserError: if ``out`` holds no pilot, or no finished run.
     """
-    plan = load_plan(out / "plan.toml")
-    runs = [r for r in read_runs(out / "runs") if r.outcome]
+    plan = load_plan(plan_of(out))
+    runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
         raise UserError(f"{out} holds no finished run yet; `mars pilot --out {out}` makes them")
+    if len(texts := {r.spec.data for r in runs}) > 1:
+        raise UserError(f"{out} holds runs on {len(texts)} different texts: not to be compared")
     probe = read_json(out / "probe.json") if (out / "probe.json").exists() else {}
     wanted = _wanted(plan)
     compared = {
@@ -46,7 +49,7 @@ def analyse(out: Path) -> Analysis:
     return Analysis(
         plan=plan,
         arms=arms,
-        verdict=decide(plan, candidate, missing),
+        verdict=decide(plan, by_name[plan.comparison.baseline], candidate, missing),
         ladder=_ladder(plan, compared.values()),
         unit_tokens=plan.training.steps * outcome.tokens // outcome.steps,
         parameters=outcome.parameters,
@@ -88,7 +91,7 @@ def _arm(
         arm=plan.arm[name],
         lr=next((r.spec.lr for r in mine.values()), None),
         trials=tuple(trials),
-        at_edge=_at_edge(trials),
+        at_edge=at_edge({t.lr: t.loss for t in trials}) if trials else False,
         seeds=seeds,
         loss_difference=None if is_baseline else _interval(plan, [s.difference for s in seeds]),
         log_ratio=None if is_baseline else _interval(plan, [s.log_ratio for s in seeds]),
@@ -141,14 +144,6 @@ def _interval(plan: Plan, values: Iterable[float | None]) -> Interval | None:
     return t_interval(known, plan.decision.confidence) if known else None
 
 
-def _at_edge(trials: list[Trial]) -> bool:
-    finite = [t for t in trials if t.loss is not None]
-    if not finite:
-        return False
-    best = min(finite, key=lambda t: t.loss or math.inf)
-    return best.lr in (trials[0].lr, trials[-1].lr)
-
-
 def _curve(run: Run) -> Curve:
     def points(key: str) -> tuple[tuple[int, float], ...]:
         return tuple((row["tokens"], row[key]) for row in run.rows if key in row)
@@ -197,4 +192,7 @@ def _totals(runs: list[Run], missing: int) -> Totals:
 def _amendments(path: Path) -> tuple[dict[str, Any], ...]:
     if not path.exists():
         return ()
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; delete the damaged line") from None

@@ -16,22 +16,23 @@ def saved(log_ratio: float) -> float:
     return 1.0 - math.exp(-log_ratio)
 
 
-def decide(plan: Plan, candidate: ArmResult, missing: int) -> Verdict:
+def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) -> Verdict:
     """Apply the plan's rule to the candidate.
 
     Go, if the whole interval of the tokens saved lies above ``decision.worth``; no-go, if all of
-    it lies below, or a run of the candidate diverged; else there are not enough runs to tell. A
-    bound (a reading outside the ladder) may count against the candidate but never for a decision
-    that it could overturn.
+    it lies below, or a run of the candidate diverged; else there are not enough runs to tell. No
+    decision rests on what could overturn it: a bound (a reading outside the ladder) on the other
+    side of it, or an arm that it judges by a learning rate at the edge of those tried.
 
     Args:
         plan: with the rule.
+        baseline: the arm in use today.
         candidate: the arm that is judged.
         missing: comparison runs that have not finished.
     """
     threshold = -math.log1p(-plan.decision.worth)
     interval = candidate.log_ratio
-    names = (candidate.name, plan.comparison.baseline)
+    names = (candidate.name, baseline.name)
     if candidate.diverged:
         sentence = (
             f"No-go: {candidate.name} diverged in {candidate.diverged} of "
@@ -49,12 +50,17 @@ def decide(plan: Plan, candidate: ArmResult, missing: int) -> Verdict:
             pairs_needed=None,
         )
     decision = _by_interval(interval, threshold, candidate.bounds)
-    reasons = _reasons(plan, candidate, decision)
+    untuned = {"go": baseline, "no-go": candidate}.get(decision)
+    if untuned and untuned.at_edge:
+        decision = "not-enough-runs"
+    reasons = _reasons(plan, baseline, candidate, decision)
     if decision != "not-enough-runs":
         head = {"go": "Go", "no-go": "No-go"}[decision]
         sentence = f"{head}: {_effect(interval, names, candidate.bounds, plan)}"
         return Verdict(decision=decision, sentence=sentence, reasons=reasons, pairs_needed=None)
-    needed = pairs_needed(interval.mean, interval.sd, threshold, plan.decision.confidence)
+    needed = None
+    if interval.low <= threshold <= interval.high:
+        needed = pairs_needed(interval.mean, interval.sd, threshold, plan.decision.confidence)
     sentence = f"Not enough runs to tell: {_effect(interval, names, candidate.bounds, plan)}"
     if needed and needed > interval.n:
         sentence += f" About {needed} seeds would settle it, if the effect is what it looks like."
@@ -72,12 +78,14 @@ def _by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Deci
 def _effect(interval: Interval, names: tuple[str, str], bounds: set[str], plan: Plan) -> str:
     candidate, baseline = names
     share = interval.map(saved)
-    bound = {"at least": "at least ", "at most": "at most "}.get(min(bounds, default=""), "")
+    more, fewer = math.exp(-interval.mean) - 1, share.mean
+    # readings bound the saving; turned into tokens spent, the bound turns round
+    bound = f"{next(iter(bounds))} " if len(bounds) == 1 else ""
+    turned = {"at least ": "at most ", "at most ": "at least "}.get(bound, "")
     if interval.mean >= 0:
-        effect = f"takes {bound}{percent(share.mean)} fewer tokens than {baseline}"
+        effect = f"takes {bound}{percent(fewer)} fewer tokens than {baseline}"
     else:
-        more = math.exp(-interval.mean) - 1
-        effect = f"takes {percent(more)}{' or more' if bound else ''} more tokens than {baseline}"
+        effect = f"takes {turned}{percent(more)} more tokens than {baseline}"
     level = f"{100 * plan.decision.confidence:g} %"
     return (
         f"{candidate} {effect} for the same loss (tokens saved: {level} interval "
@@ -85,14 +93,19 @@ def _effect(interval: Interval, names: tuple[str, str], bounds: set[str], plan: 
     )
 
 
-def _reasons(plan: Plan, candidate: ArmResult, decision: Decision) -> tuple[str, ...]:
+def _reasons(
+    plan: Plan, baseline: ArmResult, candidate: ArmResult, decision: Decision
+) -> tuple[str, ...]:
     worth = f"{100 * plan.decision.worth:g} %"
+    interval, threshold = candidate.log_ratio, -math.log1p(-plan.decision.worth)
     reasons = {
         "go": [f"The whole interval lies above the {worth} that the plan asks for."],
         "no-go": [f"The whole interval lies below the {worth} that the plan asks for."],
-        "not-enough-runs": [f"The {worth} that the plan asks for cannot be told from the result."],
+        "not-enough-runs": [],
     }[decision]
-    if candidate.log_ratio and candidate.log_ratio.high < 0:
+    if interval and interval.low <= threshold <= interval.high:
+        reasons.append(f"The {worth} that the plan asks for lies inside the interval.")
+    if interval and interval.high < 0:
         reasons = ["The whole interval lies below zero: it takes more tokens, not fewer."]
     if "at least" in candidate.bounds:
         reasons.append(
@@ -104,10 +117,15 @@ def _reasons(plan: Plan, candidate: ArmResult, decision: Decision) -> tuple[str,
             "Some of its losses are above the whole ladder: the saving is smaller than shown. A "
             "lower rung in comparison.ladder would tell."
         )
-    if candidate.at_edge:
-        reasons.append(
-            "Its best learning rate is at the edge of those tried: raise tuning.max_trials."
-        )
+    if interval and interval.n < len(candidate.seeds):
+        lost = len(candidate.seeds) - interval.n
+        reasons.append(f"{lost} of its seeds have no pair: runs of {baseline.name} diverged.")
+    for arm in (baseline, candidate):
+        if arm.at_edge:
+            reasons.append(
+                f"The best learning rate of {arm.name} is at the edge of those tried, so it may do "
+                "better than shown: raise tuning.max_trials, in another --out."
+            )
     return tuple(reasons)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ..records import Plan, Run, RunSpec
-from .search import at_edge, best_lr, next_lr
+from ..records.trials import Trials, at_edge, best_lr
+from .search import next_lr
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ def agenda(plan: Plan, data: str, done: Iterable[Run], running: Collection[RunSp
         done: runs read from disk; those without outcome are ignored.
         running: runs under way.
     """
-    finished = {r.spec.run_id: r for r in done if r.outcome and r.spec.data == data}
+    finished = {
+        r.spec.run_id: r for r in done if r.outcome and r.spec.data == data and plan.covers(r.spec)
+    }
     trials = tuning_trials(plan, finished.values())
     rounds = tuning_rounds(plan, trials)
     arms, seeds = len(plan.arms), len(plan.comparison.seeds)
@@ -59,16 +62,16 @@ def agenda(plan: Plan, data: str, done: Iterable[Run], running: Collection[RunSp
     return Agenda(ready, planned_steps, planned_runs, done_all)
 
 
-def tuning_trials(plan: Plan, runs: Iterable[Run]) -> dict[str, dict[float, float | None]]:
+def tuning_trials(plan: Plan, runs: Iterable[Run]) -> dict[str, Trials]:
     """Final loss by learning rate, for each arm, of the finished tuning runs."""
     trials: dict[str, dict[float, float | None]] = {arm: {} for arm in plan.arms}
     for run in runs:
         if run.spec.stage == "tune" and run.outcome and run.spec.arm_name in trials:
             trials[run.spec.arm_name][run.spec.lr] = run.final_loss
-    return trials
+    return dict(trials)
 
 
-def tuning_rounds(plan: Plan, trials: dict[str, dict[float, float | None]]) -> int:
+def tuning_rounds(plan: Plan, trials: dict[str, Trials]) -> int:
     """Trials that every arm gets: one more while any arm's best lies at an edge."""
     rounds = min(len(t) for t in trials.values())
     if rounds < plan.tuning.trials:
@@ -83,7 +86,7 @@ def tuning_rounds(plan: Plan, trials: dict[str, dict[float, float | None]]) -> i
 def _tuning(
     plan: Plan,
     data: str,
-    trials: dict[str, dict[float, float | None]],
+    trials: dict[str, Trials],
     rounds: int,
     busy_arms: set[str],
 ) -> list[RunSpec]:
@@ -102,9 +105,7 @@ def _tuning(
     ]
 
 
-def _comparison(
-    plan: Plan, data: str, trials: dict[str, dict[float, float | None]]
-) -> list[RunSpec]:
+def _comparison(plan: Plan, data: str, trials: dict[str, Trials]) -> list[RunSpec]:
     """Seed by seed, so that a pilot that is stopped early has whole pairs."""
     baseline = plan.comparison.baseline
     lrs = {arm: best_lr(trials[arm]) for arm in plan.arms}

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..records import Plan, UserError, read_run, read_runs
 from ..records.lock import pilot_lock
-from ..records.plan import differences, load_plan, plan_toml
+from ..records.plan import differences, load_plan, plan_of, plan_toml
 from ..records.run import read_json, write_json, write_text
 from .agenda import agenda
 from .progress import Reporter
@@ -60,14 +60,14 @@ def prepare_folder(out: Path) -> None:
 
 
 def plan_changes(plan: Plan, out: Path) -> list[str]:
-    """What differs from the plan that ``out`` holds, if it holds one.
+    """What differs from the plan that the runs in ``out`` were made by, if there is one.
 
     More seeds and other costs may be asked for later: they change no finished run.
 
     Raises:
         UserError: if any other key differs.
     """
-    path = out / "plan.toml"
+    path = plan_of(out)
     if not path.exists():
         return []
     old = load_plan(path)
@@ -77,8 +77,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     forbidden = [c for c in changes if not c.startswith(allowed)]
     if forbidden:
         raise UserError(
-            f"{path} holds another plan ({'; '.join(forbidden)} now): use another --out, or leave "
-            "the option out. Only seeds can be added and costs changed"
+            f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
+            "--out, or leave the option out. Only seeds can be added and costs changed"
         )
     return changes
 
@@ -86,13 +86,18 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
 def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
     """Write the plan into ``out``, and what changed into ``amendments.jsonl``.
 
-    A rule is worth less once the results are known, so the report shows amendments.
+    A rule is worth less once the results are known, so the report shows amendments. The user may
+    edit ``plan.toml``; the plan that the runs follow stands beside them.
     """
     if changes:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with (out / "amendments.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"date": now, "changes": changes}) + "\n")
-    write_text(out / "plan.toml", plan_toml(plan))
+    text = plan_toml(plan)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    if changes or not (out / "plan.toml").exists():
+        write_text(out / "plan.toml", text)
+    write_text(out / "runs" / "plan.toml", text)
 
 
 def check_data(out: Path, data: str) -> None:
@@ -102,7 +107,7 @@ def check_data(out: Path, data: str) -> None:
         UserError: if not.
     """
     for run in read_runs(out / "runs"):
-        if run.spec.data != data:
+        if run.outcome and run.spec.data != data:
             raise UserError(
                 f"{run.path} was made on other data ({run.spec.data[:12]}, now {data[:12]}; "
                 f"Python {run.environment.get('python')} then): losses cannot be compared; use "

@@ -6,10 +6,10 @@ A pure function of an arm's trials so far, so that it can be repeated and resume
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-Trials = Mapping[float, float | None]
-"""Learning rate -> final loss; None for a run that diverged."""
+from ..records.trials import Trials, at_edge, best_lr, bracket, loss_at
+
+__all__ = ["Trials", "at_edge", "best_lr", "bracket", "next_lr"]
 
 
 def next_lr(default: float, factor: float, trials: Trials) -> float:
@@ -32,28 +32,5 @@ def next_lr(default: float, factor: float, trials: Trials) -> float:
         return best * factor
     if lower is None:
         return best / factor
-    towards = min((lower, upper), key=lambda lr: _loss(trials, lr))
+    towards = min((lower, upper), key=lambda lr: loss_at(trials, lr))
     return math.sqrt(best * towards)
-
-
-def at_edge(trials: Trials) -> bool:
-    """Whether the best trial is the lowest or the highest learning rate tried."""
-    _, lower, upper = bracket(trials)
-    return lower is None or upper is None
-
-
-def best_lr(trials: Trials) -> float:
-    """The learning rate with the lowest loss; the lower one of equals."""
-    return bracket(trials)[0]
-
-
-def bracket(trials: Trials) -> tuple[float, float | None, float | None]:
-    """The best learning rate, and its neighbours among those tried."""
-    lrs = sorted(trials)
-    i = min(range(len(lrs)), key=lambda j: _loss(trials, lrs[j]))
-    return lrs[i], lrs[i - 1] if i > 0 else None, lrs[i + 1] if i + 1 < len(lrs) else None
-
-
-def _loss(trials: Trials, lr: float) -> float:
-    loss = trials[lr]
-    return math.inf if loss is None else loss

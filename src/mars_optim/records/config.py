@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -47,11 +49,10 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
         path = f"{where}.{key}" if where else key
         if key not in fields:
             prefix = f"{where}." if where else ""
-            hint = did_you_mean(path, (prefix + name for name in fields))
+            hint = did_you_mean(key, fields).replace("mean '", f"mean '{prefix}")
             hint = hint or f"; allowed: {', '.join(fields)}"
             raise UserError(f"unknown key {path!r}{hint}")
         values[key] = _convert(hints[key], value, path)
-        _check_range(values[key], fields[key].metadata, path)
     missing = [
         name
         for name, f in fields.items()
@@ -61,7 +62,26 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     ]
     if missing:
         raise UserError(f"{where or 'plan'} needs the key {missing[0]!r}")
-    return cls(**values)
+    made = cls(**values)
+    check(made, where)
+    return made
+
+
+def check(value: Any, where: str = "") -> None:
+    """Check the ranges in a dataclass and those it holds, however it was made.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    for f in dataclasses.fields(value):
+        entry, path = getattr(value, f.name), f"{where}.{f.name}" if where else f.name
+        if dataclasses.is_dataclass(entry):
+            check(entry, path)
+        elif isinstance(entry, Mapping):
+            for key, sub in entry.items():
+                check(sub, f"{path}.{key}")
+        else:
+            _check_range(entry, f.metadata, path)
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -175,15 +195,15 @@ def _toml_lines(value: Any, table: str, comments: bool) -> list[str]:
 
 
 def _toml_key(key: str) -> str:
-    return key if key.replace("-", "").replace("_", "").isalnum() else _toml_value(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
 
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        # JSON's escapes are TOML's, but for the control character that JSON leaves as it is
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)

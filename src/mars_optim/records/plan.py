@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .config import from_dict, option, to_toml
+from .config import check, from_dict, option, to_toml
 from .errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from .spec import RunSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class TaskPlan:
 class TrainingPlan:
     """How every run is trained."""
 
-    steps: int = option(1200, "optimizer steps of one budget unit", low=10)
+    steps: int = option(1200, "optimizer steps of one budget unit", low=10, high=10**12)
     warmup: float = option(0.1, "share of the steps in linear warm-up", low=0.0, high=0.9)
     decay: Literal["linear", "cosine"] = option("linear", 'to zero: "linear" or "cosine"')
     accumulation: int = option(1, "batches per optimizer step", low=1)
@@ -43,8 +47,10 @@ class TrainingPlan:
 class TuningPlan:
     """How the learning rate of each arm is found: rounds that give every arm one more trial."""
 
-    trials: int = option(4, "rounds at the least", low=1)
-    max_trials: int = option(6, "rounds at the most, while an arm's best lies at an edge", low=1)
+    trials: int = option(4, "rounds at the least", low=1, high=12)
+    max_trials: int = option(
+        6, "rounds at the most, while an arm's best lies at an edge", low=1, high=12
+    )
     factor: float = option(2.0, "between neighbouring learning rates", above=1.0)
     seed: int = option(0, "seed of the tuning runs; not used again", low=0)
 
@@ -57,7 +63,10 @@ class ComparisonPlan:
     candidate: str = option("mars-adamw", "the arm that the verdict is about")
     seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "one pair of runs each", low=0)
     ladder: tuple[float, ...] = option(
-        (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps", above=0.0
+        (0.5, 0.75, 1.5),
+        "further budgets of the baseline, in units of training.steps",
+        above=0.0,
+        high=1000,
     )
 
 
@@ -98,6 +107,15 @@ class Arm:
     gamma: float = option(0.025, "scale of the correction", low=0.0)
     clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0)
     correction: Literal["approx", "folded"] = option("approx", '"approx" or "folded"')
+
+
+def check_arm_name(name: str) -> None:
+    """Raise UserError unless ``name`` can be part of a folder's name anywhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise UserError(
+            f"arm name {name!r} must be 1 to 40 letters, digits, '.', '_' or '-', and begin with a "
+            "letter or digit"
+        )
 
 
 def _mars(**options: Any) -> Arm:
@@ -168,9 +186,12 @@ class Plan:
         Raises:
             UserError: for an unknown arm or a plan that contradicts itself.
         """
+        check(self)
         for name in (*self.arms, *self.arm):
+            check_arm_name(name)
             if name not in ARMS and name not in self.arm:
-                raise UserError(f"unknown arm {name!r}{did_you_mean(name, ARMS)}")
+                hint = did_you_mean(name, ARMS) or f"; known: {', '.join(ARMS)}"
+                raise UserError(f"unknown arm {name!r}{hint}")
         for name in self.arm:
             if name not in self.arms:
                 hint = did_you_mean(name, self.arms)
@@ -218,10 +239,27 @@ class Plan:
                 f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
                 "above 1, to read tokens off between them"
             )
+        steps = [self.steps(budget) for budget in (1.0, *comparison.ladder)]
+        if len(set(steps)) < len(steps):
+            raise UserError(
+                f"comparison.ladder = {list(comparison.ladder)}, with the common budget 1, must "
+                f"be different numbers of steps, not {steps}"
+            )
+
+    def covers(self, spec: RunSpec) -> bool:
+        """Whether a run was made under this plan's settings."""
+        settings = (self.task, self.training, self.arm.get(spec.arm_name))
+        return (spec.task, spec.training, spec.arm) == settings
 
     def steps(self, budget: float) -> int:
         """Optimizer steps of a budget in units of ``training.steps``."""
         return max(1, round(budget * self.training.steps))
+
+
+def plan_of(out: Path) -> Path:
+    """The plan that the runs in ``out`` follow; before the first run, the one that it offers."""
+    adopted = out / "runs" / "plan.toml"
+    return adopted if adopted.exists() else out / "plan.toml"
 
 
 def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:

@@ -95,20 +95,28 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: if the folder does not hold a run this version can read.
     """
-    manifest = read_json(path / "manifest.json")
+    file = path / "manifest.json"
+    manifest = read_json(file)
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file} is damaged: it holds no table")
     if manifest.get("format") != FORMAT:
         raise UserError(
-            f"{path / 'manifest.json'}: format {manifest.get('format')!r} is not this version's "
-            f"({FORMAT}): read it with the version of mars-optim that wrote it"
+            f"{file}: format {manifest.get('format')!r} is not this version's ({FORMAT}): read it "
+            "with the version of mars-optim that wrote it"
         )
-    outcome = manifest["outcome"]
-    return Run(
-        path=path,
-        spec=RunSpec.from_dict(manifest["spec"]),
-        outcome=None if outcome is None else Outcome(**outcome),
-        environment=manifest["environment"],
-        rows=list(_read_rows(path / "rows.jsonl")),
-    )
+    try:
+        outcome = manifest["outcome"]
+        return Run(
+            path=path,
+            spec=RunSpec.from_dict(manifest["spec"]),
+            outcome=None if outcome is None else Outcome(**outcome),
+            environment=manifest["environment"],
+            rows=list(_read_rows(path / "rows.jsonl")),
+        )
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(
+            f"{file} is damaged ({error}): delete its folder, and the run is made again"
+        ) from None
 
 
 def read_runs(runs: Path) -> list[Run]:

@@ -28,7 +28,7 @@ def saving(arm: ArmResult) -> str:
     if arm.log_ratio is None:
         return "\u2014"
     share = arm.log_ratio.map(saved)
-    prefix = {"at least": "\u2265 ", "at most": "\u2264 "}.get(min(arm.bounds, default=""), "")
+    prefix = {"at least": "\u2265 ", "at most": "\u2264 "}.get("/".join(arm.bounds), "")
     if not math.isfinite(arm.log_ratio.low):
         return prefix + percent(share.mean)
     return f"{prefix}{percent(share.mean)} ({percent(share.low)} to {percent(share.high)})"

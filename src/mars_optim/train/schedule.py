@@ -17,7 +17,7 @@ def lr_factor(
         warmup: share of the steps in warm-up.
         decay: shape after the warm-up.
     """
-    warmup_steps = int(warmup * steps)
+    warmup_steps = round(warmup * steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(1, steps - warmup_steps)

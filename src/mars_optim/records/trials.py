@@ -1,0 +1,33 @@
+"""Reading an arm's trials of the learning rate: which is the best, and does it lie at an edge?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+Trials = Mapping[float, float | None]
+"""Learning rate -> final loss; None for a run that diverged."""
+
+
+def at_edge(trials: Trials) -> bool:
+    """Whether the best trial is the lowest or the highest learning rate tried."""
+    _, lower, upper = bracket(trials)
+    return lower is None or upper is None
+
+
+def best_lr(trials: Trials) -> float:
+    """The learning rate with the lowest loss; the lower one of equals."""
+    return bracket(trials)[0]
+
+
+def bracket(trials: Trials) -> tuple[float, float | None, float | None]:
+    """The best learning rate, and its neighbours among those tried."""
+    lrs = sorted(trials)
+    i = min(range(len(lrs)), key=lambda j: loss_at(trials, lrs[j]))
+    return lrs[i], lrs[i - 1] if i > 0 else None, lrs[i + 1] if i + 1 < len(lrs) else None
+
+
+def loss_at(trials: Trials, lr: float) -> float:
+    """The loss of a trial; inf for one that diverged."""
+    loss = trials[lr]
+    return math.inf if loss is None else loss
