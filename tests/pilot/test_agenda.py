@@ -14,7 +14,8 @@ from pretend import DATA, Valley, carry_out, finish, small_plan, trials_of
 from mars_optim.pilot.agenda import agenda
 from mars_optim.pilot.search import at_edge, best_lr
 from mars_optim.records import Plan, UserError
-from mars_optim.records.plan import ARMS, TaskPlan, with_seeds
+from mars_optim.records.arms import ARMS
+from mars_optim.records.plan import TaskPlan, with_seeds
 
 PLAN = small_plan()
 ARMS_OF_PLAN = list(PLAN.arms)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mars_optim.records import Plan, UserError
+from mars_optim.records.arms import ARMS
 from mars_optim.records.config import from_dict
-from mars_optim.records.plan import ARMS, load_plan, make_plan
+from mars_optim.records.plan import load_plan, make_plan
 
 MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     # unknown keys, at every level
@@ -70,10 +71,14 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[training]\ngrad_clip = -1", ("training.grad_clip = -1.0 must be at least 0",)),
     ("[training]\nevaluations = 0", ("training.evaluations = 0 must be at least 1",)),
     ("[tuning]\ntrials = 0", ("tuning.trials = 0 must be at least 1",)),
+    ("[tuning]\ntrials = 99", ("tuning.trials = 99 must be at most",)),
     ("[tuning]\nfactor = 1", ("tuning.factor = 1.0 must be above 1",)),
     ("[tuning]\nseed = -1", ("tuning.seed = -1 must be at least 0",)),
     ("[comparison]\nseeds = [1, -2]", ("comparison.seeds = [1, -2] must be at least 0",)),
     ("[comparison]\nladder = [0, 2]", ("comparison.ladder = [0.0, 2.0] must be above 0",)),
+    ("[comparison]\nladder = [0.5, 1e300]", ("comparison.ladder = [0.5, 1e+300] must be at most",)),
+    ("[comparison]\nladder = [0.5, 2, 2]", ("comparison.ladder = [0.5, 2.0, 2.0]", "different")),
+    ("[comparison]\nladder = [0.5, 1, 2]", ("comparison.ladder = [0.5, 1.0, 2.0]", "different")),
     ("[decision]\nworth = 1", ("decision.worth = 1.0 must be at most 0.99",)),
     ("[decision]\nconfidence = 0.5", ("decision.confidence = 0.5 must be above 0.5",)),
     ("[decision]\nconfidence = 95", ("decision.confidence = 95.0 must be at most 0.999",)),
@@ -85,6 +90,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("arms = ['adamw', 'mars-adamm']", ("unknown arm 'mars-adamm'", "did you mean 'mars-adamw'?")),
     ("arms = ['adamw', 'xyzzy']", ("unknown arm 'xyzzy'", "mars-adamw")),
     ("arms = ['adamw', 'mars-adamw', 'adamw']", ("arms = ", "'adamw'", "twice")),
+    ("arms = ['adamw', 'a/b']\n[arm.'a/b']", ("arm name 'a/b' must be", "letters, digits")),
     ("arms = []", ("comparison.baseline = 'adamw' is not among arms = []",)),
     ("[arm.lion]\nlr = 1", ("arm.lion is not among arms = ['adamw', 'nadamw', 'mars-adamw']",)),
     ("[comparison]\nbaseline = 'lion'", ("comparison.baseline = 'lion' is not among arms = ['ad",)),

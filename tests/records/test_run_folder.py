@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mars_optim.records import Outcome, RunSpec, RunWriter, UserError, read_run, read_runs
-from mars_optim.records.plan import ARMS, TaskPlan, TrainingPlan
+from mars_optim.records.arms import ARMS
+from mars_optim.records.plan import TaskPlan, TrainingPlan
 from mars_optim.records.run import read_json, write_json, write_text
 
 SPEC = RunSpec(

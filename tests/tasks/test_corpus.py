@@ -175,6 +175,14 @@ def test_forty_files_of_enough_text_are_a_corpus_however_they_hash(tmp_path: Pat
     assert min(len(corpus.train), len(corpus.valid)) >= 1024
 
 
+def test_a_folder_in_which_one_file_has_nearly_all_the_text_is_a_corpus(tmp_path: Path):
+    for i in range(24):
+        (tmp_path / f"note{i}.md").write_bytes(file_content(i, lines=4))
+    (tmp_path / "book.txt").write_bytes(file_content(99, lines=20_000))
+    corpus = load_corpus(str(tmp_path))
+    assert len(corpus.train) > len(corpus.valid) >= 1024
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="holds 0 bytes of text in 0 files"):
         load_corpus(str(tmp_path))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim import MARS
-from mars_optim.records.plan import ARMS
+from mars_optim.records.arms import ARMS
 from mars_optim.tasks import GPT
 from mars_optim.train import build_optimizer, state_bytes
 

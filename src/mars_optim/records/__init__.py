@@ -1,11 +1,13 @@
 """What a pilot leaves on disk: the plan, one folder a run, append-only. Standard library only."""
 
+from .arms import ARMS, Arm
 from .errors import UserError
-from .plan import Arm, Plan
+from .plan import Plan
 from .run import Outcome, Run, RunWriter, read_run, read_runs
 from .spec import RunSpec
 
 __all__ = [
+    "ARMS",
     "Arm",
     "Outcome",
     "Plan",

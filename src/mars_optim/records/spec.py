@@ -8,8 +8,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .arms import Arm
 from .config import from_dict
-from .plan import Arm, TaskPlan, TrainingPlan
+from .plan import TaskPlan, TrainingPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

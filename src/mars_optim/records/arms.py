@@ -1,0 +1,75 @@
+"""The optimizers that a pilot can compare, each with its own published defaults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .config import option
+from .errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One optimizer with its own published defaults."""
+
+    optimizer: Literal["torch-adamw", "torch-nadam", "mars"] = option(
+        "mars", '"torch-adamw", "torch-nadam" or "mars"'
+    )
+    rule: Literal["adamw", "lion", "shampoo", "muon"] = option(
+        "adamw", '"adamw", "lion", "shampoo" or "muon"'
+    )
+    lr: float = option(3e-3, "where tuning starts", above=0.0)
+    betas: tuple[float, float] = option((0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999)
+    weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0)
+    gamma: float = option(0.025, "scale of the correction", low=0.0)
+    clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0)
+    correction: Literal["approx", "folded"] = option("approx", '"approx" or "folded"')
+
+
+def check_arm_name(name: str) -> None:
+    """Raise UserError unless ``name`` can be part of a folder's name anywhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise UserError(
+            f"arm name {name!r} must be 1 to 40 letters, digits, '.', '_' or '-', and begin with a "
+            "letter or digit"
+        )
+
+
+def _mars(**options: Any) -> Arm:
+    return Arm(optimizer="mars", **options)
+
+
+# Published defaults: GPT-2's AdamW; MARS's first release; Lion's paper; Moonlight and MARS-M.
+ARMS: dict[str, Arm] = {
+    "adamw": Arm(
+        optimizer="torch-adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+    ),
+    # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
+    "nadamw": _mars(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=0.0, correction="folded"
+    ),
+    "mars-adamw": _mars(),
+    # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
+    "lion": _mars(
+        rule="lion",
+        lr=3e-4,
+        betas=(0.99, 0.99),
+        weight_decay=0.3,
+        gamma=1 / 11,
+        clip=0.0,
+        correction="folded",
+    ),
+    "mars-lion": _mars(rule="lion", lr=3e-4, weight_decay=0.1),
+    # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
+    "muon": _mars(
+        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=0.0, correction="folded"
+    ),
+    "mars-m": _mars(rule="muon", lr=6e-3, weight_decay=0.1),
+    "mars-shampoo": _mars(rule="shampoo", lr=3e-3),
+    # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
+    "torch-nadam": Arm(
+        optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+    ),
+}
