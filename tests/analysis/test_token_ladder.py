@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.analysis.ladder import tokens_to_reach
+from mars_optim.analysis.ladder import falling_fit, tokens_to_reach
 
 LADDER = [(1000, 3.0), (2000, 2.5), (4000, 2.3)]
 NOISY = [(1000, 3.0), (2000, 2.5), (4000, 2.7), (8000, 2.4)]
@@ -24,14 +25,14 @@ READINGS = [
     ("above the ladder", LADDER, 3.01, 1000, "at most"),
     ("a diverged run", LADDER, math.inf, 1000, "at most"),
     ("below the ladder", LADDER, 2.29, 4000, "at least"),
-    ("noise: the best loss so far counts", NOISY, 2.5, 2000, ""),
-    ("noise: a worse rung is passed over", NOISY, 2.6, 2000**0.8 * 1000**0.2, ""),
-    ("noise: between the best and the next better", NOISY, 2.45, math.sqrt(4000 * 8000), ""),
+    ("noise: rungs in the wrong order count as their mean", NOISY, 2.6, 2000, ""),
+    ("noise: between them and the next better", NOISY, 2.5, math.sqrt(4000 * 8000), ""),
+    ("noise: between them and the one before", NOISY, 2.8, math.sqrt(1000 * 2000), ""),
     ("flat: the fewest tokens count", FLAT, 3.0, 1000, ""),
     ("flat: then on from its end", FLAT, 2.5, math.sqrt(2000 * 4000), ""),
-    ("rising: at the better", RISING, 2.0, 1000, ""),
+    ("rising: at the mean", RISING, 2.25, 1000, ""),
     ("rising: above it", RISING, 2.4, 1000, "at most"),
-    ("rising: below it", RISING, 1.9, 2000, "at least"),
+    ("rising: below it", RISING, 2.1, 2000, "at least"),
     ("out of order", LADDER[::-1], 2.75, math.sqrt(1000 * 2000), ""),
 ]
 
@@ -63,12 +64,27 @@ def test_a_reading_lies_on_the_ladder_and_a_bound_at_its_ends(
 ):
     reading = tokens_to_reach(rungs, loss)
     first, last = min(rungs)[0], max(rungs)[0]
-    best = min(loss for _, loss in rungs)
-    expected = "at least" if loss < best else "at most" if loss > min(rungs)[1] else ""
+    fit = falling_fit([loss for _, loss in sorted(rungs)])
+    expected = "at least" if loss < fit[-1] else "at most" if loss > fit[0] else ""
     assert reading.bound == expected
     assert first * (1 - 1e-12) <= reading.tokens <= last * (1 + 1e-12)
     if expected:
         assert reading.tokens == (last if expected == "at least" else first)
+
+
+@given(values=st.lists(loss_, min_size=1, max_size=6), other=st.lists(loss_, min_size=6))
+def test_the_fit_never_rises_and_no_falling_sequence_is_nearer(
+    values: list[float], other: list[float]
+):
+    def distance(fit: list[float]) -> float:
+        return math.fsum((a - b) ** 2 for a, b in zip(fit, values, strict=True))
+
+    fit = falling_fit(values)
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(fit))
+    falling = sorted(other, reverse=True)[: len(values)]
+    assert distance(fit) <= distance(falling) + 1e-9
+    if all(a >= b for a, b in itertools.pairwise(values)):
+        assert fit == values
 
 
 @given(rungs=rungs_, loss=loss_, data=st.data())

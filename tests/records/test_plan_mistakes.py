@@ -229,6 +229,9 @@ def test_every_folded_arm_refuses_a_clip_and_every_other_takes_one(arm: str):
     if ARMS[arm].correction == "folded":
         with pytest.raises(UserError, match=rf"arm\.{arm}\.clip = 0\.5 cannot go with 'folded'"):
             make_plan(data)
+    elif ARMS[arm].optimizer != "mars":
+        with pytest.raises(UserError, match=rf"arm\.{arm}: optimizer = .* has no rule"):
+            make_plan(data)
     else:
         assert make_plan(data).arm[arm].clip == 0.5
 
@@ -237,3 +240,9 @@ def test_every_folded_arm_refuses_a_clip_and_every_other_takes_one(arm: str):
 def test_data_that_is_no_table_is_refused(data: object):
     with pytest.raises(UserError, match="plan must be a table, not "):
         from_dict(Plan, data)
+
+
+@pytest.mark.parametrize("corpus", ["", " "])
+def test_an_empty_corpus_is_not_the_folder_that_one_stands_in(corpus: str):
+    with pytest.raises(UserError, match=r"task\.corpus is empty"):
+        make_plan({"task": {"corpus": corpus}})

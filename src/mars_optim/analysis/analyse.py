@@ -146,7 +146,7 @@ def _interval(plan: Plan, values: Iterable[float | None]) -> Interval | None:
 
 def _curve(run: Run) -> Curve:
     def points(key: str) -> tuple[tuple[int, float], ...]:
-        return tuple((row["tokens"], row[key]) for row in run.rows if key in row)
+        return tuple((row["tokens"], row[key]) for row in run.rows if row.get(key) is not None)
 
     return Curve(seed=run.spec.seed, train=points("loss"), valid=points("valid_loss"))
 

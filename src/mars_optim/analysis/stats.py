@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def pairs_needed(mean: float, sd: float, threshold: float, confidence: float) ->
     return None
 
 
+@cache
 def t_quantile(confidence: float, n: int) -> float:
     """Two-sided quantile of Student's t with n - 1 degrees of freedom."""
     from scipy.stats import t  # slow to import

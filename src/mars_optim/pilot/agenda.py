@@ -51,11 +51,7 @@ def agenda(plan: Plan, data: str, done: Iterable[Run], running: Collection[RunSp
         plan.steps(budget) for budget in comparison_budgets
     )
     tuned = all(len(trials[arm]) >= rounds for arm in plan.arms)
-    specs = (
-        _comparison(plan, data, trials)
-        if tuned
-        else _tuning(plan, data, trials, rounds, {s.arm_name for s in running})
-    )
+    specs = _comparison(plan, data, trials) if tuned else _tuning(plan, data, trials, rounds)
     taken = finished.keys() | {s.run_id for s in running}
     ready = tuple(s for s in specs if s.run_id not in taken)
     done_all = tuned and not ready and not running
@@ -88,7 +84,6 @@ def _tuning(
     data: str,
     trials: dict[str, Trials],
     rounds: int,
-    busy_arms: set[str],
 ) -> list[RunSpec]:
     return [
         _spec(
@@ -101,7 +96,7 @@ def _tuning(
             steps=plan.training.steps,
         )
         for arm in sorted(plan.arms, key=lambda a: len(trials[a]))
-        if len(trials[arm]) < rounds and arm not in busy_arms
+        if len(trials[arm]) < rounds
     ]
 
 

@@ -32,11 +32,11 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
         model = task.build_model(seed=0)
         pairs[name] = (model, build_optimizer(model, plan.arm[name], lr=plan.arm[name].lr))
     for model, optimizer in pairs.values():
-        _seconds(task, model, optimizer, WARMUP)
+        _seconds(plan, task, model, optimizer, WARMUP)
     times: dict[str, list[float]] = {name: [] for name in plan.arms}
     for _ in range(ROUNDS):
         for name, (model, optimizer) in pairs.items():
-            times[name].append(_seconds(task, model, optimizer, STEPS) / STEPS)
+            times[name].append(_seconds(plan, task, model, optimizer, STEPS) / STEPS)
 
     base = times[plan.comparison.baseline]
     results = {}
@@ -44,7 +44,7 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
         ratios = [t / b for t, b in zip(times[name], base, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         results[name] = {
-            "seconds": statistics.median(times[name]) * plan.training.accumulation,
+            "seconds": statistics.median(times[name]),
             "ratio": middle,
             "ratio_low": low,
             "ratio_high": high,
@@ -54,10 +54,19 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
     return results
 
 
-def _seconds(task: Task, model: nn.Module, optimizer: Optimizer, steps: int) -> float:
+def _seconds(plan: Plan, task: Task, model: nn.Module, optimizer: Optimizer, steps: int) -> float:
+    """Of whole steps as the plan trains them: all micro-batches, gradient clip, optimizer."""
+    training = plan.training
+    device = next(model.parameters()).device
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")
     start = time.perf_counter()
     for step in range(steps):
-        torch.autograd.backward(task.loss(model, task.batch(0, step, 0)))
+        for micro in range(training.accumulation):
+            with bf16:
+                loss = task.loss(model, task.batch(0, step, micro)) / training.accumulation
+            torch.autograd.backward(loss)
+        if training.grad_clip:
+            nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip)
         optimizer.step()
         optimizer.zero_grad()
     return time.perf_counter() - start

@@ -72,6 +72,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
         return []
     old = load_plan(path)
     changes = differences(old, plan)
+    if set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
+        changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
     allowed = ("cost.", "comparison.seeds") if seeds_kept else ("cost.",)
     forbidden = [c for c in changes if not c.startswith(allowed)]

@@ -40,6 +40,12 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     Raises:
         UserError: for an unknown key, a wrong type or a value out of range.
     """
+    made = _build(cls, data, where)
+    check(made, where)
+    return made
+
+
+def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise UserError(f"{where or 'plan'} must be a table, not {_show(data)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -49,7 +55,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
         path = f"{where}.{key}" if where else key
         if key not in fields:
             prefix = f"{where}." if where else ""
-            hint = did_you_mean(key, fields).replace("mean '", f"mean '{prefix}")
+            hint = did_you_mean(key, fields, prefix)
             hint = hint or f"; allowed: {', '.join(fields)}"
             raise UserError(f"unknown key {path!r}{hint}")
         values[key] = _convert(hints[key], value, path)
@@ -62,9 +68,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
     ]
     if missing:
         raise UserError(f"{where or 'plan'} needs the key {missing[0]!r}")
-    made = cls(**values)
-    check(made, where)
-    return made
+    return cls(**values)
 
 
 def check(value: Any, where: str = "") -> None:
@@ -99,7 +103,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise UserError(f"{path} = {_show(value)} must be {allowed}{did_you_mean(value, args)}")
         return value
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, path)  # type: ignore[arg-type]
+        return _build(hint, value, path)  # type: ignore[arg-type]
     if origin is tuple:
         return _convert_tuple(args, value, path)
     if origin is dict:
@@ -165,10 +169,7 @@ def _show(value: Any) -> str:
 
 
 def to_toml(value: Any, comments: bool = True) -> str:
-    """A dataclass of plain values as TOML, each key under its comment.
-
-    Keys whose value is None are left out: TOML has no null, and None is always the default.
-    """
+    """A dataclass of plain values as TOML, each key under its comment."""
     return "\n".join(_toml_lines(value, "", comments)).strip() + "\n"
 
 
@@ -187,7 +188,7 @@ def _toml_lines(value: Any, table: str, comments: bool) -> list[str]:
                 # what the keys mean is said once
                 lines_of_sub = _toml_lines(sub, name, comments and i == 0)
                 tables += ["", *note, f"[{name}]", *lines_of_sub]
-        elif entry is not None:
+        else:
             if comments and help:
                 lines.append(f"# {help}")
             lines.append(f"{f.name} = {_toml_value(entry)}")

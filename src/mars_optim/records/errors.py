@@ -10,7 +10,7 @@ class UserError(Exception):
     """What is wrong, where, what is allowed, and the way out, in one line."""
 
 
-def did_you_mean(word: object, allowed: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the nearest allowed word, or nothing."""
+def did_you_mean(word: object, allowed: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean 'x'?`` for the nearest allowed word, shown after ``prefix``, or nothing."""
     near = difflib.get_close_matches(str(word), list(allowed), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {prefix + near[0]!r}?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -145,7 +146,14 @@ class Plan:
                 f"tuning.max_trials = {self.tuning.max_trials} must be at least tuning.trials = "
                 f"{self.tuning.trials}"
             )
+        if not self.task.corpus.strip():
+            raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
         for name, arm in self.arm.items():
+            if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
+                raise UserError(
+                    f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
+                    "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
+                )
             if arm.correction == "folded" and arm.clip:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
 
@@ -222,6 +230,7 @@ def make_plan(data: dict[str, Any], overrides: tuple[str, ...] = ()) -> Plan:
 
     An arm's table may give only what differs from its published default.
     """
+    data = copy.deepcopy(data)
     for text in overrides:
         _override(data, text)
     tables = data.get("arm")

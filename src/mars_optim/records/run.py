@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -73,7 +74,14 @@ class RunWriter:
         self._rows = (self.path / "rows.jsonl").open("w", encoding="utf-8")
 
     def row(self, **values: Any) -> None:
-        """Append one row; it is on its way to the disk when this returns."""
+        """Append one row; it is on its way to the disk when this returns.
+
+        NaN and infinities are written as null: JSON has no word for them.
+        """
+        values = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in values.items()
+        }
         self._rows.write(json.dumps(values) + "\n")
         self._rows.flush()
 

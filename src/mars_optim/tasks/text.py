@@ -17,7 +17,7 @@ from .gpt import GPT
 VOCABULARY = 256
 _END_OF_FILE = b"\0"
 _VALIDATION_SHARE = 0.05
-_LEAST_SHARE = 0.02
+_LEAST_SHARE, _MOST_SHARE = 0.02, 0.2
 _SUFFIXES = frozenset(
     ".py .pyi .txt .md .rst .c .h .cc .cpp .hpp .rs .go .java .js .ts .html .css .json .toml "
     ".yaml .yml .sh .tex .csv .jsonl".split()
@@ -47,8 +47,9 @@ class Corpus:
 def load_corpus(name: str) -> Corpus:
     """Read ``"stdlib"`` (this Python's own sources, tests left out), a text file, or a folder.
 
-    A file goes to validation by the hash of its content (5 % of files, and more by order of hash
-    until they hold 2 % of the text); of a corpus with fewer than 20 files the last tenth does.
+    A file goes to validation by the hash of its content (5 % of files). The last tenth of the text
+    does if there are fewer than 20 files, or if those chosen hold less than 2 or more than 20 % of
+    the text.
 
     Raises:
         ValueError: naming the path, if it is missing or holds too little text.
@@ -90,18 +91,16 @@ def _files(root: Path, sources_only: bool) -> Iterator[Path]:
 
 
 def _split(contents: list[bytes]) -> tuple[bytes, bytes]:
-    if len(contents) < 20:
-        text = _END_OF_FILE.join(contents)
-        cut = len(text) * 9 // 10
-        return text[:cut], text[cut:]
-    places = {content: int.from_bytes(sha256(content).digest()[:8]) / 2**64 for content in contents}
-    chosen = {content for content, place in places.items() if place < _VALIDATION_SHARE}
-    for content in sorted(places, key=lambda c: places[c]):  # a small corpus may have had bad luck
-        if sum(map(len, chosen)) >= _LEAST_SHARE * sum(map(len, contents)):
-            break
-        chosen.add(content)
-    sides = [[c for c in contents if (c in chosen) is side] for side in (False, True)]
-    return _END_OF_FILE.join(sides[0]), _END_OF_FILE.join(sides[1])
+    if len(contents) >= 20:
+        places = {c: int.from_bytes(sha256(c).digest()[:8]) / 2**64 for c in contents}
+        chosen = {content for content, place in places.items() if place < _VALIDATION_SHARE}
+        share = sum(map(len, chosen)) / sum(map(len, contents))
+        if _LEAST_SHARE <= share <= _MOST_SHARE:
+            sides = [[c for c in contents if (c in chosen) is side] for side in (False, True)]
+            return _END_OF_FILE.join(sides[0]), _END_OF_FILE.join(sides[1])
+    text = _END_OF_FILE.join(contents)
+    cut = len(text) * 9 // 10
+    return text[:cut], text[cut:]
 
 
 def _tensor(text: bytes) -> Tensor:

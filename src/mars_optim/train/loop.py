@@ -84,20 +84,20 @@ def train(
 
         taken, first_loss = step + 1, min(first_loss, loss) if step == 0 else first_loss
         losses.append(loss)
-        if not math.isfinite(loss) or loss > BLOW_UP * first_loss:
-            return outcome(taken, f"training loss {loss:.4g} at step {taken}")
+        blown_up = not math.isfinite(loss) or loss > BLOW_UP * first_loss
         at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 4))
-        if taken % row_every == 0 or taken == spec.steps:
+        if taken % row_every == 0 or taken == spec.steps or blown_up:
             mean = sum(losses) / len(losses)
             writer.row(**at, loss=mean, lr=spec.lr * factor, grad_norm=norm)
             losses = []
+        if blown_up:
+            return outcome(taken, f"training loss {loss:.4g} at step {taken}")
         if taken in eval_steps:
             valid_loss = task.evaluate(model, settings.eval_tokens)
             writer.row(**at, valid_loss=valid_loss)
             if not math.isfinite(valid_loss):
                 return outcome(taken, f"validation loss {valid_loss} at step {taken}")
         on_step(taken)
-    accelerator.free_memory()
     return outcome(spec.steps)
 
 
