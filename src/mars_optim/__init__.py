@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         MARSLion,
         MARSShampoo,
         ParamGroups,
+        migrate,
         param_groups,
+        variance_reduce,
     )
 
 __all__ = [
@@ -25,7 +27,9 @@ __all__ = [
     "MARSShampoo",
     "ParamGroups",
     "__version__",
+    "migrate",
     "param_groups",
+    "variance_reduce",
 ]
 
 

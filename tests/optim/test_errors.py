@@ -37,7 +37,6 @@ ARGUMENTS: list[tuple[type[MARS], dict[str, Any], str]] = [
     (MARSAdamW, {"clip": "x"}, r"clip='x' must be 'auto', None or a number above 0"),
     (MARSAdamW, {"clip": NAN}, r"clip=nan .*above 0"),
     (MARSAdamW, {"clip": 1.0, "correction": "folded"}, r"clip=1\.0 .*folded.*leave clip out"),
-    (MARSAdamW, {"correction": "exact"}, r"correction='exact' is not in this release.*'approx'"),
     (MARSAdamW, {"correction": "foled"}, r"correction='foled' .*did you mean 'folded'"),
     (MARSAdamW, {"lr_1d": -1}, r"lr_1d=-1 .*at least 0"),
     (MARSAdamW, {"betas_1d": (2, 0.9)}, r"betas_1d\[0\]=2.* in \[0, 1\)"),

@@ -2,6 +2,8 @@
 
 from .groups import ParamGroups, param_groups
 from .mars import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
+from .migrate import migrate
+from .wrap import VarianceReduction, variance_reduce
 
 __all__ = [
     "MARS",
@@ -10,5 +12,8 @@ __all__ = [
     "MARSLion",
     "MARSShampoo",
     "ParamGroups",
+    "VarianceReduction",
+    "migrate",
     "param_groups",
+    "variance_reduce",
 ]

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from . import kernels
+from .exact import TwoGradientForm
 from .groups import describe
 from .reference import State
 from .settings import (
@@ -28,7 +29,7 @@ from .split import check_shape, check_vector_options, split_group
 Clip = float | Literal["auto"] | None
 
 
-class MARS(Optimizer):
+class MARS(TwoGradientForm):
     r"""MARS: a variance-reduced gradient inside an adaptive optimizer (arXiv 2411.10438).
 
     .. math::
@@ -64,8 +65,10 @@ class MARS(Optimizer):
         correction: "approx" takes the difference to the last step's gradient, kept as a copy and
             zero before the first step (Remark 3.3). "folded" is the same without a clip and
             without a stored gradient: m_t = (1 - gamma) EMA(g)_t + gamma g_t; its second
-            moment is of g_t, so for rule "adamw" it is a method with a learning rate of its own
-            (default: "approx").
+            moment is of g_t, so for rule "adamw" it is a method with a learning rate of its own.
+            "exact" takes the difference to this batch's gradient at the last step's parameters
+            (Alg. 1): give ``step`` a closure or use :meth:`previous_point`; it costs a second
+            pass and the parameters once more (default: "approx").
         optimize_1d: give tensors with fewer than two dimensions the rule and correction too
             (default: False). Rules "shampoo" and "muon" give them MARS-AdamW.
         lr_1d: learning rate of vectors (default: None, the group's lr).
@@ -187,7 +190,16 @@ class MARS(Optimizer):
         loss = None
         if closure is not None:
             with torch.enable_grad():
+                if self._needs_previous_pass():
+                    with self.previous_point():
+                        closure()
                 loss = closure()
+        if self._needs_previous_pass():
+            raise RuntimeError(
+                "correction='exact' needs this batch's gradient at the last step's parameters: "
+                "before the usual pass do `with optimizer.previous_point(): loss(...).backward()`, "
+                "or give step a closure"
+            )
         # everything is checked before the first parameter moves
         work = [
             kernels.prepare(
@@ -197,8 +209,10 @@ class MARS(Optimizer):
             for settings in [Settings.from_group(group)]
             for bucket in self._buckets(group, settings)
         ]
+        self._before_update()
         for update in work:
             update()
+        self._previous_pass_done = False
         return loss
 
     def _buckets(

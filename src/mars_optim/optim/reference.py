@@ -36,7 +36,6 @@ def update(
     """
     for x, g, state in zip(params, grads, states, strict=True):
         state["step"] += 1
-        g = -g if settings.maximize else g
         c = variance_reduced_gradient(g, state, settings)
         m = first_moment(c, state, settings)
         direction = RULE_DIRECTIONS[settings.rule](m, c, state, settings)
@@ -45,13 +44,18 @@ def update(
 
 
 def variance_reduced_gradient(g: Tensor, state: State, settings: Settings) -> Tensor:
-    """c_t = g_t + gamma beta1 / (1 - beta1) (g_t - g_{t-1}), clipped (Alg. 1, lines 4 and 5)."""
+    """c_t = g_t + gamma beta1 / (1 - beta1) (g_t - g_{t-1}), clipped (Alg. 1, lines 4 and 5).
+
+    g_{t-1} is the last step's gradient, or with the exact form this batch's at x_{t-1}, which is in
+    ``last_grad`` already.
+    """
     c = g
-    if settings.keeps_gradient:
+    if settings.takes_difference:
         beta1 = settings.betas[0]
         c = g + settings.gamma * beta1 / (1 - beta1) * (g - state["last_grad"])
-    if "last_grad" in state:
+    if "last_grad" in state and not settings.exact:
         state["last_grad"].copy_(g)
+    c = -c if settings.maximize else c
     if settings.clip is not None:
         norm = torch.linalg.vector_norm(c)
         c = c if norm <= settings.clip else c / norm * settings.clip

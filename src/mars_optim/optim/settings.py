@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
-Correction = Literal["approx", "folded"]
+Correction = Literal["approx", "exact", "folded"]
 
 RULES: tuple[str, ...] = get_args(Rule)
 CORRECTIONS: tuple[str, ...] = get_args(Correction)
@@ -103,9 +103,14 @@ class Settings:
         return self.gamma * beta1 / (1.0 - beta1)
 
     @property
-    def keeps_gradient(self) -> bool:
-        """Whether the previous gradient is needed."""
-        return self.correction == "approx" and self.gamma != 0.0
+    def takes_difference(self) -> bool:
+        """Whether c_t needs a previous gradient: the last step's, or this batch's at x_{t-1}."""
+        return self.correction != "folded" and self.gamma != 0.0
+
+    @property
+    def exact(self) -> bool:
+        """Whether that is this batch's, at the last step's parameters."""
+        return self.correction == "exact" and self.gamma != 0.0
 
     @property
     def folds(self) -> bool:
@@ -127,11 +132,6 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
     if value in allowed:
         return
-    if name == "correction" and value == "exact":
-        raise ValueError(
-            "correction='exact' is not in this release; allowed are 'approx' (the form behind "
-            "nearly every published number) and 'folded' (the same without a stored gradient)"
-        )
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}{hint}")

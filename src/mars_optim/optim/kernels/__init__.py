@@ -34,7 +34,7 @@ def init_state(param: Tensor, state: State, settings: Settings) -> None:
         names.append("exp_avg_sq")
         if settings.amsgrad:
             names.append("max_exp_avg_sq")
-    if settings.keeps_gradient:
+    if settings.takes_difference:
         names.append("last_grad")
     if "step" not in state:
         state["step"] = torch.tensor(0.0, dtype=torch.float32)

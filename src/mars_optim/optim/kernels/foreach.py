@@ -50,7 +50,7 @@ class GradientHistory:
     """c_t in the memory of g_{t-1}, and g_t put there once c_t is used up."""
 
     def __init__(self, grads: list[Tensor], states: list[State], settings: Settings) -> None:
-        self.grads = list(torch._foreach_neg(grads)) if settings.maximize else grads
+        self.grads = grads
         self.settings = settings
         self.kept = [
             (state["last_grad"], g)
@@ -61,14 +61,18 @@ class GradientHistory:
     def estimate(self) -> list[Tensor]:
         """The clipped c_t of every parameter; the user's gradients are never written."""
         settings, cs = self.settings, self.grads
-        if settings.keeps_gradient:
+        if settings.takes_difference:
             last_grads = [last_grad for last_grad, _ in self.kept]
             cs = correction.corrected_(last_grads, cs, gain=settings.gain)
+            if settings.maximize:
+                torch._foreach_neg_(cs)
+        elif settings.maximize:
+            cs = list(torch._foreach_neg(cs))
         if settings.clip is not None:
-            cs = correction.clipped(cs, settings.clip, in_place=settings.keeps_gradient)
+            cs = correction.clipped(cs, settings.clip, in_place=settings.takes_difference)
         return cs
 
     def remember(self) -> None:
         """g_{t-1} <- g_t, also while gamma passes through 0, so that it is never stale."""
-        if self.kept:
+        if self.kept and not self.settings.exact:
             correction.remember_([last for last, _ in self.kept], [g for _, g in self.kept])

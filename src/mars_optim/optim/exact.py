@@ -1,0 +1,194 @@
+"""The two-gradient form: this batch's gradient at the last step's parameters (paper Alg. 1)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import Optimizer
+
+from .reference import State
+from .settings import Settings
+
+
+class TwoGradientForm(Optimizer):
+    """What ``correction="exact"`` adds to an optimizer: the pass at the previous point."""
+
+    _previous_pass_done = False  # since the last step
+    _scaled_pass = False  # under a GradScaler
+
+    @contextlib.contextmanager
+    def previous_point(
+        self, model: nn.Module | None = None, scaler: torch.amp.GradScaler | None = None
+    ) -> Iterator[None]:
+        """Within, the parameters are those of the last step; gradients made here are g_{t-1}.
+
+        For ``correction="exact"`` in loops without a closure. Do it *before* the usual pass on the
+        same batch, for each micro-batch of an accumulation alike::
+
+            with optimizer.previous_point():
+                loss_fn(model(x), y).backward()
+            loss_fn(model(x), y).backward()
+            optimizer.step()
+
+        Both passes draw the same random numbers, and buffers (BatchNorm) are updated by the
+        second alone. Outside, parameters and gradients are what they were, after an exception too.
+        Clip inside what you clip outside. Before the first step there is no previous point, and
+        what is done here is thrown away (c_1 = (1 + k) g_1, as in the approximate form).
+
+        Args:
+            model: needed if it is compiled, or else to save the search for its buffers.
+            scaler: the GradScaler whose ``scale(loss)`` is used inside; gradients are unscaled.
+                Not finite, they count as no correction.
+        """
+        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        with at_previous_point(self, model), gradients_apart(params):
+            yield
+            targets = [p for p in params if "last_grad" in self.state.get(p, {})]
+            collect(
+                targets,
+                [self.state[p] for p in targets],
+                add=self._previous_pass_done,
+                scaler=scaler,
+            )
+        self._previous_pass_done, self._scaled_pass = True, scaler is not None
+
+    def _exact(self) -> bool:
+        return any(Settings.from_group(group).exact for group in self.param_groups)
+
+    def _needs_previous_pass(self) -> bool:
+        """Whether a step now would lack g_{t-1}: never at the first step of all parameters."""
+        stepped = any("last_param" in state for state in self.state.values())
+        return stepped and not self._previous_pass_done and self._exact()
+
+    def _before_update(self) -> None:
+        """last_param <- x_t, of all parameters that are about to be stepped."""
+        if not self._exact():
+            return
+        for group in self.param_groups:
+            for param in group["params"]:
+                if state := self.state.get(param):
+                    if "last_param" not in state:
+                        state["last_param"] = torch.empty_like(param)
+                    state["last_param"].copy_(param)
+        if self._scaled_pass:
+            params = [p for p, state in self.state.items() if "last_grad" in state]
+            drop_overflows(params, [self.state[p] for p in params])
+
+
+@contextlib.contextmanager
+def at_previous_point(optimizer: Optimizer, model: nn.Module | None) -> Iterator[None]:
+    """Run the body at x_{t-1} and leave no trace of it but the gradients in p.grad.
+
+    On the way out parameters are x_t again, bit for bit; the random states of the CPU and of the
+    parameters' devices are as they were on the way in, so that the pass at x_t that follows draws
+    the same; and buffers are as they were. So it is after an exception in the body, too.
+
+    Args:
+        optimizer: its state holds ``last_param`` for parameters that have been stepped.
+        model: whose buffers to keep. None finds the modules that the body calls, which it cannot
+            do inside compiled ones.
+    """
+    moved = [
+        (param, state["last_param"])
+        for param, state in optimizer.state.items()
+        if "last_param" in state
+    ]
+    devices = {param.device.index for param, _ in moved if param.device.type == "cuda"}
+    keep_buffers = buffers_of(model) if model is not None else buffers_of_called_modules()
+    with torch.random.fork_rng(devices=sorted(devices)), keep_buffers:
+        here = [param.detach().clone() for param, _ in moved]
+        try:
+            copy_all([param for param, _ in moved], [last for _, last in moved])
+            yield
+        finally:
+            copy_all([param for param, _ in moved], here)
+
+
+@torch.no_grad()
+def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """targets <- sources, tensor by tensor, in place."""
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+@contextlib.contextmanager
+def gradients_apart(params: list[Tensor]) -> Iterator[None]:
+    """Within, p.grad starts as None; outside, it is what it was."""
+    outer = [param.grad for param in params]
+    for param in params:
+        param.grad = None
+    try:
+        yield
+    finally:
+        for param, grad in zip(params, outer, strict=True):
+            param.grad = grad
+
+
+@torch.no_grad()
+def collect(
+    params: list[Tensor],
+    states: list[State],
+    *,
+    add: bool,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """last_grad <- p.grad, or += for the further micro-batches of one step; None counts as zero.
+
+    Args:
+        params: with this batch's gradients at x_{t-1} in p.grad.
+        states: of the parameters, with ``last_grad``.
+        add: whether this step has gradients in ``last_grad`` already.
+        scaler: by whose scale the gradients are divided.
+    """
+    factor = 1.0 if scaler is None else 1.0 / scaler.get_scale()
+    for param, state in zip(params, states, strict=True):
+        last_grad = state["last_grad"]
+        if not add:
+            last_grad.zero_()
+        if param.grad is not None:
+            last_grad.add_(param.grad, alpha=factor)
+
+
+@torch.no_grad()
+def drop_overflows(params: list[Tensor], states: list[State]) -> None:
+    """last_grad <- p.grad where a scaled pass overflowed: no correction there, and no NaN.
+
+    Without a host synchronisation: the choice is made by a tensor.
+    """
+    for param, state in zip(params, states, strict=True):
+        if param.grad is not None:
+            last_grad = state["last_grad"]
+            finite = torch.isfinite(last_grad).all()
+            last_grad.copy_(torch.where(finite, last_grad, param.grad))
+
+
+@contextlib.contextmanager
+def buffers_of(model: nn.Module) -> Iterator[None]:
+    """Leave the model's buffers (BatchNorm's statistics, counters) as they were."""
+    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        copy_all([buffer for buffer, _ in kept], [value for _, value in kept])
+
+
+@contextlib.contextmanager
+def buffers_of_called_modules() -> Iterator[None]:
+    """As :func:`buffers_of`, for every module whose forward is called within."""
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def keep(module: nn.Module, _: Any) -> None:
+        for buffer in module.buffers(recurse=False):
+            kept.setdefault(id(buffer), (buffer, buffer.detach().clone()))
+
+    handle = register_module_forward_pre_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+        copy_all([buffer for buffer, _ in kept.values()], [value for _, value in kept.values()])

@@ -1,0 +1,193 @@
+"""From AdamW into MARS and back, with moments, from objects and from files."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mars_optim import MARS, MARSAdamW, MARSLion, migrate
+from mars_optim.tasks import GPT
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+
+
+def groups_of(net: nn.Module) -> list[dict[str, Any]]:
+    named = list(net.named_parameters())
+    return [
+        {"params": [(n, p) for n, p in named if p.ndim >= 2], "weight_decay": 0.1},
+        {"params": [(n, p) for n, p in named if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def adamw(net: nn.Module, **options: Any) -> torch.optim.AdamW:
+    return torch.optim.AdamW(groups_of(net), lr=0.01, betas=(0.9, 0.95), **options)
+
+
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, seed: int, steps: int = 5) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x = torch.randn(16, 6, generator=generator)
+        optimizer.zero_grad()
+        net(x).square().mean().backward()
+        optimizer.step()
+
+
+def weights(net: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def assert_same(a: nn.Module, b: nn.Module) -> None:
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_with_gamma_zero_and_no_clip_it_goes_on_as_adamw_would(amsgrad: bool) -> None:
+    net = model()
+    source = adamw(net, amsgrad=amsgrad)
+    train(net, source, seed=1)
+    twin, other = copy.deepcopy((net, source))
+    mars = migrate(source, gamma=0.0, clip=None)
+    assert isinstance(mars, MARS)
+    train(net, mars, seed=2)
+    train(twin, other, seed=2)
+    assert_same(net, twin)
+
+
+def test_there_and_back_again_changes_nothing() -> None:
+    net = model()
+    source = adamw(net)
+    train(net, source, seed=1)
+    back = migrate(migrate(source), to="adamw")
+    assert type(back) is torch.optim.AdamW
+    for param, state in source.state.items():
+        for key, value in state.items():
+            assert torch.equal(back.state[param][key], value)
+            assert back.state[param][key].data_ptr() != value.data_ptr()
+    twin, other = copy.deepcopy((net, source))
+    train(net, back, seed=2)
+    train(twin, other, seed=2)
+    assert_same(net, twin)
+
+
+def test_groups_keep_their_settings_and_only_matrices_are_corrected() -> None:
+    net = model()
+    source = adamw(net)
+    train(net, source, seed=1)
+    source.param_groups[0]["lr"] = 0.003
+    mars = migrate(source, gamma=0.05)
+    matrices, vectors = mars.param_groups
+    assert (matrices["lr"], matrices["weight_decay"], matrices["gamma"]) == (0.003, 0.1, 0.05)
+    assert (vectors["lr"], vectors["weight_decay"], vectors["gamma"]) == (0.01, 0.0, 0.0)
+    assert matrices["betas"] == vectors["betas"] == (0.9, 0.95)
+    assert matrices["clip"] == 1.0
+    assert vectors["clip"] is None
+    assert matrices["param_names"] == ["0.weight", "2.weight"]
+
+
+@pytest.mark.parametrize("key", [None, "optimizer", "training.optimizer"])
+def test_a_checkpoint_file_is_read_like_the_live_object(tmp_path: Path, key: str | None) -> None:
+    net = model()
+    source = adamw(net)
+    train(net, source, seed=1)
+    data: Any = source.state_dict()
+    for part in reversed(key.split(".") if key else []):
+        data = {part: data, "epoch": 3}
+    torch.save(data, tmp_path / "checkpoint.pt")
+    twin = copy.deepcopy(net)
+    named = dict(twin.named_parameters())
+    order = [n for g in groups_of(twin) for n, _ in g["params"]]
+    mars = migrate(tmp_path / "checkpoint.pt", [(n, named[n]) for n in order], key=key)
+    train(twin, mars, seed=2)
+    train(net, migrate(source), seed=2)
+    assert_same(net, twin)
+
+
+def test_parameters_in_another_order_are_refused_by_name(tmp_path: Path) -> None:
+    net = model()
+    source = adamw(net)
+    train(net, source, seed=1)
+    with pytest.raises(ValueError, match=r"'0\.bias' stands where the checkpoint has '2\.weight'"):
+        migrate(source.state_dict(), net.named_parameters())
+
+
+def test_without_names_the_shapes_are_compared() -> None:
+    net = model()
+    source = torch.optim.AdamW(net.parameters())
+    train(net, source, seed=1)
+    with pytest.raises(ValueError, match="has shape"):
+        migrate(source.state_dict(), list(net.parameters())[::-1])
+    with pytest.raises(ValueError, match="params has 5 tensors, the checkpoint 6"):
+        migrate(source.state_dict(), list(net.parameters())[:5])
+
+
+def test_a_source_that_was_never_stepped_gives_a_fresh_optimizer() -> None:
+    net, twin = model(), model()
+    train(net, migrate(adamw(net)), seed=2)
+    fresh = MARSAdamW(groups_of(twin), lr=0.01, betas=(0.9, 0.95), betas_1d=(0.9, 0.95))
+    train(twin, fresh, seed=2)
+    assert_same(net, twin)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (lambda net: torch.optim.SGD(net.parameters(), momentum=0.9), {}, "no .*exp_avg"),
+        (lambda net: MARSLion(net.parameters()), {"to": "adamw"}, "rule='lion' keeps no second"),
+        (lambda net: adamw(net), {"to": "adam"}, "to='adam' must be one of .*'adamw'"),
+        (lambda net: adamw(net), {"params": []}, "not a live optimizer"),
+        (lambda net: "nowhere.pt", {"params": []}, r"'nowhere\.pt' cannot be read"),
+        (lambda net: {"model": {}}, {"params": []}, "no optimizer's state dict, but model"),
+        (lambda net: {"a": 1}, {"params": [], "key": "optimizer"}, "key='optimizer' is not in"),
+        (lambda net: {"a": 1}, {}, "params is needed"),
+    ],
+)
+def test_a_mistake_is_named_with_the_way_out(
+    source: Any, options: dict[str, Any], message: str
+) -> None:
+    net = model()
+    made = source(net)
+    if isinstance(made, torch.optim.Optimizer):
+        train(net, made, seed=1, steps=1)
+    with pytest.raises(ValueError, match=message):
+        migrate(made, **options)
+
+
+def test_the_switch_makes_no_loss_spike_in_a_real_run() -> None:
+    """A small GPT on text of its own: AdamW for 150 steps, then MARS against AdamW continued."""
+    torch.manual_seed(0)
+    text = torch.tensor(list((Path(__file__).read_bytes() + b"\n") * 2))
+    net = GPT(vocabulary=256, context=32, layers=1, width=32, heads=2)
+    source = torch.optim.AdamW(net.parameters(), lr=3e-3, betas=(0.9, 0.95))
+
+    def run(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+        losses = []
+        for step in steps:
+            generator = torch.Generator().manual_seed(step)
+            starts = torch.randint(len(text) - 33, (16,), generator=generator)
+            batch = text[starts[:, None] + torch.arange(33)]
+            loss = nn.functional.cross_entropy(
+                net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten()
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    before = run(net, source, range(150))
+    twin, continued = copy.deepcopy((net, source))
+    after = run(net, migrate(source), range(150, 190))
+    as_it_was = run(twin, continued, range(150, 190))
+    noise = max(before[-40:]) - min(before[-40:])
+    gaps = [a - b for a, b in zip(after, as_it_was, strict=True)]
+    assert max(gaps) < 0.25 * noise
+    assert sum(after[-10:]) < sum(before[-10:])
