@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -175,7 +176,7 @@ class _Reporter:
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Versions and machine, for the manifest."""
+    """Date, versions and machine, for the manifest."""
     import accelerate
     import torch
 
@@ -183,6 +184,7 @@ def environment(threads: int) -> dict[str, Any]:
 
     cuda = torch.cuda.is_available()
     return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "mars_optim": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
