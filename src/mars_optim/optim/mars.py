@@ -80,6 +80,12 @@ class MARS(TwoGradientForm):
         fused: True forces torch's fused kernel, False forbids it (default: None, where it can).
         ns_steps: Newton-Schulz iterations, 1 to 99 (default: 5).
         ns_coefficients: of its polynomial (default: (3.4445, -4.775, 2.0315)).
+        state_dtype: of moments and stored gradient, such as torch.float32 for bfloat16 parameters;
+            the step is then computed in it (default: None, the parameter's own).
+        last_grad_dtype: of the stored gradient alone; torch.bfloat16 saves 2 bytes per parameter
+            (default: None, ``state_dtype``).
+        stochastic_rounding: round steps of bfloat16 parameters up or down by chance, so that no
+            step is lost for being small (default: False).
 
     Raises:
         ValueError: for a value out of range, an unknown rule, or a misspelt group key.
@@ -109,6 +115,9 @@ class MARS(TwoGradientForm):
         fused: bool | None = None,
         ns_steps: int = 5,
         ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS,
+        state_dtype: torch.dtype | None = None,
+        last_grad_dtype: torch.dtype | None = None,
+        stochastic_rounding: bool = False,
     ) -> None:
         defaults = dict(
             lr=lr,
@@ -126,6 +135,9 @@ class MARS(TwoGradientForm):
             fused=fused,
             ns_steps=ns_steps,
             ns_coefficients=ns_coefficients,
+            state_dtype=state_dtype,
+            last_grad_dtype=last_grad_dtype,
+            stochastic_rounding=stochastic_rounding,
             stacked=False,
         )
         if rule is not None:
@@ -233,12 +245,27 @@ class MARS(TwoGradientForm):
             check_shape(param, settings)
             state = self.state[param]
             kernels.init_state(param, state, settings)
-            buckets[param.device, param.dtype].append((param, param.grad.to(param.dtype), state))
+            buckets[param.device, param.dtype].append((param, param.grad, state))
         for bucket in buckets.values():
             params, grads, states = map(list, zip(*bucket, strict=True))
             yield params, grads, states
 
     # --- copies and checkpoints ----------------------------------------------------------------
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
+
+        torch casts state to the parameter's dtype, which would round float32 moments of bfloat16
+        parameters.
+        """
+        super().load_state_dict(state_dict)
+        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for i, param in zip(ids, params, strict=True):
+            for key, saved in state_dict["state"].get(i, {}).items():
+                kept = isinstance(saved, Tensor) and key != "step"
+                if kept and saved.dtype != self.state[param][key].dtype:
+                    self.state[param][key] = saved.to(param.device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_constructor": self._constructor}

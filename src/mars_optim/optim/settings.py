@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+import torch
+
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
 
@@ -21,6 +23,7 @@ NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 GROUP_KEYS = frozenset(
     "params param_names rule lr betas eps weight_decay amsgrad gamma clip correction maximize "
     "foreach fused ns_steps ns_coefficients stacked optimize_1d lr_1d betas_1d weight_decay_1d "
+    "state_dtype last_grad_dtype stochastic_rounding "
     "kind why".split()
 )
 # Keys that hosts and schedulers are known to add and that look like typos of ours.
@@ -50,6 +53,9 @@ class Settings:
     ns_steps: int = 5
     ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS
     stacked: bool = False
+    state_dtype: torch.dtype | None = None
+    last_grad_dtype: torch.dtype | None = None
+    stochastic_rounding: bool = False
 
     def __post_init__(self) -> None:
         check_choice("rule", self.rule, RULES)
@@ -68,7 +74,13 @@ class Settings:
                 )
         if self.amsgrad and self.rule != "adamw":
             raise ValueError(f"amsgrad=True needs rule='adamw', not rule={self.rule!r}")
-        for name in ("amsgrad", "maximize"):
+        for name in ("state_dtype", "last_grad_dtype"):
+            dtype = getattr(self, name)
+            if dtype is not None and not (
+                isinstance(dtype, torch.dtype) and dtype.is_floating_point
+            ):
+                raise ValueError(f"{name}={dtype!r} must be None or a floating torch.dtype")
+        for name in ("amsgrad", "maximize", "stochastic_rounding"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
         if type(self.ns_steps) is not int or not 1 <= self.ns_steps < 100:
@@ -94,6 +106,9 @@ class Settings:
             ns_steps=group["ns_steps"],
             ns_coefficients=triple("ns_coefficients", group["ns_coefficients"]),
             stacked=group["stacked"],
+            state_dtype=group["state_dtype"],
+            last_grad_dtype=group["last_grad_dtype"] or group["state_dtype"],
+            stochastic_rounding=group["stochastic_rounding"],
         )
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import reference
 from ..reference import State
 from ..settings import Settings
-from . import foreach, fused
+from . import foreach, fused, mixed
 
 Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
 
@@ -24,7 +24,8 @@ BACKENDS: dict[str, Update] = {
 
 
 def init_state(param: Tensor, state: State, settings: Settings) -> None:
-    """Add the buffers that the group's rule needs and ``state`` lacks, all zero.
+    """Add the buffers that the group's rule needs and ``state`` lacks, all zero, in the group's
+    dtypes for state (the parameter's own unless given).
 
     ``step`` (float32, 0-d, as torch's AdamW), ``exp_avg``; for adamw ``exp_avg_sq`` and with
     amsgrad ``max_exp_avg_sq``; where a gradient difference is taken ``last_grad``.
@@ -40,7 +41,9 @@ def init_state(param: Tensor, state: State, settings: Settings) -> None:
         state["step"] = torch.tensor(0.0, dtype=torch.float32)
     for name in names:
         if name not in state:
-            state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+            dtype = settings.last_grad_dtype if name == "last_grad" else settings.state_dtype
+            dtype = None if param.is_complex() else dtype
+            state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 
 def prepare(
@@ -65,6 +68,8 @@ def prepare(
     if params[0].is_complex():
         params, grads = [as_real(p) for p in params], [as_real(g) for g in grads]
         states = [{key: as_real(value) for key, value in state.items()} for state in states]
+    if mixed.needed(params, grads, states, settings):
+        return partial(mixed.update, BACKENDS[name], params, grads, states, settings)
     return partial(BACKENDS[name], params, grads, states, settings)
 
 

@@ -1,0 +1,62 @@
+"""State, gradients and parameters of different dtypes: compute in the widest, store in each own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reference import State
+from ..settings import Settings
+
+
+def needed(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> bool:
+    """Whether the tensors of a bucket differ in dtype, or must be rounded by chance."""
+    dtypes = {t.dtype for t in (*params, *grads)}
+    dtypes |= {v.dtype for state in states for v in _moments(state).values()}
+    return len(dtypes) > 1 or settings.stochastic_rounding
+
+
+def update(
+    backend: Any,
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+) -> None:
+    """One step of ``backend`` in float32 (float64 if anything is), stored in each own dtype."""
+    dtype = torch.float32
+    for tensor in (*params, *grads, *(v for s in states for v in _moments(s).values())):
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    wide_params = [p.to(dtype) for p in params]
+    wide_states = [{**s, **{k: v.to(dtype) for k, v in _moments(s).items()}} for s in states]
+    backend(wide_params, [g.to(dtype) for g in grads], wide_states, settings)
+    for param, wide in zip(params, wide_params, strict=True):
+        if wide is not param:
+            by_chance = settings.stochastic_rounding and param.dtype == torch.bfloat16
+            param.copy_(stochastic_round(wide) if by_chance else wide)
+    for state, wide_state in zip(states, wide_states, strict=True):
+        for key, value in _moments(state).items():
+            if wide_state[key] is not value:
+                value.copy_(wide_state[key])
+
+
+def stochastic_round(x: Tensor) -> Tensor:
+    """float32 -> bfloat16, up or down by chance so that the mean is x: no small step is lost.
+
+    bfloat16 is the upper half of float32, so random bits are added to the lower half, which is then
+    cut off. Draws from torch's global generator; what is not finite is rounded as always.
+    """
+    bits = x.to(torch.float32).view(torch.int32)
+    noise = torch.randint(0, 1 << 16, x.shape, dtype=torch.int32, device=x.device)
+    rounded = ((bits + noise) & -(1 << 16)).view(torch.float32)
+    return torch.where(torch.isfinite(x), rounded, x.to(torch.float32)).to(torch.bfloat16)
+
+
+def _moments(state: State) -> State:
+    """The state's own floating tensors that have the parameter's shape."""
+    own = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+    return {key: state[key] for key in own if key in state}
