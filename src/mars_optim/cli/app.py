@@ -90,6 +90,23 @@ def report(out: Path = Path("mars-pilot"), /) -> None:
     _report(out, Console(highlight=False))
 
 
+@app.command
+def doctor(target: str, /, *, rule: str = "adamw") -> None:
+    """Show which parameter of your optimizer or model gets what, and what would not work.
+
+    Parameters
+    ----------
+    target:
+        MODULE:FUNCTION in this folder, called without arguments; it returns a MARS optimizer, or
+        a model that is sorted as param_groups does.
+    rule:
+        For a model: adamw, lion, shampoo or muon.
+    """
+    from .doctor import examine
+
+    print(examine(target, rule))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 

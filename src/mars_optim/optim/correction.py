@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from .sharded import Shards
+
 # Above this size a float32 norm on a CPU loses digits (2.7e-3 at 38 M elements).
 _NORM_CHUNK = 1 << 20
 
@@ -29,30 +31,32 @@ def corrected_(last_grads: list[Tensor], grads: list[Tensor], *, gain: float) ->
 
 def remember_(last_grads: list[Tensor], grads: list[Tensor]) -> None:
     """g_{t-1} <- g_t, by copy: p.grad may be zeroed, reused or overwritten by its owner."""
-    try:
-        torch._foreach_copy_(last_grads, grads)
-    except NotImplementedError:  # sharded tensors (DTensor)
-        for last, g in zip(last_grads, grads, strict=True):
-            last.copy_(g)
+    torch._foreach_copy_(last_grads, grads)
 
 
-def clip_scales(cs: list[Tensor], clip: float) -> list[Tensor]:
+def clip_scales(cs: list[Tensor], clip: float, shards: Shards | None = None) -> list[Tensor]:
     """min(1, clip / ||c||_2) of each tensor, as 0-d tensors on its device.
 
-    A tensor of zeros has scale 1. NaN in c gives NaN.
+    A tensor of zeros has scale 1. NaN in c gives NaN. With ``shards``, c are the shards of tensors
+    and the norms those of the whole ones.
     """
     norms = torch.stack([tensor_norm(c) for c in cs])
+    if shards is not None:
+        norms = shards.whole_norms(norms)
     return list((clip / norms).clamp(max=1.0).unbind())
 
 
-def clipped(cs: list[Tensor], clip: float, *, in_place: bool) -> list[Tensor]:
+def clipped(
+    cs: list[Tensor], clip: float, *, in_place: bool, shards: Shards | None = None
+) -> list[Tensor]:
     """c~_t = c_t * min(1, clip / ||c_t||), per tensor (paper eq. 3.3).
 
     Args:
         cs: c_t; changed and returned with ``in_place``, else left as they are.
         clip: largest norm, > 0.
+        shards: of which whole tensors ``cs`` are shards.
     """
-    scales = clip_scales(cs, clip)
+    scales = clip_scales(cs, clip, shards)
     chosen = list(range(len(cs)))
     if cs[0].device.type == "cpu":  # reading a scale costs nothing here, a pass over c does
         chosen = [i for i, scale in enumerate(scales) if scale != 1.0]  # NaN too

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from .describe import describe
 from .settings import MATRIX_RULES, RULES, Correction, Rule, check_choice, resolve_clip
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
@@ -171,46 +172,6 @@ def _add_reason(group: dict[str, Any], why: str) -> None:
     if why not in reasons and "..." not in reasons:
         reasons.append(why if len(reasons) < 3 else "...")
     group["why"] = "; ".join(reasons)
-
-
-def describe(groups: Iterable[Mapping[str, Any]]) -> str:
-    """A table of parameter groups: what each holds, its rule and its hyper-parameters."""
-    header = [
-        "kind",
-        "rule",
-        "correction",
-        "gamma",
-        "clip",
-        "lr",
-        "betas",
-        "decay",
-        "tensors",
-        "parameters",
-        "why",
-    ]
-    rows = [header, *(_row(group) for group in groups)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _row(group: Mapping[str, Any]) -> list[str]:
-    tensors = [p[1] if isinstance(p, tuple) else p for p in group["params"]]
-    corrected = group["gamma"] != 0
-    clip = group["clip"]
-    return [
-        str(group.get("kind", "vector" if all(t.ndim < 2 for t in tensors) else "matrix")),
-        str(group["rule"]),
-        group["correction"] if corrected else "none",
-        f"{group['gamma']:g}",
-        "none" if clip is None else f"{clip:g}",
-        f"{float(group['lr']):g}",
-        "({:g}, {:g})".format(*group["betas"]),
-        f"{group['weight_decay']:g}",
-        f"{len(tensors):,}",
-        f"{sum(t.numel() for t in tensors):,}",
-        str(group.get("why", "ndim < 2" if all(t.ndim < 2 for t in tensors) else "ndim >= 2")),
-    ]
 
 
 def _claims(model: nn.Module) -> list[_Claim]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings as python_warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, overload
@@ -11,10 +12,11 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from . import kernels
+from .describe import describe, warnings
 from .exact import TwoGradientForm
-from .groups import describe
 from .reference import State
 from .settings import (
+    MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
     Correction,
@@ -24,6 +26,7 @@ from .settings import (
     check_choice,
     resolve_clip,
 )
+from .sharded import layout
 from .split import check_shape, check_vector_options, split_group
 
 Clip = float | Literal["auto"] | None
@@ -158,6 +161,7 @@ class MARS(TwoGradientForm):
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
         super().__init__(params, defaults)
+        self._refuse_silence()
 
     # --- groups ------------------------------------------------------------------------------
 
@@ -177,8 +181,19 @@ class MARS(TwoGradientForm):
             del self.param_groups[before:]  # all of the group or nothing
             raise
 
+    def _refuse_silence(self) -> None:
+        """A correction that was asked for and reaches no parameter is an error, or a warning."""
+        asked = self.defaults["gamma"] != 0
+        groups = self.param_groups
+        if asked and all(g["rule"] == "adamw" and not g["gamma"] for g in groups):
+            (*_, message) = ["", *warnings(groups)]
+            if message and self.defaults["rule"] in MATRIX_RULES:
+                raise ValueError(f"{type(self).__name__}: {message}")
+            if message:
+                python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
+
     def describe(self) -> str:
-        """A table of the groups: rule, counts and hyper-parameters of each, one line a group."""
+        """A table of the groups, and below it what would silently not work."""
         return describe(self.param_groups)
 
     # --- step --------------------------------------------------------------------------------
@@ -230,7 +245,7 @@ class MARS(TwoGradientForm):
     def _buckets(
         self, group: dict[str, Any], settings: Settings
     ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
-        """The group's parameters that have a gradient, by device and dtype, with their state."""
+        """The group's parameters that have a gradient, with state: one device, dtype and layout."""
         buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
         for i, param in enumerate(group["params"]):
             if param.grad is None:
@@ -242,10 +257,10 @@ class MARS(TwoGradientForm):
                     f"{tuple(param.shape)}): use sparse=False in its embedding, or give that "
                     "parameter to torch.optim.SparseAdam"
                 )
-            check_shape(param, settings)
+            check_shape(param, settings, group.get("kind"))
             state = self.state[param]
             kernels.init_state(param, state, settings)
-            buckets[param.device, param.dtype].append((param, param.grad, state))
+            buckets[param.device, param.dtype, layout(param)].append((param, param.grad, state))
         for bucket in buckets.values():
             params, grads, states = map(list, zip(*bucket, strict=True))
             yield params, grads, states

@@ -21,6 +21,18 @@ def as_matrix(x: Tensor, *, stacked: bool = False) -> Tensor:
     return x.flatten(1)
 
 
+def matrix_shape(shape: torch.Size, *, stacked: bool = False) -> tuple[int, int]:
+    """(rows, cols) of :func:`as_matrix` of a weight of this shape, also where a size is 0."""
+    if len(shape) == 2 or (stacked and len(shape) > 2):
+        return shape[-2], shape[-1]
+    return shape[0], shape[1:].numel()
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What Newton-Schulz computes in: float64 for float64, else bfloat16 as published."""
+    return torch.float64 if dtype == torch.float64 else torch.bfloat16
+
+
 def newton_schulz(
     m: Tensor,
     *,
@@ -39,14 +51,14 @@ def newton_schulz(
         coefficients: (a, b, c) (default: Keller Jordan's, steepest at zero; the singular values
             end in about [0.7, 1.2]).
         eps: least norm divided by (default: 1e-7), so that zeros stay zeros.
-        dtype: to compute in (default: float64 for float64, else bfloat16 as published).
+        dtype: to compute in (default: None, that of :func:`working_dtype`).
 
     Returns:
         (..., rows, cols) in ``dtype``.
     """
     a, b, c = coefficients
     if dtype is None:
-        dtype = torch.float64 if m.dtype == torch.float64 else torch.bfloat16
+        dtype = working_dtype(m.dtype)
     tall = m.size(-2) > m.size(-1)
     x = m.to(dtype)
     if tall:

@@ -7,12 +7,15 @@ state are changed in place; ``ms`` (first moments) and ``cs`` (gradient estimate
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .orthogonalize import as_matrix, newton_schulz
+from .orthogonalize import as_matrix, matrix_shape, newton_schulz, working_dtype
 from .settings import Settings
+from .sharded import Shards
 
 
 def momentum_(exp_avgs: list[Tensor], cs: list[Tensor], *, settings: Settings) -> list[Tensor]:
@@ -72,22 +75,28 @@ def lion_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None
     torch._foreach_add_(params, torch._foreach_sign(ms), alpha=-settings.lr)
 
 
-def shampoo_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+def shampoo_(
+    params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None = None
+) -> None:
     """MARS-Shampoo (paper Alg. 4): x <- x - lr (scale U V^T + lambda x).
 
     ``scale`` = sqrt(max(1, rows / cols)) is the authors' code's, not the text's.
     """
-    _orthogonal_step_(params, ms, settings=settings)
+    _orthogonal_step_(params, ms, settings=settings, shards=shards)
 
 
-def muon_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+def muon_(
+    params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None = None
+) -> None:
     """MARS-M (arXiv 2510.21800): x <- x - lr (0.2 sqrt(max(rows, cols)) U V^T + lambda x)."""
-    _orthogonal_step_(params, ms, settings=settings)
+    _orthogonal_step_(params, ms, settings=settings, shards=shards)
 
 
 def orthogonal_scale(rows: int, cols: int, *, rule: str) -> float:
     """The factor on U V^T: MARS-M's matches AdamW's update RMS, MARS-Shampoo's is Muon's own."""
-    return 0.2 * math.sqrt(max(rows, cols)) if rule == "muon" else math.sqrt(max(1.0, rows / cols))
+    if rule == "muon":
+        return 0.2 * math.sqrt(max(rows, cols))
+    return math.sqrt(max(1.0, rows / max(1, cols)))
 
 
 def decay_(params: list[Tensor], *, settings: Settings) -> None:
@@ -96,14 +105,29 @@ def decay_(params: list[Tensor], *, settings: Settings) -> None:
         torch._foreach_mul_(params, 1.0 - settings.lr * settings.weight_decay)
 
 
-def _orthogonal_step_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+def orthogonal_direction(m: Tensor, *, settings: Settings) -> Tensor:
+    """U V^T of a whole weight's momentum, in its shape and in the dtype of Newton-Schulz."""
+    if m.numel() == 0:
+        return m.to(working_dtype(m.dtype))
+    matrix = as_matrix(m, stacked=settings.stacked)
+    direction = newton_schulz(
+        matrix, steps=settings.ns_steps, coefficients=settings.ns_coefficients
+    )
+    return direction.reshape(m.shape)
+
+
+def _orthogonal_step_(
+    params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None
+) -> None:
     decay_(params, settings=settings)
-    for x, m in zip(params, ms, strict=True):
-        matrix = as_matrix(m, stacked=settings.stacked)
-        if matrix.numel() == 0:
-            continue
-        direction = newton_schulz(
-            matrix, steps=settings.ns_steps, coefficients=settings.ns_coefficients
-        )
-        scale = orthogonal_scale(matrix.size(-2), matrix.size(-1), rule=settings.rule)
-        x.add_(direction.reshape(x.shape), alpha=-settings.lr * scale)
+    direction = partial(orthogonal_direction, settings=settings)
+    directions: Iterable[Tensor] = map(direction, ms)  # one at a time
+    shapes = [x.shape for x in params]
+    if shards is not None:
+        shapes = shards.shapes
+        sent = [m.to(working_dtype(m.dtype)) for m in ms]
+        directions = shards.map_whole(direction, sent, stacked=settings.stacked)
+    for x, d, shape in zip(params, directions, shapes, strict=True):
+        rows, cols = matrix_shape(shape, stacked=settings.stacked)
+        scale = orthogonal_scale(rows, cols, rule=settings.rule)
+        x.add_(d, alpha=-settings.lr * scale)

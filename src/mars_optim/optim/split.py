@@ -54,12 +54,13 @@ def split_group(
     if matrices or not params:
         for matrix in matrices:
             check_shape(_tensor(matrix), settings)
-        groups.append({**whole, "params": matrices, "optimize_1d": True})
+        kind = {} if takes_vectors else {"kind": "matrix"}
+        groups.append({**kind, **whole, "params": matrices, "optimize_1d": True})
     if vectors:
         rule = {"rule": "adamw"}
         if not whole["optimize_1d"]:
             rule = _plain_adamw(options, own_1d, constructor, defaults)
-        part = {**whole, **rule, "params": vectors, "optimize_1d": True}
+        part = {**whole, **rule, "params": vectors, "optimize_1d": True, "kind": "vector"}
         if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
             part["lr"] = part["lr"].clone()
         groups.append(part)
@@ -137,9 +138,18 @@ def _tensor(param: Any) -> Tensor:
     return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
 
 
-def check_shape(param: Tensor, settings: Settings) -> None:
-    """Raise ValueError for a parameter that the group's rule cannot take."""
+def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:
+    """Raise ValueError for a parameter that the group's rule cannot take.
+
+    A group of matrices (``kind``) in which vectors are found later has been partitioned by its
+    host; then only what works element by element is right.
+    """
     if settings.rule not in MATRIX_RULES:
+        if kind == "matrix" and param.ndim < 2 and settings.gamma and settings.clip is not None:
+            raise ValueError(
+                "parameters that were matrices are 1-D now: partitions (FSDP1, ZeRO), whose norm "
+                "is not their tensor's. Set clip=None: then MARS is right element by element"
+            )
         return
     wrong = "complex" if param.is_complex() else f"{param.ndim}-D" if param.ndim < 2 else ""
     if wrong:

@@ -11,6 +11,7 @@ from torch.optim.optimizer import Optimizer
 
 from .correction import clipped, corrected_, remember_
 from .settings import check_number
+from .sharded import Shards, like, local
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
@@ -84,10 +85,11 @@ class VarianceReduction:
                     raise ValueError("variance_reduce does not take sparse gradients")
                 # a state that the optimizer has not begun must stay empty until it has
                 last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
-                c = torch.zeros_like(grad) if last_grad is None else last_grad
-                (c,) = corrected_([c], [grad], gain=gamma * beta1 / (1.0 - beta1))
+                g = like(grad, param)
+                c = torch.zeros_like(g) if last_grad is None else last_grad
+                cs = corrected_([local(c)], [local(g)], gain=gamma * beta1 / (1.0 - beta1))
                 if clip is not None:
-                    (c,) = clipped([c], clip, in_place=True)
+                    clipped(cs, clip, in_place=True, shards=Shards.of([param]))
                 self._borrowed.append((param, grad, c))
                 param.grad = c
 
@@ -97,7 +99,7 @@ class VarianceReduction:
         for param, grad, c in self._borrowed:
             if param.grad is c:
                 param.grad = grad
-            remember_([c], [grad])
+            remember_([local(c)], [local(like(grad, param))])
             if optimizer.state.get(param):
                 optimizer.state[param][LAST_GRAD] = c
         self._borrowed = []

@@ -12,37 +12,43 @@ from torch import Tensor
 from .. import reference
 from ..reference import State
 from ..settings import Settings
+from ..sharded import Shards, like, local, update_whole
 from . import foreach, fused, mixed
 
 Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
 
-BACKENDS: dict[str, Update] = {
+BACKENDS: dict[str, Callable[..., None]] = {
     "reference": reference.update,
     "foreach": foreach.update,
     "fused": fused.update,
 }
 
 
-def init_state(param: Tensor, state: State, settings: Settings) -> None:
-    """Add the buffers that the group's rule needs and ``state`` lacks, all zero, in the group's
-    dtypes for state (the parameter's own unless given).
+def state_dtypes(param: Tensor, settings: Settings) -> dict[str, torch.dtype]:
+    """The buffers that the group's rule needs, and the dtype of each.
 
-    ``step`` (float32, 0-d, as torch's AdamW), ``exp_avg``; for adamw ``exp_avg_sq`` and with
-    amsgrad ``max_exp_avg_sq``; where a gradient difference is taken ``last_grad``.
+    ``exp_avg``; for adamw ``exp_avg_sq`` and with amsgrad ``max_exp_avg_sq``; where a gradient
+    difference is taken ``last_grad``. In the parameter's dtype unless the group asks otherwise.
     """
     names = ["exp_avg"]
     if settings.rule == "adamw":
         names.append("exp_avg_sq")
         if settings.amsgrad:
             names.append("max_exp_avg_sq")
+    asked: dict[str, torch.dtype | None] = dict.fromkeys(names, settings.state_dtype)
     if settings.takes_difference:
-        names.append("last_grad")
+        asked["last_grad"] = settings.last_grad_dtype
+    if param.is_complex():
+        asked = dict.fromkeys(asked, None)
+    return {name: dtype or param.dtype for name, dtype in asked.items()}
+
+
+def init_state(param: Tensor, state: dict[str, Any], settings: Settings) -> None:
+    """Add what ``state`` lacks, all zero: ``step`` (float32, 0-d, as torch's AdamW) and buffers."""
     if "step" not in state:
         state["step"] = torch.tensor(0.0, dtype=torch.float32)
-    for name in names:
+    for name, dtype in state_dtypes(param, settings).items():
         if name not in state:
-            dtype = settings.last_grad_dtype if name == "last_grad" else settings.state_dtype
-            dtype = None if param.is_complex() else dtype
             state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 
@@ -57,20 +63,46 @@ def prepare(
 ) -> Callable[[], None]:
     """Choose the backend and lay out its arguments; the step is taken when the result is called.
 
-    Complex tensors are handed on as pairs of real ones that share their memory.
+    Complex tensors are handed on as pairs of real ones that share their memory, and DTensors (all
+    of one mesh and placement) as this process's shards.
 
     Raises:
         ValueError: as :func:`choose`.
     """
-    name = choose(params, grads, settings, use_foreach=use_foreach, use_fused=use_fused)
+    shards = Shards.of(params)
+    grads = [like(g, p) for g, p in zip(grads, params, strict=True)]
+    xs, gs = [local(p) for p in params], [local(g) for g in grads]
+    name = choose(xs, gs, settings, use_foreach=use_foreach, use_fused=use_fused)
     if name == "fused":
         fused.place_steps(params, states)
+    if shards is None:
+        return _laid_out(BACKENDS[name], params, grads, states, settings)
+    if name == "reference":
+        return partial(update_whole, _reference_now, params, grads, states, settings)
+    own_states = [{key: local(value) for key, value in state.items()} for state in states]
+    return _laid_out(partial(BACKENDS[name], shards=shards), xs, gs, own_states, settings)
+
+
+def _laid_out(
+    backend: Callable[..., None],
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+) -> Callable[[], None]:
+    """``backend`` with plain tensors as it takes them: real, and all of one dtype."""
     if params[0].is_complex():
         params, grads = [as_real(p) for p in params], [as_real(g) for g in grads]
         states = [{key: as_real(value) for key, value in state.items()} for state in states]
     if mixed.needed(params, grads, states, settings):
-        return partial(mixed.update, BACKENDS[name], params, grads, states, settings)
-    return partial(BACKENDS[name], params, grads, states, settings)
+        return partial(mixed.update, backend, params, grads, states, settings)
+    return partial(backend, params, grads, states, settings)
+
+
+def _reference_now(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> None:
+    _laid_out(reference.update, params, grads, states, settings)()
 
 
 def as_real(value: Any) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import correction, rules
 from ..reference import State
 from ..settings import Settings
+from ..sharded import Shards
 
 
 def update(
@@ -15,10 +16,15 @@ def update(
     grads: list[Tensor],
     states: list[State],
     settings: Settings,
+    shards: Shards | None = None,
 ) -> None:
-    """One MARS step; arguments as in ``reference.update``."""
+    """One MARS step; arguments as in ``reference.update``.
+
+    Args:
+        shards: of which whole tensors all of these are shards, if they are.
+    """
     advance_(states)
-    with_history = GradientHistory(grads, states, settings)
+    with_history = GradientHistory(grads, states, settings, shards)
     cs = with_history.estimate()
     ms = rules.momentum_([s["exp_avg"] for s in states], cs, settings=settings)
     match settings.rule:
@@ -35,9 +41,9 @@ def update(
         case "lion":
             rules.lion_(params, ms, settings=settings)
         case "shampoo":
-            rules.shampoo_(params, ms, settings=settings)
+            rules.shampoo_(params, ms, settings=settings, shards=shards)
         case "muon":
-            rules.muon_(params, ms, settings=settings)
+            rules.muon_(params, ms, settings=settings, shards=shards)
     with_history.remember()
 
 
@@ -49,9 +55,16 @@ def advance_(states: list[State]) -> None:
 class GradientHistory:
     """c_t in the memory of g_{t-1}, and g_t put there once c_t is used up."""
 
-    def __init__(self, grads: list[Tensor], states: list[State], settings: Settings) -> None:
+    def __init__(
+        self,
+        grads: list[Tensor],
+        states: list[State],
+        settings: Settings,
+        shards: Shards | None = None,
+    ) -> None:
         self.grads = grads
         self.settings = settings
+        self.shards = shards
         self.kept = [
             (state["last_grad"], g)
             for state, g in zip(states, self.grads, strict=True)
@@ -69,7 +82,9 @@ class GradientHistory:
         elif settings.maximize:
             cs = list(torch._foreach_neg(cs))
         if settings.clip is not None:
-            cs = correction.clipped(cs, settings.clip, in_place=settings.takes_difference)
+            cs = correction.clipped(
+                cs, settings.clip, in_place=settings.takes_difference, shards=self.shards
+            )
         return cs
 
     def remember(self) -> None:

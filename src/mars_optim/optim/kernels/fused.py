@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..reference import State
 from ..settings import Settings
+from ..sharded import Shards
 from .foreach import GradientHistory, advance_
 
 
@@ -38,10 +39,11 @@ def update(
     grads: list[Tensor],
     states: list[State],
     settings: Settings,
+    shards: Shards | None = None,
 ) -> None:
     """One MARS-AdamW step; arguments as in ``reference.update``."""
     advance_(states)
-    with_history = GradientHistory(grads, states, settings)
+    with_history = GradientHistory(grads, states, settings, shards)
     cs = with_history.estimate()
     # Not through torch.optim's wrapper: it would read the gradients from the parameters.
     torch._fused_adamw_(

@@ -1,0 +1,126 @@
+"""What an optimizer does to which parameters, in a table, and what would silently not work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .settings import MATRIX_RULES, NS_COEFFICIENTS, Settings
+
+Group = Mapping[str, Any]
+HEADER = "kind rule correction gamma clip lr betas decay tensors parameters dtype state why".split()
+# what a group says once an optimizer has it, for those of param_groups that none has yet
+_DEFAULTS = dict(
+    eps=1e-8,
+    amsgrad=False,
+    maximize=False,
+    foreach=None,
+    fused=None,
+    ns_steps=5,
+    ns_coefficients=NS_COEFFICIENTS,
+    stacked=False,
+    state_dtype=None,
+    last_grad_dtype=None,
+    stochastic_rounding=False,
+)
+_LARGE = 100_000  # elements; no bias or norm gain has so many
+_EMBEDDING = re.compile(r"(^|\.)(wte|wpe|embed_tokens|lm_head|(\w+_)?embed(ding)?s?)(\.weight)?$")
+
+
+def describe(groups: Iterable[Group]) -> str:
+    """A table of parameter groups, one line each, and below it what to beware of."""
+    groups = list(groups)
+    rows = [HEADER, *(_row(group) for group in groups)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([*(line.rstrip() for line in lines), *(f"! {w}" for w in warnings(groups))])
+
+
+def warnings(groups: Iterable[Group]) -> list[str]:
+    """What would silently not work, one sentence each with the way out."""
+    groups = list(groups)
+    found = []
+    tensors = [t for group in groups for t in _tensors(group)]
+    corrected = any(group["gamma"] and _tensors(group) for group in groups)
+    if not corrected and all(t.ndim < 2 for t in tensors) and any(map(_is_flat, tensors)):
+        found.append(
+            "no matrix reached a rule with a correction: all parameters have fewer than two "
+            "dimensions, some of them very many elements, and get plain AdamW. If these are flat "
+            "partitions (FSDP1, ZeRO), use optimize_1d=True, clip=None with rule 'adamw' or "
+            "'lion': without a clip these are right element by element"
+        )
+    for group in groups:
+        tensors = _tensors(group)
+        flat = [t for t in tensors if _is_flat(t)]
+        if flat and group["gamma"] and group["clip"] is not None:
+            found.append(
+                f"{len(flat)} 1-D tensors of {flat[0].numel():,} and more elements are clipped by "
+                "their own norm: if they are partitions of larger tensors, set clip=None"
+            )
+        if group["rule"] in MATRIX_RULES:
+            found += [
+                f"{name} looks like an embedding or head under rule={group['rule']!r}: "
+                "param_groups(model) gives those rule 'adamw'"
+                for name in _names(group)
+                if _EMBEDDING.search(name)
+            ]
+    return found
+
+
+def state_bytes(group: Group) -> int:
+    """Bytes of state that the group's parameters take once they have been stepped."""
+    from .kernels import state_dtypes  # a cycle at import
+
+    settings = Settings.from_group({**_DEFAULTS, **group})
+    total = 0
+    for tensor in _tensors(group):
+        for dtype in state_dtypes(tensor, settings).values():
+            total += tensor.numel() * dtype.itemsize
+        if settings.exact:
+            total += tensor.numel() * tensor.dtype.itemsize
+    return total
+
+
+def _row(group: Group) -> list[str]:
+    tensors, clip = _tensors(group), group["clip"]
+    dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors})
+    vectors = all(t.ndim < 2 for t in tensors)
+    return [
+        str(group.get("kind", "vector" if vectors else "matrix")),
+        str(group["rule"]),
+        group["correction"] if group["gamma"] != 0 else "none",
+        f"{group['gamma']:g}",
+        "none" if clip is None else f"{clip:g}",
+        f"{float(group['lr']):g}",
+        "({:g}, {:g})".format(*group["betas"]),
+        f"{group['weight_decay']:g}",
+        f"{len(tensors):,}",
+        f"{sum(t.numel() for t in tensors):,}",
+        "+".join(dtypes) or "-",
+        _bytes(state_bytes(group)),
+        str(group.get("why", "ndim < 2" if vectors else "ndim >= 2")),
+    ]
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:.3g} {unit}" if unit != "B" else f"{n:.0f} B"
+        n /= 1024
+    raise AssertionError
+
+
+def _tensors(group: Group) -> list[Tensor]:
+    return [p[1] if isinstance(p, tuple) else p for p in group["params"]]
+
+
+def _is_flat(tensor: Tensor) -> bool:
+    return tensor.ndim == 1 and tensor.numel() >= _LARGE
+
+
+def _names(group: Group) -> list[str]:
+    paired = [p[0] for p in group["params"] if isinstance(p, tuple)]
+    return paired or list(group.get("param_names", ()))

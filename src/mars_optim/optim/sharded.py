@@ -1,0 +1,254 @@
+"""Parameters sharded over processes (DTensor, as FSDP2 makes them).
+
+Element-wise arithmetic is done on each process's own shards, as plain tensors that share their
+memory with the DTensors. Two things need the whole tensor and are all that is communicated: the
+norm of the clip, one all-reduce for all tensors of a bucket, and the matrix of Newton-Schulz,
+whose work is dealt out to the processes: each gathers whole the momenta of the matrices that it
+owns, finds their directions and sends every process its shard of them, two all-to-alls a bucket.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor.placement_types import Placement
+
+    from .kernels import Update
+    from .reference import State
+    from .settings import Settings
+
+WholeToWhole = Callable[[Tensor], Tensor]
+
+
+def is_sharded(value: Any) -> bool:
+    """Whether ``value`` is a DTensor. Does not load torch.distributed.tensor, which is slow."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def layout(param: Tensor) -> tuple[DeviceMesh, tuple[bool, ...]] | None:
+    """A DTensor's mesh and which of its dimensions cut it; None for a plain tensor.
+
+    Tensors that agree in this share a bucket: the squares of their norms are summed over the same
+    processes, whichever of their own dimensions is cut.
+    """
+    if not is_sharded(param):
+        return None
+    sharded: DTensor = param  # type: ignore[assignment]
+    # not is_shard(), which is False for FSDP's cut of a tensor-parallel cut
+    return sharded.device_mesh, tuple(not p.is_replicate() for p in sharded.placements)
+
+
+def local(value: Any) -> Any:
+    """This process's shard of a DTensor, in the same memory; anything else as it is."""
+    if not is_sharded(value):
+        return value
+    shard = value.to_local()
+    return shard.wait() if hasattr(shard, "wait") else shard  # a gradient still under way
+
+
+def like(value: Tensor, param: Tensor) -> Tensor:
+    """A gradient as its parameter is placed: a partial sum is summed, a whole one is cut."""
+    if not is_sharded(param):
+        return value
+    given: DTensor = value  # type: ignore[assignment]
+    wanted: DTensor = param  # type: ignore[assignment]
+    if given.placements == wanted.placements:
+        return value
+    return given.redistribute(wanted.device_mesh, wanted.placements)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shards:
+    """Where the shards of one bucket lie in the whole tensors.
+
+    Args:
+        mesh: the processes, shared by all tensors.
+        cut_by: the mesh dimensions over which the tensors are cut, rather than repeated.
+        placements: of each tensor, one per mesh dimension.
+        shapes: of the whole tensors.
+    """
+
+    mesh: DeviceMesh
+    cut_by: list[int]
+    placements: list[tuple[Placement, ...]]
+    shapes: list[torch.Size]
+
+    @classmethod
+    def of(cls, params: list[Any]) -> Shards | None:
+        """Of parameters with one :func:`layout`; None if they are plain tensors."""
+        where = layout(params[0])
+        if where is None:
+            return None
+        mesh, cut = where
+        cut_by = [d for d in range(mesh.ndim) if cut[d] and mesh.size(d) > 1]
+        return cls(mesh, cut_by, [p.placements for p in params], [p.shape for p in params])
+
+    def whole_norms(self, norms: Tensor) -> Tensor:
+        r"""Norms of the whole tensors from those of the shards: one all-reduce for all of them.
+
+        .. math:: \|c\|_2 = \Big(\sum_{\text{shards } s} \|c_s\|_2^2\Big)^{1/2}
+
+        Args:
+            norms: (tensors,), ||c_s||_2 of this process's shards.
+
+        Returns:
+            (tensors,) of the same dtype and device, without a host synchronisation.
+        """
+        if not self.cut_by:
+            return norms
+        squares = norms.to(torch.promote_types(norms.dtype, torch.float32)).square()
+        for d in self.cut_by:
+            dist.all_reduce(squares, group=self.mesh.get_group(d))
+        return squares.sqrt().to(norms.dtype)
+
+    def map_whole(
+        self, function: WholeToWhole, shards: list[Tensor], *, stacked: bool
+    ) -> list[Tensor]:
+        """``function`` of each whole tensor, of which this process gets its shard back.
+
+        Args:
+            function: keeps shape and dtype; works on each matrix of a stack apart.
+            shards: one of each tensor.
+            stacked: whether leading dimensions of 3-D and larger tensors are a batch of matrices.
+        """
+        results: dict[int, Tensor] = {}
+        owned = []
+        for i, shard in enumerate(shards):
+            batch_dims = len(self.shapes[i]) - 2 if stacked else 0
+            if all(self._dim(i, d) < batch_dims for d in self.cut_by):  # its matrices are whole
+                results[i] = function(shard)
+            elif len(self.cut_by) == 1 and self.placements[i][self.cut_by[0]].is_shard():
+                owned.append(i)
+            else:
+                results[i] = self._by_everyone(function, shard, i)
+        if owned:
+            results |= self._by_owners(function, shards, owned)
+        return [results[i] for i in range(len(shards))]
+
+    def _by_owners(
+        self, function: WholeToWhole, shards: list[Tensor], chosen: list[int]
+    ) -> dict[int, Tensor]:
+        """Each tensor gathered, worked on and cut up again by the one process that owns it."""
+        (d,) = self.cut_by
+        group, world, rank = self.mesh.get_group(d), self.mesh.size(d), self.mesh.get_local_rank(d)
+        owners = dict(zip(chosen, deal([self.shapes[i] for i in chosen], world), strict=True))
+        order = sorted(chosen, key=owners.__getitem__)
+        mine = [i for i in order if owners[i] == rank]
+        # pieces[i][r]: shape of the shard of tensor i that process r has, empty ones included
+        pieces = {i: shard_shapes(self.shapes[i], self._dim(i, d), world) for i in mine}
+        sent = [sum(shards[i].numel() for i in order if owners[i] == r) for r in range(world)]
+        received = [sum(pieces[i][r].numel() for i in mine) for r in range(world)]
+
+        flat = _exchange(_flat([shards[i] for i in order], shards[0]), sent, received, group)
+        by_rank = [
+            _unflat(part, [pieces[i][r] for i in mine])
+            for r, part in enumerate(torch.split(flat, received))
+        ]
+        cuts = []
+        for i, parts in zip(mine, zip(*by_rank, strict=True), strict=True):
+            dim = self._dim(i, d)
+            whole = function(torch.cat(parts, dim))
+            cuts.append(torch.split(whole, [piece[dim] for piece in pieces[i]], dim))
+        back = _flat([cut[r] for r in range(world) for cut in cuts], shards[0])
+        home = _exchange(back, received, sent, group)
+        return dict(zip(order, _unflat(home, [shards[i].shape for i in order]), strict=True))
+
+    def _by_everyone(self, function: WholeToWhole, shard: Tensor, i: int) -> Tensor:
+        """The same for a tensor cut over several mesh dimensions: every process does all of it."""
+        from torch.distributed.tensor import DTensor
+
+        shape = self.shapes[i]
+        stride = torch.empty(shape, device="meta").stride()
+        sharded = DTensor.from_local(
+            shard, self.mesh, self.placements[i], run_check=False, shape=shape, stride=stride
+        )
+        result: Tensor = local(cut_like(function(sharded.full_tensor()), sharded))
+        return result
+
+    def _dim(self, i: int, d: int) -> int:
+        """The dimension of tensor i that mesh dimension d cuts."""
+        placement: Any = self.placements[i][d]
+        return int(placement.dim) % len(self.shapes[i])
+
+
+def update_whole(
+    update: Update,
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+) -> None:
+    """``update`` on the whole of sharded tensors, every process alike: slow, simple, an oracle."""
+
+    def whole(value: Any) -> Any:
+        return value.full_tensor() if is_sharded(value) else value
+
+    full = [whole(param) for param in params]
+    full_states = [{key: whole(value) for key, value in state.items()} for state in states]
+    update(full, [whole(grad) for grad in grads], full_states, settings)
+    for param, x, state, full_state in zip(params, full, states, full_states, strict=True):
+        for target, source in [(param, x), *((state[k], full_state[k]) for k in state)]:
+            if is_sharded(target):
+                target.copy_(cut_like(source, target))
+
+
+def cut_like(whole: Tensor, target: Any) -> Any:
+    """A tensor that every process has, as a DTensor placed like ``target``; no communication."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = target.device_mesh
+    everywhere = DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return everywhere.redistribute(mesh, target.placements)
+
+
+def shard_shapes(shape: torch.Size, dim: int, world: int) -> list[torch.Size]:
+    """The shapes of the ``world`` shards of a tensor cut along ``dim`` as ``torch.chunk`` cuts it.
+
+    The last ones may be smaller, or have size 0 along ``dim``.
+    """
+    length = -(-shape[dim] // world)
+    sizes = [min(length, max(0, shape[dim] - r * length)) for r in range(world)]
+    return [torch.Size([*shape[:dim], size, *shape[dim + 1 :]]) for size in sizes]
+
+
+def deal(shapes: Iterable[torch.Size], world: int) -> list[int]:
+    """An owner for each matrix: the dearest first, each to the process with the least work.
+
+    Newton-Schulz costs in proportion to rows * cols * min(rows, cols). The same on every process.
+    """
+    costs = []
+    for shape in shapes:
+        numel = shape.numel()
+        costs.append(numel * min(shape[0], numel // max(1, shape[0])))
+    owners, loads = [0] * len(costs), [0] * world
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        owners[i] = loads.index(min(loads))
+        loads[owners[i]] += max(1, costs[i])
+    return owners
+
+
+def _flat(tensors: list[Tensor], like: Tensor) -> Tensor:
+    return torch.cat([like.new_empty(0), *(x.flatten() for x in tensors)])
+
+
+def _unflat(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+    parts = torch.split(flat, [shape.numel() for shape in shapes]) if shapes else ()
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _exchange(send: Tensor, sent: list[int], received: list[int], group: Any) -> Tensor:
+    """``sent[r]`` elements of ``send`` to each process r, ``received[r]`` from it, in order."""
+    result = send.new_empty(sum(received))
+    dist.all_to_all_single(result, send, received, sent, group=group)
+    return result
