@@ -1,8 +1,9 @@
 """The optimizers. torch only; nothing here knows the rest of the package."""
 
 from .groups import ParamGroups, param_groups
-from .mars import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
+from .mars import MARS
 from .migrate import migrate
+from .named import MARSM, MARSAdamW, MARSLion, MARSShampoo
 from .wrap import VarianceReduction, variance_reduce
 
 __all__ = [

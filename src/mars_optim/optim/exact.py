@@ -13,13 +13,15 @@ from torch.optim.optimizer import Optimizer
 
 from .reference import State
 from .settings import Settings
+from .sharded import is_sharded
 
 
 class TwoGradientForm(Optimizer):
     """What ``correction="exact"`` adds to an optimizer: the pass at the previous point."""
 
-    _previous_pass_done = False  # since the last step
-    _scaled_pass = False  # under a GradScaler
+    # Whether a previous pass is "done" since the last step, and the scaler's "scale" in it. In a
+    # dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
+    _pass: dict[str, Any]
 
     @contextlib.contextmanager
     def previous_point(
@@ -46,16 +48,22 @@ class TwoGradientForm(Optimizer):
                 Not finite, they count as no correction.
         """
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        kept = [p for p in params if "last_grad" in self.state.get(p, {})]
+        states = [self.state[p] for p in kept]
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        if scale != self._pass["scale"]:  # it changes between steps only: the last one was skipped
+            self._pass["done"] = False
         with at_previous_point(self, model), gradients_apart(params):
+            if self._pass["done"]:  # further micro-batches add to the earlier ones
+                resume_sum(kept, states, scale)
             yield
-            targets = [p for p in params if "last_grad" in self.state.get(p, {})]
-            collect(
-                targets,
-                [self.state[p] for p in targets],
-                add=self._previous_pass_done,
-                scaler=scaler,
-            )
-        self._previous_pass_done, self._scaled_pass = True, scaler is not None
+            if any(map(is_sharded, kept)) and all(p.grad is None for p in kept):
+                raise RuntimeError(
+                    "no gradient arrived in previous_point(): FSDP adds both passes up where "
+                    "set_requires_gradient_sync(False) is set; leave it on for correction='exact'"
+                )
+            collect(kept, states, scale)
+        self._pass.update(done=True, scale=scale, scaled=scaler is not None)
 
     def _exact(self) -> bool:
         return any(Settings.from_group(group).exact for group in self.param_groups)
@@ -63,7 +71,7 @@ class TwoGradientForm(Optimizer):
     def _needs_previous_pass(self) -> bool:
         """Whether a step now would lack g_{t-1}: never at the first step of all parameters."""
         stepped = any("last_param" in state for state in self.state.values())
-        return stepped and not self._previous_pass_done and self._exact()
+        return stepped and not self._pass["done"] and self._exact()
 
     def _before_update(self) -> None:
         """last_param <- x_t, of all parameters that are about to be stepped."""
@@ -75,7 +83,7 @@ class TwoGradientForm(Optimizer):
                     if "last_param" not in state:
                         state["last_param"] = torch.empty_like(param)
                     state["last_param"].copy_(param)
-        if self._scaled_pass:
+        if self._pass["scaled"]:
             params = [p for p, state in self.state.items() if "last_grad" in state]
             drop_overflows(params, [self.state[p] for p in params])
 
@@ -118,40 +126,43 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
 
 @contextlib.contextmanager
 def gradients_apart(params: list[Tensor]) -> Iterator[None]:
-    """Within, p.grad starts as None; outside, it is what it was."""
-    outer = [param.grad for param in params]
+    """Within, p.grad starts as None; outside, it is what it was.
+
+    By value too: DistributedDataParallel writes any backward into the memory of its bucket views.
+    """
+    outer = [(grad, grad.clone()) if (grad := p.grad) is not None else None for p in params]
     for param in params:
         param.grad = None
     try:
         yield
     finally:
-        for param, grad in zip(params, outer, strict=True):
-            param.grad = grad
+        for param, kept in zip(params, outer, strict=True):
+            param.grad = None if kept is None else kept[0]
+            if kept is not None:
+                copy_all([kept[0]], [kept[1]])
 
 
 @torch.no_grad()
-def collect(
-    params: list[Tensor],
-    states: list[State],
-    *,
-    add: bool,
-    scaler: torch.amp.GradScaler | None = None,
-) -> None:
-    """last_grad <- p.grad, or += for the further micro-batches of one step; None counts as zero.
+def resume_sum(params: list[Tensor], states: list[State], scale: float) -> None:
+    """p.grad <- the sum of earlier micro-batches, so that hosts reduce and clip it as a whole."""
+    for param, state in zip(params, states, strict=True):
+        param.grad = (state["last_grad"] * scale).to(param.dtype)
+
+
+@torch.no_grad()
+def collect(params: list[Tensor], states: list[State], scale: float) -> None:
+    """last_grad <- p.grad / scale; None counts as zero.
 
     Args:
         params: with this batch's gradients at x_{t-1} in p.grad.
         states: of the parameters, with ``last_grad``.
-        add: whether this step has gradients in ``last_grad`` already.
-        scaler: by whose scale the gradients are divided.
+        scale: by which the loss was multiplied.
     """
-    factor = 1.0 if scaler is None else 1.0 / scaler.get_scale()
     for param, state in zip(params, states, strict=True):
-        last_grad = state["last_grad"]
-        if not add:
-            last_grad.zero_()
-        if param.grad is not None:
-            last_grad.add_(param.grad, alpha=factor)
+        if param.grad is None:
+            state["last_grad"].zero_()
+        else:
+            state["last_grad"].copy_(param.grad).mul_(1.0 / scale)
 
 
 @torch.no_grad()

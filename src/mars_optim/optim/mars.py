@@ -160,6 +160,7 @@ class MARS(TwoGradientForm):
         check_vector_options(self._constructor)
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
+        self._pass = {"done": False, "scale": 1.0, "scaled": False}
         super().__init__(params, defaults)
         self._refuse_silence()
 
@@ -220,8 +221,15 @@ class MARS(TwoGradientForm):
                 if self._needs_previous_pass():
                     with self.previous_point():
                         closure()
+                        if all(p.grad is None for g in self.param_groups for p in g["params"]):
+                            raise RuntimeError(
+                                "correction='exact' needs a closure that calls backward: this one "
+                                "made no gradient; if a host gave it, use previous_point"
+                            )
                 loss = closure()
-        if self._needs_previous_pass():
+        if self._needs_previous_pass() and any(
+            param.grad is not None and "last_param" in state for param, state in self.state.items()
+        ):
             raise RuntimeError(
                 "correction='exact' needs this batch's gradient at the last step's parameters: "
                 "before the usual pass do `with optimizer.previous_point(): loss(...).backward()`, "
@@ -239,7 +247,7 @@ class MARS(TwoGradientForm):
         self._before_update()
         for update in work:
             update()
-        self._previous_pass_done = False
+        self._pass["done"] = False
         return loss
 
     def _buckets(
@@ -287,49 +295,8 @@ class MARS(TwoGradientForm):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._pass = {"done": False, "scale": 1.0, "scaled": False}
         for group in self.param_groups:
             for key, default in self.defaults.items():
-                group.setdefault(key, default)
-
-
-class MARSAdamW(MARS):
-    """MARS with rule "adamw" (paper Alg. 2). Arguments as in :class:`MARS`.
-
-    ``gamma=0, clip=None`` is torch.optim.AdamW; ``correction="folded", gamma=1 - beta1`` is AdamW
-    with Nesterov momentum (NAdamW, at constant beta1).
-    """
-
-    _rule = "adamw"
-
-
-class MARSLion(MARS):
-    """MARS with rule "lion": x <- x - lr (sign(m_t) + weight_decay x) (paper Alg. 3).
-
-    Arguments as in :class:`MARS`. The step has the size of lr in every coordinate: start from a
-    third to a tenth of AdamW's lr with three to ten times its decay. ``betas=(b2, _),
-    gamma=(b2 - b1) / b2, clip=None`` is Lion(b1, b2).
-    """
-
-    _rule = "lion"
-
-
-class MARSShampoo(MARS):
-    """MARS with rule "shampoo": x <- x - lr (sqrt(max(1, rows / cols)) U V^T + weight_decay x).
-
-    U V^T is the orthogonal factor of m_t (paper Alg. 4, with the scale and the clip of the
-    authors' code). Arguments as in :class:`MARS`. Embeddings and heads are better left to rule
-    "adamw": see ``param_groups``.
-    """
-
-    _rule = "shampoo"
-
-
-class MARSM(MARS):
-    """MARS-M, MARS on Muon (arXiv 2510.21800), with Moonlight's scale 0.2 sqrt(max(rows, cols)).
-
-    Arguments as in :class:`MARS`; beta1 is Muon's momentum. ``gamma=1 - beta1, clip=None`` is
-    torch.optim.Muon with Nesterov momentum and ``adjust_lr_fn="match_rms_adamw"``. Embeddings and
-    heads belong to rule "adamw": see ``param_groups``.
-    """
-
-    _rule = "muon"
+                if key != "differentiable":  # torch adds it to the defaults when it loads
+                    group.setdefault(key, default)
