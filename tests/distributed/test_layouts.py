@@ -1,0 +1,87 @@
+"""Hand-made layouts of DTensors: whatever the mesh, a step is that of the whole tensors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from . import layouts, work
+from .ranks import Ranks
+
+Of = Callable[[int], Ranks]
+
+
+@pytest.mark.parametrize("correction", ["approx", "folded"])
+@pytest.mark.parametrize("rule", work.RULES)
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+def test_any_layout_steps_like_the_whole(
+    layout: str, rule: str, correction: str, ranks: Of
+) -> None:
+    options = {"rule": rule, "correction": correction, "gamma": 0.1, "lr": 1e-2}
+    options["optimize_1d"] = rule in ("adamw", "lion")
+    ranks(4).run(layouts.steps_like_whole, layout, torch.float64, 1e-12, options)
+
+
+@pytest.mark.parametrize(
+    ("rule", "backend"),
+    [
+        ("adamw", {"fused": True}),
+        *itertools.product(work.RULES, [{"foreach": True}, {"foreach": False}]),
+    ],
+    ids=str,
+)
+def test_every_backend_takes_shards(rule: str, backend: dict[str, bool], ranks: Of) -> None:
+    ranks(2).run(layouts.steps_like_whole, "rows", torch.float64, 1e-12, {"rule": rule, **backend})
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("adamw", {"amsgrad": True}),
+        *itertools.product(work.RULES, [{"maximize": True}, {"clip": None}, {"gamma": 0.0}]),
+    ],
+    ids=str,
+)
+def test_options_mean_the_same_for_shards(rule: str, options: dict, ranks: Of) -> None:
+    ranks(2).run(layouts.steps_like_whole, "rows", torch.float64, 1e-12, {"rule": rule, **options})
+
+
+@pytest.mark.parametrize("rule", ["adamw", "lion"])
+def test_bfloat16_shards_with_float32_state_step_like_the_whole(rule: str, ranks: Of) -> None:
+    options = {"rule": rule, "state_dtype": torch.float32, "lr": 1e-2}
+    ranks(4).run(layouts.steps_like_whole, "rows", torch.bfloat16, 2**-8, options)
+
+
+@pytest.mark.parametrize("rule", ["shampoo", "muon"])
+def test_newton_schulz_in_bfloat16_differs_by_its_rounding_at_most(rule: str, ranks: Of) -> None:
+    options = {"rule": rule, "lr": 1e-2}
+    ranks(4).run(layouts.steps_like_whole, "rows", torch.float32, 1e-4, options)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "rows in pairs, repeated"])
+def test_norms_of_all_tensors_take_one_collective(layout: str, ranks: Of) -> None:
+    for count in ranks(4).run(layouts.count_work, layout, "adamw"):
+        assert count == {"all_reduce": 1, "all_to_all": 0, "newton_schulz": 0}
+
+
+def test_newton_schulz_is_divided_among_the_processes(ranks: Of) -> None:
+    counts = ranks(4).run(layouts.count_work, "rows", "muon")
+    assert sorted(c["newton_schulz"] for c in counts) == [1, 1, 1, 2]
+    assert all(c["all_to_all"] == 2 and c["all_reduce"] == 1 for c in counts)
+
+
+def test_repeated_tensors_communicate_nothing(ranks: Of) -> None:
+    for count in ranks(2).run(layouts.count_work, "repeated", "muon"):
+        assert count == {"all_reduce": 0, "all_to_all": 0, "newton_schulz": 5}
+
+
+def test_gradients_that_are_still_partial_sums_are_summed(ranks: Of) -> None:
+    ranks(2).run(layouts.takes_partial_gradients)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "rows in pairs, repeated"])
+def test_variance_reduce_takes_shards(layout: str, ranks: Of) -> None:
+    ranks(4).run(layouts.wrapped_steps_like_whole, layout)
