@@ -5,8 +5,6 @@ Multi-tensor: every argument is a list with one tensor per parameter, all of one
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -58,7 +56,8 @@ def clipped(
     """
     scales = clip_scales(cs, clip, shards)
     chosen = list(range(len(cs)))
-    if cs[0].device.type == "cpu":  # reading a scale costs nothing here, a pass over c does
+    on_cpu = cs[0].device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_cpu:  # reading a scale costs nothing here, a pass over c does
         chosen = [i for i, scale in enumerate(scales) if scale != 1.0]  # NaN too
     if not chosen:
         return cs
@@ -84,5 +83,5 @@ def tensor_norm(c: Tensor) -> Tensor:
         order = sorted(range(c.ndim), key=c.stride, reverse=True)
         flat = c.permute(order).reshape(-1)
     chunks = torch.split(flat, _NORM_CHUNK)
-    square = math.fsum(torch.dot(chunk, chunk).item() for chunk in chunks)
-    return c.new_tensor(math.sqrt(square))
+    squares = torch.stack([torch.dot(chunk, chunk) for chunk in chunks])
+    return squares.double().sum().sqrt().to(c.dtype)

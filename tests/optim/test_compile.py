@@ -1,0 +1,65 @@
+"""torch.compile of a step: no graph break, no recompilation, the same numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch import nn
+
+from mars_optim import MARS
+
+CASES: list[dict[str, Any]] = [
+    {"rule": "adamw"},
+    {"rule": "adamw", "correction": "folded"},
+    {"rule": "adamw", "clip": None, "amsgrad": True},
+    {"rule": "lion"},
+    {"rule": "lion", "correction": "folded"},
+    {"rule": "muon"},
+    {"rule": "shampoo", "maximize": True},
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def made(options: dict[str, Any]) -> tuple[list[nn.Parameter], MARS]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((8, 4), (4, 3), (5,))
+    params = [nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+    return params, MARS(params, lr=0.01, gamma=0.1, **options)
+
+
+def gradients(params: list[nn.Parameter], t: int) -> None:
+    generator = torch.Generator().manual_seed(t)
+    for p in params:
+        p.grad = 2 * torch.randn(p.shape, generator=generator)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.parametrize("backend", [{"foreach": True}, {}], ids=["foreach", "auto"])
+@pytest.mark.parametrize("options", CASES, ids=lambda o: " ".join(map(str, o.values())))
+def test_a_compiled_step_is_one_graph_and_the_same(
+    options: dict[str, Any], backend: dict[str, Any]
+) -> None:
+    params, optimizer = made({**options, **backend})
+    gradients(params, 0)
+    optimizer.step()  # state exists: what is compiled is the step of the long run
+    twins, twin = copy.deepcopy((params, optimizer))
+    counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    compiled = torch.compile(optimizer.step, backend=counter, fullgraph=True)
+    for t in range(1, 6):
+        for ps, step in ((params, compiled), (twins, twin.step)):
+            gradients(ps, t)
+            step()
+        for p, q in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+    assert counter.frame_count == 1
