@@ -39,9 +39,11 @@ def made(options: dict[str, Any]) -> tuple[list[nn.Parameter], MARS]:
 
 
 def gradients(params: list[nn.Parameter], t: int) -> None:
+    """In p.grad's own memory, as zero_grad(set_to_none=False) keeps it."""
     generator = torch.Generator().manual_seed(t)
     for p in params:
-        p.grad = 2 * torch.randn(p.shape, generator=generator)
+        grad = 2 * torch.randn(p.shape, generator=generator)
+        p.grad = grad if p.grad is None else p.grad.copy_(grad)
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
