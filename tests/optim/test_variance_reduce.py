@@ -162,6 +162,8 @@ def test_remove_leaves_a_plain_optimizer() -> None:
     step(twin, plain, 1)
     for a, b in zip(params, plain, strict=True):
         assert torch.equal(a, b)
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2, 2))]})
+    assert "mars_gamma" not in optimizer.param_groups[-1]
     variance_reduce(optimizer)  # and may be wrapped again
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +110,8 @@ def carry_out(
 def trials_of(plan: Plan, pilot: Pilot) -> dict[str, dict[float, float | None]]:
     """Loss by learning rate, of each arm."""
     return tuning_trials(plan, pilot.runs)
+
+
+def with_seeds(plan: Plan, seeds: tuple[int, ...]) -> Plan:
+    """The same plan with other comparison seeds."""
+    return replace(plan, comparison=replace(plan.comparison, seeds=seeds))

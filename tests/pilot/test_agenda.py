@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pretend import DATA, Valley, carry_out, finish, small_plan, trials_of
+from pretend import DATA, Valley, carry_out, finish, small_plan, trials_of, with_seeds
 
 from mars_optim.pilot.agenda import agenda
 from mars_optim.pilot.search import at_edge, best_lr
 from mars_optim.records import Plan, UserError
 from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TaskPlan, with_seeds
+from mars_optim.records.plan import TaskPlan
 
 PLAN = small_plan()
 ARMS_OF_PLAN = list(PLAN.arms)

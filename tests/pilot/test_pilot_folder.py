@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pretend import finish, small_plan
+from pretend import finish, small_plan, with_seeds
 
 from mars_optim.pilot import run as pilot_run
 from mars_optim.pilot.agenda import agenda
 from mars_optim.pilot.run import adopt_plan, check_data, plan_changes, prepare_folder
 from mars_optim.records import Plan, RunWriter, UserError
-from mars_optim.records.plan import CostPlan, load_plan, make_plan, plan_toml, with_seeds
+from mars_optim.records.plan import CostPlan, load_plan, make_plan, plan_toml
 
 PLAN = small_plan()
 

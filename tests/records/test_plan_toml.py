@@ -24,7 +24,6 @@ from mars_optim.records.plan import (
     load_plan,
     make_plan,
     plan_toml,
-    with_seeds,
 )
 from mars_optim.records.run import write_text
 
@@ -177,7 +176,10 @@ def test_an_arm_of_ones_own_is_read_back_equal_whatever_its_name_or_refused(name
 
 
 def test_differences_are_empty_for_equal_plans_and_name_each_key_with_both_values():
-    plan = with_seeds(Plan(training=TrainingPlan(steps=77)), (1, 2, 3, 4, 5, 6))
+    plan = Plan(
+        training=TrainingPlan(steps=77),
+        comparison=ComparisonPlan(seeds=(1, 2, 3, 4, 5, 6)),
+    )
     assert differences(plan, plan) == []
     assert differences(Plan(), plan) == [
         "comparison.seeds: [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]",

@@ -15,7 +15,7 @@ except ImportError:  # the optimizers need torch only
     sys.exit("mars: error: the command line needs more packages: pip install 'mars-optim[pilot]'")
 
 from .._version import __version__
-from ..records import Plan, UserError
+from ..records import UserError
 from ..records.plan import load_plan, make_plan, plan_toml
 from ..records.run import write_text
 
@@ -58,6 +58,8 @@ def pilot(
     target = plan or out / "plan.toml"
     if init:
         _init_plan(target, set)
+        option = f"--plan {plan}" if plan else f"--out {out}"
+        print(f"Wrote {target}. Edit it, then run: mars pilot {option}")
         return
     source = target if plan or target.exists() else None
     chosen = load_plan(source, set) if source else make_plan({}, set)
@@ -142,8 +144,6 @@ def _init_plan(target: Path, overrides: tuple[str, ...]) -> None:
         write_text(target, plan_toml(make_plan({}, overrides)))
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}") from None
-    option = f"--out {target.parent}" if target.name == "plan.toml" else f"--plan {target}"
-    print(f"Wrote {target}. Edit it, then run: mars pilot {option}")
 
 
 def _report(out: Path, console: Console) -> None:
@@ -154,6 +154,3 @@ def _report(out: Path, console: Console) -> None:
     paths = write_report(analysis, out)
     console.print(summary(analysis), soft_wrap=True)
     console.print(f"Report: {paths[0]}", soft_wrap=True)
-
-
-__all__ = ["Plan", "main"]

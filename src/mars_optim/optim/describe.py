@@ -26,8 +26,10 @@ _DEFAULTS = dict(
     last_grad_dtype=None,
     stochastic_rounding=False,
 )
+# Names that models commonly give to what a module's type does not tell.
+EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)
+HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)(\.|$)",)
 _LARGE = 100_000  # elements; no bias or norm gain has so many
-_EMBEDDING = re.compile(r"(^|\.)(wte|wpe|embed_tokens|lm_head|(\w+_)?embed(ding)?s?)(\.weight)?$")
 
 
 def describe(groups: Iterable[Group]) -> str:
@@ -65,7 +67,7 @@ def warnings(groups: Iterable[Group]) -> list[str]:
                 f"{name} looks like an embedding or head under rule={group['rule']!r}: "
                 "param_groups(model) gives those rule 'adamw'"
                 for name in _names(group)
-                if _EMBEDDING.search(name)
+                if any(re.search(pattern, name) for pattern in (*EMBEDDINGS, *HEADS))
             ]
     return found
 

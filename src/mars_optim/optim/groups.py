@@ -9,14 +9,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from .describe import describe
+from .describe import EMBEDDINGS, HEADS, describe
 from .settings import MATRIX_RULES, RULES, Correction, Rule, check_choice, resolve_clip
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
 
-# Names that models commonly give to what a module's type does not tell.
-EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)
-HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)(\.|$)",)
 _CONVOLUTIONS = (
     nn.Conv1d,
     nn.Conv2d,

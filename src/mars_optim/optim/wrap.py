@@ -36,9 +36,9 @@ class VarianceReduction:
             hook.remove()
         for state in self.optimizer.state.values():
             state.pop(LAST_GRAD, None)
-        for group in self.optimizer.param_groups:
-            group.pop(GAMMA, None)
-            group.pop(CLIP, None)
+        for options in (*self.optimizer.param_groups, self.optimizer.defaults):
+            options.pop(GAMMA, None)
+            options.pop(CLIP, None)
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if self._borrowed:  # the last step ended in an exception
@@ -129,7 +129,7 @@ def variance_reduce(
     """Hand ``optimizer`` the variance-reduced gradient c_t at every step from now on.
 
     Works by step hooks, on any torch.optim.Optimizer that calls its closure at most once: SGD,
-    Adafactor, Muon, schedule-free, 8-bit. After the step p.grad is what the user left there. The
+    Adafactor, Muon, schedule-free, SOAP. After the step p.grad is what the user left there. The
     previous gradient is in the optimizer's own state (``mars_last_grad``) and checkpoint; gamma and
     clip are in its groups (``mars_gamma``, ``mars_clip``) and are read at each step. When resuming,
     wrap first, then load. On AdamW it equals :class:`~mars_optim.MARSAdamW`, given its betas.
@@ -161,6 +161,5 @@ def variance_reduce(
     except ValueError:
         reduction.remove()
         raise
-    optimizer.defaults.setdefault(GAMMA, gamma)
-    optimizer.defaults.setdefault(CLIP, clip)
+    optimizer.defaults.update({GAMMA: gamma, CLIP: clip})  # for groups that are added later
     return reduction

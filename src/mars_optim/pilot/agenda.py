@@ -79,12 +79,7 @@ def tuning_rounds(plan: Plan, trials: dict[str, Trials]) -> int:
     return min(rounds + 1, plan.tuning.max_trials)
 
 
-def _tuning(
-    plan: Plan,
-    data: str,
-    trials: dict[str, Trials],
-    rounds: int,
-) -> list[RunSpec]:
+def _tuning(plan: Plan, data: str, trials: dict[str, Trials], rounds: int) -> list[RunSpec]:
     return [
         _spec(
             plan,
@@ -102,35 +97,22 @@ def _tuning(
 
 def _comparison(plan: Plan, data: str, trials: dict[str, Trials]) -> list[RunSpec]:
     """Seed by seed, so that a pilot that is stopped early has whole pairs."""
-    baseline = plan.comparison.baseline
-    lrs = {arm: best_lr(trials[arm]) for arm in plan.arms}
-    specs = []
-    for seed in plan.comparison.seeds:
-        for budget in sorted(plan.comparison.ladder, reverse=True):
-            specs.append(
-                _spec(
-                    plan,
-                    data,
-                    stage="ladder",
-                    arm_name=baseline,
-                    lr=lrs[baseline],
-                    seed=seed,
-                    steps=plan.steps(budget),
-                )
-            )
-        for arm in plan.arms:
-            specs.append(
-                _spec(
-                    plan,
-                    data,
-                    stage="compare",
-                    arm_name=arm,
-                    lr=lrs[arm],
-                    seed=seed,
-                    steps=plan.training.steps,
-                )
-            )
-    return specs
+    baseline, ladder = plan.comparison.baseline, plan.comparison.ladder
+    jobs = [("ladder", baseline, budget) for budget in sorted(ladder, reverse=True)]
+    jobs += [("compare", arm, 1.0) for arm in plan.arms]
+    return [
+        _spec(
+            plan,
+            data,
+            stage=stage,
+            arm_name=arm,
+            lr=best_lr(trials[arm]),
+            seed=seed,
+            steps=plan.steps(budget),
+        )
+        for seed in plan.comparison.seeds
+        for stage, arm, budget in jobs
+    ]
 
 
 def _spec(

@@ -40,12 +40,10 @@ class Reporter:
 
     Args:
         console: to write to.
-        workers: number of runs at a time.
     """
 
-    def __init__(self, console: Console, workers: int) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.workers = workers
         self.started = time.monotonic()
         self.first_run: float | None = None  # when it started
         self.fresh_steps = 0  # steps computed in this session, not read from disk

@@ -36,7 +36,7 @@ def run_pilot(plan: Plan, out: Path, console: Console, *, workers: int) -> None:
     prepare_folder(out)
     with pilot_lock(out):
         changes = plan_changes(plan, out)
-        with Workers(plan, out, workers) as pool, Reporter(console, workers) as reporter:
+        with Workers(plan, out, workers) as pool, Reporter(console) as reporter:
             data = _wait_until_ready(pool, reporter)
             check_data(out, data)
             adopt_plan(plan, out, changes)  # only now is it known to be one that can run

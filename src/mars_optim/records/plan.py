@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -285,8 +285,3 @@ def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def with_seeds(plan: Plan, seeds: tuple[int, ...]) -> Plan:
-    """The same plan with other comparison seeds."""
-    return replace(plan, comparison=replace(plan.comparison, seeds=seeds))

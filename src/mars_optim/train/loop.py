@@ -82,7 +82,7 @@ def train(
             loss += micro_loss.item() / settings.accumulation
         seconds += time.perf_counter() - start
 
-        taken, first_loss = step + 1, min(first_loss, loss) if step == 0 else first_loss
+        taken, first_loss = step + 1, loss if step == 0 else first_loss
         losses.append(loss)
         blown_up = not math.isfinite(loss) or loss > BLOW_UP * first_loss
         at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 4))
