@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from . import kernels
-from .describe import describe, warnings
-from .exact import TwoGradientForm
+from .describe import correction_ratio, describe, warnings
+from .exact import TwoGradientForm, new_pass
 from .reference import State
 from .settings import (
     MATRIX_RULES,
@@ -160,7 +160,7 @@ class MARS(TwoGradientForm):
         check_vector_options(self._constructor)
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
-        self._pass = {"done": False, "scale": 1.0, "scaled": False}
+        self._pass = new_pass()
         super().__init__(params, defaults)
         self._refuse_silence()
 
@@ -194,10 +194,15 @@ class MARS(TwoGradientForm):
                 python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
 
     def describe(self) -> str:
-        """A table of the groups, and below it what would silently not work."""
-        return describe(self.param_groups)
+        """A table of the groups, and below it what would silently not work, or did not."""
+        return describe(self.param_groups, self._pass["ratios"])
 
     # --- step --------------------------------------------------------------------------------
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """For torch.amp.GradScaler: whether the step unscales and skips by itself, as torch's."""
+        return self.defaults["fused"] is True
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -235,26 +240,43 @@ class MARS(TwoGradientForm):
                 "before the usual pass do `with optimizer.previous_point(): loss(...).backward()`, "
                 "or give step a closure"
             )
+        amp = kernels.Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        if amp.skips:
+            self._pass["done"] = False
+            return loss
         # everything is checked before the first parameter moves
         work = [
             kernels.prepare(
-                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"]
+                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"], amp=amp
             )
             for group in self.param_groups
             for settings in [Settings.from_group(group)]
             for bucket in self._buckets(group, settings)
         ]
-        self._before_update()
+        self._before_update(amp.on_device)
+        self._check_itself()
         for update in work:
             update()
         self._pass["done"] = False
         return loss
+
+    def _check_itself(self) -> None:
+        """In the third step, when warm-up and priming steps are past: does the correction act?"""
+        if torch.compiler.is_compiling():  # a counter would be a reason to compile again
+            return
+        self._pass["steps"] += 1
+        if self._pass["steps"] == 3:
+            for i, group in enumerate(self.param_groups):
+                ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
+                if ratio is not None:
+                    self._pass["ratios"][i] = ratio
 
     def _buckets(
         self, group: dict[str, Any], settings: Settings
     ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
         """The group's parameters that have a gradient, with state: one device, dtype and layout."""
         buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
+        dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
         for i, param in enumerate(group["params"]):
             if param.grad is None:
                 continue
@@ -267,7 +289,9 @@ class MARS(TwoGradientForm):
                 )
             check_shape(param, settings, group.get("kind"))
             state = self.state[param]
-            kernels.init_state(param, state, settings)
+            if param.dtype not in dtypes:
+                dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
+            kernels.init_state(param, state, dtypes[param.dtype])
             buckets[param.device, param.dtype, layout(param)].append((param, param.grad, state))
         for bucket in buckets.values():
             params, grads, states = map(list, zip(*bucket, strict=True))
@@ -295,7 +319,7 @@ class MARS(TwoGradientForm):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._pass = {"done": False, "scale": 1.0, "scaled": False}
+        self._pass = new_pass()
         for group in self.param_groups:
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads

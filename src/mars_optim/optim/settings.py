@@ -128,6 +128,11 @@ class Settings:
         return self.correction == "exact" and self.gamma != 0.0
 
     @property
+    def plain(self) -> bool:
+        """Whether c_t is the gradient itself."""
+        return self.gamma == 0.0 and self.clip is None
+
+    @property
     def folds(self) -> bool:
         """Whether the correction is folded into the momentum."""
         return self.correction == "folded" and self.gamma != 0.0
