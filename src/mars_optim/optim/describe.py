@@ -29,6 +29,7 @@ _DEFAULTS = dict(
     state_dtype=None,
     last_grad_dtype=None,
     stochastic_rounding=False,
+    capturable=False,
 )
 # Names that models commonly give to what a module's type does not tell.
 EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)

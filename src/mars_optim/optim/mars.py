@@ -89,6 +89,8 @@ class MARS(TwoGradientForm):
             (default: None, ``state_dtype``).
         stochastic_rounding: round steps of bfloat16 parameters up or down by chance, so that no
             step is lost for being small (default: False).
+        capturable: keep step counters beside the parameters, so that a CUDA graph can hold a step;
+            an lr that changes must then be a tensor on that device (default: False).
 
     Raises:
         ValueError: for a value out of range, an unknown rule, or a misspelt group key.
@@ -121,6 +123,7 @@ class MARS(TwoGradientForm):
         state_dtype: torch.dtype | None = None,
         last_grad_dtype: torch.dtype | None = None,
         stochastic_rounding: bool = False,
+        capturable: bool = False,
     ) -> None:
         defaults = dict(
             lr=lr,
@@ -141,6 +144,7 @@ class MARS(TwoGradientForm):
             state_dtype=state_dtype,
             last_grad_dtype=last_grad_dtype,
             stochastic_rounding=stochastic_rounding,
+            capturable=capturable,
             stacked=False,
         )
         if rule is not None:
@@ -251,7 +255,7 @@ class MARS(TwoGradientForm):
             )
             for group in self.param_groups
             for settings in [Settings.from_group(group)]
-            for bucket in self._buckets(group, settings)
+            for bucket in self._buckets(group)
         ]
         self._before_update(amp.on_device)
         self._check_itself()
@@ -271,11 +275,16 @@ class MARS(TwoGradientForm):
                 if ratio is not None:
                     self._pass["ratios"][i] = ratio
 
-    def _buckets(
-        self, group: dict[str, Any], settings: Settings
-    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
-        """The group's parameters that have a gradient, with state: one device, dtype and layout."""
-        buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
+    def _init_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]
+    ) -> None:
+        """Fill the lists with the parameters that have a gradient; make state where there is none.
+
+        torch.compile knows this method of optimizers by its name and calls it instead of tracing
+        it, so that a new gradient tensor is no reason to compile again. It must find tensors in
+        lists of their own: ``kept`` are the buffers of :data:`kernels.STATE`, or nothing.
+        """
+        settings = Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
         for i, param in enumerate(group["params"]):
             if param.grad is None:
@@ -288,14 +297,36 @@ class MARS(TwoGradientForm):
                     "parameter to torch.optim.SparseAdam"
                 )
             check_shape(param, settings, group.get("kind"))
-            state = self.state[param]
             if param.dtype not in dtypes:
                 dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
-            kernels.init_state(param, state, dtypes[param.dtype])
-            buckets[param.device, param.dtype, layout(param)].append((param, param.grad, state))
+            state = self.state[param]
+            kernels.init_state(param, state, dtypes[param.dtype], step_beside=settings.capturable)
+            params.append(param)
+            grads.append(param.grad)
+            for name, tensors in zip(kernels.STATE, kept, strict=False):
+                if name in state:
+                    tensors.append(state[name])
+
+    def _buckets(
+        self, group: dict[str, Any]
+    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
+        """The group's parameters that have a gradient, with state: one device, dtype and layout."""
+        params: list[Tensor] = []
+        grads: list[Tensor] = []
+        if torch.compiler.is_compiling():
+            kept: list[list[Tensor]] = [[] for _ in kernels.STATE]
+            self._init_group(group, params, grads, *kept)
+            whole = [(n, ts) for n, ts in zip(kernels.STATE, kept, strict=True) if ts]
+            states = [{name: tensors[i] for name, tensors in whole} for i in range(len(params))]
+        else:
+            self._init_group(group, params, grads)
+            states = [self.state[param] for param in params]
+        buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
+        for row in zip(params, grads, states, strict=True):
+            buckets[row[0].device, row[0].dtype, layout(row[0])].append(row)
         for bucket in buckets.values():
-            params, grads, states = map(list, zip(*bucket, strict=True))
-            yield params, grads, states
+            its_params, its_grads, its_states = map(list, zip(*bucket, strict=True))
+            yield its_params, its_grads, its_states
 
     # --- copies and checkpoints ----------------------------------------------------------------
 

@@ -24,6 +24,8 @@ BACKENDS: dict[str, Callable[..., None]] = {
     "fused": fused.update,
     "native": native.update,
 }
+# What a parameter's state may hold for a step.
+STATE = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 # One kernel for a whole step, if it can: torch's own, ours for the CPU.
 FUSED = {"fused": fused, "native": native}
 
@@ -31,6 +33,7 @@ FUSED = {"fused": fused, "native": native}
 __all__ = [
     "BACKENDS",
     "FUSED",
+    "STATE",
     "Amp",
     "choose",
     "explain",
@@ -59,16 +62,24 @@ def state_dtypes(dtype: torch.dtype, settings: Settings) -> dict[str, torch.dtyp
     return {name: own or dtype for name, own in asked.items()}
 
 
-def init_state(param: Tensor, state: dict[str, Any], dtypes: dict[str, torch.dtype]) -> None:
+def init_state(
+    param: Tensor,
+    state: dict[str, Any],
+    dtypes: dict[str, torch.dtype],
+    *,
+    step_beside: bool = False,
+) -> None:
     """Add what ``state`` lacks, all zero: ``step`` (float32, 0-d, as torch's AdamW) and buffers.
 
     Args:
         param: the state's.
         state: changed.
         dtypes: of the buffers, from :func:`state_dtypes`.
+        step_beside: whether the counter lives on the parameter's device, rather than on the CPU.
     """
     if "step" not in state:
-        state["step"] = torch.tensor(0.0, dtype=torch.float32)
+        device = local(param).device if step_beside else None
+        state["step"] = torch.tensor(0.0, dtype=torch.float32, device=device)
     for name, dtype in dtypes.items():
         if name not in state:
             state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)

@@ -56,4 +56,4 @@ def unless(
     update()
     for value, old in zip(held, before, strict=True):
         found = found_inf.reshape(()).to(value.device, non_blocking=True).bool()
-        value.copy_(torch.where(found, old, value))
+        torch.where(found, old, value, out=value)
