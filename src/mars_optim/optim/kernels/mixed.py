@@ -55,7 +55,8 @@ def generator_of(params: list[Tensor], states: list[State]) -> torch.Generator |
     if step.device.type != "cpu" or torch.compiler.is_compiling():
         return None
     size = sum(param.numel() for param in params)
-    return torch.Generator(params[0].device).manual_seed((int(step) << 40) ^ size)
+    seed = (int(step) * 2654435761 + size) % 2**32  # the CPU's generator reads 32 bits
+    return torch.Generator(params[0].device).manual_seed(seed)
 
 
 def stochastic_round(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
