@@ -125,6 +125,18 @@ def test_long_norm_keeps_its_digits() -> None:
     torch.testing.assert_close(m[0].item(), 0.05 * 0.01 / norm, rtol=1e-6, atol=0.0)
 
 
+def test_lazy_negative_is_not_read_as_its_opposite() -> None:
+    z = torch.randn(6, dtype=torch.complex64)
+    g = z.conj().imag
+    assert g.is_neg()
+    x, twin = nn.Parameter(torch.ones(6)), nn.Parameter(torch.ones(6))
+    ours, theirs = MARSLion([x], optimize_1d=True), MARSLion([twin], optimize_1d=True)
+    x.grad, twin.grad = g, -z.imag.clone()
+    ours.step()
+    theirs.step()
+    assert torch.equal(x, twin)
+
+
 LAYOUTS = {
     "gradient in another order": (torch.ones(4, 3), torch.ones(3, 4).t()),
     "gaps": (torch.ones(6, 3)[::2], torch.ones(6, 3)[::2]),

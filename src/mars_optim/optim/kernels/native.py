@@ -101,6 +101,8 @@ def _unlike(x: Tensor, others: list[Tensor]) -> str | None:
     for tensor in (x, *others):
         if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
             return f"{type(tensor).__name__} tensors need the multi-tensor path"
+    if others[0].is_neg():
+        return "a gradient is a lazy negative"
     if x.is_contiguous() and all(t.is_contiguous() for t in others):
         return None
     if any(t.stride() != x.stride() for t in others):
