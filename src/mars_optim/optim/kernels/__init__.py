@@ -13,7 +13,7 @@ from .. import reference
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards, like, local, update_whole
-from . import foreach, fused, mixed, native
+from . import foreach, fused, mixed, native, triton_backend
 from .amp import Amp, unless
 
 Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
@@ -23,11 +23,12 @@ BACKENDS: dict[str, Callable[..., None]] = {
     "foreach": foreach.update,
     "fused": fused.update,
     "native": native.update,
+    "triton": triton_backend.update,
 }
 # What a parameter's state may hold for a step.
 STATE = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
-# One kernel for a whole step, if it can: torch's own, ours for the CPU.
-FUSED = {"fused": fused, "native": native}
+# Fused kernels for a whole step, if they can: torch's own, ours for the CPU, ours for CUDA.
+FUSED = {"fused": fused, "native": native, "triton": triton_backend}
 
 
 __all__ = [
@@ -113,11 +114,16 @@ def prepare(
         xs, gs = [as_real(x) for x in xs], [as_real(g) for g in gs]
         own_states = [{key: as_real(value) for key, value in s.items()} for s in own_states]
     name = choose(xs, gs, own_states, settings, use_foreach=use_foreach, use_fused=use_fused)
-    if name == "fused":
+    if name in ("fused", "triton"):
         fused.place_steps(xs, states, own_states)
     step: Callable[[], None]
     if name == "reference" and shards is not None:
         step = partial(update_whole, _reference_now, params, amp.unscaled(grads), states, settings)
+    elif name == "triton":
+        return partial(
+            triton_backend.update, xs, gs, own_states, settings, shards,
+            grad_scale=amp.grad_scale, found_inf=amp.on_device,
+        )  # fmt: skip
     elif name == "native":
         scale = 1.0 if amp.grad_scale is None else 1.0 / float(amp.grad_scale)
         step = partial(native.update, xs, gs, own_states, settings, shards=shards, grad_scale=scale)
@@ -183,7 +189,8 @@ def fastest(
     """The fastest backend that can, and why a faster one cannot."""
     reasons: list[str] = []
     # without a correction torch's kernel is AdamW itself, bit for bit
-    for name in ("fused", "native") if settings.plain else ("native", "fused"):
+    own = ("native", "triton")
+    for name in ("fused", *own) if settings.plain else (*own, "fused"):
         reason = FUSED[name].why_not(params, grads, states, settings)
         if reason is None:
             return name, "; ".join(reasons)
