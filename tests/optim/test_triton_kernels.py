@@ -161,7 +161,7 @@ def test_kernels_compile_to_wide_loads_for_gpus(dtype: str, capability: int) -> 
 @needs_triton
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("shards", [False, True])
-def test_scalars_are_made_in_float64_without_a_library_call(shards: bool) -> None:
+def test_scalars_of_a_step_are_made_in_float64(shards: bool) -> None:
     floats = "weight_decay clip log2_beta1_high log2_beta1_low log2_beta2_high log2_beta2_low"
     signature = {
         **dict.fromkeys(["steps", "first"], INT64),

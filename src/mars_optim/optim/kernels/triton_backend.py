@@ -92,7 +92,7 @@ def device_unfit(device: torch.device) -> str | None:
     try:
         with torch.cuda.device(device):
             norms = torch.empty(1, device=device)
-            first = torch.tensor([0, 0], device=device)
+            first = torch.zeros(2, dtype=torch.int64, device=device)
             _kernels().norms_kernel[(1,)](norms, first, norms, lanes=_LANES)
     except Exception as error:  # no C compiler, no Python headers, a driver too old, ...
         return f"Triton cannot make kernels here ({type(error).__name__}: {error})"
@@ -134,7 +134,7 @@ def update(
         tensor_of=tables.tensor_of,
         found_inf=found_inf,
         grad_scale=grad_scale,
-        gain=settings.gain,
+        gain=float(settings.gain),
         g_type=_element(grads[0]),
         last_type=_element(states[0].get("last_grad")),
         takes_difference=settings.takes_difference,
@@ -178,9 +178,9 @@ def _prepare(
         scalars,
         found_inf,
         lr,
-        settings.lr,
-        settings.weight_decay,
-        settings.clip or 0.0,
+        float(settings.lr),
+        float(settings.weight_decay),
+        float(settings.clip or 0.0),
         beta1_high,
         beta1_low,
         beta2_high,
@@ -210,10 +210,10 @@ def _step(
         v_maxs=v_maxs,
         scalars=scalars,
         seed=seed,
-        gamma=settings.gamma,
+        gamma=float(settings.gamma),
         beta1_rest=1.0 - settings.betas[0],
         beta2_rest=1.0 - settings.betas[1],
-        eps=settings.eps,
+        eps=float(settings.eps),
         x_type=_element(params[0]),
         m_type=_element(states[0]["exp_avg"]),
         v_type=_element(states[0].get("exp_avg_sq")),

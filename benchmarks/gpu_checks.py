@@ -1,0 +1,198 @@
+"""What ``benchmarks.gpu`` asks beside the step times: numbers, memory, waiting, graphs, tests."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mars_optim import MARSAdamW
+from mars_optim.optim import kernels, reference
+from mars_optim.optim.settings import Settings
+
+Shape = tuple[int, ...]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Clock:
+    """Milliseconds between two points of a device's own time."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device == "cuda"
+
+    def now(self) -> Any:
+        """A point of time."""
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, start: Any, end: Any) -> float:
+        """From one point to another, once both have passed."""
+        return float(start.elapsed_time(end)) if self.cuda else 1e3 * (end - start)
+
+    def wait(self) -> None:
+        """Until the device has done all it was told."""
+        if self.cuda:
+            torch.cuda.synchronize()
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(times, n=4)
+    return {"median_ms": middle, "quartiles_ms": [low, high], "rounds": len(times)}  # type: ignore[dict-item]
+
+
+def make(device: str, shapes: list[Shape]) -> list[torch.nn.Parameter]:
+    """Parameters with gradients whose norms exceed 1, the same for every variant."""
+    generator = torch.Generator(device).manual_seed(0)
+    params = []
+    for shape in shapes:
+        param = torch.nn.Parameter(torch.randn(shape, device=device, generator=generator))
+        param.grad = torch.randn(shape, device=device, generator=generator)
+        params.append(param)
+    return params
+
+
+def settings_for(**options: Any) -> Settings:
+    """A group's settings, those of the package's tests."""
+    given: dict[str, Any] = dict(rule="adamw", lr=0.01, betas=(0.95, 0.99), eps=1e-8, gamma=0.025)
+    return Settings(
+        **{**given, "weight_decay": 0.1, "clip": 1.0, "correction": "approx", **options}
+    )
+
+
+PARITY: dict[str, Settings] = {
+    "adamw": settings_for(),
+    "adamw bf16 history": settings_for(last_grad_dtype=torch.bfloat16),
+    "adamw amsgrad maximize": settings_for(amsgrad=True, maximize=True),
+    "adamw folded": settings_for(clip=None, correction="folded"),
+    "lion": settings_for(rule="lion"),
+}
+
+
+def parity(device: str, dtype: torch.dtype, settings: Settings) -> dict[str, Any]:
+    """Three steps, each beside the float64 oracle's from the same state.
+
+    Returns:
+        ``path`` that was chosen, and ``error``, the largest in units of what is allowed: one unit
+        in the last place of a parameter and a thousandth of a step.
+    """
+    shapes: list[Shape] = [(1,), (3,), (127,), (4099,), (0,), (), (300, 700)]
+    params = [param.detach().to(dtype) for param in make(device, shapes)]
+    states: list[dict[str, Tensor]] = [{} for _ in params]
+    for param, state in zip(params, states, strict=True):
+        kernels.init_state(param, state, settings)
+    path, worst = "", 0.0
+    for size in (0.01, 1.0, 30.0):
+        grads = [torch.randn_like(param) * size for param in params]
+        exact = [param.double() for param in params]
+        exact_states = [
+            {k: v.clone() if k == "step" else v.double() for k, v in state.items()}
+            for state in states
+        ]
+        reference.update(exact, [grad.double() for grad in grads], exact_states, settings)
+        kernels.prepare(params, grads, states, settings, use_foreach=None, use_fused=None)()
+        path = kernels.choose(params, grads, settings, states, use_foreach=None, use_fused=None)
+        for x, y in zip(params, exact, strict=True):
+            allowed = torch.finfo(dtype).eps * y.abs() + 1e-3 * settings.lr
+            worst = max([worst, *((x.double() - y).abs() / allowed).flatten().tolist()])
+    return {"path": path, "error": worst, "within": worst <= 1.0}
+
+
+def memory(
+    device: str, shapes: list[Shape], factories: dict[str, Callable[..., Optimizer]]
+) -> dict[str, Any]:
+    """Bytes per parameter of the state, and of what a step needs beside it."""
+    if device != "cuda":
+        return {}
+    rows = {}
+    for name, factory in factories.items():
+        params = make(device, shapes)
+        numel = sum(param.numel() for param in params)
+        before = torch.cuda.memory_allocated()
+        optimizer = factory(params)
+        optimizer.step()
+        optimizer.step()
+        torch.cuda.synchronize()
+        steady = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        optimizer.step()
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated()
+        rows[name] = {"state": (steady - before) / numel, "transient": (peak - steady) / numel}
+        del optimizer, params
+    return rows
+
+
+def never_waits(params: list[torch.nn.Parameter]) -> bool:
+    """Whether steps with gradients at new addresses run without a host synchronisation."""
+    optimizer = MARSAdamW(params)
+    optimizer.step()
+    for param in params:
+        param.grad = torch.randn_like(param)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return False
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return True
+
+
+def graph_step(shapes: list[Shape], rounds: int) -> dict[str, Any]:
+    """A captured step: whether replays equal eager steps bit for bit, and their time."""
+    ends = []
+    clock, times = Clock("cuda"), []
+    for captured in (False, True):
+        params = make("cuda", shapes)
+        optimizer = MARSAdamW(params)
+        optimizer.step()
+        graph = torch.cuda.CUDAGraph()
+        if captured:
+            with torch.cuda.graph(graph):
+                optimizer.step()
+        for _ in range(rounds):
+            start = clock.now()
+            graph.replay() if captured else optimizer.step()
+            end = clock.now()
+            clock.wait()
+            if captured:
+                times.append(clock.between(start, end))
+        ends.append([param.detach().clone() for param in params])
+        del optimizer, params, graph
+    equal = all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    return {"replay_equals_eager": equal, **summary(times)}
+
+
+def gpu_tests() -> dict[str, Any]:
+    """The tests marked gpu, in a process of their own."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/optim",
+        "-m",
+        "gpu",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(done.stdout[-4000:], file=sys.stderr)
+    last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
+    return {"passed": done.returncode == 0, "summary": last}
