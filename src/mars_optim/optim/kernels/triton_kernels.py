@@ -93,23 +93,12 @@ def squares(
     return square
 
 
+# fmt: off
 @triton.jit
 def norm_kernel(
-    gs,
-    lasts,
-    sizes,
-    first,
-    tensor_of,
-    partials,
-    found_inf,
-    grad_scale,
-    gain,
-    g_type: tl.constexpr,
-    last_type: tl.constexpr,
-    takes_difference: tl.constexpr,
-    aligned: tl.constexpr,
-    chunk: tl.constexpr,
-    block: tl.constexpr,
+    gs, lasts, sizes, first, tensor_of, partials, found_inf, grad_scale, gain,
+    g_type: tl.constexpr, last_type: tl.constexpr, takes_difference: tl.constexpr,
+    aligned: tl.constexpr, chunk: tl.constexpr, block: tl.constexpr,
 ):
     """partials[b] = sum of c_t^2 over the chunk of program b: always the same sum, in one order."""
     if skipped(found_inf):
@@ -132,6 +121,7 @@ def norm_kernel(
             mask = offsets < size
             total += squares(g, last, offsets, mask, unscale, gain, takes_difference, aligned)
     tl.store(partials + b, tl.sum(total))
+# fmt: on
 
 
 @triton.jit
@@ -165,24 +155,12 @@ def one_minus_power(log2_high, log2_low, step):
     return 1.0 - tl.exp2(step.to(tl.float64) * log2_beta)
 
 
+# fmt: off
 @triton.jit
 def scalars_kernel(
-    steps,
-    first,
-    partials,
-    norms,
-    scalars,
-    found_inf,
-    lr_tensor,
-    lr,
-    weight_decay,
-    clip,
-    log2_beta1_high,
-    log2_beta1_low,
-    log2_beta2_high,
-    log2_beta2_low,
-    adamw: tl.constexpr,
-    lanes: tl.constexpr,
+    steps, first, partials, norms, scalars, found_inf, lr_tensor, lr, weight_decay, clip,
+    log2_beta1_high, log2_beta1_low, log2_beta2_high, log2_beta2_low,
+    adamw: tl.constexpr, lanes: tl.constexpr,
 ):
     """t <- t + 1, and what the step of a whole tensor has in common, in scalars[t, :4].
 
@@ -215,6 +193,7 @@ def scalars_kernel(
     tl.store(scalars + 4 * t + 1, (1.0 - eta * weight_decay).to(tl.float32))
     tl.store(scalars + 4 * t + 2, step_size.to(tl.float32))
     tl.store(scalars + 4 * t + 3, root_scale.to(tl.float32))
+# fmt: on
 
 
 @triton.jit
@@ -230,37 +209,19 @@ def rounded_by_chance(x, seed, offsets, b):
     return tl.where((bits & 0x7F800000) == 0x7F800000, x, rounded)  # inf and NaN as they are
 
 
+# fmt: off
 @triton.jit
 def step_block(
-    x_at,
-    g_at,
-    m_at,
-    v_at,
-    v_max_at,
-    last_at,
-    offsets,
-    mask,
-    b,
-    seed,
-    unscale,
-    scale,
-    decay,
-    step_size,
-    root_scale,
-    gain,
-    gamma,
-    beta1_rest,
-    beta2_rest,
-    eps,
-    adamw: tl.constexpr,
-    amsgrad: tl.constexpr,
-    maximize: tl.constexpr,
-    takes_difference: tl.constexpr,
-    remembers: tl.constexpr,
-    folds: tl.constexpr,
+    data, offsets, mask, scalars, hyper, seed, b,
+    adamw: tl.constexpr, amsgrad: tl.constexpr, maximize: tl.constexpr,
+    takes_difference: tl.constexpr, remembers: tl.constexpr, folds: tl.constexpr,
     aligned: tl.constexpr,
 ):
-    """One step of one block of elements: the pointers are those of the program's chunk."""
+    """One step of the elements at ``offsets`` from the pointers in ``data``."""
+    x_at, g_at, m_at, v_at, v_max_at, last_at = data
+    unscale, scale, decay, step_size, root_scale = scalars
+    gain, gamma, beta1_rest, beta2_rest, eps = hyper
+
     g = load(g_at, offsets, mask, aligned) * unscale
     # c_t = g_t + k (g_t - g_{t-1}), clipped
     c = estimate(g, last_at, offsets, mask, gain, takes_difference, aligned)
@@ -295,43 +256,18 @@ def step_block(
     if seed is not None:
         x = rounded_by_chance(x, seed, offsets, b)
     store(x_at, offsets, x, mask, aligned)
+# fmt: on
 
 
+# fmt: off
 @triton.jit
 def update_kernel(
-    xs,
-    gs,
-    ms,
-    vs,
-    v_maxs,
-    lasts,
-    sizes,
-    first,
-    tensor_of,
-    scalars,
-    found_inf,
-    grad_scale,
-    seed,
-    gain,
-    gamma,
-    beta1_rest,
-    beta2_rest,
-    eps,
-    x_type: tl.constexpr,
-    g_type: tl.constexpr,
-    m_type: tl.constexpr,
-    v_type: tl.constexpr,
-    v_max_type: tl.constexpr,
-    last_type: tl.constexpr,
-    adamw: tl.constexpr,
-    amsgrad: tl.constexpr,
-    maximize: tl.constexpr,
-    takes_difference: tl.constexpr,
-    remembers: tl.constexpr,
-    folds: tl.constexpr,
-    aligned: tl.constexpr,
-    chunk: tl.constexpr,
-    block: tl.constexpr,
+    xs, gs, ms, vs, v_maxs, lasts, sizes, first, tensor_of, scalars, found_inf, grad_scale, seed,
+    gain, gamma, beta1_rest, beta2_rest, eps,
+    x_type: tl.constexpr, g_type: tl.constexpr, m_type: tl.constexpr, v_type: tl.constexpr,
+    v_max_type: tl.constexpr, last_type: tl.constexpr, adamw: tl.constexpr, amsgrad: tl.constexpr,
+    maximize: tl.constexpr, takes_difference: tl.constexpr, remembers: tl.constexpr,
+    folds: tl.constexpr, aligned: tl.constexpr, chunk: tl.constexpr, block: tl.constexpr,
 ):
     """The step of program b's chunk: every tensor is read once and written once."""
     if skipped(found_inf):
@@ -340,32 +276,33 @@ def update_kernel(
     t = tl.load(tensor_of + b)
     start = (b - tl.load(first + t)) * chunk
     size = tl.load(sizes + t) - start
-    unscale = unscaling(grad_scale)
-    scale = tl.load(scalars + 4 * t)
-    decay = tl.load(scalars + 4 * t + 1)
-    step_size = tl.load(scalars + 4 * t + 2)
-    root_scale = tl.load(scalars + 4 * t + 3)
     x = data_of(xs, t, x_type) + start
     g = data_of(gs, t, g_type) + start
     m = data_of(ms, t, m_type) + start
     v = data_of(vs, t, v_type) + start
     v_max = data_of(v_maxs, t, v_max_type) + start
     last = data_of(lasts, t, last_type) + start
+    unscale = unscaling(grad_scale)
+    scale = tl.load(scalars + 4 * t)
+    decay = tl.load(scalars + 4 * t + 1)
+    step_size = tl.load(scalars + 4 * t + 2)
+    root_scale = tl.load(scalars + 4 * t + 3)
     # whole chunks need no mask, and only unmasked accesses are 16 bytes wide
     if size >= chunk:
         for i in range(0, chunk, block):
             step_block(
-                x, g, m, v, v_max, last, i + tl.arange(0, block), None, b, seed,
-                unscale, scale, decay, step_size, root_scale,
-                gain, gamma, beta1_rest, beta2_rest, eps,
+                (x, g, m, v, v_max, last), i + tl.arange(0, block), None,
+                (unscale, scale, decay, step_size, root_scale),
+                (gain, gamma, beta1_rest, beta2_rest, eps), seed, b,
                 adamw, amsgrad, maximize, takes_difference, remembers, folds, aligned,
-            )  # fmt: skip
+            )
     else:
         for i in range(0, size.to(tl.int32), block):
             offsets = i + tl.arange(0, block)
             step_block(
-                x, g, m, v, v_max, last, offsets, offsets < size, b, seed,
-                unscale, scale, decay, step_size, root_scale,
-                gain, gamma, beta1_rest, beta2_rest, eps,
+                (x, g, m, v, v_max, last), offsets, offsets < size,
+                (unscale, scale, decay, step_size, root_scale),
+                (gain, gamma, beta1_rest, beta2_rest, eps), seed, b,
                 adamw, amsgrad, maximize, takes_difference, remembers, folds, aligned,
-            )  # fmt: skip
+            )
+# fmt: on
