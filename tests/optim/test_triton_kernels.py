@@ -147,11 +147,10 @@ def test_kernels_compile_to_wide_loads_for_gpus(dtype: str, capability: int) -> 
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("shards", [False, True])
 def test_scalars_of_a_step_are_made_in_float64(shards: bool) -> None:
-    floats = "weight_decay clip log2_beta1_high log2_beta1_low log2_beta2_high log2_beta2_low"
     signature = {
         **dict.fromkeys(["steps", "first"], INT64),
         **dict.fromkeys(["scalars", "found_inf", "lr_tensor"], "*fp32"),
-        **dict.fromkeys(["lr", *floats.split()], FLOAT32),
+        **dict.fromkeys("lr weight_decay clip log2_beta1 log2_beta2".split(), FLOAT32),
         "norms" if shards else "partials": "*fp32",
     }
     constants = {"partials" if shards else "norms": None, "adamw": True, "lanes": 256}

@@ -18,11 +18,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mars_optim import MARSAdamW
 from mars_optim.optim import kernels, reference
 from mars_optim.optim.kernels import mixed, triton_backend
 from mars_optim.optim.kernels.triton_tables import CHUNK
 from mars_optim.optim.settings import Settings
 
+from .cases import make_grads, make_params
 from .test_kernels import fill, settings_of
 
 pytest.importorskip("triton")
@@ -75,6 +77,9 @@ def compare(
     params = fill(tensors(shapes), 0, torch.float32)
     exact = [x.double() for x in params]
     states = states_of(params, settings, done)
+    for state, last_grad in zip(states, fill(params, 3, torch.float32, grads=True), strict=True):
+        if "last_grad" in state:
+            state["last_grad"].copy_(last_grad)
     exact_states = wide(states)
     for step in range(steps):
         grads = fill(tensors(shapes), 7 + step, torch.float32, grads=True)
@@ -139,7 +144,7 @@ def test_tensors_of_several_programs_equal_the_oracle(settings: Settings) -> Non
 @pytest.mark.parametrize("done", [0, 1, 9, 5000])
 @pytest.mark.parametrize("betas", [(0.95, 0.99), (0.0, 0.0), (0.9, 0.999999)], ids=str)
 def test_bias_correction_is_right_at_any_step(betas: tuple[float, float], done: int) -> None:
-    compare(settings_of(rule="adamw", betas=betas), shapes=[(3,)], done=done, steps=1)
+    compare(settings_of(rule="adamw", betas=betas), done=done, steps=1)
 
 
 @pytest.mark.parametrize("rule", ["adamw", "lion"])
@@ -180,6 +185,26 @@ def test_step_with_an_overflow_changes_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(values, before, strict=True))
 
 
+@pytest.mark.parametrize("correction", ["approx", "folded"])
+def test_optimizer_takes_the_same_steps_by_the_kernels(
+    correction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = []
+    for backend in ("triton", "reference"):
+        monkeypatch.setattr(kernels, "choose", lambda *args, backend=backend, **options: backend)
+        params = [
+            torch.nn.Parameter(p.detach().to(DEVICE)) for p in make_params(dtype=torch.float32)
+        ]
+        optimizer = MARSAdamW(params, correction=correction)
+        for step in range(3):
+            for param, grad in zip(params, make_grads(params, step), strict=True):
+                param.grad = grad.to(DEVICE)
+            optimizer.step()
+        ends.append(params)
+    for x, y in zip(*ends, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+
+
 class OtherShards:
     """Shards of which this process has one; the others' squared norms are given."""
 
@@ -191,25 +216,26 @@ class OtherShards:
         return (norms.double().square() + self.squares).sqrt().to(norms.dtype)
 
 
-def test_shards_are_clipped_by_the_norm_of_the_whole_tensor() -> None:
-    settings = settings_of(rule="adamw", clip=0.5)
-    whole, exact = (fill([torch.empty(n, device=DEVICE) for n in (9000, 5, 2)], 0, torch.float64)
-                    for _ in range(2))  # fmt: skip
-    grads = fill(whole, 7, torch.float64, grads=True)
-    reference.update(exact, grads, states_of(exact, settings), settings)
-    parts = [x.split([x.numel() // 2, x.numel() - x.numel() // 2]) for x in whole]
-    grad_parts = [g.split([g.numel() // 2, g.numel() - g.numel() // 2]) for g in grads]
-    c = [(1.0 + settings.gain) * g for g in grads]  # the first stored gradient is zero
+@pytest.mark.parametrize("rule", ["adamw", "lion"])
+def test_shards_are_clipped_by_the_norm_of_the_whole_tensor(rule: str) -> None:
+    settings = settings_of(rule=rule, clip=0.5, gamma=0.0)
+    cuts = [(4500, 4501), (2, 3), (0, 2)]
+    grads = [torch.randn(sum(cut), dtype=torch.float64).to(DEVICE) for cut in cuts]
+    whole = [torch.zeros_like(g) for g in grads]
+    states = states_of(whole, settings)
+    reference.update(whole, grads, states, settings)
+    wanted = [state["exp_avg"].split(cut) for state, cut in zip(states, cuts, strict=True)]
     for rank in (0, 1):
-        xs = [part[rank].float() for part in parts]
-        gs = [part[rank].float() for part in grad_parts]
-        mine = torch.stack([((1.0 + settings.gain) * g.double()).square().sum() for g in gs])
-        others = OtherShards(torch.stack([x.square().sum() for x in c]) - mine)
-        triton_backend.update(xs, gs, states_of(xs, settings), settings, others)  # type: ignore[arg-type]
-        for x, part in zip(xs, parts, strict=True):
-            part[rank].copy_(x)
-    for x, y in zip(whole, exact, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+        gs = [g.split(cut)[rank].float() for g, cut in zip(grads, cuts, strict=True)]
+        xs = [torch.zeros_like(g) for g in gs]
+        states = states_of(xs, settings)
+        squares = [
+            g.split(cut)[1 - rank].square().sum() for g, cut in zip(grads, cuts, strict=True)
+        ]
+        others: Any = OtherShards(torch.stack(squares))
+        triton_backend.update(xs, gs, states, settings, others)
+        for state, want in zip(states, wanted, strict=True):
+            torch.testing.assert_close(state["exp_avg"].double(), want[rank], rtol=1e-6, atol=1e-9)
 
 
 def test_norm_is_the_sum_of_all_programs_and_of_no_others() -> None:

@@ -12,7 +12,6 @@ import functools
 import importlib
 import importlib.util
 import math
-import struct
 from typing import Any
 
 import torch
@@ -168,8 +167,6 @@ def _prepare(
     lr: Tensor | None,
 ) -> None:
     """``scalars``, (tensors, 4), from norms and steps; the steps are counted on."""
-    beta1_high, beta1_low = _log2_halves(settings.betas[0])
-    beta2_high, beta2_low = _log2_halves(settings.betas[1])
     _kernels().scalars_kernel[(len(scalars),)](
         tables.rows[5],
         tables.first,
@@ -181,10 +178,8 @@ def _prepare(
         float(settings.lr),
         float(settings.weight_decay),
         float(settings.clip or 0.0),
-        beta1_high,
-        beta1_low,
-        beta2_high,
-        beta2_low,
+        _log2(settings.betas[0]),
+        _log2(settings.betas[1]),
         adamw=settings.rule == "adamw",
         lanes=_LANES,
     )
@@ -237,11 +232,9 @@ def _element(tensor: Tensor | None) -> Any:
     return getattr(_kernels().tl, "float32" if tensor is None else _DTYPES[tensor.dtype])
 
 
-def _log2_halves(beta: float) -> tuple[float, float]:
-    """log2(beta) as the sum of two float32, which is what a kernel can be given of a float64."""
-    log2 = math.log2(beta) if beta > 0.0 else -1e9
-    (high,) = struct.unpack("f", struct.pack("f", log2))
-    return high, log2 - high
+def _log2(beta: float) -> float:
+    """log2(beta), finite where beta is 0, so that beta^t is 0."""
+    return math.log2(beta) if beta > 0.0 else -1e9
 
 
 def _on(device: torch.device) -> Any:

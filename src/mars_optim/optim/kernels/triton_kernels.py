@@ -149,9 +149,8 @@ def clip_scale(norm, clip):
 
 
 @triton.jit
-def one_minus_power(log2_high, log2_low, step):
-    """1 - beta^t in float64, in which small differences survive; log2(beta) comes in two halves."""
-    log2_beta = tl.zeros([], tl.float64) + log2_high + log2_low
+def one_minus_power(log2_beta, step):
+    """1 - beta^t in float64: rounding log2(beta) to float32 costs no more than rounding this."""
     return 1.0 - tl.exp2(step.to(tl.float64) * log2_beta)
 
 
@@ -159,8 +158,7 @@ def one_minus_power(log2_high, log2_low, step):
 @triton.jit
 def scalars_kernel(
     steps, first, partials, norms, scalars, found_inf, lr_tensor, lr, weight_decay, clip,
-    log2_beta1_high, log2_beta1_low, log2_beta2_high, log2_beta2_low,
-    adamw: tl.constexpr, lanes: tl.constexpr,
+    log2_beta1, log2_beta2, adamw: tl.constexpr, lanes: tl.constexpr,
 ):
     """t <- t + 1, and what the step of a whole tensor has in common, in scalars[t, :4].
 
@@ -187,8 +185,8 @@ def scalars_kernel(
     step_size = eta
     root_scale = tl.zeros([], tl.float64) + 1.0
     if adamw:
-        step_size = eta / one_minus_power(log2_beta1_high, log2_beta1_low, step)
-        root_scale = 1.0 / tl.sqrt(one_minus_power(log2_beta2_high, log2_beta2_low, step))
+        step_size = eta / one_minus_power(log2_beta1, step)
+        root_scale = 1.0 / tl.sqrt(one_minus_power(log2_beta2, step))
     tl.store(scalars + 4 * t, scale.to(tl.float32))
     tl.store(scalars + 4 * t + 1, (1.0 - eta * weight_decay).to(tl.float32))
     tl.store(scalars + 4 * t + 2, step_size.to(tl.float32))
