@@ -92,7 +92,7 @@ def parity(device: str, dtype: torch.dtype, settings: Settings) -> dict[str, Any
     params = [param.detach().to(dtype) for param in make(device, shapes)]
     states: list[dict[str, Tensor]] = [{} for _ in params]
     for param, state in zip(params, states, strict=True):
-        kernels.init_state(param, state, settings)
+        kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
     path, worst = "", 0.0
     for size in (0.01, 1.0, 30.0):
         grads = [torch.randn_like(param) * size for param in params]
@@ -103,7 +103,7 @@ def parity(device: str, dtype: torch.dtype, settings: Settings) -> dict[str, Any
         ]
         reference.update(exact, [grad.double() for grad in grads], exact_states, settings)
         kernels.prepare(params, grads, states, settings, use_foreach=None, use_fused=None)()
-        path = kernels.choose(params, grads, settings, states, use_foreach=None, use_fused=None)
+        path = kernels.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
         for x, y in zip(params, exact, strict=True):
             allowed = torch.finfo(dtype).eps * y.abs() + 1e-3 * settings.lr
             worst = max([worst, *((x.double() - y).abs() / allowed).flatten().tolist()])

@@ -125,18 +125,17 @@ def test_kernels_compile_to_wide_loads_for_gpus(dtype: str, capability: int) -> 
         capability,
         {
             **COMMON,
-            **dict.fromkeys("xs ms vs v_maxs seed".split(), INT64),
+            **dict.fromkeys("xs ms vs v_maxs steps".split(), INT64),
             **dict.fromkeys("gamma beta1_rest beta2_rest eps".split(), FLOAT32),
             "scalars": "*fp32",
-        }
-        | ({} if dtype == "bfloat16" else {"seed": "constexpr"}),
+        },
         {
             **types,
             **FLAGS,
             **dict(x_type=element, m_type=element, v_type=tl.float32, v_max_type=tl.float32),
             **dict(adamw=True, amsgrad=True, maximize=True, remembers=True, folds=False),
-        }
-        | ({} if dtype == "bfloat16" else {"seed": None}),
+            "by_chance": dtype == "bfloat16",
+        },
     )
     for ptx in (norm, update):
         assert re.search(r"ld\.global\.v4\.b32", ptx)
@@ -164,7 +163,9 @@ def bucket(**changes: Any) -> tuple[list[Tensor], list[Tensor], list[dict[str, T
     params = [torch.ones(4, 3), torch.ones(5)]
     states: list[dict[str, Tensor]] = [{}, {}]
     for param, state in zip(params, states, strict=True):
-        kernels.init_state(param, state, settings_of(rule="adamw"))
+        kernels.init_state(
+            param, state, kernels.state_dtypes(param.dtype, settings_of(rule="adamw"))
+        )
     states[1].update(changes.pop("state", {}))
     grads = [torch.ones(4, 3), changes.pop("grad", torch.ones(5))]
     return params, grads, states
@@ -210,7 +211,7 @@ def test_transposed_parameters_are_taken_with_gradients_laid_out_alike() -> None
     settings = settings_of(rule="adamw")
     x = torch.ones(3, 4).t()
     state: dict[str, Tensor] = {}
-    kernels.init_state(x, state, settings)
+    kernels.init_state(x, state, kernels.state_dtypes(x.dtype, settings))
     assert triton_backend.tensors_unfit([x], [torch.empty_like(x)], [state], settings) is None
     told = triton_backend.tensors_unfit([x], [torch.ones(4, 3)], [state], settings)
     assert "layout" in str(told)

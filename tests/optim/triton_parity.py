@@ -50,7 +50,7 @@ def states_of(params: list[Tensor], settings: Settings, done: int = 0) -> list[r
     """Each parameter counts its own steps."""
     states: list[reference.State] = [{} for _ in params]
     for i, (param, state) in enumerate(zip(params, states, strict=True)):
-        kernels.init_state(param, state, settings)
+        kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
         state["step"] = (state["step"] + done + i % 2).to(param.device)
     return states
 
@@ -154,9 +154,7 @@ def test_learning_rate_is_read_from_a_tensor(rule: str) -> None:
     params = fill(tensors(SMALL), 0, torch.float32)
     others = [x.clone() for x in params]
     grads = fill(tensors(SMALL), 7, torch.float32, grads=True)
-    triton_backend.update(
-        params, grads, states_of(params, settings), replace(settings, lr=5.0), lr=lr
-    )
+    triton_backend.update(params, grads, states_of(params, settings), replace(settings, lr=lr))
     triton_backend.update(others, grads, states_of(others, settings), settings)
     for x, y in zip(params, others, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-7)

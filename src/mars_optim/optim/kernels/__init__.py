@@ -189,8 +189,8 @@ def fastest(
     """The fastest backend that can, and why a faster one cannot."""
     reasons: list[str] = []
     # without a correction torch's kernel is AdamW itself, bit for bit
-    own = ("native", "triton")
-    for name in ("fused", *own) if settings.plain else (*own, "fused"):
+    own = "triton" if params[0].device.type == "cuda" else "native"
+    for name in ("fused", own) if settings.plain else (own, "fused"):
         reason = FUSED[name].why_not(params, grads, states, settings)
         if reason is None:
             return name, "; ".join(reasons)

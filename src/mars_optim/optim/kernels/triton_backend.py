@@ -56,7 +56,8 @@ def tensors_unfit(
         dtypes = {x.dtype for x in column}
         if len(dtypes) > 1 or not dtypes <= _DTYPES.keys():
             return f"{name} has dtype {' and '.join(sorted(map(str, dtypes)))}"
-    if len({x.get_device() for x in every}) > 1:
+    # meta tensors stand for state that is not there yet
+    if len({x.get_device() for x in every if not x.is_meta}) > 1:
         return "parameters, gradients and states are on several devices"
     if not all(x.is_contiguous() for x in every) and not all(
         _same_memory_order(x, y)
@@ -108,7 +109,6 @@ def update(
     *,
     grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None,
-    lr: Tensor | None = None,
 ) -> None:
     """One MARS step, in tensors for which :func:`why_not` is None; see ``reference.update``.
 
@@ -116,11 +116,10 @@ def update(
         params: x_t; changed in place, as are the states.
         grads: g_t, times ``grad_scale`` if it is given; only read.
         states: with ``step`` beside the parameters (``fused.place_steps``).
-        settings: the group's hyper-parameters.
+        settings: the group's hyper-parameters; ``lr`` may be a tensor on the device.
         shards: of which whole tensors all of these are shards, if they are.
         grad_scale: a floating tensor with one element on the device (default: None, 1).
         found_inf: the same; unless it is 0 nothing at all is changed (default: None, 0).
-        lr: the same, read in place of ``settings.lr`` (default: None).
     """
     kernels = _kernels()
     tables = tables_of(params, states)
@@ -152,7 +151,7 @@ def update(
                 kernels.norms_kernel[(len(params),)](partials, tables.first, norms, lanes=_LANES)
                 norms = shards.whole_norms(norms)
         scalars = tables.sizes.new_empty((len(params), 4), dtype=torch.float32)
-        _prepare(scalars, tables, partials, norms, settings, found_inf, lr)
+        _prepare(scalars, tables, partials, norms, settings, found_inf)
         if tables.programs:
             _step(tables, scalars, params, states, settings, shared)
 
@@ -164,9 +163,9 @@ def _prepare(
     norms: Tensor | None,
     settings: Settings,
     found_inf: Tensor | None,
-    lr: Tensor | None,
 ) -> None:
     """``scalars``, (tensors, 4), from norms and steps; the steps are counted on."""
+    lr = settings.lr
     _kernels().scalars_kernel[(len(scalars),)](
         tables.rows[5],
         tables.first,
@@ -174,8 +173,8 @@ def _prepare(
         norms,
         scalars,
         found_inf,
-        lr,
-        float(settings.lr),
+        lr if isinstance(lr, Tensor) else None,
+        0.0 if isinstance(lr, Tensor) else float(lr),
         float(settings.weight_decay),
         float(settings.clip or 0.0),
         _log2(settings.betas[0]),
@@ -194,17 +193,13 @@ def _step(
     shared: dict[str, Any],
 ) -> None:
     xs, ms, vs, v_maxs, *_ = tables.rows
-    by_chance = settings.stochastic_rounding and params[0].dtype == torch.bfloat16
-    seed = None
-    if by_chance:  # from the device's generator, so that a replayed graph draws anew
-        seed = torch.randint(1 << 31, (1,), device=params[0].device)
     _kernels().update_kernel[(tables.programs,)](
         xs=xs,
         ms=ms,
         vs=vs,
         v_maxs=v_maxs,
         scalars=scalars,
-        seed=seed,
+        steps=tables.rows[5],
         gamma=float(settings.gamma),
         beta1_rest=1.0 - settings.betas[0],
         beta2_rest=1.0 - settings.betas[1],
@@ -216,6 +211,7 @@ def _step(
         adamw=settings.rule == "adamw",
         amsgrad=settings.amsgrad,
         maximize=settings.maximize,
+        by_chance=settings.stochastic_rounding and params[0].dtype == torch.bfloat16,
         remembers="last_grad" in states[0] and not settings.exact,
         folds=settings.folds,
         **shared,

@@ -195,13 +195,17 @@ def scalars_kernel(
 
 
 @triton.jit
-def rounded_by_chance(x, seed, offsets, b):
-    """float32 whose lower half is 0, up or down so that the mean is x (see ``mixed``)."""
+def rounded_by_chance(x, step, offsets, b):
+    """float32 whose lower half is 0, up or down so that the mean is x (see ``mixed``).
+
+    Philox's key is the step, its counter (element of the chunk, program, programs): a resumed run
+    draws as before, replicas draw alike and no two elements share a draw.
+    """
     bits = x.to(tl.int32, bitcast=True)
     counter = offsets.to(tl.uint32)
-    # the counter of Philox is (element of the chunk, program): no two elements share one
     zero = counter * 0
-    random, _, _, _ = tl.philox(tl.load(seed), counter, zero + b.to(tl.uint32), zero, zero)
+    program, programs = zero + b.to(tl.uint32), zero + tl.num_programs(0).to(tl.uint32)
+    random, _, _, _ = tl.philox(step.to(tl.int64), counter, program, programs, zero)
     noise = (random & 0xFFFF).to(tl.int32)
     rounded = ((bits + noise) & -65536).to(tl.float32, bitcast=True)
     return tl.where((bits & 0x7F800000) == 0x7F800000, x, rounded)  # inf and NaN as they are
@@ -210,10 +214,10 @@ def rounded_by_chance(x, seed, offsets, b):
 # fmt: off
 @triton.jit
 def step_block(
-    data, offsets, mask, scalars, hyper, seed, b,
+    data, offsets, mask, scalars, hyper, step, b,
     adamw: tl.constexpr, amsgrad: tl.constexpr, maximize: tl.constexpr,
     takes_difference: tl.constexpr, remembers: tl.constexpr, folds: tl.constexpr,
-    aligned: tl.constexpr,
+    by_chance: tl.constexpr, aligned: tl.constexpr,
 ):
     """One step of the elements at ``offsets`` from the pointers in ``data``."""
     x_at, g_at, m_at, v_at, v_max_at, last_at = data
@@ -251,8 +255,8 @@ def step_block(
         direction = tl.where(m > 0.0, 1.0, tl.where(m < 0.0, -1.0, 0.0))
     # x <- (1 - eta lambda) x - eta direction
     x = load(x_at, offsets, mask, aligned) * decay - step_size * direction
-    if seed is not None:
-        x = rounded_by_chance(x, seed, offsets, b)
+    if by_chance:
+        x = rounded_by_chance(x, step, offsets, b)
     store(x_at, offsets, x, mask, aligned)
 # fmt: on
 
@@ -260,12 +264,13 @@ def step_block(
 # fmt: off
 @triton.jit
 def update_kernel(
-    xs, gs, ms, vs, v_maxs, lasts, sizes, first, tensor_of, scalars, found_inf, grad_scale, seed,
+    xs, gs, ms, vs, v_maxs, lasts, sizes, first, tensor_of, scalars, steps, found_inf, grad_scale,
     gain, gamma, beta1_rest, beta2_rest, eps,
     x_type: tl.constexpr, g_type: tl.constexpr, m_type: tl.constexpr, v_type: tl.constexpr,
     v_max_type: tl.constexpr, last_type: tl.constexpr, adamw: tl.constexpr, amsgrad: tl.constexpr,
     maximize: tl.constexpr, takes_difference: tl.constexpr, remembers: tl.constexpr,
-    folds: tl.constexpr, aligned: tl.constexpr, chunk: tl.constexpr, block: tl.constexpr,
+    folds: tl.constexpr, by_chance: tl.constexpr, aligned: tl.constexpr,
+    chunk: tl.constexpr, block: tl.constexpr,
 ):
     """The step of program b's chunk: every tensor is read once and written once."""
     if skipped(found_inf):
@@ -280,6 +285,7 @@ def update_kernel(
     v = data_of(vs, t, v_type) + start
     v_max = data_of(v_maxs, t, v_max_type) + start
     last = data_of(lasts, t, last_type) + start
+    step = tl.load(data_of(steps, t, tl.float32))
     unscale = unscaling(grad_scale)
     scale = tl.load(scalars + 4 * t)
     decay = tl.load(scalars + 4 * t + 1)
@@ -291,8 +297,8 @@ def update_kernel(
             step_block(
                 (x, g, m, v, v_max, last), i + tl.arange(0, block), None,
                 (unscale, scale, decay, step_size, root_scale),
-                (gain, gamma, beta1_rest, beta2_rest, eps), seed, b,
-                adamw, amsgrad, maximize, takes_difference, remembers, folds, aligned,
+                (gain, gamma, beta1_rest, beta2_rest, eps), step, b,
+                adamw, amsgrad, maximize, takes_difference, remembers, folds, by_chance, aligned,
             )
     else:
         for i in range(0, size.to(tl.int32), block):
@@ -300,7 +306,7 @@ def update_kernel(
             step_block(
                 (x, g, m, v, v_max, last), offsets, offsets < size,
                 (unscale, scale, decay, step_size, root_scale),
-                (gain, gamma, beta1_rest, beta2_rest, eps), seed, b,
-                adamw, amsgrad, maximize, takes_difference, remembers, folds, aligned,
+                (gain, gamma, beta1_rest, beta2_rest, eps), step, b,
+                adamw, amsgrad, maximize, takes_difference, remembers, folds, by_chance, aligned,
             )
 # fmt: on
