@@ -90,9 +90,10 @@ def test_replayed_graph_takes_the_steps_that_eager_code_takes(fresh_grads: bool,
     assert same(*ends)
 
 
-def test_grad_scaler_skips_a_step_with_an_overflow() -> None:
+@pytest.mark.parametrize("fused", [None, True])  # by the scaler, which waits; in the kernels
+def test_grad_scaler_skips_a_step_with_an_overflow(fused: bool | None) -> None:
     params = [torch.nn.Parameter(torch.randn(300, 70, device="cuda"))]
-    optimizer = MARSAdamW(params)
+    optimizer = MARSAdamW(params, fused=fused)
     scaler = torch.amp.GradScaler("cuda", init_scale=8.0)
     for factor in (1.0, 1.0, math.inf, 1.0):
         before = copies([params[0], *optimizer.state[params[0]].values()])
