@@ -95,6 +95,8 @@ def test_grad_scaler_skips_a_step_with_an_overflow(fused: bool | None) -> None:
     params = [torch.nn.Parameter(torch.randn(300, 70, device="cuda"))]
     optimizer = MARSAdamW(params, fused=fused)
     scaler = torch.amp.GradScaler("cuda", init_scale=8.0)
+    params[0].grad = torch.ones_like(params[0])
+    optimizer.step()
     for factor in (1.0, 1.0, math.inf, 1.0):
         before = copies([params[0], *optimizer.state[params[0]].values()])
         loss = (params[0] * factor).sum()
