@@ -119,3 +119,20 @@ def test_exact_form_keeps_its_previous_point_through_a_skipped_step() -> None:
         params[0].square().sum().backward()
     scaled_step(optimizer, params, 3, inf=1.0)
     assert torch.equal(optimizer.state[params[0]]["last_param"], last_param)
+
+
+def test_overflow_at_the_previous_point_alone_is_no_correction_at_any_scale() -> None:
+    ends = []
+    for fused in (None, True):  # the scaler divides the gradients, or the step does
+        params = make_params([(3, 2)], dtype=torch.float32)
+        scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
+        optimizer = MARSAdamW(params, correction="exact", gamma=0.3, lr=0.1, fused=fused)
+        for t in range(3):
+            with optimizer.previous_point(scaler=scaler):
+                params[0].grad = torch.full_like(params[0], torch.inf if t == 1 else SCALE)
+            params[0].grad = scaler.scale(make_grads(params, t)[0])
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(params[0])
+    assert ends[0].isfinite().all()
+    assert torch.equal(*ends)

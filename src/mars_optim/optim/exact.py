@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer
 
+from .kernels.amp import Amp
 from .reference import State
 from .settings import Settings
 from .sharded import is_sharded
@@ -81,11 +82,11 @@ class TwoGradientForm(Optimizer):
         stepped = any("last_param" in state for state in self.state.values())
         return stepped and not self._pass["done"] and self._exact()
 
-    def _before_update(self, found_inf: Tensor | None) -> None:
+    def _before_update(self, amp: Amp) -> None:
         """last_param <- x_t, of all parameters that are about to be stepped.
 
         Args:
-            found_inf: where it is not zero, on the device, the step will not be taken.
+            amp: a gradient scaler's; where its ``found_inf`` is not zero the step is not taken.
         """
         if not self._exact():
             return
@@ -94,14 +95,14 @@ class TwoGradientForm(Optimizer):
                 if state := self.state.get(param):
                     last_param = state.setdefault("last_param", param.detach().clone())
                     now: Tensor = param.detach()
-                    if found_inf is not None:
+                    if (found_inf := amp.on_device) is not None:
                         now = torch.where(
                             found_inf.reshape(()).to(param.device).bool(), last_param, now
                         )
                     last_param.copy_(now)
         if self._pass["scaled"]:
             params = [p for p, state in self.state.items() if "last_grad" in state]
-            drop_overflows(params, [self.state[p] for p in params])
+            drop_overflows(params, [self.state[p] for p in params], amp)
 
 
 @contextlib.contextmanager
@@ -182,8 +183,8 @@ def collect(params: list[Tensor], states: list[State], scale: float) -> None:
 
 
 @torch.no_grad()
-def drop_overflows(params: list[Tensor], states: list[State]) -> None:
-    """last_grad <- p.grad where a scaled pass overflowed: no correction there, and no NaN.
+def drop_overflows(params: list[Tensor], states: list[State], amp: Amp) -> None:
+    """last_grad <- g_t where a scaled pass overflowed: no correction there, and no NaN.
 
     Without a host synchronisation: the choice is made by a tensor.
     """
@@ -191,7 +192,8 @@ def drop_overflows(params: list[Tensor], states: list[State]) -> None:
         if param.grad is not None:
             last_grad = state["last_grad"]
             finite = torch.isfinite(last_grad).all()
-            last_grad.copy_(torch.where(finite, last_grad, param.grad))
+            (grad,) = amp.unscaled([param.grad])
+            last_grad.copy_(torch.where(finite, last_grad, grad))
 
 
 @contextlib.contextmanager

@@ -257,7 +257,7 @@ class MARS(TwoGradientForm):
             for settings in [Settings.from_group(group)]
             for bucket in self._buckets(group)
         ]
-        self._before_update(amp.on_device)
+        self._before_update(amp)
         self._check_itself()
         for update in work:
             update()

@@ -108,9 +108,13 @@ class Shards:
         if not self.cut_by:
             return norms
         squares = norms.to(torch.promote_types(norms.dtype, torch.float32)).square()
+        return self.whole_sums(squares).sqrt().to(norms.dtype)
+
+    def whole_sums(self, sums: Tensor) -> Tensor:
+        """Sums over the elements of whole tensors from those over the shards, in place."""
         for d in self.cut_by:
-            dist.all_reduce(squares, group=self.mesh.get_group(d))
-        return squares.sqrt().to(norms.dtype)
+            dist.all_reduce(sums, group=self.mesh.get_group(d))
+        return sums
 
     def map_whole(
         self, function: WholeToWhole, shards: list[Tensor], *, stacked: bool

@@ -1,0 +1,135 @@
+r"""What the steps show of noise and signal: four sums per tensor that the clip needs anyway.
+
+.. math::
+    \|c_t\|^2,\; \|g_t\|^2,\; \|g_{t-1}\|^2,\; \langle g_t, g_{t-1} \rangle
+
+Added up on the device, over the steps since they were last read; reading is the only wait.
+
+With g_t = s_t + n_t, a signal that moves slowly and noise that is independent from batch to batch,
+E<g_t, g_{t-1}> = |s|^2 and E|g_t - g_{t-1}|^2 / 2 = tr Var(g) (plus half the signal's own move).
+For ``correction="exact"`` g_{t-1} is this batch's gradient at the last point instead, so that their
+difference is the signal's move and little noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .settings import Settings
+from .sharded import Shards
+
+CC, GG, LL, GL, SUMS = range(5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTelemetry:
+    """Means over ``steps`` steps of one parameter group, all its tensors together.
+
+    Args:
+        group: number of the parameter group.
+        kind: what is in it, as in ``describe()``.
+        steps: since telemetry was last read.
+        gradient: root mean square of |g_t|, after the user's own gradient clipping.
+        signal: estimate of |E g|^2, the mean of <g_t, g_{t-1}>; may be negative in noise.
+        noise: estimate of tr Var(g), the mean of |g_t - g_{t-1}|^2 / 2.
+        cosine: of g_t and g_{t-1}.
+        correction_ratio: k |g_t - g_{t-1}| / |g_t|, by root mean squares.
+        clip_rate: share of tensors whose c_t was clipped; 0 without a clip.
+    """
+
+    group: int
+    kind: str
+    steps: int
+    gradient: float
+    signal: float
+    noise: float
+    cosine: float
+    correction_ratio: float
+    clip_rate: float
+
+    @property
+    def noise_scale(self) -> float:
+        """tr Var(g) / |E g|^2: above 1 the batch's gradient is more noise than signal.
+
+        In units of the batch that was trained on, it is McCandlish's simple noise scale.
+        """
+        return self.noise / self.signal if self.signal > 0 else math.inf
+
+
+@dataclass(slots=True)
+class _Total:
+    sums: Tensor  # (SUMS,), float64, of this process's shards
+    clipped: Tensor  # (), float64, tensors times steps
+    shards: Shards | None
+    tensors: int = 0  # times steps
+    steps: int = 0
+
+
+class Telemetry:
+    """Adds up what the steps of an optimizer show; see the module.
+
+    Sums of shards stay apart until they are read: reading then takes part in one all-reduce per
+    bucket of parameters, so every process must do it.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[tuple[int, int], _Total] = {}
+
+    def add(
+        self, group: int, bucket: int, sums: Tensor, scales: Tensor | None, shards: Shards | None
+    ) -> None:
+        """Add one step of one bucket of tensors; without waiting for the device.
+
+        Args:
+            group: number of the parameter group.
+            bucket: number of the bucket in it.
+            sums: (tensors, SUMS), of this process's shards.
+            scales: (tensors,), of the clip; None without one.
+            shards: of which whole tensors these are shards.
+        """
+        sums = sums.double()
+        clipped = sums.new_zeros(()) if scales is None else (scales < 1.0).double().sum()
+        total = self._totals.get((group, bucket))
+        if total is None:
+            total = _Total(torch.zeros_like(sums.sum(0)), torch.zeros_like(clipped), shards)
+            self._totals[group, bucket] = total
+        total.sums += sums.sum(0)
+        total.clipped += clipped
+        total.tensors += len(sums)
+        total.steps += 1
+
+    def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:
+        """Means over the steps since the last reading, group by group; starts anew."""
+        totals, self._totals = self._totals, {}
+        return [
+            _means(i, groups[i], [t for (g, _), t in sorted(totals.items()) if g == i])
+            for i in sorted({group for group, _ in totals})
+        ]
+
+
+def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTelemetry:
+    sums = [0.0] * SUMS
+    for total in totals:
+        whole = total.sums if total.shards is None else total.shards.whole_sums(total.sums)
+        sums = [a + b for a, b in zip(sums, whole.tolist(), strict=True)]
+    steps = max(total.steps for total in totals)
+    gg, ll, gl = (sums[i] / steps for i in (GG, LL, GL))
+    difference = max(0.0, gg - 2 * gl + ll)  # |g_t - g_{t-1}|^2
+    tensors = sum(total.tensors for total in totals)
+    settings = Settings.from_group(group)
+    return GroupTelemetry(
+        group=number,
+        kind=str(group.get("kind", group["rule"])),
+        steps=steps,
+        gradient=math.sqrt(gg),
+        signal=gl,
+        noise=difference / 2,
+        cosine=gl / math.sqrt(gg * ll) if gg * ll > 0 else math.nan,
+        correction_ratio=settings.gain * math.sqrt(difference / gg) if gg > 0 else math.nan,
+        clip_rate=sum(float(total.clipped) for total in totals) / tensors,
+    )
