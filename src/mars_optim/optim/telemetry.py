@@ -14,16 +14,21 @@ difference is the signal's move and little noise.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .correction import scales_of, tensor_norm
 from .settings import Settings
 from .sharded import Shards
 
 CC, GG, LL, GL, SUMS = range(5)
+
+# Told (tensors, SUMS) and the clip's scales (tensors,), None without a clip.
+Observe = Callable[[Tensor, Tensor | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +138,44 @@ def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTel
         correction_ratio=settings.gain * math.sqrt(difference / gg) if gg > 0 else math.nan,
         clip_rate=sum(float(total.clipped) for total in totals) / tensors,
     )
+
+
+def tell(
+    observe: Observe,
+    grads: list[Tensor],
+    states: list[dict[str, Tensor]],
+    settings: Settings,
+    shards: Shards | None,
+) -> None:
+    """``observe`` what a step is about to do, where its kernel does not say.
+
+    Args:
+        observe: the listener.
+        grads: g_t, of this process's shards.
+        states: with g_{t-1}, before the step.
+        settings: of the group.
+        shards: of which whole tensors these are shards.
+    """
+    last_grads = [s["last_grad"] for s in states] if settings.takes_difference else None
+    sums, scales = sums_of(grads, last_grads, settings.gain), None
+    if settings.clip is not None:
+        norms = sums[:, CC].sqrt()
+        scales = scales_of(norms if shards is None else shards.whole_norms(norms), settings.clip)
+    observe(sums, scales)
+
+
+def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float) -> Tensor:
+    """The four sums of each tensor, (tensors, SUMS) in float64, before c_t takes g_{t-1}'s memory.
+
+    |c|^2 = (1 + k)^2 |g|^2 - 2 k (1 + k) <g, g_{t-1}> + k^2 |g_{t-1}|^2.
+    """
+    gg = torch.stack([tensor_norm(g).double().square() for g in grads])
+    if last_grads is None:
+        zero = torch.zeros_like(gg)
+        return torch.stack([gg, gg, zero, zero], dim=1)
+    ll = torch.stack([tensor_norm(g).double().square() for g in last_grads])
+    pairs = zip(grads, last_grads, strict=True)
+    gl = torch.stack([(g * last).sum(dtype=torch.float64) for g, last in pairs])
+    k = gain
+    cc = (1 + k) ** 2 * gg - 2 * k * (1 + k) * gl + k**2 * ll
+    return torch.stack([cc.clamp(min=0.0), gg, ll, gl], dim=1)

@@ -9,6 +9,7 @@ from .. import correction, rules
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
+from ..telemetry import Observe, tell
 
 
 def update(
@@ -17,13 +18,18 @@ def update(
     states: list[State],
     settings: Settings,
     shards: Shards | None = None,
+    *,
+    observe: Observe | None = None,
 ) -> None:
     """One MARS step; arguments as in ``reference.update``.
 
     Args:
         shards: of which whole tensors all of these are shards, if they are.
+        observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
     """
     advance_(states)
+    if observe is not None:
+        tell(observe, grads, states, settings, shards)
     with_history = GradientHistory(grads, states, settings, shards)
     cs = with_history.estimate()
     ms = rules.momentum_([s["exp_avg"] for s in states], cs, settings=settings)

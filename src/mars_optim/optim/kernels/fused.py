@@ -8,6 +8,7 @@ from torch import Tensor
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
+from ..telemetry import Observe, tell
 from .foreach import GradientHistory, advance_
 
 
@@ -48,9 +49,13 @@ def update(
     states: list[State],
     settings: Settings,
     shards: Shards | None = None,
+    *,
+    observe: Observe | None = None,
 ) -> None:
-    """One MARS-AdamW step; arguments as in ``reference.update``."""
+    """One MARS-AdamW step; arguments as in ``foreach.update``."""
     advance_(states)
+    if observe is not None:
+        tell(observe, grads, states, settings, shards)
     with_history = GradientHistory(grads, states, settings, shards)
     cs = with_history.estimate()
     # Not through torch.optim's wrapper: it would read the gradients from the parameters.

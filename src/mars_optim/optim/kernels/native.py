@@ -21,12 +21,12 @@ from ..correction import scales_of
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
+from ..telemetry import CC, SUMS, Observe
 from .build import library
 
 RULES = {"adamw": 0, "lion": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
-SUMS = 4  # |c|^2, |g|^2, |g_{t-1}|^2, <g, g_{t-1}> of a tensor
 _ALONE = 1 << 17  # elements; below, a second thread costs more than it saves
 
 
@@ -124,12 +124,14 @@ def update(
     shards: Shards | None = None,
     *,
     grad_scale: float = 1.0,
+    observe: Observe | None = None,
 ) -> None:
     """One MARS step; arguments as in ``reference.update``.
 
     Args:
         shards: of which whole tensors all of these are shards, if they are.
         grad_scale: gradients are multiplied by it first.
+        observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
     """
     tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
     c = library(_real(t.dtype for t in tensors)).c
@@ -140,16 +142,20 @@ def update(
     threads = 1 if blocks * c.native_block() < _ALONE else min(torch.get_num_threads(), blocks)
     table = ctypes.byref(values), rows
     c.native_advance(*table)
-    if settings.clip is not None:
+    scales = None
+    if settings.clip is not None or observe is not None:
         parts = torch.empty(blocks, SUMS, dtype=torch.float64)
         sums = torch.empty(len(rows), SUMS, dtype=torch.float64)
         _on_threads(partial(c.native_sums, *table, _pointer(parts)), threads)
         c.native_add_up(*table, _pointer(parts), _pointer(sums))
-        norms = sums[:, 0].sqrt()
+    if settings.clip is not None:
+        norms = sums[:, CC].sqrt()
         if shards is not None:
             norms = shards.whole_norms(norms)
         scales = scales_of(norms, settings.clip)
         values.clip_scales = scales.data_ptr()
+    if observe is not None:
+        observe(sums, scales)
     _on_threads(partial(c.native_update, *table), threads)
 
 
