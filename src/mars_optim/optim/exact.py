@@ -21,9 +21,11 @@ def new_pass() -> dict[str, Any]:
     """What an optimizer remembers of its steps beside the state: nothing yet.
 
     Whether a previous pass is "done" since the last step, and the scaler's "scale" in it; the
-    number of "steps" in this process, and the correction's "ratios" found in one of them.
+    number of "steps" in this process, the correction's "ratios" found in one of them, and the
+    "telemetry", if any is gathered.
     """
-    return {"done": False, "scale": 1.0, "scaled": False, "steps": 0, "ratios": {}}
+    fresh: dict[str, Any] = dict(done=False, scale=1.0, scaled=False)
+    return {**fresh, "steps": 0, "ratios": {}, "telemetry": None}
 
 
 class TwoGradientForm(Optimizer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings as python_warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -28,8 +29,10 @@ from .settings import (
 )
 from .sharded import layout
 from .split import check_shape, check_vector_options, split_group
+from .telemetry import GroupTelemetry, Telemetry
 
 Clip = float | Literal["auto"] | None
+Update = Callable[[], None]
 
 
 class MARS(TwoGradientForm):
@@ -201,12 +204,35 @@ class MARS(TwoGradientForm):
         """A table of the groups, and below it what would silently not work, or did not."""
         return describe(self.param_groups, self._pass["ratios"])
 
+    def measure(self) -> None:
+        """Begin to add up, in every step, what :meth:`telemetry` tells. Cheap; nothing waits.
+
+        Where our own CPU kernels take the step the sums are by-products; elsewhere they cost a
+        pass over the gradients. Not part of the state dict, nor of a compiled step.
+        """
+        self._pass["telemetry"] = self._pass["telemetry"] or Telemetry()
+
+    def telemetry(self) -> list[GroupTelemetry]:
+        """Noise, signal, correction and clip of each group with gradients, and start anew.
+
+        Means over the steps since the last call, or since :meth:`measure`. Reading waits for the
+        device; with sharded parameters every process must call it.
+
+        Raises:
+            RuntimeError: if :meth:`measure` was not called before.
+        """
+        if self._pass["telemetry"] is None:
+            raise RuntimeError(
+                "nothing has been measured: call optimizer.measure() before the steps"
+            )
+        return list(self._pass["telemetry"].read(self.param_groups))
+
     # --- step --------------------------------------------------------------------------------
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """For torch.amp.GradScaler: whether the step unscales and skips by itself, as torch's."""
-        return self.defaults["fused"] is True
+        return self.defaults["fused"] is True or self._pass.get("released", False)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -249,14 +275,8 @@ class MARS(TwoGradientForm):
             self._pass["done"] = False
             return loss
         # everything is checked before the first parameter moves
-        work = [
-            kernels.prepare(
-                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"], amp=amp
-            )
-            for group in self.param_groups
-            for settings in [Settings.from_group(group)]
-            for bucket in self._buckets(group)
-        ]
+        groups = enumerate(self.param_groups)
+        work = [update for i, group in groups for update in self._updates(i, group, amp)]
         self._before_update(amp)
         self._check_itself()
         for update in work:
@@ -274,6 +294,22 @@ class MARS(TwoGradientForm):
                 ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
                 if ratio is not None:
                     self._pass["ratios"][i] = ratio
+
+    def _updates(self, i: int, group: dict[str, Any], amp: kernels.Amp) -> list[Update]:
+        """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
+        settings = Settings.from_group(group)
+        observed: Telemetry | None = self._pass["telemetry"]
+        return [
+            kernels.prepare(
+                *bucket,
+                settings,
+                use_foreach=group["foreach"],
+                use_fused=group["fused"],
+                amp=amp,
+                observe=None if observed is None else partial(observed.add, i, b),
+            )
+            for b, bucket in enumerate(self._buckets(group))
+        ]
 
     def _init_group(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]

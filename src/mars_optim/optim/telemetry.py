@@ -28,7 +28,7 @@ from .sharded import Shards
 CC, GG, LL, GL, SUMS = range(5)
 
 # Told (tensors, SUMS) and the clip's scales (tensors,), None without a clip.
-Observe = Callable[[Tensor, Tensor | None], None]
+Observe = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,10 @@ class GroupTelemetry:
     Args:
         group: number of the parameter group.
         kind: what is in it, as in ``describe()``.
-        steps: since telemetry was last read.
+        steps: since telemetry was last read; the very first, which has no g_{t-1}, is left out.
         gradient: root mean square of |g_t|, after the user's own gradient clipping.
-        signal: estimate of |E g|^2, the mean of <g_t, g_{t-1}>; may be negative in noise.
+        signal: estimate of |E g|^2, the mean of <g_t, g_{t-1}>; may be negative in noise. This and
+            the next three are NaN where no g_{t-1} is kept: no correction, or a folded one.
         noise: estimate of tr Var(g), the mean of |g_t - g_{t-1}|^2 / 2.
         cosine: of g_t and g_{t-1}.
         correction_ratio: k |g_t - g_{t-1}| / |g_t|, by root mean squares.
@@ -63,16 +64,16 @@ class GroupTelemetry:
 
         In units of the batch that was trained on, it is McCandlish's simple noise scale.
         """
-        return self.noise / self.signal if self.signal > 0 else math.inf
+        return math.inf if self.signal <= 0 else self.noise / self.signal
 
 
 @dataclass(slots=True)
 class _Total:
     sums: Tensor  # (SUMS,), float64, of this process's shards
     clipped: Tensor  # (), float64, tensors times steps
+    steps: Tensor  # (), float64
     shards: Shards | None
-    tensors: int = 0  # times steps
-    steps: int = 0
+    tensors: int
 
 
 class Telemetry:
@@ -86,7 +87,14 @@ class Telemetry:
         self._totals: dict[tuple[int, int], _Total] = {}
 
     def add(
-        self, group: int, bucket: int, sums: Tensor, scales: Tensor | None, shards: Shards | None
+        self,
+        group: int,
+        bucket: int,
+        sums: Tensor,
+        scales: Tensor | None,
+        *,
+        shards: Shards | None,
+        paired: bool,
     ) -> None:
         """Add one step of one bucket of tensors; without waiting for the device.
 
@@ -96,17 +104,17 @@ class Telemetry:
             sums: (tensors, SUMS), of this process's shards.
             scales: (tensors,), of the clip; None without one.
             shards: of which whole tensors these are shards.
+            paired: whether there is a g_{t-1}, from the second step on.
         """
-        sums = sums.double()
-        clipped = sums.new_zeros(()) if scales is None else (scales < 1.0).double().sum()
-        total = self._totals.get((group, bucket))
-        if total is None:
-            total = _Total(torch.zeros_like(sums.sum(0)), torch.zeros_like(clipped), shards)
-            self._totals[group, bucket] = total
-        total.sums += sums.sum(0)
-        total.clipped += clipped
-        total.tensors += len(sums)
-        total.steps += 1
+        one = sums.new_ones(())
+        counts = (sums.select(1, LL).sum() > 0).double() if paired else one
+        clipped = one - one if scales is None else (scales < 1.0).double().sum()
+        now = _Total(sums.sum(0) * counts, clipped * counts, counts, shards, len(sums))
+        total = self._totals.setdefault((group, bucket), now)
+        if total is not now:
+            total.sums += now.sums
+            total.clipped += now.clipped
+            total.steps += now.steps
 
     def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:
         """Means over the steps since the last reading, group by group; starts anew."""
@@ -122,11 +130,13 @@ def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTel
     for total in totals:
         whole = total.sums if total.shards is None else total.shards.whole_sums(total.sums)
         sums = [a + b for a, b in zip(sums, whole.tolist(), strict=True)]
-    steps = max(total.steps for total in totals)
-    gg, ll, gl = (sums[i] / steps for i in (GG, LL, GL))
-    difference = max(0.0, gg - 2 * gl + ll)  # |g_t - g_{t-1}|^2
-    tensors = sum(total.tensors for total in totals)
+    steps = max(int(total.steps) for total in totals)
     settings = Settings.from_group(group)
+    gg, ll, gl = (sums[i] / steps if steps else math.nan for i in (GG, LL, GL))
+    if not settings.takes_difference:
+        ll = gl = math.nan
+    difference = gg - 2 * gl + ll  # |g_t - g_{t-1}|^2
+    clipped = sum(float(total.clipped) for total in totals)
     return GroupTelemetry(
         group=number,
         kind=str(group.get("kind", group["rule"])),
@@ -134,9 +144,9 @@ def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTel
         gradient=math.sqrt(gg),
         signal=gl,
         noise=difference / 2,
-        cosine=gl / math.sqrt(gg * ll) if gg * ll > 0 else math.nan,
-        correction_ratio=settings.gain * math.sqrt(difference / gg) if gg > 0 else math.nan,
-        clip_rate=sum(float(total.clipped) for total in totals) / tensors,
+        cosine=gl / math.sqrt(gg * ll) if gg * ll else math.nan,
+        correction_ratio=settings.gain * math.sqrt(abs(difference) / gg) if gg else math.nan,
+        clip_rate=clipped / (steps * sum(t.tensors for t in totals)) if steps else math.nan,
     )
 
 
@@ -159,7 +169,7 @@ def tell(
     last_grads = [s["last_grad"] for s in states] if settings.takes_difference else None
     sums, scales = sums_of(grads, last_grads, settings.gain), None
     if settings.clip is not None:
-        norms = sums[:, CC].sqrt()
+        norms = sums.select(1, CC).sqrt()
         scales = scales_of(norms if shards is None else shards.whole_norms(norms), settings.clip)
     observe(sums, scales)
 

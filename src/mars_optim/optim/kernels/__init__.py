@@ -13,6 +13,7 @@ from .. import reference
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards, like, local, update_whole
+from ..telemetry import Observe, tell
 from . import foreach, fused, mixed, native, triton_backend
 from .amp import Amp, unless
 
@@ -95,6 +96,7 @@ def prepare(
     use_foreach: bool | None,
     use_fused: bool | None,
     amp: Amp = Amp(),
+    observe: Observe | None = None,
 ) -> Callable[[], None]:
     """Choose the backend and lay out its arguments; the step is taken when the result is called.
 
@@ -116,19 +118,28 @@ def prepare(
     name = choose(xs, gs, own_states, settings, use_foreach=use_foreach, use_fused=use_fused)
     if name in ("fused", "triton"):
         fused.place_steps(xs, states, own_states)
+    if observe is not None:
+        observe = partial(observe, shards=shards, paired=settings.takes_difference)
     step: Callable[[], None]
     if name == "reference" and shards is not None:
         step = partial(update_whole, _reference_now, params, amp.unscaled(grads), states, settings)
     elif name == "triton":
+        if observe is not None:
+            tell(observe, amp.unscaled(gs), own_states, settings, shards)
         return partial(
             triton_backend.update, xs, gs, own_states, settings, shards,
             grad_scale=amp.grad_scale, found_inf=amp.on_device,
         )  # fmt: skip
     elif name == "native":
         scale = 1.0 if amp.grad_scale is None else 1.0 / float(amp.grad_scale)
-        step = partial(native.update, xs, gs, own_states, settings, shards=shards, grad_scale=scale)
+        step = partial(
+            native.update, xs, gs, own_states, settings, shards,
+            grad_scale=scale, observe=observe,
+        )  # fmt: skip
     else:
         backend = BACKENDS[name] if shards is None else partial(BACKENDS[name], shards=shards)
+        if observe is not None and name != "reference":
+            backend = partial(backend, observe=observe)
         step = _of_one_dtype(backend, xs, amp.unscaled(gs), own_states, settings)
     if amp.on_device is not None:
         step = partial(unless, amp.on_device, step, xs, own_states)
