@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ParamGroups,
         migrate,
         param_groups,
+        release_gradients,
         variance_reduce,
     )
 
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "migrate",
     "param_groups",
+    "release_gradients",
     "variance_reduce",
 ]
 

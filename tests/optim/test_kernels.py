@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mars_optim.optim import kernels, reference
+from mars_optim.optim import kernels, orthogonalize, reference
 from mars_optim.optim.kernels import native
 from mars_optim.optim.kernels.build import Library
 from mars_optim.optim.settings import MATRIX_RULES, Settings
@@ -236,6 +236,30 @@ def test_float32_newton_schulz_is_near_the_oracle_within_bfloat16_noise(
         ends.append(params)
     for before, ours, theirs in zip(start, *ends, strict=True):
         assert (ours - theirs).norm() < 0.1 * (theirs - before).norm()
+
+
+@pytest.mark.parametrize("emulated", [False, True], ids=["bfloat16", "no bfloat16"])
+@pytest.mark.parametrize("rule", MATRIX_RULES)
+def test_matrices_of_equal_shape_step_as_in_the_oracle(
+    rule: str, emulated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orthogonalize, "BFLOAT16_CPU", not emulated)
+    like = [torch.empty(shape) for shape in ((6, 4), (2, 9), (6, 4), (2, 9), (6, 2, 2), (4, 4))]
+    compare("foreach", settings_of(rule=rule), like=like)
+    compare("foreach", settings_of(rule=rule, stacked=True), like=like)
+    apart = []
+    for limit in (1, 1 << 21):
+        monkeypatch.setitem(orthogonalize._BATCH, "cpu", limit)
+        params = fill(like, 0, torch.float32)
+        states: list[reference.State] = [{} for _ in params]
+        for param, state in zip(params, states, strict=True):
+            dtypes = kernels.state_dtypes(param.dtype, settings_of(rule=rule))
+            kernels.init_state(param, state, dtypes)
+        grads = fill(like, 7, torch.float32)
+        kernels.BACKENDS["foreach"](params, grads, states, settings_of(rule=rule))
+        apart.append(params)
+    for start, one, together in zip(fill(like, 0, torch.float32), *apart, strict=True):
+        assert (one - together).norm() <= (1e-4 if emulated else 0.05) * (one - start).norm()
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (4, 0, 3, 3), (0, 2, 3, 3)], ids=str)

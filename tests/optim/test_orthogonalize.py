@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mars_optim.optim.orthogonalize import as_matrix, newton_schulz
+from mars_optim.optim import orthogonalize
+from mars_optim.optim.orthogonalize import (
+    as_matrix,
+    batches,
+    newton_schulz,
+    prefers_gram,
+    working_dtype,
+)
 
 SHAPES = [(6, 6), (4, 9), (9, 4), (1, 7), (7, 1), (3, 5, 4), (2, 2, 4, 6), (65, 33)]
 
@@ -62,8 +71,76 @@ def test_stack_is_the_same_as_its_matrices_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 5), (5, 2), (2, 3, 4)], ids=str)
-def test_zeros_stay_zeros(shape: tuple[int, ...]) -> None:
-    assert torch.equal(newton_schulz(torch.zeros(shape)).float(), torch.zeros(shape))
+@pytest.mark.parametrize("options", [{}, {"gram": True, "dtype": torch.float32}], ids=str)
+def test_zeros_stay_zeros(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    u_vt = newton_schulz(torch.zeros(shape), **options)
+    assert torch.equal(u_vt.float(), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=str
+)
+def test_gram_form_is_the_same_iteration(
+    shape: tuple[int, ...], steps: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    m = well_conditioned(shape)
+    plain = newton_schulz(m, steps=steps)
+    gram = newton_schulz(m.to(dtype), steps=steps, dtype=dtype, gram=True)
+    assert gram.shape == m.shape
+    assert gram.dtype == dtype
+    torch.testing.assert_close(gram.double(), plain, rtol=0.0, atol=tolerance)
+
+
+def test_gram_form_in_float32_keeps_small_singular_values_apart_from_round_off() -> None:
+    generator = torch.Generator().manual_seed(0)
+    u, _, vh = torch.linalg.svd(
+        torch.randn(48, 160, generator=generator, dtype=torch.float64), full_matrices=False
+    )
+    m = u @ (torch.logspace(0, -8, 48, dtype=torch.float64)[:, None] * vh)
+    gram = newton_schulz(m.float(), dtype=torch.float32, gram=True)
+    assert (gram - newton_schulz(m)).norm() < 1e-3 * newton_schulz(m).norm()
+
+
+# --- which form, and how many at once -----------------------------------------------------------
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_bfloat16_is_left_to_processors_that_multiply_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, on_cpu in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(orthogonalize, "BFLOAT16_CPU", has)
+        assert working_dtype(torch.float32, CPU) == on_cpu
+        assert working_dtype(torch.bfloat16, CPU) == on_cpu
+        assert working_dtype(torch.float32, GPU) == torch.bfloat16
+        assert working_dtype(torch.float64, CPU) == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "wanted"),
+    [
+        ((4, 4), torch.float32, False),
+        ((4, 5), torch.float32, False),
+        ((4, 6), torch.float32, True),
+        ((7, 6, 4), torch.float32, True),
+        ((4, 6), torch.bfloat16, False),
+        ((4, 6), torch.float64, False),
+    ],
+    ids=str,
+)
+def test_gram_form_is_for_long_matrices_in_float32(
+    shape: tuple[int, ...], dtype: torch.dtype, wanted: bool
+) -> None:
+    assert prefers_gram(torch.empty(shape), dtype) is wanted
+
+
+def test_batches_hold_equal_shapes_and_at_most_two_million_elements_on_a_cpu() -> None:
+    large, wide, small = torch.Size((1024, 1024)), torch.Size((2048, 2048)), torch.Size((8, 8))
+    shapes = [large, small, wide, large, large, small, wide, torch.Size((0, 3))]
+    found = list(batches(shapes, CPU))
+    assert found == [[0, 3], [4], [1, 5], [2], [6], [7]]
+    assert sorted(i for batch in batches(shapes, GPU) for i in batch) == list(range(8))
 
 
 @pytest.mark.parametrize(

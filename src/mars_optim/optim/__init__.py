@@ -4,11 +4,13 @@ from .groups import ParamGroups, param_groups
 from .mars import MARS
 from .migrate import migrate
 from .named import MARSM, MARSAdamW, MARSLion, MARSShampoo
+from .release import GradientRelease, release_gradients
 from .wrap import VarianceReduction, variance_reduce
 
 __all__ = [
     "MARS",
     "MARSM",
+    "GradientRelease",
     "MARSAdamW",
     "MARSLion",
     "MARSShampoo",
@@ -16,5 +18,6 @@ __all__ = [
     "VarianceReduction",
     "migrate",
     "param_groups",
+    "release_gradients",
     "variance_reduce",
 ]

@@ -249,14 +249,7 @@ class MARS(TwoGradientForm):
             self._pass["done"] = False
             return loss
         # everything is checked before the first parameter moves
-        work = [
-            kernels.prepare(
-                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"], amp=amp
-            )
-            for group in self.param_groups
-            for settings in [Settings.from_group(group)]
-            for bucket in self._buckets(group)
-        ]
+        work = [update for group in self.param_groups for update in self._updates(group, amp)]
         self._before_update(amp)
         self._check_itself()
         for update in work:
@@ -274,6 +267,16 @@ class MARS(TwoGradientForm):
                 ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
                 if ratio is not None:
                     self._pass["ratios"][i] = ratio
+
+    def _updates(self, group: dict[str, Any], amp: kernels.Amp) -> list[Callable[[], None]]:
+        """The step of the group's parameters that have a gradient, checked and not yet taken."""
+        settings = Settings.from_group(group)
+        return [
+            kernels.prepare(
+                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"], amp=amp
+            )
+            for bucket in self._buckets(group)
+        ]
 
     def _init_group(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .settings import NS_COEFFICIENTS
 
+Coefficients = tuple[float, float, float]
+
 NS_EPS = 1e-7
+# Elements of one batch of equal shapes: what it takes for a moment stays small beside the model,
+# and on a CPU in the cache.
+_BATCH = {"cpu": 1 << 21}
+_BATCH_ELSEWHERE = 1 << 24
+# From this ratio of the sides on, five steps on the small Gram matrix cost less than on the whole.
+_GRAM_ASPECT = 1.5
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it; emulated, products are slower than in float32."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+BFLOAT16_CPU = _multiplies_bfloat16()
 
 
 def as_matrix(x: Tensor, *, stacked: bool = False) -> Tensor:
@@ -28,18 +48,43 @@ def matrix_shape(shape: torch.Size, *, stacked: bool = False) -> tuple[int, int]
     return shape[0], shape[1:].numel()
 
 
-def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What Newton-Schulz computes in: float64 for float64, else bfloat16 as published."""
-    return torch.float64 if dtype == torch.float64 else torch.bfloat16
+def working_dtype(dtype: torch.dtype, device: torch.device | None = None) -> torch.dtype:
+    """What Newton-Schulz computes in: float64 for float64, else bfloat16 as published.
+
+    On CPUs without instructions for bfloat16 products it is float32, faster there and exacter.
+    """
+    if dtype == torch.float64:
+        return torch.float64
+    emulated = device is not None and device.type == "cpu" and not BFLOAT16_CPU
+    return torch.float32 if emulated else torch.bfloat16
+
+
+def prefers_gram(m: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the Gram form is the faster and exact enough: float32, one side much longer."""
+    rows, cols = m.shape[-2:]
+    return dtype == torch.float32 and max(rows, cols) >= _GRAM_ASPECT * min(rows, cols)
+
+
+def batches(shapes: list[torch.Size], device: torch.device) -> Iterator[list[int]]:
+    """Indices of equal shapes, at most so many together that their memory stays small."""
+    limit = _BATCH.get(device.type, _BATCH_ELSEWHERE)
+    of_shape: dict[torch.Size, list[int]] = {}
+    for i, shape in enumerate(shapes):
+        of_shape.setdefault(shape, []).append(i)
+    for shape, indices in of_shape.items():
+        size = max(1, limit // max(1, shape.numel()))
+        for start in range(0, len(indices), size):
+            yield indices[start : start + size]
 
 
 def newton_schulz(
     m: Tensor,
     *,
     steps: int = 5,
-    coefficients: tuple[float, float, float] = NS_COEFFICIENTS,
+    coefficients: Coefficients = NS_COEFFICIENTS,
     eps: float = NS_EPS,
     dtype: torch.dtype | None = None,
+    gram: bool = False,
 ) -> Tensor:
     r"""Approximate U V^T of m = U S V^T by a quintic Newton-Schulz iteration.
 
@@ -52,26 +97,59 @@ def newton_schulz(
             end in about [0.7, 1.2]).
         eps: least norm divided by (default: 1e-7), so that zeros stay zeros.
         dtype: to compute in (default: None, that of :func:`working_dtype`).
+        gram: iterate on A alone, which is the same in exact arithmetic and half the work for
+            matrices that are far from square. Not for bfloat16, where it loses all digits
+            (default: False).
 
     Returns:
         (..., rows, cols) in ``dtype``.
     """
-    a, b, c = coefficients
     if dtype is None:
         dtype = working_dtype(m.dtype)
     tall = m.size(-2) > m.size(-1)
     x = m.to(dtype)
+    if x.ndim > 3:
+        x = x.flatten(0, -3)
     if tall:
         x = x.mT
+    iterate = _on_gram if gram else _on_whole
+    x = iterate(x, steps, coefficients, eps)
+    return (x.mT if tall else x).view(m.shape)
+
+
+def _on_whole(x: Tensor, steps: int, coefficients: Coefficients, eps: float) -> Tensor:
+    """The iteration as it is written."""
+    a, b, c = coefficients
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram = x @ x.mT
-        # b A + c A^2, then a X + (...) X
-        x = a * x + (b * gram + c * (gram @ gram)) @ x if x.ndim > 2 else _quintic(x, gram, a, b, c)
-    return x.mT if tall else x
+        # b A + c A^2, then a X + (...) X, with torch.optim.Muon's rounding
+        x = _plus(x, a, _plus(gram, b, gram, gram, c), x, 1.0)
+    return x
 
 
-def _quintic(x: Tensor, gram: Tensor, a: float, b: float, c: float) -> Tensor:
-    # the same two lines with torch.optim.Muon's rounding
-    polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-    return torch.addmm(x, polynomial, x, beta=a)
+def _on_gram(x: Tensor, steps: int, coefficients: Coefficients, eps: float) -> Tensor:
+    r"""The same on A: with P = a I + b A + c A^2, X \leftarrow P X is A \leftarrow P A P.
+
+    The product Q of all P is collected and meets X once, at the end.
+    """
+    a, b, c = coefficients
+    gram = x @ x.mT
+    squared_norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    norm = squared_norm.sqrt().clamp(min=eps)
+    gram = gram / (norm * norm)
+    product = None
+    for step in range(steps):
+        polynomial = _plus(gram, b, gram, gram, c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = polynomial if product is None else polynomial @ product
+        if step + 1 < steps:
+            gram = polynomial @ gram @ polynomial
+    assert product is not None
+    return (product / norm) @ x
+
+
+def _plus(x: Tensor, beta: float, left: Tensor, right: Tensor, alpha: float) -> Tensor:
+    """``beta x + alpha left right``, rounded once, of matrices or of stacks of them."""
+    fused = torch.addmm if x.ndim == 2 else torch.baddbmm
+    return fused(x, left, right, beta=beta, alpha=alpha)

@@ -7,14 +7,21 @@ state are changed in place; ``ms`` (first moments) and ``cs`` (gradient estimate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .orthogonalize import as_matrix, matrix_shape, newton_schulz, working_dtype
+from .orthogonalize import (
+    as_matrix,
+    batches,
+    matrix_shape,
+    newton_schulz,
+    prefers_gram,
+    working_dtype,
+)
 from .settings import Settings
 from .sharded import Shards
 
@@ -123,30 +130,53 @@ def decay_(params: list[Tensor], *, settings: Settings) -> None:
 
 def orthogonal_direction(m: Tensor, *, settings: Settings) -> Tensor:
     """U V^T of a whole weight's momentum, in its shape and in the dtype of Newton-Schulz."""
+    dtype = working_dtype(m.dtype, m.device)
     if m.numel() == 0:
-        return m.to(working_dtype(m.dtype))
-    matrix = as_matrix(m, stacked=settings.stacked)
-    direction = newton_schulz(
-        matrix, steps=settings.ns_steps, coefficients=settings.ns_coefficients
+        return m.to(dtype)
+    return _orthogonalised(as_matrix(m, stacked=settings.stacked), settings).reshape(m.shape)
+
+
+def _orthogonalised(matrix: Tensor, settings: Settings) -> Tensor:
+    dtype = working_dtype(matrix.dtype, matrix.device)
+    return newton_schulz(
+        matrix,
+        steps=settings.ns_steps,
+        coefficients=settings.ns_coefficients,
+        dtype=dtype,
+        gram=prefers_gram(matrix, dtype),
     )
-    return direction.reshape(m.shape)
+
+
+def _directions(ms: list[Tensor], settings: Settings) -> Iterator[tuple[int, Tensor]]:
+    """Index and U V^T of each: equal shapes in batches of bounded size, one batch at a time."""
+    matrices = [as_matrix(m, stacked=settings.stacked) if m.numel() else m for m in ms]
+    dtype = working_dtype(ms[0].dtype, ms[0].device)
+    for indices in batches([matrix.shape for matrix in matrices], ms[0].device):
+        if len(indices) == 1 or ms[indices[0]].numel() == 0:
+            for i in indices:
+                yield i, orthogonal_direction(ms[i], settings=settings)
+            continue
+        stack = torch.stack([matrices[i].to(dtype) for i in indices])
+        for i, u_vt in zip(indices, _orthogonalised(stack, settings), strict=True):
+            yield i, u_vt.reshape(ms[i].shape)
 
 
 def _orthogonal_step_(
     params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None
 ) -> None:
     decay_(params, settings=settings)
-    direction = partial(orthogonal_direction, settings=settings)
-    directions: Iterable[Tensor] = map(direction, ms)  # one at a time
     shapes = [x.shape for x in params]
-    if shards is not None:
+    if shards is None:
+        directions = _directions(ms, settings)
+    else:
         shapes = shards.shapes
-        sent = [m.to(working_dtype(m.dtype)) for m in ms]
-        directions = shards.map_whole(direction, sent, stacked=settings.stacked)
-    for x, d, shape in zip(params, directions, shapes, strict=True):
-        rows, cols = matrix_shape(shape, stacked=settings.stacked)
+        sent = [m.to(working_dtype(m.dtype, m.device)) for m in ms]
+        whole = partial(orthogonal_direction, settings=settings)
+        directions = enumerate(shards.map_whole(whole, sent, stacked=settings.stacked))
+    for i, direction in directions:
+        rows, cols = matrix_shape(shapes[i], stacked=settings.stacked)
         scale = orthogonal_scale(rows, cols, rule=settings.rule)
         if isinstance(settings.lr, Tensor):
-            x.sub_(d.to(x.dtype) * (settings.lr * scale))
+            params[i].sub_(direction.to(params[i].dtype) * (settings.lr * scale))
         else:
-            x.add_(d, alpha=-settings.lr * scale)
+            params[i].add_(direction, alpha=-settings.lr * scale)

@@ -1,0 +1,105 @@
+"""Two optimizers against each other, in turns, on the same tensors."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .contenders import Contender, Params, state_bytes
+
+WARM_UP = 3  # rounds: state is made in the first, a MARS looks once at its correction in the third
+_SHORTEST = 0.02  # seconds; shorter steps are repeated within a round
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles over rounds."""
+
+    median: float
+    q1: float
+    q3: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least two values."""
+        q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, q1, q3)
+
+
+class Field:
+    """One set of parameters and gradients on which everybody steps, the baseline beside each."""
+
+    def __init__(self, params: Params, grads: dict[str, Tensor], baseline: Contender) -> None:
+        self.params = params
+        self.grads = grads
+        self._kept = {name: grad.clone() for name, grad in grads.items()}
+        self.reference = baseline.build(params)
+
+    def compare(self, contender: Contender, *, rounds: int) -> dict[str, Any]:
+        """Step baseline and contender in turns; a row of the result.
+
+        Each round times both, one after the other, so that what disturbs the machine for longer
+        than a round disturbs both; the ratio is taken within the round. Gradients are given once
+        and must be what they were afterwards.
+        """
+        gc.collect()  # the last contender's state
+        optimizer = contender.build(self.params)
+        for _ in range(WARM_UP):
+            repeats = self._repeats(self.reference), self._repeats(optimizer, contender)
+        ours, theirs = [], []
+        gc.disable()
+        try:
+            for _ in range(rounds):
+                theirs.append(self._seconds(self.reference, repeats[0]))
+                ours.append(self._seconds(optimizer, repeats[1], contender))
+        finally:
+            gc.enable()
+        parameters = sum(p.numel() for p in self.params.values())
+        return {
+            "name": contender.name,
+            "kind": contender.kind,
+            "seconds": asdict(Spread.of(ours)),
+            "ratio": asdict(Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])),
+            "baseline_seconds": statistics.median(theirs),
+            "bytes": contender.bytes,
+            "state_bytes": state_bytes(optimizer, self.params) / parameters,
+            "gradients_kept": self._gradients_kept(),
+            "rounds": [{"seconds": a, "baseline": b} for a, b in zip(ours, theirs, strict=True)],
+        }
+
+    def _repeats(self, optimizer: Any, contender: Contender | None = None) -> int:
+        taken = self._seconds(optimizer, 1, contender)
+        return max(1, round(_SHORTEST / taken))
+
+    def _give_gradients(self) -> None:
+        for name, param in self.params.items():
+            param.grad = self.grads[name]
+
+    def _gradients_kept(self) -> bool:
+        """Whether p.grad is the same tensor with the same values; put right if not."""
+        kept = True
+        for name, param in self.params.items():
+            grad = self.grads[name]
+            if param.grad is not grad or not torch.equal(grad, self._kept[name]):
+                kept = False
+                grad.copy_(self._kept[name])
+        return kept
+
+    def _seconds(self, optimizer: Any, repeats: int, contender: Contender | None = None) -> float:
+        """Of one step, the mean of ``repeats``."""
+        total = 0.0
+        for _ in range(repeats):
+            self._give_gradients()  # some peers take them away
+            if contender is not None and contender.before is not None:
+                contender.before(optimizer)
+            start = time.perf_counter()
+            optimizer.step()
+            total += time.perf_counter() - start
+        return total / repeats

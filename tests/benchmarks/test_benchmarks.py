@@ -1,0 +1,151 @@
+"""The benchmarks run from a checkout, on tensors too small to say anything about speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(module: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def made(module: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    path = folder / f"{module}.json"
+    done = run(module, "--tensors", "tiny", "--threads", "1", "--json", str(path), *arguments)
+    return json.loads(path.read_text()), done.stdout
+
+
+def test_step_times_stand_in_json_table_and_plot(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    only = [x for piece in ("AdamW, fused", "MARSAdamW", "heavyball") for x in ("--only", piece)]
+    arguments = ["--rounds", "2", "--slow", *only, "--plot", str(plot)]
+    result, out = made("step_time", tmp_path, *arguments)
+    rows = {row["name"]: row for row in result["rows"]}
+    assert {"torch AdamW, fused", "MARSAdamW", "MARSAdamW, folded"} <= rows.keys()
+    for name, row in rows.items():
+        assert row["gradients_kept"], name
+        assert row["ratio"]["q1"] <= row["ratio"]["median"] <= row["ratio"]["q3"]
+        assert len(row["rounds"]) == 2
+        (line,) = (line for line in out.splitlines() if line.startswith(f"{name}  "))
+        assert f"{row['ratio']['median']:.2f}" in line
+    assert rows["MARSAdamW, folded"]["state_bytes"] == rows["torch AdamW, fused"]["state_bytes"]
+    assert plot.read_text().startswith("<svg")
+
+
+def test_peer_that_is_not_installed_or_writes_gradients_is_said(tmp_path: Path) -> None:
+    checkout = tmp_path / "MARS" / "optimizers"
+    checkout.mkdir(parents=True)
+    (checkout / "mars.py").write_text(
+        "import torch\n"
+        "class MARS(torch.optim.SGD):\n"
+        "    def __init__(self, params, lr, weight_decay):\n"
+        "        super().__init__(params, lr=lr, weight_decay=weight_decay, momentum=0.9)\n"
+        "    def step(self):\n"
+        "        super().step()\n"
+        "        for group in self.param_groups:\n"
+        "            for p in group['params']:\n"
+        "                p.grad.mul_(0.5)\n"
+    )
+    only = [x for piece in ("authors", "timm") for x in ("--only", piece)]
+    arguments = ["--rounds", "2", *only, "--official", str(tmp_path)]
+    result, out = made("step_time", tmp_path, *arguments)
+    assert [row["gradients_kept"] for row in result["rows"] if "authors" in row["name"]] == [False]
+    assert "changed" in out
+    seen = {row["name"] for row in (*result["rows"], *result["skipped"])}
+    assert seen == {"MARS of its authors", "MARS of timm"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's clear_refs")
+def test_memory_is_measured_and_state_is_what_was_counted(tmp_path: Path) -> None:
+    result, out = made("memory", tmp_path, "--only", "MARSAdamW, folded")
+    for row in result["states"]:
+        assert row["measured"] == row["counted"], row
+    assert [row["name"] for row in result["steps"]] == ["MARSAdamW, folded"]
+    assert all(row["rise"] >= 0 for row in (*result["steps"], *result["releases"]))
+    assert len(result["releases"]) == 2
+    assert "gradients released" in out
+
+
+def test_newton_schulz_is_a_ratio_to_the_models_step(tmp_path: Path) -> None:
+    arguments = ["--batch", "1", "--length", "8", "--rounds", "1"]
+    result, out = made("newton_schulz", tmp_path, *arguments)
+    assert result["matrices"] == 4
+    assert result["tokens"] == 8
+    errors = {row["name"]: row["error"] for row in result["rows"]}
+    for name, error in errors.items():
+        assert error < (1e-4 if "float32" in name else 0.3), name
+        assert name in out
+
+
+def test_page_gets_tables_and_figure_from_the_json_files(tmp_path: Path) -> None:
+    from benchmarks.page import SECTIONS
+
+    made("step_time", tmp_path, "--rounds", "2", "--only", "MARSAdamW, folded")
+    (tmp_path / "step_time.json").rename(tmp_path / "step_time-gpt2.json")
+    page = tmp_path / "page.md"
+    start, end = "<!-- step_time-gpt2 -->", "<!-- end of step_time-gpt2 -->"
+    page.write_text(f"before\n{start}\nstale\n{end}\nafter\n")
+    for _ in range(2):  # again over its own text
+        run("page", "--page", str(page), "--folder", str(tmp_path))
+        text = page.read_text()
+        assert text.startswith(f"before\n{start}\n")
+        assert text.endswith(f"{end}\nafter\n")
+        assert text.count("| MARSAdamW, folded |") == 1
+        assert "stale" not in text
+    assert (tmp_path / "step_time.svg").read_text().startswith("<svg")
+    docs = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert all(
+        f"<!-- {name} -->" in docs and f"<!-- end of {name} -->" in docs for name in SECTIONS
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        ("step_time", ["--only", "nobody"], "'nobody' is in none of"),
+        ("step_time", ["--rounds", "1"], "--rounds 1 must be at least 2"),
+        ("step_time", ["--official", "nowhere"], "no such folder"),
+        ("memory", ["--json", "nowhere/x.json"], "there is no folder"),
+        ("newton_schulz", ["--length", "2000"], "the model's context, 1024"),
+    ],
+)
+def test_mistake_is_one_line_that_says_what_is_wrong(
+    module: str, arguments: list[str], words: str
+) -> None:
+    done = run(module, *arguments, expect=2)
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_models_tensors_are_those_that_are_stepped() -> None:
+    import torch
+
+    from benchmarks.model import GPT2
+    from benchmarks.shapes import count, gpt2
+
+    shapes = gpt2()
+    assert len(shapes) == 148
+    assert count(shapes) == 124_475_904
+    with torch.device("meta"):
+        model = GPT2()
+    found = {
+        n.removesuffix(".weight") if n[0] == "w" else n: tuple(p.shape)
+        for n, p in model.named_parameters()
+    }
+    assert found == shapes
