@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .contenders import Contender, Params, state_bytes
+from .machine import Copy
 
 WARM_UP = 3  # rounds: state is made in the first, a MARS looks once at its correction in the third
 _SHORTEST = 0.02  # seconds; shorter steps are repeated within a round
@@ -36,7 +37,15 @@ class Spread:
 class Field:
     """One set of parameters and gradients on which everybody steps, the baseline beside each."""
 
-    def __init__(self, params: Params, grads: dict[str, Tensor], baseline: Contender) -> None:
+    def __init__(
+        self,
+        params: Params,
+        grads: dict[str, Tensor],
+        baseline: Contender,
+        copy: Copy | None = None,
+    ) -> None:
+        self.copy = copy
+        self.baseline = baseline
         self.params = params
         self.grads = grads
         self._kept = {name: grad.clone() for name, grad in grads.items()}
@@ -53,26 +62,48 @@ class Field:
         optimizer = contender.build(self.params)
         for _ in range(WARM_UP):
             repeats = self._repeats(self.reference), self._repeats(optimizer, contender)
-        ours, theirs = [], []
+        ours, theirs, copies = [], [], []
         gc.disable()
         try:
             for _ in range(rounds):
                 theirs.append(self._seconds(self.reference, repeats[0]))
                 ours.append(self._seconds(optimizer, repeats[1], contender))
+                if self.copy is not None:
+                    copies.append(self.copy.seconds())
         finally:
             gc.enable()
         parameters = sum(p.numel() for p in self.params.values())
+        adamw = statistics.median(theirs)
         return {
             "name": contender.name,
             "kind": contender.kind,
             "seconds": asdict(Spread.of(ours)),
             "ratio": asdict(Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])),
-            "baseline_seconds": statistics.median(theirs),
+            "baseline_seconds": adamw,
+            **self._floor(contender, adamw, copies, parameters),
             "bytes": contender.bytes,
             "state_bytes": state_bytes(optimizer, self.params) / parameters,
             "gradients_kept": self._gradients_kept(),
             "rounds": [{"seconds": a, "baseline": b} for a, b in zip(ours, theirs, strict=True)],
         }
+
+    def _floor(
+        self, contender: Contender, adamw: float, copies: list[float], parameters: int
+    ) -> dict[str, float | None]:
+        """Least time for the method's bytes at the best bandwidth seen in these rounds.
+
+        That is copy_'s or AdamW's own: in-place work need not fetch what it overwrites.
+        None where caches hold the tensors or arithmetic is the limit.
+        """
+        if self.copy is None:
+            return dict.fromkeys(("copy_bandwidth", "baseline_bandwidth", "floor_ratio"))
+        assert self.baseline.bytes is not None
+        copied = self.copy.bytes / statistics.median(copies)
+        moved = self.baseline.bytes * parameters / adamw
+        floor = None
+        if contender.bytes is not None:
+            floor = contender.bytes * parameters / max(copied, moved) / adamw
+        return {"copy_bandwidth": copied, "baseline_bandwidth": moved, "floor_ratio": floor}
 
     def _repeats(self, optimizer: Any, contender: Contender | None = None) -> int:
         taken = self._seconds(optimizer, 1, contender)

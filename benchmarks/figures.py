@@ -18,8 +18,7 @@ _MARS_PEERS = "MARS of"
 
 def step_time(results: Sequence[dict[str, Any]]) -> str:
     """Ratios to torch's fused AdamW as an SVG; a tick on a bar is the floor of its method."""
-    style: dict[Any, Any] = {**STYLE, "svg.fonttype": "path"}
-    with mpl.rc_context(style):
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         rows = max(len(result["rows"]) for result in results)
         figure = Figure(figsize=(8.2 * len(results) ** 0.5, 1.3 + 0.3 * rows), layout="constrained")
         panels = figure.subplots(1, len(results), squeeze=False)[0]

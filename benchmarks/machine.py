@@ -1,11 +1,10 @@
-"""What the numbers were measured on, and how fast it copies memory."""
+"""What the numbers were measured on, and its speed of copying memory."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import platform
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -38,15 +37,19 @@ def sentence(machine: dict[str, Any]) -> str:
     )
 
 
-def copy_bandwidth(*, elements: int = _COPIED, rounds: int = 7) -> float:
-    """Bytes read and written per second by ``torch.Tensor.copy_`` of large float32 arrays."""
-    source, target = torch.ones(elements), torch.zeros(elements)
-    seconds = []
-    for _ in range(rounds):
+class Copy:
+    """``torch.Tensor.copy_`` of a large float32 array, to be timed."""
+
+    def __init__(self, elements: int = _COPIED) -> None:
+        self._source, self._target = torch.ones(elements), torch.zeros(elements)
+        self.seconds()  # pages are mapped at the first touch
+        self.bytes = 2 * self._source.nbytes  # read and written
+
+    def seconds(self) -> float:
+        """Of one copy."""
         start = time.perf_counter()
-        target.copy_(source)
-        seconds.append(time.perf_counter() - start)
-    return 2 * source.nbytes / statistics.median(seconds)
+        self._target.copy_(self._source)
+        return time.perf_counter() - start
 
 
 def _processor() -> str:
