@@ -206,7 +206,7 @@ class MARS(TwoGradientForm):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """For torch.amp.GradScaler: whether the step unscales and skips by itself, as torch's."""
-        return self.defaults["fused"] is True
+        return self.defaults["fused"] is True or self._pass.get("released", False)
 
     @overload
     def step(self, closure: None = None) -> None: ...

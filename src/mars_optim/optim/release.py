@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .kernels import Amp
 from .mars import MARS
 from .settings import Settings
 from .sharded import is_sharded
@@ -36,6 +37,7 @@ class GradientRelease:
         """Gradients are kept until ``optimizer.step()`` again; state and settings stay."""
         for hook in self._hooks:
             hook.remove()
+        self.optimizer._pass["released"] = False
 
     @torch.no_grad()
     def _arrived(self, param: Tensor) -> None:
@@ -43,6 +45,9 @@ class GradientRelease:
         group = self.optimizer.param_groups[self._group_of[param]]
         check_releasable(group)
         check_one_process()
+        # so that a GradScaler hands its scale over instead of failing in words of its own; here,
+        # for loading a state forgets it
+        self.optimizer._pass["released"] = True
         self._seen[param] += 1
         if self._seen[param] > self.passes:
             raise RuntimeError(
@@ -52,7 +57,7 @@ class GradientRelease:
                 "twice), or say release_gradients(optimizer, passes=) how many are accumulated"
             )
         if self._seen[param] == self.passes:
-            for update in self.optimizer._updates({**group, "params": [param]}):
+            for update in self.optimizer._updates({**group, "params": [param]}, Amp()):
                 update()
             param.grad = None
 
