@@ -119,15 +119,24 @@ def previous_gradient(optimizer: Any) -> None:
 
 
 def state_bytes(optimizer: Any, params: Params) -> int:
-    """Bytes of tensors in the live state, the step counters and what shares memory left out."""
+    """Bytes of the live state's tensors; step counters and what shares memory are left out."""
     seen = {p.data_ptr() for p in params.values()}
     seen |= {p.grad.data_ptr() for p in params.values() if p.grad is not None}
     total = 0
     for tensor in _tensors(optimizer):
-        if tensor.numel() > 1 and tensor.data_ptr() not in seen:
-            seen.add(tensor.data_ptr())
-            total += tensor.nbytes
+        for part in _made_of(tensor):
+            if part.numel() > 1 and part.data_ptr() not in seen:
+                seen.add(part.data_ptr())
+                total += part.nbytes
     return total
+
+
+def _made_of(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The plain tensors of one that is put together from others, as torchao's 8-bit ones."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [getattr(tensor, name) for name in names]
 
 
 def _tensors(optimizer: Any) -> Iterator[torch.Tensor]:

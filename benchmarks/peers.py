@@ -44,7 +44,20 @@ def peers(official: Path | None = None) -> list[Contender]:
     muon = Contender(
         name="torch Muon, AdamW for the rest", kind="peer", build=_muon, bytes=None, slow=True
     )
-    return [*listed, muon]
+    eight_bit = [
+        Contender(
+            name=f"AdamW8bit of {package}",
+            kind="peer",
+            build=_from(module, "AdamW8bit"),
+            bytes=16,  # gradient 4, parameter 4 + 4, two moments of one byte 2 + 2
+            slow=True,
+        )
+        for package, module in (
+            ("bitsandbytes", "bitsandbytes.optim"),
+            ("torchao", "torchao.optim"),
+        )
+    ]
+    return [*listed, muon, *eight_bit]
 
 
 class Together:
@@ -67,7 +80,7 @@ def _from(package: str, name: str, **options: Any) -> Build:
     def build(params: Params) -> Any:
         module = _import(package)
         if not hasattr(module, name):
-            raise UnavailableError(f"{package} {_version(package)} has no {name}")
+            raise UnavailableError(f"the installed {package} has no {name}")
         return getattr(module, name)(params.values(), **COMMON, **options)
 
     return build
@@ -113,16 +126,11 @@ def _load(path: Path, name: str) -> Any:
     return module
 
 
-def _import(package: str) -> Any:
+def _import(module: str) -> Any:
+    package = module.partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise UnavailableError(f"{package} is not installed")
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module)
     except Exception as error:  # whatever its own dependencies raise
         raise UnavailableError(f"{package} cannot be imported: {error}") from error
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

@@ -34,11 +34,13 @@ def small(*, tensors: int = 300) -> dict[str, Shape]:
 SETS: dict[str, Callable[[], dict[str, Shape]]] = {
     "gpt2": gpt2,
     "small": small,
+    "layer": lambda: gpt2(layers=1, context=8, vocabulary=8),
     "tiny": lambda: gpt2(layers=1, width=16, context=8, vocabulary=32),  # to try a benchmark
 }
 TITLES = {
     "gpt2": "GPT-2 small's tensors",
     "small": "300 small tensors",
+    "layer": "one layer of GPT-2 small",
     "tiny": "a few tiny tensors (a trial of the benchmark, not a measurement)",
 }
 

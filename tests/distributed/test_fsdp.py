@@ -27,6 +27,13 @@ def test_mixed_meshes_and_plain_parameters_step_like_one_process(
     ranks(4).run(work.equals_one_process, work.shard_mixed, rule, correction, {})
 
 
+@pytest.mark.parametrize("correction", work.CORRECTIONS)
+def test_offloaded_to_the_cpu_it_steps_like_one_process(
+    correction: str, ranks: Callable[[int], Ranks]
+) -> None:
+    ranks(2).run(work.equals_one_process, work.shard_offloaded, "adamw", correction, {})
+
+
 def test_exact_form_accumulates_over_micro_batches(ranks: Callable[[int], Ranks]) -> None:
     ranks(2).run(work.accumulates_like_one_process, True)
 

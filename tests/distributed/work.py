@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mars_optim import MARS
@@ -93,6 +93,13 @@ def pairs_mesh() -> DeviceMesh:
 def shard_all(net: Net) -> None:
     fully_shard(net.first, mesh=world_mesh())
     fully_shard(net, mesh=world_mesh())
+
+
+def shard_offloaded(net: Net) -> None:
+    """Parameters, gradients and state wait in the CPU's memory."""
+    policy = CPUOffloadPolicy(pin_memory=False)
+    fully_shard(net.first, mesh=world_mesh(), offload_policy=policy)
+    fully_shard(net, mesh=world_mesh(), offload_policy=policy)
 
 
 def shard_mixed(net: Net) -> None:
