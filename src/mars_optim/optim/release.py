@@ -78,7 +78,8 @@ def release_gradients(optimizer: MARS, *, passes: int = 1) -> GradientRelease:
     Gradients of the whole model never exist together, which saves up to their 4 bytes per float32
     parameter at the peak. The training loop stays as it is: ``optimizer.step()`` ends the step, and
     steps what has a gradient left (normally nothing); schedulers, closures, ``state_dict`` and
-    resuming work as always. The result is that of the usual loop.
+    resuming work as always. The result is that of the usual loop (``stochastic_rounding`` draws
+    other numbers).
 
     Right for ``correction="folded"``, for ``gamma=0``, and for ``"approx"``, whose correction and
     clip look at one tensor at a time. What looks at all gradients after backward sees none:
