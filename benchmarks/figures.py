@@ -1,4 +1,4 @@
-"""Step times as one figure: bars over a common axis, a panel per set of tensors."""
+"""Step times as one figure: bars over a common axis, a panel under the other per set of tensors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ _MARS_PEERS = "MARS of"
 def step_time(results: Sequence[dict[str, Any]]) -> str:
     """Ratios to torch's fused AdamW as an SVG; a tick on a bar is the floor of its method."""
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        rows = max(len(result["rows"]) for result in results)
-        figure = Figure(figsize=(8.2 * len(results) ** 0.5, 1.3 + 0.3 * rows), layout="constrained")
-        panels = figure.subplots(1, len(results), squeeze=False)[0]
+        rows = [len(result["rows"]) for result in results]
+        height = sum(1.0 + 0.26 * n for n in rows) + 0.3
+        figure = Figure(figsize=(8.2, height), layout="constrained")
+        shares = [n + 1.5 for n in rows]
+        panels = figure.subplots(len(results), 1, squeeze=False, height_ratios=shares)[:, 0]
         for ax, result in zip(panels, results, strict=True):
             _panel(ax, result)
         figure.suptitle(message(results[0]), x=0.01, ha="left", fontsize=12, weight="bold")
@@ -64,6 +66,6 @@ def _panel(ax: Axes, result: dict[str, Any]) -> None:
     ax.axvline(1.0, color="#888", lw=1)
     ax.set_yticks(range(len(rows)), [row["name"] for row in rows])
     ax.set_xlim(0, 1.12 * max(row["ratio"]["q3"] for row in rows))
-    ax.set_xlabel("step time / torch's fused AdamW; orange: floor of the bytes moved")
+    ax.set_xlabel("step time / that of torch's fused AdamW (orange: floor of the bytes moved)")
     ax.set_title(result["title"], fontsize=10, loc="left")
     ax.grid(axis="y", visible=False)
