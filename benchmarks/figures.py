@@ -43,7 +43,7 @@ def message(result: dict[str, Any]) -> str:
     text = f"A MARSAdamW step takes {own:.1f} times torch's fused AdamW"
     if others:
         low, high = f"{others[0]:.1f}", f"{others[-1]:.1f}"
-        text += f"; other MARS packages' {low if low == high else f'{low} to {high}'} times"
+        text += f",\nother MARS packages' {low if low == high else f'{low} to {high}'} times"
     return text
 
 
@@ -66,6 +66,6 @@ def _panel(ax: Axes, result: dict[str, Any]) -> None:
     ax.axvline(1.0, color="#888", lw=1)
     ax.set_yticks(range(len(rows)), [row["name"] for row in rows])
     ax.set_xlim(0, 1.12 * max(row["ratio"]["q3"] for row in rows))
-    ax.set_xlabel("step time / that of torch's fused AdamW (orange: floor of the bytes moved)")
+    ax.set_xlabel("times torch's fused AdamW (orange: floor of the bytes)")
     ax.set_title(result["title"], fontsize=10, loc="left")
     ax.grid(axis="y", visible=False)

@@ -208,7 +208,8 @@ class MARS(TwoGradientForm):
         """Begin to add up, in every step, what :meth:`telemetry` tells. Cheap; nothing waits.
 
         Where our own CPU kernels take the step the sums are by-products; elsewhere they cost a
-        pass over the gradients. Not part of the state dict, nor of a compiled step.
+        pass over the gradients. Not part of the state dict, nor of a compiled step; not with
+        ``release_gradients``.
         """
         self._pass["telemetry"] = self._pass["telemetry"] or Telemetry()
 
@@ -298,7 +299,8 @@ class MARS(TwoGradientForm):
     def _updates(self, i: int, group: dict[str, Any], amp: kernels.Amp) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
         settings = Settings.from_group(group)
-        observed: Telemetry | None = self._pass["telemetry"]
+        released = self._pass.get("released")  # then tensors come one by one
+        observed: Telemetry | None = None if released else self._pass["telemetry"]
         return [
             kernels.prepare(
                 *bucket,
