@@ -101,17 +101,41 @@ def init(kind: Literal["plan", "task", "command", "runs"], folder: Path = Path()
 
 
 @app.command
-def report(out: Path = Path("mars-pilot"), /) -> None:
-    """Analyse the runs of a pilot and write its report again, without training.
+def report(
+    out: Path | None = None,
+    /,
+    *,
+    source: Annotated[
+        tuple[str, ...],
+        Parameter(name="--from", negative="", consume_multiple=True, show_default=False),
+    ] = (),
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+) -> None:
+    """Analyse the runs of a pilot, or runs that exist already, and write the report. No training.
 
     Parameters
     ----------
     out:
-        Folder of the pilot.
+        Folder of the pilot (mars-pilot); with --from, the folder to write (mars-imported).
+    source:
+        Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
+        such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
+        export from W&B. JSONL, CSV and TensorBoard event files are read.
+    set:
+        With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
     """
+    console = Console(highlight=False)
+    if source:
+        from .imports import import_from
+
+        out = out or Path("mars-imported")
+        console.print(import_from(source, set, out), soft_wrap=True, markup=False)
+    elif set:
+        raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
+    out = out or Path("mars-pilot")
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    _report(out, Console(highlight=False))
+    _report(out, console)
 
 
 @app.command

@@ -258,7 +258,7 @@ def make_plan(
     """
     data = copy.deepcopy(data)
     for text in overrides:
-        _override(data, text)
+        override(data, text)
     task = data.get("task")
     kind = task.get("kind") if isinstance(task, dict) else None
     if isinstance(task, dict) and kind in ("python", "command"):
@@ -283,7 +283,12 @@ def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
     return {f.name: getattr(ARMS[name], f.name) for f in fields(Arm)}
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one ``key=value`` to plain data, in place.
+
+    Raises:
+        UserError: if it is not of that form, or leads into a value.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
