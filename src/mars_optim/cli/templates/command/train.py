@@ -20,7 +20,7 @@ parser.add_argument("--lr", type=float, required=True)
 parser.add_argument("--seed", type=int, required=True)
 parser.add_argument("--steps", type=int, required=True)
 parser.add_argument("--out", type=Path, required=True)
-parser.add_argument("--beta2", type=float, default=0.95)  # from {arm_args}
+parser.add_argument("--gamma", type=float, default=0.0)  # from {arm_args}
 args = parser.parse_args()
 
 torch.manual_seed(0)  # the task, the same for all
@@ -30,11 +30,10 @@ y_valid = torch.tanh(x_valid @ teacher)
 
 torch.manual_seed(args.seed)
 model = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 1))
-optimizers = {
-    "adamw": lambda p: torch.optim.AdamW(p, lr=args.lr, betas=(0.9, args.beta2)),
-    "mars-adamw": lambda p: MARSAdamW(p, lr=args.lr),
-}
-optimizer = optimizers[args.optimizer.removesuffix("-beta2")](model.parameters())
+if args.optimizer == "mars-adamw":
+    optimizer = MARSAdamW(model.parameters(), lr=args.lr, gamma=args.gamma)
+else:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr)
 schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / args.steps)
 record = RecordMetrics(args.out)  # writes metrics.jsonl
 seconds = 0.0
