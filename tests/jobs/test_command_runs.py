@@ -120,7 +120,9 @@ def test_what_is_not_there_is_named_before_anything_runs(command: str, parts: li
         Command(task, FOLDER, 1).check()
     for part in parts:
         assert part in str(error.value)
-    Command(task_with(), FOLDER, 1).check()
+    by_arm = "{optimizer}.sh" + COMMAND.removeprefix("{python} trainer.py")
+    for good in (COMMAND, by_arm + " {optimizer}"):
+        Command(TaskPlan(kind="command", command=good, folder=str(FOLDER)), FOLDER, 1).check()
 
 
 def test_steps_are_told_while_the_command_runs(tmp_path: Path):

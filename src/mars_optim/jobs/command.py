@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import Outcome, RunSpec, RunWriter, UserError
-from ..records.command import fill_command, fixed_words
+from ..records.command import fill_command, fixed_words, split
 from ..records.task import TaskPlan
 from .files import Tail
 from .recorder import Columns, Recorder
@@ -57,14 +57,14 @@ class Command:
         folder = Path(self.task.folder)
         if not folder.is_dir():
             raise UserError(f"task.folder = {str(folder)!r} is no folder")
-        program, *arguments = [*fixed_words(self.task.command), ""]
-        own = self.task.command.lstrip().startswith("{python}")
-        if not own and not shutil.which(program) and not os.access(folder / program, os.X_OK):
+        fixed, program = fixed_words(self.task.command), split(self.task.command, "task.command")[0]
+        own = os.access(folder / program, os.X_OK)
+        if program in fixed and not own and not shutil.which(program):
             raise UserError(
                 f"task.command: {program!r} is neither on the PATH nor a program in {folder}; "
                 "{python} stands for the Python that runs mars"
             )
-        for word in (program, *arguments):
+        for word in fixed:
             if word.endswith(".py") and not (folder / word).is_file():
                 raise UserError(f"task.command: {folder / word} does not exist")
 
