@@ -68,6 +68,13 @@ def test_a_fault_of_the_command_gives_one_line(tmp_path: Path, extra: str, parts
         assert part in str(error.value)
 
 
+def test_a_program_that_cannot_be_started_says_so(tmp_path: Path):
+    command = COMMAND.replace("{python} trainer.py", "./absent-{optimizer}")
+    task = TaskPlan(kind="command", command=command, folder=str(FOLDER))
+    with pytest.raises(UserError, match=r"status 127: \./absent-ours cannot be started: No such"):
+        run(tmp_path, task)
+
+
 def test_metrics_under_another_name_are_missed_with_the_names_that_are_there(tmp_path: Path):
     with pytest.raises(UserError, match=r"there are no rows; set task\.metrics"):
         run(tmp_path, task_with(metrics="metrics.csv"))

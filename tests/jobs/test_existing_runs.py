@@ -63,8 +63,9 @@ def test_a_pattern_on_the_command_line_gives_the_same(tmp_path: Path, pattern: s
 
 
 def test_so_does_a_folder_of_files_with_the_usual_names(tmp_path: Path):
-    sets = ["--set", "columns.valid_loss=eval/loss"]
-    assert report(tmp_path, "--from", str(EXAMPLE / "runs"), *sets)["verdict"] == "go"
+    sets = ["--set", "columns.valid_loss=eval/loss", "--out", str(tmp_path / "out")]
+    assert main(["report", "--from", str(EXAMPLE / "runs"), *sets]) == 0
+    assert json.loads((tmp_path / "out" / "verdict.json").read_text())["verdict"] == "go"
 
 
 def test_a_wandb_chart_has_a_column_for_every_run(tmp_path: Path):

@@ -103,7 +103,6 @@ def init(kind: Literal["plan", "task", "command", "runs"], folder: Path = Path()
 @app.command
 def report(
     out: Path | None = None,
-    /,
     *,
     source: Annotated[
         tuple[str, ...],

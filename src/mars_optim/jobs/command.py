@@ -58,7 +58,7 @@ class Command:
         if not folder.is_dir():
             raise UserError(f"task.folder = {str(folder)!r} is no folder")
         fixed, program = fixed_words(self.task.command), split(self.task.command, "task.command")[0]
-        own = os.access(folder / program, os.X_OK)
+        own = "/" in program and os.access(folder / program, os.X_OK)
         if program in fixed and not own and not shutil.which(program):
             raise UserError(
                 f"task.command: {program!r} is neither on the PATH nor a program in {folder}; "

@@ -31,14 +31,25 @@ def main(locks: str, folder: str, *words: str) -> int:
         words: the command.
 
     Returns:
-        The command's exit status; 128 and the signal's number for one ended by a signal.
+        The command's exit status; 128 and the signal's number for one ended by a signal; 127 for
+        one that cannot be started.
     """
     with worker_lock(Path(locks)):
-        child = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, process_group=0)
+        child = _started(words, folder)
+        if child is None:
+            return 127
         threading.Thread(target=_end_with_input, args=(child.pid,), daemon=True).start()
         status = child.wait()
         _signal_group(child.pid, signal.SIGKILL)  # what it left in the background
     return status if status >= 0 else 128 - status
+
+
+def _started(words: tuple[str, ...], folder: str) -> subprocess.Popen[bytes] | None:
+    try:
+        return subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, process_group=0)
+    except OSError as error:
+        print(f"{words[0]} cannot be started: {error.strerror}", file=sys.stderr)
+        return None
 
 
 def _end_with_input(group: int) -> None:
