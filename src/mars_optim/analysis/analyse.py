@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from ..records import Plan, Run, UserError, read_runs
+from ..records import Outcome, Plan, Run, UserError, read_runs
 from ..records.plan import load_plan, plan_of
 from ..records.run import read_json
 from ..records.trials import at_edge
@@ -43,7 +43,7 @@ def analyse(out: Path) -> Analysis:
     by_name = {a.name: a for a in arms}
     candidate = by_name[plan.comparison.candidate]
     control = next((a for a in arms if a.role == "control"), None)
-    missing = len(wanted - compared.keys())
+    missing = 0 if plan.task.kind == "imported" else len(wanted - compared.keys())
     outcome = runs[0].outcome
     assert outcome is not None
     return Analysis(
@@ -97,9 +97,16 @@ def _arm(
         log_ratio=None if is_baseline else _interval(plan, [s.log_ratio for s in seeds]),
         diverged=sum(s.loss is None for s in seeds),
         step_time=(probe["ratio"], probe["ratio_low"], probe["ratio_high"]) if probe else None,
-        bytes_per_parameter=first.state_bytes / first.parameters if first else None,
+        bytes_per_parameter=_bytes_per_parameter(first),
         curves=tuple(_curve(mine[seed]) for seed in sorted(mine)),
     )
+
+
+def _bytes_per_parameter(outcome: Outcome | None) -> float | None:
+    """Of optimizer state; None where a job of the user's does not say."""
+    if outcome is None or not (outcome.state_bytes and outcome.parameters):
+        return None
+    return outcome.state_bytes / outcome.parameters
 
 
 def _role(plan: Plan, name: str) -> Literal["baseline", "candidate", "control", "other"]:
