@@ -207,3 +207,39 @@ def test_fp16_scaler_clips_and_steps_and_refuses_the_exact_form(tmp_path: Path) 
     assert {int(state["step"]) for state in trainer.optimizers[0].state.values()} == {PER_EPOCH}
     with pytest.raises(RuntimeError, match="correction='exact' needs"):
         fit(tmp_path, make_module(correction="exact"), plugins=[precision()])
+
+
+def test_exact_form_accumulates_automatically_with_the_callback(tmp_path: Path) -> None:
+    from mars_optim.integrations.lightning import PreviousPoint
+
+    module = make_module(correction="exact", noisy=True)
+    logged: list[int] = []
+    module.log = lambda name, value: logged.append(value)
+    usual = type(module).training_step
+
+    def training_step(self: Any, batch: Batch, batch_idx: int) -> Any:
+        self.log("index", batch_idx)
+        return {"loss": usual(self, batch, batch_idx)}
+
+    class Seed(lightning.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, index: int) -> None:
+            torch.manual_seed(100 + index)
+
+    type(module).training_step = training_step
+    del type(module).on_train_batch_start  # it would seed between the two passes
+    callbacks = [Seed(), PreviousPoint()]
+    fit(tmp_path, module, epochs=3, accumulate_grad_batches=PER_EPOCH, callbacks=callbacks)
+
+    other = make_toy(noisy=True)
+    optimizer = MARSAdamW(other.parameters(), lr=1e-2, correction="exact")
+    for epoch in range(3):
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 1e-2 / (1 + epoch)
+        for index, batch in enumerate(batches(PER_EPOCH)):
+            torch.manual_seed(100 + index)
+            with optimizer.previous_point():
+                (loss_of(other, batch) / PER_EPOCH).backward()
+            (loss_of(other, batch) / PER_EPOCH).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert_same_model(other, module.toy)
+    assert logged == [0, 1, 2] * 3  # the second pass alone
