@@ -49,7 +49,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
             reasons=("The same command goes on where the pilot stopped.",) if missing else (),
             pairs_needed=None,
         )
-    decision = _by_interval(interval, threshold, candidate.bounds)
+    decision = by_interval(interval, threshold, candidate.bounds)
     untuned = {"go": baseline, "no-go": candidate}.get(decision)
     if untuned and untuned.at_edge:
         decision = "not-enough-runs"
@@ -63,11 +63,15 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         needed = pairs_needed(interval.mean, interval.sd, threshold, plan.decision.confidence)
     sentence = f"Not enough runs to tell: {_effect(interval, names, candidate.bounds, plan)}"
     if needed and needed > interval.n:
-        sentence += f" About {needed} seeds would settle it, if the effect is what it looks like."
+        sentence += (
+            f" About {needed} seeds would settle it in four of five cases, if the effect is what "
+            "it looks like."
+        )
     return Verdict(decision=decision, sentence=sentence, reasons=reasons, pairs_needed=needed)
 
 
-def _by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+    """The rule itself: where the interval lies, and which side of it is known."""
     if interval.low > threshold and "at most" not in bounds:
         return "go"
     if interval.high < threshold and "at least" not in bounds:

@@ -72,11 +72,7 @@ def money(amount: float, currency: str) -> str:
 
 def hours_saved(analysis: Analysis) -> Interval | None:
     """Share of hours saved: tokens saved, with the measured step time on top."""
-    candidate = analysis.candidate
-    if candidate.log_ratio is None or candidate.step_time is None:
-        return None
-    step_time = candidate.step_time[0]
-    return candidate.log_ratio.map(lambda log_ratio: 1.0 - step_time * math.exp(-log_ratio))
+    return analysis.money.share if analysis.money else None
 
 
 def control_note(analysis: Analysis) -> str:
