@@ -35,7 +35,7 @@ def test_every_size_is_tuned_and_compared_like_the_plans_own():
 def test_each_size_has_a_learning_rate_of_its_own():
     class Shrinking(Valley):
         def __call__(self, spec):  # type: ignore[no-untyped-def]
-            self.optimum = {a: -2.0 if spec.task.width == 128 else 0.0 for a in PLAN.arms}
+            self.optimum = dict.fromkeys(PLAN.arms, -2.0 if spec.task.width == 128 else 0.0)
             return super().__call__(spec)
 
     pilot = carry_out(WIDER, Shrinking(WIDER))

@@ -1,4 +1,4 @@
-"""What a plan may ask for on top: ablations, other sizes, sensitivity; old folders stay readable."""
+"""What a plan may ask for on top, ablations, sizes, sensitivity; old folders stay readable."""
 
 from __future__ import annotations
 
