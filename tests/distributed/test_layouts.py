@@ -73,9 +73,18 @@ def test_newton_schulz_is_divided_among_the_processes(ranks: Of) -> None:
     assert all(c["all_to_all"] == 2 and c["all_reduce"] == 1 for c in counts)
 
 
-def test_repeated_tensors_communicate_nothing(ranks: Of) -> None:
-    for count in ranks(2).run(layouts.count_work, "repeated", "muon"):
-        assert count == {"all_reduce": 0, "all_to_all": 0, "newton_schulz": 5}
+def test_repeated_tensors_communicate_nothing_under_a_rule_of_elements(ranks: Of) -> None:
+    for count in ranks(2).run(layouts.count_work, "repeated", "adamw"):
+        assert count == {"all_reduce": 0, "all_to_all": 0, "newton_schulz": 0}
+
+
+@pytest.mark.parametrize(
+    ("layout", "world"), [("repeated", 2), ("rows in pairs, repeated", 4)], ids=str
+)
+def test_newton_schulz_is_divided_among_replicas_too(layout: str, world: int, ranks: Of) -> None:
+    counts = [c["newton_schulz"] for c in ranks(world).run(layouts.count_work, layout, "muon")]
+    assert sum(counts) == 5  # every matrix once
+    assert max(counts) < 5
 
 
 def test_gradients_that_are_still_partial_sums_are_summed(ranks: Of) -> None:
@@ -84,4 +93,5 @@ def test_gradients_that_are_still_partial_sums_are_summed(ranks: Of) -> None:
 
 @pytest.mark.parametrize("layout", ["rows", "columns", "rows in pairs, repeated"])
 def test_variance_reduce_takes_shards(layout: str, ranks: Of) -> None:
-    ranks(4).run(layouts.wrapped_steps_like_whole, layout)
+    for norms in ranks(4).run(layouts.wrapped_steps_like_whole, layout):
+        assert norms == 4  # one collective a step, for all tensors of the bucket

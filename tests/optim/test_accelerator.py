@@ -31,3 +31,21 @@ def test_step_never_waits_for_a_value_from_the_accelerator(
         for param in params:
             assert optimizer.state[param]["exp_avg"].device.type == "cuda"
             assert optimizer.state[param]["step"].device.type == "cpu"
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_nothing_of_a_capturable_step_with_a_scaler_is_on_the_host(
+    make: Callable[..., MARS],
+) -> None:
+    with FakeTensorMode(), torch.no_grad():
+        params = [torch.nn.Parameter(torch.empty(s, device="cuda")) for s in SHAPES.values()]
+        optimizer = make(params, capturable=True, lr=torch.empty((), device="cuda"))
+        for _ in range(2):
+            for param in params:
+                param.grad = torch.empty_like(param)
+            optimizer.grad_scale = torch.empty((), device="cuda")
+            optimizer.found_inf = torch.empty(1, device="cuda")
+            optimizer.step()
+        for param in params:
+            for value in optimizer.state[param].values():
+                assert value.device.type == "cuda"

@@ -178,3 +178,29 @@ def test_old_checkpoints_get_the_defaults_of_new_keys() -> None:
         train(ps, o, range(2, 4))
     for p, q in zip(params, params2, strict=True):
         assert torch.equal(p, q)
+
+
+def test_rounding_by_chance_is_the_same_in_replicas_and_after_resuming() -> None:
+    def make() -> tuple[nn.Parameter, MARS]:
+        x = nn.Parameter(torch.ones(40, 30, dtype=torch.bfloat16))
+        return x, MARS([x], lr=1e-4, state_dtype=F32, stochastic_rounding=True)
+
+    def step(x: nn.Parameter, optimizer: MARS) -> None:
+        x.grad = torch.ones_like(x)
+        optimizer.step()
+
+    (x, one), (y, other) = make(), make()
+    for _ in range(3):
+        torch.manual_seed(1)
+        step(x, one)
+        torch.manual_seed(2)
+        step(y, other)
+        assert torch.equal(x, y)
+    (z, resumed) = make()
+    z.data.copy_(x)
+    resumed.load_state_dict(copy.deepcopy(one.state_dict()))
+    first = x.detach().clone()
+    step(x, one)
+    step(z, resumed)
+    assert torch.equal(x, z)
+    assert not torch.equal(x, first)  # and each step draws anew

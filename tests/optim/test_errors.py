@@ -97,28 +97,18 @@ def test_bad_option_of_a_group_is_refused_when_it_is_added(
     assert len(optimizer.param_groups) == 2
 
 
-@pytest.mark.parametrize("cls", [MARSLion, MARSShampoo, MARSM])
-def test_fused_is_refused_where_torch_has_no_such_kernel(cls: type[MARS]) -> None:
+@pytest.mark.parametrize("cls", [MARSShampoo, MARSM])
+def test_fused_is_refused_where_there_is_no_such_kernel(cls: type[MARS]) -> None:
     params = make_params([(5, 3)])
     optimizer = cls(params, fused=True)
     params[0].grad = torch.ones_like(params[0])
-    with pytest.raises(ValueError, match=r"fused=True .*rule='adamw'.*leave fused=None"):
+    with pytest.raises(ValueError, match=r"fused=True .*has no CPU kernel.*leave fused=None"):
         optimizer.step()
 
 
-@pytest.mark.parametrize(
-    ("options", "param"),
-    [
-        ({"correction": "folded"}, torch.ones(3, 2)),
-        ({}, torch.ones(3, 2).t()),
-    ],
-    ids=["folded", "not contiguous"],
-)
-def test_fused_is_refused_where_it_cannot_do_the_work(
-    options: dict[str, Any], param: torch.Tensor
-) -> None:
-    x = nn.Parameter(param)
-    optimizer = MARSAdamW([x], fused=True, **options)
+def test_fused_is_refused_where_it_cannot_do_the_work() -> None:
+    x = nn.Parameter(torch.ones(6, 2)[::2])
+    optimizer = MARSAdamW([x], fused=True)
     x.grad = torch.ones_like(x)
     with pytest.raises(ValueError, match=r"fused=True is not possible here: .*leave fused=None"):
         optimizer.step()

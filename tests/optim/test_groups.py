@@ -262,7 +262,8 @@ def test_printed_groups_show_each_kind_rule_and_size(name: str) -> None:
     groups = param_groups(MODELS[name](), rule="muon", lr=0.125, weight_decay=0.25)
     assert isinstance(groups, ParamGroups)
     assert str(groups) == groups.describe()
-    header, *rows = groups.describe().splitlines()
+    header, *lines = groups.describe().splitlines()
+    rows = [line for line in lines if not line.startswith("- ")]  # notes stand below the table
     assert header.split()[:3] == ["kind", "rule", "correction"]
     assert len(rows) == len(groups)
     for row, group in zip(rows, groups, strict=True):
@@ -282,3 +283,51 @@ def test_optimizer_describes_its_groups_as_they_are_now() -> None:
     run(optimizer, tensors(optimizer.param_groups), [0])
     optimizer.param_groups[0]["lr"] = torch.tensor(0.75)
     assert "  0.75  " in optimizer.describe().splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "why"),
+    [
+        ({"rule": "adamw"}, "native", "CPU kernels"),
+        ({"rule": "adamw", "gamma": 0.0, "clip": None}, "fused", ""),
+        ({"rule": "muon"}, "foreach", "rule='muon' has no CPU kernel"),
+        ({"rule": "lion", "foreach": True}, "foreach", "asked for by foreach=True"),
+        ({"rule": "lion", "foreach": False}, "reference", "asked for by foreach=False"),
+        ({"rule": "lion", "stochastic_rounding": True}, "foreach", "stochastic rounding"),
+    ],
+    ids=str,
+)
+def test_table_tells_which_path_is_taken_and_why_no_faster_one(
+    options: dict[str, Any], path: str, why: str
+) -> None:
+    matrix = nn.Parameter(torch.ones(3, 2, dtype=torch.bfloat16))
+    text = MARS([matrix], **options).describe()
+    header, row, *_ = text.splitlines()
+    assert row[header.index("path") :].startswith(path)
+    assert (f"- path {path}: " in text) == bool(why)
+    assert why in text
+
+
+@pytest.mark.parametrize("correction", ["approx", "exact"])
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_correction_that_does_nothing_is_seen_when_the_optimizer_has_run(
+    changes: bool, correction: Any
+) -> None:
+    weight = nn.Parameter(torch.ones(3, 2))
+    optimizer = MARS([("weight", weight)], correction=correction, lr=0.1 if changes else 0.0)
+    for t in range(3):
+        assert "ratio" not in optimizer.describe()
+
+        def closure(t: int = t) -> float:
+            optimizer.zero_grad()
+            batch = t if changes and correction == "approx" else 1.0
+            (weight.square() * batch).sum().backward()
+            return 0.0
+
+        optimizer.step(closure)
+    assert ("correction ratio 0 in the group of weight" in optimizer.describe()) != changes
+
+
+def test_no_momentum_makes_the_correction_nothing_and_that_is_said() -> None:
+    optimizer = MARS([nn.Parameter(torch.ones(3, 2))], betas=(0.0, 0.99))
+    assert "! betas[0]=0 makes the correction of the adamw group 0" in optimizer.describe()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mars_optim.optim import kernels, reference
-from mars_optim.optim.kernels import fused
+from mars_optim.optim.kernels import native
+from mars_optim.optim.kernels.build import Library
 from mars_optim.optim.settings import MATRIX_RULES, Settings
 
 FAST = [name for name in kernels.BACKENDS if name != "reference"]
@@ -79,15 +80,15 @@ def compare(
         params = fill(like, 0, its_dtype)
         states: list[reference.State] = [{} for _ in params]
         for i, (param, state) in enumerate(zip(params, states, strict=True)):
-            kernels.init_state(param, state, settings)
+            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
             state["step"] += done + i % 2  # each parameter counts its own steps
         sides.append((kernels.BACKENDS[name], params, states, its_dtype))
     for step in range(steps):
         for update, params, states, its_dtype in sides:
             grads = fill(like, 7 + step, its_dtype, grads=True)
             given_grads = [g.clone() for g in grads]
-            if update is fused.update:
-                assert fused.why_not(params, grads, settings) is None
+            if backend in kernels.FUSED and update is kernels.BACKENDS[backend]:
+                assert kernels.FUSED[backend].why_not(params, grads, states, settings) is None
             update(params, grads, states, settings)
             assert all(torch.equal(a, b) for a, b in zip(grads, given_grads, strict=True))
         (_, ours, our_states, _), (_, theirs, their_states, _) = sides
@@ -100,6 +101,12 @@ def compare(
 def settings_of(**options: Any) -> Settings:
     defaults = dict(lr=0.01, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.1, gamma=0.025)
     return Settings(**{**defaults, "clip": None, "correction": "approx", **options})
+
+
+def can_do(backend: str, settings: Settings) -> bool:
+    if backend == "fused":
+        return settings.rule == "adamw" and not settings.folds
+    return backend != "native" or settings.rule in ("adamw", "lion")
 
 
 def table() -> list[Any]:
@@ -128,7 +135,7 @@ def table() -> list[Any]:
         switches = "amsgrad" * amsgrad + "maximize" * maximize
         name = f"{rule}-{correction}-clip={clip}-gamma={gamma}-decay={decay}-{switches}"
         for backend in FAST:
-            if backend != "fused" or (rule == "adamw" and not settings.folds):
+            if can_do(backend, settings):
                 rows.append(pytest.param(backend, settings, id=f"{backend}-{name}"))
     return rows
 
@@ -138,29 +145,45 @@ def test_backend_equals_the_oracle(backend: str, settings: Settings) -> None:
     compare(backend, settings)
 
 
-# rule, foreach=, fused=, what is taken
-CHOICES: list[tuple[str, bool | None, bool | None, str]] = [
-    ("adamw", None, None, "fused"),
-    ("adamw", None, True, "fused"),
-    ("adamw", False, True, "fused"),
-    ("adamw", None, False, "foreach"),
-    ("adamw", True, None, "foreach"),
-    ("adamw", False, None, "reference"),
-    ("adamw", False, False, "reference"),
-    ("lion", None, None, "foreach"),
-    ("lion", None, False, "foreach"),
-    ("lion", False, None, "reference"),
+# rule, gamma, foreach=, fused=, what is taken with our CPU kernels, and without
+CHOICES: list[tuple[str, float, bool | None, bool | None, str, str]] = [
+    ("adamw", 0.1, None, None, "native", "fused"),
+    ("adamw", 0.1, None, True, "native", "fused"),
+    ("adamw", 0.1, False, True, "native", "fused"),
+    ("adamw", 0.0, None, None, "fused", "fused"),  # torch's own AdamW, bit for bit
+    ("adamw", 0.1, None, False, "foreach", "foreach"),
+    ("adamw", 0.1, True, None, "foreach", "foreach"),
+    ("adamw", 0.1, False, None, "reference", "reference"),
+    ("adamw", 0.1, False, False, "reference", "reference"),
+    ("lion", 0.1, None, None, "native", "foreach"),
+    ("lion", 0.1, None, False, "foreach", "foreach"),
+    ("lion", 0.1, False, None, "reference", "reference"),
+    ("muon", 0.1, None, None, "foreach", "foreach"),
 ]
 
 
-@pytest.mark.parametrize(("rule", "use_foreach", "use_fused", "wanted"), CHOICES)
+@pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no compiler"])
+@pytest.mark.parametrize(("rule", "gamma", "use_foreach", "use_fused", "best", "plain"), CHOICES)
 def test_backend_is_the_fastest_or_the_one_asked_for(
-    rule: str, use_foreach: bool | None, use_fused: bool | None, wanted: str
+    rule: str,
+    gamma: float,
+    use_foreach: bool | None,
+    use_fused: bool | None,
+    best: str,
+    plain: str,
+    compiler: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    x, g = torch.ones(3), torch.ones(3)
-    settings = settings_of(rule=rule)
-    chosen = kernels.choose([x], [g], settings, use_foreach=use_foreach, use_fused=use_fused)
-    assert chosen == wanted
+    if not compiler:
+        none = Library(None, "no CPU kernels: no C compiler found")
+        monkeypatch.setattr(native, "library", lambda real: none)
+    x, g, state = torch.ones(3), torch.ones(3), {}
+    settings = settings_of(rule=rule, gamma=gamma)
+    kernels.init_state(x, state, kernels.state_dtypes(x.dtype, settings))
+    chosen = kernels.choose(
+        [x], [g], [state], settings, use_foreach=use_foreach, use_fused=use_fused
+    )
+    assert chosen == (best if compiler else plain)
 
 
 @pytest.mark.parametrize("done", [0, 1, 9], ids=["t=1", "t=2", "t=10"])
@@ -175,6 +198,9 @@ def test_bias_correction_is_right_from_the_first_step(backend: str, done: int) -
     [
         ("foreach", "adamw", "approx"),
         ("fused", "adamw", "approx"),
+        ("native", "adamw", "approx"),
+        ("native", "lion", "approx"),
+        ("native", "adamw", "folded"),
         ("foreach", "lion", "approx"),
         ("foreach", "adamw", "folded"),
         ("foreach", "lion", "folded"),
@@ -204,7 +230,7 @@ def test_float32_newton_schulz_is_near_the_oracle_within_bfloat16_noise(
         params = [x.clone() for x in start]
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
-            kernels.init_state(param, state, settings)
+            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
         kernels.BACKENDS[backend](params, grads, states, settings)
         ends.append(params)
     for before, ours, theirs in zip(start, *ends, strict=True):
@@ -218,7 +244,7 @@ def test_empty_matrix_passes_through_newton_schulz(
     rule: str, backend: str, shape: tuple[int, ...]
 ) -> None:
     settings, empty, state = settings_of(rule=rule), torch.empty(shape), {}
-    kernels.init_state(empty, state, settings)
+    kernels.init_state(empty, state, kernels.state_dtypes(empty.dtype, settings))
     kernels.BACKENDS[backend]([empty], [torch.empty(shape)], [state], settings)
     assert state["step"] == 1.0
 
@@ -261,7 +287,7 @@ def test_nan_in_a_gradient_spreads_as_in_the_oracle(backend: str, clip: float | 
         grads = [torch.ones(4), torch.tensor([1.0, float("nan"), 1.0, 1.0])]
         states: list[reference.State] = [{}, {}]
         for param, state in zip(params, states, strict=True):
-            kernels.init_state(param, state, settings)
+            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
         kernels.BACKENDS[name](params, grads, states, settings)
         assert params[0].isfinite().all()
         results.append(params[1].isnan().tolist())
@@ -278,7 +304,7 @@ def test_parameters_at_odd_addresses_are_updated_to_their_last_element(backend: 
         grads = [g[1:-1] for g in fill(storages, 7, torch.float64)]
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
-            kernels.init_state(param, state, settings)
+            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
         kernels.BACKENDS[name](params, grads, states, settings)
         ends.append(storages)
     for ours, theirs in zip(*ends, strict=True):

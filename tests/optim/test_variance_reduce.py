@@ -64,7 +64,10 @@ def test_with_adamw_it_equals_marsadamw(fused: bool, clip: float | None) -> None
         step(mars, ours, t)
         step(wrapped, theirs, t)
         for a, b in zip(ours, theirs, strict=True):
-            assert torch.equal(a, b)
+            if fused:  # our kernel and torch's round differently
+                torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+            else:
+                assert torch.equal(a, b)
 
 
 def test_with_sgd_the_momentum_buffer_is_that_of_c() -> None:

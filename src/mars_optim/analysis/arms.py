@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..records import Plan, Run
+from ..records import Outcome, Plan, Run
 from ..records.arms import CONTROL
 from ..records.plan import Size
 from ..records.trials import at_edge
@@ -44,7 +44,8 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     wanted = _wanted(plan, size)
     compared = {key: run for run in here if (key := _key(run)) in wanted}
-    return Comparison(plan, size, here, compared, len(wanted - compared.keys()))
+    missing = 0 if plan.task.kind == "imported" else len(wanted - compared.keys())
+    return Comparison(plan, size, here, compared, missing)
 
 
 def _key(run: Run) -> Key:
@@ -86,9 +87,16 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         log_ratio=None if is_baseline else interval(plan, [s.log_ratio for s in seeds]),
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
-        bytes_per_parameter=first.state_bytes / first.parameters if first else None,
+        bytes_per_parameter=_bytes_per_parameter(first),
         curves=tuple(_curve(mine[seed]) for seed in sorted(mine)),
     )
+
+
+def _bytes_per_parameter(outcome: Outcome | None) -> float | None:
+    """Of optimizer state; None where a job of the user's does not say."""
+    if outcome is None or not (outcome.state_bytes and outcome.parameters):
+        return None
+    return outcome.state_bytes / outcome.parameters
 
 
 def _role(plan: Plan, name: str) -> Literal["baseline", "candidate", "control", "other"]:

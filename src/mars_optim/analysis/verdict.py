@@ -41,6 +41,11 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         return Verdict(decision="no-go", sentence=sentence, reasons=(), pairs_needed=None)
     if interval is None or interval.n < 2 or missing:
         what = "too few pairs"
+        if not plan.comparison.ladder:
+            what = (
+                f"the runs of {baseline.name} are all equally long, so losses can be compared, but "
+                "no tokens be read off"
+            )
         if missing:
             what = f"{missing} run{'s' if missing > 1 else ''} of the comparison still missing"
         return Verdict(
@@ -124,6 +129,11 @@ def _reasons(
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(f"{lost} of its seeds have no pair: runs of {baseline.name} diverged.")
+    if plan.task.kind == "imported":
+        reasons.append(
+            "These runs were made elsewhere: that both arms were tuned alike, on the same data and "
+            "each decayed to the end, is for you to know."
+        )
     for arm in (baseline, candidate):
         if arm.at_edge:
             reasons.append(

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 try:
     from cyclopts import App, CycloptsError, Parameter
@@ -16,8 +16,7 @@ except ImportError:  # the optimizers need torch only
 
 from .._version import __version__
 from ..records import UserError
-from ..records.plan import load_plan, make_plan, plan_toml
-from ..records.run import write_text
+from ..records.plan import load_plan, make_plan
 
 app = App(
     name="mars",
@@ -30,6 +29,8 @@ app = App(
 
 @app.command
 def pilot(
+    what: str | None = None,
+    /,
     *,
     out: Path = Path("mars-pilot"),
     plan: Path | None = None,
@@ -44,6 +45,8 @@ def pilot(
 
     Parameters
     ----------
+    what:
+        After --init: task, command or plan (see mars init).
     out:
         Folder for the plan, the runs, report.html, report.md and verdict.json.
     plan:
@@ -56,10 +59,12 @@ def pilot(
         Runs at a time; 0 for one per core, four at the most (one with an accelerator).
     """
     target = plan or out / "plan.toml"
+    if what and not init:
+        raise UserError(f"mars pilot takes no argument {what!r}; after --init it would")
     if init:
-        _init_plan(target, set)
-        option = f"--plan {plan}" if plan else f"--out {out}"
-        print(f"Wrote {target}. Edit it, then run: mars pilot {option}")
+        from .init import init_pilot
+
+        print(init_pilot(what or "plan", plan, out, set))
         return
     source = target if plan or target.exists() else None
     chosen = load_plan(source, set) if source else make_plan({}, set)
@@ -79,17 +84,57 @@ def pilot(
 
 
 @app.command
-def report(out: Path = Path("mars-pilot"), /) -> None:
-    """Analyse the runs of a pilot and write its report again, without training.
+def init(kind: Literal["plan", "task", "command", "runs"], folder: Path = Path(), /) -> None:
+    """Write a plan, or an example of each way to bring a job of your own, to start from.
+
+    Parameters
+    ----------
+    kind:
+        plan (every key with its comment), task (a Task in Python and its plan), command (a
+        training script and its plan) or runs (which of your files is which run).
+    folder:
+        To write into.
+    """
+    from .init import write_example
+
+    print(write_example(kind, folder))
+
+
+@app.command
+def report(
+    out: Path | None = None,
+    *,
+    source: Annotated[
+        tuple[str, ...],
+        Parameter(name="--from", negative="", consume_multiple=True, show_default=False),
+    ] = (),
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+) -> None:
+    """Analyse the runs of a pilot, or runs that exist already, and write the report. No training.
 
     Parameters
     ----------
     out:
-        Folder of the pilot.
+        Folder of the pilot (mars-pilot); with --from, the folder to write (mars-imported).
+    source:
+        Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
+        such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
+        export from W&B. JSONL, CSV and TensorBoard event files are read.
+    set:
+        With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
     """
+    console = Console(highlight=False)
+    if source:
+        from .imports import import_from
+
+        out = out or Path("mars-imported")
+        console.print(import_from(source, set, out), soft_wrap=True, markup=False)
+    elif set:
+        raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
+    out = out or Path("mars-pilot")
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    _report(out, Console(highlight=False))
+    _report(out, console)
 
 
 @app.command
@@ -134,16 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
-
-
-def _init_plan(target: Path, overrides: tuple[str, ...]) -> None:
-    if target.exists():
-        raise UserError(f"{target} exists already; name another with --plan, or delete it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, plan_toml(make_plan({}, overrides)))
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}") from None
 
 
 def _report(out: Path, console: Console) -> None:

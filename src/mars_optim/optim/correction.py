@@ -41,7 +41,12 @@ def clip_scales(cs: list[Tensor], clip: float, shards: Shards | None = None) -> 
     norms = torch.stack([tensor_norm(c) for c in cs])
     if shards is not None:
         norms = shards.whole_norms(norms)
-    return list((clip / norms).clamp(max=1.0).unbind())
+    return list(scales_of(norms, clip).unbind())
+
+
+def scales_of(norms: Tensor, clip: float) -> Tensor:
+    """min(1, clip / norm), 1 for a norm of 0, NaN for NaN."""
+    return (clip / norms).clamp(max=1.0)
 
 
 def clipped(

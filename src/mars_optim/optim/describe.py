@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .settings import MATRIX_RULES, NS_COEFFICIENTS, Settings
+from .sharded import local
 
 Group = Mapping[str, Any]
-HEADER = "kind rule correction gamma clip lr betas decay tensors parameters dtype state why".split()
+HEADER = (
+    "kind rule correction gamma clip lr betas decay tensors parameters dtype state path why"
+).split()
 # what a group says once an optimizer has it, for those of param_groups that none has yet
 _DEFAULTS = dict(
     eps=1e-8,
@@ -25,6 +29,7 @@ _DEFAULTS = dict(
     state_dtype=None,
     last_grad_dtype=None,
     stochastic_rounding=False,
+    capturable=False,
 )
 # Names that models commonly give to what a module's type does not tell.
 EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)
@@ -32,13 +37,71 @@ HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|sc
 _LARGE = 100_000  # elements; no bias or norm gain has so many
 
 
-def describe(groups: Iterable[Group]) -> str:
-    """A table of parameter groups, one line each, and below it what to beware of."""
+def describe(groups: Iterable[Group], ratios: Mapping[int, Tensor] | None = None) -> str:
+    """A table of parameter groups, one line each, and below it what to beware of.
+
+    Args:
+        groups: of an optimizer, or of :func:`~mars_optim.param_groups`.
+        ratios: of a run's correction to its gradient, by number of the group, where measured.
+    """
     groups = list(groups)
-    rows = [HEADER, *(_row(group) for group in groups)]
+    paths = [path(group) for group in groups]
+    rows = [HEADER, *(_row(group, way) for group, (way, _) in zip(groups, paths, strict=True))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*(line.rstrip() for line in lines), *(f"! {w}" for w in warnings(groups))])
+    notes = list(dict.fromkeys(f"- path {way}: {why}" for way, why in paths if why))
+    beware = [f"! {w}" for w in (*warnings(groups), *_idle(groups, ratios or {}))]
+    return "\n".join([*(line.rstrip() for line in lines), *notes, *beware])
+
+
+def path(group: Group) -> tuple[str, str]:
+    """The backend that steps the group's parameters, and why it is not a faster one."""
+    from .kernels import explain  # a cycle at import
+
+    tensors = _tensors(group)
+    if not tensors:
+        return "-", ""
+    settings = Settings.from_group({**_DEFAULTS, **group})
+    return explain(
+        tensors, settings, use_foreach=group.get("foreach"), use_fused=group.get("fused")
+    )
+
+
+@torch.no_grad()
+def correction_ratio(params: Iterable[Tensor], states: Mapping[Any, Any]) -> Tensor | None:
+    """|g_t - g_{t-1}| / |g_t| over these parameters, before a step; 0-d, None without history."""
+    changes, sizes = [], []
+    for param in params:
+        last_grad = states.get(param, {}).get("last_grad")
+        if param.grad is not None and last_grad is not None:
+            grad, last_grad = local(param.grad), local(last_grad)
+            changes.append(torch.linalg.vector_norm(grad - last_grad.to(grad.dtype)).double())
+            sizes.append(torch.linalg.vector_norm(grad).double())
+    if not changes:
+        return None
+    device = changes[0].device
+    change, size = (torch.stack([n.to(device) for n in norms]).norm() for norms in (changes, sizes))
+    return torch.where(size > 0, change / size, torch.nan)
+
+
+def _idle(groups: list[Group], ratios: Mapping[int, Tensor]) -> list[str]:
+    """Groups whose correction did nothing in a real step."""
+    why = {
+        "approx": "its gradients equal those of the step before",
+        "exact": "its gradients are the same at both points: was lr 0, or is the model compiled "
+        "and previous_point was not given it?",
+    }
+    return [
+        f"correction ratio 0 in {_name(groups[i])}: {why[groups[i]['correction']]}, so MARS does "
+        "nothing there"
+        for i, ratio in ratios.items()
+        if groups[i]["gamma"] and float(ratio) == 0.0
+    ]
+
+
+def _name(group: Group) -> str:
+    names = _names(group)
+    return f"the group of {names[0]}" if names else f"the {group['rule']} group"
 
 
 def warnings(groups: Iterable[Group]) -> list[str]:
@@ -62,6 +125,11 @@ def warnings(groups: Iterable[Group]) -> list[str]:
                 f"{len(flat)} 1-D tensors of {flat[0].numel():,} and more elements are clipped by "
                 "their own norm: if they are partitions of larger tensors, set clip=None"
             )
+        if group["gamma"] and group["betas"][0] == 0.0 and group["correction"] != "folded":
+            found.append(
+                f"betas[0]=0 makes the correction of {_name(group)} 0, whatever gamma: it is "
+                "gamma * beta1 / (1 - beta1)"
+            )
         if group["rule"] in MATRIX_RULES:
             found += [
                 f"{name} looks like an embedding or head under rule={group['rule']!r}: "
@@ -79,14 +147,14 @@ def state_bytes(group: Group) -> int:
     settings = Settings.from_group({**_DEFAULTS, **group})
     total = 0
     for tensor in _tensors(group):
-        for dtype in state_dtypes(tensor, settings).values():
+        for dtype in state_dtypes(tensor.dtype, settings).values():
             total += tensor.numel() * dtype.itemsize
         if settings.exact:
             total += tensor.numel() * tensor.dtype.itemsize
     return total
 
 
-def _row(group: Group) -> list[str]:
+def _row(group: Group, way: str) -> list[str]:
     tensors, clip = _tensors(group), group["clip"]
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors})
     vectors = all(t.ndim < 2 for t in tensors)
@@ -103,6 +171,7 @@ def _row(group: Group) -> list[str]:
         f"{sum(t.numel() for t in tensors):,}",
         "+".join(dtypes) or "-",
         _bytes(state_bytes(group)),
+        way,
         str(group.get("why", "ndim < 2" if vectors else "ndim >= 2")),
     ]
 

@@ -16,11 +16,19 @@ from .settings import Settings
 from .sharded import is_sharded
 
 
+def new_pass() -> dict[str, Any]:
+    """What an optimizer remembers of its steps beside the state: nothing yet.
+
+    Whether a previous pass is "done" since the last step, and the scaler's "scale" in it; the
+    number of "steps" in this process, and the correction's "ratios" found in one of them.
+    """
+    return {"done": False, "scale": 1.0, "scaled": False, "steps": 0, "ratios": {}}
+
+
 class TwoGradientForm(Optimizer):
     """What ``correction="exact"`` adds to an optimizer: the pass at the previous point."""
 
-    # Whether a previous pass is "done" since the last step, and the scaler's "scale" in it. In a
-    # dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
+    # A dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
     _pass: dict[str, Any]
 
     @contextlib.contextmanager
@@ -73,16 +81,24 @@ class TwoGradientForm(Optimizer):
         stepped = any("last_param" in state for state in self.state.values())
         return stepped and not self._pass["done"] and self._exact()
 
-    def _before_update(self) -> None:
-        """last_param <- x_t, of all parameters that are about to be stepped."""
+    def _before_update(self, found_inf: Tensor | None) -> None:
+        """last_param <- x_t, of all parameters that are about to be stepped.
+
+        Args:
+            found_inf: where it is not zero, on the device, the step will not be taken.
+        """
         if not self._exact():
             return
         for group in self.param_groups:
             for param in group["params"]:
                 if state := self.state.get(param):
-                    if "last_param" not in state:
-                        state["last_param"] = torch.empty_like(param)
-                    state["last_param"].copy_(param)
+                    last_param = state.setdefault("last_param", param.detach().clone())
+                    now: Tensor = param.detach()
+                    if found_inf is not None:
+                        now = torch.where(
+                            found_inf.reshape(()).to(param.device).bool(), last_param, now
+                        )
+                    last_param.copy_(now)
         if self._pass["scaled"]:
             params = [p for p, state in self.state.items() if "last_grad" in state]
             drop_overflows(params, [self.state[p] for p in params])

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from . import kernels
-from .describe import describe, warnings
-from .exact import TwoGradientForm
+from .describe import correction_ratio, describe, warnings
+from .exact import TwoGradientForm, new_pass
 from .reference import State
 from .settings import (
     MATRIX_RULES,
@@ -89,6 +89,8 @@ class MARS(TwoGradientForm):
             (default: None, ``state_dtype``).
         stochastic_rounding: round steps of bfloat16 parameters up or down by chance, so that no
             step is lost for being small (default: False).
+        capturable: keep step counters beside the parameters, so that a CUDA graph can hold a step;
+            an lr that changes must then be a tensor on that device (default: False).
 
     Raises:
         ValueError: for a value out of range, an unknown rule, or a misspelt group key.
@@ -121,6 +123,7 @@ class MARS(TwoGradientForm):
         state_dtype: torch.dtype | None = None,
         last_grad_dtype: torch.dtype | None = None,
         stochastic_rounding: bool = False,
+        capturable: bool = False,
     ) -> None:
         defaults = dict(
             lr=lr,
@@ -141,6 +144,7 @@ class MARS(TwoGradientForm):
             state_dtype=state_dtype,
             last_grad_dtype=last_grad_dtype,
             stochastic_rounding=stochastic_rounding,
+            capturable=capturable,
             stacked=False,
         )
         if rule is not None:
@@ -160,7 +164,7 @@ class MARS(TwoGradientForm):
         check_vector_options(self._constructor)
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
-        self._pass = {"done": False, "scale": 1.0, "scaled": False}
+        self._pass = new_pass()
         super().__init__(params, defaults)
         self._refuse_silence()
 
@@ -194,10 +198,15 @@ class MARS(TwoGradientForm):
                 python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
 
     def describe(self) -> str:
-        """A table of the groups, and below it what would silently not work."""
-        return describe(self.param_groups)
+        """A table of the groups, and below it what would silently not work, or did not."""
+        return describe(self.param_groups, self._pass["ratios"])
 
     # --- step --------------------------------------------------------------------------------
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """For torch.amp.GradScaler: whether the step unscales and skips by itself, as torch's."""
+        return self.defaults["fused"] is True
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -235,26 +244,48 @@ class MARS(TwoGradientForm):
                 "before the usual pass do `with optimizer.previous_point(): loss(...).backward()`, "
                 "or give step a closure"
             )
+        amp = kernels.Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        if amp.skips:
+            self._pass["done"] = False
+            return loss
         # everything is checked before the first parameter moves
         work = [
             kernels.prepare(
-                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"]
+                *bucket, settings, use_foreach=group["foreach"], use_fused=group["fused"], amp=amp
             )
             for group in self.param_groups
             for settings in [Settings.from_group(group)]
-            for bucket in self._buckets(group, settings)
+            for bucket in self._buckets(group)
         ]
-        self._before_update()
+        self._before_update(amp.on_device)
+        self._check_itself()
         for update in work:
             update()
         self._pass["done"] = False
         return loss
 
-    def _buckets(
-        self, group: dict[str, Any], settings: Settings
-    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
-        """The group's parameters that have a gradient, with state: one device, dtype and layout."""
-        buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
+    def _check_itself(self) -> None:
+        """In the third step, when warm-up and priming steps are past: does the correction act?"""
+        if torch.compiler.is_compiling():  # a counter would be a reason to compile again
+            return
+        self._pass["steps"] += 1
+        if self._pass["steps"] == 3:
+            for i, group in enumerate(self.param_groups):
+                ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
+                if ratio is not None:
+                    self._pass["ratios"][i] = ratio
+
+    def _init_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]
+    ) -> None:
+        """Fill the lists with the parameters that have a gradient; make state where there is none.
+
+        torch.compile knows this method of optimizers by its name and calls it instead of tracing
+        it, so that a new gradient tensor is no reason to compile again. It must find tensors in
+        lists of their own: ``kept`` are the buffers of :data:`kernels.STATE`, or nothing.
+        """
+        settings = Settings.from_group(group)
+        dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
         for i, param in enumerate(group["params"]):
             if param.grad is None:
                 continue
@@ -266,12 +297,36 @@ class MARS(TwoGradientForm):
                     "parameter to torch.optim.SparseAdam"
                 )
             check_shape(param, settings, group.get("kind"))
+            if param.dtype not in dtypes:
+                dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
             state = self.state[param]
-            kernels.init_state(param, state, settings)
-            buckets[param.device, param.dtype, layout(param)].append((param, param.grad, state))
+            kernels.init_state(param, state, dtypes[param.dtype], step_beside=settings.capturable)
+            params.append(param)
+            grads.append(param.grad)
+            for name, tensors in zip(kernels.STATE, kept, strict=False):
+                if name in state:
+                    tensors.append(state[name])
+
+    def _buckets(
+        self, group: dict[str, Any]
+    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
+        """The group's parameters that have a gradient, with state: one device, dtype and layout."""
+        params: list[Tensor] = []
+        grads: list[Tensor] = []
+        if torch.compiler.is_compiling():
+            kept: list[list[Tensor]] = [[] for _ in kernels.STATE]
+            self._init_group(group, params, grads, *kept)
+            whole = [(n, ts) for n, ts in zip(kernels.STATE, kept, strict=True) if ts]
+            states = [{name: tensors[i] for name, tensors in whole} for i in range(len(params))]
+        else:
+            self._init_group(group, params, grads)
+            states = [self.state[param] for param in params]
+        buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
+        for row in zip(params, grads, states, strict=True):
+            buckets[row[0].device, row[0].dtype, layout(row[0])].append(row)
         for bucket in buckets.values():
-            params, grads, states = map(list, zip(*bucket, strict=True))
-            yield params, grads, states
+            its_params, its_grads, its_states = map(list, zip(*bucket, strict=True))
+            yield its_params, its_grads, its_states
 
     # --- copies and checkpoints ----------------------------------------------------------------
 
@@ -295,7 +350,7 @@ class MARS(TwoGradientForm):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._pass = {"done": False, "scale": 1.0, "scaled": False}
+        self._pass = new_pass()
         for group in self.param_groups:
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads

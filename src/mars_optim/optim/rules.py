@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def adamw_(
     cs: list[Tensor],
     exp_avg_sqs: list[Tensor],
     max_exp_avg_sqs: list[Tensor],
-    steps: list[float],
+    steps: list[float] | list[Tensor],
     *,
     settings: Settings,
 ) -> None:
@@ -48,7 +49,7 @@ def adamw_(
 
     Args:
         max_exp_avg_sqs: running maxima of v for amsgrad, else empty.
-        steps: t of each parameter, from 1.
+        steps: t of each parameter, from 1; numbers, or 0-d tensors on the parameters' device.
     """
     beta1, beta2 = settings.betas
     # v_t = beta2 v + (1 - beta2) c^2
@@ -60,19 +61,34 @@ def adamw_(
 
     # sqrt(v / (1 - beta2^t)) + eps
     denominators = torch._foreach_sqrt(exp_avg_sqs)
-    torch._foreach_div_(denominators, [math.sqrt(1.0 - beta2**t) for t in steps])
+    roots: list[Any] = [correction(beta2, t) ** 0.5 for t in steps]
+    torch._foreach_div_(denominators, roots)
     torch._foreach_add_(denominators, settings.eps)
 
     # x <- (1 - lr lambda) x - lr / (1 - beta1^t) m / denominator
     decay_(params, settings=settings)
-    step_sizes = [-settings.lr / (1.0 - beta1**t) for t in steps]
-    torch._foreach_addcdiv_(params, ms, denominators, step_sizes)
+    step_sizes: list[Any] = [-settings.lr / correction(beta1, t) for t in steps]
+    if isinstance(step_sizes[0], Tensor):
+        torch._foreach_div_(denominators, step_sizes)
+        torch._foreach_addcdiv_(params, ms, denominators)
+    else:
+        torch._foreach_addcdiv_(params, ms, denominators, step_sizes)
+
+
+def correction(beta: float, t: float | Tensor) -> float | Tensor:
+    """1 - beta^t, in float64 either way."""
+    return 1.0 - beta ** (t.double() if isinstance(t, Tensor) else t)
 
 
 def lion_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
     """MARS-Lion (paper Alg. 3): x <- x - lr (sign(m_t) + lambda x)."""
     decay_(params, settings=settings)
-    torch._foreach_add_(params, torch._foreach_sign(ms), alpha=-settings.lr)
+    signs = torch._foreach_sign(ms)
+    if isinstance(settings.lr, Tensor):
+        torch._foreach_mul_(signs, -settings.lr)
+        torch._foreach_add_(params, signs)
+    else:
+        torch._foreach_add_(params, signs, alpha=-settings.lr)
 
 
 def shampoo_(
@@ -130,4 +146,7 @@ def _orthogonal_step_(
     for x, d, shape in zip(params, directions, shapes, strict=True):
         rows, cols = matrix_shape(shape, stacked=settings.stacked)
         scale = orthogonal_scale(rows, cols, rule=settings.rule)
-        x.add_(d, alpha=-settings.lr * scale)
+        if isinstance(settings.lr, Tensor):
+            x.sub_(d.to(x.dtype) * (settings.lr * scale))
+        else:
+            x.add_(d, alpha=-settings.lr * scale)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import torch
+from torch import Tensor
 
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
@@ -23,11 +24,11 @@ NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 GROUP_KEYS = frozenset(
     "params param_names rule lr betas eps weight_decay amsgrad gamma clip correction maximize "
     "foreach fused ns_steps ns_coefficients stacked optimize_1d lr_1d betas_1d weight_decay_1d "
-    "state_dtype last_grad_dtype stochastic_rounding "
+    "state_dtype last_grad_dtype stochastic_rounding capturable "
     "kind why".split()
 )
 # Keys that hosts and schedulers are known to add and that look like typos of ours.
-HOST_KEYS = frozenset("initial_lr max_lr min_lr base_lr lr_scale momentum capturable".split())
+HOST_KEYS = frozenset("initial_lr max_lr min_lr base_lr lr_scale momentum".split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Settings:
     """
 
     rule: Rule
-    lr: float
+    lr: float | Tensor
     betas: tuple[float, float]
     eps: float
     weight_decay: float
@@ -56,11 +57,13 @@ class Settings:
     state_dtype: torch.dtype | None = None
     last_grad_dtype: torch.dtype | None = None
     stochastic_rounding: bool = False
+    capturable: bool = False
 
     def __post_init__(self) -> None:
         check_choice("rule", self.rule, RULES)
         check_choice("correction", self.correction, CORRECTIONS)
-        check_number("lr", self.lr, low=0.0)
+        if not isinstance(self.lr, Tensor):
+            check_number("lr", self.lr, low=0.0)
         check_number("eps", self.eps, low=0.0)
         check_number("weight_decay", self.weight_decay, low=0.0)
         check_number("gamma", self.gamma, low=0.0, hint="0 switches the correction off")
@@ -80,7 +83,7 @@ class Settings:
                 isinstance(dtype, torch.dtype) and dtype.is_floating_point
             ):
                 raise ValueError(f"{name}={dtype!r} must be None or a floating torch.dtype")
-        for name in ("amsgrad", "maximize", "stochastic_rounding"):
+        for name in ("amsgrad", "maximize", "stochastic_rounding", "capturable"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
         if type(self.ns_steps) is not int or not 1 <= self.ns_steps < 100:
@@ -94,7 +97,7 @@ class Settings:
             raise ValueError("foreach=True and fused=True exclude each other: give one of them")
         return cls(
             rule=group["rule"],
-            lr=number("lr", group["lr"]),
+            lr=learning_rate(group["lr"]),
             betas=(beta1, beta2),
             eps=group["eps"],
             weight_decay=group["weight_decay"],
@@ -109,6 +112,7 @@ class Settings:
             state_dtype=group["state_dtype"],
             last_grad_dtype=group["last_grad_dtype"] or group["state_dtype"],
             stochastic_rounding=group["stochastic_rounding"],
+            capturable=group["capturable"],
         )
 
     @property
@@ -126,6 +130,11 @@ class Settings:
     def exact(self) -> bool:
         """Whether that is this batch's, at the last step's parameters."""
         return self.correction == "exact" and self.gamma != 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether c_t is the gradient itself."""
+        return self.gamma == 0.0 and self.clip is None
 
     @property
     def folds(self) -> bool:
@@ -172,6 +181,17 @@ def number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name}={value!r} must be a number, not {type(value).__name__}")
     return float(value)
+
+
+def learning_rate(lr: object) -> float | Tensor:
+    """As a number; a tensor stays one where reading it would wait for a device or end a graph."""
+    if (
+        isinstance(lr, Tensor)
+        and lr.numel() == 1
+        and (lr.device.type != "cpu" or torch.compiler.is_compiling())
+    ):
+        return lr
+    return number("lr", lr)
 
 
 def pair(name: str, value: object) -> tuple[float, float]:

@@ -122,9 +122,44 @@ class Shards:
             shards: one of each tensor.
             stacked: whether leading dimensions of 3-D and larger tensors are a batch of matrices.
         """
+        everything = range(len(shards))
+        repeated = [
+            d for d in range(self.mesh.ndim) if d not in self.cut_by and self.mesh.size(d) > 1
+        ]
+        if len(repeated) != 1:
+            results = self._map_some(function, shards, everything, stacked=stacked)
+            return [results[i] for i in everything]
+        # what would be done alike by each replica (HSDP) is dealt out among them
+        (d,) = repeated
+        owners = deal(self.shapes, self.mesh.size(d))
+        mine = [i for i in everything if owners[i] == self.mesh.get_local_rank(d)]
+        results = self._map_some(function, shards, mine, stacked=stacked)
+        return self._told_to_replicas(results, shards, owners, d)
+
+    def _told_to_replicas(
+        self, results: dict[int, Tensor], shards: list[Tensor], owners: list[int], d: int
+    ) -> list[Tensor]:
+        """The results of all tensors, each from the replica along mesh dimension d that has it."""
+        group = self.mesh.get_group(d)
+        for r in range(self.mesh.size(d)):
+            theirs = [i for i, owner in enumerate(owners) if owner == r]
+            shapes = [shards[i].shape for i in theirs]
+            if r == self.mesh.get_local_rank(d):
+                flat = _flat([results[i] for i in theirs], shards[0])
+            else:
+                flat = shards[0].new_empty(sum(shape.numel() for shape in shapes))
+            dist.broadcast(flat, dist.get_global_rank(group, r), group)
+            results |= dict(zip(theirs, _unflat(flat, shapes), strict=True))
+        return [results[i] for i in range(len(shards))]
+
+    def _map_some(
+        self, function: WholeToWhole, shards: list[Tensor], chosen: Iterable[int], *, stacked: bool
+    ) -> dict[int, Tensor]:
+        """:meth:`map_whole` of the tensors ``chosen`` alone, the same ones on all that cut them."""
         results: dict[int, Tensor] = {}
         owned = []
-        for i, shard in enumerate(shards):
+        for i in chosen:
+            shard = shards[i]
             batch_dims = len(self.shapes[i]) - 2 if stacked else 0
             if all(self._dim(i, d) < batch_dims for d in self.cut_by):  # its matrices are whole
                 results[i] = function(shard)
@@ -134,7 +169,7 @@ class Shards:
                 results[i] = self._by_everyone(function, shard, i)
         if owned:
             results |= self._by_owners(function, shards, owned)
-        return [results[i] for i in range(len(shards))]
+        return results
 
     def _by_owners(
         self, function: WholeToWhole, shards: list[Tensor], chosen: list[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.optim.optimizer import Optimizer
 
 from .correction import clipped, corrected_, remember_
 from .settings import check_number
-from .sharded import Shards, like, local
+from .sharded import Shards, layout, like, local
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
@@ -77,6 +78,7 @@ class VarianceReduction:
             )
         for group in self.optimizer.param_groups:
             gamma, clip, beta1 = group[GAMMA], group[CLIP], self._beta1(group)
+            buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
             for param in group["params"]:
                 grad = param.grad
                 if grad is None or (param.ndim < 2 and not self.optimize_1d):
@@ -87,11 +89,16 @@ class VarianceReduction:
                 last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
                 g = like(grad, param)
                 c = torch.zeros_like(g) if last_grad is None else last_grad
-                cs = corrected_([local(c)], [local(g)], gain=gamma * beta1 / (1.0 - beta1))
-                if clip is not None:
-                    clipped(cs, clip, in_place=True, shards=Shards.of([param]))
+                buckets[param.device, param.dtype, layout(param)].append((param, c, g))
                 self._borrowed.append((param, grad, c))
-                param.grad = c
+            for bucket in buckets.values():  # one collective for the norms of each
+                params, cs, gs = map(list, zip(*bucket, strict=True))
+                cs, gs = [local(c) for c in cs], [local(g) for g in gs]
+                corrected_(cs, gs, gain=gamma * beta1 / (1.0 - beta1))
+                if clip is not None:
+                    clipped(cs, clip, in_place=True, shards=Shards.of(params))
+        for param, _, c in self._borrowed:
+            param.grad = c
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

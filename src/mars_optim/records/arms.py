@@ -9,23 +9,30 @@ from typing import Any, Literal
 from .config import option
 from .errors import UserError
 
+_OURS = ("optimizer", ("torch-adamw", "torch-nadam", "mars"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One optimizer with its own published defaults."""
+    """One optimizer with its own published defaults, or the name of one that a command makes."""
 
-    optimizer: Literal["torch-adamw", "torch-nadam", "mars"] = option(
-        "mars", '"torch-adamw", "torch-nadam" or "mars"'
+    optimizer: Literal["torch-adamw", "torch-nadam", "mars", "external"] = option(
+        "mars", '"torch-adamw", "torch-nadam", "mars" or, made by a command, "external"'
     )
     rule: Literal["adamw", "lion", "shampoo", "muon"] = option(
-        "adamw", '"adamw", "lion", "shampoo" or "muon"'
+        "adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS
     )
     lr: float = option(3e-3, "where tuning starts", above=0.0)
-    betas: tuple[float, float] = option((0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999)
-    weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0)
-    gamma: float = option(0.025, "scale of the correction", low=0.0)
-    clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0)
-    correction: Literal["approx", "folded"] = option("approx", '"approx" or "folded"')
+    betas: tuple[float, float] = option(
+        (0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999, of=_OURS
+    )
+    weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0, of=_OURS)
+    gamma: float = option(0.025, "scale of the correction", low=0.0, of=_OURS)
+    clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0, of=_OURS)
+    correction: Literal["approx", "folded"] = option("approx", '"approx" or "folded"', of=_OURS)
+    arguments: str = option(
+        "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
+    )
 
 
 def check_arm_name(name: str) -> None:

@@ -9,26 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
+from .command import split
 from .config import check, from_dict, option, to_toml
 from .errors import UserError, did_you_mean
 from .optional import OWN_SIZE, SensitivityPlan, SizePlan
+from .task import TaskPlan, check_task
 
 if TYPE_CHECKING:
     from .spec import RunSpec
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskPlan:
-    """What is trained: a small GPT on bytes."""
-
-    corpus: str = option(
-        "stdlib", 'text: "stdlib" (this Python\'s own sources), or a path to a file or folder'
-    )
-    context: int = option(64, "tokens (bytes) in a window", low=2, high=65536)
-    layers: int = option(2, "transformer blocks", low=1, high=1000)
-    width: int = option(64, "model width, a multiple of heads", low=1, high=65536)
-    heads: int = option(2, "attention heads", low=1, high=1024)
-    batch: int = option(8, "windows in a batch", low=1, high=65536)
+EXTERNAL = ("command", "imported")
+"""Kinds of task whose optimizers are made elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,24 +163,39 @@ class Plan:
             check_arm_name(name)
             if name not in ARMS and name not in self.arm:
                 hint = did_you_mean(name, ARMS) or f"; known: {', '.join(ARMS)}"
-                raise UserError(f"unknown arm {name!r}{hint}")
+                raise UserError(f"unknown arm {name!r}{hint}; one of your own needs [arm.{name}]")
         for name in self.arm:
             if name not in self.arms:
                 hint = did_you_mean(name, self.arms)
                 raise UserError(f"arm.{name} is not among arms = {list(self.arms)}{hint}")
         if len(set(self.arms)) < len(self.arms):
             raise UserError(f"arms = {list(self.arms)} names one twice")
-        object.__setattr__(self, "arm", {a: self.arm.get(a) or ARMS[a] for a in self.arms})
+        arms = {a: self.arm.get(a) or default_arm(a, self.task) for a in self.arms}
+        object.__setattr__(self, "arm", arms)
+        check_task(self.task)
         self._check_comparison()
         self._check_sizes()
+        self._check_arms()
+        if self.task.kind == "command":
+            self._check_training()
         if self.tuning.max_trials < self.tuning.trials:
             raise UserError(
                 f"tuning.max_trials = {self.tuning.max_trials} must be at least tuning.trials = "
                 f"{self.tuning.trials}"
             )
-        if not self.task.corpus.strip():
-            raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+
+    def _check_arms(self) -> None:
+        external = self.task.kind in EXTERNAL
         for name, arm in self.arm.items():
+            if external != (arm.optimizer == "external"):
+                raise UserError(
+                    f"arm.{name}.optimizer = {arm.optimizer!r} does not go with task.kind = "
+                    f"{self.task.kind!r}"
+                    + (": the command makes its optimizer itself" if external else "")
+                )
+            if external:
+                split(arm.arguments, f"arm.{name}.arguments")
+                continue
             if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
                 raise UserError(
                     f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
@@ -199,9 +205,9 @@ class Plan:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
 
     def _add_ablations(self) -> None:
-        arms = {name: self.arm.get(name) or ARMS.get(name) for name in self.arms}
+        known = {a: default_arm(a, self.task) for a in self.arms if a in ARMS} | self.arm
         baseline, candidate = self.comparison.baseline, self.comparison.candidate
-        old, new = arms.get(baseline), arms.get(candidate)
+        old, new = known.get(baseline), known.get(candidate)
         if old is None or new is None:
             return  # which _check_comparison tells
         added = ablation_arms(candidate, new, old)
@@ -213,14 +219,18 @@ class Plan:
             check_arm_name(name)
         if OWN_SIZE in self.scale:
             raise UserError(f"scale.{OWN_SIZE}: this name is the plan's own size; use another")
+        if self.scale and self.task.kind != "gpt":
+            raise UserError("scale: sizes are known of task.kind = 'gpt' only; leave scale out")
+        if self.sensitivity.gammas and self.arm[self.comparison.candidate].optimizer != "mars":
+            raise UserError(
+                f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
+            )
+        if self.task.kind == "imported":
+            return
         sizes = self.sizes()
         for size in sizes:
             table = "task" if size.name == OWN_SIZE else f"scale.{size.name}"
-            if size.task.width % size.task.heads:
-                raise UserError(
-                    f"{table}.width = {size.task.width} must be a multiple of {table}.heads = "
-                    f"{size.task.heads}"
-                )
+            check_task(size.task, table)
             if size.training.steps < 10:
                 raise UserError(f"{table}.steps = {size.training.steps} must be at least 10")
             steps = [size.steps(budget) for budget in (1.0, *self.comparison.ladder)]
@@ -233,6 +243,14 @@ class Plan:
             for other in sizes[:i]:
                 if (size.task, size.training) == (other.task, other.training):
                     raise UserError(f"scale.{size.name} is the same as {other.name}")
+    def _check_training(self) -> None:
+        """A command has its own schedule: what would be passed over is refused."""
+        for f in fields(TrainingPlan):
+            if f.name != "steps" and getattr(self.training, f.name) != f.default:
+                raise UserError(
+                    f"training.{f.name} is the command's own affair: of [training], only steps is "
+                    "handed to it; leave the key out"
+                )
 
     def _check_comparison(self) -> None:
         comparison = self.comparison
@@ -245,6 +263,8 @@ class Plan:
                 )
         if comparison.baseline == comparison.candidate:
             raise UserError("comparison.baseline and comparison.candidate are the same arm")
+        if self.task.kind == "imported":  # made from the runs that there are, be they too few
+            return
         if len(set(comparison.seeds)) < max(2, len(comparison.seeds)):
             raise UserError(
                 f"comparison.seeds = {list(comparison.seeds)} must be two or more different seeds"
@@ -295,6 +315,13 @@ class Plan:
         return self.sizes()[0].steps(budget)
 
 
+def default_arm(name: str, task: TaskPlan) -> Arm:
+    """The published default of an arm; of one that a command makes, its learning rate only."""
+    if task.kind in EXTERNAL:
+        return Arm(optimizer="external", lr=ARMS[name].lr)
+    return ARMS[name]
+
+
 def plan_of(out: Path) -> Path:
     """The plan that the runs in ``out`` follow; before the first run, the one that it offers."""
     adopted = out / "runs" / "plan.toml"
@@ -316,30 +343,56 @@ def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     try:
-        return make_plan(data, overrides)
+        return make_plan(data, overrides, path.parent)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def make_plan(data: dict[str, Any], overrides: tuple[str, ...] = ()) -> Plan:
+def make_plan(
+    data: dict[str, Any], overrides: tuple[str, ...] = (), folder: Path | None = None
+) -> Plan:
     """A plan from plain data and ``key=value`` overrides, the value in TOML.
 
     An arm's table may give only what differs from its published default.
+
+    Args:
+        data: as parsed from TOML.
+        overrides: as given to ``--set``.
+        folder: from where ``task.folder`` is reckoned (default: the working directory).
     """
     data = copy.deepcopy(data)
     for text in overrides:
-        _override(data, text)
+        override(data, text)
+    task = data.get("task")
+    kind = task.get("kind") if isinstance(task, dict) else None
+    if isinstance(task, dict) and kind in ("python", "command"):
+        relative = task.get("folder", ".")
+        if isinstance(relative, str):
+            task["folder"] = str((folder or Path.cwd()).joinpath(relative).resolve())
     tables = data.get("arm")
     if isinstance(tables, dict):
-        known = {f.name: f for f in fields(Arm)}
         for name, table in tables.items():
-            if isinstance(table, dict) and name in ARMS and set(table) <= set(known):
-                defaults = {key: getattr(ARMS[name], key) for key in known}
-                tables[name] = {**defaults, **table}
+            if isinstance(table, dict):
+                tables[name] = {**_arm_defaults(name, kind), **table}
+                if kind == "command" and "lr" not in tables[name]:
+                    raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
     return from_dict(Plan, data)
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
+    if kind in EXTERNAL:
+        return {"optimizer": "external", **({"lr": ARMS[name].lr} if name in ARMS else {})}
+    if name not in ARMS:
+        return {}
+    return {f.name: getattr(ARMS[name], f.name) for f in fields(Arm)}
+
+
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one ``key=value`` to plain data, in place.
+
+    Raises:
+        UserError: if it is not of that form, or leads into a value.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
@@ -365,9 +418,12 @@ def plan_toml(plan: Plan) -> str:
 
 
 def differences(a: Plan, b: Plan) -> list[str]:
-    """The keys in which two plans differ, as ``key: a's value, b's value``."""
+    """The keys in which two plans differ, as ``key: a's value, b's value``.
+
+    Where the job is found does not count.
+    """
     rows_a, rows_b = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (a, b))
-    keys = sorted(rows_a.keys() | rows_b.keys())
+    keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
     ]

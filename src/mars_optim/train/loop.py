@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from accelerate import Accelerator
+from accelerate.utils import send_to_device, set_seed
 from torch.optim.optimizer import Optimizer
 
 from ..records import Outcome, RunSpec, RunWriter
@@ -41,6 +42,7 @@ def train(
     accelerator = Accelerator(
         mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
     )
+    set_seed(spec.seed % 2**32)  # for dropout: a run is the same whatever ran before it
     bare = task.build_model(spec.seed)
     model, optimizer = accelerator.prepare(bare, build_optimizer(bare, spec.arm, lr=spec.lr))
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -71,7 +73,8 @@ def train(
         loss = 0.0
         for micro in range(settings.accumulation):
             with accelerator.accumulate(model):
-                batch = task.batch(spec.seed, step, micro).to(accelerator.device)
+                batch = task.batch(spec.seed, step, micro)
+                batch = send_to_device(batch, accelerator.device)
                 micro_loss = task.loss(model, batch)
                 accelerator.backward(micro_loss)
                 if accelerator.sync_gradients:
@@ -84,7 +87,8 @@ def train(
 
         taken, first_loss = step + 1, loss if step == 0 else first_loss
         losses.append(loss)
-        blown_up = not math.isfinite(loss) or loss > BLOW_UP * first_loss
+        rise = loss - first_loss  # of a loss that may be negative
+        blown_up = not math.isfinite(loss) or rise > (BLOW_UP - 1) * abs(first_loss)
         at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 4))
         if taken % row_every == 0 or taken == spec.steps or blown_up:
             mean = sum(losses) / len(losses)

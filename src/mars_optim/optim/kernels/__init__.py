@@ -13,7 +13,8 @@ from .. import reference
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards, like, local, update_whole
-from . import foreach, fused, mixed
+from . import foreach, fused, mixed, native
+from .amp import Amp, unless
 
 Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
 
@@ -21,11 +22,29 @@ BACKENDS: dict[str, Callable[..., None]] = {
     "reference": reference.update,
     "foreach": foreach.update,
     "fused": fused.update,
+    "native": native.update,
 }
+# What a parameter's state may hold for a step.
+STATE = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+# One kernel for a whole step, if it can: torch's own, ours for the CPU.
+FUSED = {"fused": fused, "native": native}
 
 
-def state_dtypes(param: Tensor, settings: Settings) -> dict[str, torch.dtype]:
-    """The buffers that the group's rule needs, and the dtype of each.
+__all__ = [
+    "BACKENDS",
+    "FUSED",
+    "STATE",
+    "Amp",
+    "choose",
+    "explain",
+    "init_state",
+    "prepare",
+    "state_dtypes",
+]
+
+
+def state_dtypes(dtype: torch.dtype, settings: Settings) -> dict[str, torch.dtype]:
+    """The buffers that the group's rule needs for a parameter of this dtype, and the dtype of each.
 
     ``exp_avg``; for adamw ``exp_avg_sq`` and with amsgrad ``max_exp_avg_sq``; where a gradient
     difference is taken ``last_grad``. In the parameter's dtype unless the group asks otherwise.
@@ -38,16 +57,30 @@ def state_dtypes(param: Tensor, settings: Settings) -> dict[str, torch.dtype]:
     asked: dict[str, torch.dtype | None] = dict.fromkeys(names, settings.state_dtype)
     if settings.takes_difference:
         asked["last_grad"] = settings.last_grad_dtype
-    if param.is_complex():
+    if dtype.is_complex:
         asked = dict.fromkeys(asked, None)
-    return {name: dtype or param.dtype for name, dtype in asked.items()}
+    return {name: own or dtype for name, own in asked.items()}
 
 
-def init_state(param: Tensor, state: dict[str, Any], settings: Settings) -> None:
-    """Add what ``state`` lacks, all zero: ``step`` (float32, 0-d, as torch's AdamW) and buffers."""
+def init_state(
+    param: Tensor,
+    state: dict[str, Any],
+    dtypes: dict[str, torch.dtype],
+    *,
+    step_beside: bool = False,
+) -> None:
+    """Add what ``state`` lacks, all zero: ``step`` (float32, 0-d, as torch's AdamW) and buffers.
+
+    Args:
+        param: the state's.
+        state: changed.
+        dtypes: of the buffers, from :func:`state_dtypes`.
+        step_beside: whether the counter lives on the parameter's device, rather than on the CPU.
+    """
     if "step" not in state:
-        state["step"] = torch.tensor(0.0, dtype=torch.float32)
-    for name, dtype in state_dtypes(param, settings).items():
+        device = local(param).device if step_beside else None
+        state["step"] = torch.tensor(0.0, dtype=torch.float32, device=device)
+    for name, dtype in dtypes.items():
         if name not in state:
             state[name] = torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
@@ -60,6 +93,7 @@ def prepare(
     *,
     use_foreach: bool | None,
     use_fused: bool | None,
+    amp: Amp = Amp(),
 ) -> Callable[[], None]:
     """Choose the backend and lay out its arguments; the step is taken when the result is called.
 
@@ -70,30 +104,39 @@ def prepare(
         ValueError: as :func:`choose`.
     """
     shards = Shards.of(params)
-    grads = [like(g, p) for g, p in zip(grads, params, strict=True)]
-    xs, gs = [local(p) for p in params], [local(g) for g in grads]
-    name = choose(xs, gs, settings, use_foreach=use_foreach, use_fused=use_fused)
+    xs, gs, own_states = params, grads, states
+    if shards is not None:
+        grads = [like(g, p) for g, p in zip(grads, params, strict=True)]
+        xs, gs = [local(p) for p in params], [local(g) for g in grads]
+        own_states = [{key: local(value) for key, value in s.items()} for s in states]
+    if params[0].is_complex():
+        xs, gs = [as_real(x) for x in xs], [as_real(g) for g in gs]
+        own_states = [{key: as_real(value) for key, value in s.items()} for s in own_states]
+    name = choose(xs, gs, own_states, settings, use_foreach=use_foreach, use_fused=use_fused)
     if name == "fused":
-        fused.place_steps(params, states)
-    if shards is None:
-        return _laid_out(BACKENDS[name], params, grads, states, settings)
-    if name == "reference":
-        return partial(update_whole, _reference_now, params, grads, states, settings)
-    own_states = [{key: local(value) for key, value in state.items()} for state in states]
-    return _laid_out(partial(BACKENDS[name], shards=shards), xs, gs, own_states, settings)
+        fused.place_steps(xs, states, own_states)
+    step: Callable[[], None]
+    if name == "reference" and shards is not None:
+        step = partial(update_whole, _reference_now, params, amp.unscaled(grads), states, settings)
+    elif name == "native":
+        scale = 1.0 if amp.grad_scale is None else 1.0 / float(amp.grad_scale)
+        step = partial(native.update, xs, gs, own_states, settings, shards=shards, grad_scale=scale)
+    else:
+        backend = BACKENDS[name] if shards is None else partial(BACKENDS[name], shards=shards)
+        step = _of_one_dtype(backend, xs, amp.unscaled(gs), own_states, settings)
+    if amp.on_device is not None:
+        step = partial(unless, amp.on_device, step, xs, own_states)
+    return step
 
 
-def _laid_out(
+def _of_one_dtype(
     backend: Callable[..., None],
     params: list[Tensor],
     grads: list[Tensor],
     states: list[State],
     settings: Settings,
 ) -> Callable[[], None]:
-    """``backend`` with plain tensors as it takes them: real, and all of one dtype."""
-    if params[0].is_complex():
-        params, grads = [as_real(p) for p in params], [as_real(g) for g in grads]
-        states = [{key: as_real(value) for key, value in state.items()} for state in states]
+    """``backend`` with tensors as it takes them: all of one dtype."""
     if mixed.needed(params, grads, states, settings):
         return partial(mixed.update, backend, params, grads, states, settings)
     return partial(backend, params, grads, states, settings)
@@ -102,7 +145,7 @@ def _laid_out(
 def _reference_now(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> None:
-    _laid_out(reference.update, params, grads, states, settings)()
+    _of_one_dtype(reference.update, params, grads, states, settings)()
 
 
 def as_real(value: Any) -> Any:
@@ -115,6 +158,7 @@ def as_real(value: Any) -> Any:
 def choose(
     params: list[Tensor],
     grads: list[Tensor],
+    states: list[State],
     settings: Settings,
     *,
     use_foreach: bool | None,
@@ -123,12 +167,45 @@ def choose(
     """The name in :data:`BACKENDS` of the fastest right path, or of the one that was forced.
 
     Raises:
-        ValueError: if ``fused=True`` is asked for where torch's fused kernel cannot do the work.
+        ValueError: if ``fused=True`` is asked for where no fused kernel can do the work.
     """
     if (use_fused is not False and use_foreach is None) or use_fused:
-        reason = fused.why_not(params, grads, settings)
-        if reason is None:
-            return "fused"
-        if use_fused:
+        name, reason = fastest(params, grads, states, settings)
+        if use_fused and name == "foreach":
             raise ValueError(f"fused=True is not possible here: {reason}; leave fused=None")
+        return name
     return "reference" if use_foreach is False else "foreach"
+
+
+def fastest(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> tuple[str, str]:
+    """The fastest backend that can, and why a faster one cannot."""
+    reasons: list[str] = []
+    # without a correction torch's kernel is AdamW itself, bit for bit
+    for name in ("fused", "native") if settings.plain else ("native", "fused"):
+        reason = FUSED[name].why_not(params, grads, states, settings)
+        if reason is None:
+            return name, "; ".join(reasons)
+        reasons.append(reason)
+    return "foreach", "; ".join(reasons)
+
+
+def explain(
+    params: list[Tensor], settings: Settings, *, use_foreach: bool | None, use_fused: bool | None
+) -> tuple[str, str]:
+    """What :func:`choose` will take for parameters that have no gradient yet, and why."""
+    if use_foreach is not None or use_fused is False:
+        forced = ("foreach", use_foreach) if use_foreach is not None else ("fused", use_fused)
+        name = "foreach" if use_foreach or use_foreach is None else "reference"
+        return name, f"asked for by {forced[0]}={forced[1]}"
+    xs = [as_real(local(p)).detach() for p in params if p.dtype == params[0].dtype]
+    states = []
+    for x in xs:
+        buffers = state_dtypes(x.dtype, settings).items()
+        state = {k: torch.empty_like(x, dtype=dtype, device="meta") for k, dtype in buffers}
+        states.append({**state, "step": torch.tensor(0.0)})
+    name, reason = fastest(xs, xs, states, settings)
+    if name == "native":
+        reason = native.note(xs[0].dtype)
+    return name, reason

@@ -35,7 +35,7 @@ def update(
                 cs,
                 [s["exp_avg_sq"] for s in states],
                 [s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [],
-                [float(s["step"]) for s in states],
+                counted(states, settings),
                 settings=settings,
             )
         case "lion":
@@ -45,6 +45,13 @@ def update(
         case "muon":
             rules.muon_(params, ms, settings=settings, shards=shards)
     with_history.remember()
+
+
+def counted(states: list[State], settings: Settings) -> list[float] | list[Tensor]:
+    """t of every parameter, as 0-d tensors where a graph is to hold the step."""
+    if settings.capturable or torch.compiler.is_compiling():
+        return [s["step"] for s in states]
+    return [float(s["step"]) for s in states]
 
 
 def advance_(states: list[State]) -> None:

@@ -11,7 +11,9 @@ from ..sharded import Shards
 from .foreach import GradientHistory, advance_
 
 
-def why_not(params: list[Tensor], grads: list[Tensor], settings: Settings) -> str | None:
+def why_not(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> str | None:
     """The reason why torch's kernel cannot take this step, or None if it can."""
     if settings.rule != "adamw":
         return f"torch has a fused kernel for rule='adamw', not for rule={settings.rule!r}"
@@ -27,11 +29,17 @@ def why_not(params: list[Tensor], grads: list[Tensor], settings: Settings) -> st
     return None
 
 
-def place_steps(params: list[Tensor], states: list[State]) -> None:
-    """Move the step counters to where torch's kernel reads them: beside the parameters."""
-    for x, state in zip(params, states, strict=True):
+def place_steps(params: list[Tensor], states: list[State], own_states: list[State]) -> None:
+    """Move the step counters to where torch's kernel reads them: beside the parameters.
+
+    Args:
+        params: as the kernel takes them.
+        states: the optimizer's.
+        own_states: the same as the kernel takes them.
+    """
+    for x, state, own in zip(params, states, own_states, strict=True):
         if state["step"].device != x.device:
-            state["step"] = state["step"].to(x.device)
+            state["step"] = own["step"] = state["step"].to(x.device)
 
 
 def update(

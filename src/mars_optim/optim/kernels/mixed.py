@@ -34,24 +34,41 @@ def update(
     wide_params = [p.to(dtype) for p in params]
     wide_states = [{**s, **{k: v.to(dtype) for k, v in _moments(s).items()}} for s in states]
     backend(wide_params, [g.to(dtype) for g in grads], wide_states, settings)
+    generator = generator_of(params, states)
     for param, wide in zip(params, wide_params, strict=True):
         if wide is not param:
             by_chance = settings.stochastic_rounding and param.dtype == torch.bfloat16
-            param.copy_(stochastic_round(wide) if by_chance else wide)
+            param.copy_(stochastic_round(wide, generator) if by_chance else wide)
     for state, wide_state in zip(states, wide_states, strict=True):
         for key, value in _moments(state).items():
             if wide_state[key] is not value:
                 value.copy_(wide_state[key])
 
 
-def stochastic_round(x: Tensor) -> Tensor:
+def generator_of(params: list[Tensor], states: list[State]) -> torch.Generator | None:
+    """Random numbers that are a function of the step and of the tensors' sizes.
+
+    So a resumed run rounds as before, and replicas alike, whatever else draws random numbers. None,
+    for the global generator, where reading the step would wait for a device.
+    """
+    step = states[0]["step"]
+    if step.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    size = sum(param.numel() for param in params)
+    seed = (int(step) * 2654435761 + size) % 2**32  # the CPU's generator reads 32 bits
+    return torch.Generator(params[0].device).manual_seed(seed)
+
+
+def stochastic_round(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """float32 -> bfloat16, up or down by chance so that the mean is x: no small step is lost.
 
     bfloat16 is the upper half of float32, so random bits are added to the lower half, which is then
-    cut off. Draws from torch's global generator; what is not finite is rounded as always.
+    cut off. What is not finite is rounded as always.
     """
     bits = x.to(torch.float32).view(torch.int32)
-    noise = torch.randint(0, 1 << 16, x.shape, dtype=torch.int32, device=x.device)
+    noise = torch.randint(
+        0, 1 << 16, x.shape, dtype=torch.int32, device=x.device, generator=generator
+    )
     rounded = ((bits + noise) & -(1 << 16)).view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x.to(torch.float32)).to(torch.bfloat16)
 

@@ -1,0 +1,208 @@
+"""Kernels of our own for the CPU: one pass for the clip's norms, one for everything else.
+
+Bytes moved per float32 parameter: 28 for AdamW and folded, 44 with clip and history (the paper's
+MARS-AdamW), 36 for MARS-Lion. Computed in float32 whatever the tensors are stored in, or in
+float64 if any is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..correction import scales_of
+from ..reference import State
+from ..settings import Settings
+from ..sharded import Shards
+from .build import library
+
+RULES = {"adamw": 0, "lion": 1}
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+SUMS = 4  # |c|^2, |g|^2, |g_{t-1}|^2, <g, g_{t-1}> of a tensor
+_ALONE = 1 << 17  # elements; below, a second thread costs more than it saves
+
+
+class _Tensor(ctypes.Structure):
+    """``struct tensor`` of native.c."""
+
+    _fields_ = [
+        ("size", ctypes.c_int64),
+        ("first_block", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in "x g m v v_max last step".split()),
+    ]
+
+
+class _Settings(ctypes.Structure):
+    """``struct settings`` of native.c."""
+
+    _fields_ = [
+        *((n, ctypes.c_double) for n in "lr beta1 beta2 eps weight_decay".split()),
+        *((n, ctypes.c_double) for n in "gain fold grad_scale".split()),
+        *((n, ctypes.c_int64) for n in "tensors blocks".split()),
+        ("clip_scales", ctypes.c_void_p),
+        *((n, ctypes.c_int32) for n in "rule maximize difference remember".split()),
+        *((n, ctypes.c_int32) for n in "x_dtype g_dtype moment_dtype last_dtype".split()),
+    ]
+
+
+def why_not(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> str | None:
+    """The reason why these kernels cannot take this step, or None if they can."""
+    if params[0].device.type != "cpu":
+        return f"device {params[0].device.type!r} is not a CPU"
+    if settings.rule not in RULES:
+        return f"rule={settings.rule!r} has no CPU kernel"
+    if settings.stochastic_rounding and params[0].dtype == torch.bfloat16:
+        return "stochastic rounding needs the multi-tensor path"
+    if torch.compiler.is_compiling():
+        return "torch.compile makes kernels of its own"
+    dtypes = set()
+    for x, g, state in zip(params, grads, states, strict=True):
+        buffers = [state[name] for name in BUFFERS if name in state]
+        if reason := _unlike(x, [g, *buffers]):
+            return reason
+        if state["step"].dtype != torch.float32 or state["step"].device.type != "cpu":
+            return "a step counter is not a float32 tensor on the CPU"
+        dtypes.add((x.dtype, g.dtype, *(b.dtype for b in buffers)))
+    if len(dtypes) > 1:
+        return "tensors of one bucket differ in the dtypes of their state"
+    (used,) = dtypes
+    if unknown := set(used) - DTYPES.keys():
+        return f"dtype {unknown.pop()} has no CPU kernel"
+    found = library(_real(used))
+    if found.c is None:
+        return found.note
+    if torch.float16 in used and not found.float16:
+        return "this C compiler knows no float16"
+    return None
+
+
+def note(dtype: torch.dtype) -> str:
+    """Where the kernels for parameters of this dtype are, and how long their build took."""
+    return library(_real([dtype])).note
+
+
+def _real(dtypes: Iterable[torch.dtype]) -> str:
+    """What to compute in."""
+    return "double" if torch.float64 in dtypes else "float"
+
+
+def _unlike(x: Tensor, others: list[Tensor]) -> str | None:
+    """Why the elements of these cannot be walked through together, in the order of memory."""
+    for tensor in (x, *others):
+        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
+            return f"{type(tensor).__name__} tensors need the multi-tensor path"
+    if others[0].is_neg():
+        return "a gradient is a lazy negative"
+    if x.is_contiguous() and all(t.is_contiguous() for t in others):
+        return None
+    if any(t.stride() != x.stride() for t in others):
+        return "a gradient or state lies in memory in another order than its parameter"
+    # dense: no gaps, no overlaps
+    size = 1
+    for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
+        if length != 1 and stride != size:
+            return "a parameter has gaps or overlaps in memory"
+        size *= length
+    return None
+
+
+def update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    shards: Shards | None = None,
+    *,
+    grad_scale: float = 1.0,
+) -> None:
+    """One MARS step; arguments as in ``reference.update``.
+
+    Args:
+        shards: of which whole tensors all of these are shards, if they are.
+        grad_scale: gradients are multiplied by it first.
+    """
+    tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
+    c = library(_real(t.dtype for t in tensors)).c
+    assert c is not None
+    rows, blocks = _rows(params, grads, states, c.native_block())
+    values = _values(settings, params[0], grads[0], states[0])
+    values.grad_scale, values.tensors, values.blocks = grad_scale, len(rows), blocks
+    threads = 1 if blocks * c.native_block() < _ALONE else min(torch.get_num_threads(), blocks)
+    table = ctypes.byref(values), rows
+    c.native_advance(*table)
+    if settings.clip is not None:
+        parts = torch.empty(blocks, SUMS, dtype=torch.float64)
+        sums = torch.empty(len(rows), SUMS, dtype=torch.float64)
+        _on_threads(partial(c.native_sums, *table, _pointer(parts)), threads)
+        c.native_add_up(*table, _pointer(parts), _pointer(sums))
+        norms = sums[:, 0].sqrt()
+        if shards is not None:
+            norms = shards.whole_norms(norms)
+        scales = scales_of(norms, settings.clip)
+        values.clip_scales = scales.data_ptr()
+    _on_threads(partial(c.native_update, *table), threads)
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _rows(
+    params: list[Tensor], grads: list[Tensor], states: list[State], block: int
+) -> tuple[Any, int]:
+    """The table of tensors and the number of blocks in all of them."""
+    rows, blocks = (_Tensor * len(params))(), 0
+    for row, x, g, state in zip(rows, params, grads, states, strict=True):
+        row.size, row.first_block = x.numel(), blocks
+        row.x, row.g, row.step = x.data_ptr(), g.data_ptr(), state["step"].data_ptr()
+        for name, key in zip(("m", "v", "v_max", "last"), BUFFERS, strict=True):
+            if key in state:
+                setattr(row, name, state[key].data_ptr())
+        blocks += -(-x.numel() // block)
+    return rows, blocks
+
+
+def _values(settings: Settings, x: Tensor, g: Tensor, state: State) -> _Settings:
+    last = state.get("last_grad", g)
+    return _Settings(
+        lr=settings.lr,
+        beta1=settings.betas[0],
+        beta2=settings.betas[1],
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        gain=settings.gain if settings.takes_difference else 0.0,
+        fold=settings.gamma if settings.folds else 0.0,
+        rule=RULES[settings.rule],
+        maximize=settings.maximize,
+        difference=settings.takes_difference,
+        remember=not settings.exact,
+        x_dtype=DTYPES[x.dtype],
+        g_dtype=DTYPES[g.dtype],
+        moment_dtype=DTYPES[state["exp_avg"].dtype],
+        last_dtype=DTYPES[last.dtype],
+    )
+
+
+def _on_threads(call: Callable[[Any], None], threads: int) -> None:
+    """``call`` with a common counter of blocks, on this thread and ``threads`` - 1 others."""
+    following = ctypes.byref(ctypes.c_int64(0))
+    others = [_pool(os.getpid()).submit(call, following) for _ in range(threads - 1)]
+    call(following)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads of this process: those of the one that it was forked from are gone."""
+    return ThreadPoolExecutor(max_workers=1024, thread_name_prefix="mars-optim")
