@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import multiprocessing
 import multiprocessing.connection
 import os
-import platform
 import signal
 import sys
 import time
@@ -134,31 +132,18 @@ def _serve(connection: Connection, plan: Plan, out: Path, threads: int) -> None:
 def _work(connection: Connection, plan: Plan, out: Path, threads: int) -> None:
     import torch
 
-    from ..records import RunWriter
-    from ..tasks import TextTask, load_corpus
-    from ..train import train
+    from .execute import execute, load_task
     from .probe import probe
 
     torch.set_num_threads(threads)
-    t = plan.task
-    task = TextTask(
-        load_corpus(t.corpus),
-        context=t.context,
-        layers=t.layers,
-        width=t.width,
-        heads=t.heads,
-        batch=t.batch,
-    )
+    task = load_task(plan)
     connection.send(("ready", task.fingerprint))
     while True:
         work = connection.recv()
         if work == "probe":
             connection.send(("probed", probe(plan, task)))
             continue
-        writer = RunWriter(out / "runs", work, environment(threads))
-        outcome = train(work, task, writer, _Reporter(connection))
-        writer.finish(outcome)
-        connection.send(("done", outcome))
+        connection.send(("done", execute(work, task, out, _Reporter(connection))))
 
 
 class _Reporter:
@@ -173,24 +158,3 @@ class _Reporter:
         if now - self.last > REPORT_EVERY:
             self.connection.send(("step", step))
             self.last = now
-
-
-def environment(threads: int) -> dict[str, Any]:
-    """Date, versions and machine, for the manifest."""
-    import accelerate
-    import torch
-
-    from .._version import __version__
-
-    cuda = torch.cuda.is_available()
-    return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "mars_optim": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "accelerate": accelerate.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "cores": os.cpu_count(),
-        "threads": threads,
-    }
