@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from ..records.plan import load_plan, plan_of
 from ..records.run import read_json
 from ..records.trials import at_edge
 from .ladder import tokens_to_reach
+from .missing import missing_lines
 from .model import Analysis, ArmResult, Curve, SeedResult, Totals, Trial
 from .stats import Interval, t_interval
 from .verdict import decide
@@ -29,7 +31,10 @@ def analyse(out: Path) -> Analysis:
     plan = load_plan(plan_of(out))
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
-        raise UserError(f"{out} holds no finished run yet; `mars pilot --out {out}` makes them")
+        why = "".join(f". {line}" for line in missing_lines(plan, out)[:1])
+        raise UserError(
+            f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
+        )
     if len(texts := {r.spec.data for r in runs}) > 1:
         raise UserError(f"{out} holds runs on {len(texts)} different texts: not to be compared")
     probe = read_json(out / "probe.json") if (out / "probe.json").exists() else {}
@@ -44,12 +49,13 @@ def analyse(out: Path) -> Analysis:
     candidate = by_name[plan.comparison.candidate]
     control = next((a for a in arms if a.role == "control"), None)
     missing = len(wanted - compared.keys())
+    verdict = decide(plan, by_name[plan.comparison.baseline], candidate, missing)
     outcome = runs[0].outcome
     assert outcome is not None
     return Analysis(
         plan=plan,
         arms=arms,
-        verdict=decide(plan, by_name[plan.comparison.baseline], candidate, missing),
+        verdict=replace(verdict, reasons=verdict.reasons + missing_lines(plan, out)),
         ladder=_ladder(plan, compared.values()),
         unit_tokens=plan.training.steps * outcome.tokens // outcome.steps,
         parameters=outcome.parameters,

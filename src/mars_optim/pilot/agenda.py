@@ -30,7 +30,13 @@ class Agenda:
     finished: bool
 
 
-def agenda(plan: Plan, data: str, done: Iterable[Run], running: Collection[RunSpec] = ()) -> Agenda:
+def agenda(
+    plan: Plan,
+    data: str,
+    done: Iterable[Run],
+    running: Collection[RunSpec] = (),
+    given_up: Collection[str] = (),
+) -> Agenda:
     """Plan the next runs.
 
     Args:
@@ -38,24 +44,32 @@ def agenda(plan: Plan, data: str, done: Iterable[Run], running: Collection[RunSp
         data: hash of the data; runs on other data do not count.
         done: runs read from disk; those without outcome are ignored.
         running: runs under way.
+        given_up: ids of runs that failed too often. An arm whose tuning cannot go on is left out
+            of the comparison; without the baseline or the candidate there is none.
     """
     finished = {
         r.spec.run_id: r for r in done if r.outcome and r.spec.data == data and plan.covers(r.spec)
     }
     trials = tuning_trials(plan, finished.values())
-    rounds = tuning_rounds(plan, trials)
+    following = {arm: _trial(plan, data, arm, trials[arm]) for arm in plan.arms}
+    going = [arm for arm in plan.arms if following[arm].run_id not in given_up]
+    rounds = tuning_rounds(plan, {arm: trials[arm] for arm in going}) if going else 0
+    if any(run.spec.stage != "tune" for run in finished.values()):
+        rounds = max(len(t) for t in trials.values())  # it has begun: no rate is tuned further
     arms, seeds = len(plan.arms), len(plan.comparison.seeds)
     comparison_budgets = [1.0] * arms + list(plan.comparison.ladder)
     planned_runs = rounds * arms + seeds * len(comparison_budgets)
     planned_steps = rounds * arms * plan.training.steps + seeds * sum(
         plan.steps(budget) for budget in comparison_budgets
     )
-    tuned = all(len(trials[arm]) >= rounds for arm in plan.arms)
-    specs = _comparison(plan, data, trials) if tuned else _tuning(plan, data, trials, rounds)
-    taken = finished.keys() | {s.run_id for s in running}
+    if all(len(trials[arm]) >= rounds for arm in going):
+        specs = _comparison(plan, data, trials, going)
+    else:
+        by_trials = sorted(going, key=lambda arm: len(trials[arm]))
+        specs = [following[arm] for arm in by_trials if len(trials[arm]) < rounds]
+    taken = finished.keys() | {s.run_id for s in running} | set(given_up)
     ready = tuple(s for s in specs if s.run_id not in taken)
-    done_all = tuned and not ready and not running
-    return Agenda(ready, planned_steps, planned_runs, done_all)
+    return Agenda(ready, planned_steps, planned_runs, finished=not ready and not running)
 
 
 def tuning_trials(plan: Plan, runs: Iterable[Run]) -> dict[str, Trials]:
@@ -79,27 +93,28 @@ def tuning_rounds(plan: Plan, trials: dict[str, Trials]) -> int:
     return min(rounds + 1, plan.tuning.max_trials)
 
 
-def _tuning(plan: Plan, data: str, trials: dict[str, Trials], rounds: int) -> list[RunSpec]:
-    return [
-        _spec(
-            plan,
-            data,
-            stage="tune",
-            arm_name=arm,
-            lr=next_lr(plan.arm[arm].lr, plan.tuning.factor, trials[arm]),
-            seed=plan.tuning.seed,
-            steps=plan.training.steps,
-        )
-        for arm in sorted(plan.arms, key=lambda a: len(trials[a]))
-        if len(trials[arm]) < rounds
-    ]
+def _trial(plan: Plan, data: str, arm: str, trials: Trials) -> RunSpec:
+    """The arm's next tuning run."""
+    return _spec(
+        plan,
+        data,
+        stage="tune",
+        arm_name=arm,
+        lr=next_lr(plan.arm[arm].lr, plan.tuning.factor, trials),
+        seed=plan.tuning.seed,
+        steps=plan.training.steps,
+    )
 
 
-def _comparison(plan: Plan, data: str, trials: dict[str, Trials]) -> list[RunSpec]:
+def _comparison(
+    plan: Plan, data: str, trials: dict[str, Trials], arms: Collection[str]
+) -> list[RunSpec]:
     """Seed by seed, so that a pilot that is stopped early has whole pairs."""
     baseline, ladder = plan.comparison.baseline, plan.comparison.ladder
+    if not {baseline, plan.comparison.candidate} <= set(arms):
+        return []
     jobs = [("ladder", baseline, budget) for budget in sorted(ladder, reverse=True)]
-    jobs += [("compare", arm, 1.0) for arm in plan.arms]
+    jobs += [("compare", arm, 1.0) for arm in arms]
     return [
         _spec(
             plan,
