@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class TaskJob:
         self.plan, self.out, self.threads = plan, out, threads
         self.task = load_task(plan)
         self.fingerprint = self.task.fingerprint
+        self.checkpoint_seconds = 60.0 * plan.running.checkpoint_minutes or math.inf
 
     def probe(self) -> dict[str, Any]:
         """Whole training steps of all arms in turn."""
@@ -67,7 +69,7 @@ class TaskJob:
 
         writer = RunWriter(self.out / "runs", spec, environment(self.threads))
         try:
-            outcome = train(spec, self.task, writer, on_step)
+            outcome = train(spec, self.task, writer, on_step, self.checkpoint_seconds)
             writer.finish(outcome)
         finally:
             writer.close()

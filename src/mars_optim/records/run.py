@@ -14,6 +14,7 @@ from .errors import DamagedError, UserError
 from .spec import RunSpec
 
 FORMAT = 1
+CHECKPOINT = "checkpoint.pt"  # of a run under way, in its folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,7 @@ class RunWriter:
         self.path = runs / spec.run_id
         self._manifest = _begin(self.path, spec, environment)
         self._rows = (self.path / "rows.jsonl").open("w", encoding="utf-8")
+        self.rows: list[dict[str, Any]] = []  # written so far
 
     def row(self, **values: Any) -> None:
         """Append one row; it is on its way to the disk when this returns.
@@ -97,6 +99,7 @@ class RunWriter:
         }
         self._rows.write(json.dumps(values) + "\n")
         self._rows.flush()
+        self.rows.append(values)
 
     def finish(self, outcome: Outcome) -> None:
         """Record the outcome; from here on the run is never computed again."""
@@ -104,6 +107,7 @@ class RunWriter:
         self._rows.close()
         self._manifest["outcome"] = asdict(outcome)
         write_json(self.path / "manifest.json", self._manifest)
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files of a run that did not finish."""
