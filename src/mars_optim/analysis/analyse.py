@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..records.run import read_json
 from .arms import Comparison, arm_results, comparison, interval, step_time
 from .causes import contrasts, parts
 from .cost import Money, money_of
+from .missing import missing_lines
 from .model import Analysis, ArmResult, Totals
 from .scale import SizeResult, trend
 from .sensitivity import lines
@@ -29,7 +31,10 @@ def analyse(out: Path) -> Analysis:
     plan = load_plan(plan_of(out))
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
-        raise UserError(f"{out} holds no finished run yet; `mars pilot --out {out}` makes them")
+        why = "".join(f". {line}" for line in missing_lines(plan, out)[:1])
+        raise UserError(
+            f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
+        )
     if len(texts := {r.spec.data for r in runs}) > 1:
         raise UserError(f"{out} holds runs on {len(texts)} different texts: not to be compared")
     probe = read_json(out / "probe.json") if (out / "probe.json").exists() else {}
@@ -42,10 +47,11 @@ def analyse(out: Path) -> Analysis:
     first = (own.runs or runs)[0].outcome
     assert first is not None
     results = _sizes(sizes, arms)
+    verdict = decide(plan, arms[plan.comparison.baseline], candidate, own.missing)
     return Analysis(
         plan=plan,
         arms=tuple(arms.values()),
-        verdict=decide(plan, arms[plan.comparison.baseline], candidate, own.missing),
+        verdict=replace(verdict, reasons=verdict.reasons + missing_lines(plan, out)),
         ladder=_ladder(plan, own.compared.values()),
         unit_tokens=plan.training.steps * first.tokens // first.steps,
         parameters=first.parameters,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,8 @@ except ImportError:  # the optimizers need torch only
 from .._version import __version__
 from ..records import UserError
 from ..records.plan import load_plan, make_plan
+
+MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
 app = App(
     name="mars",
@@ -36,7 +39,7 @@ def pilot(
     plan: Path | None = None,
     init: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
-    workers: int = 0,
+    workers: int | Literal["auto"] = 1,
 ) -> None:
     """Train arm against arm and end with a verdict and a report.
 
@@ -56,7 +59,8 @@ def pilot(
     set:
         Change one key of the plan, such as --set training.steps=400. May be repeated.
     workers:
-        Runs at a time; 0 for one per core, four at the most (one with an accelerator).
+        Runs at a time on this machine, which share its cores and accelerators; "auto" for one
+        per accelerator or, without any, one per core and four at the most.
     """
     target = plan or out / "plan.toml"
     if what and not init:
@@ -68,19 +72,23 @@ def pilot(
         return
     source = target if plan or target.exists() else None
     chosen = load_plan(source, set) if source else make_plan({}, set)
-    if not 0 <= workers <= 1024:
-        raise UserError(f"--workers {workers} must be from 0 (choose) to 1024")
+    if workers != "auto" and not 1 <= workers <= 1024:
+        raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
 
     from ..pilot import run_pilot
-    from ..pilot.run import default_workers
+    from ..pilot.shares import automatic_workers
+    from ..pilot.workers import Workers
 
     console = Console(highlight=False)
+    count = automatic_workers() if workers == "auto" else workers
     try:
-        run_pilot(chosen, out, console, workers=workers or default_workers())
+        missing = run_pilot(chosen, out, console, partial(Workers, count=count))
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None
     _report(out, console)
+    if missing:
+        raise SystemExit(MISSING)
 
 
 @app.command
@@ -161,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name (default: the process's own).
 
     Returns:
-        The exit status: 0, 2 for the user's mistakes, 130 for Ctrl-C.
+        The exit status: 0, 2 for the user's mistakes, 3 if runs of a pilot are missing at its end,
+        130 for Ctrl-C.
     """
     try:
         app(

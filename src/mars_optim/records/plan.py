@@ -119,6 +119,23 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunningPlan:
+    """How the runs are looked after. No part of what a run is: it may change at any time."""
+
+    limit_minutes: float = option(
+        0.0,
+        "a run that takes longer is ended; 0 for ten times the expected time and ten minutes",
+        low=0.0,
+    )
+    retries: int = option(
+        2, "further tries of a run that fails or dies; of one that takes too long, one", low=0
+    )
+    checkpoint_minutes: float = option(
+        5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A whole pilot."""
 
@@ -140,6 +157,9 @@ class Plan:
         default_factory=DecisionPlan, metadata={"help": "The rule, fixed before the runs."}
     )
     cost: CostPlan = field(default_factory=CostPlan, metadata={"help": "Money."})
+    running: RunningPlan = field(
+        default_factory=RunningPlan, metadata={"help": "How the runs are looked after."}
+    )
     sensitivity: SensitivityPlan = field(
         default_factory=SensitivityPlan,
         metadata={"help": "Loss over learning rate and gamma; runs after the comparison."},
@@ -243,6 +263,7 @@ class Plan:
             for other in sizes[:i]:
                 if (size.task, size.training) == (other.task, other.training):
                     raise UserError(f"scale.{size.name} is the same as {other.name}")
+
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
         for f in fields(TrainingPlan):
