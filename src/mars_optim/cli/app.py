@@ -39,6 +39,7 @@ def pilot(
     plan: Path | None = None,
     init: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    ablations: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: int | Literal["auto"] = 1,
 ) -> None:
     """Train arm against arm and end with a verdict and a report.
@@ -58,10 +59,14 @@ def pilot(
         Write the plan with comments to --plan (else to --out/plan.toml) and stop.
     set:
         Change one key of the plan, such as --set training.steps=400. May be repeated.
+    ablations:
+        Add arms that tell how much of the effect is the betas', the correction's and the clip's;
+        short for --set comparison.ablations=true.
     workers:
         Runs at a time on this machine, which share its cores and accelerators; "auto" for one
         per accelerator or, without any, one per core and four at the most.
     """
+    set += ("comparison.ablations=true",) * ablations
     target = plan or out / "plan.toml"
     if what and not init:
         raise UserError(f"mars pilot takes no argument {what!r}; after --init it would")
@@ -72,8 +77,7 @@ def pilot(
         return
     source = target if plan or target.exists() else None
     chosen = load_plan(source, set) if source else make_plan({}, set)
-    if workers != "auto" and not 1 <= workers <= 1024:
-        raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
+    _check_workers(workers)
 
     from ..pilot import run_pilot
     from ..pilot.shares import automatic_workers
@@ -89,6 +93,63 @@ def pilot(
     _report(out, console)
     if missing:
         raise SystemExit(MISSING)
+
+
+@app.command(name="plan")
+def plan_command(
+    *,
+    out: Path = Path("mars-pilot"),
+    plan: Path | None = None,
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    workers: int | Literal["auto"] = 1,
+    effect: float | None = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Price a pilot before anything is spent, from a few seconds of measurement.
+
+    Runs, hours and money; the seeds that an effect needs; what MARS costs in time and memory
+    here; what others found at such a size. Nothing is written.
+
+    Parameters
+    ----------
+    out:
+        Folder of the pilot; pairs that are finished there tell the noise.
+    plan:
+        Plan in TOML. Without it, the one in --out, or else the built-in plan.
+    set:
+        Change one key of the plan, such as --set training.steps=400. May be repeated.
+    workers:
+        Runs at a time, as for the pilot.
+    effect:
+        Share of tokens saved that is to be seen (default: decision.worth).
+    json:
+        Print all numbers as JSON.
+    """
+    target = plan or out / "plan.toml"
+    source = target if plan or target.exists() else None
+    chosen = load_plan(source, set) if source else make_plan({}, set)
+    _check_workers(workers)
+    wanted = effect if effect is not None else max(chosen.decision.worth, 0.01)
+
+    from ..pilot.forecast import forecast
+    from ..pilot.shares import automatic_workers
+    from .plan import as_json, show
+
+    console = Console(highlight=False)
+    count = automatic_workers() if workers == "auto" else workers
+    threads = max(1, (os.cpu_count() or 1) // count)
+    found = forecast(
+        chosen,
+        out,
+        workers=count,
+        threads=threads,
+        effect=wanted,
+        say=Console(stderr=True, highlight=False).print,
+    )
+    if json:
+        print(as_json(chosen, found))
+    else:
+        show(chosen, found, console, count)
 
 
 @app.command
@@ -188,6 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _check_workers(workers: int | str) -> None:
+    if isinstance(workers, int) and not 1 <= workers <= 1024:
+        raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
 
 
 def _report(out: Path, console: Console) -> None:

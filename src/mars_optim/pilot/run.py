@@ -17,6 +17,7 @@ from ..records.plan import differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
 from .pool import Pool
+from .price import price, price_line
 from .progress import Reporter
 from .serve import describe
 from .tries import Tries
@@ -52,6 +53,7 @@ def run_pilot(
                 set_damaged_aside(out, reporter)
                 seconds = _probe(plan, out, pool, reporter)
                 reporter.steps_per_second = pool.count * len(seconds) / sum(seconds.values())
+                reporter.say(f"In all: {price_of(plan, seconds, pool.count)}")
                 tries = Tries(plan.running, seconds, pool.sharing)
                 return _run_all(plan, out, data, pool, reporter, tries)
     except OSError as error:
@@ -210,6 +212,13 @@ def _run_all(
                 again = tries.again(event.run_id, event.value)
                 what_next = "it is tried again" if again else "given up; other runs go on"
                 reporter.lose(event.run_id, event.value, what_next)
+
+
+def price_of(plan: Plan, seconds: dict[str, float], workers: int) -> str:
+    """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
+    own = {("main", arm): value for arm, value in seconds.items()}
+    found = price(plan, None if plan.scale else own, workers=workers)
+    return price_line(found, plan.cost.currency)
 
 
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:

@@ -305,6 +305,8 @@ class Plan:
         """The plan's own size, then the others, in the plan's order."""
         comparison = self.comparison
         own = Size(name=OWN_SIZE, task=self.task, training=self.training, arms=self.arms)
+        if not self.scale:
+            return (own,)
         roles = (comparison.baseline, CONTROL, comparison.candidate)
         arms = tuple(a for a in dict.fromkeys(roles) if a in self.arms)
         others = []
@@ -322,8 +324,8 @@ class Plan:
         if spec.arm_name == self.comparison.candidate and spec.stage == "sensitivity":
             own = self.arm[spec.arm_name]
             allowed += [replace(own, gamma=gamma) for gamma in self.sensitivity.gammas]
-        for size in self.sizes():
-            if (spec.task, spec.training) == (size.task, size.training):
+        for size in self.sizes():  # the plan's own first, and mostly alone
+            if spec.training == size.training and spec.task == size.task:
                 return size if spec.arm_name in size.arms and spec.arm in allowed else None
         return None
 
@@ -333,7 +335,7 @@ class Plan:
 
     def steps(self, budget: float) -> int:
         """Optimizer steps of a budget in units of ``training.steps``."""
-        return self.sizes()[0].steps(budget)
+        return max(1, round(budget * self.training.steps))
 
 
 def default_arm(name: str, task: TaskPlan) -> Arm:
