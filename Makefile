@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: pilot test bench format clean
 
 pilot: $(VENV)/.pilot
-	$(BIN)/mars pilot --out mars-pilot
+	$(BIN)/mars pilot --out mars-pilot --workers auto
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check .

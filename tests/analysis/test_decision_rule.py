@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from results import Bound, baseline_with, candidate_at, candidate_with, plan_with
 
 from mars_optim.analysis import stats
-from mars_optim.analysis.ladder import tokens_to_reach
 from mars_optim.analysis.stats import pairs_needed
 from mars_optim.analysis.verdict import MINUS, decide, percent, saved
 
@@ -200,29 +199,6 @@ def test_at_the_worth_itself_either_decision_is_as_rare_as_the_interval_promises
     rate = share_of(decision, draw, repeats=repeats, worth=0.05, confidence=confidence)
     promised = (1 - confidence) / 2
     assert rate == pytest.approx(promised, abs=3.5 * math.sqrt(promised / repeats))
-
-
-NOISES = [(GO, 0.003), (GO, 0.03), (GO, 0.15), (NO, 0.003), (NO, 0.03)]
-
-
-@pytest.mark.usefixtures("quick_quantiles")
-@pytest.mark.parametrize(("decision", "noise"), NOISES)
-def test_a_noisy_ladder_makes_neither_decision_likelier_without_an_effect(
-    decision: str, noise: float
-):
-    """Losses of all runs have independent noise; a factor of two in tokens is worth 0.2."""
-    rng, repeats = np.random.default_rng(2), 2000
-    budgets = (1.0, *plan_with().comparison.ladder)
-
-    def draw() -> tuple[list[float], list[Bound]]:
-        readings = []
-        for _ in range(5):
-            rungs = [(int(1000 * b), -0.2 * math.log2(b) + rng.normal(0, noise)) for b in budgets]
-            readings.append(tokens_to_reach(rungs, rng.normal(0, noise)))
-        return [math.log(r.tokens / 1000) for r in readings], [r.bound for r in readings]
-
-    rate = share_of(decision, draw, repeats=repeats, worth=0.0, confidence=0.95)
-    assert rate <= 0.025 + 3.5 * math.sqrt(0.025 / repeats)
 
 
 @given(st.floats(-3, 3))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_optim.records import Arm, Plan, UserError
+from mars_optim.records.config import concerned
 from mars_optim.records.plan import (
     ARMS,
     ComparisonPlan,
@@ -117,8 +118,8 @@ def test_an_empty_file_is_the_built_in_plan(tmp_path: Path):
 
 def test_every_key_of_the_file_stands_under_its_comment():
     lines = plan_toml(Plan()).splitlines()
-    for cls in (TaskPlan, TrainingPlan, TuningPlan, ComparisonPlan, CostPlan, Arm):
-        for f in fields(cls):
+    for made in (TaskPlan(), TrainingPlan(), TuningPlan(), ComparisonPlan(), CostPlan(), Arm()):
+        for f in filter(lambda f, made=made: concerned(f, made), fields(made)):
             i = next(i for i, line in enumerate(lines) if line.startswith(f"{f.name} = "))
             assert lines[i - 1] == f"# {f.metadata['help']}"
 
@@ -127,7 +128,7 @@ def test_the_file_holds_every_setting_of_every_arm_so_that_later_versions_read_i
     written = tomllib.loads(plan_toml(Plan()))["arm"]
     assert list(written) == list(Plan().arms)
     for table in written.values():
-        assert set(table) == {f.name for f in fields(Arm)}
+        assert set(table) == {f.name for f in fields(Arm) if f.name != "arguments"}
 
 
 numbers = st.floats(min_value=1e-9, max_value=1e300)

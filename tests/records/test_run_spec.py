@@ -41,12 +41,12 @@ def other(value: Any) -> Any:
 
 
 def changed_specs() -> dict[str, RunSpec]:
-    """SPEC with one field changed, for every field at every level but the stage."""
+    """SPEC with one field changed, for every field at every level but the stage and the folder."""
     specs = {}
     for f in fields(RunSpec):
         value = getattr(SPEC, f.name)
         if f.name in ("arm", "task", "training"):
-            for sub in fields(value):
+            for sub in (sub for sub in fields(value) if sub.compare):
                 changed = replace(value, **{sub.name: other(getattr(value, sub.name))})
                 specs[f"{f.name}.{sub.name}"] = replace(SPEC, **{f.name: changed})
         elif f.name != "stage":
@@ -62,6 +62,12 @@ def test_a_change_of_any_field_makes_another_run(name: str):
 def test_all_changed_runs_have_ids_of_their_own():
     specs = changed_specs()
     assert len({spec.run_id for spec in specs.values()}) == len(specs)
+
+
+def test_the_folder_that_a_job_lies_in_is_no_part_of_the_identity():
+    moved = replace(SPEC, task=replace(SPEC.task, folder="/elsewhere"))
+    assert moved == SPEC
+    assert moved.run_id == SPEC.run_id
 
 
 @pytest.mark.parametrize("stage", ["tune", "ladder", "compare"])

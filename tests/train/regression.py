@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mars_optim.records import Run, RunSpec, RunWriter, read_run
 from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TaskPlan, TrainingPlan
+from mars_optim.records.plan import TrainingPlan
+from mars_optim.records.task import TaskPlan
 from mars_optim.tasks import Task
 from mars_optim.train import build_optimizer, lr_factor, train
 

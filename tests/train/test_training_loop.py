@@ -174,6 +174,58 @@ def test_divergence_is_an_outcome_with_its_step_and_reason(
     assert run.outcome.reason.startswith("validation" if "valid" in script else "training")
 
 
+def test_a_loss_below_zero_diverges_by_its_rise_as_any_other(tmp_path: Path):
+    falling = record(tmp_path, Scripted([-1.0, -1.5, -2.5, *[-3.0] * 7]), make_spec(steps=10))
+    assert falling.outcome is not None
+    assert falling.outcome.status == "finished"
+    rising = record(tmp_path / "up", Scripted([-1.0, -0.5, 0.5]), make_spec(steps=10))
+    assert rising.outcome is not None
+    assert rising.outcome.reason == "training loss 0.5 at step 3"
+
+
+class Nested(Regression):
+    """Its batches are a dict in a tuple."""
+
+    def batch(self, seed: int, step: int, micro: int) -> Any:
+        return ({"all": super().batch(seed, step, micro)}, "a name")
+
+    def loss(self, model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        return super().loss(model, batch[0]["all"])
+
+    @torch.no_grad()
+    def evaluate(self, model: torch.nn.Module, tokens: int) -> float:
+        return float(self.loss(model, self.batch(tokens, 0, 9)))
+
+
+def test_batches_may_be_nested(tmp_path: Path):
+    plain = record(tmp_path / "plain", Regression(), make_spec())
+    nested = record(tmp_path / "nested", Nested(), make_spec())
+    assert nested.final_loss == plain.final_loss
+
+
+class WithDropout(Regression):
+    def build_model(self, seed: int) -> torch.nn.Module:
+        layer = super().build_model(seed)
+        self.model = torch.nn.Sequential(layer, torch.nn.Dropout(0.5))
+        return self.model
+
+    def evaluate(self, model: torch.nn.Module, tokens: int) -> float:
+        model.eval()
+        loss = super().evaluate(model, tokens)
+        model.train()
+        return loss
+
+
+def test_dropout_is_the_seeds_whatever_was_drawn_before(tmp_path: Path):
+    finals = []
+    for i in range(2):
+        torch.manual_seed(i)
+        finals.append(record(tmp_path / str(i), WithDropout(), make_spec()).final_loss)
+    assert finals[0] == finals[1]
+    other = record(tmp_path / "2", WithDropout(), make_spec(seed=2**40))
+    assert other.final_loss != finals[0]
+
+
 def test_twice_the_first_loss_has_not_yet_diverged(tmp_path: Path):
     run = record(tmp_path, Scripted([1.0, *[2.0] * 9]), make_spec(steps=10))
     assert run.outcome is not None

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..records import Arm, Plan
 from .ladder import Reading
 from .stats import Interval
+
+if TYPE_CHECKING:
+    from .causes import Contrast, Part
+    from .cost import Money
+    from .scale import SizeResult, Trend
+    from .sensitivity import Line
 
 Decision = Literal["go", "no-go", "not-enough-runs"]
 
@@ -142,6 +148,18 @@ class Analysis:
     """Candidate's final loss minus the control's, paired."""
     environment: dict[str, Any]
     amendments: tuple[dict[str, Any], ...]
+    money: Money | None
+    """Hours and money on the real job; None before a saving and a step time are known."""
+    sensitivity: tuple[Line, ...]
+    """Loss over learning rate, one line for each arm and gamma that was run."""
+    parts: tuple[Part, ...]
+    """The candidate's effect cut into settings, correction and clip; empty without ablations."""
+    contrasts: tuple[Contrast, ...]
+    """The arms that the verdict is not about, with p-values by Holm's method."""
+    sizes: tuple[SizeResult, ...]
+    """The effect at each model size, the plan's own first; empty without other sizes."""
+    trend: Trend | None
+    """Whether the effect grows or shrinks with the parameters; None with one size."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""

@@ -41,6 +41,11 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         return Verdict(decision="no-go", sentence=sentence, reasons=(), pairs_needed=None)
     if interval is None or interval.n < 2 or missing:
         what = "too few pairs"
+        if not plan.comparison.ladder:
+            what = (
+                f"the runs of {baseline.name} are all equally long, so losses can be compared, but "
+                "no tokens be read off"
+            )
         if missing:
             what = f"{missing} run{'s' if missing > 1 else ''} of the comparison still missing"
         return Verdict(
@@ -49,7 +54,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
             reasons=("The same command goes on where the pilot stopped.",) if missing else (),
             pairs_needed=None,
         )
-    decision = _by_interval(interval, threshold, candidate.bounds)
+    decision = by_interval(interval, threshold, candidate.bounds)
     untuned = {"go": baseline, "no-go": candidate}.get(decision)
     if untuned and untuned.at_edge:
         decision = "not-enough-runs"
@@ -63,11 +68,15 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         needed = pairs_needed(interval.mean, interval.sd, threshold, plan.decision.confidence)
     sentence = f"Not enough runs to tell: {_effect(interval, names, candidate.bounds, plan)}"
     if needed and needed > interval.n:
-        sentence += f" About {needed} seeds would settle it, if the effect is what it looks like."
+        sentence += (
+            f" About {needed} seeds would settle it in four of five cases, if the effect is what "
+            "it looks like."
+        )
     return Verdict(decision=decision, sentence=sentence, reasons=reasons, pairs_needed=needed)
 
 
-def _by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+    """The rule itself: where the interval lies, and which side of it is known."""
     if interval.low > threshold and "at most" not in bounds:
         return "go"
     if interval.high < threshold and "at least" not in bounds:
@@ -120,6 +129,11 @@ def _reasons(
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(f"{lost} of its seeds have no pair: runs of {baseline.name} diverged.")
+    if plan.task.kind == "imported":
+        reasons.append(
+            "These runs were made elsewhere: that both arms were tuned alike, on the same data and "
+            "each decayed to the end, is for you to know."
+        )
     for arm in (baseline, candidate):
         if arm.at_edge:
             reasons.append(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 try:
     from cyclopts import App, CycloptsError, Parameter
@@ -16,8 +17,9 @@ except ImportError:  # the optimizers need torch only
 
 from .._version import __version__
 from ..records import UserError
-from ..records.plan import load_plan, make_plan, plan_toml
-from ..records.run import write_text
+from ..records.plan import load_plan, make_plan
+
+MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
 app = App(
     name="mars",
@@ -30,12 +32,15 @@ app = App(
 
 @app.command
 def pilot(
+    what: str | None = None,
+    /,
     *,
     out: Path = Path("mars-pilot"),
     plan: Path | None = None,
     init: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
-    workers: int = 0,
+    ablations: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    workers: int | Literal["auto"] = 1,
 ) -> None:
     """Train arm against arm and end with a verdict and a report.
 
@@ -44,6 +49,8 @@ def pilot(
 
     Parameters
     ----------
+    what:
+        After --init: task, command or plan (see mars init).
     out:
         Folder for the plan, the runs, report.html, report.md and verdict.json.
     plan:
@@ -52,44 +59,151 @@ def pilot(
         Write the plan with comments to --plan (else to --out/plan.toml) and stop.
     set:
         Change one key of the plan, such as --set training.steps=400. May be repeated.
+    ablations:
+        Add arms that tell how much of the effect is the betas', the correction's and the clip's;
+        short for --set comparison.ablations=true.
     workers:
-        Runs at a time; 0 for one per core, four at the most (one with an accelerator).
+        Runs at a time on this machine, which share its cores and accelerators; "auto" for one
+        per accelerator or, without any, one per core and four at the most.
     """
+    set += ("comparison.ablations=true",) * ablations
     target = plan or out / "plan.toml"
+    if what and not init:
+        raise UserError(f"mars pilot takes no argument {what!r}; after --init it would")
     if init:
-        _init_plan(target, set)
-        option = f"--plan {plan}" if plan else f"--out {out}"
-        print(f"Wrote {target}. Edit it, then run: mars pilot {option}")
+        from .init import init_pilot
+
+        print(init_pilot(what or "plan", plan, out, set))
         return
     source = target if plan or target.exists() else None
     chosen = load_plan(source, set) if source else make_plan({}, set)
-    if not 0 <= workers <= 1024:
-        raise UserError(f"--workers {workers} must be from 0 (choose) to 1024")
+    _check_workers(workers)
 
     from ..pilot import run_pilot
-    from ..pilot.run import default_workers
+    from ..pilot.shares import automatic_workers
+    from ..pilot.workers import Workers
 
     console = Console(highlight=False)
+    count = automatic_workers() if workers == "auto" else workers
     try:
-        run_pilot(chosen, out, console, workers=workers or default_workers())
+        missing = run_pilot(chosen, out, console, partial(Workers, count=count))
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None
     _report(out, console)
+    if missing:
+        raise SystemExit(MISSING)
 
 
-@app.command
-def report(out: Path = Path("mars-pilot"), /) -> None:
-    """Analyse the runs of a pilot and write its report again, without training.
+@app.command(name="plan")
+def plan_command(
+    *,
+    out: Path = Path("mars-pilot"),
+    plan: Path | None = None,
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    workers: int | Literal["auto"] = 1,
+    effect: float | None = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Price a pilot before anything is spent, from a few seconds of measurement.
+
+    Runs, hours and money; the seeds that an effect needs; what MARS costs in time and memory
+    here; what others found at such a size. Nothing is written.
 
     Parameters
     ----------
     out:
-        Folder of the pilot.
+        Folder of the pilot; pairs that are finished there tell the noise.
+    plan:
+        Plan in TOML. Without it, the one in --out, or else the built-in plan.
+    set:
+        Change one key of the plan, such as --set training.steps=400. May be repeated.
+    workers:
+        Runs at a time, as for the pilot.
+    effect:
+        Share of tokens saved that is to be seen (default: decision.worth).
+    json:
+        Print all numbers as JSON.
     """
+    target = plan or out / "plan.toml"
+    source = target if plan or target.exists() else None
+    chosen = load_plan(source, set) if source else make_plan({}, set)
+    _check_workers(workers)
+    wanted = effect if effect is not None else max(chosen.decision.worth, 0.01)
+
+    from ..pilot.forecast import forecast
+    from ..pilot.shares import automatic_workers
+    from .plan import as_json, show
+
+    console = Console(highlight=False)
+    count = automatic_workers() if workers == "auto" else workers
+    threads = max(1, (os.cpu_count() or 1) // count)
+    found = forecast(
+        chosen,
+        out,
+        workers=count,
+        threads=threads,
+        effect=wanted,
+        say=Console(stderr=True, highlight=False).print,
+    )
+    if json:
+        print(as_json(chosen, found))
+    else:
+        show(chosen, found, console, count)
+
+
+@app.command
+def init(kind: Literal["plan", "task", "command", "runs"], folder: Path = Path(), /) -> None:
+    """Write a plan, or an example of each way to bring a job of your own, to start from.
+
+    Parameters
+    ----------
+    kind:
+        plan (every key with its comment), task (a Task in Python and its plan), command (a
+        training script and its plan) or runs (which of your files is which run).
+    folder:
+        To write into.
+    """
+    from .init import write_example
+
+    print(write_example(kind, folder))
+
+
+@app.command
+def report(
+    out: Path | None = None,
+    *,
+    source: Annotated[
+        tuple[str, ...],
+        Parameter(name="--from", negative="", consume_multiple=True, show_default=False),
+    ] = (),
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+) -> None:
+    """Analyse the runs of a pilot, or runs that exist already, and write the report. No training.
+
+    Parameters
+    ----------
+    out:
+        Folder of the pilot (mars-pilot); with --from, the folder to write (mars-imported).
+    source:
+        Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
+        such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
+        export from W&B. JSONL, CSV and TensorBoard event files are read.
+    set:
+        With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
+    """
+    console = Console(highlight=False)
+    if source:
+        from .imports import import_from
+
+        out = out or Path("mars-imported")
+        console.print(import_from(source, set, out), soft_wrap=True, markup=False)
+    elif set:
+        raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
+    out = out or Path("mars-pilot")
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    _report(out, Console(highlight=False))
+    _report(out, console)
 
 
 @app.command
@@ -116,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name (default: the process's own).
 
     Returns:
-        The exit status: 0, 2 for the user's mistakes, 130 for Ctrl-C.
+        The exit status: 0, 2 for the user's mistakes, 3 if runs of a pilot are missing at its end,
+        130 for Ctrl-C.
     """
     try:
         app(
@@ -136,14 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _init_plan(target: Path, overrides: tuple[str, ...]) -> None:
-    if target.exists():
-        raise UserError(f"{target} exists already; name another with --plan, or delete it")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, plan_toml(make_plan({}, overrides)))
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}") from None
+def _check_workers(workers: int | str) -> None:
+    if isinstance(workers, int) and not 1 <= workers <= 1024:
+        raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
 
 
 def _report(out: Path, console: Console) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import time
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import TrainerCallback
 
 from ..optim import MARS, param_groups
+from .plain import RecordMetrics as _Metrics
 
 
 class GroupedMARS:
@@ -36,3 +40,42 @@ class GroupedMARS:
         of_groups = inspect.signature(param_groups).parameters
         groups = param_groups(model, **{k: v for k, v in options.items() if k in of_groups})
         return MARS(groups, **{k: v for k, v in options.items() if k not in of_groups})
+
+
+class RecordMetrics(TrainerCallback):
+    """Writes what the Trainer logs where ``mars pilot`` reads it: ``metrics.jsonl``.
+
+        Trainer(..., callbacks=[RecordMetrics(run_dir)])
+
+    The last evaluation must come after the last step: call ``trainer.evaluate()`` once trained.
+
+    Args:
+        run_dir: what ``{run_dir}`` of the command stands for.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = run_dir
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """A training step starts."""
+        self._start = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """A training step is over."""
+        self.seconds += time.perf_counter() - self._start
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any
+    ) -> None:
+        """Write the losses that are in ``logs``."""
+        names = {"loss": "loss", "eval_loss": "valid_loss", "grad_norm": "grad_norm"}
+        logs = logs or {}
+        row = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
+        if not row:
+            return
+        if state.num_input_tokens_seen:
+            row["tokens"] = state.num_input_tokens_seen
+        record = _Metrics(self.run_dir, write=state.is_world_process_zero)
+        record(step=state.global_step, seconds=self.seconds, **row)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from ..records import Plan
+from ..records import Outcome, Plan, RunSpec
 from ..tasks import Task
 from ..train import build_optimizer, state_bytes
 
 ROUNDS = 15
 STEPS = 4  # in a row, per arm and round
 WARMUP = 3
+COMMAND_ROUNDS = 3
+COMMAND_SHARE = 20  # a short run of a command is this part of a whole one
 
 
 def probe(plan: Plan, task: Task) -> dict[str, Any]:
@@ -38,9 +41,44 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
         for name, (model, optimizer) in pairs.items():
             times[name].append(_seconds(plan, task, model, optimizer, STEPS) / STEPS)
 
+    return _results(plan, times, {a: state_bytes(optimizer) for a, (_, optimizer) in pairs.items()})
+
+
+def probe_command(plan: Plan, run: Callable[[RunSpec], Outcome]) -> dict[str, Any]:
+    """Time short runs of all arms in turn, by the seconds that they themselves report.
+
+    Args:
+        plan: of the pilot.
+        run: carries out one run; where it reports no seconds, starting up counts too.
+
+    Returns:
+        As :func:`probe`.
+    """
+    times: dict[str, list[float]] = {name: [] for name in plan.arms}
+    memory: dict[str, int] = {}
+    for _ in range(COMMAND_ROUNDS):
+        for name in plan.arms:
+            spec = RunSpec(
+                stage="probe",
+                arm_name=name,
+                arm=plan.arm[name],
+                lr=plan.arm[name].lr,
+                seed=plan.tuning.seed,
+                steps=max(10, plan.training.steps // COMMAND_SHARE),
+                task=plan.task,
+                training=plan.training,
+                data="",
+            )
+            outcome = run(spec)
+            times[name].append(outcome.seconds / max(1, outcome.steps))
+            memory[name] = outcome.state_bytes
+    return _results(plan, times, memory)
+
+
+def _results(plan: Plan, times: dict[str, list[float]], memory: dict[str, int]) -> dict[str, Any]:
     base = times[plan.comparison.baseline]
     results = {}
-    for name, (_, optimizer) in pairs.items():
+    for name in plan.arms:
         ratios = [t / b for t, b in zip(times[name], base, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         results[name] = {
@@ -48,8 +86,8 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
             "ratio": middle,
             "ratio_low": low,
             "ratio_high": high,
-            "state_bytes": state_bytes(optimizer),
-            "rounds": ROUNDS,
+            "state_bytes": memory[name],
+            "rounds": len(ratios),
         }
     return results
 

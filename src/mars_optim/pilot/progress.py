@@ -6,10 +6,11 @@ import time
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from ..records import Outcome, RunSpec
+from ..records import Failure, Outcome, RunSpec
 
 STAGES = {
     "tune": "tuning the learning rate",
@@ -111,6 +112,13 @@ class Reporter:
             result = f"loss [bold]{outcome.final_loss:.4f}[/]"
         line = f"{self.done_runs:>3}/{self.planned_runs}  {describe_run(spec)}: {result}"
         self.say(line if self.live else f"{line}  |  {self.status()}")
+        self._refresh()
+
+    def lose(self, run_id: str, failure: Failure, what_next: str) -> None:
+        """A try of a run came to nothing."""
+        spec, bar, _ = self._rows.pop(run_id)
+        self._bars.remove_task(bar)
+        self.say(f"         {describe_run(spec)}: [red]{escape(str(failure))}[/]; {what_next}")
         self._refresh()
 
     def status(self) -> str:

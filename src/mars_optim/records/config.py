@@ -23,10 +23,30 @@ def option(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] = (),
+    of: tuple[str, tuple[str, ...]] | None = None,
+    compare: bool = True,
 ) -> Any:
-    """A dataclass field with its comment and its allowed range (bounds included, ``above`` not)."""
-    metadata = dict(help=help, low=low, high=high, above=above, choices=choices)
-    return dataclasses.field(default=default, metadata=metadata)
+    """A dataclass field with its comment and its allowed range.
+
+    Args:
+        default: as for :func:`dataclasses.field`.
+        help: the comment.
+        low: least value.
+        high: greatest value.
+        above: what a number must be greater than.
+        choices: allowed texts.
+        of: another field and the values of it that this one goes with. Under others it must keep
+            its default, and is not written.
+        compare: whether the field counts where two dataclasses are compared.
+    """
+    metadata = dict(help=help, low=low, high=high, above=above, choices=choices, of=of)
+    return dataclasses.field(default=default, metadata=metadata, compare=compare)
+
+
+def concerned(field: dataclasses.Field[Any], holder: Any) -> bool:
+    """Whether a field means anything, given the other fields of its holder."""
+    of = field.metadata.get("of")
+    return of is None or getattr(holder, of[0]) in of[1]
 
 
 def from_dict(cls: type[T], data: Any, where: str = "") -> T:
@@ -79,7 +99,15 @@ def check(value: Any, where: str = "") -> None:
     """
     for f in dataclasses.fields(value):
         entry, path = getattr(value, f.name), f"{where}.{f.name}" if where else f.name
-        if dataclasses.is_dataclass(entry):
+        if not concerned(f, value):
+            if entry != f.default:
+                key, allowed = f.metadata["of"]
+                wanted = " or ".join(map(repr, allowed))
+                raise UserError(
+                    f"{path} = {_show(entry)} goes with {key} = {wanted}, not with {key} = "
+                    f"{getattr(value, key)!r}"
+                )
+        elif dataclasses.is_dataclass(entry):
             check(entry, path)
         elif isinstance(entry, Mapping):
             for key, sub in entry.items():
@@ -178,6 +206,8 @@ def _toml_lines(value: Any, table: str, comments: bool) -> list[str]:
     for f in dataclasses.fields(value):
         entry, help = getattr(value, f.name), f.metadata.get("help", "")
         path = f"{table}.{f.name}" if table else f.name
+        if not concerned(f, value):
+            continue
         if dataclasses.is_dataclass(entry):
             note = [f"# {help}"] if comments and help else []
             tables += ["", *note, f"[{path}]", *_toml_lines(entry, path, comments)]

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .arms import ARMS, Arm, check_arm_name
+from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
+from .command import split
 from .config import check, from_dict, option, to_toml
 from .errors import UserError, did_you_mean
+from .optional import OWN_SIZE, SensitivityPlan, SizePlan
+from .task import TaskPlan, check_task
 
 if TYPE_CHECKING:
     from .spec import RunSpec
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskPlan:
-    """What is trained: a small GPT on bytes."""
-
-    corpus: str = option(
-        "stdlib", 'text: "stdlib" (this Python\'s own sources), or a path to a file or folder'
-    )
-    context: int = option(64, "tokens (bytes) in a window", low=2, high=65536)
-    layers: int = option(2, "transformer blocks", low=1, high=1000)
-    width: int = option(64, "model width, a multiple of heads", low=1, high=65536)
-    heads: int = option(2, "attention heads", low=1, high=1024)
-    batch: int = option(8, "windows in a batch", low=1, high=65536)
+EXTERNAL = ("command", "imported")
+"""Kinds of task whose optimizers are made elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +61,9 @@ class ComparisonPlan:
         above=0.0,
         high=1000,
     )
+    ablations: bool = option(
+        False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +80,58 @@ class DecisionPlan:
 class CostPlan:
     """Money; left out of the report at price 0."""
 
-    price_per_hour: float = option(0.0, "of the machine that trains the real job", low=0.0)
+    price_per_hour: float = option(
+        0.0, "of one device of the real job (of the whole fleet, if devices is 1)", low=0.0
+    )
+    devices: int = option(1, "of the real job, paid for together", low=1)
     currency: str = option("USD", "any text")
     planned_hours: float = option(
         1000.0, "hours that the real job takes today, to which the saving is applied", above=0.0
+    )
+    planned_tokens: float = option(0.0, "of the real job; 0 if not known", low=0.0)
+    tokens_per_hour: float = option(
+        0.0, "of the whole fleet today; with planned_tokens it replaces planned_hours", low=0.0
+    )
+    pilot_price_per_hour: float = option(
+        0.0, "of the machine that runs this pilot; 0 for price_per_hour", low=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """One size of the task, with all that a run of it needs.
+
+    Args:
+        name: "main" for the plan's own.
+        task: what is trained.
+        training: how; its ``steps`` is this size's unit budget.
+        arms: that are tuned and compared at this size.
+    """
+
+    name: str
+    task: TaskPlan
+    training: TrainingPlan
+    arms: tuple[str, ...]
+
+    def steps(self, budget: float) -> int:
+        """Optimizer steps of a budget in units of ``training.steps``."""
+        return max(1, round(budget * self.training.steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningPlan:
+    """How the runs are looked after. No part of what a run is: it may change at any time."""
+
+    limit_minutes: float = option(
+        0.0,
+        "a run that takes longer is ended; 0 for ten times the expected time and ten minutes",
+        low=0.0,
+    )
+    retries: int = option(
+        2, "further tries of a run that fails or dies; of one that takes too long, one", low=0
+    )
+    checkpoint_minutes: float = option(
+        5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
     )
 
 
@@ -114,6 +157,17 @@ class Plan:
         default_factory=DecisionPlan, metadata={"help": "The rule, fixed before the runs."}
     )
     cost: CostPlan = field(default_factory=CostPlan, metadata={"help": "Money."})
+    running: RunningPlan = field(
+        default_factory=RunningPlan, metadata={"help": "How the runs are looked after."}
+    )
+    sensitivity: SensitivityPlan = field(
+        default_factory=SensitivityPlan,
+        metadata={"help": "Loss over learning rate and gamma; runs after the comparison."},
+    )
+    scale: dict[str, SizePlan] = field(
+        default_factory=dict,
+        metadata={"help": "Other model sizes: does the effect grow or shrink?"},
+    )
     arm: dict[str, Arm] = field(default_factory=dict, metadata={"help": "Settings of each arm."})
 
     def __post_init__(self) -> None:
@@ -123,32 +177,45 @@ class Plan:
             UserError: for an unknown arm or a plan that contradicts itself.
         """
         check(self)
+        if self.comparison.ablations:
+            self._add_ablations()
         for name in (*self.arms, *self.arm):
             check_arm_name(name)
             if name not in ARMS and name not in self.arm:
                 hint = did_you_mean(name, ARMS) or f"; known: {', '.join(ARMS)}"
-                raise UserError(f"unknown arm {name!r}{hint}")
+                raise UserError(f"unknown arm {name!r}{hint}; one of your own needs [arm.{name}]")
         for name in self.arm:
             if name not in self.arms:
                 hint = did_you_mean(name, self.arms)
                 raise UserError(f"arm.{name} is not among arms = {list(self.arms)}{hint}")
         if len(set(self.arms)) < len(self.arms):
             raise UserError(f"arms = {list(self.arms)} names one twice")
-        object.__setattr__(self, "arm", {a: self.arm.get(a) or ARMS[a] for a in self.arms})
+        arms = {a: self.arm.get(a) or default_arm(a, self.task) for a in self.arms}
+        object.__setattr__(self, "arm", arms)
+        check_task(self.task)
         self._check_comparison()
-        if self.task.width % self.task.heads:
-            raise UserError(
-                f"task.width = {self.task.width} must be a multiple of task.heads = "
-                f"{self.task.heads}"
-            )
+        self._check_sizes()
+        self._check_arms()
+        if self.task.kind == "command":
+            self._check_training()
         if self.tuning.max_trials < self.tuning.trials:
             raise UserError(
                 f"tuning.max_trials = {self.tuning.max_trials} must be at least tuning.trials = "
                 f"{self.tuning.trials}"
             )
-        if not self.task.corpus.strip():
-            raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+
+    def _check_arms(self) -> None:
+        external = self.task.kind in EXTERNAL
         for name, arm in self.arm.items():
+            if external != (arm.optimizer == "external"):
+                raise UserError(
+                    f"arm.{name}.optimizer = {arm.optimizer!r} does not go with task.kind = "
+                    f"{self.task.kind!r}"
+                    + (": the command makes its optimizer itself" if external else "")
+                )
+            if external:
+                split(arm.arguments, f"arm.{name}.arguments")
+                continue
             if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
                 raise UserError(
                     f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
@@ -156,6 +223,55 @@ class Plan:
                 )
             if arm.correction == "folded" and arm.clip:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+
+    def _add_ablations(self) -> None:
+        known = {a: default_arm(a, self.task) for a in self.arms if a in ARMS} | self.arm
+        baseline, candidate = self.comparison.baseline, self.comparison.candidate
+        old, new = known.get(baseline), known.get(candidate)
+        if old is None or new is None:
+            return  # which _check_comparison tells
+        added = ablation_arms(candidate, new, old)
+        object.__setattr__(self, "arms", tuple(dict.fromkeys((*self.arms, *added))))
+        object.__setattr__(self, "arm", {**added, **self.arm})
+
+    def _check_sizes(self) -> None:
+        for name in self.scale:
+            check_arm_name(name)
+        if OWN_SIZE in self.scale:
+            raise UserError(f"scale.{OWN_SIZE}: this name is the plan's own size; use another")
+        if self.scale and self.task.kind != "gpt":
+            raise UserError("scale: sizes are known of task.kind = 'gpt' only; leave scale out")
+        if self.sensitivity.gammas and self.arm[self.comparison.candidate].optimizer != "mars":
+            raise UserError(
+                f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
+            )
+        if self.task.kind == "imported":
+            return
+        sizes = self.sizes()
+        for size in sizes:
+            table = "task" if size.name == OWN_SIZE else f"scale.{size.name}"
+            check_task(size.task, table)
+            if size.training.steps < 10:
+                raise UserError(f"{table}.steps = {size.training.steps} must be at least 10")
+            steps = [size.steps(budget) for budget in (1.0, *self.comparison.ladder)]
+            if len(set(steps)) < len(steps):
+                raise UserError(
+                    f"comparison.ladder = {list(self.comparison.ladder)}, with the common budget "
+                    f"1, must be different numbers of steps, not {steps}"
+                )
+        for i, size in enumerate(sizes):
+            for other in sizes[:i]:
+                if (size.task, size.training) == (other.task, other.training):
+                    raise UserError(f"scale.{size.name} is the same as {other.name}")
+
+    def _check_training(self) -> None:
+        """A command has its own schedule: what would be passed over is refused."""
+        for f in fields(TrainingPlan):
+            if f.name != "steps" and getattr(self.training, f.name) != f.default:
+                raise UserError(
+                    f"training.{f.name} is the command's own affair: of [training], only steps is "
+                    "handed to it; leave the key out"
+                )
 
     def _check_comparison(self) -> None:
         comparison = self.comparison
@@ -168,6 +284,8 @@ class Plan:
                 )
         if comparison.baseline == comparison.candidate:
             raise UserError("comparison.baseline and comparison.candidate are the same arm")
+        if self.task.kind == "imported":  # made from the runs that there are, be they too few
+            return
         if len(set(comparison.seeds)) < max(2, len(comparison.seeds)):
             raise UserError(
                 f"comparison.seeds = {list(comparison.seeds)} must be two or more different seeds"
@@ -182,21 +300,49 @@ class Plan:
                 f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
                 "above 1, to read tokens off between them"
             )
-        steps = [self.steps(budget) for budget in (1.0, *comparison.ladder)]
-        if len(set(steps)) < len(steps):
-            raise UserError(
-                f"comparison.ladder = {list(comparison.ladder)}, with the common budget 1, must "
-                f"be different numbers of steps, not {steps}"
-            )
+
+    def sizes(self) -> tuple[Size, ...]:
+        """The plan's own size, then the others, in the plan's order."""
+        comparison = self.comparison
+        own = Size(name=OWN_SIZE, task=self.task, training=self.training, arms=self.arms)
+        if not self.scale:
+            return (own,)
+        roles = (comparison.baseline, CONTROL, comparison.candidate)
+        arms = tuple(a for a in dict.fromkeys(roles) if a in self.arms)
+        others = []
+        for name, size in self.scale.items():
+            given = {f.name: getattr(size, f.name) for f in fields(size)}
+            steps = given.pop("steps") or self.training.steps
+            task = replace(self.task, **{key: value for key, value in given.items() if value})
+            training = replace(self.training, steps=steps)
+            others.append(Size(name=name, task=task, training=training, arms=arms))
+        return (own, *others)
+
+    def size_of(self, spec: RunSpec) -> Size | None:
+        """The size at which a run was made; None if under other settings than this plan's."""
+        allowed = [self.arm.get(spec.arm_name)]
+        if spec.arm_name == self.comparison.candidate and spec.stage == "sensitivity":
+            own = self.arm[spec.arm_name]
+            allowed += [replace(own, gamma=gamma) for gamma in self.sensitivity.gammas]
+        for size in self.sizes():  # the plan's own first, and mostly alone
+            if spec.training == size.training and spec.task == size.task:
+                return size if spec.arm_name in size.arms and spec.arm in allowed else None
+        return None
 
     def covers(self, spec: RunSpec) -> bool:
         """Whether a run was made under this plan's settings."""
-        settings = (self.task, self.training, self.arm.get(spec.arm_name))
-        return (spec.task, spec.training, spec.arm) == settings
+        return self.size_of(spec) is not None
 
     def steps(self, budget: float) -> int:
         """Optimizer steps of a budget in units of ``training.steps``."""
         return max(1, round(budget * self.training.steps))
+
+
+def default_arm(name: str, task: TaskPlan) -> Arm:
+    """The published default of an arm; of one that a command makes, its learning rate only."""
+    if task.kind in EXTERNAL:
+        return Arm(optimizer="external", lr=ARMS[name].lr)
+    return ARMS[name]
 
 
 def plan_of(out: Path) -> Path:
@@ -220,30 +366,56 @@ def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     try:
-        return make_plan(data, overrides)
+        return make_plan(data, overrides, path.parent)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def make_plan(data: dict[str, Any], overrides: tuple[str, ...] = ()) -> Plan:
+def make_plan(
+    data: dict[str, Any], overrides: tuple[str, ...] = (), folder: Path | None = None
+) -> Plan:
     """A plan from plain data and ``key=value`` overrides, the value in TOML.
 
     An arm's table may give only what differs from its published default.
+
+    Args:
+        data: as parsed from TOML.
+        overrides: as given to ``--set``.
+        folder: from where ``task.folder`` is reckoned (default: the working directory).
     """
     data = copy.deepcopy(data)
     for text in overrides:
-        _override(data, text)
+        override(data, text)
+    task = data.get("task")
+    kind = task.get("kind") if isinstance(task, dict) else None
+    if isinstance(task, dict) and kind in ("python", "command"):
+        relative = task.get("folder", ".")
+        if isinstance(relative, str):
+            task["folder"] = str((folder or Path.cwd()).joinpath(relative).resolve())
     tables = data.get("arm")
     if isinstance(tables, dict):
-        known = {f.name: f for f in fields(Arm)}
         for name, table in tables.items():
-            if isinstance(table, dict) and name in ARMS and set(table) <= set(known):
-                defaults = {key: getattr(ARMS[name], key) for key in known}
-                tables[name] = {**defaults, **table}
+            if isinstance(table, dict):
+                tables[name] = {**_arm_defaults(name, kind), **table}
+                if kind == "command" and "lr" not in tables[name]:
+                    raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
     return from_dict(Plan, data)
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
+    if kind in EXTERNAL:
+        return {"optimizer": "external", **({"lr": ARMS[name].lr} if name in ARMS else {})}
+    if name not in ARMS:
+        return {}
+    return {f.name: getattr(ARMS[name], f.name) for f in fields(Arm)}
+
+
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one ``key=value`` to plain data, in place.
+
+    Raises:
+        UserError: if it is not of that form, or leads into a value.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
@@ -269,9 +441,12 @@ def plan_toml(plan: Plan) -> str:
 
 
 def differences(a: Plan, b: Plan) -> list[str]:
-    """The keys in which two plans differ, as ``key: a's value, b's value``."""
+    """The keys in which two plans differ, as ``key: a's value, b's value``.
+
+    Where the job is found does not count.
+    """
     rows_a, rows_b = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (a, b))
-    keys = sorted(rows_a.keys() | rows_b.keys())
+    keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
     ]

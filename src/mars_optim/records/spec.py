@@ -10,7 +10,8 @@ from typing import Any
 
 from .arms import Arm
 from .config import from_dict
-from .plan import TaskPlan, TrainingPlan
+from .plan import TrainingPlan
+from .task import TaskPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,6 @@ class RunSpec:
     def run_id(self) -> str:
         """Folder name: readable, and ending in a hash of everything that defines the run."""
         identity = self.to_dict()
-        del identity["stage"]
+        del identity["stage"], identity["task"]["folder"]
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.arm_name}-lr{self.lr:.3g}-seed{self.seed}-steps{self.steps}-{digest}"

@@ -228,8 +228,10 @@ def _escape(text: str) -> str:
 
 def _legend(ax: Axes) -> None:
     """Inside where there is room, beside the axes for many arms."""
-    many = len(ax.get_legend_handles_labels()[1]) > 4
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5)) if many else ax.legend()
+    labels = ax.get_legend_handles_labels()[1]
+    if labels:
+        many = len(labels) > 4
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5)) if many else ax.legend()
 
 
 def _count(n: float) -> str:

@@ -63,6 +63,26 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def trained(analysis: Analysis) -> str:
+    """What was trained, and on what."""
+    task = analysis.plan.task
+    what = {
+        "gpt": "a GPT",
+        "python": task.source,
+        "command": f"the command \u201c{task.command}\u201d",
+        "imported": f"read from {task.runs}",
+    }[task.kind]
+    parts = [what]
+    if analysis.parameters:
+        parts.append(f"with {count(analysis.parameters)} parameters")
+    if task.kind == "gpt":
+        text = task.corpus
+        parts.append(
+            "on the Python standard library's sources" if text == "stdlib" else f"on {text}"
+        )
+    return " ".join(parts)
+
+
 def money(amount: float, currency: str) -> str:
     """An amount: two decimals when small, whole and grouped when large."""
     digits = 2 if abs(amount) < 100 else 0
@@ -72,11 +92,7 @@ def money(amount: float, currency: str) -> str:
 
 def hours_saved(analysis: Analysis) -> Interval | None:
     """Share of hours saved: tokens saved, with the measured step time on top."""
-    candidate = analysis.candidate
-    if candidate.log_ratio is None or candidate.step_time is None:
-        return None
-    step_time = candidate.step_time[0]
-    return candidate.log_ratio.map(lambda log_ratio: 1.0 - step_time * math.exp(-log_ratio))
+    return analysis.money.share if analysis.money else None
 
 
 def control_note(analysis: Analysis) -> str:

@@ -1,7 +1,9 @@
 """What is trained: models and data, addressed so that arms can be paired."""
 
 from .base import Task
+from .check import check_task
 from .gpt import GPT
+from .python import import_task
 from .text import Corpus, TextTask, load_corpus
 
-__all__ = ["GPT", "Corpus", "Task", "TextTask", "load_corpus"]
+__all__ = ["GPT", "Corpus", "Task", "TextTask", "check_task", "import_task", "load_corpus"]

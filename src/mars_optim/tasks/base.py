@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class Task(Protocol):
-    """A model, batches addressed by (seed, step), a loss, and a fixed validation set."""
+    """A model, batches addressed by (seed, step), a loss, and a fixed validation set.
+
+    ``mars init task`` writes an example; docs/your-job.md says how to use it.
+    """
 
     fingerprint: str
     """Hash of the data: runs on other data are other runs."""
@@ -21,7 +24,7 @@ class Task(Protocol):
         ...
 
     def batch(self, seed: int, step: int, micro: int) -> Any:
-        """The training batch at this address, the same for every arm."""
+        """The training batch at this address, the same for every arm: tensors, nested at will."""
         ...
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:

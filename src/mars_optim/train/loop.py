@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 
 from accelerate import Accelerator
+from accelerate.utils import send_to_device, set_seed
 from torch.optim.optimizer import Optimizer
 
 from ..records import Outcome, RunSpec, RunWriter
+from ..records.run import CHECKPOINT
 from ..tasks import Task
 from .arms import build_optimizer, state_bytes
+from .checkpoint import Checkpoints
 from .schedule import lr_factor
 
 ROWS = 50  # training rows per run
@@ -23,8 +26,9 @@ def train(
     task: Task,
     writer: RunWriter,
     on_step: Callable[[int], None] = lambda step: None,
+    checkpoint_seconds: float = math.inf,
 ) -> Outcome:
-    """Run ``spec`` from its first step to its last and record it.
+    """Run ``spec`` from its first step, or from its checkpoint, to its last and record it.
 
     Args:
         spec: what to run.
@@ -32,6 +36,8 @@ def train(
         writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm``, and at evaluations
             ``step, tokens, seconds, valid_loss``.
         on_step: called with the number of steps taken, after each.
+        checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
+            for none.
 
     Returns:
         The outcome, not yet written. A run whose loss is no longer finite, or at twice its first
@@ -41,6 +47,7 @@ def train(
     accelerator = Accelerator(
         mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
     )
+    set_seed(spec.seed % 2**32)  # for dropout: a run is the same whatever ran before it
     bare = task.build_model(spec.seed)
     model, optimizer = accelerator.prepare(bare, build_optimizer(bare, spec.arm, lr=spec.lr))
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
@@ -64,14 +71,25 @@ def train(
             reason=reason,
         )
 
-    for step in range(spec.steps):
+    first = 0
+    checkpoints = Checkpoints(
+        writer.path / CHECKPOINT, spec.run_id, checkpoint_seconds, bare, optimizer.optimizer
+    )
+    if at := checkpoints.restore():
+        first, seconds, losses = at["step"], at["seconds"], at["losses"]
+        first_loss, valid_loss = at["first_loss"], at["valid_loss"]
+        for row in at["rows"]:
+            writer.row(**row)
+
+    for step in range(first, spec.steps):
         start = time.perf_counter()
         factor = lr_factor(step, spec.steps, warmup=settings.warmup, decay=settings.decay)
         set_lrs(optimizer, [peak * factor for peak in peaks])
         loss = 0.0
         for micro in range(settings.accumulation):
             with accelerator.accumulate(model):
-                batch = task.batch(spec.seed, step, micro).to(accelerator.device)
+                batch = task.batch(spec.seed, step, micro)
+                batch = send_to_device(batch, accelerator.device)
                 micro_loss = task.loss(model, batch)
                 accelerator.backward(micro_loss)
                 if accelerator.sync_gradients:
@@ -84,7 +102,8 @@ def train(
 
         taken, first_loss = step + 1, loss if step == 0 else first_loss
         losses.append(loss)
-        blown_up = not math.isfinite(loss) or loss > BLOW_UP * first_loss
+        rise = loss - first_loss  # of a loss that may be negative
+        blown_up = not math.isfinite(loss) or rise > (BLOW_UP - 1) * abs(first_loss)
         at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 4))
         if taken % row_every == 0 or taken == spec.steps or blown_up:
             mean = sum(losses) / len(losses)
@@ -97,6 +116,9 @@ def train(
             writer.row(**at, valid_loss=valid_loss)
             if not math.isfinite(valid_loss):
                 return outcome(taken, f"validation loss {valid_loss} at step {taken}")
+        if checkpoints.due:
+            position = dict(step=taken, seconds=seconds, losses=losses, rows=writer.rows)
+            checkpoints.save(position | dict(first_loss=first_loss, valid_loss=valid_loss))
         on_step(taken)
     return outcome(spec.steps)
 

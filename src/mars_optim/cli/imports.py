@@ -1,0 +1,55 @@
+"""``mars report --from``: which runs are meant, from what stands on the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ..jobs.found import BETWEEN, RunsPlan, headings
+from ..jobs.imported import import_runs
+from ..records import UserError
+from ..records.config import from_dict
+from ..records.plan import override
+
+
+def import_from(sources: tuple[str, ...], sets: tuple[str, ...], out: Path) -> str:
+    """Read existing runs into ``out``.
+
+    Args:
+        sources: a TOML file that names the runs; or patterns with {arm} and {seed}, folders, and
+            CSV exports of W&B charts.
+        sets: changes of single keys, as given to ``--set``.
+        out: folder to write.
+
+    Returns:
+        What was read, in a line.
+
+    Raises:
+        UserError: naming what cannot be read or compared.
+    """
+    folder, data = Path(), dict[str, Any]()
+    if len(sources) == 1 and sources[0].endswith(".toml"):
+        path = Path(sources[0])
+        folder, data = path.parent, _read(path)
+    else:
+        charts = [source for source in sources if _is_chart(source)]
+        data = {"files": [s for s in sources if s not in charts], "charts": charts}
+    for text in sets:
+        override(data, text)
+    return import_runs(from_dict(RunsPlan, data), folder, out)
+
+
+def _is_chart(source: str) -> bool:
+    if "{" in source or not Path(source).is_file() or not source.lower().endswith(".csv"):
+        return False
+    return any(BETWEEN in column for column in headings(Path(source))[1:])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; `mars init runs` writes one") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} is no valid TOML: {error}") from None

@@ -1,0 +1,1 @@
+"""Jobs that train outside this package: a command that is run, files that it left. No torch."""

@@ -1,0 +1,202 @@
+"""Which of the user's files is which run: by where arm and seed stand in its path or name."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..records import UserError
+from ..records.config import option
+from ..records.errors import did_you_mean
+from ..records.plan import CostPlan, DecisionPlan
+from .files import Row, read_rows
+from .recorder import Columns
+
+NUMBER = r"[0-9]+"
+PARTS = {
+    "arm": r"[A-Za-z0-9][A-Za-z0-9._-]*?",
+    "seed": NUMBER,
+    "steps": NUMBER,
+    "lr": r"[0-9.]+(?:e[+-]?[0-9]+)?",
+}
+BETWEEN = " - "  # run and metric in the heading of a W&B chart's export
+SPREAD = ("__MIN", "__MAX")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """One run, said by hand."""
+
+    file: str
+    arm: str
+    seed: int = option(0, "", low=0)
+    steps: int = option(0, "0 for the last one in the file", low=0)
+    lr: float = option(0.0, "0 for not known", low=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunsPlan:
+    """Which runs there are, and what is compared (``mars init runs`` writes one)."""
+
+    baseline: str = option("adamw", "the arm in use today")
+    candidate: str = option("mars-adamw", "the arm that the verdict is about")
+    files: tuple[str, ...] = option((), "paths with {arm}, {seed}, {steps}, {lr} and *")
+    charts: tuple[str, ...] = option((), 'CSV files with a column for every run, "NAME - METRIC"')
+    names: str = option("{arm}-seed{seed}-steps{steps}", "names of runs in charts and folders")
+    run: tuple[Named, ...] = option((), "or one by one")
+    columns: Columns = field(default_factory=Columns)
+    decision: DecisionPlan = field(default_factory=DecisionPlan)
+    cost: CostPlan = field(default_factory=CostPlan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A run that exists.
+
+    Args:
+        source: file, or file and column, for messages.
+        arm: its name.
+        seed: of its weights and data.
+        steps: of the whole run; 0 if only its rows tell.
+        lr: peak learning rate; 0 if not known.
+        rows: as read.
+    """
+
+    source: str
+    arm: str
+    seed: int
+    steps: int
+    lr: float
+    rows: list[Row]
+
+
+def find_runs(plan: RunsPlan, folder: Path) -> list[Found]:
+    """Read all runs that a plan names.
+
+    Args:
+        plan: which.
+        folder: from where its paths are reckoned.
+
+    Raises:
+        UserError: if a pattern says too little or fits nothing, or a file cannot be read.
+    """
+    found = [run for pattern in plan.files for run in _by_pattern(pattern, plan, folder)]
+    found += _together([run for chart in plan.charts for run in _in_chart(folder / chart, plan)])
+    for named in plan.run:
+        path = folder / named.file
+        if not path.exists():
+            raise UserError(f"{path} does not exist")
+        found.append(
+            Found(
+                source=str(path),
+                arm=named.arm,
+                seed=named.seed,
+                steps=named.steps,
+                lr=named.lr,
+                rows=read_rows(path),
+            )
+        )
+    if not found:
+        raise UserError("no runs are named: give files, charts or [[run]] (see mars init runs)")
+    return found
+
+
+def _by_pattern(pattern: str, plan: RunsPlan, folder: Path) -> Iterator[Found]:
+    whole = str(folder / pattern)
+    if Path(whole).is_dir():
+        whole = str(Path(whole, "**", plan.names + "*"))
+    parts = compiled(whole)
+    paths = sorted(glob.glob(re.sub(r"\{\w+\}", "*", whole), recursive=True))
+    fitting = [(path, match) for path in paths if (match := parts.fullmatch(path))]
+    if not fitting:
+        raise UserError(
+            f"{whole} fits no file" + (f" (though not for {paths[0]})" if paths else "")
+        )
+    for path, match in fitting:
+        yield _found(path, match, read_rows(Path(path)))
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern with {arm} and so on as a regular expression.
+
+    Raises:
+        UserError: for an unknown part, or without {arm} and {seed}.
+    """
+    text, seen = "", set[str]()
+    for piece in re.split(r"(\{\w*\}|\*\*/|\*)", pattern):
+        name = piece[1:-1]
+        if piece.startswith("{"):
+            if name not in PARTS:
+                hint = did_you_mean(name, PARTS) or f"; known: {', '.join(PARTS)}"
+                raise UserError(f"{pattern!r}: unknown part {piece}{hint}")
+            text += f"(?P={name})" if name in seen else f"(?P<{name}>{PARTS[name]})"
+            seen.add(name)
+        else:
+            text += {"**/": "(?:.*/)?", "*": "[^/]*"}.get(piece) or re.escape(piece)
+    for name in ("arm", "seed"):
+        if name not in seen:
+            raise UserError(
+                f"{pattern!r} does not say which run is which: it needs {{{name}}}, as in "
+                "'runs/{arm}-seed{seed}-steps{steps}.csv'; or name the runs one by one in a file "
+                "that `mars init runs` writes"
+            )
+    return re.compile(text)
+
+
+def _found(source: str, match: re.Match[str], rows: list[Row]) -> Found:
+    parts = match.groupdict()
+    return Found(
+        source=source,
+        arm=parts["arm"],
+        seed=int(parts["seed"]),
+        steps=int(parts.get("steps") or 0),
+        lr=float(parts.get("lr") or 0.0),
+        rows=rows,
+    )
+
+
+def _in_chart(path: Path, plan: RunsPlan) -> Iterator[Found]:
+    """Runs of a W&B export: steps in the first column, then one for every run and metric."""
+    names, rows = compiled(plan.names), read_rows(path)
+    heading = headings(path)
+    columns: dict[str, list[tuple[str, str]]] = {}
+    for column in heading[1:]:
+        name, between, metric = column.rpartition(BETWEEN)
+        if between and not metric.endswith(SPREAD):
+            columns.setdefault(name, []).append((column, metric))
+    fitting = {name: match for name in columns if (match := names.fullmatch(name))}
+    if not fitting:
+        raise UserError(
+            f"{path}: no column is headed 'NAME - METRIC' with a name like {plan.names!r}; there "
+            f"are {', '.join(map(repr, heading[1:4]))} ...: set names"
+        )
+    for name, match in fitting.items():
+        mine = [
+            {plan.columns.step: row[heading[0]]}
+            | {metric: row[column] for column, metric in columns[name] if column in row}
+            for row in rows
+        ]
+        yield _found(f"{path} ({name})", match, [row for row in mine if len(row) > 1])
+
+
+def headings(path: Path) -> list[str]:
+    """The first line of a CSV file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _together(found: list[Found]) -> list[Found]:
+    """Each run of the charts once: every metric has a chart of its own."""
+    runs: dict[tuple[str, int, int, float], Found] = {}
+    for run in found:
+        runs.setdefault((run.arm, run.seed, run.steps, run.lr), run)
+        if (first := runs[run.arm, run.seed, run.steps, run.lr]) is not run:
+            first.rows.extend(run.rows)
+    return list(runs.values())

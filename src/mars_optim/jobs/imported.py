@@ -1,0 +1,172 @@
+"""From runs that exist already to a folder that is analysed like a pilot's own."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from .._version import __version__
+from ..records import Arm, Plan, RunSpec, RunWriter, UserError
+from ..records.arms import check_arm_name
+from ..records.errors import did_you_mean
+from ..records.plan import ComparisonPlan, TrainingPlan, TuningPlan, load_plan, plan_of, plan_toml
+from ..records.run import write_text
+from ..records.task import TaskPlan
+from .found import Found, RunsPlan, find_runs
+from .recorder import Recorder
+
+DATA = "imported"
+
+
+def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
+    """Write the runs that ``source`` names into ``out``, with a plan that fits them.
+
+    Args:
+        source: which runs, and what is compared.
+        folder: from where its paths are reckoned.
+        out: folder to write; one that holds trained runs is refused.
+
+    Returns:
+        What was read, in a line.
+
+    Raises:
+        UserError: if runs cannot be read, or cannot be compared at all.
+    """
+    found = [_measured(run, source) for run in find_runs(source, folder)]
+    _check_once(found)
+    plan = plan_for(found, source)
+    _clear(out)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    for path in (out / "plan.toml", out / "runs" / "plan.toml"):
+        write_text(path, plan_toml(plan))
+    for run in found:
+        _write(run, source, plan, out)
+    seeds = ", ".join(map(str, sorted({run.seed for run in found})))
+    budgets = ", ".join(map(str, sorted({run.steps for run in found})))
+    return (
+        f"Read {len(found)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
+        f"compared at {plan.training.steps}."
+    )
+
+
+def plan_for(found: Iterable[Found], source: RunsPlan) -> Plan:
+    """The plan that these runs would have followed.
+
+    The common budget is the one at which most seeds have both baseline and candidate (of equals
+    the longest); the baseline's other budgets are its ladder.
+
+    Raises:
+        UserError: if an arm to be compared has no runs, or no seed has a run of both.
+    """
+    runs = {(run.arm, run.seed, run.steps) for run in found}
+    arms = sorted({arm for arm, _, _ in runs}, key=lambda a: (a != source.baseline, a))
+    for role in ("baseline", "candidate"):
+        name = getattr(source, role)
+        if name not in arms:
+            hint = did_you_mean(name, arms) or f"; there are {', '.join(arms)}"
+            raise UserError(f"no run is of {role} = {name!r}{hint}; set {role}")
+    steps = {s for _, _, s in runs}
+    pairs = {
+        s: sorted(
+            {seed for _, seed, at in runs if at == s}
+            & {seed for arm, seed, at in runs if (arm, at) == (source.baseline, s)}
+            & {seed for arm, seed, at in runs if (arm, at) == (source.candidate, s)}
+        )
+        for s in steps
+    }
+    unit = max(steps, key=lambda s: (len(pairs[s]), s))
+    if not pairs[unit]:
+        raise UserError(
+            f"no seed has a run of both {source.baseline} and {source.candidate} of equally many "
+            "steps: there are no pairs to compare"
+        )
+    ladder = sorted({s for arm, _, s in runs if arm == source.baseline and s != unit})
+    return Plan(
+        arms=tuple(arms),
+        task=TaskPlan(kind="imported", runs=", ".join([*source.files, *source.charts]) or "files"),
+        training=TrainingPlan(steps=unit),
+        tuning=TuningPlan(seed=max(seed for _, seed, _ in runs) + 1),  # there are none
+        comparison=ComparisonPlan(
+            baseline=source.baseline,
+            candidate=source.candidate,
+            seeds=tuple(pairs[unit]),
+            ladder=tuple(s / unit for s in ladder),
+        ),
+        decision=source.decision,
+        cost=source.cost,
+        arm={arm: Arm(optimizer="external") for arm in arms},
+    )
+
+
+def _measured(run: Found, source: RunsPlan) -> Found:
+    """With its number of steps; and see that it has a result after the last one."""
+    check_arm_name(run.arm)
+    recorder = Recorder(source.columns, run.steps, lambda **row: None)
+    try:
+        for row in run.rows:
+            recorder.add(row)
+    except UserError as error:
+        raise UserError(f"{run.source}: {error}") from None
+    if recorder.broken:
+        return replace(run, steps=run.steps or recorder.step)
+    if recorder.valid is None:
+        raise UserError(
+            f"{run.source}: {recorder.missing('valid_loss')}; say under columns which is the "
+            "validation loss"
+        )
+    step = recorder.valid[0]
+    steps = run.steps or step
+    if not steps - 1 <= step <= steps:
+        raise UserError(
+            f"{run.source}: its last validation loss is of step {step}, not {steps}: only whole "
+            "runs can be compared; leave it out"
+        )
+    return replace(run, steps=steps)
+
+
+def _check_once(found: Iterable[Found]) -> None:
+    runs: dict[tuple[str, int, int], Found] = {}
+    for run in found:
+        first = runs.setdefault((run.arm, run.seed, run.steps), run)
+        if first is not run:
+            raise UserError(
+                f"{first.source} and {run.source} are both {run.arm}, seed {run.seed}, {run.steps} "
+                "steps: leave one out"
+            )
+
+
+def _write(run: Found, source: RunsPlan, plan: Plan, out: Path) -> None:
+    tuned = run.steps == plan.training.steps
+    spec = RunSpec(
+        stage="compare" if tuned else "ladder",
+        arm_name=run.arm,
+        arm=plan.arm[run.arm],
+        lr=run.lr,
+        seed=run.seed,
+        steps=run.steps,
+        task=plan.task,
+        training=plan.training,
+        data=DATA,
+    )
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    writer = RunWriter(
+        out / "runs", spec, {"date": today, "mars_optim": __version__, "imported": run.source}
+    )
+    recorder = Recorder(source.columns, run.steps, writer.row)
+    for row in run.rows:
+        recorder.add(row)
+    writer.finish(recorder.outcome(0.0))
+    writer.close()
+
+
+def _clear(out: Path) -> None:
+    if not plan_of(out).exists():
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"--out {out} holds something else: use another")
+        return
+    if load_plan(plan_of(out)).task.kind != "imported":
+        raise UserError(f"--out {out} holds a pilot that was trained: use another")
+    shutil.rmtree(out / "runs")

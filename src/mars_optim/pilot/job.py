@@ -1,0 +1,160 @@
+"""What a worker does with a plan: train its task in this process, or run its command."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from .._version import __version__
+from ..jobs.command import Command
+from ..records import Outcome, Plan, RunSpec, RunWriter
+
+OnStep = Callable[[int], None]
+
+
+class Job(Protocol):
+    """A plan's task, ready to be trained."""
+
+    fingerprint: str
+
+    def probe(self) -> dict[str, Any]:
+        """Step times of all arms (see :func:`mars_optim.pilot.probe.probe`)."""
+        ...
+
+    def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
+        """Carry out ``spec`` and record it with its outcome."""
+        ...
+
+
+def load_job(plan: Plan, out: Path, threads: int) -> Job:
+    """The job of a plan, checked as far as that costs next to nothing.
+
+    Args:
+        plan: of the pilot.
+        out: its folder.
+        threads: for each run.
+
+    Raises:
+        UserError: if something that the plan names is not there.
+        ValueError: if the data are too few, or a task of the user's breaks the protocol.
+    """
+    if plan.task.kind == "command":
+        return CommandJob(plan, out, threads)
+    return TaskJob(plan, out, threads)
+
+
+class CommandJob:
+    """Runs the plan's command."""
+
+    def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+        self.plan, self.out = plan, out
+        self.command = Command(plan.task, out, threads)
+        self.command.check()
+        self.fingerprint = self.command.fingerprint
+        self.environment = {**environment(threads), "command": plan.task.command}
+
+    def probe(self) -> dict[str, Any]:
+        """Short runs of all arms in turn, timed by their own seconds."""
+        from .probe import probe_command
+
+        return probe_command(self.plan, self._short_run)
+
+    def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
+        """One run of the command, in ``out / "runs"``."""
+        return self._run(spec, self.out / "runs", on_step)
+
+    def _short_run(self, spec: RunSpec) -> Outcome:
+        return self._run(spec, self.out / "probe", lambda step: None)
+
+    def _run(self, spec: RunSpec, folder: Path, on_step: OnStep) -> Outcome:
+        writer = RunWriter(folder, spec, self.environment)
+        try:
+            outcome = self.command.run(spec, writer, on_step)
+            writer.finish(outcome)
+        finally:
+            writer.close()
+        return outcome
+
+
+class TaskJob:
+    """Trains the plan's task in this process."""
+
+    def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.plan, self.out, self.threads = plan, out, threads
+        self.task = load_task(plan)
+        self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
+        self.fingerprint = self.task.fingerprint
+        self.checkpoint_seconds = 60.0 * plan.running.checkpoint_minutes or math.inf
+
+    def probe(self) -> dict[str, Any]:
+        """Whole training steps of all arms in turn."""
+        from .probe import probe
+
+        return probe(self.plan, self.task)
+
+    def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
+        """One training run, in ``out / "runs"``."""
+        from ..train import train
+
+        if spec.task not in self.sizes:
+            self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
+        writer = RunWriter(self.out / "runs", spec, environment(self.threads))
+        try:
+            outcome = train(spec, self.sizes[spec.task], writer, on_step, self.checkpoint_seconds)
+            writer.finish(outcome)
+        finally:
+            writer.close()
+        return outcome
+
+
+def load_task(plan: Plan) -> Any:
+    """The :class:`~mars_optim.tasks.Task` of a plan; one of the user's is tried first.
+
+    Raises:
+        ValueError: if its data are missing or too few, or it breaks the protocol.
+    """
+    from accelerate import PartialState
+
+    from ..tasks import TextTask, check_task, import_task, load_corpus
+
+    t = plan.task
+    if t.kind == "python":
+        task = import_task(t.source, Path(t.folder))
+        check_task(task, PartialState().device)
+        return task
+    return TextTask(
+        load_corpus(t.corpus),
+        context=t.context,
+        layers=t.layers,
+        width=t.width,
+        heads=t.heads,
+        batch=t.batch,
+    )
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Date, versions and machine, for the manifest."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "mars_optim": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "accelerate": version("accelerate"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "cores": os.cpu_count(),
+        "threads": threads,
+    }

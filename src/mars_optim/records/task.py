@@ -1,0 +1,103 @@
+"""What a pilot trains: a small GPT, a Task in Python, any command, or runs that exist already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .command import check_command
+from .config import option
+from .errors import UserError
+
+Kind = Literal["gpt", "python", "command", "imported"]
+
+_GPT = ("kind", ("gpt",))
+_PYTHON = ("kind", ("python",))
+_COMMAND = ("kind", ("command",))
+_IMPORTED = ("kind", ("imported",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """What is trained: a small GPT on bytes, or a job of the user's."""
+
+    kind: Kind = option(
+        "gpt",
+        '"gpt" (a small one, on bytes), "python" (a Task of yours) or "command" (any program)',
+    )
+    corpus: str = option(
+        "stdlib",
+        'text: "stdlib" (this Python\'s own sources), or a path to a file or folder',
+        of=_GPT,
+    )
+    context: int = option(64, "tokens (bytes) in a window", low=2, high=65536, of=_GPT)
+    layers: int = option(2, "transformer blocks", low=1, high=1000, of=_GPT)
+    width: int = option(64, "model width, a multiple of heads", low=1, high=65536, of=_GPT)
+    heads: int = option(2, "attention heads", low=1, high=1024, of=_GPT)
+    batch: int = option(8, "windows in a batch", low=1, high=65536, of=_GPT)
+
+    source: str = option(
+        "", '"my_task.py:MyTask" or "package.module:MyTask", called without arguments', of=_PYTHON
+    )
+
+    command: str = option(
+        "", "with {optimizer}, {lr}, {seed}, {steps} and {run_dir} where they belong", of=_COMMAND
+    )
+    metrics: str = option(
+        "metrics.jsonl",
+        "file that it writes in {run_dir}: JSONL, CSV or TensorBoard events; may have *",
+        of=_COMMAND,
+    )
+    step_key: str = option("step", "names in that file: steps taken", of=_COMMAND)
+    loss_key: str = option("loss", "training loss", of=_COMMAND)
+    valid_key: str = option("valid_loss", "validation loss; the last one counts", of=_COMMAND)
+    tokens_key: str = option("tokens", "tokens trained on so far, if there", of=_COMMAND)
+    tokens_per_step: int = option(1, "where tokens_key is not there", low=1, of=_COMMAND)
+    seconds_key: str = option(
+        "seconds", "of training so far, without evaluation, if there", of=_COMMAND
+    )
+    grad_norm_key: str = option("grad_norm", "if there", of=_COMMAND)
+    state_bytes_key: str = option("state_bytes", "of the optimizer, if there", of=_COMMAND)
+    parameters_key: str = option("parameters", "of the model, if there", of=_COMMAND)
+
+    runs: str = option("", "where the runs came from", of=_IMPORTED)
+
+    folder: str = option(
+        ".",
+        "where source or command are found, from this file; does not count as part of the job",
+        of=("kind", ("python", "command")),
+        compare=False,
+    )
+
+
+def check_task(task: TaskPlan, table: str = "task") -> None:
+    """Check what no single key of a task can tell.
+
+    Args:
+        task: to check.
+        table: of the plan that it comes from, for messages.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if task.kind == "gpt":
+        if task.width % task.heads:
+            raise UserError(
+                f"{table}.width = {task.width} must be a multiple of {table}.heads = {task.heads}"
+            )
+        if not task.corpus.strip():
+            raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+    if task.kind == "python":
+        module, colon, name = task.source.rpartition(":")
+        if not (colon and module.strip() and name.isidentifier()):
+            raise UserError(
+                f"task.source = {task.source!r} must be 'my_task.py:MyTask' or "
+                "'package.module:MyTask'; `mars init task` writes an example"
+            )
+    if task.kind == "command":
+        check_command(task.command)
+        if not task.metrics.strip() or task.metrics.startswith("/") or ".." in task.metrics:
+            raise UserError(
+                f"task.metrics = {task.metrics!r} must be a file in {{run_dir}}, such as "
+                "'metrics.jsonl'"
+            )

@@ -1,0 +1,91 @@
+"""The one-line helpers write what a plan with a command reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mars_optim.integrations.plain import RecordMetrics
+from mars_optim.jobs.files import read_rows
+from mars_optim.jobs.recorder import Columns, Recorder
+
+pytestmark = pytest.mark.filterwarnings("default")  # the hosts' own are not ours to fix
+
+
+def final(folder: Path, steps: int) -> tuple[int, float]:
+    """Step and value of the last validation loss, as a pilot reads them."""
+    recorder = Recorder(Columns(), steps, lambda **row: None)
+    for row in read_rows(folder / "metrics.jsonl"):
+        recorder.add(row)
+    assert recorder.step == steps
+    assert recorder.outcome(0.0).seconds > 0
+    assert recorder.valid is not None
+    return recorder.valid
+
+
+def test_a_hand_written_loop_appends_rows_that_can_be_read_at_once(tmp_path: Path):
+    record = RecordMetrics(tmp_path / "new")
+    record(step=1, loss=2.5)
+    path = tmp_path / "new" / "metrics.jsonl"
+    assert json.loads(path.read_text()) == {"step": 1, "loss": 2.5}
+    RecordMetrics(tmp_path / "new")(step=2, valid_loss=2.0)
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_only_the_first_rank_writes(tmp_path: Path):
+    RecordMetrics(tmp_path / "new", write=False)(step=1, loss=2.5)
+    assert not (tmp_path / "new").exists()
+
+
+def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
+    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+    from mars_optim.integrations.lightning import RecordMetrics as Callback
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            return self.layer(batch).square().mean()
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log("val_loss", self.layer(batch).square().mean())
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    data = torch.utils.data.DataLoader(torch.randn(24, 4, dtype=torch.float32), batch_size=4)
+    module = Module()
+    trainer = lightning.Trainer(
+        max_steps=6,
+        callbacks=[Callback(tmp_path)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(module, data, data)
+    (value,) = trainer.validate(module, data, verbose=False)
+    assert final(tmp_path, 6) == (6, pytest.approx(value["val_loss"]))
+
+
+def test_transformers_trainer_leaves_its_losses(tmp_path: Path):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from mars_optim.integrations.transformers import RecordMetrics as Callback
+
+    from .test_transformers_trainer import make_trainer
+
+    trainer = make_trainer(tmp_path, "MARSAdamW")
+    trainer.add_callback(Callback(tmp_path))
+    trainer.train()
+    data = trainer.train_dataset
+    value = trainer.evaluate(data)["eval_loss"]
+    assert final(tmp_path, 6) == (6, pytest.approx(value))
+    losses = [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl") if "loss" in row]
+    assert len(losses) == 6

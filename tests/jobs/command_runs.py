@@ -1,0 +1,50 @@
+"""Runs of the pretended trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mars_optim.jobs.command import Command
+from mars_optim.records import Arm, Run, RunSpec, RunWriter, read_run
+from mars_optim.records.plan import TrainingPlan
+from mars_optim.records.task import TaskPlan
+
+FOLDER = Path(__file__).parent
+COMMAND = (
+    "{python} trainer.py --optimizer {optimizer} --lr {lr} --seed {seed} --steps {steps} "
+    "--out {run_dir}"
+)
+
+
+def task_with(extra: str = "", **options: object) -> TaskPlan:
+    return TaskPlan(
+        kind="command",
+        command=f"{COMMAND} {extra}".strip(),
+        folder=str(FOLDER),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def spec_of(task: TaskPlan, *, arm: str = "ours", steps: int = 20, arguments: str = "") -> RunSpec:
+    return RunSpec(
+        stage="compare",
+        arm_name=arm,
+        arm=Arm(optimizer="external", lr=0.01, arguments=arguments),
+        lr=0.01,
+        seed=1,
+        steps=steps,
+        task=task,
+        training=TrainingPlan(),
+        data="",
+    )
+
+
+def run(out: Path, task: TaskPlan, **options: object) -> Run:
+    """One run, read back."""
+    spec = spec_of(task, **options)  # type: ignore[arg-type]
+    writer = RunWriter(out / "runs", spec, {})
+    try:
+        writer.finish(Command(task, out, 1).run(spec, writer))
+    finally:
+        writer.close()
+    return read_run(writer.path)

@@ -1,0 +1,81 @@
+"""A whole pilot of the user's own command, in real processes, killed on the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_runs import COMMAND, FOLDER
+from test_command_runs import alive, wait_until
+
+PLAN = f"""
+arms = ["theirs", "ours"]
+[task]
+kind = "command"
+command = "{COMMAND} {{arm_args}}"
+folder = {json.dumps(str(FOLDER))}
+[training]
+steps = 40
+[tuning]
+trials = 3
+max_trials = 4
+[comparison]
+baseline = "theirs"
+candidate = "ours"
+seeds = [1, 2]
+ladder = [0.5, 2.0]
+[arm.theirs]
+lr = 0.01
+[arm.ours]
+lr = 0.02
+arguments = "--pause 0.01 --fault child"
+"""
+
+
+def pilot(folder: Path, *more: str) -> list[str]:
+    plan = folder / "plan.toml"
+    plan.write_text(PLAN)
+    command = [sys.executable, "-m", "mars_optim", "pilot", "--plan", str(plan)]
+    return [*command, "--out", str(folder / "pilot"), "--workers", "2", *more]
+
+
+def finished(folder: Path) -> dict[str, float]:
+    """Final loss of every finished run."""
+    manifests = [json.loads(m.read_text()) for m in folder.glob("pilot/runs/*/manifest.json")]
+    return {m["run_id"]: m["outcome"]["final_loss"] for m in manifests if m["outcome"]}
+
+
+def test_killed_on_the_way_it_leaves_no_process_and_goes_on_to_its_verdict(tmp_path: Path):
+    process = subprocess.Popen(pilot(tmp_path), stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: len(finished(tmp_path)) > 2 or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = finished(tmp_path)
+    done = subprocess.run(pilot(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    children = [int(p.read_text()) for p in tmp_path.glob("pilot/*/*/job/child")]
+    assert children
+    assert not any(map(alive, children))
+    after = finished(tmp_path)
+    assert kept.items() <= after.items()
+    verdict = json.loads((tmp_path / "pilot" / "verdict.json").read_text())
+    arms = verdict["arms"]
+    assert (arms["theirs"]["lr"], arms["ours"]["lr"]) == (0.01, 0.02)  # where the formula has them
+    # 1.5 times as quick by the formula
+    assert verdict["tokens_saved"]["mean"] == pytest.approx(1 / 3, abs=0.03)
+    assert arms["ours"]["step_time_ratio"] == 1.0  # both report 0.01 seconds a step
+    assert "command" in verdict["environment"]
+
+
+def test_a_command_that_fails_ends_the_pilot_with_one_line_before_the_runs(tmp_path: Path):
+    more = ("--set", "arm.ours.arguments=--fault crash")
+    done = subprocess.run(pilot(tmp_path, *more), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "ended with status 1: no data on the disk" in done.stderr
+    assert finished(tmp_path) == {}

@@ -1,0 +1,63 @@
+"""A training job without a framework: a loss by formula, in milliseconds, with faults on demand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def loss_at(optimizer: str, lr: float, seed: int, steps: int) -> float:
+    speed = {"ours": 1.5}.get(optimizer, 1.0)
+    best = {"ours": 0.02}.get(optimizer, 0.01)
+    distance = math.log2(lr / best)
+    return 1 + 5 * (speed * steps) ** -0.4 + 0.05 * distance**2 + 0.01 * math.sin(seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--optimizer", "--lr", "--seed", "--steps", "--out"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--fault", default="")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--pause", type=float, default=0.0)
+    args = parser.parse_args()
+    out, steps = Path(args.out), int(args.steps)
+    fault = args.fault if args.only in ("", args.optimizer) else ""
+    print("training", args.optimizer, flush=True)
+    if fault == "child":
+        (out / "child").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+    with (out / "metrics.jsonl").open("w") as file:
+
+        def row(**values: float) -> None:
+            file.write(json.dumps(values) + "\n")
+            file.flush()
+
+        for step in range(1, steps + 1):
+            time.sleep(args.pause)
+            row(step=step, loss=loss_at(args.optimizer, float(args.lr), int(args.seed), step))
+            if step == 5 and fault == "nan":
+                row(step=step, loss=math.nan)
+                time.sleep(600)
+            if step == 5 and fault == "crash":
+                sys.exit("no data on the disk")
+            if step == 5 and fault == "nan-crash":
+                row(step=step, loss=math.nan)
+                sys.exit("loss is nan")
+            if step == 5 and fault == "memory":
+                os.kill(os.getpid(), 9)
+            if step == 5 and fault == "hang":
+                time.sleep(600)
+        if fault == "early":
+            steps -= 3
+        if fault != "no-valid":
+            final = loss_at(args.optimizer, float(args.lr), int(args.seed), steps)
+            row(step=steps, valid_loss=final, seconds=0.01 * steps, tokens=7 * steps)
+
+
+main()
