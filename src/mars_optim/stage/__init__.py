@@ -1,0 +1,1 @@
+"""Stage 2 of the way into production: a canary from the AdamW checkpoint."""
