@@ -64,9 +64,10 @@ class Guard:
         settings: limits and intervals (default: None, ``GuardSettings()``).
         snapshots: "memory", or a folder for files (default: "memory").
         log: JSON Lines file of events (default: None).
-        adamw: the AdamW before the switch, or its param groups, whose lr, betas, eps and
-            weight_decay hold again after going back; the lr in proportion to where the schedule
-            is by then (default: None, those of the MARS).
+        adamw: the AdamW before the switch, or its param groups, whose betas, eps and weight_decay
+            hold again after going back (default: None, those of the MARS).
+        lr_scale: how many times AdamW's lr that of the MARS is, in its schedule too; going back
+            divides by it (default: 1.0).
         extras: what else is saved and restored, by name: schedulers, a GradScaler, a data loader
             with a state.
         in_place: go back by turning off the correction of ``optimizer`` itself, which then computes
@@ -89,6 +90,7 @@ class Guard:
         snapshots: str | Path = "memory",
         log: str | Path | None = None,
         adamw: Optimizer | Sequence[Mapping[str, Any]] | None = None,
+        lr_scale: float = 1.0,
         extras: Mapping[str, Stateful] | None = None,
         in_place: bool = False,
         step: int = 0,
@@ -103,7 +105,7 @@ class Guard:
         self._start = step
         self._extras = dict(extras or {})
         self._on_rollback = on_rollback
-        self._way_back = WayBack.of(optimizer, adamw, in_place=in_place)
+        self._way_back = WayBack.of(optimizer, adamw, lr_scale=lr_scale, in_place=in_place)
         self._detector = Detector(self.settings, self.baseline)
         self._readings = Readings(optimizer, self.settings.every)
         self._store = store_for(snapshots)
@@ -268,7 +270,7 @@ class Guard:
             extra.load_state_dict(copied(snapshot["extras"][name]))
         adamw = self._way_back.go(self.optimizer)
         for extra in self._extras.values():
-            repoint(extra, self.optimizer, adamw, self._way_back.lr_ratios)
+            repoint(extra, self.optimizer, adamw, self._way_back.lr_scale)
         set_rng_state(snapshot["rng"])
         self.optimizer, self.step, self.rolled_back = adamw, chosen, True
         self._position = snapshot["position"]

@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from ..optim import migrate
 from ..optim.migrate import ADAMW_KEYS
-from ..optim.settings import GROUP_KEYS
+from ..optim.settings import GROUP_KEYS, check_number
 
 KEPT = ("betas", "eps", "weight_decay")
 HISTORY = ("last_grad", "last_param", "mars_last_grad")
@@ -21,15 +21,13 @@ class WayBack:
 
     Args:
         settings: of each group: betas, eps, weight_decay.
-        lr_ratios: of each group: AdamW's lr over MARS's.
+        lr_scale: MARS's lr over AdamW's.
         in_place: turn the correction off instead of making another optimizer.
     """
 
-    def __init__(
-        self, settings: list[dict[str, Any]], lr_ratios: list[float], *, in_place: bool
-    ) -> None:
+    def __init__(self, settings: list[dict[str, Any]], *, lr_scale: float, in_place: bool) -> None:
         self.settings = settings
-        self.lr_ratios = lr_ratios
+        self.lr_scale = lr_scale
         self.in_place = in_place
 
     @classmethod
@@ -38,12 +36,14 @@ class WayBack:
         optimizer: Optimizer,
         adamw: Optimizer | Sequence[Mapping[str, Any]] | None,
         *,
+        lr_scale: float,
         in_place: bool,
     ) -> WayBack:
         """Of the groups of ``optimizer``, as ``adamw`` had their parameters.
 
         Raises:
-            ValueError: if a group cannot become AdamW, or its parameters had several settings.
+            ValueError: if a group cannot become AdamW, its parameters had several settings, or its
+                lr is higher than ``lr_scale`` says.
         """
         for i, group in enumerate(optimizer.param_groups):
             rule = group.get("rule", "adamw")
@@ -55,35 +55,34 @@ class WayBack:
                 )
         if in_place and not all("gamma" in group for group in optimizer.param_groups):
             raise ValueError("in_place=True is for a MARS; this optimizer has no gamma to turn off")
+        check_number("lr_scale", lr_scale, low=0.0, above=True)
         before = adamw.param_groups if isinstance(adamw, Optimizer) else adamw
         groups = optimizer.param_groups
         origins = [group if before is None else _origin(group, before) for group in groups]
-        return cls(
-            [{key: origin[key] for key in KEPT} for origin in origins],
-            [
-                float(origin["lr"]) / float(group["lr"]) if float(group["lr"]) else 1.0
-                for origin, group in zip(origins, groups, strict=True)
-            ],
-            in_place=in_place,
-        )
+        for group, origin in zip(groups, origins, strict=True):
+            if before is not None and float(group["lr"]) > 1.001 * lr_scale * float(origin["lr"]):
+                raise ValueError(
+                    f"the optimizer's lr {float(group['lr']):g} is more than lr_scale={lr_scale:g} "
+                    f"times AdamW's {float(origin['lr']):g}: say how many times it is, or AdamW "
+                    "would go on with too high a one"
+                )
+        kept = [{key: origin[key] for key in KEPT} for origin in origins]
+        return cls(kept, lr_scale=lr_scale, in_place=in_place)
 
     def go(self, mars: Optimizer) -> Optimizer:
         """The AdamW that goes on from the state of ``mars``."""
         adamw = mars if self.in_place else migrate(mars, to="adamw")
-        rows = zip(
-            adamw.param_groups, mars.param_groups, self.settings, self.lr_ratios, strict=True
-        )
-        for group, source, settings, ratio in rows:
+        rows = zip(adamw.param_groups, mars.param_groups, self.settings, strict=True)
+        for group, source, settings in rows:
             group.update(settings)
-            group["lr"] = group["lr"] * ratio
             if self.in_place:
                 group.update(gamma=0.0, clip=None)
             else:  # what schedulers keep there
                 hosts = source.keys() - GROUP_KEYS - set(ADAMW_KEYS)
                 group.update({key: source[key] for key in hosts - group.keys()})
-            for key in ("initial_lr", "max_lr", "min_lr"):
+            for key in ("lr", "initial_lr", "max_lr", "min_lr"):
                 if key in group:
-                    group[key] = group[key] * ratio
+                    group[key] = group[key] / self.lr_scale
         for state in adamw.state.values():
             for key in HISTORY:
                 state.pop(key, None)
@@ -92,11 +91,11 @@ class WayBack:
 
     def state_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"settings": self.settings, "lr_ratios": self.lr_ratios}
+        return {"settings": self.settings, "lr_scale": self.lr_scale}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """What :meth:`state_dict` gave: a resumed run has no AdamW from before the switch."""
-        self.settings, self.lr_ratios = list(state["settings"]), list(state["lr_ratios"])
+        self.settings, self.lr_scale = list(state["settings"]), state["lr_scale"]
 
 
 def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -109,7 +108,7 @@ def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Ma
     assert first is not None
     for other in found:
         assert other is not None
-        if any(other[key] != first[key] for key in (*KEPT, "lr")):
+        if any(other[key] != first[key] for key in KEPT):
             raise ValueError(
                 "a group of the optimizer holds parameters that AdamW treated differently: keep "
                 "AdamW's groups apart, as migrate does"
@@ -117,12 +116,12 @@ def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Ma
     return first
 
 
-def repoint(extra: Any, old: Optimizer, new: Optimizer, ratios: Sequence[float]) -> None:
+def repoint(extra: Any, old: Optimizer, new: Optimizer, lr_scale: float) -> None:
     """A scheduler of the old optimizer moves the new one from now on."""
-    if not isinstance(extra, LRScheduler) or extra.optimizer is not old:
+    if not isinstance(extra, LRScheduler) or getattr(extra, "optimizer", old) is not old:
         return
     extra.optimizer = new
     for inner in getattr(extra, "_schedulers", ()):
-        repoint(inner, old, new, ratios)
+        repoint(inner, old, new, lr_scale)
     if hasattr(extra, "base_lrs"):
-        extra.base_lrs = [lr * r for lr, r in zip(extra.base_lrs, ratios, strict=True)]
+        extra.base_lrs = [lr / lr_scale for lr in extra.base_lrs]
