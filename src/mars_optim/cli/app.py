@@ -18,6 +18,7 @@ from .._version import __version__
 from ..records import UserError
 from ..records.plan import load_plan, make_plan, plan_toml
 from ..records.run import write_text
+from .canary import canary
 
 app = App(
     name="mars",
@@ -107,6 +108,9 @@ def doctor(target: str, /, *, rule: str = "adamw") -> None:
     from .doctor import examine
 
     print(examine(target, rule))
+
+
+app.command(canary)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
