@@ -51,8 +51,8 @@ def canary(
     seeds:
         Data orders, the same for both arms; such as --seeds 1 --seeds 2.
     lr_scales:
-        Of the checkpoint's learning rate, tried for both arms alike; such as --lr-scales 1
-        --lr-scales 1.5.
+        Of the checkpoint's learning rate, tried for both arms alike on a data order of their own;
+        such as --lr-scales 1 --lr-scales 2.
     margin:
         To go on, the whole interval of the loss difference must lie below it, in nats.
     """

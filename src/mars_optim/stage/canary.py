@@ -111,8 +111,9 @@ def _advice(
         advice.append(f"Get there by a ramp of {ramp} steps, 2 / (1 - beta2).")
     if not trials:
         advice.append(
-            "Other learning rates were not tried: --lr-scales 0.7 1 1.5 2 tries them for both "
-            f"arms. Raise by a ramp of {ramp} steps, 2 / (1 - beta2)."
+            "Other learning rates were not tried: at the same one MARS takes smaller steps. "
+            "lr_scales 1, 2, 4 tries them for both arms. Raise by a ramp of "
+            f"{ramp} steps, 2 / (1 - beta2)."
         )
     advice.append(
         "Ten times the learning rate with a tenth of the decay is for runs that are MARS from "

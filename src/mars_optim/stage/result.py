@@ -138,6 +138,9 @@ def judge(
             if not both
             else "No spike of MARS alone."
         )
+    times = [s.step_time for s in seeds if math.isfinite(s.step_time)]
+    if times:
+        reasons.append(f"A step of MARS took {median(times):.2f} times AdamW's, on this machine.")
     recommendation, sentence = _decide(interval, bool(spiked), settings, len(seeds))
     untuned = {"production": "adamw", "back": "mars"}.get(recommendation)
     if untuned in edges and not spiked:
