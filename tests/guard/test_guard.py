@@ -24,6 +24,7 @@ from mars_optim import (
     migrate,
     variance_reduce,
 )
+from mars_optim.guard.readings import Readings
 
 HISTORY = Baseline([1.0 + 0.01 * (i % 5) for i in range(120)], [1.0] * 120, [], [1.0] * 120)
 QUICK = GuardSettings(every=2, window=10, patience=4, settle=2, checkpoint_every=5)
@@ -322,6 +323,20 @@ def test_the_clip_share_is_that_of_the_step_that_follows() -> None:
     guard._detector.feed = spy  # type: ignore[method-assign]
     run.guarded(guard, {}, steps=14)
     assert seen == [None, 1.0, None, 1.0]  # at every second step: all of its matrices
+
+
+def test_gradients_that_are_scaled_or_not_there_yet_are_not_measured() -> None:
+    run = Run(clip=1e-3)
+    readings = Readings(run.optimizer, every=1)
+    for scaled, closure, expected in ((False, None, 1.0), (True, None, None), (False, 1, None)):
+        run.net(torch.ones(4, 4)).sum().backward()
+        run.optimizer.grad_scale = torch.tensor(2.0) if scaled else None  # type: ignore[attr-defined]
+        if closure:
+            run.optimizer.step(lambda: 1.0)
+        else:
+            readings._before_step(run.optimizer, (), {})
+        (reading,) = readings.add(1.0, None, 1.0) or ()
+        assert reading.clip_share == expected
 
 
 def test_an_adamw_under_variance_reduce_can_be_guarded_too() -> None:

@@ -88,7 +88,9 @@ class Readings:
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """The step whose values will be read next: how many tensors does the clip touch?"""
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if len(self._pending) == self.every - 1 and closure is None:
+        # by a closure the gradients do not exist yet; under a GradScaler they may be scaled still
+        ready = closure is None and getattr(optimizer, "grad_scale", None) is None
+        if ready and len(self._pending) == self.every - 1:
             self._share = clip_share(optimizer, self._clip)
 
 
