@@ -42,11 +42,12 @@ def goes_back_together(sharded: bool, folder: str | None) -> tuple[int, int, lis
         x, y = batch(step, torch.float32)
         optimizer.zero_grad()
         (model(x) - y).square().mean().backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1e9)
         optimizer.step()
         if step == 5:
             at_five = [whole(p).clone() for p in model.parameters()]
         bad = math.nan if step == 11 and last else 1.0
-        back = guard.watch(loss=torch.tensor(bad), grad_norm=torch.tensor(1.0), step_seconds=1.0)
+        back = guard.watch(loss=torch.tensor(bad), grad_norm=norm, step_seconds=1.0)
         if back:
             break
     assert back is not None

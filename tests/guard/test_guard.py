@@ -388,6 +388,13 @@ def test_what_cannot_be_guarded_is_refused_before_the_first_step(
         Guard(net, optimizer(net), **{"baseline": HISTORY, **options})
 
 
+def test_a_loss_of_many_numbers_is_refused_by_its_shape() -> None:
+    run = Run()
+    guard = Guard(run.net, run.optimizer, baseline=HISTORY)
+    with pytest.raises(ValueError, match=r"loss has shape \(16,\); one number is needed"):
+        guard.watch(loss=torch.ones(16))
+
+
 def test_groups_that_adamw_treated_differently_must_stay_apart() -> None:
     net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     adamw = torch.optim.AdamW(

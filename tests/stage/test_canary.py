@@ -15,6 +15,7 @@ from mars_optim.analysis.stats import t_interval
 from mars_optim.guard import Alarm
 from mars_optim.optim import param_groups
 from mars_optim.records import UserError, read_runs
+from mars_optim.records.lock import pilot_lock
 from mars_optim.stage import CanarySettings, canary, read_checkpoint
 from mars_optim.stage.checkpoint import in_saved_order
 from mars_optim.stage.continued import lr_factor
@@ -248,6 +249,12 @@ def test_a_checkpoint_that_cannot_serve_is_refused_in_one_line(
     torch.save(data, path)
     with pytest.raises(UserError, match=message):
         canary(Lines(), read(path), tmp_path, CanarySettings(**QUICK))
+
+
+def test_two_canaries_in_one_folder_are_refused(tmp_path: Path) -> None:
+    checkpoint = read(saved_run(tmp_path / "c.pt", steps=2))
+    with pilot_lock(tmp_path), pytest.raises(UserError, match="is running in"):
+        canary(Lines(), checkpoint, tmp_path, CanarySettings(**QUICK))
 
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..optim.correction import tensor_norm
-from ..optim.sharded import Shards, layout, like, local
+from ..optim.sharded import Shards, is_sharded, layout, like, local
 
 Value = float | Tensor
 
@@ -66,6 +66,9 @@ class Readings:
             step_seconds = time.perf_counter() - self._clock
         share, self._share = self._share, None
         values: list[Value | None] = [loss, grad_norm, share, step_seconds]
+        for name, value in (("loss", loss), ("grad_norm", grad_norm)):
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; one number is needed")
         # a host may write the next step's value over this one's
         kept = [v.detach().clone() if isinstance(v, Tensor) else v for v in values]
         self._pending.append(kept)
@@ -96,22 +99,23 @@ class Readings:
 
 def _read(rows: list[list[Value]], device: torch.device) -> list[list[float]]:
     """Tensors and numbers -> numbers, by one copy from the device; the mean over ranks."""
-    many = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if not many and not any(isinstance(v, Tensor) for row in rows for v in row):
-        return [[float(v) for v in row] for row in rows]
-    table = torch.stack(
-        [
-            torch.stack(
-                [torch.as_tensor(v, dtype=torch.float32, device=device).reshape(()) for v in row]
-            )
-            for row in rows
-        ]
-    )
-    if many:
+    tensors = [_whole(v) for row in rows for v in row if isinstance(v, Tensor)]
+    stacked = [t.to(device, torch.float32).reshape(()) for t in tensors]
+    read = iter(torch.stack(stacked).tolist() if stacked else ())
+    numbers = [[next(read) if isinstance(v, Tensor) else float(v) for v in row] for row in rows]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        table = torch.tensor(numbers, dtype=torch.float32, device=device)
         dist.all_reduce(table)
-        table /= dist.get_world_size()
-    numbers: list[list[float]] = table.tolist()
+        numbers = (table / dist.get_world_size()).tolist()
     return numbers
+
+
+def _whole(value: Tensor) -> Tensor:
+    """A gradient norm of sharded parameters is a DTensor."""
+    if not is_sharded(value):
+        return value
+    whole: Tensor = value.full_tensor()  # type: ignore[attr-defined]
+    return whole
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import Run, UserError
+from ..records.lock import pilot_lock
 from ..records.plan import TaskPlan
 from ..records.run import write_json
 from ..tasks import Task
@@ -47,11 +48,27 @@ def canary(
         say: told of each run.
 
     Raises:
-        UserError: if the checkpoint does not fit the task, or AdamW's history has a loss that is
-            not finite.
+        UserError: if the checkpoint does not fit the task, AdamW's history has a loss that is not
+            finite, or another canary or pilot runs in ``out``.
     """
     settings = settings or CanarySettings()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be used: {error.strerror}") from None
+    with pilot_lock(out):
+        return _carry_out(task, checkpoint, out, settings, plan, environment, say)
+
+
+def _carry_out(
+    task: Task,
+    checkpoint: AdamWCheckpoint,
+    out: Path,
+    settings: CanarySettings,
+    plan: TaskPlan | None,
+    environment: Mapping[str, Any] | None,
+    say: Callable[[str], None],
+) -> CanaryResult:
     runs = Continuations(
         task, checkpoint, settings, out, plan or TaskPlan(), dict(environment or {})
     )

@@ -155,37 +155,26 @@ class Continuations:
         start: int,
         scale: float,
     ) -> Outcome:
-        task, s = self.task, self.settings
-        step_tokens = task.batch_tokens * s.accumulation
+        step_tokens = self.task.batch_tokens * self.settings.accumulation
         bases = [float(group["lr"]) for group in optimizer.param_groups]
-        ramp = ramp_steps(optimizer)
-        seconds, status, reason, taken = 0.0, "finished", "", 0
-        for step in range(spec.steps):
+        factors = self._factors(spec, scale, ramp_steps(optimizer))
+        seconds, taken, loss = 0.0, 0, math.nan
+        for taken, factor in enumerate(factors, start=1):
             began = time.perf_counter()
-            factor = 1.0
-            if spec.arm_name != HISTORY:
-                factor = lr_factor(step, spec.steps, decay=s.decay, scale=scale, ramp=ramp)
             for group, base in zip(optimizer.param_groups, bases, strict=True):
                 group["lr"] = base * factor
-            loss, norm = self._step(spec.seed, start + step, model, optimizer)
+            loss, norm = self._step(spec.seed, start + taken - 1, model, optimizer)
             seconds += time.perf_counter() - began
-            taken = step + 1
-            writer.row(
-                step=taken,
-                tokens=taken * step_tokens,
-                seconds=round(seconds, 6),
-                loss=loss,
-                lr=self.lr * factor,
-                grad_norm=norm,
-            )
+            at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 6))
+            writer.row(**at, loss=loss, lr=self.lr * factor, grad_norm=norm)
             if not math.isfinite(loss):
-                status, reason = "diverged", f"training loss {loss:.4g} at step {taken}"
                 break
-        final = None if status == "diverged" else task.evaluate(model, s.eval_tokens)
+        reason = "" if math.isfinite(loss) else f"training loss {loss:.4g} at step {taken}"
+        final = None if reason else self.task.evaluate(model, self.settings.eval_tokens)
         if final is not None and not math.isfinite(final):
-            status, final, reason = "diverged", None, f"validation loss {final}"
+            final, reason = None, f"validation loss {final}"
         return Outcome(
-            status=status,  # type: ignore[arg-type]
+            status="diverged" if reason else "finished",
             final_loss=final,
             steps=taken,
             tokens=taken * step_tokens,
@@ -194,6 +183,16 @@ class Continuations:
             state_bytes=state_bytes(optimizer),
             reason=reason,
         )
+
+    def _factors(self, spec: RunSpec, scale: float, ramp: int) -> list[float]:
+        """Of the learning rate, at each step."""
+        if spec.arm_name == HISTORY:
+            return [1.0] * spec.steps
+        decay = self.settings.decay
+        return [
+            lr_factor(step, spec.steps, decay=decay, scale=scale, ramp=ramp)
+            for step in range(spec.steps)
+        ]
 
     def _step(
         self, seed: int, step: int, model: nn.Module, optimizer: Optimizer
