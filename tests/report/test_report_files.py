@@ -223,3 +223,16 @@ def test_nothing_sticks_out_of_the_page_in_a_browser(tmp_path: Path, width: int)
     title = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
     assert title, html.unescape(done.stdout)[:500]
     assert int(title[1]) <= int(title[2])
+
+
+def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
+    write_pilot(tmp_path, speedup=1.3)
+    *pages, verdict = write_report(analyse(tmp_path), tmp_path)
+    data = json.loads(verdict.read_text())
+    assert data["next_stage"]["key"] == "canary"
+    assert [stage["status"] for stage in data["stages"]] == ["done", "next", "later"]
+    for path in pages:
+        text = html.unescape(path.read_text(encoding="utf-8"))
+        for stage in data["stages"]:
+            for condition in (*stage["entry"], *stage["exit"], *stage["rollback"]):
+                assert condition["text"] in text

@@ -1,7 +1,19 @@
 """Numbers: records on disk -> tokens saved with an interval, cost, verdict. No torch."""
 
 from .analyse import analyse
+from .conditions import Condition, Stage
 from .model import Analysis, ArmResult, Verdict
+from .stages import next_stage, stages
 from .stats import Interval
 
-__all__ = ["Analysis", "ArmResult", "Interval", "Verdict", "analyse"]
+__all__ = [
+    "Analysis",
+    "ArmResult",
+    "Condition",
+    "Interval",
+    "Stage",
+    "Verdict",
+    "analyse",
+    "next_stage",
+    "stages",
+]

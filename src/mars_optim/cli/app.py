@@ -18,6 +18,7 @@ except ImportError:  # the optimizers need torch only
 from .._version import __version__
 from ..records import UserError
 from ..records.plan import load_plan, make_plan
+from .canary import canary
 
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
@@ -221,6 +222,9 @@ def doctor(target: str, /, *, rule: str = "adamw") -> None:
     from .doctor import examine
 
     print(examine(target, rule))
+
+
+app.command(canary)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from .._version import __version__
-from ..analysis import Analysis, Interval
+from ..analysis import Analysis, Interval, Stage, next_stage, stages
 from ..analysis.verdict import percent, saved
 from ..records import UserError
 from ..records.plan import plan_toml
@@ -64,6 +64,7 @@ def render(analysis: Analysis, template: str, pictures: dict[str, str], out: Pat
         figures={name: Markup(svg) for name, svg in pictures.items()},
         colour=lambda arm: figures.colour(analysis, arm),
         hours=text.hours_saved(analysis),
+        stages=stages(analysis),
         plan_toml=plan_toml(analysis.plan),
         out=out.as_posix(),
         version=__version__,
@@ -74,6 +75,7 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
     """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
     candidate, baseline = analysis.candidate, analysis.baseline
     hours = text.hours_saved(analysis)
+    following = next_stage(analysis)
     return {
         "format": VERDICT_FORMAT,
         "mars_optim": __version__,
@@ -103,12 +105,23 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
             }
             for arm in analysis.arms
         },
+        "next_stage": _stage(following) if following else None,
+        "stages": [_stage(stage) for stage in stages(analysis)],
         "pilot": dataclasses.asdict(analysis.totals),
         "parameters": analysis.parameters,
         "tokens_per_run": analysis.unit_tokens,
         "amendments": list(analysis.amendments),
         "environment": analysis.environment,
     }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """A stage, each condition with its text."""
+    lists = {
+        kind: [{**dataclasses.asdict(c), "text": c.text} for c in getattr(stage, kind)]
+        for kind in ("entry", "exit", "rollback")
+    }
+    return {**dataclasses.asdict(stage), **lists}
 
 
 def _interval(value: Interval | None) -> dict[str, Any] | None:
