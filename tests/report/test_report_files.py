@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -87,9 +85,13 @@ def test_ids_are_unique_and_references_lead_somewhere(tmp_path: Path) -> None:
 def test_figures_speak_to_those_who_cannot_see_them(tmp_path: Path) -> None:
     write_pilot(tmp_path / "pilot", **WIN)
     page = report(tmp_path / "pilot")
-    figures = [a for tag, a in page.tags if tag == "svg"]
+    drawings = [a for tag, a in page.tags if tag == "svg"]
+    figures = [a for a in drawings if a.get("role") == "img"]
     assert len(figures) == 4
-    assert all(a["role"] == "img" and a["aria-label"] for a in figures)
+    assert all(a["aria-label"] for a in figures)
+    assert all(a["aria-hidden"] == "true" for a in drawings if a not in figures)
+    tables = {tag for tag, _ in page.tags} & {"figure", "figcaption", "details", "caption"}
+    assert len(tables) == 4  # each figure has its numbers beside it
     assert any("mars-adamw: 2" in str(a["aria-label"]) for a in figures)  # 23 % and so
 
 
@@ -135,7 +137,9 @@ def test_numbers_in_page_markdown_and_json_agree(tmp_path: Path) -> None:
 
 def test_money_is_shown_at_a_price_and_left_out_without(tmp_path: Path) -> None:
     write_pilot(tmp_path / "free", **WIN)
-    assert "Money saved" not in report(tmp_path / "free").text
+    free = report(tmp_path / "free").text
+    assert "no price given: --set cost.price_per_hour" in free
+    assert "Money saved of" not in free
     write_pilot(
         tmp_path / "priced", speedup=1.3, cost__price_per_hour="2.5", cost__currency="'EUR'"
     )
@@ -183,56 +187,7 @@ def test_tables_of_the_markdown_have_equal_columns(tmp_path: Path) -> None:
     write_pilot(out, **WIN)
     report(out)
     tables = re.findall(r"(?:^\|.*\n)+", (out / "report.md").read_text(), flags=re.M)
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
         assert len(table.splitlines()) >= 3
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-@pytest.mark.parametrize("width", [360, 768, 1200])
-def test_nothing_sticks_out_of_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
-    out = tmp_path / "pilot"
-    write_pilot(out, **WIN)
-    report(out)
-    frame = tmp_path / "frame.html"
-    frame.write_text(
-        f'<iframe id="f" src="pilot/report.html" style="width:{width}px;height:900px"></iframe>'
-        "<script>f.onload = () => { const d = f.contentDocument.documentElement;"
-        "document.title = d.scrollWidth + ' ' + d.clientWidth; }</script>"
-    )
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *"--headless --no-sandbox --disable-gpu --no-first-run --disable-sync".split(),
-            *"--disable-background-networking --disable-component-update --disable-quic".split(),
-            "--allow-file-access-from-files",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            frame.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    title = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
-    assert title, html.unescape(done.stdout)[:500]
-    assert int(title[1]) <= int(title[2])
-
-
-def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
-    write_pilot(tmp_path, speedup=1.3)
-    *pages, verdict = write_report(analyse(tmp_path), tmp_path)
-    data = json.loads(verdict.read_text())
-    assert data["next_stage"]["key"] == "canary"
-    assert [stage["status"] for stage in data["stages"]] == ["done", "next", "later"]
-    for path in pages:
-        text = html.unescape(path.read_text(encoding="utf-8"))
-        for stage in data["stages"]:
-            for condition in (*stage["entry"], *stage["exit"], *stage["rollback"]):
-                assert condition["text"] in text

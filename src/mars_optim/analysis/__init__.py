@@ -2,7 +2,7 @@
 
 from .analyse import analyse
 from .conditions import Condition, Stage
-from .model import Analysis, ArmResult, Verdict
+from .model import Analysis, ArmResult, Finding, Verdict
 from .stages import next_stage, stages
 from .stats import Interval
 
@@ -10,6 +10,7 @@ __all__ = [
     "Analysis",
     "ArmResult",
     "Condition",
+    "Finding",
     "Interval",
     "Stage",
     "Verdict",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..records import Arm, Plan
@@ -101,21 +102,34 @@ class ArmResult:
         return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to be said, without its words: the report has them, in each language.
+
+    Args:
+        code: of a message in ``report/messages.toml``.
+        values: the numbers and names that it speaks of; shares as fractions.
+    """
+
+    code: str
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The decision by the plan's rule.
 
     Args:
         decision: "go", "no-go" or "not-enough-runs".
-        sentence: the decision with its numbers, for a reader in a hurry.
+        findings: the decision's numbers, for a reader in a hurry: one sentence each.
         reasons: what stands behind it or limits it.
         pairs_needed: seeds that would settle it if the effect is what it looks like; None if it
             is settled or out of reach.
     """
 
     decision: Decision
-    sentence: str
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    reasons: tuple[Finding, ...]
     pairs_needed: int | None
 
 

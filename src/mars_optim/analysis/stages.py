@@ -7,7 +7,7 @@ import math
 from ..guard.settings import GuardSettings
 from .conditions import Condition, Stage, Status
 from .model import Analysis
-from .verdict import percent, saved
+from .verdict import saved
 
 LEAST_HISTORY = 500  # steps; noise with a memory of ten steps needs as many to be known
 
@@ -41,35 +41,34 @@ def _pilot(analysis: Analysis, status: Status) -> Stage:
     plan, candidate = analysis.plan, analysis.candidate
     edges = [arm.name for arm in (analysis.baseline, candidate) if arm.at_edge]
     changes = len(analysis.amendments)
-    fixed = _condition("plan-amended", True, changes=str(changes))
+    fixed = _condition("plan-amended", True, changes=changes)
     return Stage(
         number=1,
         key="pilot",
-        title="Pilot: arm against arm at a small size",
         status=status,
         command="mars pilot",
         entry=(fixed if changes else _condition("plan-fixed", True),),
         exit=(
             _condition(
-                "runs-complete", analysis.totals.missing == 0, missing=str(analysis.totals.missing)
+                "runs-complete", analysis.totals.missing == 0, missing=analysis.totals.missing
             ),
             _saving(analysis),
-            _condition(
-                "rates-tuned", not edges, edges=f": {' and '.join(edges)} do" if edges else ""
-            ),
+            _condition("rates-at-edge", False, arms=", ".join(edges))
+            if edges
+            else _condition("rates-tuned", True),
             _condition(
                 "none-diverged",
                 candidate.diverged == 0,
                 candidate=candidate.name,
-                diverged=str(candidate.diverged),
-                runs=str(len(candidate.seeds)),
+                diverged=candidate.diverged,
+                runs=len(candidate.seeds),
             ),
         ),
         rollback=(
             _condition(
                 "pilot-no-go",
                 analysis.verdict.decision == "no-go",
-                worth=f"{100 * plan.decision.worth:g} %",
+                worth=plan.decision.worth,
                 baseline=analysis.baseline.name,
             ),
             _condition("pilot-untouched", None),
@@ -79,16 +78,16 @@ def _pilot(analysis: Analysis, status: Status) -> Stage:
 
 def _saving(analysis: Analysis) -> Condition:
     decision, interval = analysis.plan.decision, analysis.candidate.log_ratio
-    rule = dict(level=f"{100 * decision.confidence:g} %", worth=f"{100 * decision.worth:g} %")
+    rule = dict(level=decision.confidence, worth=decision.worth)
     if interval is None or not math.isfinite(interval.low):
         return _condition("saving-unknown", False, **rule)
     share = interval.map(saved)
     return _condition(
         "saving-sure",
         share.low > decision.worth,
-        low=percent(share.low),
-        high=percent(share.high),
-        pairs=str(interval.n),
+        low=share.low,
+        high=share.high,
+        pairs=interval.n,
         **rule,
     )
 
@@ -99,18 +98,17 @@ def _canary(analysis: Analysis, status: Status) -> Stage:
     return Stage(
         number=2,
         key="canary",
-        title="Canary: from your own AdamW checkpoint, against AdamW continued",
         status=status,
         command="mars canary CHECKPOINT --plan PILOT/plan.toml",
         entry=(
-            _condition("pilot-go", decision == "go", decision=decision.replace("-", " ")),
+            _condition("pilot-go", decision == "go"),
             _same_moments(analysis),
             _condition("checkpoint", None, **names),
             _condition(
                 "memory",
                 None,
-                bytes=_number(candidate.bytes_per_parameter, "unknown"),
-                baseline_bytes=_number(baseline.bytes_per_parameter, "unknown"),
+                bytes=candidate.bytes_per_parameter,
+                baseline_bytes=baseline.bytes_per_parameter,
             ),
         ),
         exit=(
@@ -118,9 +116,9 @@ def _canary(analysis: Analysis, status: Status) -> Stage:
             _condition(
                 "continued-better",
                 None,
-                level=f"{100 * analysis.plan.decision.confidence:g} %",
+                level=analysis.plan.decision.confidence,
                 candidate=candidate.name,
-                pairs=str(len(analysis.plan.comparison.seeds)),
+                pairs=len(analysis.plan.comparison.seeds),
                 **names,
             ),
             *_step_time(analysis),
@@ -150,10 +148,10 @@ def _step_time(analysis: Analysis) -> tuple[Condition, ...]:
         _condition(
             "step-time",
             None,
-            limit=f"{limit:.2f}",
+            limit=limit,
             baseline=analysis.baseline.name,
-            low=percent(saved(interval.low)),
-            ratio=_number(measured[0] if measured else None, "not measured", digits=2),
+            low=saved(interval.low),
+            ratio=measured[0] if measured else None,
         ),
     )
 
@@ -163,12 +161,11 @@ def _production(analysis: Analysis, status: Status, guard: GuardSettings) -> Sta
     return Stage(
         number=3,
         key="production",
-        title="Production, under a guard that can go back",
         status=status,
         command="mars_optim.Guard in the training script (docs/production.md)",
         entry=(
             _condition("canary-go", None),
-            _condition("history", None, steps=str(LEAST_HISTORY), **names),
+            _condition("history", None, steps=LEAST_HISTORY, **names),
             _condition("drill", None),
         ),
         exit=_planned_end(analysis),
@@ -185,9 +182,9 @@ def _planned_end(analysis: Analysis) -> tuple[Condition, ...]:
         _condition(
             "planned-end",
             None,
-            share=percent(share.mean),
-            share_low=percent(share.low),
-            share_high=percent(share.high),
+            share=share.mean,
+            share_low=share.low,
+            share_high=share.high,
             baseline=analysis.baseline.name,
         ),
     )
@@ -200,29 +197,25 @@ def _guard_conditions(guard: GuardSettings) -> tuple[Condition, ...]:
         "loss": _condition(
             "guard-loss",
             None,
-            patience=str(guard.patience),
-            window=str(guard.window),
-            sigmas=f"{guard.loss_sigmas:g}",
-            rise=f"{100 * guard.loss_rise:g} %",
+            patience=guard.patience,
+            window=guard.window,
+            sigmas=guard.loss_sigmas,
+            rise=guard.loss_rise,
         ),
-        "drift": _condition("guard-drift", None, rise=f"{100 * guard.drift_rise:g} %"),
+        "drift": _condition("guard-drift", None, rise=guard.drift_rise),
     }
     back = [condition for signal, condition in of_signal.items() if signal in guard.rollback_on]
     warned = _condition(
         "guard-warns",
         None,
-        grad_norm=f"{guard.grad_norm_factor:g}",
-        clip_share=f"{100 * guard.clip_share_rise:g} %",
-        step_time=f"{guard.step_time_factor:g}",
+        grad_norm=guard.grad_norm_factor,
+        clip_share=guard.clip_share_rise,
+        step_time=guard.step_time_factor,
     )
     lost = guard.checkpoint_every // 2 + guard.patience + guard.every
-    action = _condition("guard-action", None, lost=str(lost), every=str(guard.checkpoint_every))
+    action = _condition("guard-action", None, lost=lost, every=guard.checkpoint_every)
     return (*back, warned, action)
 
 
-def _condition(key: str, met: bool | None, **numbers: str) -> Condition:
+def _condition(key: str, met: bool | None, **numbers: str | float | None) -> Condition:
     return Condition(key=key, numbers=numbers, met=met)
-
-
-def _number(value: float | None, unknown: str, digits: int = 1) -> str:
-    return unknown if value is None else f"{value:.{digits}f}"

@@ -20,6 +20,7 @@ from ..records import UserError
 from ..records.plan import load_plan, make_plan
 from .canary import canary
 
+Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
 app = App(
@@ -42,6 +43,7 @@ def pilot(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     ablations: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: int | Literal["auto"] = 1,
+    lang: Lang = "en",
 ) -> None:
     """Train arm against arm and end with a verdict and a report.
 
@@ -66,6 +68,8 @@ def pilot(
     workers:
         Runs at a time on this machine, which share its cores and accelerators; "auto" for one
         per accelerator or, without any, one per core and four at the most.
+    lang:
+        Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     """
     set += ("comparison.ablations=true",) * ablations
     target = plan or out / "plan.toml"
@@ -91,7 +95,7 @@ def pilot(
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None
-    _report(out, console)
+    _report(out, console, lang)
     if missing:
         raise SystemExit(MISSING)
 
@@ -179,6 +183,7 @@ def report(
         Parameter(name="--from", negative="", consume_multiple=True, show_default=False),
     ] = (),
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    lang: Lang = "en",
 ) -> None:
     """Analyse the runs of a pilot, or runs that exist already, and write the report. No training.
 
@@ -192,6 +197,8 @@ def report(
         export from W&B. JSONL, CSV and TensorBoard event files are read.
     set:
         With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
+    lang:
+        Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     """
     console = Console(highlight=False)
     if source:
@@ -204,7 +211,7 @@ def report(
     out = out or Path("mars-pilot")
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    _report(out, console)
+    _report(out, console, lang)
 
 
 @app.command
@@ -260,11 +267,11 @@ def _check_workers(workers: int | str) -> None:
         raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
 
 
-def _report(out: Path, console: Console) -> None:
+def _report(out: Path, console: Console, lang: Lang) -> None:
     from ..analysis import analyse
-    from ..report import summary, write_report
+    from ..report import Words, summary, write_report
 
-    analysis = analyse(out)
-    paths = write_report(analysis, out)
-    console.print(summary(analysis), soft_wrap=True)
-    console.print(f"Report: {paths[0]}", soft_wrap=True)
+    analysis, words = analyse(out), Words(lang)
+    paths = write_report(analysis, out, words)
+    console.print(summary(analysis, words), soft_wrap=True)
+    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
 from .command import split
-from .config import check, from_dict, option, to_toml
+from .config import check, from_dict, option, to_toml, toml_value
 from .errors import UserError, did_you_mean
 from .optional import OWN_SIZE, SensitivityPlan, SizePlan
 from .task import TaskPlan, check_task
@@ -450,6 +450,19 @@ def differences(a: Plan, b: Plan) -> list[str]:
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
     ]
+
+
+def overrides(plan: Plan) -> list[str]:
+    """The ``--set`` values that make ``plan`` out of the built-in one."""
+
+    def rows(value: Any, prefix: str = "") -> dict[str, Any]:
+        return _flat(tomllib.loads(to_toml(value, comments=False)), prefix)
+
+    known = rows(Plan())
+    for name in set(plan.arms) & set(ARMS):
+        known |= rows(ARMS[name], f"arm.{name}.")
+    changed = {key: value for key, value in rows(plan).items() if known.get(key) != value}
+    return [f"{key}={toml_value(value)}" for key, value in changed.items()]
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
