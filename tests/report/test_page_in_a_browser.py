@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from pages import CHROMIUM, look_at
-from written_pilot import write_pilot
 
 from mars_optim.analysis import analyse
 from mars_optim.report import Lang, Words, write_report
+from written_pilot import write_pilot
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 Status = Literal["done", "next", "later", "closed"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One line of the checklist.

@@ -215,6 +215,65 @@ def report(
 
 
 @app.command
+def watch(
+    out: Path = Path("mars-pilot"),
+    /,
+    *,
+    once: Annotated[bool, Parameter(negative="")] = False,
+    every: float = 1.0,
+) -> None:
+    """Show a pilot that runs in another process, until it ends. Ctrl-C ends the watching only.
+
+    Parameters
+    ----------
+    out:
+        Folder of the pilot.
+    once:
+        Show how it stands and stop.
+    every:
+        Seconds between looks.
+    """
+    if not 0.1 <= every <= 3600:
+        raise UserError(f"--every {every:g} must be from 0.1 to 3600 seconds")
+    from .watch import watch as watch_pilot
+
+    watch_pilot(out, Console(highlight=False), once=once, every=every)
+
+
+@app.command
+def export(
+    run_dir: Path = Path("mars-pilot"),
+    /,
+    *,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    out: Path | None = None,
+) -> None:
+    """Write the runs of a pilot for another program; while it runs, again whenever you like.
+
+    Parameters
+    ----------
+    run_dir:
+        Folder of the pilot.
+    tensorboard:
+        As event files, for tensorboard --logdir.
+    out:
+        Folder to write to (default: tensorboard, in the pilot's folder).
+    """
+    if not tensorboard:
+        raise UserError(f"say for which program: mars export --tensorboard {run_dir}")
+    if not (run_dir / "plan.toml").exists():
+        raise UserError(
+            f"{run_dir} holds no pilot (no plan.toml); `mars pilot --out {run_dir}` makes one"
+        )
+    from ..report.tensorboard import export_events
+
+    logdir = out or run_dir / "tensorboard"
+    written, kept = export_events(run_dir, logdir)
+    already = f", {kept} were there already" if kept else ""
+    print(f"{written} runs written{already}. Look: tensorboard --logdir {logdir}")
+
+
+@app.command
 def doctor(target: str, /, *, rule: str = "adamw") -> None:
     """Show which parameter of your optimizer or model gets what, and what would not work.
 

@@ -18,7 +18,7 @@ from ..records.run import damaged_runs, read_json, record_failure, write_json, w
 from .agenda import agenda
 from .pool import Pool
 from .price import price, price_line
-from .progress import Reporter
+from .progress import STATUS, Reporter
 from .serve import describe
 from .tries import Tries
 
@@ -46,7 +46,7 @@ def run_pilot(
     try:
         with pilot_lock(out):
             changes = plan_changes(plan, out)
-            with make_pool(plan, out) as pool, Reporter(console) as reporter:
+            with make_pool(plan, out) as pool, Reporter(console, out / STATUS) as reporter:
                 data = _wait_until_ready(pool, reporter)
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run

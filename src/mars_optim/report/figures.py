@@ -7,7 +7,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from html import escape
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ..analysis import Analysis
 from ..analysis.verdict import saved
 from . import numbers
-from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour, dark_rules
+from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour
 from .words import Words
 
 MARKERS = {"baseline": "s", "candidate": "o", "control": "^", "other": "D"}
@@ -181,36 +180,6 @@ def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 3.3) -> str
         rf'viewBox="\1" font-family="{FONTS}">',
         svg,
         count=1,
-    )
-
-
-def titled(svgs: str, text: str, lang: str) -> str:
-    """The elements with a text for those who cannot see them, on the first; others hidden."""
-    label = escape(text).replace("\\", r"\\")
-    spoken = rf'<svg role="img" lang="{lang}" aria-label="{label}" '
-    first = re.sub("<svg ", spoken, svgs, count=1)
-    head, *rest = first.split("</svg>")
-    return "</svg>".join([head, *(r.replace("<svg ", '<svg aria-hidden="true" ') for r in rest)])
-
-
-def standalone(svgs: str) -> str:
-    """The elements as one file: below each other, on white, or on black where dark is wished."""
-    style = (
-        "<style>svg { background: #fff; color-scheme: light dark }\n"
-        "@media (prefers-color-scheme: dark) { svg { background: #1b1f24 }\n"
-        f"{dark_rules()} }}</style>"
-    )
-    boxes = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svgs)
-    if len(boxes) == 1:
-        return re.sub("(<svg [^>]*>)", lambda m: m[1] + style, svgs, count=1)
-    width, height = (sum(float(b[0]) for b in boxes), max(float(b[1]) for b in boxes))
-    x, inner = 0.0, ""
-    for (w, h), svg in zip(boxes, re.split("(?<=</svg>)", svgs), strict=False):
-        inner += svg.replace("<svg ", f'<svg x="{x:g}" width="{w}" height="{h}" ', 1)
-        x += float(w)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}">'
-        f"{style}{inner}</svg>\n"
     )
 
 

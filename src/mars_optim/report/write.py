@@ -15,7 +15,7 @@ from ..records.run import write_json, write_text
 from .content import build_page
 from .data import verdict_data
 from .document import Page, Picture
-from .figures import draw_figures, standalone, titled
+from .svg import standalone, titled
 from .theme import FONTS, colour, dark_rules
 from .words import CODE, CODE_END, Words
 
@@ -37,6 +37,8 @@ def write_report(
     Raises:
         UserError: if ``out`` cannot be written to.
     """
+    from .figures import draw_figures  # matplotlib is slow to import
+
     words = words or Words()
     suffix = words.suffix
     paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / "verdict.json")

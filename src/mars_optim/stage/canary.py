@@ -10,8 +10,8 @@ from typing import Any
 
 from ..records import Run, UserError
 from ..records.lock import pilot_lock
-from ..records.task import TaskPlan
 from ..records.run import write_json
+from ..records.task import TaskPlan
 from ..tasks import Task
 from .checkpoint import AdamWCheckpoint
 from .continued import ADAMW, HISTORY, MARS, Continuations, ramp_steps
