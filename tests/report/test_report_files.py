@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import rich.markup
 
 from mars_optim.analysis import analyse
-from mars_optim.report import summary, write_report
+from mars_optim.report import LANGS, Lang, Words, summary, write_report
 from written_pilot import write_pilot
 
 WIN, LOSS, UNDECIDED = dict(speedup=1.3), dict(speedup=0.8), dict(speedup=1.06, spread=0.2)
 TITLES = {"go": "Go", "no-go": "No-go", "not-enough-runs": "Not enough runs to tell"}
 
 
+VOID = {"meta", "br", "hr", "input", "img", "link"}
+
+
 class Page(HTMLParser):
-    """Tags that were opened, ids, and the text."""
+    """Tags that were opened, mistakes in their nesting, and the text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
+        self.open: list[str] = []
+        self.mistakes: list[str] = []
+        self.inside: list[tuple[str, str]] = []  # (parent, tag)
         self.feed(text)
+        self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside.append((self.open[-1] if self.open else "", tag))
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if len(dict(attrs)) < len(attrs):
+            self.mistakes.append(f"<{tag}> has an attribute twice")
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.mistakes.append(f"</{tag}> at {self.getpos()}")
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
@@ -104,19 +126,64 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert [(tmp_path / "pilot" / f).read_bytes() for f in files] == first
 
 
-def test_hostile_names_in_the_plan_are_shown_and_not_run(tmp_path: Path) -> None:
-    name = "<script>alert(1)</script>&\"'"
-    toml_name = name.replace('"', '\\"')
+@pytest.mark.parametrize("lang", LANGS)
+def test_the_page_is_well_formed_and_its_parts_are_named(tmp_path: Path, lang: Lang) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    source = write_report(analyse(out), out, Words(lang))[0].read_text(encoding="utf-8")
+    page = Page(source)
+    assert source.startswith("<!doctype html>")
+    assert page.mistakes == []
+    assert page.open == []
+    tags = [tag for tag, _ in page.tags]
+    assert [tags.count(t) for t in ("html", "head", "body", "header", "main", "footer", "h1")] == [
+        1
+    ] * 7
+    assert dict(page.tags)["html"]["lang"] == lang
+    levels = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert all("aria-label" in a or "aria-labelledby" in a for t, a in page.tags if t == "section")
+    assert tags.count("caption") == tags.count("table") == 7
+    assert all(a.get("scope") in ("row", "col") for t, a in page.tags if t == "th")
+    ids = {a["id"] for _, a in page.tags if "id" in a}
+    assert {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a} <= ids
+    parents = {child: parent for parent, child in page.inside if child in ("li", "dt", "tr")}
+    assert parents == {"li": "ul", "dt": "div", "tr": "tbody"}
+
+
+HOSTILE = "<script>alert(1)</script>&\"'`|*_[x](javascript:y)</svg>$x$\\"
+
+
+def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    text = json.dumps(HOSTILE)
     write_pilot(
-        tmp_path / "pilot",
-        speedup=1.2,
-        task__corpus=f'"{toml_name}"',
-        cost__currency=f'"{toml_name}"',
-        cost__price_per_hour="2.5",
+        out, speedup=1.2, task__corpus=text, cost__currency=text, cost__price_per_hour="2.5"
     )
-    page = report(tmp_path / "pilot")
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert name in page.text
+    (out / "amendments.jsonl").write_text(json.dumps({"date": "x", "changes": [HOSTILE]}) + "\n")
+    analysis = analyse(out)
+    arms = [replace(a, name=HOSTILE) if a.role == "control" else a for a in analysis.arms]
+    environment = analysis.environment | {"device": HOSTILE + "\x1b[31m\u202e"}
+    hostile = replace(analysis, arms=tuple(arms), environment=environment)
+    for lang in LANGS:
+        html, markdown, verdict = write_report(hostile, out, Words(lang))
+        page = Page(html.read_text(encoding="utf-8"))
+        assert page.mistakes == []
+        assert "script" not in {tag for tag, _ in page.tags}
+        assert not any(name.startswith("on") for _, a in page.tags for name in a)
+        assert page.text.count(HOSTILE) >= 8
+        lines = markdown.read_text(encoding="utf-8")
+        prose = re.sub("^```.*?^```$", "", lines, flags=re.S | re.M)
+        assert "<script" not in prose.replace("\\<", "")
+        assert not re.search(r"(?<!\\)\]\(javascript", prose)
+        assert "\x1b" not in page.text + lines
+        assert HOSTILE in json.loads(verdict.read_text())["arms"]
+        for svg in (out / "figures").glob("*.svg"):
+            names = {e.tag.split("}")[1] for e in ET.parse(svg).iter()}
+            assert "script" not in names
+        assert HOSTILE in "".join(ET.parse(out / "figures" / "saving.svg").getroot().itertext())
+        rich.markup.render(summary(hostile, Words(lang)))
 
 
 def test_numbers_in_page_markdown_and_json_agree(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def sweep(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
                     ax.plot(trial.lr, top, "x", color=tint, ms=8, mew=2, clip_on=False)
         ax.set_ylim(top=top)
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0e}".replace("e-0", "e-")))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _power(x)))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: _power(x, "25")))
         ax.set_xlabel(words("figure.sweep.x"))
         ax.set_ylabel(words("figure.y"))
         _legend(ax)
@@ -187,6 +188,12 @@ def _legend(ax: Axes) -> None:
     """Above the axes, where it hides nothing."""
     if ax.get_legend_handles_labels()[1]:
         ax.figure.legend(loc="outside upper left", ncols=3, fontsize=9)
+
+
+def _power(x: float, digits: str = "123456789") -> str:
+    """0.002 as "2e-3", if its first digit is among these."""
+    text = f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return text if text[0] in digits else ""
 
 
 def _sweep_top(analysis: Analysis) -> float:

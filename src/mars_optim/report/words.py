@@ -112,4 +112,6 @@ class _Formatter(string.Formatter):
     def format_field(self, value: Any, way: str) -> str:
         if way:
             return self.ways[way](value)
-        return str(value).replace(CODE, "").replace(CODE_END, "")
+        # neither marks of code nor characters that steer a terminal or turn the writing round
+        text = (c if c.isprintable() else " " if c.isspace() else "" for c in str(value))
+        return "".join(text)
