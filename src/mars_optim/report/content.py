@@ -102,14 +102,15 @@ def _money_tile(analysis: Analysis, hours: Interval | None, words: Words) -> Til
 
 
 def _sure_tile(analysis: Analysis, words: Words) -> Tile:
-    """How many seeds agree, and how often the rule says "go" where it should not."""
-    decision = analysis.plan.decision
-    ratios = [s.log_ratio for s in analysis.candidate.seeds if s.log_ratio is not None]
+    """How many seeds agree, and how often the rule decides so where it should not."""
+    decision, candidate = analysis.plan.decision, analysis.candidate
+    basis = "diverged" if candidate.diverged else analysis.verdict.decision
+    ratios = [s.log_ratio for s in candidate.seeds if s.log_ratio is not None]
     above = sum(saved(ratio) > decision.worth for ratio in ratios)
     return Tile(
         words("tile.sure"),
         words("tile.seeds", above=above, seeds=len(ratios)) if ratios else words("none"),
-        words("tile.seeds-above", worth=decision.worth, wrong=(1 - decision.confidence) / 2),
+        words(f"tile.sure.{basis}", worth=decision.worth, wrong=(1 - decision.confidence) / 2),
     )
 
 

@@ -20,6 +20,7 @@ from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour
 from .words import Words
 
 MARKERS = {"baseline": "s", "candidate": "o", "control": "^", "other": "D"}
+LEGEND_WIDTH = 60  # characters
 
 
 def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
@@ -186,8 +187,10 @@ def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 3.3) -> str
 
 def _legend(ax: Axes) -> None:
     """Above the axes, where it hides nothing."""
-    if ax.get_legend_handles_labels()[1]:
-        ax.figure.legend(loc="outside upper left", ncols=3, fontsize=9)
+    labels = ax.get_legend_handles_labels()[1]
+    if labels:
+        columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, labels)) + 4)))
+        ax.figure.legend(loc="outside upper left", ncols=columns, fontsize=9)
 
 
 def _power(x: float, digits: str = "123456789") -> str:
