@@ -11,11 +11,13 @@ import pytest
 from results import baseline_with, candidate_at, plan_with
 
 from mars_optim.analysis import Analysis, ArmResult, next_stage, stages
-from mars_optim.analysis.conditions import TEXTS
+from mars_optim.analysis.conditions import Condition
 from mars_optim.analysis.model import Totals
 from mars_optim.analysis.verdict import decide
 from mars_optim.guard.settings import GuardSettings
 from mars_optim.records import ARMS
+from mars_optim.report.way import condition_text
+from mars_optim.report.words import Words, catalogue
 
 CLEAR, LOSS, UNSURE = (0.10, 0.20), (-0.2, -0.1), (-0.1, 0.2)
 
@@ -34,7 +36,17 @@ def analysis_of(candidate: ArmResult, missing: int = 0, worth: float = 0.05) -> 
         against_control=None,
         environment={},
         amendments=(),
+        money=None,
+        sensitivity=(),
+        parts=(),
+        contrasts=(),
+        sizes=(),
+        trend=None,
     )
+
+
+def text_of(condition: Condition) -> str:
+    return condition_text(condition, Words())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +83,7 @@ def test_a_condition_is_ticked_where_the_pilot_met_it_and_only_there() -> None:
     assert met(bad, 2, "pilot-go") is False
     assert met(good, 2, "no-spike") is None  # nobody knows yet
     edge = analysis_of(replace(candidate_at(*CLEAR), at_edge=True))
-    assert met(edge, 1, "rates-tuned") is False
+    assert met(edge, 1, "rates-at-edge") is False
     diverged = analysis_of(replace(candidate_at(*CLEAR), diverged=1))
     assert met(diverged, 1, "none-diverged") is False
 
@@ -79,7 +91,7 @@ def test_a_condition_is_ticked_where_the_pilot_met_it_and_only_there() -> None:
 def test_the_numbers_are_the_pilots_and_the_plans() -> None:
     candidate = replace(candidate_at(*CLEAR), step_time=(1.25, 1.2, 1.3), bytes_per_parameter=12.0)
     text = " ".join(
-        c.text
+        text_of(c)
         for stage in stages(analysis_of(candidate, worth=0.03))
         for c in (*stage.entry, *stage.exit, *stage.rollback)
     )
@@ -94,8 +106,8 @@ def test_the_guards_conditions_are_those_agreed_with_it() -> None:
     agreed = GuardSettings(loss_sigmas=5.0, patience=6, rollback_on=("loss",))
     production = stages(analysis_of(candidate_at(*CLEAR)), agreed)[2]
     assert {c.key for c in production.rollback} == {"guard-loss", "guard-warns", "guard-action"}
-    assert "More than half of 6 losses" in production.rollback[0].text
-    assert "more than 5 deviations" in production.rollback[0].text
+    assert "More than half of 6 losses" in text_of(production.rollback[0])
+    assert "more than 5 deviations" in text_of(production.rollback[0])
 
 
 def test_a_rule_without_adamws_moments_has_no_canary_to_go_to() -> None:
@@ -107,7 +119,7 @@ def test_before_there_are_pairs_the_checklist_says_so() -> None:
     none_yet = replace(candidate_at(*CLEAR), log_ratio=None, seeds=())
     analysis = analysis_of(none_yet, missing=10)
     assert met(analysis, 1, "saving-unknown") is False
-    assert json.dumps([c.text for s in stages(analysis) for c in s.exit])
+    assert json.dumps([text_of(c) for s in stages(analysis) for c in s.exit])
 
 
 def test_every_text_can_be_filled_with_what_its_condition_carries() -> None:
@@ -117,9 +129,10 @@ def test_every_text_can_be_filled_with_what_its_condition_carries() -> None:
             for c in (*stage.entry, *stage.exit, *stage.rollback):
                 seen[c.key] = c
     for key, condition in seen.items():
-        fields = {name for _, name, _, _ in string.Formatter().parse(TEXTS[key]) if name}
+        texts = "".join(catalogue()[f"condition.{key}"].values())
+        fields = {name for _, name, _, _ in string.Formatter().parse(texts) if name}
         assert fields <= condition.numbers.keys()
-        assert "{" not in condition.text
+        assert "{" not in text_of(condition)
 
 
 def test_the_analysis_of_stages_reads_no_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import re
@@ -16,7 +17,7 @@ import rich.markup
 
 from mars_optim.analysis import analyse
 from mars_optim.report import LANGS, Lang, Words, summary, write_report
-from written_pilot import write_pilot
+from written_pilot import EXTRAS, with_control_named, write_pilot
 
 WIN, LOSS, UNDECIDED = dict(speedup=1.3), dict(speedup=0.8), dict(speedup=1.06, spread=0.2)
 TITLES = {"go": "Go", "no-go": "No-go", "not-enough-runs": "Not enough runs to tell"}
@@ -109,7 +110,7 @@ def test_figures_speak_to_those_who_cannot_see_them(tmp_path: Path) -> None:
     page = report(tmp_path / "pilot")
     drawings = [a for tag, a in page.tags if tag == "svg"]
     figures = [a for a in drawings if a.get("role") == "img"]
-    assert len(figures) == 4
+    assert len(figures) == 5
     assert all(a["aria-label"] for a in figures)
     assert all(a["aria-hidden"] == "true" for a in drawings if a not in figures)
     tables = {tag for tag, _ in page.tags} & {"figure", "figcaption", "details", "caption"}
@@ -144,7 +145,7 @@ def test_the_page_is_well_formed_and_its_parts_are_named(tmp_path: Path, lang: L
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert all("aria-label" in a or "aria-labelledby" in a for t, a in page.tags if t == "section")
-    assert tags.count("caption") == tags.count("table") == 7
+    assert tags.count("caption") == tags.count("table") == 9
     assert all(a.get("scope") in ("row", "col") for t, a in page.tags if t == "th")
     ids = {a["id"] for _, a in page.tags if "id" in a}
     assert {a["aria-labelledby"] for _, a in page.tags if "aria-labelledby" in a} <= ids
@@ -162,10 +163,9 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
         out, speedup=1.2, task__corpus=text, cost__currency=text, cost__price_per_hour="2.5"
     )
     (out / "amendments.jsonl").write_text(json.dumps({"date": "x", "changes": [HOSTILE]}) + "\n")
-    analysis = analyse(out)
-    arms = [replace(a, name=HOSTILE) if a.role == "control" else a for a in analysis.arms]
+    analysis = with_control_named(analyse(out), HOSTILE)
     environment = analysis.environment | {"device": HOSTILE + "\x1b[31m\u202e"}
-    hostile = replace(analysis, arms=tuple(arms), environment=environment)
+    hostile = replace(analysis, environment=environment)
     for lang in LANGS:
         html, markdown, verdict = write_report(hostile, out, Words(lang))
         page = Page(html.read_text(encoding="utf-8"))
@@ -244,7 +244,7 @@ def test_figures_beside_the_markdown_are_whole_files(tmp_path: Path) -> None:
     write_pilot(out, **WIN)
     report(out)
     named = re.findall(r"\]\((figures/\w+\.svg)\)", (out / "report.md").read_text())
-    assert len(named) == 4
+    assert len(named) == 5
     for name in named:
         assert ET.parse(out / name).getroot().tag.endswith("svg")
 
@@ -254,7 +254,45 @@ def test_tables_of_the_markdown_have_equal_columns(tmp_path: Path) -> None:
     write_pilot(out, **WIN)
     report(out)
     tables = re.findall(r"(?:^\|.*\n)+", (out / "report.md").read_text(), flags=re.M)
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
         assert len(table.splitlines()) >= 3
+
+
+def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, **WIN)
+    *pages, verdict = write_report(analyse(out), out)
+    data = json.loads(verdict.read_text())
+    assert data["next_stage"]["key"] == "canary"
+    assert [stage["status"] for stage in data["stages"]] == ["done", "next", "later"]
+    for path in pages:
+        text = html.unescape(path.read_text(encoding="utf-8")).replace("\\", "")
+        for stage in data["stages"]:
+            assert stage["title"] in text
+            for condition in (*stage["entry"], *stage["exit"], *stage["rollback"]):
+                assert condition["text"] in text
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_what_a_pilot_adds_finds_its_place_in_the_page(tmp_path: Path, lang: Lang) -> None:
+    out = tmp_path / "pilot"
+    write_pilot(out, speedup=1.3, **EXTRAS)
+    analysis, words = analyse(out), Words(lang)
+    html, markdown, _ = write_report(analysis, out, words)
+    page = Page(html.read_text(encoding="utf-8"))
+    assert page.mistakes == []
+    ids = [a["id"] for tag, a in page.tags if tag == "section" and "id" in a]
+    assert ids == ["answer", "cost", "cause", "sizes", "evidence", "stages", "repeat", "limits"]
+    assert len([a for tag, a in page.tags if a.get("role") == "img"]) == 6
+    for part in analysis.parts:
+        assert words(f"part.{part.cause}") in page.text
+    assert words("contrast.pair", arm="nadamw", against="adamw") in page.text
+    assert "\u03b3 0.05" in page.text
+    assert words("cost.break-even") in page.text
+    assert "2 T" in page.text
+    assert words("table.sizes", candidate="mars-adamw") in page.text
+    for svg in ("sizes", "sensitivity"):
+        assert f"(figures/{svg}{words.suffix}.svg)" in markdown.read_text(encoding="utf-8")
+        assert ET.parse(out / "figures" / f"{svg}{words.suffix}.svg")

@@ -17,8 +17,8 @@ from ..pilot.watch import Progress, Snapshot, take
 from ..records import Run
 from ..records.trials import loss_at
 from ..report import Words
-from ..report.content import saving_interval
 from ..report.numbers import signed
+from ..report.savings import saving_interval
 
 QUIET = 60.0  # seconds without a word from the pilot that are worth a word
 LINE_EVERY = 30.0  # seconds between lines, where there is no terminal

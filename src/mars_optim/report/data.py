@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 from .._version import __version__
-from ..analysis import Analysis, Finding, Interval
+from ..analysis import Analysis, Finding, Interval, Stage, next_stage, stages
 from ..analysis.verdict import saved
-from .content import hours_saved
+from .way import condition_text
 from .words import Words, ticks
 
 VERDICT_FORMAT = 2
@@ -18,7 +18,7 @@ VERDICT_FORMAT = 2
 def verdict_data(analysis: Analysis) -> dict[str, Any]:
     """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
     candidate, baseline, english = analysis.candidate, analysis.baseline, Words()
-    verdict = analysis.verdict
+    verdict, following = analysis.verdict, next_stage(analysis)
     return {
         "format": VERDICT_FORMAT,
         "mars_optim": __version__,
@@ -31,7 +31,7 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "candidate": candidate.name,
         "rule": dataclasses.asdict(analysis.plan.decision),
         "tokens_saved": _interval(candidate.log_ratio.map(saved) if candidate.log_ratio else None),
-        "hours_saved": _interval(hours_saved(analysis)),
+        "hours_saved": _interval(analysis.money.share if analysis.money else None),
         "control_share": analysis.control_share,
         "arms": {
             arm.name: {
@@ -49,6 +49,8 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
             }
             for arm in analysis.arms
         },
+        "next_stage": _stage(following) if following else None,
+        "stages": [_stage(stage) for stage in stages(analysis)],
         "pilot": dataclasses.asdict(analysis.totals),
         "parameters": analysis.parameters,
         "tokens_per_run": analysis.unit_tokens,
@@ -62,6 +64,19 @@ def _finding(finding: Finding) -> dict[str, Any]:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in finding.values.items()
     }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """A stage with its title, each condition with its text."""
+    english = Words()
+    lists = {
+        kind: [
+            {**dataclasses.asdict(c), "text": ticks(condition_text(c, english))}
+            for c in getattr(stage, kind)
+        ]
+        for kind in ("entry", "exit", "rollback")
+    }
+    return {**dataclasses.asdict(stage), "title": english(f"stage.{stage.key}"), **lists}
 
 
 def _interval(value: Interval | None) -> dict[str, Any] | None:

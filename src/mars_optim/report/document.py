@@ -40,13 +40,21 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Heading:
+    """A title within a section."""
+
+    kind: ClassVar[str] = "heading"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bullets:
-    """A list; with ``checkbox``, things to be ticked off."""
+    """A list under a line of its own; with ``ticks``, one box an item, ticked or not."""
 
     kind: ClassVar[str] = "bullets"
     items: tuple[str, ...]
     title: str = ""
-    checkbox: bool = False
+    ticks: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class Picture:
     svg: str
 
 
-Block = Table | Text | Bullets | Code | Picture
+Block = Table | Text | Heading | Bullets | Code | Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +119,6 @@ class Page:
     lead: str
     tiles: tuple[Tile, ...]
     reasons: tuple[str, ...]
+    following: str
     sections: tuple[Section, ...]
     footer: str

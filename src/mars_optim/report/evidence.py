@@ -8,18 +8,21 @@ from statistics import fmean
 
 from ..analysis import Analysis, ArmResult
 from ..analysis.verdict import saved
-from . import numbers
+from . import numbers, sensitivity
 from .document import Block, Cell, Picture, Section, Table
+from .savings import bounded
 from .words import Words
 
 
 def section(analysis: Analysis, words: Words, svgs: Mapping[str, str]) -> Section:
     """All tables and figures behind the answer."""
-    pictures = (
+    pictures = [
         _ladder(analysis, words, svgs["ladder"]),
         _sweep(analysis, words, svgs["sweep"]),
         _curves(analysis, words, svgs["curves"]),
-    )
+    ]
+    if analysis.sensitivity:
+        pictures.insert(2, sensitivity.picture(analysis, words, svgs["sensitivity"]))
     shown = tuple(picture for picture in pictures if picture.data.rows)
     blocks: tuple[Block, ...] = (arms_table(analysis, words), *shown, seeds_table(analysis, words))
     return Section("evidence", words("section.evidence"), blocks)
@@ -43,7 +46,6 @@ def _arm_row(arm: ArmResult, words: Words) -> tuple[Cell, ...]:
         seeds = words("seeds-diverged", n=len(arm.seeds), diverged=arm.diverged)
     difference, share = arm.loss_difference, arm.log_ratio and arm.log_ratio.map(saved)
     known = difference is not None and math.isfinite(difference.low)
-    bound = {"at least": "\u2265 ", "at most": "\u2264 "}.get("/".join(arm.bounds), "")
     return (
         Cell(arm.name, words(f"role.{arm.role}"), arm=arm.name),
         Cell(f"{arm.lr:.2g}" if arm.lr else none, trials),
@@ -53,7 +55,7 @@ def _arm_row(arm: ArmResult, words: Words) -> tuple[Cell, ...]:
             words.between(difference, words.signed) if difference and known else "",
         ),
         Cell(
-            bound + words.percent(share.mean) if share else none,
+            bounded(arm.bounds) + words.percent(share.mean) if share else none,
             words.between(share, words.percent) if share and math.isfinite(share.low) else "",
         ),
         Cell(

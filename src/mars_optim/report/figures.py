@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ..analysis import Analysis
 from ..analysis.verdict import saved
 from . import numbers
+from .maps import power, sensitivity, sizes
 from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour
 from .words import Words
 
@@ -32,6 +33,11 @@ def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
         "curves": _svg("curves", curves(analysis, words, close=False))
         + _svg("ends", curves(analysis, words, close=True)),
     }
+    if lines := len(analysis.sensitivity):
+        draw = sensitivity(analysis, words)
+        pictures["sensitivity"] = _svg("sensitivity", draw, height=0.9 + 0.55 * lines)
+    if analysis.sizes:
+        pictures["sizes"] = _svg("sizes", sizes(analysis, words), height=2.8)
     return pictures
 
 
@@ -123,8 +129,8 @@ def sweep(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
                     ax.plot(trial.lr, top, "x", color=tint, ms=8, mew=2, clip_on=False)
         ax.set_ylim(top=top)
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _power(x)))
-        ax.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: _power(x, "25")))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: power(x, "25")))
         ax.set_xlabel(words("figure.sweep.x"))
         ax.set_ylabel(words("figure.y"))
         _legend(ax)
@@ -191,12 +197,6 @@ def _legend(ax: Axes) -> None:
     if labels:
         columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, labels)) + 4)))
         ax.figure.legend(loc="outside upper left", ncols=columns, fontsize=9)
-
-
-def _power(x: float, digits: str = "123456789") -> str:
-    """0.002 as "2e-3", if its first digit is among these."""
-    text = f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return text if text[0] in digits else ""
 
 
 def _sweep_top(analysis: Analysis) -> float:

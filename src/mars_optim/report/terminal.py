@@ -6,7 +6,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
 from ..analysis import Analysis
-from .content import control_note, saving_interval
+from .causes import control_note
+from .savings import saving_interval
+from .way import next_step
 from .words import Words, ticks
 
 
@@ -33,6 +35,7 @@ def summary(analysis: Analysis, words: Words | None = None) -> str:
     for row in zip(*columns, strict=True):
         cells = (set_cell_size(c, width) for c, width in zip(row, widths, strict=True))
         lines.append("  ".join(cells).rstrip())
+    lines += [following] if (following := next_step(analysis, words)) else []
     lines += [note] if (note := control_note(analysis, words)) else []
     title = f"[bold {tint}]{escape(words.title(analysis).upper())}[/]"
     return "\n".join(["", title, *(escape(ticks(line)) for line in lines), ""])

@@ -15,6 +15,8 @@ INK, TICKS, AXIS, GRID, CARD, WORTH = (
 # Okabe and Ito's palette, told apart with any colour vision
 ARMS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00"}
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7570b3")
+BINS = ("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#eff3ff")
+"""From the best loss to a bad one; in the dark, from bright to dim."""
 DARK = {
     INK: "#d8dce1",
     TICKS: "#b4bac2",
@@ -31,6 +33,11 @@ DARK = {
     "#56b4e9": "#8fd0f7",
     "#8c6d31": "#c9a55a",
     "#7570b3": "#a5a1e0",
+    "#08519c": "#cfe6fb",
+    "#3182bd": "#7fbce9",
+    "#6baed6": "#3f82b4",
+    "#bdd7e7": "#27506f",
+    "#eff3ff": "#1f2b36",
 }
 FONTS = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Hiragino Sans', "

@@ -95,6 +95,7 @@ class Words:
 
 class _Formatter(string.Formatter):
     def __init__(self, words: Words) -> None:
+        self.unknown = catalogue()["unknown"][words.lang]
         self.ways: dict[str, Callable[[Any], str]] = {
             "percent": words.percent,
             "level": words.level,
@@ -106,10 +107,15 @@ class _Formatter(string.Formatter):
             "ratio": lambda value: f"{value:.2f}",
             "bytes": lambda value: f"{value:.1f}",
             "lr": lambda value: f"{value:.2g}",
+            "one": lambda value: f"{value:,.1f}",
+            "g": lambda value: f"{value:g}",
+            "points": lambda value: numbers.signed(100 * value, 1),
             "s": lambda n: "" if n == 1 else "s",
         }
 
     def format_field(self, value: Any, way: str) -> str:
+        if value is None:
+            return self.unknown
         if way:
             return self.ways[way](value)
         # neither marks of code nor characters that steer a terminal or turn the writing round
