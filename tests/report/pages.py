@@ -66,6 +66,24 @@ function contrasts(doc, win) {
   }
   return found;
 }
+function pixels(doc, font, text) {
+  const canvas = doc.createElement("canvas");
+  const pen = canvas.getContext("2d", {willReadFrequently: true});
+  canvas.width = canvas.height = 40;
+  pen.font = "32px " + font;
+  pen.fillText(text, 2, 32);
+  return pen.getImageData(0, 0, 40, 40).data.join();
+}
+function glyphs(doc, win) {
+  // nobody has a glyph for U+0378, so that all boxes of missing ones look like it
+  const fonts = [...doc.querySelectorAll("h1, svg text")]
+    .map(e => win.getComputedStyle(e).fontFamily);
+  return [...new Set(fonts)].map(font => {
+    const [box, ...found] = ["\u0378", "\u8a9e", "\u5b66", "\u30c8"]
+      .map(c => pixels(doc, font, c));
+    return new Set(found).size === 3 && !found.includes(box);
+  });
+}
 function look(doc, win) {
   const root = doc.documentElement;
   const bottom = selector => doc.querySelector(selector).getBoundingClientRect().bottom;
@@ -85,6 +103,7 @@ function look(doc, win) {
     title: bottom(".verdict .title"),
     lead: bottom(".verdict .lead"),
     contrasts: contrasts(doc, win),
+    glyphs: glyphs(doc, win),
     dark: win.matchMedia("(prefers-color-scheme: dark)").matches,
     focusable: focusable.map(e => e.tagName + "." + e.className),
     tabindexes: focusable.map(e => e.tabIndex),
@@ -105,6 +124,14 @@ function look(doc, win) {
   };
 }
 """
+
+
+def fonts_for(lang: str) -> str:
+    """The fonts of this machine that have a language's glyphs, as fontconfig lists them."""
+    if not shutil.which("fc-list"):
+        return ""
+    done = subprocess.run(["fc-list", f":lang={lang}"], capture_output=True, text=True, check=False)
+    return done.stdout
 
 
 def look_at(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import CHROMIUM, look_at
+from pages import CHROMIUM, fonts_for, look_at
 
 from mars_optim.analysis import analyse
 from mars_optim.report import Lang, Words, write_report
@@ -85,3 +85,11 @@ def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(
         assert all(seen["outlines"]), view
         assert seen["unnamed"] == 0, view
         assert sum(name.startswith("SUMMARY") for name in seen["focusable"]) >= 6
+
+
+def test_japanese_has_its_glyphs_in_page_and_figures(views: dict[str, dict[str, Any]]) -> None:
+    if not fonts_for("ja"):
+        pytest.skip("no Japanese font on this machine")
+    for view, seen in views.items():
+        assert seen["glyphs"], view
+        assert all(seen["glyphs"]), view

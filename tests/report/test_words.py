@@ -118,6 +118,20 @@ def test_the_japanese_report_says_everything_in_japanese(
     assert "トークン" not in verdict.read_text(encoding="utf-8")
 
 
+def test_the_command_line_reports_in_japanese(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mars_optim.cli import main
+
+    out = tmp_path / "pilot"
+    write_pilot(out, speedup=1.3)
+    assert main(["report", str(out), "--lang", "ja"]) == 0
+    printed = capsys.readouterr().out
+    assert "採用" in printed
+    assert f"レポート：{out / 'report.ja.html'}" in printed
+    assert not (out / "report.html").exists()
+
+
 def test_unknown_languages_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from mars_optim.cli import main
 
