@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from mars_optim.analysis import Finding
+from mars_optim.report.words import Words
 
 OPTIONS = {
     "training.steps": "10",
@@ -92,7 +95,13 @@ class Pilot:
 
     def reasons(self) -> str:
         """What the verdict says besides its sentence."""
-        return "\n".join(json.loads((self.out / "tables.json").read_text())["verdict"]["reasons"])
+        said = json.loads((self.out / "tables.json").read_text())["verdict"]["reasons"]
+        return reasons_of(Finding(**reason) for reason in said)
+
+
+def reasons_of(findings: Iterable[Finding]) -> str:
+    """What the report says in English, a line each."""
+    return "\n".join(map(Words().finding, findings))
 
 
 def children_of(pid: int) -> list[int]:

@@ -123,7 +123,7 @@ def lie_about_the_time() -> None:
     time.time = lambda: next(jumps)
 
 
-def tables(out: Path, console: object) -> None:
+def tables(out: Path, console: object, lang: str) -> None:
     """In place of a report, whose figures take seconds: all numbers that it would show."""
     analysis = analyse(out)
     fields = {f.name: repr(getattr(analysis, f.name)) for f in dataclasses.fields(analysis)}

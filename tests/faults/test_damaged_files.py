@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hurt import Pilot
+from hurt import Pilot, reasons_of
 
 RUN = "mars-adamw-lr0.003-seed1"
 GARBAGE = {
@@ -71,7 +71,7 @@ def test_a_report_says_which_manifests_are_damaged(pilot_copy: Pilot, garbage: s
     manifest.write_bytes(GARBAGE[garbage])
     verdict = analyse(pilot_copy.out).verdict
     assert verdict.decision == "not-enough-runs"
-    assert f"{manifest.parent.name}: its manifest.json is damaged" in "\n".join(verdict.reasons)
+    assert f"{manifest.parent.name}: its manifest.json is damaged" in reasons_of(verdict.reasons)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,7 @@ def test_whatever_stands_in_the_last_line_the_rows_before_it_count(pilot_copy: P
         file.write(tail)
     after = analyse(pilot_copy.out)
     assert after.arms == before.arms
-    (line,) = set(after.verdict.reasons) - set(before.verdict.reasons)
+    (new,) = [r for r in after.verdict.reasons if r not in before.verdict.reasons]
+    line = reasons_of([new])
     assert line.startswith(RUN)
     assert line.endswith("its curve lacks rows.jsonl after line 11.")

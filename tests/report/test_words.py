@@ -128,7 +128,7 @@ def test_the_command_line_reports_in_japanese(
     assert main(["report", str(out), "--lang", "ja"]) == 0
     printed = capsys.readouterr().out
     assert "採用" in printed
-    assert f"レポート：{out / 'report.ja.html'}" in printed
+    assert Words("ja")("terminal.report", path=out / "report.ja.html") in printed
     assert not (out / "report.html").exists()
 
 

@@ -14,7 +14,7 @@ from ..records.run import read_json
 from .arms import Comparison, arm_results, comparison, interval, step_time
 from .causes import contrasts, parts
 from .cost import Money, money_of
-from .missing import missing_lines
+from .missing import missing_findings
 from .model import Analysis, ArmResult, Totals
 from .scale import SizeResult, trend
 from .sensitivity import lines
@@ -31,7 +31,8 @@ def analyse(out: Path) -> Analysis:
     plan = load_plan(plan_of(out))
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
-        why = "".join(f". {line}" for line in missing_lines(plan, out)[:1])
+        lacking = [f.values for f in missing_findings(plan, out) if "failure" in f.values]
+        why = "".join(f". {v['run']} is missing: {v['failure']}" for v in lacking[:1])
         raise UserError(
             f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
         )
@@ -51,7 +52,7 @@ def analyse(out: Path) -> Analysis:
     return Analysis(
         plan=plan,
         arms=tuple(arms.values()),
-        verdict=replace(verdict, reasons=verdict.reasons + missing_lines(plan, out)),
+        verdict=replace(verdict, reasons=verdict.reasons + missing_findings(plan, out)),
         ladder=_ladder(plan, own.compared.values()),
         unit_tokens=plan.training.steps * first.tokens // first.steps,
         parameters=first.parameters,

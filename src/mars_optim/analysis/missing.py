@@ -1,4 +1,4 @@
-"""What a pilot lacks, and why: one line a run."""
+"""What a pilot lacks, and why: one finding a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ..records import Plan, Run, read_runs
 from ..records.run import damaged_runs
+from .model import Finding
 
 
-def missing_lines(plan: Plan, out: Path) -> tuple[str, ...]:
+def missing_findings(plan: Plan, out: Path) -> tuple[Finding, ...]:
     """Runs that were tried and came to nothing, and files that can no longer be read.
 
     Args:
@@ -18,14 +19,18 @@ def missing_lines(plan: Plan, out: Path) -> tuple[str, ...]:
     runs = [run for run in read_runs(out / "runs") if plan.covers(run.spec)]
     failed = [_failed(run) for run in runs if run.outcome is None and run.failures]
     damaged = [
-        f"{path.name}: its manifest.json is damaged; the same command makes the run again."
-        for path in damaged_runs(out / "runs")
+        Finding("missing.damaged", dict(run=path.name)) for path in damaged_runs(out / "runs")
     ]
-    cut = [f"{run.path.name}: its curve lacks {run.damaged}." for run in runs if run.damaged]
+    cut = [
+        Finding("missing.cut", dict(run=run.path.name, what=run.damaged))
+        for run in runs
+        if run.damaged
+    ]
     return (*failed, *damaged, *cut)
 
 
-def _failed(run: Run) -> str:
-    last, tries = run.failures[-1], len(run.failures)
-    times = "once" if tries == 1 else f"{tries} times"
-    return f"{run.path.name} is missing: tried {times}, {last}."
+def _failed(run: Run) -> Finding:
+    return Finding(
+        "missing.failed",
+        dict(run=run.path.name, tries=len(run.failures), failure=str(run.failures[-1])),
+    )

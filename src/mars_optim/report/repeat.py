@@ -23,7 +23,9 @@ def section(analysis: Analysis, words: Words) -> Section:
         blocks.append(Bullets(items, title=words("amendments")))
     changed = overrides(analysis.plan)
     settable = not any("." in arm for arm in analysis.plan.arms)  # the dot divides keys
-    if settable and len(changed) <= MOST_OVERRIDES:
+    if analysis.plan.task.kind == "imported":
+        blocks.append(Text(words("repeat.imported")))
+    elif settable and len(changed) <= MOST_OVERRIDES:
         sets = "".join(f" \\\n  --set {shlex.quote(change)}" for change in changed)
         blocks += [Text(words("repeat.command")), Code(f"mars pilot --out again{sets}")]
     else:
@@ -35,7 +37,7 @@ def section(analysis: Analysis, words: Words) -> Section:
 
 def what_was_run(analysis: Analysis, words: Words) -> str:
     """Runs, model, text, tokens and machine in a few sentences."""
-    totals, corpus = analysis.totals, analysis.plan.task.corpus
+    totals = analysis.totals
     environment = analysis.environment
     machine = [
         words("environment.python", version=environment["python"])
@@ -49,15 +51,30 @@ def what_was_run(analysis: Analysis, words: Words) -> str:
         runs += words("run.diverged", n=totals.diverged)
     if totals.missing:
         runs += words("run.missing", n=totals.missing)
-    return words(
+    text = words(
         "run.what",
         runs=runs,
-        parameters=analysis.parameters,
-        corpus=words("run.stdlib") if corpus == "stdlib" else corpus,
+        trained=trained(analysis, words),
         tokens=analysis.unit_tokens,
         total=totals.tokens,
-        machine=", ".join(part for part in machine if part),
     )
+    parts = [part for part in machine if part]
+    return text + words("run.machine", machine=", ".join(parts)) if parts else text
+
+
+def trained(analysis: Analysis, words: Words) -> str:
+    """What was trained, and on what."""
+    task = analysis.plan.task
+    what = words(
+        f"run.{task.kind}",
+        corpus=words("run.stdlib") if task.corpus == "stdlib" else task.corpus,
+        source=task.source,
+        command=task.command,
+        runs=task.runs,
+    )
+    if not analysis.parameters:
+        return what
+    return words("run.parameters", trained=what, parameters=analysis.parameters)
 
 
 def rule(analysis: Analysis, words: Words) -> str:
