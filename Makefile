@@ -8,11 +8,7 @@ BENCH := $(BIN)/python -m benchmarks
 PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-<<<<<<< HEAD
-.PHONY: pilot test bench format clean
-=======
-.PHONY: pilot test examples format clean
->>>>>>> dd4b75f (README.ja.md, make examples, the folder's new files in docs/pilot.md; tiles say which error is bounded)
+.PHONY: pilot test examples bench format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -24,24 +20,22 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-<<<<<<< HEAD
 bench: $(VENV)/.dev
 	$(BENCH).step_time $(PEERS) --tensors gpt2 --json docs/benchmarks/step_time-gpt2.json
 	$(BENCH).step_time $(PEERS) --tensors small --rounds 21 --json docs/benchmarks/step_time-small.json
 	$(BENCH).memory $(PEERS) --json docs/benchmarks/memory.json
 	$(BENCH).newton_schulz --json docs/benchmarks/newton_schulz.json
 	$(BENCH).page
-=======
+
 # The reports in docs/, made again from nothing: a loss, a win, and one that cannot tell
 examples: $(VENV)/.pilot
 	rm -rf docs/example docs/example-win docs/example-undecided
-	$(BIN)/mars pilot --out docs/example
-	$(BIN)/mars pilot --out docs/example-win --set 'arms=["adamw", "nadamw"]' \
+	$(BIN)/mars pilot --out docs/example --workers auto
+	$(BIN)/mars pilot --out docs/example-win --workers auto --set 'arms=["adamw", "nadamw"]' \
 		--set comparison.candidate=nadamw --set cost.price_per_hour=2.5
-	$(BIN)/mars pilot --out docs/example-undecided --set training.steps=400 \
+	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
 		--set 'comparison.seeds=[1, 2]' --set cost.price_per_hour=2.5
 	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja || exit; done
->>>>>>> dd4b75f (README.ja.md, make examples, the folder's new files in docs/pilot.md; tiles say which error is bounded)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
