@@ -49,6 +49,7 @@ def finished(folder: Path) -> dict[str, float]:
     return {m["run_id"]: m["outcome"]["final_loss"] for m in manifests if m["outcome"]}
 
 
+@pytest.mark.slow
 def test_killed_on_the_way_it_leaves_no_process_and_goes_on_to_its_verdict(tmp_path: Path):
     process = subprocess.Popen(pilot(tmp_path), stdout=subprocess.PIPE, text=True)
     wait_until(lambda: len(finished(tmp_path)) > 2 or process.poll() is not None)

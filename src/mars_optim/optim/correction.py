@@ -82,11 +82,26 @@ def tensor_norm(c: Tensor) -> Tensor:
     if not (chunked and type(c) is Tensor):
         norm: Tensor = torch.linalg.vector_norm(c)
         return norm
-    if c.is_contiguous():
-        flat = c.view(-1)
-    else:  # in memory order where the memory is dense (transposed, channels_last), else a copy
-        order = sorted(range(c.ndim), key=c.stride, reverse=True)
-        flat = c.permute(order).reshape(-1)
-    chunks = torch.split(flat, _NORM_CHUNK)
+    # in memory order where the memory is dense (transposed, channels_last), else a copy
+    order = sorted(range(c.ndim), key=c.stride, reverse=True)
+    chunks = torch.split(c.permute(order).reshape(-1), _NORM_CHUNK)
     squares = torch.stack([torch.dot(chunk, chunk) for chunk in chunks])
     return squares.double().sum().sqrt().to(c.dtype)
+
+
+def dot_and_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """<a, b> and |a - b|^2 in float64, 0-d; piece by piece, so with no temporary of their size."""
+    pairs = zip(
+        torch.split(a.reshape(-1), _NORM_CHUNK),
+        torch.split(b.reshape(-1), _NORM_CHUNK),
+        strict=True,
+    )
+    dots, squares = [], []
+    for x, y in pairs:
+        y = y.to(x.dtype)
+        dots.append((x * y).sum(dtype=torch.float64))
+        squares.append((x - y).square_().sum(dtype=torch.float64))
+    if not dots:
+        zero = torch.zeros((), dtype=torch.float64, device=a.device)
+        return zero, zero
+    return torch.stack(dots).sum(), torch.stack(squares).sum()

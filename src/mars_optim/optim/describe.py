@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .correction import dot_and_difference, tensor_norm
 from .settings import MATRIX_RULES, NS_COEFFICIENTS, Settings
-from .sharded import local
+from .sharded import as_real, local
 
 Group = Mapping[str, Any]
 HEADER = (
@@ -74,14 +75,14 @@ def correction_ratio(params: Iterable[Tensor], states: Mapping[Any, Any]) -> Ten
     for param in params:
         last_grad = states.get(param, {}).get("last_grad")
         if param.grad is not None and last_grad is not None:
-            grad, last_grad = local(param.grad), local(last_grad)
-            changes.append(torch.linalg.vector_norm(grad - last_grad.to(grad.dtype)).double())
-            sizes.append(torch.linalg.vector_norm(grad).double())
+            grad = as_real(local(param.grad))
+            changes.append(dot_and_difference(grad, as_real(local(last_grad)))[1])
+            sizes.append(tensor_norm(grad).double().square())
     if not changes:
         return None
     device = changes[0].device
-    change, size = (torch.stack([n.to(device) for n in norms]).norm() for norms in (changes, sizes))
-    return torch.where(size > 0, change / size, torch.nan)
+    change, size = (torch.stack([s.to(device) for s in sums]).sum() for sums in (changes, sizes))
+    return torch.where(size > 0, (change / size).sqrt(), torch.nan)
 
 
 def _idle(groups: list[Group], ratios: Mapping[int, Tensor]) -> list[str]:

@@ -57,6 +57,13 @@ def local(value: Any) -> Any:
     return shard.wait() if hasattr(shard, "wait") else shard  # a gradient still under way
 
 
+def as_real(value: Any) -> Any:
+    """A complex tensor as a real view with a last dimension of 2; anything else as it is."""
+    if isinstance(value, Tensor) and value.is_complex():
+        return torch.view_as_real(value.resolve_conj())
+    return value
+
+
 def like(value: Tensor, param: Tensor) -> Tensor:
     """A gradient as its parameter is placed: a partial sum is summed, a whole one is cut."""
     if not is_sharded(param):

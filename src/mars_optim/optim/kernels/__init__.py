@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import reference
 from ..reference import State
 from ..settings import Settings
-from ..sharded import Shards, like, local, update_whole
+from ..sharded import Shards, as_real, like, local, update_whole
 from ..telemetry import Observe, tell
 from . import foreach, fused, mixed, native, triton_backend
 from .amp import Amp, unless
@@ -163,13 +163,6 @@ def _reference_now(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> None:
     _of_one_dtype(reference.update, params, grads, states, settings)()
-
-
-def as_real(value: Any) -> Any:
-    """A complex tensor as a real view with a last dimension of 2; anything else as it is."""
-    if isinstance(value, Tensor) and value.is_complex():
-        return torch.view_as_real(value.resolve_conj())
-    return value
 
 
 def choose(
