@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -105,10 +104,9 @@ def canary(
 
 
 def _task(plan: Plan):  # type: ignore[no-untyped-def]
-    from ..tasks import TextTask, load_corpus
+    from ..pilot.job import load_task
 
-    sizes = {k: v for k, v in dataclasses.asdict(plan.task).items() if k != "corpus"}
     try:
-        return TextTask(load_corpus(plan.task.corpus), **sizes)
+        return load_task(plan)
     except ValueError as error:
         raise UserError(str(error)) from None
