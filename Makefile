@@ -8,10 +8,10 @@ BENCH := $(BIN)/python -m benchmarks
 PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot test bench format clean
+.PHONY: pilot test examples bench format clean
 
 pilot: $(VENV)/.pilot
-	$(BIN)/mars pilot --out mars-pilot
+	$(BIN)/mars pilot --out mars-pilot --workers auto
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,6 +26,16 @@ bench: $(VENV)/.dev
 	$(BENCH).memory $(PEERS) --json docs/benchmarks/memory.json
 	$(BENCH).newton_schulz --json docs/benchmarks/newton_schulz.json
 	$(BENCH).page
+
+# The reports in docs/, made again from nothing: a loss, a win, and one that cannot tell
+examples: $(VENV)/.pilot
+	rm -rf docs/example docs/example-win docs/example-undecided
+	$(BIN)/mars pilot --out docs/example --workers auto
+	$(BIN)/mars pilot --out docs/example-win --workers auto --set 'arms=["adamw", "nadamw"]' \
+		--set comparison.candidate=nadamw --set cost.price_per_hour=2.5
+	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
+		--set 'comparison.seeds=[1, 2]' --set cost.price_per_hour=2.5
+	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja || exit; done
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

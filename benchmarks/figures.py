@@ -10,9 +10,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mars_optim.report.figures import COLOURS, STYLE
+from mars_optim.report.theme import ARMS, STYLE
 
-_TINT = {"baseline": COLOURS["baseline"], "ours": COLOURS["candidate"], "peer": "#b5b5b5"}
+_TINT = {"baseline": ARMS["baseline"], "ours": ARMS["candidate"], "peer": "#b5b5b5"}
 _MARS_PEERS = "MARS of"
 
 

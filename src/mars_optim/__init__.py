@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .guard import Baseline, BaselineRecorder, Guard, GuardSettings, Rollback
     from .optim import (
         MARS,
         MARSM,
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
 __all__ = [
     "MARS",
     "MARSM",
+    "Baseline",
+    "BaselineRecorder",
+    "Guard",
+    "GuardSettings",
     "MARSAdamW",
     "MARSLion",
     "MARSShampoo",
     "ParamGroups",
+    "Rollback",
     "__version__",
     "migrate",
     "param_groups",
@@ -37,6 +43,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The command line lives in this package too and must answer before torch is loaded.
+    if name in ("Baseline", "BaselineRecorder", "Guard", "GuardSettings", "Rollback"):
+        from . import guard
+
+        return getattr(guard, name)
     if name in __all__:
         from . import optim
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from mars_optim.analysis import ArmResult, Interval
+from mars_optim.analysis import ArmResult, Interval, Verdict
 from mars_optim.analysis.ladder import Reading
 from mars_optim.analysis.model import SeedResult
 from mars_optim.analysis.stats import t_interval
 from mars_optim.records import Plan
 from mars_optim.records.plan import DecisionPlan
+from mars_optim.report.words import CODE, CODE_END, Words
 
 Bound = Literal["", "at least", "at most"]
 
@@ -67,3 +68,16 @@ def candidate_at(low: float, high: float, *, n: int = 5, bounds: Sequence[Bound]
     mean = (low + high) / 2
     made = candidate_with([mean] * n, bounds)
     return replace(made, log_ratio=Interval(mean, low, high, n, (high - low) / 2))
+
+
+def sentence_of(verdict: Verdict) -> str:
+    """What the report says of it in English."""
+    words = Words()
+    said = " ".join(words.finding(finding) for finding in verdict.findings)
+    return f"{words(f'title.{verdict.decision}')}: {said}"
+
+
+def reasons_of(verdict: Verdict) -> list[str]:
+    """What the report says stands behind it, without marks around code."""
+    said = [Words().finding(reason) for reason in verdict.reasons]
+    return [text.replace(CODE, "").replace(CODE_END, "") for text in said]

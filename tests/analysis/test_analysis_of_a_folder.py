@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results import reasons_of, sentence_of
 from runs_by_hand import (
     GAINS,
     UNIT,
@@ -73,8 +74,8 @@ def test_the_loss_difference_is_paired_so_that_the_seeds_own_level_drops_out(who
 def test_the_verdict_follows_from_the_interval(whole: Path):
     verdict = analyse(whole).verdict
     assert verdict.decision == "go"
-    assert "takes 22 % fewer tokens than adamw" in verdict.sentence  # 1 - exp(-0.25)
-    assert "3 paired seeds" in verdict.sentence
+    assert "takes 22 % fewer tokens than adamw" in sentence_of(verdict)  # 1 - exp(-0.25)
+    assert "3 paired seeds" in sentence_of(verdict)
 
 
 def test_the_controls_share_is_its_part_of_the_effect(whole: Path):
@@ -149,7 +150,7 @@ def test_an_unfinished_pilot_says_how_many_runs_are_missing(tmp_path: Path, left
     result = analyse(tmp_path)
     assert result.totals.missing == left_out
     assert result.verdict.decision == "not-enough-runs"
-    assert f"{left_out} run" in result.verdict.sentence
+    assert f"{left_out} run" in sentence_of(result.verdict)
 
 
 def test_runs_under_way_and_tuning_runs_do_not_count_as_done(tmp_path: Path):
@@ -207,7 +208,7 @@ def test_a_pair_lost_to_a_diverging_baseline_is_spoken_of(tmp_path: Path):
     result = changed(tmp_path, adamw_2_1=None, adamw_2_2=None, adamw_2_4=None)
     assert result.candidate.log_ratio is not None
     assert result.candidate.log_ratio.n == 2
-    text = " ".join((result.verdict.sentence, *result.verdict.reasons))
+    text = " ".join((sentence_of(result.verdict), *reasons_of(result.verdict)))
     assert "diverged" in text
 
 

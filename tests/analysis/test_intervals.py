@@ -11,7 +11,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mars_optim.analysis.stats import Interval, pairs_needed, t_interval, t_quantile
+from mars_optim.analysis.stats import (
+    Interval,
+    combine,
+    holm,
+    p_value,
+    pairs_needed,
+    power,
+    sd_interval,
+    t_interval,
+    t_quantile,
+)
 
 REPEATS = 4000
 
@@ -72,21 +82,97 @@ def test_a_mapped_interval_keeps_its_ends_in_order(
     assert (mapped.n, mapped.sd) == (5, 0.3)
 
 
-def half_width(sd: float, confidence: float, n: int) -> float:
-    return float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sd / math.sqrt(n)
+def chance(distance: float, sd: float, n: int, confidence: float) -> float:
+    """Of the t test, by scipy's noncentral t."""
+    needed = float(stats.t.ppf(0.5 + confidence / 2, n - 1))
+    return float(stats.nct.sf(needed, n - 1, distance * math.sqrt(n) / sd))
 
 
-@given(mean=value, sd=st.floats(0.01, 100), threshold=value, confidence=st.floats(0.55, 0.999))
-def test_the_pairs_that_are_called_needed_suffice_and_one_fewer_does_not(
+@given(
+    distance=st.floats(0.001, 5),
+    sd=st.floats(0.1, 10),
+    n=st.integers(2, 40),
+    confidence=st.floats(0.55, 0.999),
+)
+def test_the_chance_is_the_noncentral_ts(distance: float, sd: float, n: int, confidence: float):
+    assert power(distance, sd, n, confidence) == pytest.approx(
+        chance(distance, sd, n, confidence), abs=1e-6
+    )
+
+
+@given(
+    mean=value, sd=st.floats(0.01, 100), threshold=value, confidence=st.sampled_from([0.8, 0.95])
+)
+def test_the_pairs_that_are_called_needed_have_the_chance_and_one_fewer_has_not(
     mean: float, sd: float, threshold: float, confidence: float
 ):
     distance = abs(mean - threshold)
     needed = pairs_needed(mean, sd, threshold, confidence)
     if needed is None:
-        assert half_width(sd, confidence, 200) >= distance
+        assert power(distance, sd, 200, confidence) < 0.8
         return
-    assert half_width(sd, confidence, needed) < distance
-    assert needed == 2 or half_width(sd, confidence, needed - 1) >= distance
+    assert power(distance, sd, needed, confidence) >= 0.8
+    assert needed == 2 or power(distance, sd, needed - 1, confidence) < 0.8
+
+
+def test_pairs_whose_interval_would_just_reach_have_a_chance_of_about_one_half():
+    n, sd = 20, 1.0
+    just = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    assert power(just, sd, n, 0.95) == pytest.approx(0.5, abs=0.02)
+
+
+def test_without_an_effect_the_chance_of_seeing_one_is_the_level():
+    assert power(0.0, 1.0, 5, 0.95) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("pairs", [2, 4, 10])
+def test_the_interval_of_the_noise_covers_it_as_often_as_it_says(pairs: int):
+    draws = np.random.default_rng(pairs).normal(0.0, 2.0, size=(REPEATS, pairs))
+    factors = sd_interval(1.0, pairs, 0.95)
+    sds = draws.std(axis=1, ddof=1)
+    covered = np.mean((factors[0] * sds <= 2.0) & (factors[1] * sds >= 2.0))
+    assert abs(covered - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / REPEATS)
+    assert sd_interval(1.0, 1, 0.95) == (0.0, math.inf)
+
+
+def test_two_quantities_measured_apart_are_combined_as_their_errors_are():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(2000):
+        a = t_interval(rng.normal(0.3, 0.1, 8).tolist(), 0.95)
+        b = t_interval(rng.normal(0.1, 0.05, 15).tolist(), 0.95)
+        both = combine(a, b, sign=-1)
+        hits += both.low <= 0.2 <= both.high
+    assert 0.95 - 3.5 * math.sqrt(0.95 * 0.05 / 2000) < hits / 2000 < 0.98
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holms_p_values_are_those_of_the_step_down_definition(p_values: list[float]):
+    adjusted, m = holm(p_values), len(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    for level in (0.01, 0.05, 0.2):
+        rejected = 0
+        for rank, p in enumerate(sorted(p_values)):
+            if p * (m - rank) > level:
+                break
+            rejected += 1
+        assert sum(a <= level for a in adjusted) == rejected
+
+
+def test_under_no_effect_holm_calls_any_of_many_arms_an_effect_as_rarely_as_one():
+    rng, hits, repeats = np.random.default_rng(4), 0, 3000
+    for _ in range(repeats):
+        shared = rng.normal(0, 1, 5)  # the baseline's noise is in every comparison
+        arms = [t_interval((shared + rng.normal(0, 1, 5)).tolist(), 0.95) for _ in range(6)]
+        hits += min(holm([p_value(arm) for arm in arms])) <= 0.05
+    assert hits / repeats <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / repeats)
+
+
+@given(st.lists(value, min_size=2, max_size=12))
+def test_the_p_value_is_scipys(values: list[float]):
+    assume(np.std(values) > 1e-6)
+    expected = stats.ttest_1samp(values, 0.0).pvalue
+    assert p_value(t_interval(values, 0.95)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("sd", [0.0, 1.0])

@@ -38,6 +38,8 @@ def loaded_by(code: str) -> set[str]:
         ("import mars_optim.pilot", {"rich"}),
         ("import mars_optim; mars_optim.MARSAdamW", {"torch", "numpy"}),
         ("from mars_optim import MARS, param_groups", {"torch", "numpy"}),
+        ("from mars_optim import BaselineRecorder, Guard, GuardSettings", {"torch", "numpy"}),
+        ("import mars_optim.guard.settings, mars_optim.guard.detector", set()),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(code: str, allowed: set[str]):

@@ -14,7 +14,7 @@ MISTAKES = [
     (["pilto"], ["pilto", "pilot"]),
     (["pilot", "--otu", "x"], ["--otu", "--out"]),
     (["pilot", "--workers", "two"], ["--workers", "two"]),
-    (["pilot", "--workers", "-1"], ["--workers", "-1", "from 0"]),
+    (["pilot", "--workers", "-1"], ["--workers", "-1", "from 1"]),
     (["pilot", "extra"], ["extra"]),
     (["pilot", "--set", "training.step=4"], ["training.step", "training.steps"]),
     (["pilot", "--set", "training.steps=4"], ["training.steps = 4", "at least 10"]),

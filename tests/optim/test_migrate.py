@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mars_optim import MARS, MARSAdamW, MARSLion, migrate
+from mars_optim import MARS, Baseline, GuardSettings, MARSAdamW, MARSLion, migrate
+from mars_optim.guard import Detector
 from mars_optim.tasks import GPT
 
 
@@ -161,33 +162,45 @@ def test_a_mistake_is_named_with_the_way_out(
         migrate(made, **options)
 
 
-def test_the_switch_makes_no_loss_spike_in_a_real_run() -> None:
-    """A small GPT on text of its own: AdamW for 150 steps, then MARS against AdamW continued."""
-    torch.manual_seed(0)
+def train_gpt(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+    """A small GPT on the text of this file; each step has its own batch."""
     text = torch.tensor(list((Path(__file__).read_bytes() + b"\n") * 2))
+    losses = []
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        starts = torch.randint(len(text) - 33, (16,), generator=generator)
+        batch = text[starts[:, None] + torch.arange(33)]
+        loss = nn.functional.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_switch_makes_no_loss_spike_in_a_real_run(seed: int) -> None:
+    """By the guard's own test, which sees the spike of a switch without moments."""
+    torch.manual_seed(seed)
     net = GPT(vocabulary=256, context=32, layers=1, width=32, heads=2)
     source = torch.optim.AdamW(net.parameters(), lr=3e-3, betas=(0.9, 0.95))
+    first = 1000 * seed
+    before = train_gpt(net, source, range(first, first + 250))
+    after = range(first + 250, first + 300)
 
-    def run(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
-        losses = []
-        for step in steps:
-            generator = torch.Generator().manual_seed(step)
-            starts = torch.randint(len(text) - 33, (16,), generator=generator)
-            batch = text[starts[:, None] + torch.arange(33)]
-            loss = nn.functional.cross_entropy(
-                net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten()
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        return losses
+    def alarms(net: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[set[str], list[float]]:
+        losses = train_gpt(net, optimizer, after)
+        detector = Detector(GuardSettings(), Baseline(before[-150:]))
+        on = [alarm for i, loss in enumerate(losses) for alarm in detector.feed(i, loss)]
+        return {alarm.signal for alarm in on}, losses
 
-    before = run(net, source, range(150))
     twin, continued = copy.deepcopy((net, source))
-    after = run(net, migrate(source), range(150, 190))
-    as_it_was = run(twin, continued, range(150, 190))
-    noise = max(before[-40:]) - min(before[-40:])
-    gaps = [a - b for a, b in zip(after, as_it_was, strict=True)]
-    assert max(gaps) < 0.25 * noise
-    assert sum(after[-10:]) < sum(before[-10:])
+    careless = copy.deepcopy(net)
+    seen, losses = alarms(net, migrate(source))
+    assert seen == set()
+    _, as_it_was = alarms(twin, continued)
+    gaps = [a - b for a, b in zip(losses, as_it_was, strict=True)]
+    assert max(gaps) < 0.25 * (max(before[-40:]) - min(before[-40:]))  # and batch by batch
+    assert sum(losses[-10:]) < sum(before[-10:])
+    seen, _ = alarms(careless, MARSAdamW(careless.parameters(), lr=0.1))
+    assert "loss" in seen

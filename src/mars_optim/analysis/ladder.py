@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+BISECTIONS = 60  # to the last bit of a double
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,35 +29,86 @@ class Reading:
 
 
 def tokens_to_reach(rungs: Sequence[tuple[int, float]], loss: float) -> Reading:
-    """Interpolate on the ladder, linearly in loss over log tokens.
-
-    Where more tokens gave a higher loss (noise), the rungs between take their common mean, which
-    favours neither side as a running minimum would.
+    """Read one loss off one ladder, as :func:`read_ladders` does.
 
     Args:
         rungs: (tokens, final loss) of the baseline's runs, each fully decayed; two or more.
         loss: to reach; inf for a run that diverged.
     """
     rungs = sorted(rungs)
-    tokens = [t for t, _ in rungs]
-    losses = falling_fit([value for _, value in rungs])
-    if loss > losses[0]:
-        return Reading(tokens[0], "at most")
-    for i in range(1, len(rungs)):
-        if loss >= losses[i]:
-            drop = losses[i - 1] - losses[i]
-            share = (losses[i - 1] - loss) / drop if drop else 0.0
-            logs = math.log(tokens[i - 1]), math.log(tokens[i])
-            return Reading(math.exp(logs[0] + share * (logs[1] - logs[0])), "")
-    return Reading(tokens[-1], "at least")
+    log_tokens, losses = [math.log(t) for t, _ in rungs], [value for _, value in rungs]
+    logs, side = read_ladders(log_tokens, [losses], [loss])
+    if side[0] < 0:
+        return Reading(rungs[0][0], "at most")
+    if side[0] > 0:
+        return Reading(rungs[-1][0], "at least")
+    return Reading(math.exp(logs[0]), "")
 
 
-def falling_fit(values: Sequence[float]) -> list[float]:
-    """The never rising sequence nearest in least squares, by pooling adjacent violators."""
-    pools: list[list[float]] = []
-    for value in values:
-        pools.append([value])
-        while len(pools) > 1 and fmean(pools[-1]) > fmean(pools[-2]):
-            last = pools.pop()
-            pools[-1] += last
-    return [fmean(pool) for pool in pools for _ in pool]
+def read_ladders(
+    log_tokens: ArrayLike, losses: ArrayLike, loss: ArrayLike
+) -> tuple[Floats, NDArray[np.int_]]:
+    """Where each loss lies on its own ladder.
+
+    Between rungs runs the monotone cubic (PCHIP) of loss over log tokens. A straight line lies
+    above a curve that flattens, so it would overstate what the candidate saves, by more than the
+    interval's half width where seeds agree well (docs/statistics.md). Where more tokens gave a
+    higher loss (noise), the rungs between take their common mean, which favours neither side as a
+    running minimum would.
+
+    Args:
+        log_tokens: of the rungs, rising, (rungs,).
+        losses: of the rungs of n ladders, (n, rungs).
+        loss: to reach on each, (n,); inf for a run that diverged.
+
+    Returns:
+        Log tokens (n,), at an end of the ladder if the loss lies outside; and on which side of
+        the ladder it lies (n,): -1 before its first rung, 0 on it, 1 beyond its last.
+    """
+    x, fit, y = np.asarray(log_tokens, float), falling_fit(losses), np.asarray(loss, float)
+    side = (y < fit[:, -1]).astype(int) - (y > fit[:, 0])
+    rung = np.where(side > 0, x.size - 1, np.argmax(y[:, None] >= fit, axis=1))  # first reached
+    logs = x[rung]
+    at_rung = fit[np.arange(y.size), rung] == y
+    between = (side == 0) & (rung > 0) & ~at_rung
+    if between.any():
+        logs[between] = _solve(x, fit[between], y[between], rung[between] - 1)
+    return logs, side
+
+
+def _solve(x: Floats, fit: Floats, y: Floats, segment: NDArray[np.int_]) -> Floats:
+    """Log tokens (n,) at which the monotone cubic through ``fit`` (n, rungs) is ``y`` (n,)."""
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
+    # (4, n): of the cubic in each one's segment, highest power first
+    cubic = PchipInterpolator(x, fit, axis=-1).c[:, segment, np.arange(y.size)]
+    low, high = np.zeros_like(y), (x[1:] - x[:-1])[segment]
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        above = np.polyval(cubic, middle) > y
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    solved: Floats = x[segment] + (low + high) / 2
+    return solved
+
+
+def falling_fit(values: ArrayLike) -> Floats:
+    """The never rising sequence nearest in least squares, along the last axis.
+
+    Pools adjacent violators, in the min-max form that works on many sequences at once.
+
+    Args:
+        values: (..., rungs).
+    """
+    v = np.asarray(values, float)
+    n = v.shape[-1]
+
+    def mean(a: int, b: int) -> Any:
+        return v[..., a] if a == b else v[..., a : b + 1].mean(axis=-1)
+
+    # the highest mean of any stretch that begins at a and ends at b or later
+    highest = [
+        [np.max([mean(a, c) for c in range(max(a, b), n)], axis=0) for b in range(n)]
+        for a in range(n)
+    ]
+    fit = [np.min([highest[a][b] for a in range(b + 1)], axis=0) for b in range(n)]
+    return np.stack(fit, axis=-1)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..records import Arm, Plan
 from .ladder import Reading
 from .stats import Interval
+
+if TYPE_CHECKING:
+    from .causes import Contrast, Part
+    from .cost import Money
+    from .scale import SizeResult, Trend
+    from .sensitivity import Line
 
 Decision = Literal["go", "no-go", "not-enough-runs"]
 
@@ -95,21 +102,34 @@ class ArmResult:
         return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to be said, without its words: the report has them, in each language.
+
+    Args:
+        code: of a message in ``report/messages.toml``.
+        values: the numbers and names that it speaks of; shares as fractions.
+    """
+
+    code: str
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The decision by the plan's rule.
 
     Args:
         decision: "go", "no-go" or "not-enough-runs".
-        sentence: the decision with its numbers, for a reader in a hurry.
+        findings: the decision's numbers, for a reader in a hurry: one sentence each.
         reasons: what stands behind it or limits it.
         pairs_needed: seeds that would settle it if the effect is what it looks like; None if it
             is settled or out of reach.
     """
 
     decision: Decision
-    sentence: str
-    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    reasons: tuple[Finding, ...]
     pairs_needed: int | None
 
 
@@ -142,6 +162,18 @@ class Analysis:
     """Candidate's final loss minus the control's, paired."""
     environment: dict[str, Any]
     amendments: tuple[dict[str, Any], ...]
+    money: Money | None
+    """Hours and money on the real job; None before a saving and a step time are known."""
+    sensitivity: tuple[Line, ...]
+    """Loss over learning rate, one line for each arm and gamma that was run."""
+    parts: tuple[Part, ...]
+    """The candidate's effect cut into settings, correction and clip; empty without ablations."""
+    contrasts: tuple[Contrast, ...]
+    """The arms that the verdict is not about, with p-values by Holm's method."""
+    sizes: tuple[SizeResult, ...]
+    """The effect at each model size, the plan's own first; empty without other sizes."""
+    trend: Trend | None
+    """Whether the effect grows or shrinks with the parameters; None with one size."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""

@@ -1,14 +1,12 @@
-"""The decision, by a rule that was fixed in the plan before the runs."""
+"""The decision, by a rule that was fixed in the plan before the runs: codes and numbers."""
 
 from __future__ import annotations
 
 import math
 
 from ..records import Plan
-from .model import ArmResult, Decision, Verdict
+from .model import ArmResult, Decision, Finding, Verdict
 from .stats import Interval, pairs_needed
-
-MINUS = "\u2212"
 
 
 def saved(log_ratio: float) -> float:
@@ -32,47 +30,42 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     """
     threshold = -math.log1p(-plan.decision.worth)
     interval = candidate.log_ratio
-    names = (candidate.name, baseline.name)
     if candidate.diverged:
-        sentence = (
-            f"No-go: {candidate.name} diverged in {candidate.diverged} of "
-            f"{len(candidate.seeds)} runs at its tuned learning rate."
+        diverged = Finding(
+            "verdict.diverged",
+            dict(arm=candidate.name, diverged=candidate.diverged, runs=len(candidate.seeds)),
         )
-        return Verdict(decision="no-go", sentence=sentence, reasons=(), pairs_needed=None)
+        return Verdict(decision="no-go", findings=(diverged,), reasons=(), pairs_needed=None)
     if interval is None or interval.n < 2 or missing:
-        what = "too few pairs"
+        too_few = Finding("verdict.too-few-pairs")
         if not plan.comparison.ladder:
-            what = (
-                f"the runs of {baseline.name} are all equally long, so losses can be compared, but "
-                "no tokens be read off"
-            )
-        if missing:
-            what = f"{missing} run{'s' if missing > 1 else ''} of the comparison still missing"
+            too_few = Finding("verdict.no-ladder", dict(baseline=baseline.name))
         return Verdict(
             decision="not-enough-runs",
-            sentence=f"Not enough runs to tell: {what}.",
-            reasons=("The same command goes on where the pilot stopped.",) if missing else (),
+            findings=(Finding("verdict.missing", dict(missing=missing)) if missing else too_few,),
+            reasons=(Finding("reason.goes-on"),) if missing else (),
             pairs_needed=None,
         )
-    decision = _by_interval(interval, threshold, candidate.bounds)
+    decision = by_interval(interval, threshold, candidate.bounds)
     untuned = {"go": baseline, "no-go": candidate}.get(decision)
     if untuned and untuned.at_edge:
         decision = "not-enough-runs"
-    reasons = _reasons(plan, baseline, candidate, decision)
-    if decision != "not-enough-runs":
-        head = {"go": "Go", "no-go": "No-go"}[decision]
-        sentence = f"{head}: {_effect(interval, names, candidate.bounds, plan)}"
-        return Verdict(decision=decision, sentence=sentence, reasons=reasons, pairs_needed=None)
+    findings = [_effect(interval, candidate, baseline, plan)]
     needed = None
-    if interval.low <= threshold <= interval.high:
+    if decision == "not-enough-runs" and interval.low <= threshold <= interval.high:
         needed = pairs_needed(interval.mean, interval.sd, threshold, plan.decision.confidence)
-    sentence = f"Not enough runs to tell: {_effect(interval, names, candidate.bounds, plan)}"
     if needed and needed > interval.n:
-        sentence += f" About {needed} seeds would settle it, if the effect is what it looks like."
-    return Verdict(decision=decision, sentence=sentence, reasons=reasons, pairs_needed=needed)
+        findings.append(Finding("verdict.seeds-needed", dict(seeds=needed)))
+    return Verdict(
+        decision=decision,
+        findings=tuple(findings),
+        reasons=_reasons(plan, baseline, candidate, decision),
+        pairs_needed=needed,
+    )
 
 
-def _by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+    """The rule itself: where the interval lies, and which side of it is known."""
     if interval.low > threshold and "at most" not in bounds:
         return "go"
     if interval.high < threshold and "at least" not in bounds:
@@ -80,70 +73,53 @@ def _by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Deci
     return "not-enough-runs"
 
 
-def _effect(interval: Interval, names: tuple[str, str], bounds: set[str], plan: Plan) -> str:
-    candidate, baseline = names
+def _effect(interval: Interval, candidate: ArmResult, baseline: ArmResult, plan: Plan) -> Finding:
     share = interval.map(saved)
-    more, fewer = math.exp(-interval.mean) - 1, share.mean
+    fewer = interval.mean >= 0
     # readings bound the saving; turned into tokens spent, the bound turns round
-    bound = f"{next(iter(bounds))} " if len(bounds) == 1 else ""
-    turned = {"at least ": "at most ", "at most ": "at least "}.get(bound, "")
-    if interval.mean >= 0:
-        effect = f"takes {bound}{percent(fewer)} fewer tokens than {baseline}"
-    else:
-        effect = f"takes {turned}{percent(more)} more tokens than {baseline}"
-    level = f"{100 * plan.decision.confidence:g} %"
-    return (
-        f"{candidate} {effect} for the same loss (tokens saved: {level} interval "
-        f"{percent(share.low)} to {percent(share.high)}, {interval.n} paired seeds)."
+    bound = next(iter(candidate.bounds)).replace(" ", "-") if len(candidate.bounds) == 1 else ""
+    turned = {"at-least": "at-most", "at-most": "at-least"}
+    suffix = bound if fewer else turned.get(bound, "")
+    return Finding(
+        ("verdict.fewer" if fewer else "verdict.more") + (f".{suffix}" if suffix else ""),
+        dict(
+            candidate=candidate.name,
+            baseline=baseline.name,
+            share=share.mean if fewer else math.exp(-interval.mean) - 1,
+            low=share.low,
+            high=share.high,
+            confidence=plan.decision.confidence,
+            pairs=interval.n,
+        ),
     )
 
 
 def _reasons(
     plan: Plan, baseline: ArmResult, candidate: ArmResult, decision: Decision
-) -> tuple[str, ...]:
-    worth = f"{100 * plan.decision.worth:g} %"
+) -> tuple[Finding, ...]:
     interval, threshold = candidate.log_ratio, -math.log1p(-plan.decision.worth)
+    worth = dict(worth=plan.decision.worth)
     reasons = {
-        "go": [f"The whole interval lies above the {worth} that the plan asks for."],
-        "no-go": [f"The whole interval lies below the {worth} that the plan asks for."],
+        "go": [Finding("reason.above-worth", worth)],
+        "no-go": [Finding("reason.below-worth", worth)],
         "not-enough-runs": [],
     }[decision]
     if interval and interval.low <= threshold <= interval.high:
-        reasons.append(f"The {worth} that the plan asks for lies inside the interval.")
+        reasons.append(Finding("reason.worth-inside", worth))
     if interval and interval.high < 0:
-        reasons = ["The whole interval lies below zero: it takes more tokens, not fewer."]
+        reasons = [Finding("reason.below-zero")]
     if "at least" in candidate.bounds:
-        reasons.append(
-            "Some of its losses are below the whole ladder: the saving is larger than shown. A "
-            "higher rung in comparison.ladder would tell."
-        )
+        reasons.append(Finding("reason.below-ladder"))
     if "at most" in candidate.bounds:
-        reasons.append(
-            "Some of its losses are above the whole ladder: the saving is smaller than shown. A "
-            "lower rung in comparison.ladder would tell."
-        )
+        reasons.append(Finding("reason.above-ladder"))
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
-        reasons.append(f"{lost} of its seeds have no pair: runs of {baseline.name} diverged.")
+        reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
     if plan.task.kind == "imported":
-        reasons.append(
-            "These runs were made elsewhere: that both arms were tuned alike, on the same data and "
-            "each decayed to the end, is for you to know."
-        )
-    for arm in (baseline, candidate):
-        if arm.at_edge:
-            reasons.append(
-                f"The best learning rate of {arm.name} is at the edge of those tried, so it may do "
-                "better than shown: raise tuning.max_trials, in another --out."
-            )
+        reasons.append(Finding("reason.imported"))
+    reasons += [
+        Finding("reason.at-edge", dict(arm=arm.name))
+        for arm in (baseline, candidate)
+        if arm.at_edge
+    ]
     return tuple(reasons)
-
-
-def percent(share: float) -> str:
-    """A share as text: "12 %", with one decimal below ten, and a real minus sign."""
-    if not math.isfinite(share):
-        return "unknown"
-    value = 100 * share
-    text = f"{abs(value):.{0 if abs(value) >= 9.95 else 1}f}"
-    sign = MINUS if value < 0 and float(text) != 0 else ""
-    return f"{sign}{text} %"

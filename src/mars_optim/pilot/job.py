@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,7 +92,9 @@ class TaskJob:
         torch.set_num_threads(threads)
         self.plan, self.out, self.threads = plan, out, threads
         self.task = load_task(plan)
+        self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint
+        self.checkpoint_seconds = 60.0 * plan.running.checkpoint_minutes or math.inf
 
     def probe(self) -> dict[str, Any]:
         """Whole training steps of all arms in turn."""
@@ -102,9 +106,11 @@ class TaskJob:
         """One training run, in ``out / "runs"``."""
         from ..train import train
 
+        if spec.task not in self.sizes:
+            self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
         writer = RunWriter(self.out / "runs", spec, environment(self.threads))
         try:
-            outcome = train(spec, self.task, writer, on_step)
+            outcome = train(spec, self.sizes[spec.task], writer, on_step, self.checkpoint_seconds)
             writer.finish(outcome)
         finally:
             writer.close()

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import platform
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from ..records import Outcome, RunSpec
+from ..records import Failure, Outcome, RunSpec
 
 STAGES = {
     "tune": "tuning the learning rate",
     "ladder": "baseline at another budget",
     "compare": "comparing at the tuned rates",
 }
+
+
+STATUS = "status.json"  # in the pilot's folder
+STATUS_EVERY = 1.0  # seconds between writes of the status
 
 
 def describe_run(spec: RunSpec) -> str:
@@ -40,10 +50,13 @@ class Reporter:
 
     Args:
         console: to write to.
+        status: file that tells ``mars watch`` the same, rewritten about once a second; None for
+            none. What cannot be written is left out: nobody's runs end for it.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, status: Path | None = None) -> None:
         self.console = console
+        self._status, self._beat, self._written = status, 0, 0.0
         self.started = time.monotonic()
         self.first_run: float | None = None  # when it started
         self.fresh_steps = 0  # steps computed in this session, not read from disk
@@ -69,11 +82,13 @@ class Reporter:
     def __enter__(self) -> Reporter:
         if self.live:
             self._live.start()
+        self._write_status("running")
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if self.live:
             self._live.stop()
+        self._write_status("stopped" if kind else "ended")
 
     def say(self, text: str) -> None:
         """One line that stays."""
@@ -106,11 +121,18 @@ class Reporter:
         self.done_steps += spec.steps
         self.fresh_steps += spec.steps
         if outcome.final_loss is None:
-            result = f"[red]diverged[/]: {outcome.reason}"
+            result = f"[red]diverged[/]: {escape(outcome.reason)}"
         else:
             result = f"loss [bold]{outcome.final_loss:.4f}[/]"
         line = f"{self.done_runs:>3}/{self.planned_runs}  {describe_run(spec)}: {result}"
         self.say(line if self.live else f"{line}  |  {self.status()}")
+        self._refresh()
+
+    def lose(self, run_id: str, failure: Failure, what_next: str) -> None:
+        """A try of a run came to nothing."""
+        spec, bar, _ = self._rows.pop(run_id)
+        self._bars.remove_task(bar)
+        self.say(f"         {describe_run(spec)}: [red]{escape(str(failure))}[/]; {what_next}")
         self._refresh()
 
     def status(self) -> str:
@@ -135,3 +157,24 @@ class Reporter:
         share = (self.done_steps + under_way) / self.planned_steps
         text = f"run {self.done_runs} of {self.planned_runs} done, {self.status()}"
         self._total.update(self._total_id, completed=min(1.0, share), description=text)
+        if time.monotonic() - self._written > STATUS_EVERY:
+            self._write_status("running")
+
+    def _write_status(self, state: str) -> None:
+        if self._status is None:
+            return
+        self._beat, self._written = self._beat + 1, time.monotonic()
+        data = {
+            "state": state,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "beat": self._beat,
+            "planned_runs": self.planned_runs,
+            "done_runs": self.done_runs,
+            "seconds_left": self.seconds_left(),
+            "running": {run_id: step for run_id, (_, _, step) in self._rows.items()},
+        }
+        beside = self._status.with_name(self._status.name + ".tmp")
+        with contextlib.suppress(OSError):
+            beside.write_text(json.dumps(data) + "\n", encoding="utf-8")
+            os.replace(beside, self._status)

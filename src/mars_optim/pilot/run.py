@@ -6,42 +6,58 @@ import datetime
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from ..records import Plan, UserError, read_run, read_runs
+from ..records import Failure, Plan, RunSpec, UserError, read_run, read_runs
 from ..records.lock import pilot_lock
 from ..records.plan import differences, load_plan, plan_of, plan_toml
-from ..records.run import read_json, write_json, write_text
+from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
-from .progress import Reporter
-from .workers import Workers
+from .pool import Pool
+from .price import price, price_line
+from .progress import STATUS, Reporter
+from .serve import describe
+from .tries import Tries
 
 LEAST_DISK = 64 * 2**20
 
 
-def run_pilot(plan: Plan, out: Path, console: Console, *, workers: int) -> None:
+def run_pilot(
+    plan: Plan, out: Path, console: Console, make_pool: Callable[[Plan, Path], Pool]
+) -> dict[str, Failure]:
     """Carry out ``plan`` in the folder ``out``, from wherever it stands.
 
     Args:
         plan: of the pilot; must agree with the one in ``out`` if there is one.
         out: gets ``plan.toml``, ``probe.json`` and ``runs/``.
         console: for progress.
-        workers: runs at a time, each in a process of its own.
+        make_pool: makes those who carry out the runs.
+
+    Returns:
+        The last failure of each run that was given up, by run id; empty if all is done.
 
     Raises:
-        UserError: if ``out`` cannot be used, or holds another pilot.
+        UserError: if ``out`` cannot be used or written to, or holds another pilot.
     """
     prepare_folder(out)
-    with pilot_lock(out):
-        changes = plan_changes(plan, out)
-        with Workers(plan, out, workers) as pool, Reporter(console) as reporter:
-            data = _wait_until_ready(pool, reporter)
-            check_data(out, data)
-            adopt_plan(plan, out, changes)  # only now is it known to be one that can run
-            _probe(plan, out, pool, reporter, workers)
-            _run_all(plan, out, data, pool, reporter)
+    try:
+        with pilot_lock(out):
+            changes = plan_changes(plan, out)
+            with make_pool(plan, out) as pool, Reporter(console, out / STATUS) as reporter:
+                data = _wait_until_ready(pool, reporter)
+                check_data(out, data)
+                adopt_plan(plan, out, changes)  # only now is it known to be one that can run
+                set_damaged_aside(out, reporter)
+                seconds = _probe(plan, out, pool, reporter)
+                reporter.steps_per_second = pool.count * len(seconds) / sum(seconds.values())
+                reporter.say(f"In all: {price_of(plan, seconds, pool.count)}")
+                tries = Tries(plan.running, seconds, pool.sharing)
+                return _run_all(plan, out, data, pool, reporter, tries)
+    except OSError as error:
+        raise UserError(describe(error, out)) from None
 
 
 def prepare_folder(out: Path) -> None:
@@ -62,7 +78,8 @@ def prepare_folder(out: Path) -> None:
 def plan_changes(plan: Plan, out: Path) -> list[str]:
     """What differs from the plan that the runs in ``out`` were made by, if there is one.
 
-    More seeds and other costs may be asked for later: they change no finished run.
+    More seeds, other costs and other care of the runs may be asked for later: they change no
+    finished run.
 
     Raises:
         UserError: if any other key differs.
@@ -75,7 +92,7 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
-    allowed = ("cost.", "comparison.seeds") if seeds_kept else ("cost.",)
+    allowed = ("cost.", "running.", "sensitivity.") + (("comparison.seeds",) if seeds_kept else ())
     forbidden = [c for c in changes if not c.startswith(allowed)]
     if forbidden:
         raise UserError(
@@ -91,10 +108,12 @@ def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
     A rule is worth less once the results are known, so the report shows amendments. The user may
     edit ``plan.toml``; the plan that the runs follow stands beside them.
     """
-    if changes:
+    amended = [c for c in changes if not c.startswith("running.")]
+    if amended:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with (out / "amendments.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"date": now, "changes": changes}) + "\n")
+        path = out / "amendments.jsonl"
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, old + json.dumps({"date": now, "changes": amended}) + "\n")
     text = plan_toml(plan)
     (out / "runs").mkdir(parents=True, exist_ok=True)
     if changes or not (out / "plan.toml").exists():
@@ -117,37 +136,56 @@ def check_data(out: Path, data: str) -> None:
             )
 
 
-def default_workers() -> int:
-    """One run per core, four at the most; one on a machine with an accelerator."""
-    accelerator = Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
-    return 1 if accelerator else max(1, min(4, os.cpu_count() or 1))
+def set_damaged_aside(out: Path, reporter: Reporter) -> None:
+    """Make way for runs whose manifest can no longer be read: they are made again."""
+    for path in damaged_runs(out / "runs"):
+        os.replace(path / "manifest.json", path / "manifest.json.damaged")
+        reporter.say(f"{path}: its manifest is damaged, so the run is made again")
 
 
-def _wait_until_ready(pool: Workers, reporter: Reporter) -> str:
+def _wait_until_ready(pool: Pool, reporter: Reporter) -> str:
     reporter.say("Loading the task ...")
-    hashes: list[str] = []
+    data: list[str] = []
     while pool.busy:
-        hashes += [event.value for event in pool.events(timeout=1.0)]
-    return hashes[0]
+        data += [event.value for event in pool.events(timeout=1.0) if event.kind == "ready"]
+    return data[0]
 
 
-def _probe(plan: Plan, out: Path, pool: Workers, reporter: Reporter, workers: int) -> None:
+def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, float]:
+    """Seconds per step of each arm."""
     path = out / "probe.json"
-    if not path.exists():
-        reporter.say("Timing one training step of each arm, in turn ...")
-        pool.give("probe")
-        while pool.busy:
-            for event in pool.events(timeout=1.0):
+    failures: list[Failure] = []
+    while not (seconds := _probed(path)).keys() >= set(plan.arms):
+        if not pool.busy:
+            reporter.say("Timing one training step of each arm, in turn ...")
+            pool.give("probe")
+        for event in pool.events(timeout=1.0):
+            if event.kind == "probed":
                 write_json(path, event.value)
-    seconds = [arm["seconds"] for arm in read_json(path).values()]
-    reporter.steps_per_second = workers * len(seconds) / sum(seconds)
+            elif event.kind == "failed":
+                failures.append(event.value)
+        if len(failures) > plan.running.retries:
+            details = failures[-1].details
+            raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
+    return seconds
 
 
-def _run_all(plan: Plan, out: Path, data: str, pool: Workers, reporter: Reporter) -> None:
+def _probed(path: Path) -> dict[str, float]:
+    try:
+        probed = {arm: float(values["seconds"]) for arm, values in read_json(path).items()}
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        return {}  # not there yet, or damaged: a few seconds make it again
+    return {arm: max(1e-9, seconds) for arm, seconds in probed.items()}
+
+
+def _run_all(
+    plan: Plan, out: Path, data: str, pool: Pool, reporter: Reporter, tries: Tries
+) -> dict[str, Failure]:
     done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
+    specs: dict[str, RunSpec] = {}
     announced = False
     while True:
-        now = agenda(plan, data, done.values(), pool.running)
+        now = agenda(plan, data, done.values(), pool.running, tries.given_up)
         reporter.plan(
             steps=now.planned_steps,
             runs=now.planned_runs,
@@ -158,16 +196,29 @@ def _run_all(plan: Plan, out: Path, data: str, pool: Workers, reporter: Reporter
             _announce(plan, reporter, now.planned_runs, len(done))
             announced = True
         if now.finished:
-            return
+            return tries.given_up
         for spec in now.ready[: pool.free]:
-            pool.give(spec)
+            specs[spec.run_id] = spec
+            pool.give(spec, tries.limit(spec))
             reporter.begin(spec)
         for event in pool.events(timeout=1.0):
             if event.kind == "step":
                 reporter.advance(event.run_id, event.value)
-            else:
+            elif event.kind == "done":
                 reporter.end(event.run_id, event.value)
                 done[event.run_id] = read_run(out / "runs" / event.run_id)
+            elif event.kind == "failed":
+                record_failure(out / "runs", specs[event.run_id], event.value)
+                again = tries.again(event.run_id, event.value)
+                what_next = "it is tried again" if again else "given up; other runs go on"
+                reporter.lose(event.run_id, event.value, what_next)
+
+
+def price_of(plan: Plan, seconds: dict[str, float], workers: int) -> str:
+    """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
+    own = {("main", arm): value for arm, value in seconds.items()}
+    found = price(plan, None if plan.scale else own, workers=workers)
+    return price_line(found, plan.cost.currency)
 
 
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:

@@ -1,156 +1,184 @@
-"""Worker processes that train: one run at a time each, replaced by nothing when they die."""
+"""Worker processes on this machine: a run at a time each, replaced when they die or hang."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ..records import Plan, RunSpec, UserError
-from ..records.lock import worker_lock
+from ..records import Failure, Plan, RunSpec, UserError
+from .pool import Event
+from .serve import serve
+from .shares import Share, shares
 
-REPORT_EVERY = 0.2  # seconds between reports of a run's steps
+STARTS = 4  # of a worker in a row that end before it has loaded the task
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a worker says.
-
-    Args:
-        kind: "ready" (value: hash of the data), "probed" (its result), "step" (steps taken) or
-            "done" (the outcome).
-        run_id: of the run, or what else the worker did.
-        value: as above.
-    """
-
-    kind: Literal["ready", "probed", "step", "done"]
-    run_id: str
-    value: Any
+@dataclass(slots=True)
+class _Worker:
+    share: Share
+    process: BaseProcess
+    connection: Connection
+    work: RunSpec | str | None = "starting"
+    deadline: float = math.inf  # by the monotonic clock
+    starts: int = 1
 
 
 class Workers:
     """A few processes with the task loaded, each busy with one run or free.
 
-    Leaving the context ends them at once; a run under way is left unfinished.
+    A process that dies or takes too long costs its run this try and nothing else: another takes
+    its place. Leaving the context ends them all at once; a run under way is left unfinished.
+
+    Args:
+        plan: whose task they load.
+        out: folder of the pilot.
+        count: of processes.
     """
 
     def __init__(self, plan: Plan, out: Path, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._work: dict[Connection, RunSpec | str | None] = {}
-        self._processes: list[BaseProcess] = []
-        threads = max(1, (os.cpu_count() or 1) // count)
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, plan, out, threads), daemon=True)
-            process.start()
-            theirs.close()  # so that each side sees the other's end
-            self._work[ours] = "starting"
-            self._processes.append(process)
+        self._plan, self._out = plan, out
+        self.count = self.sharing = count
+        self._data: str | None = None
+        self._workers: list[_Worker] = []
+        try:
+            for share in shares(count):
+                self._workers.append(_Worker(share, *self._start(share)))
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.join()
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
 
     @property
     def running(self) -> list[RunSpec]:
         """Runs under way."""
-        return [work for work in self._work.values() if isinstance(work, RunSpec)]
+        return [w.work for w in self._workers if isinstance(w.work, RunSpec)]
 
     @property
     def busy(self) -> int:
         """Workers with work."""
-        return len(self._work) - self.free
+        return len(self._workers) - self.free
 
     @property
     def free(self) -> int:
         """Workers without work."""
-        return sum(work is None for work in self._work.values())
+        return sum(w.work is None for w in self._workers)
 
-    def give(self, work: RunSpec | Literal["probe"]) -> None:
-        """Give a run, or the measurement of step times, to a free worker."""
-        connection = next(c for c, current in self._work.items() if current is None)
-        connection.send(work)
-        self._work[connection] = work
+    def give(self, work: RunSpec | Literal["probe"], seconds: float = math.inf) -> None:
+        """Give a run, or the measurement of step times, to a free worker.
+
+        Args:
+            work: to do.
+            seconds: after which it is ended as timed out.
+        """
+        worker = next(w for w in self._workers if w.work is None)
+        worker.work, worker.deadline = work, time.monotonic() + seconds
+        with contextlib.suppress(ConnectionError):  # it has just died: events() will say so
+            worker.connection.send(work)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What the workers have said, waiting at most ``timeout`` seconds for the first word.
+        """What has happened, waiting at most ``timeout`` seconds for the first event.
 
         Raises:
-            UserError: if a worker died, or could not do its work.
+            UserError: if the task cannot be loaded, or nothing can be written.
         """
-        for ready in multiprocessing.connection.wait(list(self._work), timeout):
-            assert isinstance(ready, Connection)
-            work = self._work[ready]
-            run_id = work.run_id if isinstance(work, RunSpec) else str(work)
-            try:
-                kind, value = ready.recv()
-            except (EOFError, ConnectionError):
+        soonest = min(w.deadline for w in self._workers) - time.monotonic()
+        connections = [w.connection for w in self._workers]
+        heard = multiprocessing.connection.wait(connections, max(0.0, min(timeout, soonest)))
+        for worker in self._workers:
+            if worker.connection in heard:
+                yield from self._hear(worker)
+            elif time.monotonic() > worker.deadline:
+                yield self._lose(worker, "timed out", "it took longer than its time limit")
+
+    def _hear(self, worker: _Worker) -> Iterator[Event]:
+        try:
+            kind, value = worker.connection.recv()
+        except (EOFError, ConnectionError):
+            yield from self._died(worker)
+            return
+        if kind == "mistake":
+            raise UserError(value)
+        if kind == "crash":
+            reason, details = value
+            if worker.work == "starting":
+                raise RuntimeError(f"the task cannot be loaded:\n{details}")
+            yield self._lose(worker, "failed", reason, details)
+            return
+        event = Event(kind, _name(worker.work), value)
+        if kind == "ready":
+            worker.starts, event_is_news = 0, self._data is None
+            if value != (self._data or value):
+                raise UserError("the data have changed since the pilot was started: start it again")
+            self._data = value
+        if kind != "step":
+            worker.work, worker.deadline = None, math.inf
+        if kind != "ready" or event_is_news:
+            yield event
+
+    def _died(self, worker: _Worker) -> Iterator[Event]:
+        worker.process.join(timeout=5.0)
+        how = _how_it_ended(worker.process.exitcode)
+        if worker.work is None or worker.work == "starting":
+            if worker.starts >= STARTS:
                 raise UserError(
-                    f"the worker of {run_id} was ended from outside (out of memory?); the same "
-                    "command goes on from the finished runs"
-                ) from None
-            if kind == "mistake":
-                raise UserError(value)
-            if kind == "crash":
-                raise RuntimeError(f"run {run_id} failed in its worker:\n{value}")
-            if kind != "step":
-                self._work[ready] = None
-            yield Event(kind, run_id, value)
-
-
-def _serve(connection: Connection, plan: Plan, out: Path, threads: int) -> None:
-    """A worker's life: load the task, then do what is asked for until the pilot is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pilot's; it ends the workers
-    try:
-        with worker_lock(out):
-            _work(connection, plan, out, threads)
-    except (EOFError, ConnectionError):
-        sys.exit()  # the pilot is gone
-    except (UserError, ValueError) as error:
-        connection.send(("mistake", str(error)))
-    except OSError as error:
-        connection.send(("mistake", f"{error.filename or out}: {error.strerror or error}"))
-    except Exception:
-        connection.send(("crash", traceback.format_exc()))
-
-
-def _work(connection: Connection, plan: Plan, out: Path, threads: int) -> None:
-    from .job import load_job
-
-    job = load_job(plan, out, threads)
-    connection.send(("ready", job.fingerprint))
-    while True:
-        work = connection.recv()
-        if work == "probe":
-            connection.send(("probed", job.probe()))
+                    f"a worker ended {worker.starts} times while loading the task {how}"
+                )
+            self._replace(worker)
         else:
-            connection.send(("done", job.run(work, _Reporter(connection))))
+            yield self._lose(worker, "died", f"its process was ended from outside {how}")
+
+    def _lose(
+        self,
+        worker: _Worker,
+        kind: Literal["failed", "died", "timed out"],
+        reason: str,
+        details: str = "",
+    ) -> Event:
+        event = Event("failed", _name(worker.work), Failure(kind, reason, details))
+        self._replace(worker)
+        return event
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.process.kill()
+        worker.process.join()
+        worker.connection.close()
+        worker.process, worker.connection = self._start(worker.share)
+        worker.work, worker.deadline, worker.starts = "starting", math.inf, worker.starts + 1
+
+    def _start(self, share: Share) -> tuple[BaseProcess, Connection]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self._plan, self._out, share))
+        process.start()
+        theirs.close()  # so that each side sees the other's end
+        return process, ours
 
 
-class _Reporter:
-    """Sends the steps taken, now and then. Sending fails, and ends the run, with the pilot."""
+def _name(work: RunSpec | str | None) -> str:
+    return work.run_id if isinstance(work, RunSpec) else str(work)
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.last = 0.0
 
-    def __call__(self, step: int) -> None:
-        now = time.monotonic()
-        if now - self.last > REPORT_EVERY:
-            self.connection.send(("step", step))
-            self.last = now
+def _how_it_ended(code: int | None) -> str:
+    if code == -9:
+        return "(killed: out of memory?)"
+    if code is not None and code < 0:
+        return f"({signal.strsignal(-code) or f'signal {-code}'})"
+    return f"(status {code})"

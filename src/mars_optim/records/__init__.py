@@ -3,12 +3,13 @@
 from .arms import ARMS, Arm
 from .errors import UserError
 from .plan import Plan
-from .run import Outcome, Run, RunWriter, read_run, read_runs
+from .run import Failure, Outcome, Run, RunWriter, read_run, read_runs
 from .spec import RunSpec
 
 __all__ = [
     "ARMS",
     "Arm",
+    "Failure",
     "Outcome",
     "Plan",
     "Run",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .config import option
@@ -80,3 +80,46 @@ ARMS: dict[str, Arm] = {
         optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
     ),
 }
+
+CONTROL = "nadamw"
+"""The arm that has MARS's lag-reducing half alone."""
+
+ABLATIONS = ("plain", "no-clip", "clip-only", "baseline-betas")
+
+
+def ablation_name(candidate: str, kind: str) -> str:
+    """Name of the arm that takes something away from the candidate; ``kind`` of ABLATIONS."""
+    return f"{candidate}-{kind}"
+
+
+def ablation_arms(name: str, candidate: Arm, baseline: Arm) -> dict[str, Arm]:
+    """The candidate with one thing taken away at a time; each is tuned like any other arm.
+
+    - ``plain``: neither correction nor clip: the bare rule with the candidate's betas and decay.
+    - ``no-clip``: the correction without its clip.
+    - ``clip-only``: the clip without the correction.
+    - ``baseline-betas``: the baseline's betas, and the gamma that keeps the correction's strength
+      gamma beta1 / (1 - beta1): at an unchanged gamma other betas would change that too.
+
+    Those that would equal the candidate, or have no meaning, are left out.
+
+    Raises:
+        UserError: if the candidate has neither correction nor clip to take away.
+    """
+    if candidate.optimizer != "mars" or not (candidate.gamma or candidate.clip):
+        raise UserError(
+            f"comparison.ablations: {name} has neither gamma nor clip to take away; set it to false"
+        )
+    found = {"plain": replace(candidate, gamma=0.0, clip=0.0)}
+    if candidate.clip and candidate.gamma:
+        found["no-clip"] = replace(candidate, clip=0.0)
+        found["clip-only"] = replace(candidate, gamma=0.0)
+    beta, other = candidate.betas[0], baseline.betas[0]
+    if baseline.rule == candidate.rule and baseline.betas != candidate.betas and other and beta:
+        strength = candidate.gamma * beta / (1 - beta)
+        gamma = strength * (1 - other) / other
+        found["baseline-betas"] = replace(candidate, betas=baseline.betas, gamma=gamma)
+    return {ablation_name(name, kind): arm for kind, arm in found.items()}
+
+
+ARMS |= ablation_arms("mars-adamw", ARMS["mars-adamw"], ARMS["adamw"])

@@ -221,20 +221,21 @@ def _toml_lines(value: Any, table: str, comments: bool) -> list[str]:
         else:
             if comments and help:
                 lines.append(f"# {help}")
-            lines.append(f"{f.name} = {_toml_value(entry)}")
+            lines.append(f"{f.name} = {toml_value(entry)}")
     return lines + tables
 
 
 def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A number, text, truth or list as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         # JSON's escapes are TOML's, but for the control character that JSON leaves as it is
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     return repr(value)

@@ -10,6 +10,10 @@ class UserError(Exception):
     """What is wrong, where, what is allowed, and the way out, in one line."""
 
 
+class DamagedError(UserError):
+    """A file that holds neither what was written to it nor anything else that can be read."""
+
+
 def did_you_mean(word: object, allowed: Iterable[str], prefix: str = "") -> str:
     """``; did you mean 'x'?`` for the nearest allowed word, shown after ``prefix``, or nothing."""
     near = difflib.get_close_matches(str(word), list(allowed), n=1)

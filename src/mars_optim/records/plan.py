@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .arms import ARMS, Arm, check_arm_name
+from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
 from .command import split
-from .config import check, from_dict, option, to_toml
+from .config import check, from_dict, option, to_toml, toml_value
 from .errors import UserError, did_you_mean
+from .optional import OWN_SIZE, SensitivityPlan, SizePlan
 from .task import TaskPlan, check_task
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class ComparisonPlan:
         above=0.0,
         high=1000,
     )
+    ablations: bool = option(
+        False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +80,58 @@ class DecisionPlan:
 class CostPlan:
     """Money; left out of the report at price 0."""
 
-    price_per_hour: float = option(0.0, "of the machine that trains the real job", low=0.0)
+    price_per_hour: float = option(
+        0.0, "of one device of the real job (of the whole fleet, if devices is 1)", low=0.0
+    )
+    devices: int = option(1, "of the real job, paid for together", low=1)
     currency: str = option("USD", "any text")
     planned_hours: float = option(
         1000.0, "hours that the real job takes today, to which the saving is applied", above=0.0
+    )
+    planned_tokens: float = option(0.0, "of the real job; 0 if not known", low=0.0)
+    tokens_per_hour: float = option(
+        0.0, "of the whole fleet today; with planned_tokens it replaces planned_hours", low=0.0
+    )
+    pilot_price_per_hour: float = option(
+        0.0, "of the machine that runs this pilot; 0 for price_per_hour", low=0.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """One size of the task, with all that a run of it needs.
+
+    Args:
+        name: "main" for the plan's own.
+        task: what is trained.
+        training: how; its ``steps`` is this size's unit budget.
+        arms: that are tuned and compared at this size.
+    """
+
+    name: str
+    task: TaskPlan
+    training: TrainingPlan
+    arms: tuple[str, ...]
+
+    def steps(self, budget: float) -> int:
+        """Optimizer steps of a budget in units of ``training.steps``."""
+        return max(1, round(budget * self.training.steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningPlan:
+    """How the runs are looked after. No part of what a run is: it may change at any time."""
+
+    limit_minutes: float = option(
+        0.0,
+        "a run that takes longer is ended; 0 for ten times the expected time and ten minutes",
+        low=0.0,
+    )
+    retries: int = option(
+        2, "further tries of a run that fails or dies; of one that takes too long, one", low=0
+    )
+    checkpoint_minutes: float = option(
+        5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
     )
 
 
@@ -105,6 +157,17 @@ class Plan:
         default_factory=DecisionPlan, metadata={"help": "The rule, fixed before the runs."}
     )
     cost: CostPlan = field(default_factory=CostPlan, metadata={"help": "Money."})
+    running: RunningPlan = field(
+        default_factory=RunningPlan, metadata={"help": "How the runs are looked after."}
+    )
+    sensitivity: SensitivityPlan = field(
+        default_factory=SensitivityPlan,
+        metadata={"help": "Loss over learning rate and gamma; runs after the comparison."},
+    )
+    scale: dict[str, SizePlan] = field(
+        default_factory=dict,
+        metadata={"help": "Other model sizes: does the effect grow or shrink?"},
+    )
     arm: dict[str, Arm] = field(default_factory=dict, metadata={"help": "Settings of each arm."})
 
     def __post_init__(self) -> None:
@@ -114,6 +177,8 @@ class Plan:
             UserError: for an unknown arm or a plan that contradicts itself.
         """
         check(self)
+        if self.comparison.ablations:
+            self._add_ablations()
         for name in (*self.arms, *self.arm):
             check_arm_name(name)
             if name not in ARMS and name not in self.arm:
@@ -129,6 +194,7 @@ class Plan:
         object.__setattr__(self, "arm", arms)
         check_task(self.task)
         self._check_comparison()
+        self._check_sizes()
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
@@ -157,6 +223,46 @@ class Plan:
                 )
             if arm.correction == "folded" and arm.clip:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+
+    def _add_ablations(self) -> None:
+        known = {a: default_arm(a, self.task) for a in self.arms if a in ARMS} | self.arm
+        baseline, candidate = self.comparison.baseline, self.comparison.candidate
+        old, new = known.get(baseline), known.get(candidate)
+        if old is None or new is None:
+            return  # which _check_comparison tells
+        added = ablation_arms(candidate, new, old)
+        object.__setattr__(self, "arms", tuple(dict.fromkeys((*self.arms, *added))))
+        object.__setattr__(self, "arm", {**added, **self.arm})
+
+    def _check_sizes(self) -> None:
+        for name in self.scale:
+            check_arm_name(name)
+        if OWN_SIZE in self.scale:
+            raise UserError(f"scale.{OWN_SIZE}: this name is the plan's own size; use another")
+        if self.scale and self.task.kind != "gpt":
+            raise UserError("scale: sizes are known of task.kind = 'gpt' only; leave scale out")
+        if self.sensitivity.gammas and self.arm[self.comparison.candidate].optimizer != "mars":
+            raise UserError(
+                f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
+            )
+        if self.task.kind == "imported":
+            return
+        sizes = self.sizes()
+        for size in sizes:
+            table = "task" if size.name == OWN_SIZE else f"scale.{size.name}"
+            check_task(size.task, table)
+            if size.training.steps < 10:
+                raise UserError(f"{table}.steps = {size.training.steps} must be at least 10")
+            steps = [size.steps(budget) for budget in (1.0, *self.comparison.ladder)]
+            if len(set(steps)) < len(steps):
+                raise UserError(
+                    f"comparison.ladder = {list(self.comparison.ladder)}, with the common budget "
+                    f"1, must be different numbers of steps, not {steps}"
+                )
+        for i, size in enumerate(sizes):
+            for other in sizes[:i]:
+                if (size.task, size.training) == (other.task, other.training):
+                    raise UserError(f"scale.{size.name} is the same as {other.name}")
 
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
@@ -194,17 +300,38 @@ class Plan:
                 f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
                 "above 1, to read tokens off between them"
             )
-        steps = [self.steps(budget) for budget in (1.0, *comparison.ladder)]
-        if len(set(steps)) < len(steps):
-            raise UserError(
-                f"comparison.ladder = {list(comparison.ladder)}, with the common budget 1, must "
-                f"be different numbers of steps, not {steps}"
-            )
+
+    def sizes(self) -> tuple[Size, ...]:
+        """The plan's own size, then the others, in the plan's order."""
+        comparison = self.comparison
+        own = Size(name=OWN_SIZE, task=self.task, training=self.training, arms=self.arms)
+        if not self.scale:
+            return (own,)
+        roles = (comparison.baseline, CONTROL, comparison.candidate)
+        arms = tuple(a for a in dict.fromkeys(roles) if a in self.arms)
+        others = []
+        for name, size in self.scale.items():
+            given = {f.name: getattr(size, f.name) for f in fields(size)}
+            steps = given.pop("steps") or self.training.steps
+            task = replace(self.task, **{key: value for key, value in given.items() if value})
+            training = replace(self.training, steps=steps)
+            others.append(Size(name=name, task=task, training=training, arms=arms))
+        return (own, *others)
+
+    def size_of(self, spec: RunSpec) -> Size | None:
+        """The size at which a run was made; None if under other settings than this plan's."""
+        allowed = [self.arm.get(spec.arm_name)]
+        if spec.arm_name == self.comparison.candidate and spec.stage == "sensitivity":
+            own = self.arm[spec.arm_name]
+            allowed += [replace(own, gamma=gamma) for gamma in self.sensitivity.gammas]
+        for size in self.sizes():  # the plan's own first, and mostly alone
+            if spec.training == size.training and spec.task == size.task:
+                return size if spec.arm_name in size.arms and spec.arm in allowed else None
+        return None
 
     def covers(self, spec: RunSpec) -> bool:
         """Whether a run was made under this plan's settings."""
-        settings = (self.task, self.training, self.arm.get(spec.arm_name))
-        return (spec.task, spec.training, spec.arm) == settings
+        return self.size_of(spec) is not None
 
     def steps(self, budget: float) -> int:
         """Optimizer steps of a budget in units of ``training.steps``."""
@@ -323,6 +450,19 @@ def differences(a: Plan, b: Plan) -> list[str]:
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
     ]
+
+
+def overrides(plan: Plan) -> list[str]:
+    """The ``--set`` values that make ``plan`` out of the built-in one."""
+
+    def rows(value: Any, prefix: str = "") -> dict[str, Any]:
+        return _flat(tomllib.loads(to_toml(value, comments=False)), prefix)
+
+    known = rows(Plan())
+    for name in set(plan.arms) & set(ARMS):
+        known |= rows(ARMS[name], f"arm.{name}.")
+    changed = {key: value for key, value in rows(plan).items() if known.get(key) != value}
+    return [f"{key}={toml_value(value)}" for key, value in changed.items()]
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,14 +6,15 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import UserError
+from .errors import DamagedError, UserError
 from .spec import RunSpec
 
 FORMAT = 1
+CHECKPOINT = "checkpoint.pt"  # of a run under way, in its folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,25 @@ class Outcome:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A try of a run that came to no outcome. It says nothing about the optimizer.
+
+    Args:
+        kind: "failed" (an error in it), "died" (its process was ended from outside) or
+            "timed out".
+        reason: one line.
+        details: such as a traceback.
+    """
+
+    kind: Literal["failed", "died", "timed out"]
+    reason: str
+    details: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.reason}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run as read back; ``outcome`` is None while it is unfinished."""
@@ -50,6 +70,8 @@ class Run:
     outcome: Outcome | None
     environment: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: tuple[Failure, ...] = ()
+    damaged: str = ""  # what of it could not be read, though its outcome stands
 
     @property
     def final_loss(self) -> float | None:
@@ -62,16 +84,9 @@ class RunWriter:
 
     def __init__(self, runs: Path, spec: RunSpec, environment: dict[str, Any]) -> None:
         self.path = runs / spec.run_id
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "run_id": spec.run_id,
-            "spec": spec.to_dict(),
-            "environment": environment,
-            "outcome": None,
-        }
-        write_json(self.path / "manifest.json", self._manifest)
+        self._manifest = _begin(self.path, spec, environment)
         self._rows = (self.path / "rows.jsonl").open("w", encoding="utf-8")
+        self.rows: list[dict[str, Any]] = []  # written so far
 
     def row(self, **values: Any) -> None:
         """Append one row; it is on its way to the disk when this returns.
@@ -84,6 +99,7 @@ class RunWriter:
         }
         self._rows.write(json.dumps(values) + "\n")
         self._rows.flush()
+        self.rows.append(values)
 
     def finish(self, outcome: Outcome) -> None:
         """Record the outcome; from here on the run is never computed again."""
@@ -91,22 +107,47 @@ class RunWriter:
         self._rows.close()
         self._manifest["outcome"] = asdict(outcome)
         write_json(self.path / "manifest.json", self._manifest)
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the files of a run that did not finish."""
         self._rows.close()
 
 
+def record_failure(runs: Path, spec: RunSpec, failure: Failure) -> None:
+    """Add a failed try to the folder of its run, which stays unfinished."""
+    path = runs / spec.run_id
+    if not (path / "manifest.json").exists():  # it died before it wrote any
+        _begin(path, spec, {})
+    old = [asdict(f) for f in _read_failures(path / "failures.jsonl")]
+    lines = [json.dumps(f) + "\n" for f in (*old, asdict(failure))]
+    write_text(path / "failures.jsonl", "".join(lines))
+
+
+def _begin(path: Path, spec: RunSpec, environment: dict[str, Any]) -> dict[str, Any]:
+    path.mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "format": FORMAT,
+        "run_id": spec.run_id,
+        "spec": spec.to_dict(),
+        "environment": environment,
+        "outcome": None,
+    }
+    write_json(path / "manifest.json", manifest)
+    return manifest
+
+
 def read_run(path: Path) -> Run:
     """Read one run's folder; a last line cut short by a crash is passed over.
 
     Raises:
+        DamagedError: if its manifest is no manifest: cut short or overwritten.
         UserError: if the folder does not hold a run this version can read.
     """
     file = path / "manifest.json"
     manifest = read_json(file)
-    if not isinstance(manifest, dict):
-        raise UserError(f"{file} is damaged: it holds no table")
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise DamagedError(f"{file} is damaged: it holds no manifest")
     if manifest.get("format") != FORMAT:
         raise UserError(
             f"{file}: format {manifest.get('format')!r} is not this version's ({FORMAT}): read it "
@@ -114,12 +155,15 @@ def read_run(path: Path) -> Run:
         )
     try:
         outcome = manifest["outcome"]
+        rows, whole = _read_rows(path / "rows.jsonl")
         return Run(
             path=path,
             spec=RunSpec.from_dict(manifest["spec"]),
             outcome=None if outcome is None else Outcome(**outcome),
             environment=manifest["environment"],
-            rows=list(_read_rows(path / "rows.jsonl")),
+            rows=rows,
+            failures=_read_failures(path / "failures.jsonl"),
+            damaged="" if whole or outcome is None else f"rows.jsonl after line {len(rows)}",
         )
     except (KeyError, TypeError, UserError) as error:
         raise UserError(
@@ -128,10 +172,21 @@ def read_run(path: Path) -> Run:
 
 
 def read_runs(runs: Path) -> list[Run]:
-    """Every run below ``runs``, finished or not, by folder name."""
-    if not runs.is_dir():
-        return []
-    return [read_run(p.parent) for p in sorted(runs.glob("*/manifest.json"))]
+    """Every run below ``runs`` whose manifest can be read, finished or not, by folder name."""
+    return [run for run in _each(runs) if isinstance(run, Run)]
+
+
+def damaged_runs(runs: Path) -> list[Path]:
+    """Folders below ``runs`` whose manifest is damaged: nobody knows what they held."""
+    return [path for path in _each(runs) if isinstance(path, Path)]
+
+
+def _each(runs: Path) -> Iterator[Run | Path]:
+    for manifest in sorted(runs.glob("*/manifest.json")):
+        try:
+            yield read_run(manifest.parent)
+        except DamagedError:
+            yield manifest.parent
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -142,32 +197,51 @@ def write_json(path: Path, data: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """As :func:`write_json`, for text."""
     beside = path.with_name(path.name + ".tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file.
 
     Raises:
-        UserError: naming the file, if it is missing or damaged.
+        DamagedError: naming the file, if it holds no JSON.
+        UserError: naming the file, if it is missing or cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from None
 
 
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _read_rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The rows up to the first damaged line, and whether that is all of the file."""
+    rows: list[dict[str, Any]] = []
     if not path.exists():
-        return
+        return rows, False
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
-        except ValueError:
-            return  # cut short: nothing after it can be whole
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return rows, False  # cut short: nothing after it can be whole
+        if not isinstance(row, dict):
+            return rows, False
+        rows.append(row)
+    return rows, True
+
+
+def _read_failures(path: Path) -> tuple[Failure, ...]:
+    rows, _ = _read_rows(path)
+    names = {f.name for f in fields(Failure)}
+    return tuple(Failure(**row) for row in rows if {"kind", "reason"} <= row.keys() <= names)

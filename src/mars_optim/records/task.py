@@ -70,8 +70,12 @@ class TaskPlan:
     )
 
 
-def check_task(task: TaskPlan) -> None:
+def check_task(task: TaskPlan, table: str = "task") -> None:
     """Check what no single key of a task can tell.
+
+    Args:
+        task: to check.
+        table: of the plan that it comes from, for messages.
 
     Raises:
         UserError: naming the key.
@@ -79,7 +83,7 @@ def check_task(task: TaskPlan) -> None:
     if task.kind == "gpt":
         if task.width % task.heads:
             raise UserError(
-                f"task.width = {task.width} must be a multiple of task.heads = {task.heads}"
+                f"{table}.width = {task.width} must be a multiple of {table}.heads = {task.heads}"
             )
         if not task.corpus.strip():
             raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")

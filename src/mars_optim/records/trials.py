@@ -31,3 +31,8 @@ def loss_at(trials: Trials, lr: float) -> float:
     """The loss of a trial; inf for one that diverged."""
     loss = trials[lr]
     return math.inf if loss is None else loss
+
+
+def near(trials: Trials, lr: float) -> float:
+    """The trial's learning rate that differs from ``lr`` by rounding only, else ``lr``."""
+    return next((tried for tried in trials if math.isclose(tried, lr, rel_tol=1e-9)), lr)

@@ -5,57 +5,51 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..analysis import Analysis, ArmResult
-from ..analysis.verdict import percent, saved
+from ..analysis import Analysis
+from ..analysis.verdict import saved
+from . import numbers
+from .maps import power, sensitivity, sizes
+from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour
+from .words import Words
 
-# Okabe and Ito's palette, told apart with any colour vision
-COLOURS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00"}
-OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7570b3")
 MARKERS = {"baseline": "s", "candidate": "o", "control": "^", "other": "D"}
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mars-optim",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888",
-    "axes.labelcolor": "#333",
-    "xtick.color": "#555",
-    "ytick.color": "#555",
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
+LEGEND_WIDTH = 60  # characters
 
 
-def colour(analysis: Analysis, arm: ArmResult) -> str:
-    """The arm's colour, the same in every figure."""
-    if arm.role in COLOURS:
-        return COLOURS[arm.role]
-    others = [a.name for a in analysis.arms if a.role == "other"]
-    return OTHERS[others.index(arm.name) % len(OTHERS)]
+def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
+    """Every figure of the report by name, as ``<svg>`` elements; the curves have two."""
+    pictures = {
+        "saving": _svg("saving", saving(analysis, words), height=1.3 + 0.5 * len(analysis.arms)),
+        "ladder": _svg("ladder", ladder(analysis, words)),
+        "sweep": _svg("sweep", sweep(analysis, words)),
+        "curves": _svg("curves", curves(analysis, words, close=False))
+        + _svg("ends", curves(analysis, words, close=True)),
+    }
+    if lines := len(analysis.sensitivity):
+        draw = sensitivity(analysis, words)
+        pictures["sensitivity"] = _svg("sensitivity", draw, height=0.9 + 0.55 * lines)
+    if analysis.sizes:
+        pictures["sizes"] = _svg("sizes", sizes(analysis, words), height=2.8)
+    return pictures
 
 
-def saving(analysis: Analysis) -> str:
+def saving(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
     """Tokens saved against the baseline: a dot per seed, the mean and its interval per arm."""
     arms = [a for a in analysis.arms if a.log_ratio]
 
     def draw(ax: Axes) -> None:
         for row, arm in enumerate(reversed(arms)):
             tint = colour(analysis, arm)
-            share = arm.log_ratio.map(saved) if arm.log_ratio else None
-            assert share is not None
+            assert arm.log_ratio is not None
+            share = arm.log_ratio.map(saved)
             if math.isfinite(share.low):
                 ax.plot(
                     [100 * share.low, 100 * share.high], [row, row], color=tint, lw=7, alpha=0.3
@@ -66,65 +60,57 @@ def saving(analysis: Analysis) -> str:
                     continue
                 marker = {"": "o", "at least": ">", "at most": "<"}[seed.reading.bound]
                 x = 100 * saved(seed.log_ratio)
-                ax.plot(x, row, marker, ms=6, mec=tint, mfc="white", mew=1.4)
+                ax.plot(x, row, marker, ms=6, mec=tint, mfc=CARD, mew=1.4)
         worth = 100 * analysis.plan.decision.worth
-        ax.axvline(0, color="#888", lw=1)
-        ax.axvline(worth, color="#b00020", lw=1.2, ls=(0, (4, 3)))
+        ax.axvline(0, color=AXIS, lw=1)
+        ax.axvline(worth, color=WORTH, lw=1.2, ls=(0, (4, 3)))
         ax.set_yticks(range(len(arms)), [a.name for a in reversed(arms)])
-        ax.set_ylim(-0.6, len(arms) - 0.1)
-        ax.text(worth, len(arms) - 0.2, " worth a switch", color="#b00020", va="top", fontsize=9)
-        ax.set_xlabel(f"tokens saved against {analysis.baseline.name}, %")
+        ax.set_ylim(-0.6, max(len(arms), 1) - 0.1)
+        ax.annotate(
+            words("figure.saving.worth"),
+            (worth, max(len(arms), 1) - 0.2),
+            (4, 0),
+            textcoords="offset points",
+            color=WORTH,
+            va="top",
+            fontsize=9,
+        )
+        ax.set_xlabel(words("figure.saving.x", baseline=analysis.baseline.name))
         ax.grid(axis="y", visible=False)
 
-    arms_text = "; ".join(_saving_text(a) for a in arms)
-    return _svg("saving", draw, f"Tokens saved. {arms_text}", height=1.3 + 0.55 * len(arms))
+    return draw
 
 
-def ladder(analysis: Analysis) -> str:
+def ladder(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
     """The baseline's loss over its budget, every run fully decayed, and the others' at theirs."""
 
     def draw(ax: Axes) -> None:
         baseline = analysis.baseline
+        style = dict(color=ARMS["baseline"], marker="s", ms=4, lw=1.2, alpha=0.75)
         for i, seed in enumerate(sorted({s for s, _, _ in analysis.ladder})):
             points = [(t, loss) for s, t, loss in analysis.ladder if s == seed]
-            ax.plot(
-                *zip(*points, strict=True),
-                color=COLOURS["baseline"],
-                marker="s",
-                ms=4,
-                lw=1.2,
-                alpha=0.75,
-                label=baseline.name if i == 0 else None,
-            )
+            label = baseline.name if i == 0 else None
+            ax.plot(*zip(*points, strict=True), label=label, **style)  # type: ignore[arg-type]
         for arm in analysis.arms:
             losses = [s.loss for s in arm.seeds if s.loss is not None]
             if arm.role == "baseline" or not losses:
                 continue
             x = [analysis.unit_tokens] * len(losses)
-            ax.plot(
-                x,
-                losses,
-                MARKERS[arm.role],
-                mfc="none",
-                mec=colour(analysis, arm),
-                mew=1.6,
-                ms=7,
-                label=arm.name,
-            )
+            edge = dict(mfc="none", mec=colour(analysis, arm), mew=1.6, ms=7)
+            ax.plot(x, losses, MARKERS[arm.role], label=arm.name, **edge)  # type: ignore[arg-type]
         ax.set_xscale("log")
         ticks = sorted({t for _, t, _ in analysis.ladder})
-        ax.set_xticks(ticks, [_count(t) for t in ticks])
+        ax.set_xticks(ticks, [numbers.count(t) for t in ticks])
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.minorticks_off()
-        ax.set_xlabel("training tokens, every run decayed to zero")
-        ax.set_ylabel("final validation loss, nats")
+        ax.set_xlabel(words("figure.ladder.x"))
+        ax.set_ylabel(words("figure.y"))
         _legend(ax)
 
-    text = "Final loss of the baseline at each budget, and of the other arms at the common one."
-    return _svg("ladder", draw, text)
+    return draw
 
 
-def sweep(analysis: Analysis) -> str:
+def sweep(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
     """Final loss over the learning rate, for each arm, of the tuning runs."""
 
     def draw(ax: Axes) -> None:
@@ -132,120 +118,85 @@ def sweep(analysis: Analysis) -> str:
         for arm in analysis.arms:
             tint = colour(analysis, arm)
             finite = [(t.lr, t.loss) for t in arm.trials if t.loss is not None]
-            if not finite:
-                continue
-            lrs, losses = zip(*finite, strict=True)
-            ax.plot(lrs, losses, MARKERS[arm.role] + "-", color=tint, ms=5, lw=1.4, label=arm.name)
-            best = min(finite, key=lambda point: point[1])
-            ax.plot(*best, MARKERS[arm.role], ms=11, mec=tint, mfc="none", mew=1.6)
+            if finite:
+                lrs, losses = zip(*finite, strict=True)
+                line = MARKERS[arm.role] + "-"
+                ax.plot(lrs, losses, line, color=tint, ms=5, lw=1.4, label=arm.name)
+                best = min(finite, key=lambda point: point[1])
+                ax.plot(*best, MARKERS[arm.role], ms=11, mec=tint, mfc="none", mew=1.6)
             for trial in arm.trials:
                 if trial.loss is None:
-                    ax.plot(trial.lr, top, "x", color=tint, ms=8, mew=2)
+                    ax.plot(trial.lr, top, "x", color=tint, ms=8, mew=2, clip_on=False)
         ax.set_ylim(top=top)
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0e}".replace("e-0", "e-")))
-        ax.set_xlabel("peak learning rate (cross: diverged; ring: chosen)")
-        ax.set_ylabel("final validation loss, nats")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: power(x, "25")))
+        ax.set_xlabel(words("figure.sweep.x"))
+        ax.set_ylabel(words("figure.y"))
         _legend(ax)
 
-    best = "; ".join(f"{a.name} best at {a.lr:.2g}" for a in analysis.arms if a.lr)
-    return _svg("sweep", draw, f"Final loss over learning rate. {best}.")
+    return draw
 
 
-def curves(analysis: Analysis) -> str:
-    """Loss over tokens of every seed: all of training, and the last 40 % closer."""
+def curves(analysis: Analysis, words: Words, *, close: bool) -> Callable[[Axes], None]:
+    """Loss over tokens of every seed: all of training, or the last 40 % ``close``."""
 
-    def draw_in(close: bool) -> Callable[[Axes], None]:
-        def draw(ax: Axes) -> None:
-            for arm in analysis.arms:
-                tint = colour(analysis, arm)
-                for i, curve in enumerate(arm.curves):
-                    start = 0.6 * analysis.unit_tokens if close else 0
-                    points = [p for p in curve.train if p[0] >= start]
-                    if not points:
-                        continue
-                    label = arm.name if i == 0 else None
-                    ax.plot(*zip(*points, strict=True), color=tint, lw=0.9, alpha=0.65, label=label)
-                    for tokens, loss in curve.valid[-1:]:
-                        ax.plot(tokens, loss, MARKERS[arm.role], color=tint, ms=5)
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _count(x)))
-            ax.set_xlabel("training tokens")
-            if not close:
-                ax.set_ylabel("loss, nats")
-                _legend(ax)
-            ax.set_title("the last 40 %" if close else "training loss of every seed", fontsize=10)
+    def draw(ax: Axes) -> None:
+        for arm in analysis.arms:
+            tint = colour(analysis, arm)
+            for i, curve in enumerate(arm.curves):
+                start = 0.6 * analysis.unit_tokens if close else 0
+                points = [p for p in curve.train if p[0] >= start]
+                if not points:
+                    continue
+                label = arm.name if i == 0 else None
+                ax.plot(*zip(*points, strict=True), color=tint, lw=0.9, alpha=0.65, label=label)
+                for tokens, loss in curve.valid[-1:]:
+                    ax.plot(tokens, loss, MARKERS[arm.role], color=tint, ms=5)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.count(x)))
+        ax.set_xlabel(words("figure.curves.x"))
+        ax.set_ylabel(words("figure.curves.y"))
+        ax.set_title(words("figure.curves.end" if close else "figure.curves.all"), fontsize=9.5)
+        if not close:
+            _legend(ax)
 
-        return draw
-
-    text = "Training loss of every seed of every arm; marks at the end are validation losses."
-    return _svg("curves", draw_in(False), text, right=draw_in(True))
+    return draw
 
 
-def _svg(
-    name: str,
-    draw: Callable[[Axes], None],
-    text: str,
-    *,
-    height: float = 3.3,
-    right: Callable[[Axes], None] | None = None,
-) -> str:
-    """Draw and return an ``<svg>`` element with a text for those who cannot see it."""
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(7.6 if right else 5.6, height), layout="constrained")
-        panels = figure.subplots(1, 2 if right else 1, squeeze=False)[0]
-        draw(panels[0])
-        if right:
-            right(panels[1])
+def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 3.3) -> str:
+    """Draw and return an ``<svg>`` element, hidden from screen readers: its caption speaks."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        # matplotlib only measures the text; the browser draws it, in a font that has the glyphs
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(4.8, height), layout="constrained")
+        draw(figure.subplots())
         buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     # ids must be unique in the page that holds several figures
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    label = _escape(text)
+    svg = svg.replace(" font-family: 'DejaVu Sans';", "")
+    # markers take their colours from where they are used, where style rules reach them
+    svg = re.sub(rf'(<path id="{name}-m[^"]+" d="[^"]*") style="[^"]*"', r"\1", svg)
     return re.sub(
         r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
-        rf'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        rf'viewBox="\1" class="{"pair" if right else "single"}" role="img" aria-label="{label}">',
+        r'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        rf'viewBox="\1" font-family="{FONTS}">',
         svg,
         count=1,
     )
 
 
-def standalone(svg: str) -> str:
-    """The element as a file of its own, on white."""
-    return svg.replace("<svg ", '<svg style="background:#fff" ', 1)
-
-
-def _escape(text: str) -> str:
-    table: dict[str, Any] = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
-    return text.translate(str.maketrans(table)).replace("\\", "/")
-
-
 def _legend(ax: Axes) -> None:
-    """Inside where there is room, beside the axes for many arms."""
+    """Above the axes, where it hides nothing."""
     labels = ax.get_legend_handles_labels()[1]
     if labels:
-        many = len(labels) > 4
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5)) if many else ax.legend()
-
-
-def _count(n: float) -> str:
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
-        if n >= size:
-            return f"{n / size:.3g}{unit}"
-    return f"{n:g}"
-
-
-def _saving_text(arm: ArmResult) -> str:
-    share = arm.log_ratio.map(saved) if arm.log_ratio else None
-    if share is None:
-        return arm.name
-    return f"{arm.name}: {percent(share.mean)}, from {percent(share.low)} to {percent(share.high)}"
+        columns = max(1, min(3, LEGEND_WIDTH // (max(map(len, labels)) + 4)))
+        ax.figure.legend(loc="outside upper left", ncols=columns, fontsize=9)
 
 
 def _sweep_top(analysis: Analysis) -> float:

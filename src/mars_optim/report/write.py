@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from .._version import __version__
-from ..analysis import Analysis, Interval
-from ..analysis.verdict import percent, saved
+from ..analysis import Analysis
 from ..records import UserError
-from ..records.plan import plan_toml
 from ..records.run import write_json, write_text
-from . import figures, text
+from .content import build_page
+from .data import verdict_data
+from .document import Page, Picture
+from .svg import standalone, titled
+from .theme import FONTS, colour, dark_rules
+from .words import CODE, CODE_END, Words
 
-VERDICT_FORMAT = 1
-FIGURES = ("saving", "ladder", "sweep", "curves")
-TITLES = {"go": "Go", "no-go": "No-go", "not-enough-runs": "Not enough runs to tell"}
 
-
-def write_report(analysis: Analysis, out: Path) -> tuple[Path, Path, Path]:
+def write_report(
+    analysis: Analysis, out: Path, words: Words | None = None
+) -> tuple[Path, Path, Path]:
     """Write the three files, and the figures of report.md, into ``out``.
+
+    Args:
+        analysis: of a pilot.
+        out: its folder.
+        words: of the language (default: English). Files in another language have it in their
+            name, as in ``report.ja.html``; verdict.json is the same in all.
 
     Returns:
         Paths of report.html, report.md and verdict.json.
@@ -32,109 +37,73 @@ def write_report(analysis: Analysis, out: Path) -> tuple[Path, Path, Path]:
     Raises:
         UserError: if ``out`` cannot be written to.
     """
-    paths = (out / "report.html", out / "report.md", out / "verdict.json")
-    pictures = {name: getattr(figures, name)(analysis) for name in FIGURES}
+    from .figures import draw_figures  # matplotlib is slow to import
+
+    words = words or Words()
+    suffix = words.suffix
+    paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / "verdict.json")
+    svgs = draw_figures(analysis, words)
+    page = build_page(analysis, words, svgs, out)
+    shown = {b.name: b for s in page.sections for b in s.blocks if isinstance(b, Picture)}
     try:
         (out / "figures").mkdir(exist_ok=True)
-        for name, svg in pictures.items():
-            write_text(out / "figures" / f"{name}.svg", figures.standalone(svg))
-        write_text(paths[0], render(analysis, "report.html.j2", pictures, out))
-        write_text(paths[1], render(analysis, "report.md.j2", pictures, out))
+        for name, picture in shown.items():
+            svg = standalone(titled(picture.svg, picture.text, words.lang))
+            write_text(out / "figures" / f"{name}{suffix}.svg", svg)
+        write_text(paths[0], render_html(page, analysis, words))
+        write_text(paths[1], render_markdown(page, words))
         write_json(paths[2], verdict_data(analysis))
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
     return paths
 
 
-def render(analysis: Analysis, template: str, pictures: dict[str, str], out: Path) -> str:
-    """Fill a template: ``report.html.j2`` or ``report.md.j2``."""
+def render_html(page: Page, analysis: Analysis, words: Words) -> str:
+    """The page as one self-contained HTML file, without script."""
+    colours = {arm.name: colour(analysis, arm) for arm in analysis.arms}
+    return _render(
+        "report.html.j2",
+        page,
+        words,
+        inline=_html,
+        plain=_plain,
+        # our own SVG, escaped where it was made
+        figure=lambda picture: Markup(titled(picture.svg, picture.text, page.lang)),
+        colours=colours,
+        dark_rules=Markup(dark_rules()),
+        fonts=Markup(FONTS),
+    )
+
+
+def render_markdown(page: Page, words: Words) -> str:
+    """The page as Markdown, its figures beside it."""
+    return _render("report.md.j2", page, words, inline=_markdown, suffix=words.suffix)
+
+
+def _render(template: str, page: Page, words: Words, **tools: Any) -> str:
     environment = Environment(
         loader=PackageLoader("mars_optim.report"),
-        autoescape=select_autoescape(["html.j2"]),
+        autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(
-        a=analysis,
-        t=text,
-        percent=percent,
-        title=TITLES[analysis.verdict.decision],
-        # our own SVG, escaped where it was made
-        figures={name: Markup(svg) for name, svg in pictures.items()},
-        colour=lambda arm: figures.colour(analysis, arm),
-        hours=text.hours_saved(analysis),
-        plan_toml=plan_toml(analysis.plan),
-        out=out.as_posix(),
-        version=__version__,
-    )
+    return environment.get_template(template).render(page=page, words=words, **tools)
 
 
-def verdict_data(analysis: Analysis) -> dict[str, Any]:
-    """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
-    candidate, baseline = analysis.candidate, analysis.baseline
-    hours = text.hours_saved(analysis)
-    return {
-        "format": VERDICT_FORMAT,
-        "mars_optim": __version__,
-        "verdict": analysis.verdict.decision,
-        "sentence": analysis.verdict.sentence,
-        "reasons": list(analysis.verdict.reasons),
-        "pairs_needed": analysis.verdict.pairs_needed,
-        "baseline": baseline.name,
-        "candidate": candidate.name,
-        "rule": dataclasses.asdict(analysis.plan.decision),
-        "tokens_saved": _interval(candidate.log_ratio.map(saved) if candidate.log_ratio else None),
-        "hours_saved": _interval(hours),
-        "control_share": analysis.control_share,
-        "arms": {
-            arm.name: {
-                "role": arm.role,
-                "lr": arm.lr,
-                "lr_at_edge": arm.at_edge,
-                "final_losses": {str(s.seed): s.loss for s in arm.seeds},
-                "mean_loss": arm.mean_loss,
-                "loss_difference": _interval(arm.loss_difference),
-                "tokens_saved": _interval(arm.log_ratio.map(saved) if arm.log_ratio else None),
-                "outside_ladder": sorted(arm.bounds),
-                "diverged": arm.diverged,
-                "step_time_ratio": arm.step_time[0] if arm.step_time else None,
-                "state_bytes_per_parameter": arm.bytes_per_parameter,
-            }
-            for arm in analysis.arms
-        },
-        "pilot": dataclasses.asdict(analysis.totals),
-        "parameters": analysis.parameters,
-        "tokens_per_run": analysis.unit_tokens,
-        "amendments": list(analysis.amendments),
-        "environment": analysis.environment,
-    }
+def _html(text: str) -> Markup:
+    return Markup(escape(text).replace(CODE, Markup("<code>")).replace(CODE_END, Markup("</code>")))
 
 
-def _interval(value: Interval | None) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    data = {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.n}
-    return {key: end if math.isfinite(end) else None for key, end in data.items()}
+def _plain(text: str) -> str:
+    return text.replace(CODE, "").replace(CODE_END, "")
 
 
-def summary(analysis: Analysis) -> str:
-    """The verdict for the terminal: a few lines, with rich's markup for colour."""
-    tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[analysis.verdict.decision]
-    lines = [
-        "",
-        f"[bold {tint}]{TITLES[analysis.verdict.decision].upper()}[/]",
-        analysis.verdict.sentence,
+def _markdown(text: str) -> str:
+    """Everything but code is escaped; in a table, that must hold for code's bars too."""
+    parts = re.split(f"{CODE}([^{CODE_END}]*){CODE_END}", " ".join(text.split()))
+    escaped = [re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", part) for part in parts]
+    escaped[1::2] = [
+        f"`{part.replace('`', '').replace('|', chr(92) + '|')}`" for part in parts[1::2]
     ]
-    lines += [f"  {reason}" for reason in analysis.verdict.reasons]
-    lines.append("")
-    width = max(len(a.name) for a in analysis.arms)
-    head = f"{'arm':<{width}}  {'lr':>8}  {'loss':>8}  {'tokens saved':<28}  {'step time':>9}"
-    lines.append(f"[bold]{head}[/]")
-    for arm in analysis.arms:
-        lr = f"{arm.lr:.2g}" if arm.lr else "-"
-        mean = f"{arm.mean_loss:.4f}" if arm.mean_loss is not None else "-"
-        step = f"{arm.step_time[0]:.2f}x" if arm.step_time else "-"
-        lines.append(f"{arm.name:<{width}}  {lr:>8}  {mean:>8}  {text.saving(arm):<28}  {step:>9}")
-    note = text.control_note(analysis)
-    return "\n".join([*lines, *([note] if note else []), ""])
+    return "".join(escaped)

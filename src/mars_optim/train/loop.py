@@ -11,8 +11,10 @@ from accelerate.utils import send_to_device, set_seed
 from torch.optim.optimizer import Optimizer
 
 from ..records import Outcome, RunSpec, RunWriter
+from ..records.run import CHECKPOINT
 from ..tasks import Task
 from .arms import build_optimizer, state_bytes
+from .checkpoint import Checkpoints
 from .schedule import lr_factor
 
 ROWS = 50  # training rows per run
@@ -24,8 +26,9 @@ def train(
     task: Task,
     writer: RunWriter,
     on_step: Callable[[int], None] = lambda step: None,
+    checkpoint_seconds: float = math.inf,
 ) -> Outcome:
-    """Run ``spec`` from its first step to its last and record it.
+    """Run ``spec`` from its first step, or from its checkpoint, to its last and record it.
 
     Args:
         spec: what to run.
@@ -33,6 +36,8 @@ def train(
         writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm``, and at evaluations
             ``step, tokens, seconds, valid_loss``.
         on_step: called with the number of steps taken, after each.
+        checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
+            for none.
 
     Returns:
         The outcome, not yet written. A run whose loss is no longer finite, or at twice its first
@@ -66,7 +71,17 @@ def train(
             reason=reason,
         )
 
-    for step in range(spec.steps):
+    first = 0
+    checkpoints = Checkpoints(
+        writer.path / CHECKPOINT, spec.run_id, checkpoint_seconds, bare, optimizer.optimizer
+    )
+    if at := checkpoints.restore():
+        first, seconds, losses = at["step"], at["seconds"], at["losses"]
+        first_loss, valid_loss = at["first_loss"], at["valid_loss"]
+        for row in at["rows"]:
+            writer.row(**row)
+
+    for step in range(first, spec.steps):
         start = time.perf_counter()
         factor = lr_factor(step, spec.steps, warmup=settings.warmup, decay=settings.decay)
         set_lrs(optimizer, [peak * factor for peak in peaks])
@@ -101,6 +116,9 @@ def train(
             writer.row(**at, valid_loss=valid_loss)
             if not math.isfinite(valid_loss):
                 return outcome(taken, f"validation loss {valid_loss} at step {taken}")
+        if checkpoints.due:
+            position = dict(step=taken, seconds=seconds, losses=losses, rows=writer.rows)
+            checkpoints.save(position | dict(first_loss=first_loss, valid_loss=valid_loss))
         on_step(taken)
     return outcome(spec.steps)
 

@@ -1,0 +1,168 @@
+"""The arms' results at one model size, from its runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..records import Outcome, Plan, Run
+from ..records.arms import CONTROL
+from ..records.plan import Size
+from ..records.trials import at_edge
+from .cost import StepTime
+from .ladder import tokens_to_reach
+from .model import ArmResult, Curve, SeedResult, Trial
+from .stats import Interval, t_interval
+
+Key = tuple[str, int, int]  # (arm, seed, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The runs of one size, sorted.
+
+    Args:
+        plan: of the pilot.
+        size: that is compared.
+        runs: all finished runs of this size.
+        compared: the paired ones, by arm, seed and steps.
+        missing: comparison runs that have not finished.
+    """
+
+    plan: Plan
+    size: Size
+    runs: tuple[Run, ...]
+    compared: Mapping[Key, Run]
+    missing: int
+
+
+def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
+    """Sort the finished runs of a pilot for one of its sizes."""
+    here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
+    wanted = _wanted(plan, size)
+    compared = {key: run for run in here if (key := _key(run)) in wanted}
+    missing = 0 if plan.task.kind == "imported" else len(wanted - compared.keys())
+    return Comparison(plan, size, here, compared, missing)
+
+
+def _key(run: Run) -> Key:
+    return run.spec.arm_name, run.spec.seed, run.spec.steps
+
+
+def _wanted(plan: Plan, size: Size) -> set[Key]:
+    baseline = plan.comparison.baseline
+    return {
+        (arm, seed, size.steps(budget))
+        for seed in plan.comparison.seeds
+        for arm in size.arms
+        for budget in ((1.0, *plan.comparison.ladder) if arm == baseline else (1.0,))
+    }
+
+
+def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
+    """Every arm of this size; ``probe`` holds step times, by arm."""
+    return {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
+
+
+def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
+    plan, unit = at.plan, at.size.steps(1.0)
+    mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
+    seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
+    tuning = [r for r in at.runs if r.spec.stage == "tune" and r.spec.arm_name == name]
+    trials = sorted((Trial(lr=r.spec.lr, loss=r.final_loss) for r in tuning), key=lambda t: t.lr)
+    is_baseline = name == plan.comparison.baseline
+    first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
+    return ArmResult(
+        name=name,
+        role=_role(plan, name),
+        arm=plan.arm[name],
+        lr=next((r.spec.lr for r in mine.values()), None),
+        trials=tuple(trials),
+        at_edge=at_edge({t.lr: t.loss for t in trials}) if trials else False,
+        seeds=seeds,
+        loss_difference=None if is_baseline else interval(plan, [s.difference for s in seeds]),
+        log_ratio=None if is_baseline else interval(plan, [s.log_ratio for s in seeds]),
+        diverged=sum(s.loss is None for s in seeds),
+        step_time=(measured.ratio, measured.low, measured.high) if measured else None,
+        bytes_per_parameter=_bytes_per_parameter(first),
+        curves=tuple(_curve(mine[seed]) for seed in sorted(mine)),
+    )
+
+
+def _bytes_per_parameter(outcome: Outcome | None) -> float | None:
+    """Of optimizer state; None where a job of the user's does not say."""
+    if outcome is None or not (outcome.state_bytes and outcome.parameters):
+        return None
+    return outcome.state_bytes / outcome.parameters
+
+
+def _role(plan: Plan, name: str) -> Literal["baseline", "candidate", "control", "other"]:
+    if name == plan.comparison.baseline:
+        return "baseline"
+    if name == plan.comparison.candidate:
+        return "candidate"
+    return "control" if name == CONTROL else "other"
+
+
+def _seed(at: Comparison, run: Run) -> SeedResult:
+    baseline, seed = at.plan.comparison.baseline, run.spec.seed
+    budgets = (1.0, *at.plan.comparison.ladder)
+    ladder = [at.compared.get((baseline, seed, at.size.steps(b))) for b in budgets]
+    rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
+    finite = [(tokens, loss) for tokens, loss in rungs if loss is not None]
+    loss, base = run.final_loss, ladder[0].final_loss if ladder[0] else None
+    reading = None
+    if len(finite) >= 2:
+        reading = tokens_to_reach(finite, math.inf if loss is None else loss)
+    return SeedResult(
+        seed=seed,
+        loss=loss,
+        difference=None if loss is None or base is None else loss - base,
+        reading=reading,
+        log_ratio=math.log(reading.tokens / _tokens(run)) if reading else None,
+    )
+
+
+def _tokens(run: Run) -> float:
+    """Tokens of the whole schedule, for a run that diverged too."""
+    assert run.outcome is not None
+    return run.outcome.tokens / run.outcome.steps * run.spec.steps
+
+
+def interval(plan: Plan, values: Iterable[float | None]) -> Interval | None:
+    """The plan's interval of the values that are known; None if none is."""
+    known = [v for v in values if v is not None]
+    return t_interval(known, plan.decision.confidence) if known else None
+
+
+def _curve(run: Run) -> Curve:
+    def points(key: str) -> tuple[tuple[int, float], ...]:
+        return tuple((row["tokens"], row[key]) for row in run.rows if row.get(key) is not None)
+
+    return Curve(seed=run.spec.seed, train=points("loss"), valid=points("valid_loss"))
+
+
+def step_time(at: Comparison, name: str, probe: Mapping[str, Any]) -> StepTime | None:
+    """As the probe measured it; without a probe, from the seconds of the paired runs."""
+    if probe:
+        row = probe.get(name)
+        return row and StepTime(
+            ratio=row["ratio"],
+            low=row["ratio_low"],
+            high=row["ratio_high"],
+            rounds=row.get("rounds", 1),
+        )
+    baseline, unit = at.plan.comparison.baseline, at.size.steps(1.0)
+    ratios = []
+    for seed in at.plan.comparison.seeds:
+        runs = [at.compared.get((arm, seed, unit)) for arm in (name, baseline)]
+        speeds = [r.outcome.seconds / r.outcome.steps for r in runs if r and r.outcome]
+        if len(speeds) == 2 and min(speeds) > 0:
+            ratios.append(speeds[0] / speeds[1])
+    if len(ratios) < 2:
+        return None
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return StepTime(ratio=middle, low=low, high=high, rounds=len(ratios))

@@ -1,0 +1,106 @@
+"""What the effect is made of: paired differences between arms that differ in one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..records import Plan
+from ..records.arms import ablation_name
+from .arms import interval
+from .model import ArmResult
+from .stats import Interval, holm, p_value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One step on the way from the baseline to the candidate.
+
+    Args:
+        cause: "settings" (the candidate's betas and decay), "correction" or "clip".
+        before: arm without it.
+        after: arm with it.
+        log_ratio: of tokens, after over before, paired; the parts of a whole way sum to the
+            candidate's effect where every seed is in all of them.
+    """
+
+    cause: str
+    before: str
+    after: str
+    log_ratio: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One arm against the baseline, or the candidate against another arm.
+
+    Args:
+        arm: that is judged.
+        against: the arm it is paired with.
+        log_ratio: of tokens, paired.
+        p: of no difference; two-sided t test.
+        p_holm: adjusted over all contrasts; the verdict's own is not among them.
+    """
+
+    arm: str
+    against: str
+    log_ratio: Interval
+    p: float
+    p_holm: float
+
+
+def parts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Part, ...]:
+    """The candidate's effect, cut into its settings, its correction and its clip.
+
+    The way is fixed (settings, then correction, then clip): another order would share out
+    differently what two of them do together.
+    """
+    baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
+    plain = ablation_name(candidate, "plain")
+    unclipped = candidate if not plan.arm[candidate].clip else ablation_name(candidate, "no-clip")
+    way = [("settings", baseline, plain), ("correction", plain, unclipped)]
+    if unclipped != candidate:
+        way.append(("clip", unclipped, candidate))
+    found = []
+    for cause, before, after in way:
+        if before not in arms or after not in arms:
+            continue
+        between = paired(arms[after], arms[before], plan)
+        if between is not None:
+            found.append(Part(cause=cause, before=before, after=after, log_ratio=between))
+    return tuple(found)
+
+
+def contrasts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Contrast, ...]:
+    """Every other arm against the baseline, and the candidate against each of them.
+
+    The verdict rests on one interval, named in the plan before the runs, so it needs no
+    adjustment. These are the others: Holm's method keeps the chance that any of them is called an
+    effect by noise alone at a single test's.
+    """
+    baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
+    others = [name for name in plan.arms if name not in (baseline, candidate)]
+    pairs = [(name, baseline) for name in others] + [(candidate, name) for name in others]
+    known = []
+    for arm, against in pairs:
+        between = paired(arms[arm], arms[against], plan)
+        if between is not None and between.n > 1:
+            known.append((arm, against, between, p_value(between)))
+    adjusted = holm([p for *_, p in known])
+    return tuple(
+        Contrast(arm=arm, against=against, log_ratio=between, p=p, p_holm=p_holm)
+        for (arm, against, between, p), p_holm in zip(known, adjusted, strict=True)
+    )
+
+
+def paired(after: ArmResult, before: ArmResult, plan: Plan) -> Interval | None:
+    """Interval of the difference in log tokens, over the seeds that both have.
+
+    None if they share no seed. The baseline's own log ratio is 0 on its own ladder.
+    """
+    with_it = {s.seed: s.log_ratio for s in after.seeds}
+    without = {s.seed: s.log_ratio for s in before.seeds}
+    if before.role == "baseline":
+        without = dict.fromkeys(with_it, 0.0)
+    pairs = [(value, without.get(seed)) for seed, value in sorted(with_it.items())]
+    return interval(plan, [a - b for a, b in pairs if a is not None and b is not None])

@@ -1,0 +1,87 @@
+"""Does the effect grow or shrink with the model? A slope, with the few degrees it has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from .stats import Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeResult:
+    """One model size.
+
+    Args:
+        name: in the plan's ``scale``; "main" for the plan's own task.
+        parameters: of the model.
+        tokens: of one run at the common budget.
+        log_ratio: of tokens, candidate over baseline, paired over seeds.
+        ratios: one per seed.
+        control: the control's log ratio, where there is one.
+        at_edge: arms whose best learning rate lies at an edge of those tried.
+        diverged: runs of the candidate that diverged at its tuned rate.
+        bounds: readings outside the ladder: "at least", "at most".
+        missing: comparison runs that have not finished.
+    """
+
+    name: str
+    parameters: int
+    tokens: int
+    log_ratio: Interval
+    ratios: tuple[float, ...]
+    control: Interval | None
+    at_edge: tuple[str, ...]
+    diverged: int
+    bounds: frozenset[str]
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """The log token ratio over the log of the parameters.
+
+    Args:
+        slope: change of the log token ratio for each factor of e in parameters; the interval is
+            from the seeds' scatter, with (pairs - 2) degrees of freedom. It holds for these very
+            sizes: what the next size would do is not in it.
+        between: of the slope, from the sizes' means alone, (sizes - 2) degrees of freedom; None
+            with two sizes, through which a line always goes.
+    """
+
+    slope: Interval
+    between: Interval | None
+
+    def per_doubling(self) -> Interval:
+        """Change of the log token ratio for each doubling of the parameters."""
+        return self.slope.map(lambda value: value * math.log(2))
+
+
+def trend(sizes: Sequence[SizeResult], confidence: float) -> Trend | None:
+    """The slope over the sizes; None with fewer than two sizes or three pairs."""
+    points = [(math.log(size.parameters), r) for size in sizes for r in size.ratios]
+    if len({x for x, _ in points}) < 2 or len(points) < 3:
+        return None
+    means = [(math.log(s.parameters), fmean(s.ratios)) for s in sizes if s.ratios]
+    between = line_slope(means, confidence) if len(means) > 2 else None
+    return Trend(slope=line_slope(points, confidence), between=between)
+
+
+def line_slope(points: Sequence[tuple[float, float]], confidence: float) -> Interval:
+    """Least-squares slope with its t interval.
+
+    ``n`` is one more than its degrees of freedom, as for a mean.
+
+    Args:
+        points: (x, y); three or more, at two x or more.
+        confidence: such as 0.95.
+    """
+    middle, level = fmean(x for x, _ in points), fmean(y for _, y in points)
+    spread = math.fsum((x - middle) ** 2 for x, _ in points)
+    slope = math.fsum((x - middle) * (y - level) for x, y in points) / spread
+    rest = math.fsum((y - level - slope * (x - middle)) ** 2 for x, y in points)
+    n = len(points) - 1
+    sd = math.sqrt(rest / (len(points) - 2) * n / spread)  # so that sd / sqrt(n) is its error
+    return Interval.of(slope, sd, n, confidence)

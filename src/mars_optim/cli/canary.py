@@ -1,0 +1,112 @@
+"""``mars canary``: stage 2, from the team's own AdamW checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from ..records import Plan, UserError
+from ..records.plan import load_plan
+
+
+def canary(
+    checkpoint: Path,
+    /,
+    *,
+    out: Path = Path("mars-canary"),
+    plan: Path | None = None,
+    model_key: str = "model",
+    optimizer_key: str = "optimizer",
+    steps: int = 400,
+    history: int = 200,
+    seeds: Annotated[tuple[int, ...], Parameter(negative="")] = (1, 2, 3, 4, 5),
+    lr_scales: Annotated[tuple[float, ...], Parameter(negative="")] = (1.0,),
+    margin: float = 0.0,
+) -> None:
+    """Continue your AdamW checkpoint under AdamW and under MARS on the same data.
+
+    Says whether the switch makes a spike (by the guard's test), what the loss difference is, and
+    whether to go on to production under a guard. The same command goes on where it was stopped.
+
+    Parameters
+    ----------
+    checkpoint:
+        File written by torch.save, with the model and its AdamW.
+    out:
+        Folder for the runs and canary.json.
+    plan:
+        Plan of the pilot, for its task, accumulation and gradient clip.
+    model_key:
+        Where in the file the model's state dict is, such as state.model.
+    optimizer_key:
+        Where the optimizer's is.
+    steps:
+        Of each continuation, the last quarter of them decaying to zero.
+    history:
+        Steps of AdamW before the switch, by which the guard knows its noise; 100 at least.
+    seeds:
+        Data orders, the same for both arms; such as --seeds 1 --seeds 2.
+    lr_scales:
+        Of the checkpoint's learning rate, tried for both arms alike on a data order of their own;
+        such as --lr-scales 1 --lr-scales 2.
+    margin:
+        To go on, the whole interval of the loss difference must lie below it, in nats.
+    """
+    chosen = load_plan(plan) if plan else Plan()
+    console = Console(highlight=False)
+
+    from ..pilot.job import environment
+    from ..stage import CanarySettings, read_checkpoint
+    from ..stage import canary as run
+
+    candidate = chosen.arm[chosen.comparison.candidate]
+    if candidate.rule != "adamw":
+        raise UserError(
+            f"the candidate {chosen.comparison.candidate!r} has rule {candidate.rule!r}, which "
+            "keeps other moments than AdamW: it cannot go on from an AdamW checkpoint"
+        )
+    settings = CanarySettings(
+        steps=steps,
+        history=history,
+        seeds=seeds,
+        lr_scales=lr_scales,
+        margin=margin,
+        gamma=candidate.gamma,
+        clip=candidate.clip,
+        accumulation=chosen.training.accumulation,
+        grad_clip=chosen.training.grad_clip,
+        eval_tokens=chosen.training.eval_tokens,
+        confidence=chosen.decision.confidence,
+    )
+    found = read_checkpoint(checkpoint, model_key=model_key, optimizer_key=optimizer_key)
+    result = run(
+        _task(chosen),
+        found,
+        out,
+        settings,
+        plan=chosen.task,
+        environment=environment(1),
+        say=lambda text: console.print(text, soft_wrap=True, markup=False),
+    )
+    tint = {"production": "green", "back": "red", "not-enough-runs": "yellow"}
+    console.print(
+        f"\n{result.sentence}",
+        style=f"bold {tint[result.recommendation]}",
+        soft_wrap=True,
+        markup=False,
+    )
+    for line in (*result.reasons, *result.advice):
+        console.print(f"  {line}", soft_wrap=True, markup=False)
+    console.print(f"Numbers: {out / 'canary.json'}", soft_wrap=True, markup=False)
+
+
+def _task(plan: Plan):  # type: ignore[no-untyped-def]
+    from ..pilot.job import load_task
+
+    try:
+        return load_task(plan)
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,112 @@
+"""``mars plan``: the pilot's price, the seeds it needs, and what others found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from rich.console import Console
+
+from ..pilot.forecast import Forecast, Noise, Seeds
+from ..pilot.price import between, price_line
+from ..records import Plan
+
+
+def as_json(plan: Plan, found: Forecast) -> str:
+    """All numbers, for programs; what is infinite or not known is null."""
+    data = dataclasses.asdict(found)
+    data["currency"] = plan.cost.currency
+    return json.dumps(_finite(data), indent=1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def show(plan: Plan, found: Forecast, console: Console, workers: int) -> None:
+    """Print the forecast."""
+    for line in lines(plan, found, workers):
+        console.print(line, soft_wrap=True)
+
+
+def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
+    """The forecast as text."""
+    several = f"{workers} runs at a time" if workers > 1 else "one run at a time"
+    text = [f"[bold]This pilot:[/] {price_line(found.price, plan.cost.currency)}; {several}."]
+    stages = dict.fromkeys((i.size, i.stage) for i in found.price.items)
+    for size, stage in stages:
+        items = [i for i in found.price.items if (i.size, i.stage) == (size, stage)]
+        runs = [sum(i.runs[end] for i in items) for end in (0, 1)]
+        tokens = [sum(i.steps[end] for i in items) * found.tokens_per_step for end in (0, 1)]
+        where = "" if size == "main" else f" at size {size}"
+        arms = ", ".join(dict.fromkeys(i.arm for i in items))
+        text.append(
+            f"  {stage}{where}: {between(runs[0], runs[1], 0)} runs, "
+            f"{between(tokens[0] / 1e6, tokens[1] / 1e6, 1)} M tokens ({arms})"
+        )
+    text += ["", *_memory(plan, found), "", *_noise(found.noise)]
+    text += [_seeds_line(plan, seeds) for seeds in found.seeds]
+    return [*text, "", *_published(found)]
+
+
+def _memory(plan: Plan, found: Forecast) -> list[str]:
+    baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
+    old, new = found.probe[baseline], found.probe[candidate]
+    text = (
+        f"[bold]{candidate} here:[/] a step takes {new['ratio']:.2f} times {baseline}'s (quartiles "
+        f"{new['ratio_low']:.2f} to {new['ratio_high']:.2f})"
+    )
+    if found.parameters and new["state_bytes"]:
+        per = [row["state_bytes"] / found.parameters for row in (old, new)]
+        text += f"; optimizer state {per[1]:.1f} bytes per parameter, {baseline}'s {per[0]:.1f}"
+    return [text + "."]
+
+
+def _noise(noise: Noise) -> list[str]:
+    if noise.sd is None:
+        return ["[bold]Noise:[/] not known: the short runs do not learn enough to show it."]
+    where = {
+        "runs": f"{noise.pairs} finished pairs of this pilot",
+        "short runs": f"{noise.pairs} pairs of short runs at the default rates, which is a guess: "
+        "whole runs may differ more or less",
+    }[noise.source]
+    return [
+        f"[bold]Noise[/] between pairs, in log tokens: {noise.sd:.3f} (80 % interval "
+        f"{noise.low:.3f} to {noise.high:.3f}), assumed from {where}."
+    ]
+
+
+def _seeds_line(plan: Plan, seeds: Seeds) -> str:
+    what = "see" if not seeds.threshold else f"end as go (worth {seeds.threshold:.0%}) at"
+    count = str(seeds.needed) if seeds.needed else "more than 200"
+    ends = [str(end) if end else "more than 200" for end in (seeds.low, seeds.high)]
+    have = len(plan.comparison.seeds)
+    return (
+        f"  To {what} a saving of {seeds.effect:.0%} in four of five pilots: {count} seeds "
+        f"({ends[0]} to {ends[1]} over the noise's interval); the plan has {have}."
+    )
+
+
+def _published(found: Forecast) -> list[str]:
+    if not found.published:
+        return ["[bold]Published:[/] no match: the job does not tell its parameters."]
+    text = ["[bold]Published[/] results of MARS-AdamW nearest in size and batch:"]
+    for match in found.published:
+        result = match.result
+        effect = result.outcome
+        if result.difference is not None:
+            effect += f", loss {result.difference:+.3f}"
+        text.append(
+            f"  {effect}: {result.model}, {result.tokens / 1e9:.3g} B tokens, batch "
+            f"{result.batch_tokens / 1e3:.3g} k ({match.size_factor:.3g} times your size, "
+            f"{match.batch_factor:.3g} times your batch); {result.who}; {result.note}"
+        )
+    if found.published[0].distance > math.log(10):
+        text.append("  None of these is near your job: they say little about it.")
+    return text

@@ -1,0 +1,177 @@
+"""``mars watch``: a pilot in another process, live in the terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..pilot.progress import clock, describe_run
+from ..pilot.watch import Progress, Snapshot, take
+from ..records import Run
+from ..records.trials import loss_at
+from ..report import Words
+from ..report.numbers import signed
+from ..report.savings import saving_interval
+
+QUIET = 60.0  # seconds without a word from the pilot that are worth a word
+LINE_EVERY = 30.0  # seconds between lines, where there is no terminal
+ENDS = {
+    "ended": "The pilot has ended.",
+    "stopped": "The pilot was stopped before its end: the same command goes on.",
+    "gone": "The pilot's process is gone, ended from outside: the same command goes on.",
+}
+
+
+def watch(
+    out: Path,
+    console: Console,
+    *,
+    once: bool = False,
+    every: float = 1.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show the pilot in ``out`` until it ends.
+
+    Args:
+        out: folder of the pilot.
+        console: a terminal gets a picture that changes, anything else a line now and then.
+        once: show it as it is and return.
+        every: seconds between looks.
+        sleep: waits.
+
+    Raises:
+        UserError: if there is no pilot in ``out``.
+    """
+    snapshot = take(out)
+    if once or snapshot.state in ENDS:
+        console.print(picture(snapshot, quiet=0.0))
+    elif console.is_terminal:
+        _watch_live(out, console, every, sleep)
+    else:
+        _watch_lines(out, console, snapshot, every, sleep)
+
+
+def _watch_live(out: Path, console: Console, every: float, sleep: Callable[[float], None]) -> None:
+    heard, beat = time.monotonic(), None
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            snapshot = take(out)
+            if snapshot.beat != beat:
+                heard, beat = time.monotonic(), snapshot.beat
+            live.update(picture(snapshot, quiet=time.monotonic() - heard), refresh=True)
+            if snapshot.state in ENDS:
+                return
+            sleep(every)
+
+
+def _watch_lines(
+    out: Path,
+    console: Console,
+    snapshot: Snapshot,
+    every: float,
+    sleep: Callable[[float], None],
+) -> None:
+    """A line for each run that ends, and for the whole now and then; all of it at the end."""
+    told = {run.spec.run_id for run in snapshot.done}
+    console.print(_headline(snapshot), soft_wrap=True)
+    last = time.monotonic()
+    while snapshot.state not in ENDS:
+        sleep(every)
+        snapshot = take(out)
+        for run in snapshot.done:
+            if run.spec.run_id not in told:
+                told.add(run.spec.run_id)
+                console.print(_ended_line(run, len(told), snapshot), soft_wrap=True)
+                last = time.monotonic()
+        if time.monotonic() - last > LINE_EVERY:
+            under_way = "; ".join(_run_line(run) for run in snapshot.running)
+            console.print(f"{_headline(snapshot)}  |  {under_way}", soft_wrap=True, markup=False)
+            last = time.monotonic()
+    console.print(picture(snapshot, quiet=0.0))
+
+
+def picture(snapshot: Snapshot, *, quiet: float) -> RenderableType:
+    """All there is to see: state, runs under way, tuning, interim differences."""
+    parts: list[RenderableType] = [Text(_headline(snapshot), style="bold")]
+    if snapshot.state in ENDS:
+        parts.append(Text(ENDS[snapshot.state]))
+    elif quiet > QUIET:
+        parts.append(Text(f"No word from the pilot for {clock(quiet)}.", style="yellow"))
+    parts += [Text(f"  {_run_line(run)}") for run in snapshot.running]
+    parts += [Text(message, style="yellow") for message in snapshot.unreadable]
+    if any(snapshot.trials.values()):
+        parts += [Text(), _tuning(snapshot)]
+    if table := _interim(snapshot):
+        parts += [Text(), table]
+    return Group(*parts)
+
+
+def _headline(snapshot: Snapshot) -> str:
+    text = f"{len(snapshot.done)} of {snapshot.planned_runs} runs done"
+    if snapshot.state == "waiting":
+        return f"{text}; waiting for the pilot"
+    if snapshot.seconds_left is not None:
+        text += f", about {clock(snapshot.seconds_left)} left"
+    return text
+
+
+def _run_line(run: Progress) -> str:
+    share = math.floor(100 * run.step / run.spec.steps)
+    loss = "" if run.loss is None else f", loss {run.loss:.4f}"
+    return f"{describe_run(run.spec)}: {share} %{loss}"
+
+
+def _ended_line(run: Run, number: int, snapshot: Snapshot) -> Text:
+    result = "diverged" if run.final_loss is None else f"loss {run.final_loss:.4f}"
+    left = snapshot.seconds_left
+    time_left = "" if left is None else f"  |  about {clock(left)} left"
+    line = f"{number:>3}/{snapshot.planned_runs}  {describe_run(run.spec)}: {result}{time_left}"
+    return Text(line)
+
+
+def _tuning(snapshot: Snapshot) -> Table:
+    table = Table(title="Tuning: loss by learning rate, best in bold", title_justify="left")
+    table.add_column("arm")
+    table.add_column("trials", justify="right")
+    table.add_column("learning rate: loss")
+    for arm, trials in snapshot.trials.items():
+        best = min(trials, key=lambda lr: loss_at(trials, lr), default=None)
+        cells = Text()
+        for lr in sorted(trials):
+            loss = trials[lr]
+            result = "diverged" if loss is None else f"{loss:.4f}"
+            # no break between a rate and its loss
+            cells.append(f"{lr:.2g}:\u00a0{result}", style="bold" if lr == best else "")
+            cells.append("   ")
+        table.add_row(Text(arm), str(len(trials)), cells)
+    return table
+
+
+def _interim(snapshot: Snapshot) -> Table | None:
+    analysis = snapshot.interim
+    if analysis is None or not any(arm.seeds for arm in analysis.arms):
+        return None
+    finished = snapshot.state == "ended" and not analysis.totals.missing
+    title = "Paired with " + analysis.baseline.name
+    title += "" if finished else ": INTERIM, do not decide on it"
+    table = Table(title=title, title_justify="left")
+    table.add_column("arm")
+    for column in ("seeds", "mean loss", "difference", "tokens saved"):
+        table.add_column(column, justify="right")
+    for arm in analysis.arms:
+        difference = arm.loss_difference
+        table.add_row(
+            Text(arm.name),
+            f"{len(arm.seeds)}/{len(snapshot.plan.comparison.seeds)}",
+            "-" if arm.mean_loss is None else f"{arm.mean_loss:.4f}",
+            "-" if difference is None else signed(difference.mean),
+            saving_interval(arm, Words()) if arm.log_ratio else "-",
+        )
+    return table

@@ -1,0 +1,160 @@
+"""Values of steps, kept on their device until a reading."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from ..optim.correction import tensor_norm
+from ..optim.sharded import Shards, is_sharded, layout, like, local
+
+Value = float | Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one step said, as numbers that all ranks agree on."""
+
+    loss: float
+    grad_norm: float | None
+    clip_share: float | None
+    step_seconds: float | None
+
+
+class Readings:
+    """Collects values and reads them together: one wait for the device, and one reduction.
+
+    Args:
+        optimizer: of which the clip is watched and whose first parameter gives the device.
+        every: steps between readings.
+        clip: norm that AdamW's tensors are compared with; None where the optimizer is a MARS.
+    """
+
+    def __init__(self, optimizer: Optimizer, every: int, clip: float | None = None) -> None:
+        self.every = every
+        self._clip = clip
+        self._pending: list[list[Value | None]] = []
+        self._share: Tensor | None = None
+        self._clock: float | None = None
+        self._hook: Any = None
+        self.watch_optimizer(optimizer)
+
+    def watch_optimizer(self, optimizer: Optimizer) -> None:
+        """Read the clip of this one from now on."""
+        self.close()
+        self._device = optimizer.param_groups[0]["params"][0].device
+        self._hook = optimizer.register_step_pre_hook(self._before_step)
+
+    def close(self) -> None:
+        """Take the hook out of the optimizer, and forget what was not read."""
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook, self._pending, self._share, self._clock = None, [], None, None
+
+    def add(
+        self, loss: Value, grad_norm: Value | None, step_seconds: float | None
+    ) -> list[Reading] | None:
+        """Take a step's values. At each reading, those of all steps since the last one."""
+        if step_seconds is None and self._clock is not None:
+            step_seconds = time.perf_counter() - self._clock
+        share, self._share = self._share, None
+        values: list[Value | None] = [loss, grad_norm, share, step_seconds]
+        for name, value in (("loss", loss), ("grad_norm", grad_norm)):
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; one number is needed")
+        # a host may write the next step's value over this one's
+        kept = [v.detach().clone() if isinstance(v, Tensor) else v for v in values]
+        self._pending.append(kept)
+        return self.read() if len(self._pending) >= self.every else None
+
+    def read(self) -> list[Reading]:
+        """All values that wait, averaged over the ranks."""
+        pending, self._pending = self._pending, []
+        rows = [[math.nan if v is None else v for v in row] for row in pending]
+        numbers = _read(rows, self._device)
+        return [
+            Reading(*(None if given is None else v for given, v in zip(row, values, strict=True)))  # type: ignore[arg-type]
+            for row, values in zip(pending, numbers, strict=True)
+        ]
+
+    def start_clock(self) -> None:
+        """From here to the next ``add`` is a step, unless its time is given."""
+        self._clock = time.perf_counter()
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """The step whose values will be read next: how many tensors does the clip touch?"""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        # by a closure the gradients do not exist yet; under a GradScaler they may be scaled still
+        ready = closure is None and getattr(optimizer, "grad_scale", None) is None
+        if ready and len(self._pending) == self.every - 1:
+            self._share = clip_share(optimizer, self._clip)
+
+
+def _read(rows: list[list[Value]], device: torch.device) -> list[list[float]]:
+    """Tensors and numbers -> numbers, by one copy from the device; the mean over ranks."""
+    tensors = [_whole(v) for row in rows for v in row if isinstance(v, Tensor)]
+    stacked = [t.to(device, torch.float32).reshape(()) for t in tensors]
+    read = iter(torch.stack(stacked).tolist() if stacked else ())
+    numbers = [[next(read) if isinstance(v, Tensor) else float(v) for v in row] for row in rows]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        table = torch.tensor(numbers, dtype=torch.float32, device=device)
+        dist.all_reduce(table)
+        numbers = (table / dist.get_world_size()).tolist()
+    return numbers
+
+
+def _whole(value: Tensor) -> Tensor:
+    """A gradient norm of sharded parameters is a DTensor."""
+    if not is_sharded(value):
+        return value
+    whole: Tensor = value.full_tensor()  # type: ignore[attr-defined]
+    return whole
+
+
+@torch.no_grad()
+def clip_share(optimizer: Optimizer, clip: float | None = None) -> Tensor | None:
+    """Share of the tensors with a correction that the coming step will clip; 0-d, on the device.
+
+    Args:
+        optimizer: a MARS before its step, or, with ``clip``, any other, of whose gradients the
+            share is that of those with at least two dimensions and a norm above ``clip``.
+        clip: see above.
+
+    Returns:
+        None where nothing is clipped at all.
+    """
+    beyond: list[Tensor] = []
+    for group in optimizer.param_groups:
+        limit = clip if clip is not None else group.get("clip")
+        if limit is None:
+            continue
+        buckets: dict[Any, list[Tensor]] = {}
+        for param in group["params"]:
+            if param.grad is not None and (clip is None or param.ndim >= 2):
+                buckets.setdefault((param.device, layout(param)), []).append(param)
+        for params in buckets.values():
+            norms = torch.stack([tensor_norm(_c(p, group, optimizer).float()) for p in params])
+            shards = Shards.of(params)
+            whole = norms if shards is None else shards.whole_norms(norms)
+            beyond.append((whole > limit).float().to(optimizer.param_groups[0]["params"][0].device))
+    return torch.cat(beyond).mean() if beyond else None
+
+
+def _c(param: Tensor, group: dict[str, Any], optimizer: Optimizer) -> Tensor:
+    """c_t of this process's shard, or the gradient where there is no correction."""
+    assert param.grad is not None
+    g: Tensor = local(like(param.grad, param))
+    gamma = group.get("gamma")
+    if not gamma or group.get("correction") == "folded":
+        return g
+    gain: float = gamma * group["betas"][0] / (1.0 - group["betas"][0])
+    last = optimizer.state.get(param, {}).get("last_grad")
+    last_grad: Tensor = torch.zeros_like(g) if last is None else local(last).to(g.dtype)
+    return torch.lerp(last_grad, g, 1.0 + gain)

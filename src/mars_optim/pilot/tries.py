@@ -1,0 +1,43 @@
+"""How often, and for how long, a run is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..records import Failure, RunSpec
+from ..records.plan import RunningPlan
+
+SLOWER = 10.0  # a run may be this many times slower than the probe said,
+GRACE = 600.0  # and take these seconds more, before it is taken to hang
+
+
+class Tries:
+    """The failed tries of this session; a new session tries everything again.
+
+    Args:
+        running: the plan's limits.
+        seconds: per step of each arm, by the probe.
+        sharing: runs at a time on one machine, each as much slower.
+    """
+
+    def __init__(self, running: RunningPlan, seconds: Mapping[str, float], sharing: int) -> None:
+        self._running = running
+        self._seconds = seconds
+        self._sharing = sharing
+        self._failures: dict[str, list[Failure]] = {}
+        self.given_up: dict[str, Failure] = {}
+
+    def limit(self, spec: RunSpec) -> float:
+        """Seconds that the run may take."""
+        if self._running.limit_minutes:
+            return 60.0 * self._running.limit_minutes
+        return SLOWER * spec.steps * self._seconds[spec.arm_name] * self._sharing + GRACE
+
+    def again(self, run_id: str, failure: Failure) -> bool:
+        """Take note of a failure; whether the run is to be tried again."""
+        failures = self._failures.setdefault(run_id, [])
+        failures.append(failure)
+        timed_out = sum(f.kind == "timed out" for f in failures)
+        if len(failures) > self._running.retries or timed_out > 1:
+            self.given_up[run_id] = failure
+        return run_id not in self.given_up

@@ -1,0 +1,86 @@
+"""verdict.json: what the report says, for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from .._version import __version__
+from ..analysis import Analysis, Finding, Interval, Stage, next_stage, stages
+from ..analysis.verdict import saved
+from .way import condition_text
+from .words import Words, ticks
+
+VERDICT_FORMAT = 2
+
+
+def verdict_data(analysis: Analysis) -> dict[str, Any]:
+    """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
+    candidate, baseline, english = analysis.candidate, analysis.baseline, Words()
+    verdict, following = analysis.verdict, next_stage(analysis)
+    return {
+        "format": VERDICT_FORMAT,
+        "mars_optim": __version__,
+        "verdict": verdict.decision,
+        "sentence": ticks(english.sentence(analysis)),
+        "reasons": [ticks(english.finding(reason)) for reason in verdict.reasons],
+        "findings": [_finding(f) for f in (*verdict.findings, *verdict.reasons)],
+        "pairs_needed": verdict.pairs_needed,
+        "baseline": baseline.name,
+        "candidate": candidate.name,
+        "rule": dataclasses.asdict(analysis.plan.decision),
+        "tokens_saved": _interval(candidate.log_ratio.map(saved) if candidate.log_ratio else None),
+        "hours_saved": _interval(analysis.money.share if analysis.money else None),
+        "control_share": analysis.control_share,
+        "arms": {
+            arm.name: {
+                "role": arm.role,
+                "lr": arm.lr,
+                "lr_at_edge": arm.at_edge,
+                "final_losses": {str(s.seed): s.loss for s in arm.seeds},
+                "mean_loss": arm.mean_loss,
+                "loss_difference": _interval(arm.loss_difference),
+                "tokens_saved": _interval(arm.log_ratio.map(saved) if arm.log_ratio else None),
+                "outside_ladder": sorted(arm.bounds),
+                "diverged": arm.diverged,
+                "step_time_ratio": arm.step_time[0] if arm.step_time else None,
+                "state_bytes_per_parameter": arm.bytes_per_parameter,
+            }
+            for arm in analysis.arms
+        },
+        "next_stage": _stage(following) if following else None,
+        "stages": [_stage(stage) for stage in stages(analysis)],
+        "pilot": dataclasses.asdict(analysis.totals),
+        "parameters": analysis.parameters,
+        "tokens_per_run": analysis.unit_tokens,
+        "amendments": list(analysis.amendments),
+        "environment": analysis.environment,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {"code": finding.code} | {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in finding.values.items()
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    """A stage with its title, each condition with its text."""
+    english = Words()
+    lists = {
+        kind: [
+            {**dataclasses.asdict(c), "text": ticks(condition_text(c, english))}
+            for c in getattr(stage, kind)
+        ]
+        for kind in ("entry", "exit", "rollback")
+    }
+    return {**dataclasses.asdict(stage), "title": english(f"stage.{stage.key}"), **lists}
+
+
+def _interval(value: Interval | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    data = {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.n}
+    return {key: end if math.isfinite(end) else None for key, end in data.items()}

@@ -1,0 +1,124 @@
+"""What a page consists of, whatever it is written in: HTML and Markdown are loops over this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Of a table: a value, what qualifies it, and the arm whose colour marks it."""
+
+    text: str
+    detail: str = ""
+    arm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The first cell of a row is its header.
+
+    Args:
+        caption: what it shows.
+        head: one text per column; empty for a table of labels and values.
+        rows: of cells, all as long as ``head``.
+    """
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A title within a section."""
+
+    kind: ClassVar[str] = "heading"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """A list under a line of its own; with ``ticks``, one box an item, ticked or not."""
+
+    kind: ClassVar[str] = "bullets"
+    items: tuple[str, ...]
+    title: str = ""
+    ticks: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Lines of code; behind ``summary``, where there is one."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+    summary: str = ""
+    language: str = "sh"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure, and its numbers for those who cannot see it.
+
+    Args:
+        name: of the figure.
+        text: what it shows, in one line.
+        caption: how to read it.
+        data: the same as a table.
+        svg: one element, or two that stand side by side.
+    """
+
+    kind: ClassVar[str] = "picture"
+    name: str
+    text: str
+    caption: str
+    data: Table
+    svg: str
+
+
+Block = Table | Text | Heading | Bullets | Code | Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page under a title."""
+
+    key: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the first screen."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """The whole report."""
+
+    lang: str
+    question: str
+    decision: str
+    title: str
+    lead: str
+    tiles: tuple[Tile, ...]
+    reasons: tuple[str, ...]
+    following: str
+    sections: tuple[Section, ...]
+    footer: str

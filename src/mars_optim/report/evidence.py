@@ -1,0 +1,174 @@
+"""The evidence: every arm, the ladder, the learning rates, the curves, every seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+
+from ..analysis import Analysis, ArmResult
+from ..analysis.verdict import saved
+from . import numbers, sensitivity
+from .document import Block, Cell, Picture, Section, Table
+from .savings import bounded
+from .words import Words
+
+
+def section(analysis: Analysis, words: Words, svgs: Mapping[str, str]) -> Section:
+    """All tables and figures behind the answer."""
+    pictures = [
+        _ladder(analysis, words, svgs["ladder"]),
+        _sweep(analysis, words, svgs["sweep"]),
+        _curves(analysis, words, svgs["curves"]),
+    ]
+    if analysis.sensitivity:
+        pictures.insert(2, sensitivity.picture(analysis, words, svgs["sensitivity"]))
+    shown = tuple(picture for picture in pictures if picture.data.rows)
+    blocks: tuple[Block, ...] = (arms_table(analysis, words), *shown, seeds_table(analysis, words))
+    return Section("evidence", words("section.evidence"), blocks)
+
+
+def arms_table(analysis: Analysis, words: Words) -> Table:
+    """A row per arm: rate, loss, difference, saving, time, memory."""
+    columns = ("lr", "mean-loss", "difference", "tokens-saved", "step-time", "state")
+    return Table(
+        words("table.arms", baseline=analysis.baseline.name),
+        (words("arm"), *(words(column) for column in columns)),
+        tuple(_arm_row(arm, words) for arm in analysis.arms),
+    )
+
+
+def _arm_row(arm: ArmResult, words: Words) -> tuple[Cell, ...]:
+    none = words("none")
+    trials = words("trials-at-edge" if arm.at_edge else "trials", n=len(arm.trials))
+    seeds = words("seeds", n=len(arm.seeds))
+    if arm.diverged:
+        seeds = words("seeds-diverged", n=len(arm.seeds), diverged=arm.diverged)
+    difference, share = arm.loss_difference, arm.log_ratio and arm.log_ratio.map(saved)
+    known = difference is not None and math.isfinite(difference.low)
+    return (
+        Cell(arm.name, words(f"role.{arm.role}"), arm=arm.name),
+        Cell(f"{arm.lr:.2g}" if arm.lr else none, trials),
+        Cell(loss(arm.mean_loss, words) if arm.seeds else none, seeds),
+        Cell(
+            words.signed(difference.mean) if difference else none,
+            words.between(difference, words.signed) if difference and known else "",
+        ),
+        Cell(
+            bounded(arm.bounds) + words.percent(share.mean) if share else none,
+            words.between(share, words.percent) if share and math.isfinite(share.low) else "",
+        ),
+        Cell(
+            f"{arm.step_time[0]:.2f}" if arm.step_time else none,
+            _quartiles(arm, words),
+        ),
+        Cell(f"{arm.bytes_per_parameter:.1f} B" if arm.bytes_per_parameter else none),
+    )
+
+
+def step_time(arm: ArmResult, words: Words) -> str:
+    """Median (quartiles) of the ratio to the baseline."""
+    if arm.step_time is None:
+        return words("not-measured")
+    value = f"{arm.step_time[0]:.2f}"
+    return words("with-interval", value=value, ends=_quartiles(arm, words))
+
+
+def _quartiles(arm: ArmResult, words: Words) -> str:
+    if arm.step_time is None:
+        return ""
+    low, high = (f"{value:.2f}" for value in arm.step_time[1:])
+    return words("between", low=low, high=high)
+
+
+def loss(value: float | None, words: Words) -> str:
+    """A loss, or that there is none."""
+    return words("diverged") if value is None else f"{value:.4f}"
+
+
+def seeds_table(analysis: Analysis, words: Words) -> Table:
+    """Final loss of every seed of every arm."""
+
+    def cell(arm: ArmResult, seed: int) -> Cell:
+        found = next((s for s in arm.seeds if s.seed == seed), None)
+        return Cell(loss(found.loss, words) if found else words("missing"))
+
+    return Table(
+        words("table.seeds"),
+        (words("seed"), *(arm.name for arm in analysis.arms)),
+        tuple(
+            (Cell(str(seed)), *(cell(arm, seed) for arm in analysis.arms))
+            for seed in analysis.plan.comparison.seeds
+        ),
+    )
+
+
+def _ladder(analysis: Analysis, words: Words, svg: str) -> Picture:
+    baseline = analysis.baseline.name
+    tokens = sorted({t for _, t, _ in analysis.ladder})
+    losses = {(seed, t): value for seed, t, value in analysis.ladder}
+    seeds = sorted({seed for seed, _, _ in analysis.ladder})
+    data = Table(
+        words("figure.ladder.data", baseline=baseline),
+        (words("seed"), *(words("tokens", n=t) for t in tokens)),
+        tuple(
+            (
+                Cell(str(seed)),
+                *(
+                    Cell(f"{losses[seed, t]:.4f}" if (seed, t) in losses else words("missing"))
+                    for t in tokens
+                ),
+            )
+            for seed in seeds
+        ),
+    )
+    rungs = len(analysis.plan.comparison.ladder) + 1
+    return Picture(
+        "ladder",
+        words("figure.ladder.text", baseline=baseline),
+        words("figure.ladder.caption", baseline=baseline, rungs=rungs),
+        data,
+        svg,
+    )
+
+
+def _sweep(analysis: Analysis, words: Words, svg: str) -> Picture:
+    rows = tuple(
+        (
+            Cell(arm.name, arm=arm.name),
+            Cell(f"{trial.lr:.2g}", words("chosen") if trial.lr == arm.lr else ""),
+            Cell(loss(trial.loss, words)),
+        )
+        for arm in analysis.arms
+        for trial in arm.trials
+    )
+    best = words("list-separator").join(
+        words("figure.sweep.best", arm=arm.name, lr=arm.lr) for arm in analysis.arms if arm.lr
+    )
+    return Picture(
+        "sweep",
+        words("figure.sweep.text", best=best),
+        words("figure.sweep.caption"),
+        Table(words("figure.sweep.data"), (words("arm"), words("lr"), words("final-loss")), rows),
+        svg,
+    )
+
+
+POINTS = 8  # rows of the curves' table
+
+
+def _curves(analysis: Analysis, words: Words, svg: str) -> Picture:
+    arms = [arm for arm in analysis.arms if any(curve.train for curve in arm.curves)]
+    tokens = sorted({t for arm in arms for curve in arm.curves for t, _ in curve.train})
+    shown = tokens[len(tokens) - 1 :: -max(1, len(tokens) // POINTS)][::-1] if tokens else []
+
+    def mean(arm: ArmResult, at: int) -> str:
+        values = [value for curve in arm.curves for t, value in curve.train if t == at]
+        return f"{fmean(values):.4f}" if values else words("none")
+
+    data = Table(
+        words("figure.curves.data"),
+        (words("training-tokens"), *(arm.name for arm in arms)),
+        tuple((Cell(numbers.count(t)), *(Cell(mean(arm, t)) for arm in arms)) for t in shown),
+    )
+    return Picture("curves", words("figure.curves.text"), words("figure.curves.caption"), data, svg)

@@ -1,0 +1,83 @@
+"""The figures' colours: matplotlib draws the light ones, style rules turn them for the dark."""
+
+from __future__ import annotations
+
+from ..analysis import Analysis, ArmResult
+
+INK, TICKS, AXIS, GRID, CARD, WORTH = (
+    "#333333",
+    "#555555",
+    "#888888",
+    "#e6e6e6",
+    "#ffffff",
+    "#b00020",
+)
+# Okabe and Ito's palette, told apart with any colour vision
+ARMS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00"}
+OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7570b3")
+BINS = ("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#eff3ff")
+"""From the best loss to a bad one; in the dark, from bright to dim."""
+DARK = {
+    INK: "#d8dce1",
+    TICKS: "#b4bac2",
+    AXIS: "#7c838c",
+    GRID: "#30353c",
+    CARD: "#1b1f24",
+    WORTH: "#ff7b86",
+    "#4d4d4d": "#c3c8ce",
+    "#0072b2": "#4db4f0",
+    "#e69f00": "#f2b134",
+    "#009e73": "#2fd0a2",
+    "#cc79a7": "#e39cc4",
+    "#d55e00": "#ff8a3d",
+    "#56b4e9": "#8fd0f7",
+    "#8c6d31": "#c9a55a",
+    "#7570b3": "#a5a1e0",
+    "#08519c": "#cfe6fb",
+    "#3182bd": "#7fbce9",
+    "#6baed6": "#3f82b4",
+    "#bdd7e7": "#27506f",
+    "#eff3ff": "#1f2b36",
+}
+FONTS = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Hiragino Sans', "
+    "'Yu Gothic UI', Meiryo, 'Noto Sans JP', 'Noto Sans CJK JP', sans-serif"
+)
+"""For the page and the figures: the browser draws the text, Japanese too."""
+
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mars-optim",
+    "font.family": "DejaVu Sans",  # to measure by; FONTS stands in the file
+    "font.size": 9.5,
+    "text.parse_math": False,  # a "$" in a name is a "$"
+    "text.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": AXIS,
+    "axes.labelcolor": INK,
+    "xtick.color": TICKS,
+    "ytick.color": TICKS,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def colour(analysis: Analysis, arm: ArmResult) -> str:
+    """The arm's colour, the same in every figure."""
+    if arm.role in ARMS:
+        return ARMS[arm.role]
+    others = [a.name for a in analysis.arms if a.role == "other"]
+    return OTHERS[others.index(arm.name) % len(OTHERS)]
+
+
+def dark_rules() -> str:
+    """Style rules that turn every colour of a figure; they need ``svg`` above the elements."""
+    return "\n".join(
+        f'svg [style*="{key}: {light}"] {{ {key}: {dark} !important }}'
+        for light, dark in DARK.items()
+        for key in ("fill", "stroke")
+    )

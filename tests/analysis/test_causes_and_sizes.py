@@ -1,0 +1,159 @@
+"""What the effect is made of, and whether it grows with the model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs_by_hand import PLAN, comparison_losses, law, write_comparison, write_run
+from scipy.stats import linregress, t
+
+from mars_optim.analysis import analyse
+from mars_optim.analysis.scale import SizeResult, line_slope, trend
+from mars_optim.analysis.stats import t_interval
+from mars_optim.records.optional import SizePlan
+from mars_optim.records.plan import plan_toml
+from mars_optim.records.run import write_text
+
+ABLATED = replace(PLAN, comparison=replace(PLAN.comparison, ablations=True))
+GAINS = {  # log tokens over adamw, by seed 1, 2, 3
+    "mars-adamw-plain": (0.02, -0.01, 0.05),
+    "mars-adamw-no-clip": (0.12, 0.12, 0.15),
+    "mars-adamw-clip-only": (0.05, 0.05, 0.06),
+    "mars-adamw-baseline-betas": (0.1, 0.1, 0.2),
+}
+
+
+@pytest.fixture
+def ablated(tmp_path: Path) -> Path:
+    write_comparison(tmp_path, comparison_losses())
+    write_text(tmp_path / "plan.toml", plan_toml(ABLATED))
+    for arm, gains in GAINS.items():
+        for seed, gain in zip((1, 2, 3), gains, strict=True):
+            write_run(tmp_path, arm, law(seed, gain), seed=seed, plan=ABLATED)
+    return tmp_path
+
+
+def test_the_parts_sum_to_the_candidates_effect(ablated: Path):
+    found = analyse(ablated)
+    assert [p.cause for p in found.parts] == ["settings", "correction", "clip"]
+    means = [p.log_ratio.mean for p in found.parts]
+    assert means == pytest.approx([0.02, 0.11, 0.12])
+    assert found.candidate.log_ratio is not None
+    assert sum(means) == pytest.approx(found.candidate.log_ratio.mean)
+
+
+def test_each_part_is_paired_over_seeds(ablated: Path):
+    correction = analyse(ablated).parts[1]
+    assert (correction.before, correction.after) == ("mars-adamw-plain", "mars-adamw-no-clip")
+    expected = t_interval([0.10, 0.13, 0.10], 0.95)
+    assert correction.log_ratio.low == pytest.approx(expected.low)
+    assert correction.log_ratio.n == 3
+
+
+def test_a_part_whose_arm_is_missing_is_left_out(tmp_path: Path):
+    write_comparison(tmp_path, comparison_losses())
+    assert analyse(tmp_path).parts == ()
+
+
+def test_the_other_arms_are_judged_together_and_the_verdicts_own_is_not_among_them(ablated: Path):
+    found = analyse(ablated).contrasts
+    names = [a for a in ABLATED.arms if a not in ("adamw", "mars-adamw")]
+    assert [(c.arm, c.against) for c in found] == [(a, "adamw") for a in names] + [
+        ("mars-adamw", a) for a in names
+    ]
+    assert all(c.p_holm >= c.p for c in found)
+    assert min(c.p_holm for c in found) == pytest.approx(len(found) * min(c.p for c in found))
+
+
+def size(parameters: int, ratios: list[float], name: str = "x") -> SizeResult:
+    return SizeResult(
+        name=name,
+        parameters=parameters,
+        tokens=1,
+        log_ratio=t_interval(ratios, 0.95),
+        ratios=tuple(ratios),
+        control=None,
+        at_edge=(),
+        diverged=0,
+        bounds=frozenset(),
+        missing=0,
+    )
+
+
+def test_the_slope_and_its_interval_are_scipys_regression():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=12), rng.normal(size=12)
+    ours, theirs = line_slope(list(zip(x, y, strict=True)), 0.95), linregress(x, y)
+    half = t.ppf(0.975, 10) * theirs.stderr
+    assert ours.mean == pytest.approx(theirs.slope)
+    assert (ours.low, ours.high) == pytest.approx((theirs.slope - half, theirs.slope + half))
+
+
+def test_the_slopes_interval_covers_the_truth_as_often_as_it_says():
+    rng, hits, repeats = np.random.default_rng(1), 0, 2000
+    sizes = (10**5, 4 * 10**5, 16 * 10**5)
+    for _ in range(repeats):
+        found = trend(
+            [size(p, list(0.1 - 0.03 * math.log(p) + rng.normal(0, 0.05, 3))) for p in sizes], 0.95
+        )
+        assert found is not None
+        assert found.between is not None
+        hits += found.slope.low <= -0.03 <= found.slope.high
+    assert abs(hits / repeats - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / repeats)
+
+
+def test_a_doubling_is_log_two_of_the_slope():
+    found = trend([size(100, [0.1, 0.2]), size(400, [0.3, 0.4])], 0.95)
+    assert found is not None
+    assert found.per_doubling().mean == pytest.approx(0.1)
+
+
+def test_two_sizes_say_nothing_beyond_their_pairs_and_one_nothing_at_all():
+    found = trend([size(100, [0.1, 0.2]), size(400, [0.3, 0.4])], 0.95)
+    assert found is not None
+    assert found.between is None
+    assert trend([size(100, [0.1, 0.2, 0.3])], 0.95) is None
+    assert trend([], 0.95) is None
+    assert trend([size(100, [0.1]), size(200, [0.2])], 0.95) is None
+
+
+def test_three_sizes_show_how_far_they_are_from_a_line():
+    straight = trend([size(100 * 4**i, [0.1 * i, 0.1 * i + 0.02]) for i in range(3)], 0.95)
+    bent = trend([size(100 * 4**i, [0.1 * i**3, 0.1 * i**3 + 0.02]) for i in range(3)], 0.95)
+    assert straight is not None
+    assert bent is not None
+    assert straight.between is not None
+    assert bent.between is not None
+    assert straight.between.low == pytest.approx(straight.between.high)
+    assert bent.between.high - bent.between.low > 1
+
+
+def test_a_folder_with_sizes_gives_the_effect_at_each(tmp_path: Path):
+    write_comparison(tmp_path, comparison_losses())
+    plan = replace(PLAN, scale={"wide": SizePlan(width=128)})
+    write_text(tmp_path / "plan.toml", plan_toml(plan))
+    wide = replace(plan, task=plan.sizes()[1].task, scale={})
+    for (arm, seed, budget), loss in comparison_losses().items():
+        doubled = law(seed, 0.1) if arm == "mars-adamw" else loss
+        write_run(tmp_path, arm, doubled, seed=seed, budget=budget, plan=wide)
+    found = analyse(tmp_path)
+    assert [s.name for s in found.sizes] == ["main", "wide"]
+    assert [s.log_ratio.mean for s in found.sizes] == pytest.approx([0.25, 0.1])
+    assert found.sizes[1].control is not None
+    assert found.candidate.log_ratio is not None
+    assert found.candidate.log_ratio.mean == pytest.approx(0.25)  # the verdict is the plan's own
+    assert found.totals.missing == 0
+    assert found.trend is None  # one number of parameters only: these runs say 1000 each
+
+
+def test_runs_that_a_size_lacks_are_missing_and_do_not_hold_up_the_verdict(tmp_path: Path):
+    write_comparison(tmp_path, comparison_losses())
+    plan = replace(PLAN, scale={"wide": SizePlan(width=128)})
+    write_text(tmp_path / "plan.toml", plan_toml(plan))
+    found = analyse(tmp_path)
+    assert found.totals.missing == 15
+    assert found.verdict.decision == "go"

@@ -1,0 +1,93 @@
+"""``mars canary``: from a checkpoint file to what to do next, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mars_optim.cli import main
+from mars_optim.tasks import GPT
+
+PLAN = """
+[task]
+corpus = "text.txt"
+context = 16
+layers = 1
+width = 16
+heads = 2
+batch = 4
+[training]
+eval_tokens = 256
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan, its text, and a checkpoint of its model under AdamW."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("Not a creature was stirring, not even a mouse. " * 600)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    model = GPT(vocabulary=256, context=16, layers=1, width=16, heads=2)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95))
+    for _ in range(3):
+        model(torch.randint(256, (4, 16))).square().mean().backward()
+        adamw.step()
+    torch.save({"model": model.state_dict(), "opt": adamw.state_dict()}, tmp_path / "c.pt")
+    return tmp_path
+
+
+def test_it_says_what_to_do_next_and_writes_the_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["canary", "c.pt", "--plan", "plan.toml", "--optimizer-key", "opt", "--out", "out"]
+    command += ["--steps", "20", "--history", "100", "--seeds", "1", "--seeds", "2"]
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    data = json.loads((folder / "out" / "canary.json").read_text())
+    assert data["sentence"] in output
+    assert "data order 2: AdamW" in output
+    assert data["settings"]["gamma"] == 0.025
+    assert [s["seed"] for s in data["seeds"]] == [1, 2]
+    assert len(list((folder / "out" / "runs").iterdir())) == 6
+    capsys.readouterr()
+    assert main(command) == 0  # found again
+    assert capsys.readouterr().out == output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.pt"], ["nowhere.pt", "does not exist"]),
+        (["plan.toml"], ["plan.toml", "cannot be read as a checkpoint"]),
+        (["c.pt"], ["--optimizer-key 'optimizer'", "model, opt"]),
+        (["c.pt", "--model-key", "net"], ["--model-key 'net'", "model, opt"]),
+        (["c.pt", "--optimizer-key", "model"], ["no optimizer's state dict"]),
+        (["c.pt", "--optimizer-key", "opt"], ["another model than the task's"]),
+        (["c.pt", "--history", "5"], ["history = 5", "at least 100"]),
+        (["c.pt", "--seeds", "1"], ["seeds = [1]", "two or more"]),
+        (["c.pt", "--lr-scales", "0"], ["lr_scales", "above 0"]),
+    ],
+    ids=lambda v: " ".join(v)[:40],
+)
+def test_a_mistake_gives_one_line_that_names_it(
+    arguments: list[str], words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # the built-in plan's model is larger than the one in the checkpoint; no default plan is small
+    assert main(["canary", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mars: error: ")
+    assert len(error.splitlines()) == 1
+    for word in words:
+        assert word in error
+
+
+def test_a_candidate_with_other_moments_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'arms = ["adamw", "mars-lion"]\n' + PLAN + '[comparison]\ncandidate = "mars-lion"\n'
+    (folder / "plan.toml").write_text(text)
+    assert main(["canary", "c.pt", "--plan", "plan.toml"]) == 2
+    assert "rule 'lion', which keeps other moments than AdamW" in capsys.readouterr().err

@@ -1,0 +1,24 @@
+"""A guard in several processes: what one rank sees, all act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import guarded
+from .ranks import Ranks
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("sharded", [False, True], ids=["DDP", "FSDP2"])
+def test_all_ranks_go_back_to_one_step_though_one_alone_saw_the_trouble(
+    sharded: bool, where: str, ranks: Callable[[int], Ranks], tmp_path: Path
+) -> None:
+    folder = str(tmp_path) if where == "disk" else None
+    first, second = ranks(2).run(guarded.goes_back_together, sharded, folder)
+    assert first == second
+    assert first[:2] == (5, 12)
+    if folder:
+        assert {p.name.split(".")[1] for p in tmp_path.iterdir()} == {"rank0", "rank1"}

@@ -1,0 +1,98 @@
+"""Other sizes and the sensitivity: more of the same, and nothing that was there changes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pretend import DATA, Valley, carry_out, small_plan
+
+from mars_optim.pilot.agenda import agenda, tuning_trials
+from mars_optim.records.optional import SensitivityPlan, SizePlan
+
+PLAN = small_plan()
+WIDER = replace(PLAN, scale={"wide": SizePlan(width=128), "long": SizePlan(steps=300)})
+DRAWN = replace(PLAN, sensitivity=SensitivityPlan(gammas=(0.0125, 0.05), factors=(0.5, 1.0, 3.0)))
+BOTH = replace(WIDER, sensitivity=DRAWN.sensitivity)
+
+
+def test_every_size_is_tuned_and_compared_like_the_plans_own():
+    pilot = carry_out(WIDER, Valley(WIDER, {"mars-adamw": 1.5}))
+    for size in WIDER.sizes():
+        specs = [r.spec for r in pilot.runs if r.spec.task == size.task]
+        specs = [s for s in specs if s.training == size.training]
+        counts = Counter((s.stage, s.arm_name) for s in specs)
+        assert len({counts["tune", arm] for arm in size.arms}) == 1
+        assert all(counts["compare", arm] == 2 for arm in size.arms)
+        assert counts["ladder", "adamw"] == 4
+        assert {s.steps for s in specs if s.stage == "ladder"} == {size.steps(0.5), size.steps(2)}
+
+
+def test_each_size_has_a_learning_rate_of_its_own():
+    class Shrinking(Valley):
+        def __call__(self, spec):  # type: ignore[no-untyped-def]
+            self.optimum = dict.fromkeys(PLAN.arms, -2.0 if spec.task.width == 128 else 0.0)
+            return super().__call__(spec)
+
+    pilot = carry_out(WIDER, Shrinking(WIDER))
+    rates = {
+        spec.task.width: spec.lr for spec in pilot.stage("compare") if spec.arm_name == "adamw"
+    }
+    assert rates[128] < rates[64] / 2
+
+
+@pytest.mark.parametrize("plan", [WIDER, DRAWN, BOTH], ids=["sizes", "sensitivity", "both"])
+def test_what_is_added_leaves_the_plans_own_runs_as_they_are(plan):  # type: ignore[no-untyped-def]
+    alone = carry_out(PLAN, Valley(PLAN))
+    assert alone.ids < carry_out(plan, Valley(plan)).ids
+    again = carry_out(plan, Valley(plan), done=alone.runs)
+    assert again.ids == carry_out(plan, Valley(plan)).ids
+
+
+@given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False), keep=st.integers(0, 60))
+def test_stopped_anywhere_and_in_any_order_it_ends_with_the_same_runs_and_the_told_number(
+    workers: int, order: random.Random, keep: int
+):
+    whole = carry_out(BOTH, Valley(BOTH), workers=workers, order=order)
+    assert whole.ids == carry_out(BOTH, Valley(BOTH)).ids
+    again = carry_out(BOTH, Valley(BOTH), done=whole.runs[:keep])
+    assert again.ids == whole.ids
+    assert again.last.planned_runs == len(whole.ids)
+    assert again.last.planned_steps == sum(r.spec.steps for r in whole.runs)
+
+
+def test_the_sensitivity_gives_every_line_the_same_factors_and_repeats_no_run():
+    pilot = carry_out(DRAWN, Valley(DRAWN))
+    best = {s.arm_name: s.lr for s in pilot.stage("compare")}
+    lines: dict[tuple[str, float], set[float]] = {}
+    for run in pilot.runs:
+        spec = run.spec
+        if spec.stage in ("tune", "sensitivity") and spec.arm_name != "nadamw":
+            key = (spec.arm_name, spec.arm.gamma)
+            lines.setdefault(key, set()).add(round(spec.lr / best[spec.arm_name], 6))
+    assert set(lines) == {("adamw", 0.0), *(("mars-adamw", g) for g in (0.0125, 0.025, 0.05))}
+    assert all({0.5, 1.0, 3.0} <= factors for factors in lines.values())
+    assert {s.seed for s in pilot.stage("sensitivity")} == {DRAWN.tuning.seed}
+    own = [s for s in pilot.stage("sensitivity") if s.arm == DRAWN.arm[s.arm_name]]
+    # 0.5 and 1 were tried in tuning
+    assert {round(s.lr / best[s.arm_name], 6) for s in own} == {3.0}
+
+
+def test_the_sensitivity_waits_for_the_tuning_and_changes_no_learning_rate():
+    first = agenda(DRAWN, DATA, []).ready
+    assert {s.stage for s in first} == {"tune"}
+    pilot = carry_out(DRAWN, Valley(DRAWN), workers=3, order=random.Random(1))
+    stages = [r.spec.stage for r in pilot.runs]
+    assert "tune" not in stages[stages.index("sensitivity") :]
+    assert tuning_trials(DRAWN, pilot.runs) == tuning_trials(
+        PLAN, carry_out(PLAN, Valley(PLAN)).runs
+    )
+
+
+def test_off_by_default():
+    assert carry_out(PLAN, Valley(PLAN)).stage("sensitivity") == []
+    assert len(PLAN.sizes()) == 1

@@ -1,0 +1,104 @@
+"""How long and how often a run is tried."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from pretend import DATA, Valley, carry_out, small_plan
+
+import mars_optim
+from mars_optim.pilot.agenda import agenda
+from mars_optim.pilot.tries import Tries
+from mars_optim.records import Failure
+from mars_optim.records.plan import RunningPlan
+
+PLAN = small_plan()
+SPEC = agenda(PLAN, DATA, []).ready[0]
+DIED = Failure("died", "killed")
+HUNG = Failure("timed out", "too long")
+
+
+def test_a_run_may_take_ten_times_what_the_probe_says_for_all_that_share_the_machine():
+    tries = Tries(RunningPlan(), {SPEC.arm_name: 0.5}, sharing=3)
+    assert tries.limit(SPEC) == 10 * 0.5 * SPEC.steps * 3 + 600
+
+
+def test_or_as_long_as_the_plan_says():
+    tries = Tries(RunningPlan(limit_minutes=2.0), {SPEC.arm_name: 0.5}, sharing=3)
+    assert tries.limit(SPEC) == 120.0
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_run_that_dies_is_tried_again_as_often_as_the_plan_says(retries: int):
+    tries = Tries(RunningPlan(retries=retries), {}, 1)
+    assert [tries.again("a", DIED) for _ in range(retries + 1)] == [True] * retries + [False]
+    assert tries.given_up == {"a": DIED}
+    assert tries.again("b", DIED) is (retries > 0)
+
+
+@pytest.mark.parametrize(
+    ("retries", "expected"), [(0, [False]), (1, [True, False]), (9, [True, False])]
+)
+def test_a_run_that_hangs_is_tried_again_once_at_most(retries: int, expected: list[bool]):
+    tries = Tries(RunningPlan(retries=retries), {}, 1)
+    assert [tries.again("a", HUNG) for _ in expected] == expected
+    assert tries.given_up == {"a": HUNG}
+
+
+def given_up(arm: str, trial: int) -> str:
+    """Id of the arm's tuning run of this number."""
+    tuning = [s for s in carry_out(PLAN, Valley(PLAN)).stage("tune") if s.arm_name == arm]
+    return tuning[trial].run_id
+
+
+def ids_without(run_id: str) -> set[str]:
+    """Runs that are made if one is given up; fails if the pilot does not come to an end."""
+    done = []
+    loss = Valley(PLAN)
+    from pretend import finish
+
+    while not (now := agenda(PLAN, DATA, done, (), {run_id})).finished:
+        assert now.ready, "nothing is ready, nothing runs, and yet it is not finished"
+        done.append(finish(now.ready[0], loss(now.ready[0])))
+    return {run.spec.run_id for run in done}
+
+
+@pytest.mark.parametrize("trial", [0, 1, 2])
+def test_an_arm_whose_tuning_is_given_up_is_left_out_of_the_comparison(trial: int):
+    whole = carry_out(PLAN, Valley(PLAN)).ids
+    missing = whole - ids_without(given_up("nadamw", trial))
+    assert len(missing) == 3 - trial + 2  # its trials from there on, and two seeds
+    assert all(run_id.startswith("nadamw-") for run_id in missing)
+
+
+@pytest.mark.parametrize("arm", [PLAN.comparison.baseline, PLAN.comparison.candidate])
+def test_without_the_baseline_or_the_candidate_nothing_is_compared(arm: str):
+    made = ids_without(given_up(arm, 1))
+    assert len(made) == 3 + 3 + 1
+    assert all("seed0" in run_id for run_id in made)
+
+
+def test_a_comparison_run_that_is_given_up_stops_no_other():
+    whole = carry_out(PLAN, Valley(PLAN))
+    for spec in whole.stage("compare", "ladder"):
+        assert ids_without(spec.run_id) == whole.ids - {spec.run_id}
+
+
+def test_once_the_comparison_has_begun_no_other_arm_gets_further_trials():
+    """A latecomer at an edge must not change the rates that others were compared at."""
+    plan = small_plan(trials=2)
+    loss = Valley(plan, {"nadamw": 9.0})
+    first = carry_out(small_plan(trials=2, arms=("adamw", "mars-adamw")), loss)
+    later = carry_out(plan, loss, done=first.runs)
+    trials = [s.arm_name for s in later.stage("tune")]
+    assert trials.count("nadamw") == trials.count("adamw")
+    assert first.ids <= later.ids
+
+
+def test_no_module_measures_a_duration_by_the_wall_clock():
+    for path in Path(mars_optim.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) != ("time", "time"), path

@@ -1,0 +1,166 @@
+"""A run that was ended in the middle goes on from its checkpoint, to the same bits."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from regression import Regression, make_spec
+from torch import Tensor, nn
+
+from mars_optim.records import Run, RunSpec, RunWriter, read_run
+from mars_optim.records.arms import ARMS
+from mars_optim.records.run import CHECKPOINT
+from mars_optim.train import train
+
+STEPS = 24
+ENDS = [1, 7, 12, 23]
+
+
+class Noisy(Regression):
+    """With dropout on the inputs and a buffer that remembers: state that is easy to forget."""
+
+    def build_model(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = nn.Sequential(
+                nn.BatchNorm1d(3, dtype=torch.float64),
+                nn.Dropout(0.2),
+                nn.Linear(3, 2, dtype=torch.float64),
+            )
+        return self.model
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        return (model(batch[:, :3]) - batch[:, 3:]).square().mean()
+
+
+class Stop(Exception):  # noqa: N818
+    """As sudden as kill -9, but in this process."""
+
+
+def run(
+    folder: Path, spec: RunSpec, *, end: int | None = None, seconds: float = 0.0
+) -> tuple[Run, list[Tensor], int]:
+    """Train; with ``end`` be stopped after so many steps. What is read back, weights, steps."""
+
+    def on_step(step: int) -> None:
+        nonlocal steps
+        steps += 1
+        if step == end:
+            raise Stop
+
+    steps, task = 0, Noisy()
+    begun = (folder / spec.run_id / CHECKPOINT).exists()
+    torch.manual_seed(99 if begun else 7)  # a new process has another random state
+    writer = RunWriter(folder, spec, {})
+    try:
+        writer.finish(train(spec, task, writer, on_step, seconds))
+    except Stop:
+        pass
+    finally:
+        writer.close()
+    return read_run(writer.path), [p.detach().clone() for p in task.model.parameters()], steps
+
+
+def numbers(run: Run) -> Any:
+    """All of a run but its seconds."""
+    assert run.outcome is not None
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.rows]
+    return replace(run.outcome, seconds=0.0), rows
+
+
+def spec_of(arm: str, **training: Any) -> RunSpec:
+    return make_spec(arm=arm, steps=STEPS, lr=ARMS[arm].lr, accumulation=2, **training)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_run_ended_again_and_again_ends_with_the_same_bits(arm: str, tmp_path: Path):
+    spec = spec_of(arm)
+    whole, weights, _ = run(tmp_path / "whole", spec)
+    for end in ENDS:
+        partial, *_ = run(tmp_path / "ended", spec, end=end)
+        assert partial.outcome is None
+    resumed, same, steps = run(tmp_path / "ended", spec)
+    assert steps == STEPS - ENDS[-1], "it did not go on where it was"
+    assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
+    assert numbers(resumed) == numbers(whole)
+    assert resumed.outcome is not None
+    assert resumed.outcome.seconds > 0
+
+
+def test_a_finished_run_keeps_no_checkpoint(tmp_path: Path):
+    done, *_ = run(tmp_path, spec_of("mars-adamw"))
+    assert sorted(p.name for p in done.path.iterdir()) == ["manifest.json", "rows.jsonl"]
+
+
+def test_without_checkpoints_a_run_begins_again(tmp_path: Path):
+    spec = spec_of("mars-adamw")
+    run(tmp_path, spec, end=12, seconds=math.inf)
+    assert not list(tmp_path.rglob(CHECKPOINT))
+    assert run(tmp_path, spec, seconds=math.inf)[2] == STEPS
+
+
+def test_a_checkpoint_is_written_only_when_it_is_time(tmp_path: Path):
+    run(tmp_path, spec_of("mars-adamw"), end=12, seconds=3600.0)
+    assert not list(tmp_path.rglob(CHECKPOINT))
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "garbage", "empty", "of another run", "of another torch"]
+)
+def test_a_checkpoint_that_cannot_be_used_is_thrown_away(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spec = spec_of("mars-adamw")
+    whole, weights, _ = run(tmp_path / "whole", spec)
+    ended, *_ = run(tmp_path / "ended", spec, end=12)
+    path = ended.path / CHECKPOINT
+    if damage == "of another run":
+        other, *_ = run(tmp_path / "other", replace(spec, seed=2), end=12)
+        os.replace(other.path / CHECKPOINT, path)
+    elif damage == "of another torch":
+        monkeypatch.setattr(torch, "__version__", "1.0")
+    else:
+        content = {"cut": path.read_bytes()[:-40], "garbage": b"\x80\x04hello", "empty": b""}
+        path.write_bytes(content[damage])
+    resumed, same, steps = run(tmp_path / "ended", spec)
+    assert steps == STEPS
+    assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
+    assert numbers(resumed) == numbers(whole)
+
+
+def test_a_disk_too_small_for_a_checkpoint_costs_the_checkpoint_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.warns(UserWarning, match="checkpoint.pt cannot be written: .*No space left"):
+        done, *_ = run(tmp_path, spec_of("mars-adamw"), seconds=0.0)
+    assert done.outcome is not None
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spec = spec_of("mars-adamw")
+    whole, *_ = run(tmp_path / "whole", spec)
+    run(tmp_path / "ended", spec, end=12)
+    with monkeypatch.context() as patch:
+
+        def killed(path: Path, file: Any) -> None:
+            file.write(b"half of")
+            raise Stop
+
+        patch.setattr(torch, "save", lambda state, file: killed(tmp_path, file))
+        run(tmp_path / "ended", spec)
+    resumed, _, steps = run(tmp_path / "ended", spec)
+    assert steps == STEPS - 12
+    assert numbers(resumed) == numbers(whole)
