@@ -73,8 +73,12 @@ class Pilot:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
+        """End it, and do not wait for those who have inherited its output."""
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
 
     def end(self) -> None:
         for process in self.processes:

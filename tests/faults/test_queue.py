@@ -52,9 +52,9 @@ def test_jobs_that_die_and_fail_are_submitted_again_and_the_tables_are_the_worke
 
 @pytest.mark.slow
 def test_jobs_outlive_a_killed_pilot_and_the_next_one_takes_them_up(queued: Pilot, small: Pilot):
-    """A run of a second and a half is under way when the pilot is killed."""
-    process = queued.start(*QUEUE, workers=2, step=0.15, **SMALL)
-    wait_for(lambda: len(queued.computed()) >= 4)
+    """Runs that take eight seconds have just begun when the pilot is killed."""
+    process = queued.start(*QUEUE, workers=2, step=0.8, **SMALL)
+    wait_for(lambda: len(queued.computed()) >= 2)
     queued.kill(process)
     done = queued.run(*QUEUE, workers=2, step=0.0, **SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -64,7 +64,7 @@ def test_jobs_outlive_a_killed_pilot_and_the_next_one_takes_them_up(queued: Pilo
 
 @pytest.mark.slow
 def test_workers_of_this_machine_leave_alone_what_a_job_still_computes(queued: Pilot, small: Pilot):
-    process = queued.start(*QUEUE, workers=2, step=0.15, **SMALL)
+    process = queued.start(*QUEUE, workers=2, step=0.5, **SMALL)
     wait_for(lambda: len(queued.computed()) >= 2)
     queued.kill(process)
     done = queued.run(workers=2, **SMALL)
