@@ -21,6 +21,9 @@ OPTIONS = {
     "tuning.max_trials": "3",
 }
 
+# jobs of a queue are processes of their own, which pretend by tests/faults/site
+PATH = os.pathsep.join([str(Path(__file__).with_name("site")), os.environ.get("PYTHONPATH", "")])
+
 
 class Pilot:
     """The command ``mars pilot`` with a pretended job, on one folder."""
@@ -35,11 +38,17 @@ class Pilot:
         self.script.write_text(json.dumps(lines))
 
     def start(
-        self, *, workers: int = 1, step: float = 0.0, faults: str = "", **options: str
+        self,
+        *arguments: str,
+        workers: int = 1,
+        step: float = 0.0,
+        faults: str = "",
+        **options: str,
     ) -> subprocess.Popen[str]:
         """Start the command; ``running__limit_minutes="1"`` sets an option of the plan.
 
         Args:
+            arguments: further ones of the command.
             workers: runs at a time.
             step: seconds that a step takes.
             faults: of every process ("clock").
@@ -51,8 +60,8 @@ class Pilot:
         sets = [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
         program = [sys.executable, str(Path(__file__).with_name("pretended_job.py")), "pilot"]
         process = subprocess.Popen(
-            [*program, "--out", str(self.out), "--workers", str(workers), *sets],
-            env=os.environ | environment,
+            [*program, "--out", str(self.out), "--workers", str(workers), *sets, *arguments],
+            env=os.environ | environment | {"PYTHONPATH": PATH},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,15 +69,19 @@ class Pilot:
         self.processes.append(process)
         return process
 
-    def run(self, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
-        process = self.start(**options)
+        process = self.start(*arguments, **options)
         stdout, stderr = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
+        """End it, and do not wait for those who have inherited its output."""
         process.kill()
-        process.communicate()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
 
     def end(self) -> None:
         for process in self.processes:

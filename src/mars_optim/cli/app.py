@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 try:
     from cyclopts import App, CycloptsError, Parameter
@@ -43,6 +43,8 @@ def pilot(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     ablations: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: int | Literal["auto"] = 1,
+    engine: Literal["local", "slurm"] = "local",
+    engine_option: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     lang: Lang = "en",
 ) -> None:
     """Train arm against arm and end with a verdict and a report.
@@ -67,7 +69,13 @@ def pilot(
         short for --set comparison.ablations=true.
     workers:
         Runs at a time on this machine, which share its cores and accelerators; "auto" for one
-        per accelerator or, without any, one per core and four at the most.
+        per accelerator or, without any, one per core and four at the most. With --engine slurm:
+        jobs in the queue at a time.
+    engine:
+        "local" for processes on this machine; "slurm" for jobs in a SLURM queue, with --out on a
+        file system that all its machines share.
+    engine_option:
+        One option of a job, such as --engine-option partition=gpu. May be repeated.
     lang:
         Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     """
@@ -86,12 +94,21 @@ def pilot(
 
     from ..pilot import run_pilot
     from ..pilot.shares import automatic_workers
+    from ..pilot.slurm import Slurm, parse_options
     from ..pilot.workers import Workers
 
     console = Console(highlight=False)
-    count = automatic_workers() if workers == "auto" else workers
+    if engine == "slurm":
+        if workers == "auto":
+            raise UserError("--workers auto counts this machine's devices: with --engine slurm, N")
+        make_pool: Any = partial(Slurm, count=workers, options=parse_options(engine_option))
+    elif engine_option:
+        raise UserError("--engine-option is for --engine slurm")
+    else:
+        count = automatic_workers() if workers == "auto" else workers
+        make_pool = partial(Workers, count=count)
     try:
-        missing = run_pilot(chosen, out, console, partial(Workers, count=count))
+        missing = run_pilot(chosen, out, console, make_pool)
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None

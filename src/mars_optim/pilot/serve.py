@@ -11,13 +11,18 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..records import Plan, UserError
-from ..records.lock import worker_lock
+from ..records import Outcome, Plan, RunSpec, UserError, read_run
+from ..records.lock import run_lock, worker_lock
 from .shares import Share
+
+if TYPE_CHECKING:
+    from .job import Job
 
 REPORT_EVERY = 0.2  # seconds between reports of a run's steps
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -28,39 +33,68 @@ def serve(connection: Connection, plan: Plan, out: Path, share: Share) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pilot's; it ends the workers
     threading.Thread(target=_end_with_the_pilot, daemon=True).start()
     share.take()
-    with contextlib.suppress(_PilotGone):
-        try:
-            with worker_lock(out):
-                _work(connection, plan, out, share)
-        except (UserError, ValueError) as error:
-            _say(connection, "mistake", str(error))
-        except OSError as error:
-            _say(connection, "mistake", describe(error, out))
-        except Exception as error:
-            _say(connection, "crash", _crash(error))
+    with contextlib.suppress(_PilotGone), worker_lock(out):
+        _work(connection, plan, out, share)
 
 
 def _work(connection: Connection, plan: Plan, out: Path, share: Share) -> None:
-    from .job import load_job
+    job: Job | None = None
 
-    job = load_job(plan, out, share.threads)
-    _say(connection, "ready", job.fingerprint)
-    while True:
+    def load() -> tuple[str, Any]:
+        nonlocal job
+        from .job import load_job
+
+        job = load_job(plan, out, share.threads)
+        return "ready", job.fingerprint
+
+    _say(connection, *answer(load, out, starting=True))
+    while job is not None:
         try:
             work = connection.recv()
         except (EOFError, OSError):
             raise _PilotGone from None
-        try:
-            if work == "probe":
-                _say(connection, "probed", job.probe())
-            else:
-                _say(connection, "done", job.run(work, _Reporter(connection)))
-        except _PilotGone:
-            raise
-        except Exception as error:  # the run's, not the pilot's: other runs go on
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise  # no run can go on
-            _say(connection, "crash", _crash(error))
+        _say(connection, *answer(partial(_do, job, work, out, connection), out))
+
+
+def _do(job: Job, work: RunSpec | str, out: Path, connection: Connection) -> tuple[str, Any]:
+    if isinstance(work, RunSpec):
+        return "done", run_once(job, work, out, _Reporter(connection))
+    return "probed", job.probe()
+
+
+def run_once(job: Job, spec: RunSpec, out: Path, on_step: Callable[[int], None]) -> Outcome:
+    """Carry out a run, unless another process has; while another does, wait."""
+    with run_lock(out / "runs" / spec.run_id):
+        return outcome_of(out, spec) or job.run(spec, on_step)
+
+
+def outcome_of(out: Path, spec: RunSpec) -> Outcome | None:
+    """The outcome of a run if it has finished."""
+    try:
+        return read_run(out / "runs" / spec.run_id).outcome
+    except UserError:  # not begun, or damaged
+        return None
+
+
+def answer(
+    do: Callable[[], tuple[str, Any]], out: Path, *, starting: bool = False
+) -> tuple[str, Any]:
+    """What ``do`` returns, or why it could not.
+
+    Returns:
+        Its own answer; ("mistake", one line), after which no run can go on; or ("crash", (one
+        line, traceback)), which is the run's own affair.
+    """
+    try:
+        return do()
+    except _PilotGone:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and (starting or error.errno in NO_ROOM):
+            return "mistake", describe(error, out)
+        if isinstance(error, UserError | ValueError) and starting:
+            return "mistake", str(error)
+        return "crash", _crash(error)
 
 
 class _PilotGone(Exception):  # noqa: N818 (nothing went wrong here)

@@ -45,13 +45,40 @@ def worker_lock(out: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """Hold a run's folder for this process, once whoever holds it has ended.
+
+    On a network file system the lock is the server's, so it holds between machines.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("a") as file:
+        while not _locked(file, exclusive=True):
+            time.sleep(0.5)
+        yield
+
+
+def is_locked(run: Path) -> bool:
+    """Whether a process, here or on another machine, holds the run's folder."""
+    try:
+        with (run / ".lock").open("r+") as file:
+            return not _locked(file, exclusive=True)
+    except FileNotFoundError:
+        return False
+
+
 def _locked(file: IO[str], *, exclusive: bool) -> bool:
     if fcntl is None:
         return True
     try:
         fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError as error:
+        raise UserError(
+            f"{file.name}: this file system has no locks ({error.strerror}), so two pilots could "
+            "write over each other: mount it with locks (on Lustre: flock), or use another --out"
+        ) from None
     return True
 
 
