@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .ladder import read_ladders
+from .ladder import falling_fit, read_ladders
 from .model import Decision
 from .stats import Interval, pairs_needed, t_interval
 from .verdict import by_interval
@@ -103,6 +103,19 @@ def rates(
     )
 
 
+def straight_coverage(truth: Truth, pairs: int, *, repeats: int = 4000, seed: int = 0) -> float:
+    """Coverage if the ladder were read along straight lines, for comparison."""
+    logs, rng, hits = np.log(BUDGETS), np.random.default_rng(seed), 0
+    for _ in range(repeats):
+        noise = truth.noise * rng.standard_normal((pairs, len(BUDGETS) + 1))
+        losses = truth.loss(np.append(logs, truth.effect)) + noise
+        fits = falling_fit(losses[:, :-1])
+        read = [np.interp(-y, -f, logs) for y, f in zip(losses[:, -1], fits, strict=True)]
+        interval = t_interval([float(x) for x in read], CONFIDENCE)
+        hits += interval.low <= truth.effect <= interval.high
+    return hits / repeats
+
+
 def looked_twice(
     truth: Truth, first: int, then: int, *, repeats: int = 4000, seed: int = 0
 ) -> float:
@@ -143,6 +156,11 @@ def main() -> None:
                         f"| {r.coverage:.1%} | {r.go:.1%} | {r.no_go:.1%} | {r.bias:+.4f} "
                         f"| {r.width:.3f} |"
                     )
+    print(
+        "\n| pairs | coverage along straight lines: bend 0.4, noise 0.01, saving 18% |\n|---|---|"
+    )
+    for pairs in (3, 5, 8):
+        print(f"| {pairs} | {straight_coverage(Truth(effect=0.2, noise=0.01), pairs):.1%} |")
     print(
         "\n| true saving | noise between pairs | seeds advised | go, simulated |\n|---|---|---|---|"
     )

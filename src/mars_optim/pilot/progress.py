@@ -21,6 +21,7 @@ STAGES = {
     "tune": "tuning the learning rate",
     "ladder": "baseline at another budget",
     "compare": "comparing at the tuned rates",
+    "sensitivity": "how much rate and gamma matter",
 }
 
 

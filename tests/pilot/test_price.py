@@ -1,0 +1,68 @@
+"""What a pilot is said to take beforehand is what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pretend import Valley, carry_out, small_plan
+
+from mars_optim.pilot.price import between, price, price_line
+from mars_optim.records.optional import SensitivityPlan, SizePlan
+from mars_optim.records.plan import CostPlan
+
+PLAN = small_plan()
+BOTH = replace(
+    PLAN,
+    scale={"wide": SizePlan(width=128, steps=50)},
+    sensitivity=SensitivityPlan(gammas=(0.05,), factors=(0.5, 1.0, 3.0)),
+)
+SECONDS = {(size.name, arm): 0.5 for size in BOTH.sizes() for arm in size.arms}
+
+
+@given(
+    optimum=st.fixed_dictionaries(dict.fromkeys(PLAN.arms, st.floats(-5, 5))),
+    both=st.booleans(),
+)
+def test_the_pilot_takes_between_the_least_and_the_most(optimum: dict[str, float], both: bool):
+    plan = BOTH if both else PLAN
+    told, done = price(plan, None, workers=1), carry_out(plan, Valley(plan, optimum))
+    assert told.runs[0] <= len(done.runs) <= told.runs[1]
+    assert told.steps[0] <= sum(r.spec.steps for r in done.runs) <= told.steps[1]
+
+
+def test_the_least_and_the_most_are_reached():
+    told = price(PLAN, None, workers=1)
+    assert len(carry_out(PLAN, Valley(PLAN)).runs) == told.runs[0]
+    far = Valley(PLAN, dict.fromkeys(PLAN.arms, 9.0))
+    assert len(carry_out(PLAN, far).runs) == told.runs[1]
+
+
+def test_hours_are_steps_and_what_each_run_adds_shared_among_workers():
+    told = price(PLAN, SECONDS, workers=2, overhead=10.0)
+    assert told.hours is not None
+    for end in (0, 1):
+        seconds = 0.5 * told.steps[end] + 10.0 * told.runs[end]
+        assert told.hours[end] == pytest.approx(seconds / 3600 / 2)
+
+
+def test_money_is_hours_at_the_price_of_the_pilots_machine():
+    plan = replace(PLAN, cost=CostPlan(price_per_hour=3.0, devices=8))
+    told = price(plan, SECONDS, workers=1)
+    assert told.hours is not None
+    assert told.money == pytest.approx([3 * h for h in told.hours])
+    cheap = replace(PLAN, cost=CostPlan(price_per_hour=3.0, pilot_price_per_hour=0.5))
+    assert price(cheap, SECONDS, workers=1).money == pytest.approx([0.5 * h for h in told.hours])
+    assert price(PLAN, SECONDS, workers=1).money is None
+    assert price(plan, None, workers=1).money is None
+
+
+def test_the_price_fits_one_line():
+    plan = replace(PLAN, cost=CostPlan(price_per_hour=3600.0))
+    assert price_line(price(plan, SECONDS, workers=1), "円") == (
+        "19 to 28 runs, 2,000 to 2,900 steps, about 16.7 to 24.2 minutes, 1,000.00 to 1,450.00 円"
+    )
+    assert price_line(price(PLAN, None, workers=1), "") == "19 to 28 runs, 2,000 to 2,900 steps"
+    assert between(2, 2, 0) == "2"
