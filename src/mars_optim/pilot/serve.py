@@ -53,7 +53,8 @@ def _work(connection: Connection, plan: Plan, out: Path, share: Share) -> None:
             work = connection.recv()
         except (EOFError, OSError):
             raise _PilotGone from None
-        _say(connection, *answer(partial(_do, job, work, out, connection), out))
+        probing = not isinstance(work, RunSpec)  # what fails then fails for every run
+        _say(connection, *answer(partial(_do, job, work, out, connection), out, starting=probing))
 
 
 def _do(job: Job, work: RunSpec | str, out: Path, connection: Connection) -> tuple[str, Any]:
@@ -115,7 +116,8 @@ def describe(error: OSError, out: Path) -> str:
 
 
 def _crash(error: Exception) -> tuple[str, str]:
-    line = " ".join(f"{type(error).__name__}: {error}".split())
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    line = " ".join(f"{kind}{error}".split())
     return line[:300], traceback.format_exc()
 
 

@@ -461,7 +461,9 @@ def overrides(plan: Plan) -> list[str]:
     known = rows(Plan())
     for name in set(plan.arms) & set(ARMS):
         known |= rows(ARMS[name], f"arm.{name}.")
-    changed = {key: value for key, value in rows(plan).items() if known.get(key) != value}
+    now = rows(plan)
+    now.pop("task.folder", None)  # where the job lies on this machine
+    changed = {key: value for key, value in now.items() if known.get(key) != value}
     return [f"{key}={toml_value(value)}" for key, value in changed.items()]
 
 
