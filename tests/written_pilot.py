@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mars_optim.analysis import Analysis
 from mars_optim.records import Outcome, Plan, RunSpec, RunWriter
-from mars_optim.records.plan import Size, make_plan, plan_toml
+from mars_optim.records.plan import Size
+from mars_optim.records.plan_file import make_plan, plan_toml
 from mars_optim.records.run import write_json
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.13.0", "system": "Linux x86_64", "device": "cpu"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mars_optim.records import Outcome, Plan, RunSpec, RunWriter
-from mars_optim.records.plan import ComparisonPlan, TrainingPlan, plan_toml
+from mars_optim.records.plan import ComparisonPlan, TrainingPlan
+from mars_optim.records.plan_file import plan_toml
 from mars_optim.records.run import write_text
 
 PLAN = Plan(

@@ -15,7 +15,7 @@ from mars_optim.analysis import analyse
 from mars_optim.analysis.scale import SizeResult, line_slope, trend
 from mars_optim.analysis.stats import t_interval
 from mars_optim.records.optional import SizePlan
-from mars_optim.records.plan import plan_toml
+from mars_optim.records.plan_file import plan_toml
 from mars_optim.records.run import write_text
 
 ABLATED = replace(PLAN, comparison=replace(PLAN.comparison, ablations=True))

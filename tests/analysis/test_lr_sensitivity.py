@@ -14,7 +14,7 @@ from runs_by_hand import PLAN, write_comparison, write_run, write_tuning
 from mars_optim.analysis import analyse
 from mars_optim.analysis.sensitivity import WITHIN, range_below
 from mars_optim.records.optional import SensitivityPlan
-from mars_optim.records.plan import plan_toml
+from mars_optim.records.plan_file import plan_toml
 from mars_optim.records.run import write_text
 
 

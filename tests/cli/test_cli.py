@@ -55,7 +55,7 @@ def test_init_writes_a_plan_that_can_be_read_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from mars_optim.records import Plan
-    from mars_optim.records.plan import load_plan
+    from mars_optim.records.plan_file import load_plan
 
     out = tmp_path / "new" / "pilot"
     assert main(["pilot", "--init", "--out", str(out)]) == 0

@@ -23,7 +23,7 @@ from mars_optim.pilot import run_pilot
 from mars_optim.pilot.pool import Event
 from mars_optim.pilot.serve import describe
 from mars_optim.records import Plan, RunSpec, UserError
-from mars_optim.records.plan import make_plan
+from mars_optim.records.plan_file import make_plan
 
 PLAN = make_plan({}, tuple(f"{key}={value}" for key, value in OPTIONS.items()))
 

@@ -13,7 +13,7 @@ import pytest
 from mars_optim.cli import main
 from mars_optim.jobs.found import compiled
 from mars_optim.records import UserError, read_runs
-from mars_optim.records.plan import load_plan
+from mars_optim.records.plan_file import load_plan
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "existing_runs"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mars_optim.pilot.progress import STATUS
 from mars_optim.records import RunSpec, RunWriter
-from mars_optim.records.plan import load_plan
+from mars_optim.records.plan_file import load_plan
 
 
 def status(out: Path, **changes: Any) -> None:

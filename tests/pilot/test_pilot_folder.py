@@ -17,7 +17,8 @@ from mars_optim.pilot import run as pilot_run
 from mars_optim.pilot.agenda import agenda
 from mars_optim.pilot.run import adopt_plan, check_data, plan_changes, prepare_folder
 from mars_optim.records import Plan, RunWriter, UserError
-from mars_optim.records.plan import CostPlan, load_plan, make_plan, plan_toml
+from mars_optim.records.plan import CostPlan
+from mars_optim.records.plan_file import load_plan, make_plan, plan_toml
 
 PLAN = small_plan()
 

@@ -6,7 +6,7 @@ import pytest
 
 from mars_optim.records import UserError
 from mars_optim.records.command import check_command, fill_command, fixed_words
-from mars_optim.records.plan import make_plan
+from mars_optim.records.plan_file import make_plan
 
 GOOD = "train --optimizer {optimizer} --lr {lr} --seed {seed} --steps {steps} --out {run_dir}"
 VALUES = {

@@ -10,7 +10,8 @@ import pytest
 from mars_optim.records import Plan, RunSpec, UserError
 from mars_optim.records.arms import ABLATIONS, ARMS, ablation_arms, ablation_name
 from mars_optim.records.optional import SensitivityPlan, SizePlan
-from mars_optim.records.plan import ComparisonPlan, TaskPlan, TrainingPlan, make_plan, plan_toml
+from mars_optim.records.plan import ComparisonPlan, TaskPlan, TrainingPlan
+from mars_optim.records.plan_file import make_plan, plan_toml
 
 ABLATED = tuple(ablation_name("mars-adamw", kind) for kind in ABLATIONS)
 

@@ -11,7 +11,7 @@ import pytest
 from mars_optim.records import Plan, UserError
 from mars_optim.records.arms import ARMS
 from mars_optim.records.config import from_dict
-from mars_optim.records.plan import load_plan, make_plan
+from mars_optim.records.plan_file import load_plan, make_plan
 
 MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     # unknown keys, at every level

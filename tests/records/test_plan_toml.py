@@ -21,11 +21,8 @@ from mars_optim.records.plan import (
     TaskPlan,
     TrainingPlan,
     TuningPlan,
-    differences,
-    load_plan,
-    make_plan,
-    plan_toml,
 )
+from mars_optim.records.plan_file import differences, load_plan, make_plan, plan_toml
 from mars_optim.records.run import write_text
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mars_optim.records import Arm, RunSpec, UserError
 from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TaskPlan, TrainingPlan, make_plan
+from mars_optim.records.plan import TaskPlan, TrainingPlan
+from mars_optim.records.plan_file import make_plan
 
 SPEC = RunSpec(
     stage="compare",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import Plan, Run, UserError, read_runs
-from ..records.plan import load_plan, plan_of
+from ..records.plan_file import load_plan, plan_of
 from ..records.run import read_json
 from .arms import Comparison, arm_results, comparison, interval, step_time
 from .causes import contrasts, parts

@@ -17,7 +17,7 @@ except ImportError:  # the optimizers need torch only
 
 from .._version import __version__
 from ..records import UserError
-from ..records.plan import load_plan, make_plan
+from ..records.plan_file import load_plan, make_plan
 from .canary import canary
 
 Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow

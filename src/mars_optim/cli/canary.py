@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from ..records import Plan, UserError
-from ..records.plan import load_plan
+from ..records.plan_file import load_plan
 
 
 def canary(

@@ -10,7 +10,7 @@ from ..jobs.found import BETWEEN, RunsPlan, headings
 from ..jobs.imported import import_runs
 from ..records import UserError
 from ..records.config import from_dict
-from ..records.plan import override
+from ..records.plan_file import override
 
 
 def import_from(sources: tuple[str, ...], sets: tuple[str, ...], out: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..records import UserError
-from ..records.plan import make_plan, plan_toml
+from ..records.plan_file import make_plan, plan_toml
 from ..records.run import write_text
 
 Kind = Literal["plan", "task", "command", "runs"]

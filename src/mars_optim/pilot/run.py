@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..records import Failure, Plan, RunSpec, UserError, read_run, read_runs
 from ..records.lock import pilot_lock
-from ..records.plan import differences, load_plan, plan_of, plan_toml
+from ..records.plan_file import differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
 from .pool import Pool

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..analysis import Analysis, analyse
 from ..records import Plan, Run, RunSpec, UserError, read_run
-from ..records.plan import load_plan, plan_of
+from ..records.plan_file import load_plan, plan_of
 from ..records.trials import Trials
 from .agenda import agenda, tuning_trials
 from .progress import STATUS

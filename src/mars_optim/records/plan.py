@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import tomllib
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
 from .command import split
-from .config import check, from_dict, option, to_toml, toml_value
+from .config import check, option
 from .errors import UserError, did_you_mean
 from .optional import OWN_SIZE, SensitivityPlan, SizePlan
 from .task import TaskPlan, check_task
@@ -343,135 +340,3 @@ def default_arm(name: str, task: TaskPlan) -> Arm:
     if task.kind in EXTERNAL:
         return Arm(optimizer="external", lr=ARMS[name].lr)
     return ARMS[name]
-
-
-def plan_of(out: Path) -> Path:
-    """The plan that the runs in ``out`` follow; before the first run, the one that it offers."""
-    adopted = out / "runs" / "plan.toml"
-    return adopted if adopted.exists() else out / "plan.toml"
-
-
-def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
-    """Read a plan from TOML.
-
-    Raises:
-        UserError: with the file, the key, and what is allowed.
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `mars pilot --init` writes one") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give the plan's TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} is no valid TOML: {error}") from None
-    try:
-        return make_plan(data, overrides, path.parent)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def make_plan(
-    data: dict[str, Any], overrides: tuple[str, ...] = (), folder: Path | None = None
-) -> Plan:
-    """A plan from plain data and ``key=value`` overrides, the value in TOML.
-
-    An arm's table may give only what differs from its published default.
-
-    Args:
-        data: as parsed from TOML.
-        overrides: as given to ``--set``.
-        folder: from where ``task.folder`` is reckoned (default: the working directory).
-    """
-    data = copy.deepcopy(data)
-    for text in overrides:
-        override(data, text)
-    task = data.get("task")
-    kind = task.get("kind") if isinstance(task, dict) else None
-    if isinstance(task, dict) and kind in ("python", "command"):
-        relative = task.get("folder", ".")
-        if isinstance(relative, str):
-            task["folder"] = str((folder or Path.cwd()).joinpath(relative).resolve())
-    tables = data.get("arm")
-    if isinstance(tables, dict):
-        for name, table in tables.items():
-            if isinstance(table, dict):
-                tables[name] = {**_arm_defaults(name, kind), **table}
-                if kind == "command" and "lr" not in tables[name]:
-                    raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
-    return from_dict(Plan, data)
-
-
-def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
-    if kind in EXTERNAL:
-        return {"optimizer": "external", **({"lr": ARMS[name].lr} if name in ARMS else {})}
-    if name not in ARMS:
-        return {}
-    return {f.name: getattr(ARMS[name], f.name) for f in fields(Arm)}
-
-
-def override(data: dict[str, Any], text: str) -> None:
-    """Apply one ``key=value`` to plain data, in place.
-
-    Raises:
-        UserError: if it is not of that form, or leads into a value.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        data = data.setdefault(table, {})
-        if not isinstance(data, dict):
-            raise UserError(f"--set {text!r}: {table!r} is a value, not a table")
-    data[last] = parsed
-
-
-def plan_toml(plan: Plan) -> str:
-    """The plan as a TOML file with comments, which :func:`load_plan` reads back equal."""
-    head = (
-        "# A plan for `mars pilot`: does MARS pay on this task?\n"
-        "# Everything is decided here, before the first run. Any key may be left out.\n\n"
-    )
-    return head + to_toml(plan)
-
-
-def differences(a: Plan, b: Plan) -> list[str]:
-    """The keys in which two plans differ, as ``key: a's value, b's value``.
-
-    Where the job is found does not count.
-    """
-    rows_a, rows_b = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (a, b))
-    keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
-    return [
-        f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
-    ]
-
-
-def overrides(plan: Plan) -> list[str]:
-    """The ``--set`` values that make ``plan`` out of the built-in one."""
-
-    def rows(value: Any, prefix: str = "") -> dict[str, Any]:
-        return _flat(tomllib.loads(to_toml(value, comments=False)), prefix)
-
-    known = rows(Plan())
-    for name in set(plan.arms) & set(ARMS):
-        known |= rows(ARMS[name], f"arm.{name}.")
-    now = rows(plan)
-    now.pop("task.folder", None)  # where the job lies on this machine
-    changed = {key: value for key, value in now.items() if known.get(key) != value}
-    return [f"{key}={toml_value(value)}" for key, value in changed.items()]
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ..analysis import Analysis
-from ..records.plan import overrides, plan_toml
+from ..records.plan_file import overrides, plan_toml
 from .document import Block, Bullets, Code, Section, Text
 from .words import Words
 
