@@ -142,9 +142,10 @@ if "clock" in os.environ.get("PRETENDED_FAULTS", ""):
     lie_about_the_time()
 
 if __name__ == "__main__":
-    import mars_optim.cli.app as command
+    import mars_optim.cli.pilot as command
     from mars_optim.analysis import analyse
+    from mars_optim.cli import main
     from mars_optim.records.run import write_json
 
-    command._report = tables
-    sys.exit(command.main(sys.argv[1:]))
+    command.write = tables
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,164 @@
+"""``mars pilot`` and ``mars plan``."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from ..records import Plan, UserError
+from ..records.plan_file import load_plan, make_plan
+from .report import Lang, write
+
+MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
+
+
+def pilot(
+    what: str | None = None,
+    /,
+    *,
+    out: Path = Path("mars-pilot"),
+    plan: Path | None = None,
+    init: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    ablations: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    workers: int | Literal["auto"] = 1,
+    engine: Literal["local", "slurm"] = "local",
+    engine_option: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    lang: Lang = "en",
+) -> None:
+    """Train arm against arm and end with a verdict and a report.
+
+    Without arguments: a small GPT on this Python's own sources, AdamW against MARS-AdamW, with
+    NAdamW as control. Stop it whenever you like; the same command goes on where it was.
+
+    Parameters
+    ----------
+    what:
+        After --init: task, command or plan (see mars init).
+    out:
+        Folder for the plan, the runs, report.html, report.md and verdict.json.
+    plan:
+        Plan in TOML. Without it, the one in --out, or else the built-in plan.
+    init:
+        Write the plan with comments to --plan (else to --out/plan.toml) and stop.
+    set:
+        Change one key of the plan, such as --set training.steps=400. May be repeated.
+    ablations:
+        Add arms that tell how much of the effect is the betas', the correction's and the clip's;
+        short for --set comparison.ablations=true.
+    workers:
+        Runs at a time on this machine, which share its cores and accelerators; "auto" for one
+        per accelerator or, without any, one per core and four at the most. With --engine slurm:
+        jobs in the queue at a time.
+    engine:
+        "local" for processes on this machine; "slurm" for jobs in a SLURM queue, with --out on a
+        file system that all its machines share.
+    engine_option:
+        One option of a job, such as --engine-option partition=gpu. May be repeated.
+    lang:
+        Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
+    """
+    set += ("comparison.ablations=true",) * ablations
+    if what and not init:
+        raise UserError(f"mars pilot takes no argument {what!r}; after --init it would")
+    if init:
+        from .init import init_pilot
+
+        print(init_pilot(what or "plan", plan, out, set))
+        return
+    chosen = _plan(out, plan, set)
+    _check_workers(workers)
+
+    from ..pilot import run_pilot
+    from ..pilot.shares import automatic_workers
+    from ..pilot.slurm import Slurm, parse_options
+    from ..pilot.workers import Workers
+
+    console = Console(highlight=False)
+    if engine == "slurm":
+        if workers == "auto":
+            raise UserError("--workers auto counts this machine's devices: with --engine slurm, N")
+        make_pool: Any = partial(Slurm, count=workers, options=parse_options(engine_option))
+    elif engine_option:
+        raise UserError("--engine-option is for --engine slurm")
+    else:
+        count = automatic_workers() if workers == "auto" else workers
+        make_pool = partial(Workers, count=count)
+    try:
+        missing = run_pilot(chosen, out, console, make_pool)
+    except KeyboardInterrupt:
+        console.print("Stopped. Finished runs are kept: the same command goes on.")
+        raise SystemExit(130) from None
+    write(out, console, lang)
+    if missing:
+        raise SystemExit(MISSING)
+
+
+def plan_command(
+    *,
+    out: Path = Path("mars-pilot"),
+    plan: Path | None = None,
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    workers: int | Literal["auto"] = 1,
+    effect: float | None = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Price a pilot before anything is spent, from a few seconds of measurement.
+
+    Runs, hours and money; the seeds that an effect needs; what MARS costs in time and memory
+    here; what others found at such a size. Nothing is written.
+
+    Parameters
+    ----------
+    out:
+        Folder of the pilot; pairs that are finished there tell the noise.
+    plan:
+        Plan in TOML. Without it, the one in --out, or else the built-in plan.
+    set:
+        Change one key of the plan, such as --set training.steps=400. May be repeated.
+    workers:
+        Runs at a time, as for the pilot.
+    effect:
+        Share of tokens saved that is to be seen (default: decision.worth).
+    json:
+        Print all numbers as JSON.
+    """
+    chosen = _plan(out, plan, set)
+    _check_workers(workers)
+    wanted = effect if effect is not None else max(chosen.decision.worth, 0.01)
+
+    from ..pilot.forecast import forecast
+    from ..pilot.shares import automatic_workers
+    from .plan import as_json, show
+
+    console = Console(highlight=False)
+    count = automatic_workers() if workers == "auto" else workers
+    threads = max(1, (os.cpu_count() or 1) // count)
+    found = forecast(
+        chosen,
+        out,
+        workers=count,
+        threads=threads,
+        effect=wanted,
+        say=Console(stderr=True, highlight=False).print,
+    )
+    if json:
+        print(as_json(chosen, found))
+    else:
+        show(chosen, found, console, count)
+
+
+def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:
+    """The plan that was given; else the one in ``out``; else the built-in one."""
+    source = given or out / "plan.toml"
+    return load_plan(source, changes) if given or source.exists() else make_plan({}, changes)
+
+
+def _check_workers(workers: int | str) -> None:
+    if isinstance(workers, int) and not 1 <= workers <= 1024:
+        raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")

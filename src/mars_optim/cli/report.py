@@ -1,0 +1,95 @@
+"""``mars report`` and ``mars export``: what there is, for readers and for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from ..records import UserError
+
+Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow
+
+
+def report(
+    out: Path | None = None,
+    *,
+    source: Annotated[
+        tuple[str, ...],
+        Parameter(name="--from", negative="", consume_multiple=True, show_default=False),
+    ] = (),
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    lang: Lang = "en",
+) -> None:
+    """Analyse the runs of a pilot, or runs that exist already, and write the report. No training.
+
+    Parameters
+    ----------
+    out:
+        Folder of the pilot (mars-pilot); with --from, the folder to write (mars-imported).
+    source:
+        Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
+        such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
+        export from W&B. JSONL, CSV and TensorBoard event files are read.
+    set:
+        With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
+    lang:
+        Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
+    """
+    console = Console(highlight=False)
+    if source:
+        from .imports import import_from
+
+        out = out or Path("mars-imported")
+        console.print(import_from(source, set, out), soft_wrap=True, markup=False)
+    elif set:
+        raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
+    out = out or Path("mars-pilot")
+    if not (out / "plan.toml").exists():
+        raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
+    write(out, console, lang)
+
+
+def export(
+    run_dir: Path = Path("mars-pilot"),
+    /,
+    *,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    out: Path | None = None,
+) -> None:
+    """Write the runs of a pilot for another program; while it runs, again whenever you like.
+
+    Parameters
+    ----------
+    run_dir:
+        Folder of the pilot.
+    tensorboard:
+        As event files, for tensorboard --logdir.
+    out:
+        Folder to write to (default: tensorboard, in the pilot's folder).
+    """
+    if not tensorboard:
+        raise UserError(f"say for which program: mars export --tensorboard {run_dir}")
+    if not (run_dir / "plan.toml").exists():
+        raise UserError(
+            f"{run_dir} holds no pilot (no plan.toml); `mars pilot --out {run_dir}` makes one"
+        )
+    from ..report.tensorboard import export_events
+
+    logdir = out or run_dir / "tensorboard"
+    written, kept = export_events(run_dir, logdir)
+    already = f", {kept} were there already" if kept else ""
+    print(f"{written} runs written{already}. Look: tensorboard --logdir {logdir}")
+
+
+def write(out: Path, console: Console, lang: Lang) -> None:
+    """Write the report of ``out`` and say the verdict."""
+    from ..analysis import analyse
+    from ..report import Words, summary, write_report
+
+    analysis, words = analyse(out), Words(lang)
+    paths = write_report(analysis, out, words)
+    console.print(summary(analysis, words), soft_wrap=True)
+    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
