@@ -35,7 +35,7 @@ def loaded_by(code: str) -> set[str]:
             "from mars_optim.analysis.stats import t_interval; t_interval([1.0, 2.0], 0.9)",
             {"numpy", "scipy"},
         ),
-        ("import mars_optim.pilot", {"rich"}),
+        ("import mars_optim.pilot", {"rich", "numpy"}),
         ("import mars_optim; mars_optim.MARSAdamW", {"torch", "numpy"}),
         ("from mars_optim import MARS, param_groups", {"torch", "numpy"}),
         ("from mars_optim import BaselineRecorder, Guard, GuardSettings", {"torch", "numpy"}),

@@ -13,6 +13,16 @@ from .config import from_dict
 from .plan import TrainingPlan
 from .task import TaskPlan
 
+FIRST_KEYS = {
+    "arm": "optimizer rule lr betas weight_decay gamma clip correction".split(),
+    "task": "corpus context layers width heads batch".split(),
+    "training": (
+        "steps warmup decay accumulation grad_clip eval_tokens evaluations precision".split()
+    ),
+}
+"""Keys that have always been in a run's name. Later ones join it only where they are not at their
+default, so that finished runs keep their names as keys are added."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
@@ -54,5 +64,10 @@ class RunSpec:
         """Folder name: readable, and ending in a hash of everything that defines the run."""
         identity = self.to_dict()
         del identity["stage"], identity["task"]["folder"]
+        for table, first in FIRST_KEYS.items():
+            part = getattr(self, table)
+            for f in dataclasses.fields(part):
+                if f.name not in first and getattr(part, f.name) == f.default:
+                    identity[table].pop(f.name, None)
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         return f"{self.arm_name}-lr{self.lr:.3g}-seed{self.seed}-steps{self.steps}-{digest}"
