@@ -48,7 +48,7 @@ def analyse(out: Path) -> Analysis:
     first = (own.runs or runs)[0].outcome
     assert first is not None
     results = _sizes(sizes, arms)
-    verdict = decide(plan, arms[plan.comparison.baseline], candidate, own.missing)
+    verdict = decide(plan, arms[plan.comparison.baseline], candidate, own.open)
     return Analysis(
         plan=plan,
         arms=tuple(arms.values()),

@@ -30,6 +30,7 @@ class Comparison:
         runs: all finished runs of this size.
         compared: the paired ones, by arm, seed and steps.
         missing: comparison runs that have not finished.
+        open: those among them on which the verdict rests, of baseline and candidate.
     """
 
     plan: Plan
@@ -37,6 +38,7 @@ class Comparison:
     runs: tuple[Run, ...]
     compared: Mapping[Key, Run]
     missing: int
+    open: int
 
 
 def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
@@ -44,8 +46,10 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     wanted = _wanted(plan, size)
     compared = {key: run for run in here if (key := _key(run)) in wanted}
-    missing = 0 if plan.task.kind == "imported" else len(wanted - compared.keys())
-    return Comparison(plan, size, here, compared, missing)
+    lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
+    judged = {plan.comparison.baseline, plan.comparison.candidate}
+    undecided = sum(arm in judged for arm, _, _ in lacking)
+    return Comparison(plan, size, here, compared, len(lacking), undecided)
 
 
 def _key(run: Run) -> Key:

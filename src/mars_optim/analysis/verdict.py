@@ -26,7 +26,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         plan: with the rule.
         baseline: the arm in use today.
         candidate: the arm that is judged.
-        missing: comparison runs that have not finished.
+        missing: runs of baseline and candidate that have not finished.
     """
     threshold = -math.log1p(-plan.decision.worth)
     interval = candidate.log_ratio
