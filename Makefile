@@ -21,6 +21,7 @@ test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 bench: $(VENV)/.dev
+	mkdir -p docs/benchmarks
 	$(BENCH).step_time $(PEERS) --tensors gpt2 --json docs/benchmarks/step_time-gpt2.json
 	$(BENCH).step_time $(PEERS) --tensors small --rounds 21 --json docs/benchmarks/step_time-small.json
 	$(BENCH).memory $(PEERS) --json docs/benchmarks/memory.json

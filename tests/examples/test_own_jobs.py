@@ -43,7 +43,7 @@ def test_a_task_in_python(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_command(tmp_path: Path):
-    verdict = verdict_of("own_command", tmp_path)
+    verdict = verdict_of("own_command", tmp_path, arms='["adamw", "mars-adamw"]')
     assert verdict["tokens_per_run"] == 40 * 64
     assert verdict["tokens_saved"]["pairs"] == 2
     logs = (tmp_path / "runs").glob("*/log.txt")

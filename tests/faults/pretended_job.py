@@ -137,9 +137,16 @@ FAULTS = {f.__name__: f for f in (die, hang, fail, exhaust_memory, fill_disk, li
 ENVIRONMENT = {"python": "3", "torch": "0", "system": "none", "device": "none"}
 SCRIPT = Path(os.environ.get("PRETENDED_SCRIPT", "no script"))
 
-job.load_job = lambda plan, out, threads: PretendedJob(plan, out)
-if "clock" in os.environ.get("PRETENDED_FAULTS", ""):
-    lie_about_the_time()
+
+def take_over() -> None:
+    """From now on this process pretends; not on import, for tests import this too."""
+    job.load_job = lambda plan, out, threads: PretendedJob(plan, out)
+    if "clock" in os.environ.get("PRETENDED_FAULTS", ""):
+        lie_about_the_time()
+
+
+if __name__ in ("__main__", "__mp_main__"):  # the pilot, and its workers
+    take_over()
 
 if __name__ == "__main__":
     import mars_optim.cli.pilot as command

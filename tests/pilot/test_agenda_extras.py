@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend import DATA, Valley, carry_out, small_plan
 
@@ -53,6 +53,7 @@ def test_what_is_added_leaves_the_plans_own_runs_as_they_are(plan):  # type: ign
     assert again.ids == carry_out(plan, Valley(plan)).ids
 
 
+@settings(max_examples=30, deadline=None)
 @given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False), keep=st.integers(0, 60))
 def test_stopped_anywhere_and_in_any_order_it_ends_with_the_same_runs_and_the_told_number(
     workers: int, order: random.Random, keep: int

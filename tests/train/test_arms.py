@@ -163,6 +163,10 @@ BUFFERS = {
     "muon": (1, 2, 2),
     "mars-m": (2, 2, 2),
     "mars-shampoo": (2, 2, 2),
+    "mars-adamw-plain": (2, 2, 2),
+    "mars-adamw-no-clip": (3, 3, 2),
+    "mars-adamw-clip-only": (2, 2, 2),
+    "mars-adamw-baseline-betas": (3, 3, 2),
 }
 
 

@@ -95,7 +95,9 @@ class TwoGradientForm(Optimizer):
         for group in self.param_groups:
             for param in group["params"]:
                 if state := self.state.get(param):
-                    last_param = state.setdefault("last_param", param.detach().clone())
+                    if "last_param" not in state:
+                        state["last_param"] = param.detach().clone()
+                    last_param = state["last_param"]
                     now: Tensor = param.detach()
                     if (found_inf := amp.on_device) is not None:
                         now = torch.where(

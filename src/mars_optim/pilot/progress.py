@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import time
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from ..records import Failure, Outcome, RunSpec
+from ..records.run import write_json
 
 STAGES = {
     "tune": "tuning the learning rate",
@@ -175,7 +175,5 @@ class Reporter:
             "seconds_left": self.seconds_left(),
             "running": {run_id: step for run_id, (_, _, step) in self._rows.items()},
         }
-        beside = self._status.with_name(self._status.name + ".tmp")
         with contextlib.suppress(OSError):
-            beside.write_text(json.dumps(data) + "\n", encoding="utf-8")
-            os.replace(beside, self._status)
+            write_json(self._status, data)

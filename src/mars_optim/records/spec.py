@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -62,12 +63,17 @@ class RunSpec:
     @property
     def run_id(self) -> str:
         """Folder name: readable, and ending in a hash of everything that defines the run."""
-        identity = self.to_dict()
-        del identity["stage"], identity["task"]["folder"]
-        for table, first in FIRST_KEYS.items():
-            part = getattr(self, table)
-            for f in dataclasses.fields(part):
-                if f.name not in first and getattr(part, f.name) == f.default:
-                    identity[table].pop(f.name, None)
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.arm_name}-lr{self.lr:.3g}-seed{self.seed}-steps{self.steps}-{digest}"
+        return _run_id(self)
+
+
+@functools.lru_cache(maxsize=4096)  # an agenda asks again and again
+def _run_id(spec: RunSpec) -> str:
+    identity = spec.to_dict()
+    del identity["stage"], identity["task"]["folder"]
+    for table, first in FIRST_KEYS.items():
+        part = getattr(spec, table)
+        for f in dataclasses.fields(part):
+            if f.name not in first and getattr(part, f.name) == f.default:
+                identity[table].pop(f.name, None)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{spec.arm_name}-lr{spec.lr:.3g}-seed{spec.seed}-steps{spec.steps}-{digest}"
