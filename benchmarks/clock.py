@@ -16,6 +16,7 @@ from .contenders import Contender, Params, state_bytes
 from .machine import Copy
 
 WARM_UP = 3  # rounds: state is made in the first, a MARS looks once at its correction in the third
+_SETTLE = 90.0  # seconds at most before the first contender
 _SHORTEST = 0.02  # seconds; shorter steps are repeated within a round
 
 
@@ -50,6 +51,22 @@ class Field:
         self.grads = grads
         self._kept = {name: grad.clone() for name, grad in grads.items()}
         self.reference = baseline.build(params)
+        if copy is not None:
+            self._settle(copy)
+
+    def _settle(self, copy: Copy) -> None:
+        """Step AdamW until it moves memory about as fast as a copy does.
+
+        Fresh memory can be ten times slower for a minute, until the system has found large pages
+        for it (seen on a virtual machine).
+        """
+        assert self.baseline.bytes is not None
+        size = self.baseline.bytes * sum(p.numel() for p in self.params.values())
+        until = time.perf_counter() + _SETTLE
+        while time.perf_counter() < until:
+            moved = size / statistics.median(self._seconds(self.reference, 1) for _ in range(5))
+            if moved > 0.9 * copy.bytes / min(copy.seconds() for _ in range(3)):
+                return
 
     def compare(self, contender: Contender, *, rounds: int) -> dict[str, Any]:
         """Step baseline and contender in turns; a row of the result.
