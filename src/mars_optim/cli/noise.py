@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,23 +104,30 @@ def noise(
 def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    from ..pilot.job import environment, load_task
+    from ..pilot.job import environment
     from ..pilot.noise import NoiseStudy, study_noise
 
     study = NoiseStudy(**options, confidence=plan.decision.confidence)
     console = Console(stderr=True, highlight=False)
     try:
-        loaded = load_task(plan)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    with _Gradients(console, study.gradients(plan)) as told:
-        try:
+        loaded = _task(plan)
+        with _Gradients(console, study.gradients(plan)) as told:
             found = study_noise(plan, loaded, study, told)
-        except KeyboardInterrupt:
-            console.print("Stopped. Nothing was written.")
-            raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        # not by rich: interrupted while it printed, it would hold this back
+        print("Stopped. Nothing was written.", file=sys.stderr)
+        raise SystemExit(130) from None
     task = plan.task.source if plan.task.kind == "python" else f"gpt on {plan.task.corpus}"
     return {"task": task, **found, "environment": environment(torch.get_num_threads())}
+
+
+def _task(plan: Plan) -> Any:
+    from ..pilot.job import load_task
+
+    try:
+        return load_task(plan)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _write(found: dict[str, Any], out: Path) -> None:
