@@ -7,8 +7,8 @@ the lag of the plain average::
     E|m_t - grad F|^2 = (1 - gamma)^2 |L|^2 + N v(beta, gamma)
     v = (1 - gamma)^2 (1 - beta) / (1 + beta) + 2 gamma (1 - gamma) (1 - beta) + gamma^2
 
-a parabola in gamma, whose lowest point is :func:`least_error`. Derived, with pictures, in
-docs/theory.md.
+a parabola in gamma, whose lowest point is :func:`least_error`. :func:`best_gamma` finds it without
+holding the path fixed, from dot products of a run's own steps. Derived in docs/theory.md.
 """
 
 from __future__ import annotations
@@ -60,26 +60,14 @@ def noise_and_signal(gg: float, ll: float, gl: float) -> tuple[float, float]:
     return max(0.0, (gg + ll) / 2.0 - gl), gl + (gg - ll) / 2.0
 
 
-def lag_from_momentum(
-    gg: float, ll: float, gl: float, gm: float, mm: float, *, beta: float, gamma: float = 0.0
-) -> float:
-    """|L|^2 of the plain average, from the momentum that is in memory before a step; >= 0.
+def error_of_last(gg: float, ll: float, gl: float, gm: float, mm: float) -> float:
+    """Q = E|a_{t-1} - grad F_t|^2: how far the average in memory is from the gradient that is due.
 
-    m_{t-1} is independent of g_t's noise: |E m_{t-1} - grad F_t|^2 = (mm - v N) - 2 gm + signal.
-    One further step of the average shrinks that by beta, and gamma shrank it by 1 - gamma.
-
-    Args:
-        gg: mean of |g_t|^2.
-        ll: mean of |g_{t-1}|^2.
-        gl: mean of <g_t, g_{t-1}>, of two batches.
-        gm: mean of <g_t, m_{t-1}>, m with its bias correction 1 / (1 - beta^(t-1)).
-        mm: mean of |m_{t-1}|^2, likewise.
-        beta: beta1.
-        gamma: that m_{t-1} was made with, below 1.
+    Noise and lag of a_{t-1} together, whatever path it came by: the noise of g_t is independent of
+    it, so E<g_t, a_{t-1}> = E<grad F_t, a_{t-1}>. Never below 0.
     """
-    noise, signal = noise_and_signal(gg, ll, gl)
-    lag_squared = mm - average_variance(beta, gamma) * noise - 2.0 * gm + signal
-    return max(0.0, lag_squared) * (beta / (1.0 - gamma)) ** 2
+    _, signal = noise_and_signal(gg, ll, gl)
+    return max(0.0, mm - 2.0 * gm + signal)
 
 
 def lag_from_drift(drift_squared: float, *, beta: float) -> float:
@@ -93,32 +81,36 @@ def lag_from_drift(drift_squared: float, *, beta: float) -> float:
     return (beta / (1.0 - beta)) ** 2 * drift_squared
 
 
-def best_gamma(
-    gg: float, ll: float, gl: float, gm: float, mm: float, *, beta: float, gamma: float = 0.0
-) -> float:
+def best_gamma(gg: float, ll: float, gl: float, gm: float, mm: float, *, beta: float) -> float:
     """The gamma in [0, 1] of the least estimated error, from dot products of a run's own steps.
 
+    m_t = (1 - gamma) EMA(g)_t + gamma g_t gives the newest gradient the weight
+    w = 1 - beta + gamma beta, and leaves 1 - w to the average a_{t-1} from before. Its error is
+    (1 - w)^2 Q + w^2 N, least at w = Q / (Q + N), the gain of a Kalman filter.
+
     ``gg``, ``ll`` and ``gl`` alone cannot tell it: they give noise and signal, and no lag. The
-    last two, of the momentum that the step has in hand anyway, close the gap without a model of
-    how the gradient moves.
+    last two, of the average that is in memory anyway, close the gap without a model of how the
+    gradient moves. Two things limit it: the full gradient's move in one step must be small beside
+    the noise, and the mean must be long, for <g_t, g_{t-1}> is itself noisy (docs/theory.md).
 
     Args:
         gg: mean over recent steps of |g_t|^2.
         ll: of |g_{t-1}|^2.
-        gl: of <g_t, g_{t-1}>, of two batches (the approximate form's).
-        gm: of <g_t, m_{t-1}>, m_{t-1} / (1 - beta^(t-1)).
-        mm: of |m_{t-1}|^2, likewise.
-        beta: beta1.
-        gamma: that m_{t-1} was made with, in [0, 1).
+        gl: of <g_t, g_{t-1}>, of two batches (not the exact form's).
+        gm: of <g_t, a_{t-1}>; a_{t-1} is the plain average EMA(g) with Adam's bias correction,
+            what ``correction="folded"`` keeps as ``exp_avg``, divided by 1 - beta^(t-1).
+        mm: of |a_{t-1}|^2.
+        beta: beta1; early in a run 1 - (1 - beta1) / (1 - beta1^t), the weight of a_{t-1}.
 
     Raises:
-        ValueError: for a beta or gamma out of range.
+        ValueError: for a beta out of range.
     """
-    for name, value in (("beta", beta), ("gamma", gamma)):
-        if not 0.0 <= value < 1.0:
-            raise ValueError(f"{name}={value!r} must be in [0, 1)")
+    if not 0.0 < beta < 1.0:
+        raise ValueError(f"beta={beta!r} must be above 0 and below 1")
     if not all(map(math.isfinite, (gg, ll, gl, gm, mm))):
         return 0.0  # a step that overflowed tells nothing: no correction
     noise, _ = noise_and_signal(gg, ll, gl)
-    lag_squared = lag_from_momentum(gg, ll, gl, gm, mm, beta=beta, gamma=gamma)
-    return least_error(lag_squared=lag_squared, noise=noise, beta=beta)
+    error = error_of_last(gg, ll, gl, gm, mm)
+    if error + noise <= 0.0:
+        return 0.0
+    return min(1.0, max(0.0, (error / (error + noise) - (1.0 - beta)) / beta))
