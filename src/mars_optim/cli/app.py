@@ -17,6 +17,7 @@ except ImportError:  # the optimizers need torch only
 from .._version import __version__
 from ..records import UserError
 from .canary import canary
+from .noise import noise
 from .pilot import pilot, plan_command
 from .report import export, report
 
@@ -94,6 +95,7 @@ app.command(plan_command, name="plan")
 app.command(report)
 app.command(export)
 app.command(canary)
+app.command(noise)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

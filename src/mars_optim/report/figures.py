@@ -27,17 +27,19 @@ LEGEND_WIDTH = 60  # characters
 def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
     """Every figure of the report by name, as ``<svg>`` elements; the curves have two."""
     pictures = {
-        "saving": _svg("saving", saving(analysis, words), height=1.3 + 0.5 * len(analysis.arms)),
-        "ladder": _svg("ladder", ladder(analysis, words)),
-        "sweep": _svg("sweep", sweep(analysis, words)),
-        "curves": _svg("curves", curves(analysis, words, close=False))
-        + _svg("ends", curves(analysis, words, close=True)),
+        "saving": svg_element(
+            "saving", saving(analysis, words), height=1.3 + 0.5 * len(analysis.arms)
+        ),
+        "ladder": svg_element("ladder", ladder(analysis, words)),
+        "sweep": svg_element("sweep", sweep(analysis, words)),
+        "curves": svg_element("curves", curves(analysis, words, close=False))
+        + svg_element("ends", curves(analysis, words, close=True)),
     }
     if lines := len(analysis.sensitivity):
         draw = sensitivity(analysis, words)
-        pictures["sensitivity"] = _svg("sensitivity", draw, height=0.9 + 0.55 * lines)
+        pictures["sensitivity"] = svg_element("sensitivity", draw, height=0.9 + 0.55 * lines)
     if analysis.sizes:
-        pictures["sizes"] = _svg("sizes", sizes(analysis, words), height=2.8)
+        pictures["sizes"] = svg_element("sizes", sizes(analysis, words), height=2.8)
     return pictures
 
 
@@ -105,7 +107,7 @@ def ladder(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
         ax.minorticks_off()
         ax.set_xlabel(words("figure.ladder.x"))
         ax.set_ylabel(words("figure.y"))
-        _legend(ax)
+        legend(ax)
 
     return draw
 
@@ -133,7 +135,7 @@ def sweep(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: power(x, "25")))
         ax.set_xlabel(words("figure.sweep.x"))
         ax.set_ylabel(words("figure.y"))
-        _legend(ax)
+        legend(ax)
 
     return draw
 
@@ -158,12 +160,12 @@ def curves(analysis: Analysis, words: Words, *, close: bool) -> Callable[[Axes],
         ax.set_ylabel(words("figure.curves.y"))
         ax.set_title(words("figure.curves.end" if close else "figure.curves.all"), fontsize=9.5)
         if not close:
-            _legend(ax)
+            legend(ax)
 
     return draw
 
 
-def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 3.3) -> str:
+def svg_element(name: str, draw: Callable[[Axes], None], *, height: float = 3.3) -> str:
     """Draw and return an ``<svg>`` element, hidden from screen readers: its caption speaks."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
         # matplotlib only measures the text; the browser draws it, in a font that has the glyphs
@@ -191,7 +193,7 @@ def _svg(name: str, draw: Callable[[Axes], None], *, height: float = 3.3) -> str
     )
 
 
-def _legend(ax: Axes) -> None:
+def legend(ax: Axes) -> None:
     """Above the axes, where it hides nothing."""
     labels = ax.get_legend_handles_labels()[1]
     if labels:

@@ -1,0 +1,193 @@
+"""``mars noise``: is this job noise-limited, and what does MARS make of the noise."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..records import Plan, UserError
+from ..records.plan_file import load_plan, make_plan
+from ..records.run import write_text
+
+TOLD_EVERY = 10.0  # seconds, where there is no terminal
+
+
+def noise(
+    *,
+    out: Path = Path("mars-noise"),
+    task: str | None = None,
+    plan: Path | None = None,
+    set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    steps: int = 300,
+    points: int = 3,
+    batches: int = 64,
+    replicates: int = 8,
+    seed: int = 1,
+    checkpoint: Path | None = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Measure the gradient's noise on a short stretch of your job, and what MARS makes of it.
+
+    Is the job noise-limited, would a larger batch or MARS help, approx or exact: in sentences
+    with numbers and intervals, noise.svg and noise.json. Trains under the plan's baseline and
+    its candidate. What the words mean is in docs/theory.md.
+
+    Parameters
+    ----------
+    out:
+        Folder for noise.svg and noise.json.
+    task:
+        A Task of yours, such as my_task.py:MyTask (mars init task writes an example).
+    plan:
+        Plan in TOML, for its task, arms and training. Without it, the built-in plan.
+    set:
+        Change one key of the plan, such as --set task.batch=32. May be repeated.
+    steps:
+        Of the stretch that each arm is trained.
+    points:
+        Stops at which the noise is measured.
+    batches:
+        Drawn at each for the noise scale.
+    replicates:
+        Histories of batches drawn at each for the momentum: more make intervals shorter.
+    seed:
+        Of initialisation, batches and draws.
+    checkpoint:
+        Weights to start from: a state dict written by torch.save, bare or under "model".
+    json:
+        Print all numbers as JSON instead.
+    """
+    for name, value, low in (
+        ("--steps", steps, 10),
+        ("--points", points, 1),
+        ("--batches", batches, 8),
+        ("--replicates", replicates, 3),
+        ("--seed", seed, 0),
+    ):
+        if value < low:
+            raise UserError(f"{name} {value} must be at least {low}")
+    if points > steps // 4:
+        raise UserError(f"--points {points} must be at most a quarter of --steps {steps}")
+    if task:
+        set += ('task.kind="python"', f"task.source={json_format.dumps(task)}")
+    chosen = load_plan(plan, set) if plan else make_plan({}, set)
+    if chosen.task.kind not in ("gpt", "python"):
+        raise UserError(
+            f"task.kind = {chosen.task.kind!r} trains elsewhere: `mars noise` needs a model and "
+            "batches in Python (task.kind 'gpt' or 'python'; mars init task writes an example)"
+        )
+    found = _measure(
+        chosen,
+        dict(
+            steps=steps,
+            points=points,
+            batches=batches,
+            replicates=replicates,
+            seed=seed,
+            checkpoint=checkpoint,
+        ),
+    )
+    _write(found, out)
+    if json:
+        print(json_format.dumps(found, indent=2))
+    else:
+        _show(found, out, Console(highlight=False))
+
+
+def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    from ..pilot.job import environment
+    from ..pilot.noise import NoiseStudy, study_noise
+
+    study = NoiseStudy(**options, confidence=plan.decision.confidence)
+    console = Console(stderr=True, highlight=False)
+    try:
+        loaded = _task(plan)
+        with _Gradients(console, study.gradients(plan)) as told:
+            found = study_noise(plan, loaded, study, told)
+    except KeyboardInterrupt:
+        # not by rich: interrupted while it printed, it would hold this back
+        print("Stopped. Nothing was written.", file=sys.stderr)
+        raise SystemExit(130) from None
+    task = plan.task.source if plan.task.kind == "python" else f"gpt on {plan.task.corpus}"
+    return {"task": task, **found, "environment": environment(torch.get_num_threads())}
+
+
+def _task(plan: Plan) -> Any:
+    from ..pilot.job import load_task
+
+    try:
+        return load_task(plan)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _write(found: dict[str, Any], out: Path) -> None:
+    from ..report.noise import noise_figure
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "noise.json", json_format.dumps(found, indent=2) + "\n")
+        write_text(out / "noise.svg", noise_figure(found))
+    except OSError as error:
+        raise UserError(f"{error.filename or out} cannot be written: {error.strerror}") from None
+
+
+def _show(found: dict[str, Any], out: Path, console: Console) -> None:
+    from ..report.noise import noise_sentences, noise_table
+
+    console.print(noise_table(found) + "\n", soft_wrap=True, markup=False)
+    for sentence in noise_sentences(found):
+        console.print(f"- {sentence}", soft_wrap=True, markup=False)
+    console.print(
+        f"\nPicture: {out / 'noise.svg'}   Numbers: {out / 'noise.json'}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+class _Gradients:
+    """Counts gradients: a bar with the time left on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.total, self.count = console, total, 0
+        self.started = self.told = time.monotonic()
+        self.bar = Progress(
+            TextColumn("measuring the noise"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %, left:"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.id = self.bar.add_task("", total=total)
+
+    def __enter__(self) -> _Gradients:
+        if self.console.is_terminal:
+            self.bar.start()
+        else:
+            self.console.print(f"measuring the noise: {self.total:,} gradients to take")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.console.is_terminal:
+            self.bar.stop()
+
+    def __call__(self, count: int) -> None:
+        self.count += count
+        self.bar.update(self.id, completed=self.count)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.told > TOLD_EVERY:
+            left = (now - self.started) * (self.total / self.count - 1)
+            self.console.print(
+                f"measuring the noise: {self.count / self.total:.0%}, {left:.0f} s left"
+            )
+            self.told = now
