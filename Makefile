@@ -8,7 +8,7 @@ BENCH := $(BIN)/python -m benchmarks
 PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot test examples bench format clean
+.PHONY: pilot test examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -37,6 +37,10 @@ examples: $(VENV)/.pilot
 	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
 		--set 'comparison.seeds=[1, 2]' --set cost.price_per_hour=2.5
 	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja || exit; done
+
+# The pictures of docs/theory.md
+theory: $(VENV)/.pilot
+	$(BIN)/python -m docs.figures.theory
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

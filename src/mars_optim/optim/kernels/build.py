@@ -116,7 +116,8 @@ def _cache() -> Path:
     folder = Path(os.environ.get(CACHE) or Path(base) / "mars-optim")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+        ours = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+        if ours and os.access(folder, os.W_OK):
             return folder
     except OSError:
         pass
