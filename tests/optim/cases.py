@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
+from mars_optim.optim.kernels import build
+
+compiler_found = build.library("float").c is not None
+needs_compiler = pytest.mark.skipif(not compiler_found, reason=build.library("float").note)
 
 CLASSES = [MARSAdamW, MARSLion, MARSShampoo, MARSM]
 RULE_OF = {MARSAdamW: "adamw", MARSLion: "lion", MARSShampoo: "shampoo", MARSM: "muon"}

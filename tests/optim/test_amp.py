@@ -14,7 +14,7 @@ from torch import nn
 from mars_optim import MARS, MARSAdamW, MARSLion, MARSShampoo
 from mars_optim.optim.kernels import amp
 
-from .cases import OPTIMIZERS, make_grads, make_params, run, same
+from .cases import OPTIMIZERS, make_grads, make_params, needs_compiler, run, same
 
 SCALE = 1024.0
 WAYS: dict[str, dict[str, Any]] = {
@@ -89,7 +89,13 @@ def test_fused_tells_the_scaler_that_the_step_scales_by_itself_as_in_torch() -> 
     assert not MARSAdamW(make_params())._step_supports_amp_scaling
 
 
-@pytest.mark.parametrize("cls", [partial(MARSAdamW, fused=True), partial(MARSLion, fused=True)])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        partial(MARSAdamW, fused=True),
+        pytest.param(partial(MARSLion, fused=True), marks=needs_compiler),
+    ],
+)
 def test_with_a_real_scaler_an_overflow_costs_one_step_and_nothing_else(
     cls: Callable[..., MARS],
 ) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mars_optim import MARS, MARSM, ParamGroups, param_groups
 
-from .cases import make_grads, run
+from .cases import make_grads, needs_compiler, run
 from .models import GPT, MODELS, ConvNet, Experts, HuggingFaceLike, Shared, names_by_kind, tensors
 
 RULES = ["adamw", "lion", "shampoo", "muon"]
@@ -288,7 +288,7 @@ def test_optimizer_describes_its_groups_as_they_are_now() -> None:
 @pytest.mark.parametrize(
     ("options", "path", "why"),
     [
-        ({"rule": "adamw"}, "native", "CPU kernels"),
+        pytest.param({"rule": "adamw"}, "native", "CPU kernels", marks=needs_compiler),
         ({"rule": "adamw", "gamma": 0.0, "clip": None}, "fused", ""),
         ({"rule": "muon"}, "foreach", "rule='muon' has no CPU kernel"),
         ({"rule": "lion", "foreach": True}, "foreach", "asked for by foreach=True"),

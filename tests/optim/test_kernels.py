@@ -17,8 +17,15 @@ from mars_optim.optim.kernels import native
 from mars_optim.optim.kernels.build import Library
 from mars_optim.optim.settings import MATRIX_RULES, Settings
 
+from .cases import compiler_found, needs_compiler
+
 # triton's kernels are compared in a process of their own: see test_triton_kernels.py
-FAST = [name for name in kernels.BACKENDS if name not in ("reference", "triton")]
+FAST: list[Any] = [
+    pytest.param(name, marks=needs_compiler, id=name) if name == "native" else name
+    for name in kernels.BACKENDS
+    if name not in ("reference", "triton")
+]
+HERE = [name for name in FAST if isinstance(name, str)] + ["native"] * compiler_found
 
 VECTORS: dict[str, Callable[[], Tensor]] = {
     "one": lambda: torch.empty(1),
@@ -135,7 +142,7 @@ def table() -> list[Any]:
         )
         switches = "amsgrad" * amsgrad + "maximize" * maximize
         name = f"{rule}-{correction}-clip={clip}-gamma={gamma}-decay={decay}-{switches}"
-        for backend in FAST:
+        for backend in HERE:
             if can_do(backend, settings):
                 rows.append(pytest.param(backend, settings, id=f"{backend}-{name}"))
     return rows
@@ -163,7 +170,10 @@ CHOICES: list[tuple[str, float, bool | None, bool | None, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("compiler", [True, False], ids=["compiler", "no compiler"])
+@pytest.mark.parametrize(
+    "compiler",
+    [pytest.param(True, marks=needs_compiler, id="compiler"), pytest.param(False, id="none")],
+)
 @pytest.mark.parametrize(("rule", "gamma", "use_foreach", "use_fused", "best", "plain"), CHOICES)
 def test_backend_is_the_fastest_or_the_one_asked_for(
     rule: str,
@@ -199,9 +209,10 @@ def test_bias_correction_is_right_from_the_first_step(backend: str, done: int) -
     [
         ("foreach", "adamw", "approx"),
         ("fused", "adamw", "approx"),
-        ("native", "adamw", "approx"),
-        ("native", "lion", "approx"),
-        ("native", "adamw", "folded"),
+        *(
+            pytest.param("native", rule, correction, marks=needs_compiler)
+            for rule, correction in (("adamw", "approx"), ("lion", "approx"), ("adamw", "folded"))
+        ),
         ("foreach", "lion", "approx"),
         ("foreach", "adamw", "folded"),
         ("foreach", "lion", "folded"),
@@ -287,7 +298,7 @@ def test_stack_of_matrices_is_orthogonalised_matrix_by_matrix(rule: str) -> None
     gamma=st.floats(0.0, 2.0),
     clip=st.none() | st.floats(1e-3, 1e3),
     size=st.integers(0, 70),
-    backend=st.sampled_from(FAST),
+    backend=st.sampled_from(HERE),
 )
 def test_backend_equals_the_oracle_at_any_hyper_parameters(
     lr: float,

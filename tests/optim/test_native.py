@@ -21,6 +21,9 @@ from mars_optim.optim import kernels, reference
 from mars_optim.optim.kernels import build, mixed, native
 from mars_optim.optim.settings import Settings
 
+from .cases import needs_compiler
+
+pytestmark = needs_compiler
 BLOCK = 65536
 
 
