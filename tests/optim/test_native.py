@@ -256,3 +256,38 @@ def test_a_forked_process_steps_with_threads_of_its_own(threads: None) -> None:
         optimizer.step()
         os._exit(0 if param[-1].item() < before else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+# --- what a step may find after edits -----------------------------------------------------------
+
+
+def test_amsgrad_switched_off_in_a_run_is_off() -> None:
+    ends = []
+    for way in ({}, {"foreach": True}):
+        param = nn.Parameter(torch.ones(4, 3))
+        optimizer = MARSAdamW([param], amsgrad=True, betas=(0.9, 0.5), **way)
+        for t in range(4):
+            optimizer.param_groups[0]["amsgrad"] = t < 2
+            param.grad = torch.full_like(param, (5.0, 3.0, 0.01, 0.01)[t])
+            optimizer.step()
+        ends.append(param)
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-7)
+
+
+WRONG: dict[str, Any] = {
+    "another dtype": lambda v: v.bfloat16(),
+    "another size": lambda v: v[:2].clone(),
+    "another device": lambda v: v.to("meta"),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_state_unlike_its_parameter_is_never_read_by_address(change: Any) -> None:
+    param = nn.Parameter(torch.ones(4, 3))
+    optimizer = MARSAdamW([param])
+    param.grad = torch.ones_like(param)
+    optimizer.step()
+    state = optimizer.state[param]
+    state["exp_avg_sq"] = change(state["exp_avg_sq"])
+    settings = settings_of()
+    assert native.why_not([param], [param.grad], [state], settings)

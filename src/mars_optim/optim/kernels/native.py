@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array as Array
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -26,18 +27,9 @@ from .build import library
 
 RULES = {"adamw": 0, "lion": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
-BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+BUFFERS = (*MOMENTS, "last_grad")
 _ALONE = 1 << 17  # elements; below, a second thread costs more than it saves
-
-
-class _Tensor(ctypes.Structure):
-    """``struct tensor`` of native.c."""
-
-    _fields_ = [
-        ("size", ctypes.c_int64),
-        ("first_block", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in "x g m v v_max last step".split()),
-    ]
 
 
 class _Settings(ctypes.Structure):
@@ -70,10 +62,11 @@ def why_not(
         buffers = [state[name] for name in BUFFERS if name in state]
         if reason := _unlike(x, [g, *buffers]):
             return reason
-        if state["step"].dtype != torch.float32 or state["step"].device.type != "cpu":
+        if state["step"].dtype != torch.float32 or not state["step"].is_cpu:
             return "a step counter is not a float32 tensor on the CPU"
         dtypes.add((x.dtype, g.dtype, *(b.dtype for b in buffers)))
-    if len(dtypes) > 1:
+    moments = {state[name].dtype for state in states[:1] for name in MOMENTS if name in state}
+    if len(dtypes) > 1 or len(moments) > 1:
         return "tensors of one bucket differ in the dtypes of their state"
     (used,) = dtypes
     if unknown := set(used) - DTYPES.keys():
@@ -101,6 +94,8 @@ def _unlike(x: Tensor, others: list[Tensor]) -> str | None:
     for tensor in (x, *others):
         if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
             return f"{type(tensor).__name__} tensors need the multi-tensor path"
+    if not x.is_cpu or any(t.numel() != x.numel() or not t.is_cpu for t in others):
+        return "a gradient or state has another size or device than its parameter"
     if others[0].is_neg():
         return "a gradient is a lazy negative"
     if x.is_contiguous() and all(t.is_contiguous() for t in others):
@@ -136,16 +131,16 @@ def update(
     tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
     c = library(_real(t.dtype for t in tensors)).c
     assert c is not None
-    rows, blocks = _rows(params, grads, states, c.native_block())
+    rows, blocks = _rows(params, grads, states, settings.amsgrad, c.native_block())
     values = _values(settings, params[0], grads[0], states[0])
-    values.grad_scale, values.tensors, values.blocks = grad_scale, len(rows), blocks
+    values.grad_scale, values.tensors, values.blocks = grad_scale, len(params), blocks
     threads = 1 if blocks * c.native_block() < _ALONE else min(torch.get_num_threads(), blocks)
-    table = ctypes.byref(values), rows
+    table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
     c.native_advance(*table)
     scales = None
     if settings.clip is not None or observe is not None:
         parts = torch.empty(blocks, SUMS, dtype=torch.float64)
-        sums = torch.empty(len(rows), SUMS, dtype=torch.float64)
+        sums = torch.empty(len(params), SUMS, dtype=torch.float64)
         _on_threads(partial(c.native_sums, *table, _pointer(parts)), threads)
         c.native_add_up(*table, _pointer(parts), _pointer(sums))
     if settings.clip is not None:
@@ -164,18 +159,19 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
 
 
 def _rows(
-    params: list[Tensor], grads: list[Tensor], states: list[State], block: int
-) -> tuple[Any, int]:
-    """The table of tensors and the number of blocks in all of them."""
-    rows, blocks = (_Tensor * len(params))(), 0
-    for row, x, g, state in zip(rows, params, grads, states, strict=True):
-        row.size, row.first_block = x.numel(), blocks
-        row.x, row.g, row.step = x.data_ptr(), g.data_ptr(), state["step"].data_ptr()
-        for name, key in zip(("m", "v", "v_max", "last"), BUFFERS, strict=True):
-            if key in state:
-                setattr(row, name, state[key].data_ptr())
-        blocks += -(-x.numel() // block)
-    return rows, blocks
+    params: list[Tensor], grads: list[Tensor], states: list[State], amsgrad: bool, block: int
+) -> tuple[Array[int], int]:
+    """``struct tensor`` of native.c for each, all its fields of 8 bytes; and the blocks in all."""
+    rows: list[int] = []
+    blocks = 0
+    names = [name if name != "max_exp_avg_sq" or amsgrad else "" for name in BUFFERS]
+    for x, g, state in zip(params, grads, states, strict=True):
+        size = x.numel()
+        rows += (size, blocks, x.data_ptr(), g.data_ptr())
+        rows += [state[name].data_ptr() if name in state else 0 for name in names]
+        rows.append(state["step"].data_ptr())
+        blocks += -(-size // block)
+    return Array("q", rows), blocks
 
 
 def _values(settings: Settings, x: Tensor, g: Tensor, state: State) -> _Settings:
