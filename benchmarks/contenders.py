@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,7 @@ def ours() -> list[Contender]:
     """
     return [
         _ours("MARSAdamW", 44, mars_optim.MARSAdamW),
+        _ours("MARSAdamW, with telemetry", 44, measured_marsadamw),
         _ours("MARSAdamW, no clip", 36, mars_optim.MARSAdamW, clip=None),
         _ours(
             "MARSAdamW, stored gradient in bfloat16",
@@ -96,6 +97,13 @@ def _ours(
         return made
 
     return Contender(name=name, kind="ours", build=build, bytes=nbytes, before=before)
+
+
+def measured_marsadamw(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+    """MARS-AdamW whose steps add up noise, signal, correction and clip."""
+    optimizer = mars_optim.MARSAdamW(params, **options)
+    optimizer.measure()
+    return optimizer
 
 
 def _matrices(name: str, rule: str) -> Contender:

@@ -211,11 +211,15 @@ def explain(
         name = "foreach" if use_foreach or use_foreach is None else "reference"
         return name, f"asked for by {forced[0]}={forced[1]}"
     xs = [as_real(local(p)).detach() for p in params if p.dtype == params[0].dtype]
-    states = []
-    for x in xs:
-        buffers = state_dtypes(x.dtype, settings).items()
-        state = {k: torch.empty_like(x, dtype=dtype, device="meta") for k, dtype in buffers}
-        states.append({**state, "step": torch.tensor(0.0)})
+    dtypes = state_dtypes(xs[0].dtype, settings)
+    # stand-ins that share one piece of memory as long as the longest, which nobody touches
+    length = max(x.untyped_storage().nbytes() // x.element_size() for x in xs)
+    pools = {dtype: xs[0].new_empty(length, dtype=dtype) for dtype in set(dtypes.values())}
+    states: list[State] = [
+        {"step": torch.tensor(0.0)}
+        | {k: pools[dtype].as_strided(x.shape, x.stride()) for k, dtype in dtypes.items()}
+        for x in xs
+    ]
     name, reason = fastest(xs, xs, states, settings)
     if name == "native":
         reason = native.note(xs[0].dtype)

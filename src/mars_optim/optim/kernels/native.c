@@ -178,7 +178,7 @@ void native_add_up(const struct settings *s, const struct tensor *rows, const do
 
 struct scalars {
     real grad_scale, gain, clip_scale, beta1_left, beta2, beta2_left, fold;
-    real root_correction, eps, keep, step_size;
+    real inverse_root, eps, keep, step_size; /* 1 / sqrt(1 - beta2^t), ... */
 };
 
 #define INLINE static inline __attribute__((always_inline))
@@ -204,7 +204,7 @@ INLINE void adamw(int n, real *restrict x, const real *restrict g, real *restric
         v[i] = vi;
         if (amsgrad) v_max[i] = vi = v_max[i] > vi ? v_max[i] : vi;
         if (folds) mi += s.fold * (c - mi); /* m_t = (1 - gamma) EMA + gamma g */
-        real denominator = sqrt(vi) / s.root_correction + s.eps;
+        real denominator = sqrt(vi) * s.inverse_root + s.eps; /* divisions are dear */
         x[i] = s.keep * x[i] - s.step_size * (mi / denominator);
     }
 }
@@ -259,7 +259,7 @@ static struct scalars scalars_of(const struct settings *s, const struct tensor *
         .beta2 = (real)s->beta2,
         .beta2_left = (real)(1.0 - s->beta2),
         .fold = (real)s->fold,
-        .root_correction = (real)correction2,
+        .inverse_root = (real)(1.0 / correction2),
         .eps = (real)s->eps,
         .keep = (real)(1.0 - s->lr * s->weight_decay),
         .step_size = (real)(s->lr / correction1),
