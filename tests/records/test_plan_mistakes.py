@@ -58,7 +58,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
         ("arm.nadamw.rule = 'moun'", "'adamw'", "did you mean 'muon'?"),
     ),
     ("[arm.nadamw]\noptimizer = 1", ("arm.nadamw.optimizer = 1", "'torch-adamw'", "'mars'")),
-    ("[arm.nadamw]\ncorrection = 'exact'", ("arm.nadamw.correction = 'exact'", "'approx'")),
+    ("[arm.nadamw]\ncorrection = 'exakt'", ("arm.nadamw.correction = 'exakt'", "'approx'")),
     # out of range
     ("[task]\ncontext = 1", ("task.context = 1 must be at least 2",)),
     ("[task]\ncontext = 65537", ("task.context = 65537 must be at most 65536",)),

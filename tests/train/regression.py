@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mars_optim import MARS
 from mars_optim.records import Run, RunSpec, RunWriter, read_run
 from mars_optim.records.arms import ARMS
 from mars_optim.records.plan import TrainingPlan
@@ -106,17 +107,29 @@ def train_by_hand(task: Task, spec: RunSpec, *, clip: float | None) -> tuple[nn.
         for group in optimizer.param_groups:
             group["lr"] = spec.lr * lr_factor(step, spec.steps, warmup=t.warmup, decay=t.decay)
         micros = [task.batch(spec.seed, step, micro) for micro in range(t.accumulation)]
-        loss = torch.stack([task.loss(model, micro) for micro in micros]).mean()
-        torch.autograd.backward(loss)
-        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
-        if clip is not None and norm > clip:
-            for p in model.parameters():
-                assert p.grad is not None
-                p.grad *= clip / norm
+        if spec.arm.correction == "exact":
+            assert isinstance(optimizer, MARS)
+            with optimizer.previous_point(model):
+                _gradient(task, model, micros, clip)
+        loss, norm = _gradient(task, model, micros, clip)
         optimizer.step()
         optimizer.zero_grad()
-        history.append((loss.item(), norm.item()))
+        history.append((loss, norm))
     return model, history
+
+
+def _gradient(
+    task: Task, model: nn.Module, micros: list[Any], clip: float | None
+) -> tuple[float, float]:
+    """The clipped gradient of the mean loss into p.grad; loss, and norm before the clip."""
+    loss = torch.stack([task.loss(model, micro) for micro in micros]).mean()
+    torch.autograd.backward(loss)
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    if clip is not None and norm > clip:
+        for p in model.parameters():
+            assert p.grad is not None
+            p.grad *= clip / norm
+    return loss.item(), norm.item()
 
 
 def rows_of(run: Run, key: str) -> dict[int, Any]:

@@ -38,6 +38,10 @@ def loss_of(model: nn.Module) -> Tensor:
 def take_steps(model: nn.Module, optimizer: Optimizer, steps: int) -> list[float]:
     losses = []
     for _ in range(steps):
+        if any(group.get("correction") == "exact" for group in optimizer.param_groups):
+            assert isinstance(optimizer, MARS)
+            with optimizer.previous_point(model):
+                torch.autograd.backward(loss_of(model))
         loss = loss_of(model)
         losses.append(loss.item())
         torch.autograd.backward(loss)
@@ -158,6 +162,7 @@ BUFFERS = {
     "nadamw": (2, 2, 2),
     "torch-nadam": (2, 2, 2),
     "mars-adamw": (3, 3, 2),
+    "mars-adamw-exact": (4, 4, 3),
     "lion": (1, 1, 2),
     "mars-lion": (2, 2, 2),
     "muon": (1, 2, 2),

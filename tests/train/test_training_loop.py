@@ -17,7 +17,7 @@ def weights(task: Regression) -> list[torch.Tensor]:
     return [p.detach().cpu().clone() for p in task.model.parameters()]
 
 
-@pytest.mark.parametrize("arm", ["adamw", "mars-adamw", "nadamw"])
+@pytest.mark.parametrize("arm", ["adamw", "mars-adamw", "mars-adamw-exact", "nadamw"])
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("grad_clip", [0.0, 0.7])
 def test_a_run_is_the_plain_loop_over_mean_gradients(

@@ -50,8 +50,10 @@ class TwoGradientForm(Optimizer):
 
         Both passes draw the same random numbers, and buffers (BatchNorm) are updated by the
         second alone. Outside, parameters and gradients are what they were, after an exception too.
-        Clip inside what you clip outside. Before the first step there is no previous point, and
-        what is done here is thrown away (c_1 = (1 + k) g_1, as in the approximate form).
+        Clip inside what you clip outside; for a clip over all parameters put all micro-batches of
+        an accumulation into one block, since blocks add up only what has a g_{t-1}. Before the
+        first step there is no previous point, and what is done here is thrown away (c_1 = (1 + k)
+        g_1, as in the approximate form).
 
         Args:
             model: needed if it is compiled, or else to save the search for its buffers.

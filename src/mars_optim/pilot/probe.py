@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from ..optim import MARS
 from ..records import Outcome, Plan, RunSpec
 from ..tasks import Task
 from ..train import build_optimizer, state_bytes
@@ -100,6 +101,10 @@ def _seconds(plan: Plan, task: Task, model: nn.Module, optimizer: Optimizer, ste
     start = time.perf_counter()
     for step in range(steps):
         for micro in range(training.accumulation):
+            if isinstance(optimizer, MARS) and optimizer.param_groups[0]["correction"] == "exact":
+                with optimizer.previous_point(model), bf16:
+                    loss = task.loss(model, task.batch(0, step, micro)) / training.accumulation
+                    torch.autograd.backward(loss)
             with bf16:
                 loss = task.loss(model, task.batch(0, step, micro)) / training.accumulation
             torch.autograd.backward(loss)

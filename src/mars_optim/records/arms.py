@@ -29,7 +29,9 @@ class Arm:
     weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0, of=_OURS)
     gamma: float = option(0.025, "scale of the correction", low=0.0, of=_OURS)
     clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0, of=_OURS)
-    correction: Literal["approx", "folded"] = option("approx", '"approx" or "folded"', of=_OURS)
+    correction: Literal["approx", "folded", "exact"] = option(
+        "approx", '"approx", "folded" or "exact" (a second pass a step)', of=_OURS
+    )
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )
@@ -58,6 +60,7 @@ ARMS: dict[str, Arm] = {
         lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=0.0, correction="folded"
     ),
     "mars-adamw": _mars(),
+    "mars-adamw-exact": _mars(correction="exact"),
     # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
     "lion": _mars(
         rule="lion",

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from torch.optim.optimizer import Optimizer
 
+from ..optim import MARS
 from ..records import Outcome, RunSpec, RunWriter
 from ..records.run import CHECKPOINT
 from ..tasks import Task
@@ -49,7 +50,10 @@ def train(
     )
     set_seed(spec.seed % 2**32)  # for dropout: a run is the same whatever ran before it
     bare = task.build_model(spec.seed)
-    model, optimizer = accelerator.prepare(bare, build_optimizer(bare, spec.arm, lr=spec.lr))
+    bare_optimizer = build_optimizer(bare, spec.arm, lr=spec.lr)
+    model, optimizer = accelerator.prepare(bare, bare_optimizer)
+    exact = isinstance(bare_optimizer, MARS) and spec.arm.correction == "exact"
+    limit = settings.grad_clip or math.inf
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     parameters = sum(p.numel() for p in bare.parameters())
     step_tokens = task.batch_tokens * settings.accumulation
@@ -86,6 +90,13 @@ def train(
         factor = lr_factor(step, spec.steps, warmup=settings.warmup, decay=settings.decay)
         set_lrs(optimizer, [peak * factor for peak in peaks])
         loss = 0.0
+        if exact:
+            with bare_optimizer.previous_point(bare):  # one block, for the clip sees all of it
+                for micro in range(settings.accumulation):
+                    batch = task.batch(spec.seed, step, micro)
+                    batch = send_to_device(batch, accelerator.device)
+                    accelerator.backward(task.loss(model, batch))
+                accelerator.clip_grad_norm_(model.parameters(), limit)
         for micro in range(settings.accumulation):
             with accelerator.accumulate(model):
                 batch = task.batch(spec.seed, step, micro)
@@ -93,7 +104,6 @@ def train(
                 micro_loss = task.loss(model, batch)
                 accelerator.backward(micro_loss)
                 if accelerator.sync_gradients:
-                    limit = settings.grad_clip or math.inf
                     norm = float(accelerator.clip_grad_norm_(model.parameters(), limit))
                 optimizer.step()
                 optimizer.zero_grad()
