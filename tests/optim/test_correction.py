@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mars_optim.optim.correction import clip_scales, clipped, corrected_, remember_, tensor_norm
+from mars_optim.optim.correction import (
+    clipped,
+    corrected_,
+    norms_of,
+    remember_,
+    scales_of,
+    tensor_norm,
+)
 
 
 def test_correction_adds_the_scaled_difference_to_the_last_gradient() -> None:
@@ -39,7 +46,7 @@ def test_norm_of_a_large_float32_tensor_is_accurate(layout: Callable[[Tensor], T
     x = layout(torch.randn(2048, 2048))  # 4.2 M: vector_norm is 8e-5 off here
     exact = float(x.double().norm())
     assert abs(float(tensor_norm(x)) / exact - 1.0) < 1e-5
-    assert abs(float(clip_scales([x], 1.0)[0]) * exact - 1.0) < 1e-5
+    assert abs(float(scales_of(norms_of([x]), 1.0)) * exact - 1.0) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
@@ -51,7 +58,7 @@ def test_norm_of_a_small_tensor_has_its_dtype_and_value(dtype: torch.dtype) -> N
 
 def test_clip_leaves_zeros_and_small_gradients_and_scales_large_ones() -> None:
     zeros, small, large = torch.zeros(3), torch.tensor([0.3, 0.4]), torch.tensor([3.0, 4.0])
-    scales = [float(scale) for scale in clip_scales([zeros, small, large], 1.0)]
+    scales = scales_of(norms_of([zeros, small, large]), 1.0).tolist()
     assert scales == pytest.approx([1.0, 1.0, 0.2], rel=1e-6)
 
 
@@ -59,13 +66,14 @@ def test_clip_leaves_zeros_and_small_gradients_and_scales_large_ones() -> None:
 def test_clip_bounds_the_norm_of_each_tensor_by_itself(in_place: bool) -> None:
     given = [torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4]), torch.zeros(2)]
     cs = [c.clone() for c in given]
-    result = clipped(cs, 2.0, in_place=in_place)
+    result = clipped(cs, norms_of(cs), 2.0, in_place=in_place)
     wanted = [torch.tensor([1.2, 1.6]), *given[1:]]
     torch.testing.assert_close(result, wanted)
     torch.testing.assert_close(cs, wanted if in_place else given, rtol=1e-6, atol=0.0)
 
 
 def test_clip_of_nan_is_nan_and_leaves_the_other_tensors_alone() -> None:
-    spoilt, good = clipped([torch.tensor([1.0, float("nan")]), torch.ones(1)], 1.0, in_place=False)
+    cs = [torch.tensor([1.0, float("nan")]), torch.ones(1)]
+    spoilt, good = clipped(cs, norms_of(cs), 1.0, in_place=False)
     assert spoilt.isnan().all()
     assert good.tolist() == [1.0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mars_optim.optim import kernels, orthogonalize, reference
-from mars_optim.optim.kernels import native
+from mars_optim.optim.kernels import native, triton_backend
 from mars_optim.optim.kernels.build import Library
 from mars_optim.optim.settings import MATRIX_RULES, Settings
 
@@ -113,8 +113,10 @@ def settings_of(**options: Any) -> Settings:
 
 def can_do(backend: str, settings: Settings) -> bool:
     if backend == "fused":
-        return settings.rule == "adamw" and not settings.folds
-    return backend != "native" or settings.rule in ("adamw", "lion")
+        return settings.rule == "adamw" and not settings.folds and not settings.cautious
+    if backend == "native":
+        return settings.rule in ("adamw", "lion") and not settings.cautious
+    return True
 
 
 def table() -> list[Any]:
@@ -151,6 +153,44 @@ def table() -> list[Any]:
 @pytest.mark.parametrize(("backend", "settings"), table())
 def test_backend_equals_the_oracle(backend: str, settings: Settings) -> None:
     compare(backend, settings)
+
+
+def later_options() -> list[Any]:
+    """The options that came later, in fewer combinations with the first ones."""
+    rows = []
+    for rule, (correction, clip), clip_over, cautious, maximize, amsgrad in product(
+        ("adamw", "lion", "shampoo", "muon"),
+        (("approx", 1.0), ("approx", None), ("folded", None), ("approx", 0.1)),
+        ("tensor", "all"),
+        (False, True),
+        (False, True),
+        (False, True),
+    ):
+        late = cautious or (clip_over == "all" and clip)
+        if not late or (amsgrad and rule != "adamw") or (clip_over == "all" and not clip):
+            continue
+        options = dict(clip_over=clip_over, cautious=cautious, maximize=maximize, amsgrad=amsgrad)
+        settings = settings_of(rule=rule, correction=correction, clip=clip, gamma=0.3, **options)
+        switches = "-".join(k for k, v in options.items() if v is True)
+        for backend in HERE:
+            if can_do(backend, settings):
+                name = f"{backend}-{rule}-{correction}-clip={clip}-{clip_over}-{switches}"
+                rows.append(pytest.param(backend, settings, id=name))
+    return rows
+
+
+@pytest.mark.parametrize(("backend", "settings"), later_options())
+def test_backend_equals_the_oracle_with_later_options(backend: str, settings: Settings) -> None:
+    compare(backend, settings)
+
+
+@pytest.mark.parametrize("backend", ["fused", "native", "triton"])
+def test_a_kernel_that_cannot_be_cautious_says_so(backend: str) -> None:
+    x, state = torch.ones(3), {}
+    settings = settings_of(rule="adamw", cautious=True)
+    kernels.init_state(x, state, kernels.state_dtypes(x.dtype, settings))
+    unfit = triton_backend.tensors_unfit if backend == "triton" else kernels.FUSED[backend].why_not
+    assert "cautious" in (unfit([x], [x], [state], settings) or "")
 
 
 # rule, gamma, foreach=, fused=, what is taken with our CPU kernels, and without

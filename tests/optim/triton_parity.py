@@ -129,6 +129,13 @@ def test_kernels_equal_the_oracle(settings: Settings) -> None:
     compare(settings)
 
 
+@pytest.mark.parametrize("rule", ["adamw", "lion"])
+@pytest.mark.parametrize("correction", ["approx", "exact"])
+def test_a_clip_over_all_tensors_equals_the_oracle(correction: str, rule: str) -> None:
+    settings = settings_of(rule=rule, correction=correction, clip=0.1, clip_over="all", gamma=0.3)
+    compare(settings)
+
+
 LARGE: dict[str, Settings] = {
     "adamw": settings_of(rule="adamw", clip=1.0, amsgrad=True),
     "lion": settings_of(rule="lion", clip=1.0),
@@ -187,13 +194,14 @@ def test_step_with_an_overflow_changes_nothing() -> None:
 def test_optimizer_takes_the_same_steps_by_the_kernels(
     correction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    over = "tensor" if correction == "folded" else "all"
     ends = []
     for backend in ("triton", "reference"):
         monkeypatch.setattr(kernels, "choose", lambda *args, backend=backend, **options: backend)
         params = [
             torch.nn.Parameter(p.detach().to(DEVICE)) for p in make_params(dtype=torch.float32)
         ]
-        optimizer = MARSAdamW(params, correction=correction)
+        optimizer = MARSAdamW(params, correction=correction, clip_over=over)
         for step in range(3):
             for param, grad in zip(params, make_grads(params, step), strict=True):
                 param.grad = grad.to(DEVICE)

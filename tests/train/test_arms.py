@@ -101,6 +101,8 @@ def test_each_arm_is_the_optimizer_that_its_settings_name(name: str):
         matrix, embedding = groups["blocks.0.mlp.up.weight"], groups["wte.weight"]
         assert (matrix["rule"], matrix["gamma"]) == (arm.rule, arm.gamma)
         assert (matrix["clip"], matrix["correction"]) == (arm.clip or None, arm.correction)
+        assert {g["clip_over"] for g in groups.values()} == {arm.clip_over}
+        assert {g["cautious"] for g in groups.values()} == {arm.cautious}
         assert embedding["rule"] == ("adamw" if arm.rule in ORTHOGONAL else arm.rule)
         assert embedding["gamma"] == (0.0 if arm.rule in ORTHOGONAL else arm.gamma)
         assert (groups["norm.weight"]["rule"], groups["norm.weight"]["gamma"]) == ("adamw", 0.0)
@@ -163,6 +165,9 @@ BUFFERS = {
     "torch-nadam": (2, 2, 2),
     "mars-adamw": (3, 3, 2),
     "mars-adamw-exact": (4, 4, 3),
+    "mars-adamw-cautious": (3, 3, 2),
+    "mars-adamw-clip-all": (3, 3, 2),
+    "cautious-adamw": (2, 2, 2),
     "lion": (1, 1, 2),
     "mars-lion": (2, 2, 2),
     "muon": (1, 2, 2),

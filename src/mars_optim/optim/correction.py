@@ -5,9 +5,13 @@ Multi-tensor: every argument is a list with one tensor per parameter, all of one
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from .settings import Settings
 from .sharded import Shards
 
 # Above this size a float32 norm on a CPU loses digits (2.7e-3 at 38 M elements).
@@ -32,16 +36,70 @@ def remember_(last_grads: list[Tensor], grads: list[Tensor]) -> None:
     torch._foreach_copy_(last_grads, grads)
 
 
-def clip_scales(cs: list[Tensor], clip: float, shards: Shards | None = None) -> list[Tensor]:
-    """min(1, clip / ||c||_2) of each tensor, as 0-d tensors on its device.
+class CommonNorm:
+    """||c_t||_2 over all tensors of all groups with ``clip_over="all"``, for one step.
 
-    A tensor of zeros has scale 1. NaN in c gives NaN. With ``shards``, c are the shards of tensors
-    and the norms those of the whole ones.
+    Found when the first of them is stepped, before any of their gradients is forgotten.
     """
-    norms = torch.stack([tensor_norm(c) for c in cs])
-    if shards is not None:
-        norms = shards.whole_norms(norms)
-    return list(scales_of(norms, clip).unbind())
+
+    def __init__(self) -> None:
+        self._parts: list[Callable[[], Tensor]] = []
+        self._norm: Tensor | None = None
+
+    def add(
+        self,
+        grads: list[Tensor],
+        states: list[dict[str, Tensor]],
+        settings: Settings,
+        shards: Shards | None,
+    ) -> None:
+        """Count these tensors in, or this process's shards of them; as the step will see them."""
+        self._parts.append(partial(_sum_of_squares, grads, states, settings, shards))
+
+    def of(self, tensors: list[Tensor]) -> Tensor:
+        """The norm, once for each of ``tensors``, (tensors,) on their device."""
+        if self._norm is None:
+            parts = [part() for part in self._parts]
+            self._norm = torch.stack([part.to(parts[0].device) for part in parts]).sum().sqrt()
+        return self._norm.to(tensors[0].device).expand(len(tensors))
+
+
+def _sum_of_squares(
+    grads: list[Tensor],
+    states: list[dict[str, Tensor]],
+    settings: Settings,
+    shards: Shards | None,
+) -> Tensor:
+    """|c_t|^2 over these tensors, 0-d; one temporary of a tensor's size at a time."""
+    norms = []
+    for g, state in zip(grads, states, strict=True):
+        c = g.to(torch.promote_types(g.dtype, torch.float32))
+        if settings.takes_difference:
+            last_grad = state["last_grad"]
+            dtype = torch.promote_types(c.dtype, last_grad.dtype)
+            c = torch.lerp(last_grad.to(dtype), c.to(dtype), 1.0 + settings.gain)
+        norms.append(tensor_norm(c))
+    total: Tensor = whole_norms(torch.stack(norms), shards).square().sum()
+    return total
+
+
+def whole_norms(norms: Tensor, shards: Shards | None) -> Tensor:
+    """Norms of whole tensors from those of this process's shards, (tensors,)."""
+    return norms if shards is None else shards.whole_norms(norms)
+
+
+def clip_norms(norms: Tensor, settings: Settings, shards: Shards | None = None) -> Tensor:
+    """What the clip of each tensor looks at, from ||c|| of each: its own norm, or that of all.
+
+    Args:
+        norms: (tensors,), of this process's shards; these tensors are all there are.
+        settings: of the group.
+        shards: of which whole tensors these are shards.
+    """
+    norms = whole_norms(norms, shards)
+    if settings.clips_together:
+        norms = torch.linalg.vector_norm(norms).expand(len(norms))
+    return norms
 
 
 def scales_of(norms: Tensor, clip: float) -> Tensor:
@@ -49,17 +107,17 @@ def scales_of(norms: Tensor, clip: float) -> Tensor:
     return (clip / norms).clamp(max=1.0)
 
 
-def clipped(
-    cs: list[Tensor], clip: float, *, in_place: bool, shards: Shards | None = None
-) -> list[Tensor]:
+def clipped(cs: list[Tensor], norms: Tensor, clip: float, *, in_place: bool) -> list[Tensor]:
     """c~_t = c_t * min(1, clip / ||c_t||), per tensor (paper eq. 3.3).
+
+    A norm of 0 leaves its tensor as it is, one of NaN makes it NaN.
 
     Args:
         cs: c_t; changed and returned with ``in_place``, else left as they are.
+        norms: (tensors,), see :func:`clip_norms`.
         clip: largest norm, > 0.
-        shards: of which whole tensors ``cs`` are shards.
     """
-    scales = clip_scales(cs, clip, shards)
+    scales = list(scales_of(norms, clip).to(cs[0].dtype).unbind())
     chosen = list(range(len(cs)))
     on_cpu = cs[0].device.type == "cpu" and not torch.compiler.is_compiling()
     if on_cpu:  # reading a scale costs nothing here, a pass over c does
@@ -74,6 +132,11 @@ def clipped(
     for i, c in zip(chosen, torch._foreach_mul(large, scales), strict=True):
         result[i] = c
     return result
+
+
+def norms_of(cs: list[Tensor]) -> Tensor:
+    """||c||_2 of each, (tensors,)."""
+    return torch.stack([tensor_norm(c) for c in cs])
 
 
 def tensor_norm(c: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ HEADER = (
 # what a group says once an optimizer has it, for those of param_groups that none has yet
 _DEFAULTS = dict(
     eps=1e-8,
+    clip_over="tensor",
+    cautious=False,
     amsgrad=False,
     maximize=False,
     foreach=None,
@@ -161,10 +163,10 @@ def _row(group: Group, way: str) -> list[str]:
     vectors = all(t.ndim < 2 for t in tensors)
     return [
         str(group.get("kind", "vector" if vectors else "matrix")),
-        str(group["rule"]),
+        f"cautious {group['rule']}" if group.get("cautious") else str(group["rule"]),
         group["correction"] if group["gamma"] != 0 else "none",
         f"{group['gamma']:g}",
-        "none" if clip is None else f"{clip:g}",
+        "none" if clip is None else f"{clip:g}" + " over all" * (group.get("clip_over") == "all"),
         f"{float(group['lr']):g}",
         "({:g}, {:g})".format(*group["betas"]),
         f"{group['weight_decay']:g}",

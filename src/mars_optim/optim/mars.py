@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from . import kernels
+from .correction import CommonNorm
 from .describe import correction_ratio, describe, warnings
 from .exact import TwoGradientForm, new_pass
 from .reference import State
@@ -20,6 +21,7 @@ from .settings import (
     MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
+    ClipOver,
     Correction,
     Rule,
     Settings,
@@ -68,6 +70,15 @@ class MARS(TwoGradientForm):
         gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off.
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
+        clip_over: "tensor" or, as levanter and optax do, "all": the norm is that of c_t over all
+            tensors of all groups that have a clip with ``clip_over="all"``, and one scale holds
+            for all of them; vectors under plain AdamW have no clip and do not count
+            (default: "tensor").
+        cautious: step only where the direction has the sign of g_t, the gradient as it is in
+            p.grad, and scale the rest up by the tensor's share of such elements, of at least 1e-3
+            (arXiv 2411.16085). The direction is the rule's: m_t / sqrt(v_t) for "adamw",
+            sign(m_t) for "lion", U V^T for "shampoo" and "muon". Moments and decay are as
+            without; vectors under plain AdamW are masked too (default: False).
         correction: "approx" takes the difference to the last step's gradient, kept as a copy and
             zero before the first step (Remark 3.3). "folded" is the same without a clip and
             without a stored gradient: m_t = (1 - gamma) EMA(g)_t + gamma g_t; its second
@@ -113,6 +124,8 @@ class MARS(TwoGradientForm):
         rule: Rule | None = None,
         gamma: float = 0.025,
         clip: Clip = "auto",
+        clip_over: ClipOver = "tensor",
+        cautious: bool = False,
         correction: Correction = "approx",
         optimize_1d: bool = False,
         lr_1d: float | Tensor | None = None,
@@ -137,7 +150,9 @@ class MARS(TwoGradientForm):
             rule=self._rule if rule is None else rule,
             gamma=gamma,
             clip=resolve_clip(clip, correction),
+            clip_over=clip_over,
             correction=correction,
+            cautious=cautious,
             optimize_1d=optimize_1d,
             maximize=maximize,
             foreach=foreach,
@@ -276,8 +291,8 @@ class MARS(TwoGradientForm):
             self._pass["done"] = False
             return loss
         # everything is checked before the first parameter moves
-        groups = enumerate(self.param_groups)
-        work = [update for i, group in groups for update in self._updates(i, group, amp)]
+        groups, common = enumerate(self.param_groups), CommonNorm()
+        work = [update for i, group in groups for update in self._updates(i, group, amp, common)]
         self._before_update(amp)
         self._check_itself()
         for update in work:
@@ -296,7 +311,9 @@ class MARS(TwoGradientForm):
                 if ratio is not None:
                     self._pass["ratios"][i] = ratio
 
-    def _updates(self, i: int, group: dict[str, Any], amp: kernels.Amp) -> list[Update]:
+    def _updates(
+        self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm
+    ) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
         settings = Settings.from_group(group)
         released = self._pass.get("released")  # then tensors come one by one
@@ -309,6 +326,7 @@ class MARS(TwoGradientForm):
                 use_fused=group["fused"],
                 amp=amp,
                 observe=None if observed is None else partial(observed.add, i, b),
+                common=common,
             )
             for b, bucket in enumerate(self._buckets(group))
         ]

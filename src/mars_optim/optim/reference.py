@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .correction import CommonNorm
 from .settings import Settings
 
 State = dict[str, Tensor]
@@ -25,6 +26,8 @@ def update(
     grads: list[Tensor],
     states: list[State],
     settings: Settings,
+    *,
+    common: CommonNorm | None = None,
 ) -> None:
     """One MARS step on every parameter.
 
@@ -33,32 +36,60 @@ def update(
         grads: g_t, shaped and typed like the parameters; only read.
         states: per parameter ``step`` (t - 1) and the buffers of ``kernels.init_state``; changed.
         settings: the group's hyper-parameters.
+        common: the norm for ``clip_over="all"`` (default: None, over these parameters).
     """
-    for x, g, state in zip(params, grads, states, strict=True):
+    norms: list[Tensor | None] = [None] * len(params)
+    if settings.clips_together:
+        norms = [*(norm_over_all(grads, states, settings) if common is None else common.of(params))]
+    for x, g, state, norm in zip(params, grads, states, norms, strict=True):
         state["step"] += 1
-        c = variance_reduced_gradient(g, state, settings)
+        c = variance_reduced_gradient(g, state, settings, norm)
         m = first_moment(c, state, settings)
         direction = RULE_DIRECTIONS[settings.rule](m, c, state, settings)
+        if settings.cautious:
+            direction = cautious_direction(direction, g, settings)
         # x <- x - eta (direction + lambda x)
         x.copy_(x - settings.lr * (direction + settings.weight_decay * x))
 
 
-def variance_reduced_gradient(g: Tensor, state: State, settings: Settings) -> Tensor:
-    """c_t = g_t + gamma beta1 / (1 - beta1) (g_t - g_{t-1}), clipped (Alg. 1, lines 4 and 5).
+def corrected_gradient(g: Tensor, state: State, settings: Settings) -> Tensor:
+    """c_t = g_t + gamma beta1 / (1 - beta1) (g_t - g_{t-1}) (Alg. 1, line 4).
 
     g_{t-1} is the last step's gradient, or with the exact form this batch's at x_{t-1}, which is in
     ``last_grad`` already.
     """
-    c = g
-    if settings.takes_difference:
-        beta1 = settings.betas[0]
-        c = g + settings.gamma * beta1 / (1 - beta1) * (g - state["last_grad"])
+    if not settings.takes_difference:
+        return g
+    beta1 = settings.betas[0]
+    c: Tensor = g + settings.gamma * beta1 / (1 - beta1) * (g - state["last_grad"])
+    return c
+
+
+def norm_over_all(grads: list[Tensor], states: list[State], settings: Settings) -> Tensor:
+    """||c_t|| over all tensors, once for each."""
+    cs = [corrected_gradient(g, s, settings) for g, s in zip(grads, states, strict=True)]
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([c.flatten() for c in cs]))
+    return norm.expand(len(cs))
+
+
+def variance_reduced_gradient(
+    g: Tensor, state: State, settings: Settings, norm: Tensor | None = None
+) -> Tensor:
+    """c_t, clipped to the length ``settings.clip`` (Alg. 1, line 5).
+
+    Args:
+        g: g_t.
+        state: with g_{t-1}, which becomes g_t.
+        settings: the group's.
+        norm: whose excess is clipped (default: None, ||c_t||).
+    """
+    c = corrected_gradient(g, state, settings)
     if "last_grad" in state and not settings.exact:
         state["last_grad"].copy_(g)
     c = -c if settings.maximize else c
     if settings.clip is not None:
-        norm = torch.linalg.vector_norm(c)
-        c = c if norm <= settings.clip else c / norm * settings.clip
+        norm = torch.linalg.vector_norm(c) if norm is None else norm
+        c = c if norm <= settings.clip else c / norm.to(c.dtype) * settings.clip
     return c
 
 
@@ -70,6 +101,16 @@ def first_moment(c: Tensor, state: State, settings: Settings) -> Tensor:
         m: Tensor = (1 - gamma) * state["exp_avg"] + gamma * c
         return m
     return state["exp_avg"].clone()
+
+
+def cautious_direction(direction: Tensor, g: Tensor, settings: Settings) -> Tensor:
+    """Only where it agrees with g_t in sign, the rest scaled up (arXiv 2411.16085).
+
+    The floor 1e-3 under the mask's mean is timm's.
+    """
+    g = -g if settings.maximize else g
+    mask = (direction.sign() * g.sign() > 0).to(direction.dtype)
+    return direction * mask / mask.mean().clamp(min=1e-3)
 
 
 def adamw_direction(m: Tensor, c: Tensor, state: State, settings: Settings) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .correction import CommonNorm
 from .kernels import Amp
 from .mars import MARS
 from .settings import Settings
@@ -58,7 +59,7 @@ class GradientRelease:
             )
         if self._seen[param] == self.passes:
             for update in self.optimizer._updates(
-                self._group_of[param], {**group, "params": [param]}, Amp()
+                self._group_of[param], {**group, "params": [param]}, Amp(), CommonNorm()
             ):
                 update()
             param.grad = None
@@ -120,7 +121,13 @@ def release_gradients(optimizer: MARS, *, passes: int = 1) -> GradientRelease:
 
 def check_releasable(group: dict[str, Any]) -> None:
     """Raise ValueError if the group's step needs more than one gradient per parameter."""
-    if Settings.from_group(group).exact:
+    settings = Settings.from_group(group)
+    if settings.clips_together:
+        raise ValueError(
+            "clip_over='all' needs the gradients of all tensors at once, which release_gradients "
+            "frees: use clip_over='tensor'"
+        )
+    if settings.exact:
         raise ValueError(
             "correction='exact' needs two gradients of a batch at once, which release_gradients "
             "frees: use correction='folded' (or 'approx')"

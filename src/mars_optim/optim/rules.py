@@ -25,6 +25,8 @@ from .orthogonalize import (
 from .settings import Settings
 from .sharded import Shards
 
+CAUTIOUS_FLOOR = 1e-3  # under the share of elements that a cautious step leaves, as in timm
+
 
 def momentum_(exp_avgs: list[Tensor], cs: list[Tensor], *, settings: Settings) -> list[Tensor]:
     """m_t = beta1 m_{t-1} + (1 - beta1) c_t (paper Alg. 1), updated in place and returned.
@@ -87,10 +89,56 @@ def correction(beta: float, t: float | Tensor) -> float | Tensor:
     return 1.0 - beta ** (t.double() if isinstance(t, Tensor) else t)
 
 
-def lion_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None:
+def cautious(
+    directions: list[Tensor],
+    grads: list[Tensor],
+    *,
+    settings: Settings,
+    shards: Shards | None = None,
+) -> list[Tensor]:
+    r"""Directions only where their sign is that of g_t, scaled up by the share that is left.
+
+    .. math::
+        d_t \leftarrow d_t \, \frac{\phi}{\max(\text{mean}(\phi), 10^{-3})}, \qquad
+        \phi = 1[d_t g_t > 0]
+
+    "Cautious Optimizers" (arXiv 2411.16085) with timm's floor, per tensor. Signs are multiplied,
+    not values, whose product could underflow.
+
+    Args:
+        directions: d_t, or anything with its signs element by element; only read.
+        grads: g_t, as the user left it: neither corrected nor clipped.
+        shards: of which whole tensors these are shards, so that means are those of the whole.
+    """
+    masks = torch._foreach_mul(torch._foreach_sign(directions), torch._foreach_sign(grads))
+    if settings.maximize:
+        torch._foreach_neg_(masks)
+    torch._foreach_clamp_min_(masks, 0.0)
+    # a mean in bfloat16 would be a rough one
+    wide = torch.promote_types(masks[0].dtype, torch.float32)
+    left = torch.stack([mask.sum(dtype=wide) for mask in masks])
+    sizes = [mask.numel() for mask in masks]
+    if shards is not None:
+        left, sizes = shards.whole_sums(left), [shape.numel() for shape in shards.shapes]
+    shares = [n / max(1, size) for n, size in zip(left.unbind(), sizes, strict=True)]
+    scales = torch.stack(shares).clamp(min=CAUTIOUS_FLOOR).reciprocal().to(masks[0].dtype)
+    torch._foreach_mul_(masks, list(scales.unbind()))
+    return list(torch._foreach_mul(directions, masks))
+
+
+def lion_(
+    params: list[Tensor],
+    ms: list[Tensor],
+    grads: list[Tensor],
+    *,
+    settings: Settings,
+    shards: Shards | None = None,
+) -> None:
     """MARS-Lion (paper Alg. 3): x <- x - lr (sign(m_t) + lambda x)."""
     decay_(params, settings=settings)
-    signs = torch._foreach_sign(ms)
+    signs = list(torch._foreach_sign(ms))
+    if settings.cautious:
+        signs = cautious(signs, grads, settings=settings, shards=shards)
     if isinstance(settings.lr, Tensor):
         torch._foreach_mul_(signs, -settings.lr)
         torch._foreach_add_(params, signs)
@@ -99,20 +147,30 @@ def lion_(params: list[Tensor], ms: list[Tensor], *, settings: Settings) -> None
 
 
 def shampoo_(
-    params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None = None
+    params: list[Tensor],
+    ms: list[Tensor],
+    grads: list[Tensor],
+    *,
+    settings: Settings,
+    shards: Shards | None = None,
 ) -> None:
     """MARS-Shampoo (paper Alg. 4): x <- x - lr (scale U V^T + lambda x).
 
     ``scale`` = sqrt(max(1, rows / cols)) is the authors' code's, not the text's.
     """
-    _orthogonal_step_(params, ms, settings=settings, shards=shards)
+    _orthogonal_step_(params, ms, grads, settings=settings, shards=shards)
 
 
 def muon_(
-    params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None = None
+    params: list[Tensor],
+    ms: list[Tensor],
+    grads: list[Tensor],
+    *,
+    settings: Settings,
+    shards: Shards | None = None,
 ) -> None:
     """MARS-M (arXiv 2510.21800): x <- x - lr (0.2 sqrt(max(rows, cols)) U V^T + lambda x)."""
-    _orthogonal_step_(params, ms, settings=settings, shards=shards)
+    _orthogonal_step_(params, ms, grads, settings=settings, shards=shards)
 
 
 def orthogonal_scale(rows: int, cols: int, *, rule: str) -> float:
@@ -162,7 +220,12 @@ def _directions(ms: list[Tensor], settings: Settings) -> Iterator[tuple[int, Ten
 
 
 def _orthogonal_step_(
-    params: list[Tensor], ms: list[Tensor], *, settings: Settings, shards: Shards | None
+    params: list[Tensor],
+    ms: list[Tensor],
+    grads: list[Tensor],
+    *,
+    settings: Settings,
+    shards: Shards | None,
 ) -> None:
     decay_(params, settings=settings)
     shapes = [x.shape for x in params]
@@ -173,6 +236,8 @@ def _orthogonal_step_(
         sent = [m.to(working_dtype(m.dtype, m.device)) for m in ms]
         whole = partial(orthogonal_direction, settings=settings)
         directions = enumerate(shards.map_whole(whole, sent, stacked=settings.stacked))
+    if settings.cautious:
+        directions = _cautiously(directions, grads, settings, shards)
     for i, direction in directions:
         rows, cols = matrix_shape(shapes[i], stacked=settings.stacked)
         scale = orthogonal_scale(rows, cols, rule=settings.rule)
@@ -180,3 +245,16 @@ def _orthogonal_step_(
             params[i].sub_(direction.to(params[i].dtype) * (settings.lr * scale))
         else:
             params[i].add_(direction, alpha=-settings.lr * scale)
+
+
+def _cautiously(
+    directions: Iterator[tuple[int, Tensor]],
+    grads: list[Tensor],
+    settings: Settings,
+    shards: Shards | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """:func:`cautious` of all of them: sharded ones share an all-reduce."""
+    found = {i: direction.to(grads[i].dtype) for i, direction in directions}
+    every = range(len(grads))  # the order of shards
+    masked = cautious([found[i] for i in every], grads, settings=settings, shards=shards)
+    yield from zip(every, masked, strict=True)

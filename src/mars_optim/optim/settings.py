@@ -13,18 +13,20 @@ from torch import Tensor
 
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
+ClipOver = Literal["tensor", "all"]
 
 RULES: tuple[str, ...] = get_args(Rule)
 CORRECTIONS: tuple[str, ...] = get_args(Correction)
+CLIP_OVER: tuple[str, ...] = get_args(ClipOver)
 MATRIX_RULES = ("shampoo", "muon")
 
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 # The keys of a parameter group that mars-optim owns. Hosts add their own (``initial_lr``, ...).
 GROUP_KEYS = frozenset(
-    "params param_names rule lr betas eps weight_decay amsgrad gamma clip correction maximize "
-    "foreach fused ns_steps ns_coefficients stacked optimize_1d lr_1d betas_1d weight_decay_1d "
-    "state_dtype last_grad_dtype stochastic_rounding capturable "
+    "params param_names rule lr betas eps weight_decay amsgrad gamma clip clip_over correction "
+    "cautious maximize foreach fused ns_steps ns_coefficients stacked optimize_1d "
+    "lr_1d betas_1d weight_decay_1d state_dtype last_grad_dtype stochastic_rounding capturable "
     "kind why".split()
 )
 # Keys that hosts and schedulers are known to add and that look like typos of ours.
@@ -49,6 +51,8 @@ class Settings:
     gamma: float
     clip: float | None
     correction: Correction
+    clip_over: ClipOver = "tensor"
+    cautious: bool = False
     amsgrad: bool = False
     maximize: bool = False
     ns_steps: int = 5
@@ -62,6 +66,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_choice("rule", self.rule, RULES)
         check_choice("correction", self.correction, CORRECTIONS)
+        check_choice("clip_over", self.clip_over, CLIP_OVER)
         if not isinstance(self.lr, Tensor):
             check_number("lr", self.lr, low=0.0)
         check_number("eps", self.eps, low=0.0)
@@ -83,7 +88,7 @@ class Settings:
                 isinstance(dtype, torch.dtype) and dtype.is_floating_point
             ):
                 raise ValueError(f"{name}={dtype!r} must be None or a floating torch.dtype")
-        for name in ("amsgrad", "maximize", "stochastic_rounding", "capturable"):
+        for name in ("amsgrad", "cautious", "maximize", "stochastic_rounding", "capturable"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
         if type(self.ns_steps) is not int or not 1 <= self.ns_steps < 100:
@@ -104,6 +109,8 @@ class Settings:
             gamma=group["gamma"],
             clip=group["clip"],
             correction=group["correction"],
+            clip_over=group["clip_over"],
+            cautious=group["cautious"],
             amsgrad=group["amsgrad"],
             maximize=group["maximize"],
             ns_steps=group["ns_steps"],
@@ -135,6 +142,11 @@ class Settings:
     def plain(self) -> bool:
         """Whether c_t is the gradient itself."""
         return self.gamma == 0.0 and self.clip is None
+
+    @property
+    def clips_together(self) -> bool:
+        """Whether the clip looks at the norm over all tensors instead of each one's own."""
+        return self.clip is not None and self.clip_over == "all"
 
     @property
     def folds(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .correction import dot_and_difference, scales_of, tensor_norm
+from .correction import CommonNorm, clip_norms, dot_and_difference, scales_of, tensor_norm
 from .settings import Settings
 from .sharded import Shards
 
@@ -156,6 +156,7 @@ def tell(
     states: list[dict[str, Tensor]],
     settings: Settings,
     shards: Shards | None,
+    common: CommonNorm | None = None,
 ) -> None:
     """``observe`` what a step is about to do, where its kernel does not say.
 
@@ -165,12 +166,16 @@ def tell(
         states: with g_{t-1}, before the step.
         settings: of the group.
         shards: of which whole tensors these are shards.
+        common: the norm for ``clip_over="all"``, if it is that of more tensors than these.
     """
     last_grads = [s["last_grad"] for s in states] if settings.takes_difference else None
     sums, scales = sums_of(grads, last_grads, settings.gain), None
     if settings.clip is not None:
-        norms = sums.select(1, CC).sqrt()
-        scales = scales_of(norms if shards is None else shards.whole_norms(norms), settings.clip)
+        if common is not None and settings.clips_together:
+            norms = common.of(grads)
+        else:
+            norms = clip_norms(sums.select(1, CC).sqrt(), settings, shards)
+        scales = scales_of(norms, settings.clip)
     observe(sums, scales)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from .correction import clipped, corrected_, remember_
+from .correction import clipped, corrected_, norms_of, remember_, whole_norms
 from .settings import check_number
 from .sharded import Shards, layout, like, local
 
@@ -96,7 +96,8 @@ class VarianceReduction:
                 cs, gs = [local(c) for c in cs], [local(g) for g in gs]
                 corrected_(cs, gs, gain=gamma * beta1 / (1.0 - beta1))
                 if clip is not None:
-                    clipped(cs, clip, in_place=True, shards=Shards.of(params))
+                    norms = whole_norms(norms_of(cs), Shards.of(params))
+                    clipped(cs, norms, clip, in_place=True)
         for param, _, c in self._borrowed:
             param.grad = c
 

@@ -32,6 +32,12 @@ class Arm:
     correction: Literal["approx", "folded", "exact"] = option(
         "approx", '"approx", "folded" or "exact" (a second pass a step)', of=_OURS
     )
+    clip_over: Literal["tensor", "all"] = option(
+        "tensor", 'whose norm the clip looks at: each "tensor"\'s or that of "all"', of=_OURS
+    )
+    cautious: bool = option(
+        False, "step only where the direction agrees with the gradient in sign", of=_OURS
+    )
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )
@@ -61,6 +67,12 @@ ARMS: dict[str, Arm] = {
     ),
     "mars-adamw": _mars(),
     "mars-adamw-exact": _mars(correction="exact"),
+    "mars-adamw-cautious": _mars(cautious=True),
+    "mars-adamw-clip-all": _mars(clip_over="all"),
+    # C-AdamW of "Cautious Optimizers", with AdamW's defaults
+    "cautious-adamw": _mars(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0, cautious=True
+    ),
     # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
     "lion": _mars(
         rule="lion",

@@ -218,6 +218,11 @@ class Plan:
                     f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
                     "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
                 )
+            if arm.optimizer != "mars" and (arm.cautious or arm.clip_over != "tensor"):
+                raise UserError(
+                    f"arm.{name}: optimizer = {arm.optimizer!r} knows neither cautious nor "
+                    "clip_over: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
+                )
             if arm.correction == "folded" and arm.clip:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
 

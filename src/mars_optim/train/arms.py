@@ -30,7 +30,7 @@ def build_optimizer(model: nn.Module, arm: Arm, *, lr: float) -> Optimizer:
         betas_1d=arm.betas if arm.optimizer != "mars" else (0.9, 0.95),
     )
     if arm.optimizer == "mars":
-        return MARS(groups)
+        return MARS(groups, clip_over=arm.clip_over, cautious=arm.cautious)
     torch_groups = [
         {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
     ]

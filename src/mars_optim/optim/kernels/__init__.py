@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import reference
+from ..correction import CommonNorm
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards, as_real, like, local, update_whole
@@ -97,11 +98,14 @@ def prepare(
     use_fused: bool | None,
     amp: Amp = Amp(),
     observe: Observe | None = None,
+    common: CommonNorm | None = None,
 ) -> Callable[[], None]:
     """Choose the backend and lay out its arguments; the step is taken when the result is called.
 
     Complex tensors are handed on as pairs of real ones that share their memory, and DTensors (all
     of one mesh and placement) as this process's shards.
+
+    With ``clip_over="all"`` their c_t are counted in ``common``, by whose norm they are clipped.
 
     Raises:
         ValueError: as :func:`choose`.
@@ -120,27 +124,33 @@ def prepare(
         fused.place_steps(xs, states, own_states)
     if observe is not None:
         observe = partial(observe, shards=shards, paired=settings.takes_difference)
+    plain_gs = gs if name in ("native", "triton") and common is None else amp.unscaled(gs)
+    if common is not None and settings.clips_together:
+        common.add(plain_gs, own_states, settings, shards)
     step: Callable[[], None]
     if name == "reference" and shards is not None:
-        step = partial(update_whole, _reference_now, params, amp.unscaled(grads), states, settings)
+        now = partial(_reference_now, common=common)
+        step = partial(update_whole, now, params, amp.unscaled(grads), states, settings)
     elif name == "triton":
         if observe is not None:
-            tell(observe, amp.unscaled(gs), own_states, settings, shards)
+            tell(observe, amp.unscaled(gs), own_states, settings, shards, common)
         return partial(
             triton_backend.update, xs, gs, own_states, settings, shards,
-            grad_scale=amp.grad_scale, found_inf=amp.on_device,
+            grad_scale=amp.grad_scale, found_inf=amp.on_device, common=common,
         )  # fmt: skip
     elif name == "native":
         scale = 1.0 if amp.grad_scale is None else 1.0 / float(amp.grad_scale)
         step = partial(
             native.update, xs, gs, own_states, settings, shards,
-            grad_scale=scale, observe=observe,
+            grad_scale=scale, observe=observe, common=common,
         )  # fmt: skip
     else:
-        backend = BACKENDS[name] if shards is None else partial(BACKENDS[name], shards=shards)
+        backend = partial(BACKENDS[name], common=common)
+        if shards is not None:
+            backend = partial(backend, shards=shards)
         if observe is not None and name != "reference":
             backend = partial(backend, observe=observe)
-        step = _of_one_dtype(backend, xs, amp.unscaled(gs), own_states, settings)
+        step = _of_one_dtype(backend, xs, plain_gs, own_states, settings)
     if amp.on_device is not None:
         step = partial(unless, amp.on_device, step, xs, own_states)
     return step
@@ -160,9 +170,14 @@ def _of_one_dtype(
 
 
 def _reference_now(
-    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    common: CommonNorm | None,
 ) -> None:
-    _of_one_dtype(reference.update, params, grads, states, settings)()
+    backend = partial(reference.update, common=common)
+    _of_one_dtype(backend, params, grads, states, settings)()
 
 
 def choose(

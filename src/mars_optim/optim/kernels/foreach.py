@@ -20,21 +20,25 @@ def update(
     shards: Shards | None = None,
     *,
     observe: Observe | None = None,
+    common: correction.CommonNorm | None = None,
 ) -> None:
     """One MARS step; arguments as in ``reference.update``.
 
     Args:
         shards: of which whole tensors all of these are shards, if they are.
         observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
+        common: the norm for ``clip_over="all"`` (default: None, over these parameters).
     """
     advance_(states)
     if observe is not None:
-        tell(observe, grads, states, settings, shards)
-    with_history = GradientHistory(grads, states, settings, shards)
+        tell(observe, grads, states, settings, shards, common)
+    with_history = GradientHistory(grads, states, settings, shards, common)
     cs = with_history.estimate()
     ms = rules.momentum_([s["exp_avg"] for s in states], cs, settings=settings)
     match settings.rule:
         case "adamw":
+            if settings.cautious:  # m_t has the signs of the direction
+                ms = rules.cautious(ms, grads, settings=settings, shards=shards)
             rules.adamw_(
                 params,
                 ms,
@@ -45,11 +49,11 @@ def update(
                 settings=settings,
             )
         case "lion":
-            rules.lion_(params, ms, settings=settings)
+            rules.lion_(params, ms, grads, settings=settings, shards=shards)
         case "shampoo":
-            rules.shampoo_(params, ms, settings=settings, shards=shards)
+            rules.shampoo_(params, ms, grads, settings=settings, shards=shards)
         case "muon":
-            rules.muon_(params, ms, settings=settings, shards=shards)
+            rules.muon_(params, ms, grads, settings=settings, shards=shards)
     with_history.remember()
 
 
@@ -74,10 +78,12 @@ class GradientHistory:
         states: list[State],
         settings: Settings,
         shards: Shards | None = None,
+        common: correction.CommonNorm | None = None,
     ) -> None:
         self.grads = grads
         self.settings = settings
         self.shards = shards
+        self.common = common
         self.kept = [
             (state["last_grad"], g)
             for state, g in zip(states, self.grads, strict=True)
@@ -87,6 +93,8 @@ class GradientHistory:
     def estimate(self) -> list[Tensor]:
         """The clipped c_t of every parameter; the user's gradients are never written."""
         settings, cs = self.settings, self.grads
+        # of all tensors, so while g_{t-1} is still there
+        norms = self.common.of(cs) if self.common and settings.clips_together else None
         if settings.takes_difference:
             last_grads = [last_grad for last_grad, _ in self.kept]
             cs = correction.corrected_(last_grads, cs, gain=settings.gain)
@@ -95,9 +103,9 @@ class GradientHistory:
         elif settings.maximize:
             cs = list(torch._foreach_neg(cs))
         if settings.clip is not None:
-            cs = correction.clipped(
-                cs, settings.clip, in_place=settings.takes_difference, shards=self.shards
-            )
+            if norms is None:
+                norms = correction.clip_norms(correction.norms_of(cs), settings, self.shards)
+            cs = correction.clipped(cs, norms, settings.clip, in_place=settings.takes_difference)
         return cs
 
     def remember(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..correction import CommonNorm
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
@@ -18,6 +19,8 @@ def why_not(
     """The reason why torch's kernel cannot take this step, or None if it can."""
     if settings.rule != "adamw":
         return f"torch has a fused kernel for rule='adamw', not for rule={settings.rule!r}"
+    if settings.cautious:
+        return "cautious=True has no fused kernel"
     if settings.folds:
         return "correction='folded' has no fused kernel yet"
     if params[0].device.type not in ("cpu", "cuda"):
@@ -51,12 +54,13 @@ def update(
     shards: Shards | None = None,
     *,
     observe: Observe | None = None,
+    common: CommonNorm | None = None,
 ) -> None:
     """One MARS-AdamW step; arguments as in ``foreach.update``."""
     advance_(states)
     if observe is not None:
-        tell(observe, grads, states, settings, shards)
-    with_history = GradientHistory(grads, states, settings, shards)
+        tell(observe, grads, states, settings, shards, common)
+    with_history = GradientHistory(grads, states, settings, shards, common)
     cs = with_history.estimate()
     # Not through torch.optim's wrapper: it would read the gradients from the parameters.
     torch._fused_adamw_(

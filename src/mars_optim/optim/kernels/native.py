@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..correction import scales_of
+from ..correction import CommonNorm, clip_norms, scales_of
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
@@ -53,6 +53,8 @@ def why_not(
         return f"device {params[0].device.type!r} is not a CPU"
     if settings.rule not in RULES:
         return f"rule={settings.rule!r} has no CPU kernel"
+    if settings.cautious:
+        return "cautious=True has no CPU kernel"
     if settings.stochastic_rounding and params[0].dtype == torch.bfloat16:
         return "stochastic rounding needs the multi-tensor path"
     if torch.compiler.is_compiling():
@@ -120,6 +122,7 @@ def update(
     *,
     grad_scale: float = 1.0,
     observe: Observe | None = None,
+    common: CommonNorm | None = None,
 ) -> None:
     """One MARS step; arguments as in ``reference.update``.
 
@@ -127,6 +130,7 @@ def update(
         shards: of which whole tensors all of these are shards, if they are.
         grad_scale: gradients are multiplied by it first.
         observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
+        common: the norm for ``clip_over="all"`` (default: None, over these parameters).
     """
     tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
     c = library(_real(t.dtype for t in tensors)).c
@@ -138,16 +142,18 @@ def update(
     table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
     c.native_advance(*table)
     scales = None
-    if settings.clip is not None or observe is not None:
+    common = common if settings.clips_together else None
+    if (settings.clip is not None and common is None) or observe is not None:
         parts = torch.empty(blocks, SUMS, dtype=torch.float64)
         sums = torch.empty(len(params), SUMS, dtype=torch.float64)
         _on_threads(partial(c.native_sums, *table, _pointer(parts)), threads)
         c.native_add_up(*table, _pointer(parts), _pointer(sums))
     if settings.clip is not None:
-        norms = sums[:, CC].sqrt()
-        if shards is not None:
-            norms = shards.whole_norms(norms)
-        scales = scales_of(norms, settings.clip)
+        if common is not None:
+            norms = common.of(params)
+        else:
+            norms = clip_norms(sums[:, CC].sqrt(), settings, shards)
+        scales = scales_of(norms.double(), settings.clip)
         values.clip_scales = scales.data_ptr()
     if observe is not None:
         observe(sums, scales)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..correction import CommonNorm, clip_norms
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
@@ -42,6 +43,8 @@ def tensors_unfit(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> str | None:
     """The reason why the kernels cannot take these tensors on any device, or None."""
+    if settings.cautious:
+        return "cautious=True has no Triton kernel"
     if settings.rule not in ("adamw", "lion"):
         return f"there are Triton kernels for adamw and lion, not for rule={settings.rule!r}"
     names = [name for name in BUFFERS if name in states[0]]
@@ -109,6 +112,7 @@ def update(
     *,
     grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None,
+    common: CommonNorm | None = None,
 ) -> None:
     """One MARS step, in tensors for which :func:`why_not` is None; see ``reference.update``.
 
@@ -120,6 +124,7 @@ def update(
         shards: of which whole tensors all of these are shards, if they are.
         grad_scale: a floating tensor with one element on the device (default: None, 1).
         found_inf: the same; unless it is 0 nothing at all is changed (default: None, 0).
+        common: the norm for ``clip_over="all"`` (default: None, over these parameters).
     """
     kernels = _kernels()
     tables = tables_of(params, states)
@@ -142,14 +147,16 @@ def update(
     )
     with _on(params[0].device):
         partials = norms = None
-        if settings.clip is not None:
+        if common is not None and settings.clips_together:
+            norms = common.of(params).float().contiguous()
+        elif settings.clip is not None:
             partials = tables.sizes.new_empty(tables.programs, dtype=torch.float32)
             if tables.programs:
                 kernels.norm_kernel[(tables.programs,)](partials=partials, **shared)
-            if shards is not None:
+            if shards is not None or settings.clips_together:
                 norms = partials.new_empty(len(params))
                 kernels.norms_kernel[(len(params),)](partials, tables.first, norms, lanes=_LANES)
-                norms = shards.whole_norms(norms)
+                norms = clip_norms(norms, settings, shards).contiguous()
         scalars = tables.sizes.new_empty((len(params), 4), dtype=torch.float32)
         _prepare(scalars, tables, partials, norms, settings, found_inf)
         if tables.programs:
