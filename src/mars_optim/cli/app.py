@@ -19,6 +19,7 @@ from ..records import UserError
 from .canary import canary
 from .noise import noise
 from .pilot import pilot, plan_command
+from .prepare import prepare
 from .report import export, report
 
 app = App(
@@ -96,6 +97,7 @@ app.command(report)
 app.command(export)
 app.command(canary)
 app.command(noise)
+app.command(prepare)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

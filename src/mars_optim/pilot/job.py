@@ -125,13 +125,17 @@ def load_task(plan: Plan) -> Any:
     """
     from accelerate import PartialState
 
-    from ..tasks import TextTask, check_task, import_task, load_corpus
+    from ..tasks import ImageTask, TextTask, check_task, import_task, load_corpus, load_images
 
     t = plan.task
     if t.kind == "python":
         task = import_task(t.source, Path(t.folder))
         check_task(task, PartialState().device)
         return task
+    if t.kind == "images":
+        return ImageTask(
+            load_images(t.corpus), batch=t.batch, width=t.width, augment=t.augment, subset=t.subset
+        )
     return TextTask(
         load_corpus(t.corpus),
         context=t.context,

@@ -1,4 +1,4 @@
-"""What a pilot trains: a small GPT, a Task in Python, any command, or runs that exist already."""
+"""What a pilot trains: a GPT, a ResNet, a Task in Python, any command, or runs that exist."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from .command import check_command
 from .config import option
 from .errors import UserError
 
-Kind = Literal["gpt", "python", "command", "imported"]
+Kind = Literal["gpt", "images", "python", "command", "imported"]
 
 _GPT = ("kind", ("gpt",))
+_IMAGES = ("kind", ("images",))
+_BUILT_IN = ("kind", ("gpt", "images"))
 _PYTHON = ("kind", ("python",))
 _COMMAND = ("kind", ("command",))
 _IMPORTED = ("kind", ("imported",))
@@ -19,22 +21,34 @@ _IMPORTED = ("kind", ("imported",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlan:
-    """What is trained: a small GPT on bytes, or a job of the user's."""
+    """What is trained: a small GPT on text, a ResNet-18 on images, or a job of the user's."""
 
     kind: Kind = option(
         "gpt",
-        '"gpt" (a small one, on bytes), "python" (a Task of yours) or "command" (any program)',
+        '"gpt" (a small one, on bytes), "images" (ResNet-18), "python" (a Task of yours) or '
+        '"command" (any program)',
     )
     corpus: str = option(
         "stdlib",
-        'text: "stdlib" (this Python\'s own sources), or a path to a file or folder',
-        of=_GPT,
+        'text: "stdlib" (this Python\'s own sources), or a path to a file or folder; for images, '
+        "a folder that `mars prepare` wrote",
+        of=_BUILT_IN,
     )
     context: int = option(64, "tokens (bytes) in a window", low=2, high=65536, of=_GPT)
     layers: int = option(2, "transformer blocks", low=1, high=1000, of=_GPT)
-    width: int = option(64, "model width, a multiple of heads", low=1, high=65536, of=_GPT)
+    width: int = option(
+        64,
+        "model width, a multiple of heads; of a ResNet, its stem's",
+        low=1,
+        high=65536,
+        of=_BUILT_IN,
+    )
     heads: int = option(2, "attention heads", low=1, high=1024, of=_GPT)
-    batch: int = option(8, "windows in a batch", low=1, high=65536, of=_GPT)
+    batch: int = option(8, "windows or images in a batch", low=1, high=65536, of=_BUILT_IN)
+    augment: bool = option(True, "random crops (padding 4) and flips", of=_IMAGES)
+    subset: int = option(
+        0, "train on this many images, the same for every seed; 0 for all", low=0, of=_IMAGES
+    )
 
     source: str = option(
         "", '"my_task.py:MyTask" or "package.module:MyTask", called without arguments', of=_PYTHON
@@ -87,6 +101,11 @@ def check_task(task: TaskPlan, table: str = "task") -> None:
             )
         if not task.corpus.strip():
             raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+    if task.kind == "images" and task.corpus in ("", "stdlib"):
+        raise UserError(
+            "task.corpus must be a folder of images that `mars prepare` wrote, for task.kind = "
+            "'images'"
+        )
     if task.kind == "python":
         module, colon, name = task.source.rpartition(":")
         if not (colon and module.strip() and name.isidentifier()):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .address import seed_of
 from .gpt import GPT
 
 VOCABULARY = 256
@@ -128,12 +129,12 @@ class TextTask:
     def build_model(self, seed: int) -> nn.Module:
         """A fresh GPT; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed("model", seed))
+            torch.manual_seed(seed_of("model", seed))
             return GPT(vocabulary=VOCABULARY, **self._model)
 
     def batch(self, seed: int, step: int, micro: int) -> Tensor:
         """(batch, context + 1) of byte ids, int64, at random offsets."""
-        generator = torch.Generator().manual_seed(_seed("batch", seed, step, micro))
+        generator = torch.Generator().manual_seed(seed_of("batch", seed, step, micro))
         high = len(self.corpus.train) - self.context
         offsets = torch.randint(high, (self.batch_size,), generator=generator)
         return self._windows(self.corpus.train, offsets)
@@ -161,9 +162,3 @@ class TextTask:
 
     def _windows(self, text: Tensor, offsets: Tensor) -> Tensor:
         return text[offsets[:, None] + torch.arange(self.context + 1)].long()
-
-
-def _seed(*address: object) -> int:
-    """A 63-bit seed from an address: unlike arithmetic on seeds, no two addresses collide."""
-    digest = sha256("/".join(map(str, address)).encode()).digest()
-    return int.from_bytes(digest[:8]) >> 1

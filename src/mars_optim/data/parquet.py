@@ -1,0 +1,103 @@
+"""Parquet files, as the Hugging Face hub keeps data sets."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..records import UserError
+from .images import Batch
+from .needs import need
+
+_IMAGE_COLUMNS = ("img", "image")
+_LABEL_COLUMNS = ("label", "labels", "fine_label")
+_ROWS = 1000
+
+
+def open_parquet(path: Path) -> Any:
+    """The file, by pyarrow.
+
+    Raises:
+        UserError: if it is no Parquet file.
+    """
+    parquet = need("pyarrow.parquet", "data")
+    try:
+        return parquet.ParquetFile(path)
+    except Exception as error:
+        raise UserError(f"{path} is no Parquet file that can be read: {error}") from None
+
+
+def columns(path: Path) -> list[str]:
+    """Names of the columns."""
+    return list(open_parquet(path).schema_arrow.names)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether one of the columns holds images."""
+    return any(name in _IMAGE_COLUMNS for name in columns(path))
+
+
+def class_names(path: Path, label: str = "") -> list[str]:
+    """What the Hugging Face hub calls the classes, if it is in the file."""
+    schema = open_parquet(path).schema_arrow
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return list(features[_column(schema.names, path, _LABEL_COLUMNS, label)]["names"])
+    except (KeyError, ValueError, TypeError):
+        return []
+
+
+def image_batches(path: Path, label: str = "") -> Iterator[Batch]:
+    """Images and labels of a file, in its order, up to a thousand at a time.
+
+    Args:
+        path: of a file with the column "img" or "image" (PNG, JPEG, ... as bytes).
+        label: the column of the labels; by default "label", "labels" or "fine_label".
+
+    Raises:
+        UserError: naming the file and row of an image that cannot be read.
+    """
+    file = open_parquet(path)
+    names = file.schema_arrow.names
+    image = _column(names, path, _IMAGE_COLUMNS)
+    label = _column(names, path, _LABEL_COLUMNS, label)
+    row = 0
+    for batch in file.iter_batches(batch_size=_ROWS, columns=[image, label]):
+        cells = batch.column(image).to_pylist()
+        try:
+            labels = np.array(batch.column(label).to_pylist(), dtype=np.int64)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{path}: the column {label!r} must hold whole numbers, the classes from 0"
+            ) from None
+        pixels = [_pixels(cell, path, row + i) for i, cell in enumerate(cells)]
+        sizes = {p.shape for p in pixels}
+        if len(sizes) > 1:
+            raise UserError(f"{path}: images are of different sizes; resize them first")
+        yield np.stack(pixels), labels
+        row += len(cells)
+
+
+def _pixels(cell: Any, path: Path, row: int) -> Any:
+    pillow = need("PIL.Image", "data")
+    data: Any = cell.get("bytes") if isinstance(cell, dict) else cell
+    try:
+        with pillow.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:
+        raise UserError(f"{path}: the image in row {row} cannot be read: {error}") from None
+
+
+def _column(names: list[str], path: Path, usual: tuple[str, ...], chosen: str = "") -> str:
+    wanted = (chosen,) if chosen else usual
+    found = next((name for name in wanted if name in names), None)
+    if found is None:
+        raise UserError(
+            f"{path} has no column {' or '.join(map(repr, wanted))}; it has {', '.join(names)}"
+        )
+    return found
