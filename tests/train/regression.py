@@ -94,7 +94,7 @@ def record(
 
 
 def train_by_hand(task: Task, spec: RunSpec, *, clip: float | None) -> tuple[nn.Module, list[Any]]:
-    """The loop without Accelerate: the mean loss over the micro-batches, one step.
+    """The loop in the fewest words: the mean loss over the micro-batches, one step.
 
     Returns:
         The model, and (loss, gradient norm) of every step.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 import torch
 from regression import Regression, make_spec
 from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemWriter
 
-from mars_optim.records import Run, RunSpec, RunWriter, read_run
+from mars_optim.records import Engine, Run, RunSpec, RunWriter, read_run
 from mars_optim.records.arms import ARMS
-from mars_optim.records.run import CHECKPOINT
+from mars_optim.records.run import CHECKPOINTS, TIMINGS
 from mars_optim.train import train
 
 STEPS = 24
@@ -44,9 +46,12 @@ class Stop(Exception):  # noqa: N818
 
 
 def run(
-    folder: Path, spec: RunSpec, *, end: int | None = None, seconds: float = 0.0
+    folder: Path, spec: RunSpec, *, end: int | None = None, seconds: float = math.inf, **engine: Any
 ) -> tuple[Run, list[Tensor], int]:
-    """Train; with ``end`` be stopped after so many steps. What is read back, weights, steps."""
+    """Train; with ``end`` be stopped after so many steps. What is read back, weights, steps.
+
+    A checkpoint is written at step ``end``, unless ``engine`` says otherwise.
+    """
 
     def on_step(step: int) -> None:
         nonlocal steps
@@ -55,11 +60,12 @@ def run(
             raise Stop
 
     steps, task = 0, Noisy()
-    begun = (folder / spec.run_id / CHECKPOINT).exists()
+    begun = (folder / spec.run_id / CHECKPOINTS).exists()
     torch.manual_seed(99 if begun else 7)  # a new process has another random state
     writer = RunWriter(folder, spec, {})
     try:
-        writer.finish(train(spec, task, writer, on_step, seconds))
+        how = Engine(**{"checkpoint_steps": end or 10**6, **engine})
+        writer.finish(train(spec, task, writer, on_step, seconds, how))
     except Stop:
         pass
     finally:
@@ -70,7 +76,7 @@ def run(
 def numbers(run: Run) -> Any:
     """All of a run but its seconds."""
     assert run.outcome is not None
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.rows]
+    rows = [{k: v for k, v in row.items() if k not in TIMINGS} for row in run.rows]
     return replace(run.outcome, seconds=0.0), rows
 
 
@@ -94,40 +100,61 @@ def test_a_run_ended_again_and_again_ends_with_the_same_bits(arm: str, tmp_path:
 
 
 def test_a_finished_run_keeps_no_checkpoint(tmp_path: Path):
-    done, *_ = run(tmp_path, spec_of("mars-adamw"))
+    done, *_ = run(tmp_path, spec_of("mars-adamw"), seconds=0.0)
     assert sorted(p.name for p in done.path.iterdir()) == ["manifest.json", "rows.jsonl"]
 
 
 def test_without_checkpoints_a_run_begins_again(tmp_path: Path):
     spec = spec_of("mars-adamw")
-    run(tmp_path, spec, end=12, seconds=math.inf)
-    assert not list(tmp_path.rglob(CHECKPOINT))
-    assert run(tmp_path, spec, seconds=math.inf)[2] == STEPS
+    run(tmp_path, spec, end=12, checkpoint_steps=0)
+    assert not list(tmp_path.rglob(CHECKPOINTS))
+    assert run(tmp_path, spec, checkpoint_steps=0)[2] == STEPS
 
 
 def test_a_checkpoint_is_written_only_when_it_is_time(tmp_path: Path):
-    run(tmp_path, spec_of("mars-adamw"), end=12, seconds=3600.0)
-    assert not list(tmp_path.rglob(CHECKPOINT))
+    spec = spec_of("mars-adamw")
+    run(tmp_path / "later", spec, end=12, seconds=3600.0, checkpoint_steps=0)
+    assert not list(tmp_path.rglob(CHECKPOINTS))
+    run(tmp_path / "at once", spec, end=3, seconds=0.0, checkpoint_steps=0)
+    assert [p.name for p in tmp_path.rglob("step-*")] == ["step-000000000003"]
+    assert run(tmp_path / "at once", spec)[2] == STEPS - 3
 
 
-@pytest.mark.parametrize(
-    "damage", ["cut", "garbage", "empty", "of another run", "of another torch"]
-)
+def newest(run: Run) -> Path:
+    return max((run.path / CHECKPOINTS).glob("step-*"))
+
+
+def cut(folder: Path) -> None:
+    (data,) = folder.glob("*.distcp")
+    data.write_bytes(data.read_bytes()[:-40])
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "cut": cut,
+    "without data": lambda folder: [p.unlink() for p in folder.glob("*.distcp")],
+    "garbage": lambda folder: (folder / ".metadata").write_bytes(b"\x80\x04hello"),
+    "empty": lambda folder: (folder / ".metadata").write_bytes(b""),
+    "no position": lambda folder: (folder / "position.json").unlink(),
+    "a position of another form": lambda folder: (folder / "position.json").write_text("[1]"),
+    "not renamed": lambda folder: folder.rename(folder.with_name(folder.name + ".tmp")),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "of another run", "of another torch"])
 def test_a_checkpoint_that_cannot_be_used_is_thrown_away(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     spec = spec_of("mars-adamw")
     whole, weights, _ = run(tmp_path / "whole", spec)
     ended, *_ = run(tmp_path / "ended", spec, end=12)
-    path = ended.path / CHECKPOINT
     if damage == "of another run":
+        shutil.rmtree(newest(ended))
         other, *_ = run(tmp_path / "other", replace(spec, seed=2), end=12)
-        os.replace(other.path / CHECKPOINT, path)
+        newest(other).rename(ended.path / CHECKPOINTS / newest(other).name)
     elif damage == "of another torch":
         monkeypatch.setattr(torch, "__version__", "1.0")
     else:
-        content = {"cut": path.read_bytes()[:-40], "garbage": b"\x80\x04hello", "empty": b""}
-        path.write_bytes(content[damage])
+        DAMAGES[damage](newest(ended))
     resumed, same, steps = run(tmp_path / "ended", spec)
     assert steps == STEPS
     assert all(torch.equal(a, b) for a, b in zip(weights, same, strict=True))
@@ -140,9 +167,9 @@ def test_a_disk_too_small_for_a_checkpoint_costs_the_checkpoint_not_the_run(
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.warns(UserWarning, match="checkpoint.pt cannot be written: .*No space left"):
-        done, *_ = run(tmp_path, spec_of("mars-adamw"), seconds=0.0)
+    monkeypatch.setattr(FileSystemWriter, "write_data", full)
+    with pytest.warns(UserWarning, match="checkpoints.* cannot be written: .*No space left"):
+        done, *_ = run(tmp_path, spec_of("mars-adamw"), checkpoint_steps=9)
     assert done.outcome is not None
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -155,12 +182,15 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     run(tmp_path / "ended", spec, end=12)
     with monkeypatch.context() as patch:
 
-        def killed(path: Path, file: Any) -> None:
-            file.write(b"half of")
+        def killed(writer: FileSystemWriter, *arguments: Any) -> None:
+            (Path(writer.path) / "__0_0.distcp").write_bytes(b"half of")
             raise Stop
 
-        patch.setattr(torch, "save", lambda state, file: killed(tmp_path, file))
-        run(tmp_path / "ended", spec)
+        patch.setattr(FileSystemWriter, "write_data", killed)
+        patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
+        with pytest.warns(UserWarning, match="cannot be written: Stop"):
+            run(tmp_path / "ended", spec, end=13)
+    assert list(tmp_path.rglob("*.tmp"))
     resumed, _, steps = run(tmp_path / "ended", spec)
     assert steps == STEPS - 12
     assert numbers(resumed) == numbers(whole)

@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,14 +122,13 @@ def load_task(plan: Plan) -> Any:
     Raises:
         ValueError: if its data are missing or too few, or it breaks the protocol.
     """
-    from accelerate import PartialState
-
     from ..tasks import ImageTask, TextTask, check_task, import_task, load_corpus, load_images
+    from ..train import alone
 
     t = plan.task
     if t.kind == "python":
         task = import_task(t.source, Path(t.folder))
-        check_task(task, PartialState().device)
+        check_task(task, alone().device)
         return task
     if t.kind == "images":
         return ImageTask(
@@ -156,7 +154,6 @@ def environment(threads: int) -> dict[str, Any]:
         "mars_optim": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "accelerate": version("accelerate"),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "cores": os.cpu_count(),

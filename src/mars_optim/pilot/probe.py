@@ -7,14 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
-from torch.optim.optimizer import Optimizer
-
-from ..optim import MARS
-from ..records import Outcome, Plan, RunSpec
+from ..records import Engine, Outcome, Plan, RunSpec
 from ..tasks import Task
-from ..train import build_optimizer, state_bytes
+from ..train import Gradients, alone, build_optimizer, spread, state_bytes
 
 ROUNDS = 15
 STEPS = 4  # in a row, per arm and round
@@ -31,18 +26,18 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
         ``ratio_low`` and ``ratio_high`` over the rounds, ``state_bytes``, and the number of
         ``rounds``.
     """
-    pairs = {}
+    ranks, arms = alone(), {}
     for name in plan.arms:
-        model = task.build_model(seed=0)
-        pairs[name] = (model, build_optimizer(model, plan.arm[name], lr=plan.arm[name].lr))
-    for model, optimizer in pairs.values():
-        _seconds(plan, task, model, optimizer, WARMUP)
+        model = spread(task.build_model(seed=0), ranks, Engine())
+        optimizer = build_optimizer(model.bare, plan.arm[name], lr=plan.arm[name].lr)
+        arms[name] = Gradients(task, model, optimizer, plan.training, ranks, seed=0)
+        _seconds(arms[name], WARMUP)
     times: dict[str, list[float]] = {name: [] for name in plan.arms}
     for _ in range(ROUNDS):
-        for name, (model, optimizer) in pairs.items():
-            times[name].append(_seconds(plan, task, model, optimizer, STEPS) / STEPS)
+        for name, steps in arms.items():
+            times[name].append(_seconds(steps, STEPS) / STEPS)
 
-    return _results(plan, times, {a: state_bytes(optimizer) for a, (_, optimizer) in pairs.items()})
+    return _results(plan, times, {a: state_bytes(steps.optimizer) for a, steps in arms.items()})
 
 
 def probe_command(plan: Plan, run: Callable[[RunSpec], Outcome]) -> dict[str, Any]:
@@ -93,23 +88,12 @@ def _results(plan: Plan, times: dict[str, list[float]], memory: dict[str, int]) 
     return results
 
 
-def _seconds(plan: Plan, task: Task, model: nn.Module, optimizer: Optimizer, steps: int) -> float:
+def _seconds(steps: Gradients, count: int) -> float:
     """Of whole steps as the plan trains them: all micro-batches, gradient clip, optimizer."""
-    training = plan.training
-    device = next(model.parameters()).device
-    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")
     start = time.perf_counter()
-    for step in range(steps):
-        for micro in range(training.accumulation):
-            if isinstance(optimizer, MARS) and optimizer.param_groups[0]["correction"] == "exact":
-                with optimizer.previous_point(model), bf16:
-                    loss = task.loss(model, task.batch(0, step, micro)) / training.accumulation
-                    torch.autograd.backward(loss)
-            with bf16:
-                loss = task.loss(model, task.batch(0, step, micro)) / training.accumulation
-            torch.autograd.backward(loss)
-        if training.grad_clip:
-            nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad()
+    for step in range(count):
+        _, norm = steps.make(step)
+        steps.optimizer.step()
+        steps.optimizer.zero_grad()
+    float(norm)  # waits for the device
     return time.perf_counter() - start

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from .errors import DamagedError, UserError
 from .spec import RunSpec
 
 FORMAT = 1
-CHECKPOINT = "checkpoint.pt"  # of a run under way, in its folder
+CHECKPOINTS = "checkpoints"  # folder of a run under way, in its own
+TIMINGS = ("seconds", "tokens_per_second", "optimizer_share", "mfu")
+"""What of a row depends on the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +83,24 @@ class Run:
 
 
 class RunWriter:
-    """Writes one run. Starting it again throws away what an interrupted try left."""
+    """Writes one run. The first row throws away those that an interrupted try left.
 
-    def __init__(self, runs: Path, spec: RunSpec, environment: dict[str, Any]) -> None:
+    Args:
+        runs: folder of all runs.
+        spec: of this one.
+        environment: for its manifest.
+        silent: write nothing and only remember, as one of several processes that make the run.
+    """
+
+    def __init__(
+        self, runs: Path, spec: RunSpec, environment: dict[str, Any], *, silent: bool = False
+    ) -> None:
         self.path = runs / spec.run_id
-        self._manifest = _begin(self.path, spec, environment)
-        self._rows = (self.path / "rows.jsonl").open("w", encoding="utf-8")
         self.rows: list[dict[str, Any]] = []  # written so far
+        self.keeps_checkpoints = False
+        self._silent = silent
+        self._file: IO[str] | None = None
+        self._manifest = {} if silent else _begin(self.path, spec, environment)
 
     def row(self, **values: Any) -> None:
         """Append one row; it is on its way to the disk when this returns.
@@ -97,21 +111,33 @@ class RunWriter:
             k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in values.items()
         }
-        self._rows.write(json.dumps(values) + "\n")
-        self._rows.flush()
         self.rows.append(values)
+        if not self._silent:
+            file = self._opened()
+            file.write(json.dumps(values) + "\n")
+            file.flush()
 
     def finish(self, outcome: Outcome) -> None:
         """Record the outcome; from here on the run is never computed again."""
-        os.fsync(self._rows.fileno())
-        self._rows.close()
+        if self._silent:
+            return
+        os.fsync(self._opened().fileno())
+        self.close()
         self._manifest["outcome"] = asdict(outcome)
         write_json(self.path / "manifest.json", self._manifest)
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        if not self.keeps_checkpoints:
+            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     def close(self) -> None:
         """Close the files of a run that did not finish."""
-        self._rows.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> IO[str]:
+        """Not before there is something to write: a run that is refused leaves all as it was."""
+        if self._file is None:
+            self._file = (self.path / "rows.jsonl").open("w", encoding="utf-8")
+        return self._file
 
 
 def record_failure(runs: Path, spec: RunSpec, failure: Failure) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
@@ -22,7 +20,7 @@ from ..records import Arm, Outcome, Run, RunSpec, RunWriter, read_run
 from ..records.plan import TrainingPlan
 from ..records.task import TaskPlan
 from ..tasks import Task
-from ..train import state_bytes
+from ..train import alone, seed_all, state_bytes
 from .checkpoint import AdamWCheckpoint
 from .settings import CanarySettings
 
@@ -53,7 +51,7 @@ class Continuations:
         self.task, self.settings, self.plan = task, settings, plan
         self.checkpoint, self.environment = checkpoint, environment
         self.runs = out / "runs"
-        self.accelerator = Accelerator(mixed_precision="no")
+        self.ranks = alone()
         self.at_switch: tuple[int, nn.Module, Optimizer] | None = None
         adamw = checkpoint.restore(task.build_model(0))
         self.lr = max(float(group["lr"]) for group in adamw.param_groups)
@@ -121,8 +119,8 @@ class Continuations:
         return self._record(spec, model, optimizer, start=self.settings.history, scale=scale)
 
     def _history(self, spec: RunSpec) -> Run:
-        set_seed(spec.seed % 2**32)
-        model = self.task.build_model(spec.seed).to(self.accelerator.device)
+        seed_all(spec.seed)
+        model = self.task.build_model(spec.seed).to(self.ranks.device)
         adamw = self.checkpoint.restore(model)
         run = self._record(spec, model, adamw, start=0, scale=1.0)
         self.at_switch = (spec.seed, model, adamw)
@@ -133,7 +131,7 @@ class Continuations:
         if self.at_switch is None or self.at_switch[0] != seed:
             self._history(self.spec(HISTORY, seed, 1.0))
         assert self.at_switch is not None
-        set_seed(seed % 2**32)  # dropout is the same in both arms
+        seed_all(seed)  # dropout is the same in both arms
         model, adamw = copy.deepcopy(self.at_switch[1:])
         return model, adamw
 
@@ -202,7 +200,7 @@ class Continuations:
         count, total = self.settings.accumulation, 0.0
         optimizer.zero_grad()
         for micro in range(count):
-            batch = send_to_device(self.task.batch(seed, step, micro), self.accelerator.device)
+            batch = self.ranks.place(self.task.batch(seed, step, micro))
             loss = self.task.loss(model, batch) / count
             torch.autograd.backward(loss)
             total += loss.item()

@@ -1,7 +1,26 @@
 """One run: a frozen spec in, rows and an outcome on disk."""
 
+from ..records import Engine
 from .arms import build_optimizer, state_bytes
+from .gradient import Gradients
 from .loop import train
+from .ranks import Ranks, alone, join_ranks, run_writer, seed_all
 from .schedule import lr_factor
+from .spread import spread
+from .weights import load_weights
 
-__all__ = ["build_optimizer", "lr_factor", "state_bytes", "train"]
+__all__ = [
+    "Engine",
+    "Gradients",
+    "Ranks",
+    "alone",
+    "build_optimizer",
+    "join_ranks",
+    "load_weights",
+    "lr_factor",
+    "run_writer",
+    "seed_all",
+    "spread",
+    "state_bytes",
+    "train",
+]

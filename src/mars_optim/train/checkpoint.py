@@ -1,120 +1,228 @@
-"""Checkpoints inside a run: a long one that was killed goes on, to the same bits."""
+"""Checkpoints inside a run: one that was killed goes on, in as many processes or another number.
+
+Of all runs they are torch's distributed ones, so that four processes read what one wrote.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-import os
-import random
+import re
+import shutil
 import time
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import distributed, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.optim.optimizer import Optimizer
+
+from ..records import Engine, RunSpec, UserError
+from ..records.run import CHECKPOINTS, read_json, write_text
+from .ranks import Ranks
+from .saved import OtherModel, hush, load_state, optimizer_state
+
+POSITION = "position.json"
 
 
 class Checkpoints:
-    """The one checkpoint of a run, written now and then over the last.
+    """A run's whole checkpoints, each in its folder ``step-NNN``; the newest is gone on from.
 
-    It holds the weights, the optimizer's state, all random states and the position in the run.
+    One holds weights, the optimizer's state and the position in the run; random numbers are a
+    function of the position. It is written in the background to ``step-NNN.tmp``, which the first
+    process renames when all have written, so that a folder under its own name is whole.
 
     Args:
-        path: of the file.
-        run_id: of the run.
-        seconds: between two checkpoints; infinite for none.
+        run: the run's folder, on a file system that all processes share.
+        spec: of the run.
+        seconds: between two checkpoints; infinite for none by time.
+        engine: says which stay, and what happens if none can be used.
+        ranks: the processes.
         model: bare.
-        optimizer: bare.
+        optimizer: on its parameters.
     """
 
     def __init__(
-        self, path: Path, run_id: str, seconds: float, model: nn.Module, optimizer: Optimizer
+        self,
+        run: Path,
+        spec: RunSpec,
+        seconds: float,
+        engine: Engine,
+        ranks: Ranks,
+        model: nn.Module,
+        optimizer: Optimizer,
     ) -> None:
-        self._path, self._seconds = path, seconds
-        # other versions may compute other bits: then the run begins again
-        self._of = {"run_id": run_id, "torch": str(torch.__version__)}
-        self._model, self._optimizer = model, optimizer
+        self._folder, self._seconds, self._engine = run / CHECKPOINTS, seconds, engine
+        self._of = {"run_id": spec.run_id, "torch": str(torch.__version__)}
+        self._ranks, self._model, self._optimizer = ranks, model, optimizer
+        # its own group: the background's messages must not mix with the loop's
+        self._group = distributed.new_group(backend="gloo") if ranks.world > 1 else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
         self._last = time.monotonic()
 
     @property
-    def due(self) -> bool:
-        """Whether it is time for the next one."""
-        return math.isfinite(self._seconds) and time.monotonic() - self._last >= self._seconds
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        return math.isfinite(self._seconds) or self._engine.checkpoint_steps > 0
 
-    def save(self, position: dict[str, Any]) -> None:
-        """Write whole or not at all. A failure costs the checkpoint, not the run.
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the next one is due by this process's clock."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def save(self, step: int, position: dict[str, Any]) -> None:
+        """Begin to write one, once the one before is written. What fails costs it, not the run.
 
         Args:
-            position: plain values from which the loop goes on.
+            step: number of steps taken.
+            position: plain values from which the loop goes on, "best_step" among them.
         """
-        beside = self._path.with_name(self._path.name + ".tmp")
+        self.wait()
+        self._ranks.agree_on_buffers(self._model)
+        beside = self._folder / f"{_name(step)}.tmp"
         state = {
-            "of": self._of,
-            "position": position,
             "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "random": _random_states(),
+            "optimizer": optimizer_state(self._model, self._optimizer),
         }
+        hush()
         try:
-            with beside.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self._path)
-        except (OSError, RuntimeError) as error:  # RuntimeError: torch's, on a full disk
-            beside.unlink(missing_ok=True)
-            warnings.warn(f"{self._path} cannot be written: {error}", stacklevel=2)
+            written = async_save(
+                state,
+                storage_writer=FileSystemWriter(beside),
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+            # as text, for the loop goes on and changes what it was made of
+            text = json.dumps({"of": self._of, "position": position})
+            best = position["best_step"] if self._engine.keep_best else 0
+            assert isinstance(written, Future)  # of the default kind of saving
+            self._writing = self._thread.submit(self._commit, written, beside, text, best)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            self._report(beside, error)
         self._last = time.monotonic()
 
+    def wait(self) -> None:
+        """Until the one under way is written, or has failed, which is a warning."""
+        if self._writing is not None:
+            error = self._writing.exception()
+            self._writing = None
+            if isinstance(error, OSError | RuntimeError | CheckpointException):
+                self._report(self._folder, error)
+            elif error is not None:
+                raise error
+
+    def close(self) -> None:
+        """Wait, and end the background's thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
     def restore(self) -> dict[str, Any] | None:
-        """Take the checkpoint's state, if there is one of this run by this torch.
+        """Take the state of the newest checkpoint that can be used.
 
         Returns:
             Its position, or None: the run begins at its first step.
+
+        Raises:
+            UserError: under ``unusable="refuse"``, if there are some but none can be used.
         """
-        if not math.isfinite(self._seconds) or not self._path.exists():
+        if not self.wanted:
             return None
+        reason = ""
+        for folder, found in self._ranks.firsts(self._whole() if self._ranks.first else None):
+            reason = f"{folder} {self._unfit(found)}" if self._unfit(found) else ""
+            try:
+                if not reason:
+                    load_state(folder, self._model, self._optimizer, self._group)
+                    return dict(found["position"])
+            except OtherModel as error:
+                reason = f"{folder} is of another model: {error}"
+            except (Exception, CheckpointException) as error:
+                reason = f"{folder} is damaged ({_line(error)})"
+            if "damaged" not in reason and self._engine.unusable == "refuse":
+                break
+        if reason and self._engine.unusable == "refuse":
+            raise UserError(
+                f"{reason}; nothing was changed: use another folder, or delete "
+                f"{self._folder} to begin this run again"
+            )
+        if self._ranks.first:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return None
+
+    def _unfit(self, found: Any) -> str:
+        """Why a checkpoint cannot be gone on from, by its position's file; empty if it can."""
         try:
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
-            position = dict(state["position"]) if state["of"] == self._of else None
-        except Exception:  # torch.load raises whatever a damaged file leads it to
-            position = None
-        if position is None:
-            self._path.unlink()
-            return None
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        _keep_dtypes(self._optimizer, state["optimizer"]["state"])
-        _set_random_states(state["random"])
-        return position
+            run_id, version, _ = found["of"]["run_id"], found["of"]["torch"], found["position"]
+        except (KeyError, TypeError):
+            return f"is damaged (no {POSITION})"
+        if run_id != self._of["run_id"]:
+            return f"is of another run, {run_id}"
+        # other versions may compute other bits; where nothing is to be lost, the run begins again
+        if version != self._of["torch"] and self._engine.unusable == "begin again":
+            return f"was written by torch {version}"
+        return ""
+
+    def _whole(self) -> list[tuple[Path, Any]]:
+        """Folders and what their position's files hold, the newest first; the rest is removed."""
+        for left in self._folder.glob("*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        found = []
+        for folder in _folders(self._folder)[::-1]:
+            try:
+                found.append((folder, read_json(folder / POSITION)))
+            except UserError:
+                found.append((folder, None))
+        return found
+
+    def _commit(self, written: Future[Any], beside: Path, text: str, best: int) -> None:
+        """In the background: once all processes have written, make it a whole one."""
+        try:
+            written.result()
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        if not self._ranks.first:
+            return
+        write_text(beside / POSITION, text)
+        whole = beside.with_suffix("")
+        if whole.exists():  # one that could not be used
+            _remove(whole)
+        beside.rename(whole)
+        for old in _folders(self._folder)[: -max(1, self._engine.keep)]:
+            if old.name != _name(best):
+                _remove(old)
+
+    def _report(self, path: Path, error: BaseException) -> None:
+        if self._ranks.first:
+            warnings.warn(f"{path} cannot be written: {_line(error)}", stacklevel=3)
 
 
-def _keep_dtypes(optimizer: Optimizer, saved: dict[int, dict[str, Any]]) -> None:
-    """Undo torch's cast of state to its parameter's dtype, as of NAdam's float32 scalar."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for i, entries in saved.items():
-        loaded = optimizer.state[parameters[i]]
-        for key, value in entries.items():
-            if isinstance(value, Tensor) and loaded[key].dtype != value.dtype:
-                loaded[key] = value.to(loaded[key].device)
+def _name(step: int) -> str:
+    return f"step-{step:012d}"
 
 
-def _random_states() -> dict[str, Any]:
-    name, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (name, [int(key) for key in keys], *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+def _folders(checkpoints: Path) -> list[Path]:
+    """Of whole checkpoints, the oldest first."""
+    return sorted(p for p in checkpoints.glob("step-*") if re.fullmatch(r"step-\d{12}", p.name))
 
 
-def _set_random_states(states: dict[str, Any]) -> None:
-    random.setstate(states["python"])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+def _remove(folder: Path) -> None:
+    """So that what is half removed is not taken for a whole one."""
+    away = folder.with_name(folder.name + ".old.tmp")
+    folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def _line(error: BaseException) -> str:
+    """The cause in one line, out of what the processes report of each other."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())

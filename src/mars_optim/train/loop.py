@@ -1,22 +1,23 @@
-"""The training loop: warm-up, decay to zero, gradient clip, accumulation, on Accelerate."""
+"""The training loop: warm-up, decay, gradient clip, accumulation, in one process or many."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from typing import Any
 
-from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
 from torch.optim.optimizer import Optimizer
 
-from ..optim import MARS
-from ..records import Outcome, RunSpec, RunWriter
-from ..records.run import CHECKPOINT
+from ..records import Engine, Outcome, RunSpec, RunWriter
 from ..tasks import Task
 from .arms import build_optimizer, state_bytes
 from .checkpoint import Checkpoints
+from .gradient import Gradients
+from .ranks import join_ranks, seed_all
 from .schedule import lr_factor
+from .speed import Clock, flops_per_token, peak_flops
+from .spread import spread
+from .weights import save_weights
 
 ROWS = 50  # training rows per run
 BLOW_UP = 2.0  # a loss this many times the first one has diverged
@@ -28,109 +29,206 @@ def train(
     writer: RunWriter,
     on_step: Callable[[int], None] = lambda step: None,
     checkpoint_seconds: float = math.inf,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Run ``spec`` from its first step, or from its checkpoint, to its last and record it.
+
+    Called by each process of a run that several make together (:func:`join_ranks`).
 
     Args:
         spec: what to run.
         task: built from ``spec.task``.
-        writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm``, and at evaluations
-            ``step, tokens, seconds, valid_loss``.
+        writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm, tokens_per_second,
+            optimizer_share`` and, where the device's peak is known, ``mfu``; at evaluations
+            ``step, tokens, seconds, valid_loss`` and whatever else the task scores.
         on_step: called with the number of steps taken, after each.
         checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
-            for none.
+            for none by time.
+        engine: how; None for one process and the defaults.
 
     Returns:
         The outcome, not yet written. A run whose loss is no longer finite, or at twice its first
         value, ends there as diverged: an outcome, not an error.
-    """
-    settings = spec.training
-    accelerator = Accelerator(
-        mixed_precision=settings.precision, gradient_accumulation_steps=settings.accumulation
-    )
-    set_seed(spec.seed % 2**32)  # for dropout: a run is the same whatever ran before it
-    bare = task.build_model(spec.seed)
-    bare_optimizer = build_optimizer(bare, spec.arm, lr=spec.lr)
-    model, optimizer = accelerator.prepare(bare, bare_optimizer)
-    exact = isinstance(bare_optimizer, MARS) and spec.arm.correction == "exact"
-    limit = settings.grad_clip or math.inf
-    peaks = [float(group["lr"]) for group in optimizer.param_groups]
-    parameters = sum(p.numel() for p in bare.parameters())
-    step_tokens = task.batch_tokens * settings.accumulation
-    row_every = max(1, spec.steps // ROWS)
-    eval_steps = {
-        round(spec.steps * (i + 1) / settings.evaluations) for i in range(settings.evaluations)
-    }
-    seconds, losses, first_loss, valid_loss = 0.0, [], math.inf, math.nan
 
-    def outcome(step: int, reason: str = "") -> Outcome:
+    Raises:
+        UserError: before the first step, if the processes cannot share the run, or a checkpoint
+            cannot be gone on from and is not to be lost.
+    """
+    loop = _Loop(spec, task, writer, engine or Engine(), checkpoint_seconds)
+    try:
+        return loop.run(on_step)
+    finally:
+        loop.checkpoints.close()
+
+
+class _Loop:
+    """A run under way: what it is made of, and where it is (``at``)."""
+
+    def __init__(
+        self, spec: RunSpec, task: Task, writer: RunWriter, engine: Engine, seconds: float
+    ) -> None:
+        self.spec, self.task, self.writer, self.engine = spec, task, writer, engine
+        self.ranks = join_ranks()
+        seed_all(spec.seed)  # a run is the same whatever ran before it
+        model = task.build_model(spec.seed)
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.token_flops = flops_per_token(task, model)
+        self.spread = spread(model, self.ranks, engine)
+        self.bare = self.spread.bare
+        self.optimizer = build_optimizer(self.bare, spec.arm, lr=spec.lr)
+        self.gradients = Gradients(
+            task, self.spread, self.optimizer, spec.training, self.ranks, spec.seed
+        )
+        self.checkpoints = Checkpoints(
+            writer.path, spec, seconds, engine, self.ranks, self.bare, self.optimizer
+        )
+        self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.step_tokens = task.batch_tokens * spec.training.accumulation
+        self.clock = Clock(self.ranks.device)
+        self.at = _beginning()
+        writer.keeps_checkpoints = bool(engine.keep or engine.keep_best)
+
+    def run(self, on_step: Callable[[int], None]) -> Outcome:
+        at, steps = self.at, self.spec.steps
+        if position := self.checkpoints.restore():
+            at |= position
+            for row in at.pop("rows"):
+                self.writer.row(**row)
+        self.gradients.rehearse()
+        row_every, count = max(1, steps // ROWS), self.spec.training.evaluations
+        eval_steps = {round(steps * (i + 1) / count) for i in range(count)}
+        for step in range(at["step"], steps):
+            loss, norm, time_is_up = self._step(step)
+            taken = at["step"] = step + 1
+            blown_up = self._blown_up(loss)
+            if taken % row_every == 0 or taken == steps or blown_up:
+                self.writer.row(**self._row(norm))
+                at |= dict(losses=[], window=[0.0, 0.0])
+            if blown_up:
+                return self._outcome(f"training loss {loss:.4g} at step {taken}")
+            best = taken in eval_steps and self._evaluate()
+            if not math.isfinite(at["valid_loss"]) and taken in eval_steps:
+                return self._outcome(f"validation loss {at['valid_loss']} at step {taken}")
+            if best or time_is_up or self._due(taken):
+                self.checkpoints.save(taken, at | {"rows": self.writer.rows})
+            on_step(taken)
+        if self.engine.keep_weights:
+            save_weights(self.writer.path, self.bare, self.ranks)
+        return self._outcome()
+
+    def _step(self, step: int) -> tuple[float, float, bool]:
+        """One optimizer step: its mean loss, its gradient's norm, and if a checkpoint is due."""
+        self.clock.start()
+        training, at = self.spec.training, self.at
+        factor = lr_factor(step, self.spec.steps, warmup=training.warmup, decay=training.decay)
+        at["lr"] = self.spec.lr * factor
+        set_lrs(self.optimizer, [peak * factor for peak in self.peaks])
+        losses, norm = self.gradients.make(step)
+        with self.clock.optimizer():
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        mine = 0.0
+        for loss in losses.tolist():  # the one place where the device is waited for
+            mine += loss / training.accumulation
+        # the first process's clock speaks for all
+        due = float(self.ranks.first and self.checkpoints.time_is_up)
+        loss, due = self.ranks.sums(mine, due)
+        seconds, of_optimizer = self.clock.stop()
+        at["seconds"] += seconds
+        at["window"] = [at["window"][0] + seconds, at["window"][1] + of_optimizer]
+        at["losses"].append(loss)
+        return loss, float(norm), due > 0
+
+    def _row(self, norm: float) -> dict[str, Any]:
+        """The training row of the steps since the last one."""
+        at, (seconds, of_optimizer) = self.at, self.at["window"]
+        speed = len(at["losses"]) * self.step_tokens / seconds
+        row = dict(
+            **self._now(),
+            loss=sum(at["losses"]) / len(at["losses"]),
+            lr=at["lr"],
+            grad_norm=norm,
+            tokens_per_second=round(speed, 1),
+            optimizer_share=round(of_optimizer / seconds, 4),
+        )
+        peak = self.ranks.world * peak_flops(self.ranks.device, self.engine.peak_tflops)
+        if peak and self.token_flops:
+            passes = 2 if self.gradients.exact else 1
+            row["mfu"] = float(f"{passes * self.token_flops * speed / peak:.4g}")
+        return row
+
+    def _now(self) -> dict[str, Any]:
+        at = self.at
+        tokens = at["step"] * self.step_tokens
+        return dict(step=at["step"], tokens=tokens, seconds=round(at["seconds"], 4))
+
+    def _evaluate(self) -> bool:
+        """Add a row of scores; all processes take the same, the first one's. If it is the best."""
+        at, tokens = self.at, self.spec.training.eval_tokens
+        self.ranks.agree_on_buffers(self.bare)
+        with self.gradients.autocast():
+            if hasattr(self.task, "scores"):
+                scores = dict(self.task.scores(self.bare, tokens))
+            else:
+                scores = {"valid_loss": self.task.evaluate(self.bare, tokens)}
+        self.spread.reshard()
+        if "valid_loss" not in scores:
+            raise ValueError(
+                f"{type(self.task).__name__}.scores(model, tokens) gave {sorted(scores)}; "
+                "'valid_loss' must be among them"
+            )
+        scores = self.ranks.firsts(scores)
+        at["valid_loss"] = scores["valid_loss"]
+        self.writer.row(**self._now(), **scores)
+        if not at["valid_loss"] < at["best_loss"]:
+            return False
+        at |= dict(best_loss=at["valid_loss"], best_step=at["step"])
+        return self.engine.keep_best
+
+    def _due(self, taken: int) -> bool:
+        """Whether a checkpoint is due by the number of steps."""
+        every = self.engine.checkpoint_steps
+        return bool(
+            every and (taken % every == 0 or (self.engine.keep and taken == self.spec.steps))
+        )
+
+    def _blown_up(self, loss: float) -> bool:
+        at = self.at
+        if at["step"] == 1:
+            at["first_loss"] = loss
+        rise = loss - at["first_loss"]  # of a loss that may be negative
+        return not math.isfinite(loss) or rise > (BLOW_UP - 1) * abs(at["first_loss"])
+
+    def _outcome(self, reason: str = "") -> Outcome:
+        at = self.at
         return Outcome(
             status="diverged" if reason else "finished",
-            final_loss=None if reason else valid_loss,
-            steps=step,
-            tokens=step * step_tokens,
-            seconds=seconds,
-            parameters=parameters,
-            state_bytes=state_bytes(optimizer.optimizer),
+            final_loss=None if reason else at["valid_loss"],
+            steps=at["step"],
+            tokens=at["step"] * self.step_tokens,
+            seconds=at["seconds"],
+            parameters=self.parameters,
+            state_bytes=state_bytes(self.optimizer),
             reason=reason,
         )
 
-    first = 0
-    checkpoints = Checkpoints(
-        writer.path / CHECKPOINT, spec.run_id, checkpoint_seconds, bare, optimizer.optimizer
+
+def _beginning() -> dict[str, Any]:
+    """Where a run is before its first step: plain values, as checkpoints hold them.
+
+    ``losses`` and ``window``, seconds of steps and of the optimizer, are since the last row.
+    """
+    return dict(
+        step=0,
+        seconds=0.0,
+        lr=0.0,
+        losses=[],
+        window=[0.0, 0.0],
+        first_loss=math.inf,
+        valid_loss=math.nan,
+        best_loss=math.inf,
+        best_step=0,
     )
-    if at := checkpoints.restore():
-        first, seconds, losses = at["step"], at["seconds"], at["losses"]
-        first_loss, valid_loss = at["first_loss"], at["valid_loss"]
-        for row in at["rows"]:
-            writer.row(**row)
-
-    for step in range(first, spec.steps):
-        start = time.perf_counter()
-        factor = lr_factor(step, spec.steps, warmup=settings.warmup, decay=settings.decay)
-        set_lrs(optimizer, [peak * factor for peak in peaks])
-        loss = 0.0
-        if exact:
-            with bare_optimizer.previous_point(bare):  # one block, for the clip sees all of it
-                for micro in range(settings.accumulation):
-                    batch = task.batch(spec.seed, step, micro)
-                    batch = send_to_device(batch, accelerator.device)
-                    accelerator.backward(task.loss(model, batch))
-                accelerator.clip_grad_norm_(model.parameters(), limit)
-        for micro in range(settings.accumulation):
-            with accelerator.accumulate(model):
-                batch = task.batch(spec.seed, step, micro)
-                batch = send_to_device(batch, accelerator.device)
-                micro_loss = task.loss(model, batch)
-                accelerator.backward(micro_loss)
-                if accelerator.sync_gradients:
-                    norm = float(accelerator.clip_grad_norm_(model.parameters(), limit))
-                optimizer.step()
-                optimizer.zero_grad()
-            loss += micro_loss.item() / settings.accumulation
-        seconds += time.perf_counter() - start
-
-        taken, first_loss = step + 1, loss if step == 0 else first_loss
-        losses.append(loss)
-        rise = loss - first_loss  # of a loss that may be negative
-        blown_up = not math.isfinite(loss) or rise > (BLOW_UP - 1) * abs(first_loss)
-        at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 4))
-        if taken % row_every == 0 or taken == spec.steps or blown_up:
-            mean = sum(losses) / len(losses)
-            writer.row(**at, loss=mean, lr=spec.lr * factor, grad_norm=norm)
-            losses = []
-        if blown_up:
-            return outcome(taken, f"training loss {loss:.4g} at step {taken}")
-        if taken in eval_steps:
-            valid_loss = task.evaluate(model, settings.eval_tokens)
-            writer.row(**at, valid_loss=valid_loss)
-            if not math.isfinite(valid_loss):
-                return outcome(taken, f"validation loss {valid_loss} at step {taken}")
-        if checkpoints.due:
-            position = dict(step=taken, seconds=seconds, losses=losses, rows=writer.rows)
-            checkpoints.save(position | dict(first_loss=first_loss, valid_loss=valid_loss))
-        on_step(taken)
-    return outcome(spec.steps)
 
 
 def set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:

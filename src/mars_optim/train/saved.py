@@ -1,0 +1,130 @@
+"""What is saved of a model and its optimizer, and back into them, by names and whole shapes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.optim.optimizer import Optimizer
+
+
+class OtherModel(Exception):  # noqa: N818
+    """A checkpoint's tensors are not those of the model."""
+
+
+def optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, Any]]:
+    """The optimizer's state by names of parameters, which sorting into groups does not change."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)]: dict(state) for p, state in optimizer.state.items()}
+
+
+def load_state(
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    group: distributed.ProcessGroup | None,
+) -> None:
+    """Read a checkpoint into a model and its optimizer, whole or not at all.
+
+    Args:
+        folder: of the checkpoint.
+        model: bare, plain or sharded, however the one that was saved was.
+        optimizer: that has taken no step.
+        group: of the processes; None for one.
+
+    Raises:
+        OtherModel: naming the first tensor that differs.
+    """
+    reader = FileSystemReader(folder)
+    saved = reader.read_metadata()
+    state = {"model": _weights_like(saved, model), "optimizer": _state_like(saved, model)}
+    hush()
+    load(state, storage_reader=reader, process_group=group, no_dist=group is None)
+    model.load_state_dict(state["model"])
+    _load_optimizer(model, optimizer, state["optimizer"])
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The model's tensors of a checkpoint, whole, on the CPU."""
+    reader = FileSystemReader(folder)
+    weights = {
+        path[1]: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for path, entry in _tensors(reader.read_metadata(), "model")
+    }
+    hush()
+    load({"model": weights}, storage_reader=reader, no_dist=True)
+    return weights
+
+
+def _tensors(saved: Metadata, part: str) -> list[tuple[tuple[str, ...], TensorStorageMetadata]]:
+    """Of one part of the state, path and metadata."""
+    entries = saved.state_dict_metadata
+    paths = {key: tuple(map(str, path)) for key, path in (saved.planner_data or {}).items()}
+    return [
+        (paths[key], entry)
+        for key, entry in entries.items()
+        if paths[key][0] == part and isinstance(entry, TensorStorageMetadata)
+    ]
+
+
+def _weights_like(saved: Metadata, model: nn.Module) -> dict[str, Any]:
+    """Memory to read the weights into, of the model's own kind."""
+    here = model.state_dict()
+    there = {path[1]: tuple(entry.size) for path, entry in _tensors(saved, "model")}
+    for name in dict.fromkeys((*here, *there)):
+        if not isinstance(here.get(name, here), Tensor):
+            if name in here:
+                continue  # a module's own extra state, which is no tensor
+            raise OtherModel(f"{name} of shape {there[name]} is not in this one")
+        if name not in there:
+            raise OtherModel(f"it has no {name}")
+        if there[name] != tuple(here[name].shape):
+            raise OtherModel(f"{name} is {there[name]} there and {tuple(here[name].shape)} here")
+    return {k: torch.empty_like(v) if isinstance(v, Tensor) else v for k, v in here.items()}
+
+
+def _state_like(saved: Metadata, model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Memory for the optimizer's state: cut as its parameter is, where it has its shape."""
+    parameters = dict(model.named_parameters())
+    state: dict[str, dict[str, Tensor]] = {}
+    for (_, name, key), entry in _tensors(saved, "optimizer"):
+        if name not in parameters:
+            raise OtherModel(f"its optimizer holds {name}")
+        dtype, p = entry.properties.dtype, parameters[name].detach()
+        like = key != "step" and entry.size == p.shape
+        state.setdefault(name, {})[key] = (
+            torch.empty_like(p, dtype=dtype) if like else torch.empty(entry.size, dtype=dtype)
+        )
+    return state
+
+
+def _load_optimizer(
+    model: nn.Module, optimizer: Optimizer, state: dict[str, dict[str, Tensor]]
+) -> None:
+    names = {id(p): name for name, p in model.named_parameters()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    by_index = {i: state[names[id(p)]] for i, p in enumerate(parameters) if names[id(p)] in state}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_index})
+    _keep_dtypes(optimizer, parameters, by_index)
+
+
+def _keep_dtypes(
+    optimizer: Optimizer, parameters: list[Tensor], saved: dict[int, dict[str, Tensor]]
+) -> None:
+    """Undo torch's cast of state to its parameter's dtype, as of NAdam's float32 scalar."""
+    for i, entries in saved.items():
+        loaded = optimizer.state[parameters[i]]
+        for key, value in entries.items():
+            if loaded[key].dtype != value.dtype:
+                loaded[key] = value.to(loaded[key].device)
+
+
+def hush() -> None:
+    """torch warns of what is meant here: that one process needs no group."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")

@@ -1,0 +1,110 @@
+"""A model over the processes of a run: replicas (DDP) or shards (FSDP2), recomputed, compiled."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from ..records import Engine, UserError
+from .ranks import Ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A model as the processes hold it.
+
+    Args:
+        bare: the task's own, under its own names; its parameters are DTensors under FSDP2.
+        model: to be called in training.
+    """
+
+    bare: nn.Module
+    model: nn.Module
+
+    def summing(self, last: bool) -> AbstractContextManager[None]:
+        """Around forward and backward of a micro-batch: replicas sum gradients in the last one.
+
+        Shards sum in each: a process never holds a whole gradient.
+        """
+        if last or not isinstance(self.model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        context: AbstractContextManager[None] = self.model.no_sync()
+        return context
+
+    def reshard(self) -> None:
+        """Free the whole parameters that a forward without a backward left.
+
+        They would go on to be used after the shards have changed.
+        """
+        for module in self.bare.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def spread(model: nn.Module, ranks: Ranks, engine: Engine) -> Spread:
+    """Put a fresh model where it is trained. Optimizers are built on ``.bare`` afterwards.
+
+    Args:
+        model: built alike in all processes; changed in place, its names stay.
+        ranks: the processes.
+        engine: sharding, activation checkpointing, compilation.
+
+    Raises:
+        UserError: if activations are to be recomputed but the model has no repeated blocks.
+    """
+    sharded = engine.sharding == "fsdp2" and ranks.world > 1
+    blocks = blocks_of(model)
+    if engine.activation_checkpointing:
+        if not blocks:
+            raise UserError(
+                f"engine.activation_checkpointing: {type(model).__name__} has no nn.ModuleList or "
+                "nn.Sequential of equal blocks; turn it off"
+            )
+        for block in blocks:
+            _recompute(block)
+    if engine.compile:
+        for part in blocks if sharded and blocks else [model]:
+            part.compile(backend=engine.compile_backend)
+    if sharded:
+        mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        return Spread(model, model)
+    model.to(ranks.device)
+    if ranks.world == 1:
+        return Spread(model, model)
+    devices = None if ranks.device.type == "cpu" else [ranks.device]
+    return Spread(model, DistributedDataParallel(model, device_ids=devices))
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The repeated blocks: the outermost lists of two or more modules of one class with weights."""
+    found: list[nn.Module] = []
+    for child in model.children():
+        parts = list(child.children())
+        listed = type(child) in (nn.ModuleList, nn.Sequential)
+        alike = len(parts) > 1 and len({type(part) for part in parts}) == 1
+        if listed and alike and any(True for _ in parts[0].parameters()):
+            found += parts
+        else:
+            found += blocks_of(child)
+    return found
+
+
+def _recompute(block: nn.Module) -> None:
+    """In place, so that names in the model and its checkpoints stay as they are."""
+    forward = block.forward
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    block.__dict__["forward"] = again

@@ -1,0 +1,132 @@
+"""mars_optim.train in real processes: torchrun and accelerate launch, DDP and FSDP2, and a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mars_optim.records import Run, read_runs
+from mars_optim.records.run import TIMINGS
+from mars_optim.train import load_weights
+
+from .trained import Words
+
+SCRIPT = Path(__file__).with_name("trained.py")
+EXACT = {"arm": "mars-adamw-exact"}
+SHARDS = {"sharding": "fsdp2", "activation_checkpointing": True}
+LEAVE = {"end": 7, "checkpoint_steps": 7}
+KEEP = {"keep_weights": True}
+
+OF_FOUR: list[dict[str, Any]] = [
+    {"name": "killed", "kill": 8, "checkpoint_steps": 3, **KEEP},
+    {"name": "4 replicas", **KEEP},
+    {"name": "4 shards", **EXACT, **SHARDS, **KEEP},
+    {"name": "4 shards, left", **EXACT, **SHARDS, **LEAVE},
+    {"name": "4 shards, left", **EXACT, **SHARDS, **LEAVE, **KEEP, "end": 0},
+    {"name": "4 replicas, then 2 shards", **LEAVE},
+    {"name": "4 shards, then 1", "arm": "mars-m", **SHARDS, **LEAVE},
+]
+OF_TWO: list[dict[str, Any]] = [
+    {"name": "2 replicas", **EXACT},
+    {"name": "2 shards", "arm": "mars-m", **SHARDS},
+    {"name": "4 replicas, then 2 shards", **SHARDS, **LEAVE, "end": 0},
+]
+OF_ONE: list[dict[str, Any]] = [
+    {"name": "1", **KEEP},
+    {"name": "1 exact", **EXACT, **KEEP},
+    {"name": "1 mars-m", "arm": "mars-m"},
+    {"name": "4 shards, then 1", "arm": "mars-m", "checkpoint_steps": 7},
+]
+SAME = {
+    "1": ["4 replicas", "killed", "4 replicas, then 2 shards"],
+    "1 exact": ["2 replicas", "4 shards", "4 shards, left"],
+    "1 mars-m": ["2 shards", "4 shards, then 1"],
+}
+
+
+def start(command: list[str], folder: Path, runs: list[dict[str, Any]]) -> str:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, *command, str(SCRIPT), str(folder), json.dumps(runs)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("trained")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--max-restarts=1"]
+    start([*torchrun, "--nproc-per-node=4"], folder, OF_FOUR)
+    accelerate = "-m accelerate.commands.launch --cpu --num_machines=1 --num_processes=2".split()
+    start([*accelerate, "--mixed_precision=no", "--dynamo_backend=no"], folder, OF_TWO)
+    start([], folder, OF_ONE)
+    assert (folder / "killed" / "killed").exists()
+    return {each.name: read_runs(each)[0] for each in folder.iterdir()}
+
+
+def numbers(run: Run) -> list[dict[str, float]]:
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in run.rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("alone", "other"), [(alone, other) for alone, others in SAME.items() for other in others]
+)
+def test_a_run_is_that_of_one_process_to_round_off(
+    alone: str, other: str, runs: dict[str, Run]
+) -> None:
+    """Its dropout and its gradient clip too; wherever it was left, killed and gone on from."""
+    one, many = runs[alone], runs[other]
+    assert one.outcome is not None
+    assert many.outcome is not None
+    assert many.final_loss == pytest.approx(one.final_loss, rel=1e-11)
+    assert (many.outcome.steps, many.outcome.tokens) == (one.outcome.steps, one.outcome.tokens)
+    assert many.outcome.parameters == one.outcome.parameters
+    assert many.outcome.state_bytes == one.outcome.state_bytes
+    for row, same in zip(numbers(one), numbers(many), strict=True):
+        assert same == pytest.approx(row, rel=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("whole", "resumed"), [("4 replicas", "killed"), ("4 shards", "4 shards, left")]
+)
+def test_on_the_same_number_of_processes_it_goes_on_to_the_same_bits(
+    whole: str, resumed: str, runs: dict[str, Run]
+) -> None:
+    """Above all after one of four was killed, and torchrun started them all again."""
+    (_, some), (_, same) = (load_weights(runs[name].path) for name in (whole, resumed))
+    assert some.keys() == same.keys()
+    assert all(torch.equal(some[name], same[name]) for name in some)
+    assert numbers(runs[whole]) == numbers(runs[resumed])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alone", "many"), [("1", "4 replicas"), ("1 exact", "4 shards")])
+def test_weights_are_written_whole_under_the_models_own_names(
+    alone: str, many: str, runs: dict[str, Run]
+) -> None:
+    spec, weights = load_weights(runs[many].path)
+    assert spec == runs[many].spec
+    model = Words().build_model(0)
+    model.load_state_dict(weights)
+    assert weights["head.weight"].data_ptr() == weights["wte.weight"].data_ptr()
+    for name, value in load_weights(runs[alone].path)[1].items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+def test_all_scores_of_a_task_stand_in_its_rows(runs: dict[str, Run]) -> None:
+    for run in runs.values():
+        scores = [row for row in run.rows if "valid_loss" in row]
+        assert [row["step"] for row in scores] == [3, 6, 9, 12]
+        assert all(row["bits"] == pytest.approx(row["valid_loss"] / 0.6931471805) for row in scores)
