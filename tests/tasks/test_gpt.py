@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mars_optim.tasks import GPT
 
 SIZES = dict(vocabulary=50, context=12, layers=2, width=16, heads=4)
 
 
-def gpt(**sizes: int) -> GPT:
+def gpt(**sizes: Any) -> GPT:
     torch.manual_seed(0)
     return GPT(**{**SIZES, **sizes})
 
@@ -99,3 +100,55 @@ def test_attention_is_softmax_of_scaled_products_over_earlier_positions(tokens: 
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         heads.append(scores.softmax(-1) @ v[..., part])
     torch.testing.assert_close(attention(x), attention.out(torch.cat(heads, -1)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads", "width", "parameters"),
+    [  # published as 124 M, 354 M (or 355 M), 773 M (774 M) and 1.56 B
+        (12, 12, 768, 124_373_760),
+        (24, 16, 1024, 354_599_936),
+        (36, 20, 1280, 773_582_080),
+        (48, 25, 1600, 1_556_840_000),
+    ],
+)
+def test_the_published_sizes_of_gpt2_have_their_number_of_parameters(
+    layers: int, heads: int, width: int, parameters: int
+):
+    with torch.device("meta"):
+        model = GPT(vocabulary=50304, context=1024, layers=layers, heads=heads, width=width)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_biases_are_in_every_norm_and_linear_map_but_the_head_and_start_at_0():
+    model = gpt(bias=True)
+    biases = {name: p for name, p in model.named_parameters() if name.endswith("bias")}
+    modules = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.LayerNorm)]
+    assert biases.keys() == {f"{name}.bias" for name in modules if name != "head"}
+    assert not any(p.any() for p in biases.values())
+
+
+def test_gpt2s_initialisation_is_two_hundredths_and_smaller_into_the_residual_stream():
+    sizes = dict(vocabulary=500, layers=3, width=128, init="gpt2")
+    for name, p in gpt(**sizes).named_parameters():
+        if p.ndim == 2:
+            residual = name.endswith(("attention.out.weight", "mlp.down.weight"))
+            expected = 0.02 / 6**0.5 if residual else 0.02
+            assert p.std().item() == pytest.approx(expected, rel=0.1), name
+
+
+def test_attention_logits_are_divided_by_the_number_of_their_block():
+    model = gpt(layers=3, scale_attention_by_layer=True)
+    x = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(1))
+    for number, block in enumerate(model.blocks, start=1):
+        attention = block.attention
+        q, k, v = attention.qkv(x).view(2, 12, 3, 4, 4).permute(2, 0, 3, 1, 4)
+        logits = (q @ k.mT / (2.0 * number)).masked_fill(torch.ones(12, 12).triu(1) > 0, -1e9)
+        expected = attention.out((logits.softmax(-1) @ v).transpose(1, 2).reshape(2, 12, 16))
+        torch.testing.assert_close(attention(x), expected)
+
+
+def test_the_default_model_is_bit_by_bit_what_it_has_always_been():
+    digest = sha256()
+    for p in gpt().state_dict().values():
+        digest.update(p.numpy().tobytes())
+    assert digest.hexdigest() == "35f1c142bdc81fb72320d031608a8467985f1cc40398030ce6133a0315b3a4c7"

@@ -141,6 +141,10 @@ def load_task(plan: Plan) -> Any:
         width=t.width,
         heads=t.heads,
         batch=t.batch,
+        vocabulary=t.vocabulary,
+        bias=t.bias,
+        init=t.init,
+        scale_attention_by_layer=t.scale_attention_by_layer,
     )
 
 

@@ -30,8 +30,8 @@ class TaskPlan:
     )
     corpus: str = option(
         "stdlib",
-        'text: "stdlib" (this Python\'s own sources), or a path to a file or folder; for images, '
-        "a folder that `mars prepare` wrote",
+        'text: "stdlib" (this Python\'s own sources), or a path to a file or folder, such as '
+        "`mars prepare` writes; for images, only such a folder",
         of=_BUILT_IN,
     )
     context: int = option(64, "tokens (bytes) in a window", low=2, high=65536, of=_GPT)
@@ -45,6 +45,16 @@ class TaskPlan:
     )
     heads: int = option(2, "attention heads", low=1, high=1024, of=_GPT)
     batch: int = option(8, "windows or images in a batch", low=1, high=65536, of=_BUILT_IN)
+    vocabulary: int = option(
+        0, "of the model, to pad the tokenizer's (GPT-2: 50304); 0 for no padding", low=0, of=_GPT
+    )
+    bias: bool = option(False, "in linear maps and norms", of=_GPT)
+    init: Literal["width", "gpt2"] = option(
+        "width", '"width": N(0, 1 / width), for small models; "gpt2": N(0, 0.02^2)', of=_GPT
+    )
+    scale_attention_by_layer: bool = option(
+        False, "divide attention logits by the block's number, as MARS's authors do", of=_GPT
+    )
     augment: bool = option(True, "random crops (padding 4) and flips", of=_IMAGES)
     subset: int = option(
         0, "train on this many images, the same for every seed; 0 for all", low=0, of=_IMAGES

@@ -1,14 +1,18 @@
-"""A small GPT: pre-norm blocks, causal scaled-dot-product attention, tied head."""
+"""GPT-2: pre-norm blocks, causal scaled-dot-product attention, tied head."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Init = Literal["width", "gpt2"]
+
 
 class GPT(nn.Module):
-    """GPT-2's architecture without biases and dropout.
+    """GPT-2's architecture without dropout.
 
     Args:
         vocabulary: number of tokens.
@@ -16,28 +20,44 @@ class GPT(nn.Module):
         layers: blocks.
         width: of the residual stream, a multiple of ``heads``.
         heads: of attention.
+        bias: give the linear maps and norms a bias.
+        init: "width" for N(0, 1 / width), "gpt2" for N(0, 0.02^2).
+        scale_attention_by_layer: divide the attention's logits by the block's number, from 1.
     """
 
-    def __init__(self, *, vocabulary: int, context: int, layers: int, width: int, heads: int):
+    def __init__(
+        self,
+        *,
+        vocabulary: int,
+        context: int,
+        layers: int,
+        width: int,
+        heads: int,
+        bias: bool = False,
+        init: Init = "width",
+        scale_attention_by_layer: bool = False,
+    ):
         super().__init__()
         self.wte = nn.Embedding(vocabulary, width)
         self.wpe = nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
-        self.norm = nn.LayerNorm(width, bias=False)
+        numbers = [i + 1 if scale_attention_by_layer else 1 for i in range(layers)]
+        self.blocks = nn.Sequential(*(Block(width, heads, bias, n) for n in numbers))
+        self.norm = nn.LayerNorm(width, bias=bias)
         self.head = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.wte.weight
-        self._initialise(layers)
+        self._initialise(layers, width**-0.5 if init == "width" else 0.02)
 
-    def _initialise(self, layers: int) -> None:
-        """N(0, 1 / width), residual projections scaled by a further 1 / sqrt(2 layers).
+    def _initialise(self, layers: int, std: float) -> None:
+        """N(0, std^2), residual projections scaled by a further 1 / sqrt(2 layers); biases 0.
 
         GPT-2's 0.02 is for widths near a thousand: at 64, some seeds never learn to attend.
         """
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 residual = name.endswith(("attention.out.weight", "mlp.down.weight"))
-                std = self.wte.embedding_dim**-0.5
                 nn.init.normal_(p, std=std / (2 * layers) ** 0.5 if residual else std)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, time) of token ids -> (batch, time, vocabulary) of logits."""
@@ -50,12 +70,12 @@ class GPT(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, bias: bool = False, divisor: int = 1):
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, bias=False)
-        self.attention = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, bias=False)
-        self.mlp = MLP(width)
+        self.norm1 = nn.LayerNorm(width, bias=bias)
+        self.attention = Attention(width, heads, bias, divisor)
+        self.norm2 = nn.LayerNorm(width, bias=bias)
+        self.mlp = MLP(width, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, time, width) -> the same."""
@@ -65,19 +85,21 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention."""
+    """Causal multi-head self-attention, its logits q k / (sqrt(head width) divisor)."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, bias: bool = False, divisor: int = 1):
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        # None leaves the usual scale to torch
+        self.scale = None if divisor == 1 else (width // heads) ** -0.5 / divisor
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, time, width) -> the same."""
         b, t, w = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
         mixed: Tensor = self.out(y.transpose(1, 2).reshape(b, t, w))
         return mixed
 
@@ -85,10 +107,10 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """width -> 4 width -> width with GELU."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, bias: bool = False):
         super().__init__()
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.up = nn.Linear(width, 4 * width, bias=bias)
+        self.down = nn.Linear(4 * width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, time, width) -> the same."""
