@@ -84,7 +84,7 @@ def test_a_last_line_cut_short_and_a_missing_value_are_passed_over(out: Path) ->
     ("options", "words"),
     [
         (["export", "nowhere", "--tensorboard"], "no pilot"),
-        (["export", "nowhere"], "which program: mars export --tensorboard"),
+        (["export", "nowhere"], "which program: mars export nowhere, then --tensorboard"),
     ],
 )
 def test_a_mistake_gives_one_line(
