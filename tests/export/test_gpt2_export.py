@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from mars_optim.cli import main
 
 pytest.importorskip("transformers")
-from trained import SIZES, gpt, plan_of, write_trained
+import torch
+from trained import gpt, write_trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from written_run import SIZES, plan_of, write_run
 
 from mars_optim.export.gpt2 import to_gpt2
 from mars_optim.export.tokenizer import byte_tokenizer
@@ -59,7 +60,7 @@ def test_byte_for_byte_the_tokenizer_is_the_corpus_loader_s(tmp_path: Path):
 
 
 def test_the_folder_of_mars_train_stands_for_its_one_run_with_weights(tmp_path: Path):
-    write_trained(tmp_path, None, seed=2)
+    write_run(tmp_path, seed=2)
     write_trained(tmp_path, gpt().state_dict())
     assert main(["export", str(tmp_path), "--transformers", str(tmp_path / "hf")]) == 0
 
@@ -115,7 +116,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "hf"
-    bare = write_trained(tmp_path / "bare", None)
+    bare = write_run(tmp_path / "bare")
     assert "holds no weights" in error_of(capsys, bare, "--transformers", out)
     several = tmp_path / "several"
     for seed in (1, 2):
@@ -137,7 +138,7 @@ def test_a_run_of_another_kind_has_no_counterpart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     plan = make_plan({}, ('task.kind="python"', 'task.source="mine.py:Mine"'))
-    run = write_trained(tmp_path, None, plan=plan)
+    run = write_run(tmp_path, plan=plan)
     assert "task.kind = 'python'" in error_of(capsys, run, "--transformers", tmp_path / "hf")
 
 

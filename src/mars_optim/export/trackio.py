@@ -32,12 +32,12 @@ class Trackio:
         need("trackio", "trackio")
         self._storage = _storage(self.out)
         self.project = "".join(c for c in project if c.isalnum() or c in "-_") or "mars"
+        self._known = (self.out / f"{self.project}.db").exists()  # else the stamps are of another
         self.look = f"TRACKIO_DIR={out} trackio show --project {self.project}"
 
     def exported(self, run: Run) -> Iterable[Path]:
         """A stamp beside the database."""
-        there = (self.out / f"{self.project}.db").exists()
-        return [path for path in [self._stamp(run)] if there and path.exists()]
+        return [path for path in [self._stamp(run)] if self._known and path.exists()]
 
     def write(self, run: Run) -> None:
         """Replace the run in the database."""
