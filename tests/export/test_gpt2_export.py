@@ -53,9 +53,11 @@ def test_byte_for_byte_the_tokenizer_is_the_corpus_loader_s(tmp_path: Path):
     assert main(["export", str(run), "--transformers", str(out)]) == 0
     tokenizer = AutoTokenizer.from_pretrained(out)
     for made in (byte_tokenizer(24), tokenizer):
-        ids = made(TEXT)["input_ids"]
-        assert ids == list(TEXT.encode())
-        assert made.decode(ids) == TEXT
+        for text in (TEXT, "".join(map(chr, range(0x900)))):
+            ids = made(text)["input_ids"]
+            assert ids == list(text.encode())
+            assert made.decode(ids) == text
+        assert made.decode([0x41, 0xFF, 0x42]) == "A\N{REPLACEMENT CHARACTER}B"
     assert (tokenizer.eos_token_id, tokenizer.model_max_length, len(tokenizer)) == (0, 24, 256)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ..records import UserError
 from ..records.task import TaskPlan
 
 BYTES = 256
-END_OF_FILE = "<0x00>"  # byte 0 lies between the files of a corpus
+END_OF_FILE = "Ā"  # stands for byte 0, which lies between the files of a corpus
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -43,9 +43,13 @@ def byte_tokenizer(context: int) -> PreTrainedTokenizerFast:
     Args:
         context: longest window, in bytes.
     """
-    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(BYTES)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True))
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())  # characters that stand for bytes
+    itself = {ord(c): c for c in alphabet if ord(c) < BYTES}
+    others = (c for c in alphabet if ord(c) >= BYTES)
+    vocabulary = {itself.get(byte) or next(others): byte for byte in range(BYTES)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()  # unlike ByteFallback, only what is no UTF-8 is lost
     return _wrapped(tokenizer, context, END_OF_FILE)
 
 
