@@ -29,7 +29,7 @@ def export_model(run_dir: Path, out: Path) -> str:
     Raises:
         UserError: if there are no weights, no GPT, or a package is missing.
     """
-    run = _one_run(run_dir)
+    run, out = _one_run(run_dir), out.absolute()
     if run.spec.task.kind != "gpt":
         raise UserError(
             f"{run.path} is a run of task.kind = {run.spec.task.kind!r}: only a 'gpt' has a "

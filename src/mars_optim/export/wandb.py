@@ -31,8 +31,8 @@ class WandB:
         self.look = f"wandb sync {out}/*/wandb/offline-run-* (uploads)"
 
     def exported(self, run: Run) -> Iterable[Path]:
-        """A stamp in the run's folder."""
-        return (self.out / run.path.name).glob(f"*{STAMP}")
+        """A stamp beside the offline run."""
+        return (self.out / run.path.name / "wandb").glob(f"*{STAMP}")
 
     def write(self, run: Run) -> None:
         """Write the run anew, under the same id."""
@@ -60,7 +60,7 @@ class WandB:
             copy.summary[FINAL] = run.final_loss
             copy.summary["tokens"] = run.outcome.tokens
         copy.finish()
-        (folder / f"{run.path.name}{STAMP}").touch()
+        (folder / "wandb" / f"{run.path.name}{STAMP}").touch()
 
 
 def _quiet(wandb: Any) -> Any:
