@@ -29,6 +29,7 @@ def loaded_by(code: str) -> set[str]:
         ("import mars_optim.records.lock, mars_optim.records.config", set()),
         ("import mars_optim.jobs.command, mars_optim.jobs.imported", set()),
         ("import mars_optim.integrations.plain", set()),
+        ("import mars_optim.export.bridges", set()),
         ("import mars_optim.analysis", {"numpy"}),
         ("import mars_optim.analysis.verdict, mars_optim.analysis.ladder", {"numpy"}),
         (

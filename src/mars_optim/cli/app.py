@@ -17,10 +17,11 @@ except ImportError:  # the optimizers need torch only
 from .._version import __version__
 from ..records import UserError
 from .canary import canary
+from .export import export
 from .noise import noise
 from .pilot import pilot, plan_command
 from .prepare import prepare
-from .report import export, report
+from .report import report
 
 app = App(
     name="mars",

@@ -1,4 +1,4 @@
-"""``mars report`` and ``mars export``: what there is, for readers and for other programs."""
+"""``mars report``: what there is, for readers."""
 
 from __future__ import annotations
 
@@ -50,38 +50,6 @@ def report(
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
     write(out, console, lang)
-
-
-def export(
-    run_dir: Path = Path("mars-pilot"),
-    /,
-    *,
-    tensorboard: Annotated[bool, Parameter(negative="")] = False,
-    out: Path | None = None,
-) -> None:
-    """Write the runs of a pilot for another program; while it runs, again whenever you like.
-
-    Parameters
-    ----------
-    run_dir:
-        Folder of the pilot.
-    tensorboard:
-        As event files, for tensorboard --logdir.
-    out:
-        Folder to write to (default: tensorboard, in the pilot's folder).
-    """
-    if not tensorboard:
-        raise UserError(f"say for which program: mars export --tensorboard {run_dir}")
-    if not (run_dir / "plan.toml").exists():
-        raise UserError(
-            f"{run_dir} holds no pilot (no plan.toml); `mars pilot --out {run_dir}` makes one"
-        )
-    from ..report.tensorboard import export_events
-
-    logdir = out or run_dir / "tensorboard"
-    written, kept = export_events(run_dir, logdir)
-    already = f", {kept} were there already" if kept else ""
-    print(f"{written} runs written{already}. Look: tensorboard --logdir {logdir}")
 
 
 def write(out: Path, console: Console, lang: Lang) -> None:

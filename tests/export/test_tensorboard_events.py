@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from written_run import write_run
 
 from mars_optim.cli import main
 from mars_optim.records import read_runs
@@ -54,6 +55,15 @@ def test_tensorboard_reads_every_row_of_every_run(
         assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
+def test_the_folder_of_mars_train_needs_no_plan(tmp_path: Path) -> None:
+    path = write_run(tmp_path)
+    assert main(["export", "--tensorboard", str(tmp_path)]) == 0
+    events = read(tmp_path / "tensorboard" / path.name)
+    tags = {"loss/bits per byte": 5.77, "speed/model FLOPs utilisation": 0.25, "more/ratio": 2.0}
+    for tag, value in tags.items():
+        assert events.Scalars(tag)[0].value == pytest.approx(value)
+
+
 def test_only_what_has_grown_is_written_again(
     out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +94,7 @@ def test_a_last_line_cut_short_and_a_missing_value_are_passed_over(out: Path) ->
     ("options", "words"),
     [
         (["export", "nowhere", "--tensorboard"], "no pilot"),
-        (["export", "nowhere"], "which program: mars export --tensorboard"),
+        (["export", "nowhere"], "which program: mars export nowhere, then --tensorboard"),
     ],
 )
 def test_a_mistake_gives_one_line(

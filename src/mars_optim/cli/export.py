@@ -1,0 +1,67 @@
+"""``mars export``: runs and trained models for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..records import UserError
+
+
+def export(
+    run_dir: Path = Path("mars-pilot"),
+    /,
+    *,
+    tensorboard: Annotated[bool, Parameter(negative="")] = False,
+    trackio: Annotated[bool, Parameter(negative="")] = False,
+    wandb: Annotated[bool, Parameter(negative="")] = False,
+    transformers: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Write runs, or a trained model, for another program; nothing leaves this machine.
+
+    What was written before is left alone where its run has not grown: while runs go on, call it
+    again whenever you like.
+
+    Parameters
+    ----------
+    run_dir:
+        Folder of a pilot, of mars train, or of one run.
+    tensorboard:
+        The runs as event files, for tensorboard --logdir.
+    trackio:
+        The runs in trackio's database, for trackio show.
+    wandb:
+        The runs as W&B's offline files, for wandb sync.
+    transformers:
+        The trained GPT of one run, with its tokenizer, to this new folder, for
+        AutoModelForCausalLM.from_pretrained.
+    out:
+        Folder to write the runs to (default: the program's name, in run_dir).
+    """
+    if tensorboard + trackio + wandb + (transformers is not None) != 1:
+        raise UserError(
+            f"say for which program: mars export {run_dir}, then --tensorboard, --trackio, --wandb "
+            "or --transformers OUT"
+        )
+    if transformers is not None:
+        if out is not None:
+            raise UserError("--out is for runs; --transformers OUT names its folder itself")
+        from ..export.transformers import export_model
+
+        print(export_model(run_dir, transformers))
+        return
+    name = "tensorboard" if tensorboard else "trackio" if trackio else "wandb"
+    print(_export_runs(run_dir, name, out or run_dir / name))
+
+
+def _export_runs(run_dir: Path, name: str, out: Path) -> str:
+    from ..export.bridges import make_bridge
+    from ..export.scalars import export_runs
+
+    bridge = make_bridge(name, out, project=run_dir.resolve().name)
+    written, kept = export_runs(run_dir, bridge)
+    already = f", {kept} were there already" if kept else ""
+    return f"{written} runs written{already}. Look: {bridge.look}"

@@ -1,0 +1,1 @@
+"""Runs and trained models for other programs; each is imported where it is asked for."""

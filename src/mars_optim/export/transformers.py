@@ -1,0 +1,86 @@
+"""A run's trained GPT as a folder that transformers, and what builds on it, can read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..records import Run, RunSpec, UserError, read_run
+from .scalars import run_folders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "weights.pt"
+
+
+def export_model(run_dir: Path, out: Path) -> str:
+    """Write model, configuration and tokenizer of a run to a new folder, whole or not at all.
+
+    Args:
+        run_dir: of a run whose weights were kept, or of ``mars train`` with one such run.
+        out: to make; what is there is not written over.
+
+    Returns:
+        What was written, and how to use it, in one line.
+
+    Raises:
+        UserError: if there are no weights, no GPT, or a package is missing.
+    """
+    run, out = _one_run(run_dir), out.absolute()
+    if run.spec.task.kind != "gpt":
+        raise UserError(
+            f"{run.path} is a run of task.kind = {run.spec.task.kind!r}: only a 'gpt' has a "
+            "counterpart in transformers; its own weights.pt holds a state dict"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists: give a new folder, or remove it first")
+    try:
+        from .gpt2 import to_gpt2
+        from .tokenizer import load_tokenizer
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'mars-optim[hf]'") from None
+    spec, state = _load_weights(run)
+    tokenizer = load_tokenizer(spec.task, len(state["wte.weight"]))
+    model = to_gpt2(spec.task, state, tokens=len(tokenizer), end_of_text=tokenizer.eos_token_id)
+    beside = out.with_name(f"{out.name}.{os.getpid()}.part")
+    try:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        if out.is_dir():
+            out.rmdir()
+        os.replace(beside, out)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return f"GPT-2 with {model.num_parameters():,} parameters written to {out}"
+
+
+def _one_run(folder: Path) -> Run:
+    paths = run_folders(folder)
+    if len(paths) > 1:
+        kept = [path for path in paths if (path / WEIGHTS).is_file()]
+        if len(kept) != 1:
+            raise UserError(
+                f"{folder} holds {len(paths)} runs, {len(kept)} of them with weights: give the "
+                f"folder of one, such as {(kept or paths)[0]}"
+            )
+        paths = kept
+    if not paths:
+        raise UserError(f"{folder} holds no run yet: give the folder of one with {WEIGHTS}")
+    return read_run(paths[0])
+
+
+def _load_weights(run: Run) -> tuple[RunSpec, dict[str, Tensor]]:
+    import torch
+
+    path = run.path / WEIGHTS
+    if not path.is_file():
+        raise UserError(
+            f"{run.path} holds no weights ({WEIGHTS}): `mars train` keeps them at the end of a "
+            "run, a pilot's runs leave numbers only"
+        )
+    return run.spec, torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,30 @@
+"""Weights for a run, made without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from written_run import SIZES, write_run
+
+from mars_optim.records import Plan
+from mars_optim.tasks import GPT
+
+
+def write_trained(
+    out: Path, state: dict[str, Tensor], *, seed: int = 1, plan: Plan | None = None
+) -> Path:
+    """The folder of a finished run with weights."""
+    run = write_run(out, seed=seed, plan=plan)
+    torch.save(state, run / "weights.pt")
+    return run
+
+
+def gpt(vocabulary: int = 256, **sizes: int) -> GPT:
+    """A GPT none of whose parameters is 0 or 1, as after training."""
+    torch.manual_seed(0)
+    model = GPT(vocabulary=vocabulary, **{**SIZES, **sizes})
+    for p in model.parameters():
+        nn.init.normal_(p, mean=float(p.ndim == 1), std=0.3)
+    return model
