@@ -34,7 +34,8 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
     pairs = {}
     for name in plan.arms:
         model = task.build_model(seed=0)
-        pairs[name] = (model, build_optimizer(model, plan.arm[name], lr=plan.arm[name].lr))
+        arm, reading = plan.arm[name], plan.training.reading
+        pairs[name] = (model, build_optimizer(model, arm, lr=arm.lr, reading=reading))
     for model, optimizer in pairs.values():
         _seconds(plan, task, model, optimizer, WARMUP)
     times: dict[str, list[float]] = {name: [] for name in plan.arms}

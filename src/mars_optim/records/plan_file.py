@@ -12,6 +12,7 @@ from .arms import ARMS, Arm
 from .config import from_dict, to_toml, toml_value
 from .errors import UserError
 from .plan import EXTERNAL, Plan
+from .recipe import check_version
 
 
 def plan_of(out: Path) -> Path:
@@ -53,6 +54,14 @@ def make_plan(
         folder: from where ``task.folder`` is reckoned (default: the working directory).
     """
     data = copy.deepcopy(data)
+    recipe = data.get("recipe")
+    if isinstance(recipe, dict) and "version" in recipe:
+        check_version(recipe["version"])
+    chosen = [text for text in overrides if text.partition("=")[0].strip() == "arms"]
+    for text in chosen:
+        override(data, text)
+    if chosen:
+        _leave_out_other_arms(data)
     for text in overrides:
         override(data, text)
     task = data.get("task")
@@ -69,6 +78,16 @@ def make_plan(
                 if kind == "command" and "lr" not in tables[name]:
                     raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
     return from_dict(Plan, data)
+
+
+def _leave_out_other_arms(data: dict[str, Any]) -> None:
+    """Of a file with more arms than are asked for, what it says of the others."""
+    arms = data.get("arms")
+    if not isinstance(arms, list):
+        return
+    for table in ("arm", "published", "ours"):
+        if isinstance(data.get(table), dict):
+            data[table] = {name: part for name, part in data[table].items() if name in arms}
 
 
 def _arm_defaults(name: str, kind: object) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from torch.optim.optimizer import Optimizer
 
 from ..optim import migrate
 from ..records import Arm, Outcome, Run, RunSpec, RunWriter, read_run
-from ..records.plan import TrainingPlan
 from ..records.task import TaskPlan
+from ..records.training import TrainingPlan
 from ..tasks import Task
 from ..train import state_bytes
 from .checkpoint import AdamWCheckpoint

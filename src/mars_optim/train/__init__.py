@@ -1,7 +1,16 @@
 """One run: a frozen spec in, rows and an outcome on disk."""
 
-from .arms import build_optimizer, state_bytes
+from .arms import arm_groups, build_optimizer, state_bytes
 from .loop import train
-from .schedule import lr_factor
+from .reading import gradient_scale
+from .schedule import lr_factor, scheduled
 
-__all__ = ["build_optimizer", "lr_factor", "state_bytes", "train"]
+__all__ = [
+    "arm_groups",
+    "build_optimizer",
+    "gradient_scale",
+    "lr_factor",
+    "scheduled",
+    "state_bytes",
+    "train",
+]

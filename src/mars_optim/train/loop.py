@@ -16,7 +16,8 @@ from ..records.run import CHECKPOINT
 from ..tasks import Task
 from .arms import build_optimizer, state_bytes
 from .checkpoint import Checkpoints
-from .schedule import lr_factor
+from .reading import gradient_scale
+from .schedule import scheduled
 
 ROWS = 50  # training rows per run
 BLOW_UP = 2.0  # a loss this many times the first one has diverged
@@ -50,10 +51,10 @@ def train(
     )
     set_seed(spec.seed % 2**32)  # for dropout: a run is the same whatever ran before it
     bare = task.build_model(spec.seed)
-    bare_optimizer = build_optimizer(bare, spec.arm, lr=spec.lr)
+    bare_optimizer = build_optimizer(bare, spec.arm, lr=spec.lr, reading=settings.reading)
     model, optimizer = accelerator.prepare(bare, bare_optimizer)
     exact = isinstance(bare_optimizer, MARS) and spec.arm.correction == "exact"
-    limit = settings.grad_clip or math.inf
+    limit, scale = settings.grad_clip or math.inf, gradient_scale(settings)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     parameters = sum(p.numel() for p in bare.parameters())
     step_tokens = task.batch_tokens * settings.accumulation
@@ -87,7 +88,7 @@ def train(
 
     for step in range(first, spec.steps):
         start = time.perf_counter()
-        factor = lr_factor(step, spec.steps, warmup=settings.warmup, decay=settings.decay)
+        factor = scheduled(settings, step, spec.steps, peak=spec.lr)
         set_lrs(optimizer, [peak * factor for peak in peaks])
         loss = 0.0
         if exact:
@@ -95,14 +96,14 @@ def train(
                 for micro in range(settings.accumulation):
                     batch = task.batch(spec.seed, step, micro)
                     batch = send_to_device(batch, accelerator.device)
-                    accelerator.backward(task.loss(model, batch))
+                    accelerator.backward(scale * task.loss(model, batch))
                 accelerator.clip_grad_norm_(model.parameters(), limit)
         for micro in range(settings.accumulation):
             with accelerator.accumulate(model):
                 batch = task.batch(spec.seed, step, micro)
                 batch = send_to_device(batch, accelerator.device)
                 micro_loss = task.loss(model, batch)
-                accelerator.backward(micro_loss)
+                accelerator.backward(scale * micro_loss)
                 if accelerator.sync_gradients:
                     norm = float(accelerator.clip_grad_norm_(model.parameters(), limit))
                 optimizer.step()
