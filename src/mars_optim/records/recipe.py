@@ -20,6 +20,7 @@ class Recipe:
     version: int = option(RECIPE_VERSION, "of the recipe's form", low=1)
     source: str = option("", "where the settings were published")
     notes: tuple[str, ...] = option((), "what to keep in mind: a sentence or two each")
+    changed: tuple[str, ...] = option((), "where this plan departs from the recipe's file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
