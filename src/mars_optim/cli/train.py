@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import replace
@@ -67,7 +66,7 @@ def train(
 
     check_choice(plan, arm=arm, lr=lr, seed=seed)
     try:
-        spec, outcome = _run(plan, out, console, told, arm=arm, lr=lr, seed=seed)
+        outcome = _run(plan, out, console, told, arm=arm, lr=lr, seed=seed)
     except KeyboardInterrupt:
         # not by rich: interrupted while it printed, it would hold this back
         minutes = plan.running.checkpoint_minutes
@@ -78,9 +77,7 @@ def train(
         raise SystemExit(DIVERGED)
 
 
-def _run(
-    plan: Plan, out: Path, console: Console, told: Console, **choice: Any
-) -> tuple[RunSpec, Outcome]:
+def _run(plan: Plan, out: Path, console: Console, told: Console, **choice: Any) -> Outcome:
     from ..pilot.serve import outcome_of
     from ..pilot.single import look_ahead, single_spec
 
@@ -96,7 +93,7 @@ def _run(
         outcome = _carry_out(job, plan, spec, out, told)
     for line in after(plan, spec, outcome, read_run(run).rows, out):
         console.print(line, soft_wrap=True)
-    return spec, outcome
+    return outcome
 
 
 def _load(plan: Plan, out: Path) -> Any:
@@ -147,9 +144,12 @@ def before(plan: Plan, spec: RunSpec, outlook: Outlook, run: Path) -> list[str]:
         f"  optimizer: {escape(outlook.optimizer)}",
         f"  published: {escape(told_of(plan, spec.arm_name))}",
     ]
-    lines += [f"  departs from the recipe: {escape(text)}" for text in _changes(plan, spec)]
-    took = f"about {clock(outlook.seconds)} by an earlier run, " if outlook.seconds else ""
-    lines.append(f"  estimate: {took}{outlook.flops:.2g} FLOP (6 x parameters x {kind})")
+    if changes := _changes(plan, spec):
+        lines.append(f"  departs from the recipe: {escape('; '.join(changes))}")
+    known = [f"about {clock(outlook.seconds)} by an earlier run"] if outlook.seconds else []
+    if spec.task.kind == "gpt":
+        known.append(f"{outlook.flops:.2g} FLOP (6 x parameters x tokens)")
+    lines.append(f"  estimate: {', '.join(known) or 'from the first steps on'}")
     return [*lines, f"  records: {escape(str(run))}"]
 
 
@@ -198,20 +198,22 @@ def after(
 
 def _beside(plan: Plan, spec: RunSpec, outcome: Outcome, rows: list[dict[str, Any]]) -> str:
     """Accuracy if there is one, and the published numbers with their difference."""
-    last = next((r for r in reversed(rows) if r.get("valid_loss") is not None), {})
+    last: dict[str, Any] = next((r for r in reversed(rows) if r.get("valid_loss") is not None), {})
     accuracy, known = last.get("accuracy"), plan.published.get(spec.arm_name)
     text = f", accuracy {100 * accuracy:.2f} %" if accuracy is not None else ""
     if known is None or outcome.final_loss is None:
         return text
-    beside = []
+    changed, beside = bool(_changes(plan, spec)), []
     if known.loss is not None:
-        beside.append(f"loss {known.loss:g} ({outcome.final_loss - known.loss:+.4f})")
+        more = "" if changed else f" (ours {outcome.final_loss - known.loss:+.4f})"
+        beside.append(f"loss {known.loss:g}{more}")
     if known.accuracy is not None:
-        more = f" ({100 * accuracy - known.accuracy:+.2f})" if accuracy is not None else ""
+        less = changed or accuracy is None
+        more = "" if less else f" (ours {100 * accuracy - known.accuracy:+.2f})"
         beside.append(f"accuracy {known.accuracy:g} %{more}")
     text += f"; published: {', '.join(beside) or known.source}"
-    if beside and _changes(plan, spec):
-        text += " [yellow](for the recipe unchanged)[/]"
+    if beside and changed:
+        text += ", for the recipe unchanged: this run departs from it"
     return text
 
 
