@@ -12,6 +12,7 @@ import torch
 from mars_optim.records import Plan, UserError
 from mars_optim.records.plan_file import differences, load_plan, make_plan, plan_toml
 from mars_optim.tasks import GPT
+from mars_optim.tasks.resnet import ResNet18
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
@@ -53,6 +54,19 @@ LOSSES = {
     "gpt2-medium-fineweb-edu": {},
     "gpt2-large-fineweb-edu": {},
     "gpt2-xl-fineweb-edu": {"adamw": 2.449, "moonlight": 2.433, "mars-m": 2.419},
+}
+
+# (loss, accuracy) on CIFAR-10 and on CIFAR-100, as in the paper's Table 9
+CIFAR = {
+    "adamw": ((0.230, 94.81), (1.726, 73.70)),
+    "lion": ((0.245, 94.68), (1.351, 74.28)),
+    "muon": ((0.306, 95.08), (2.608, 74.64)),
+    "mars-adamw": ((0.199, 95.29), (0.971, 76.97)),
+    "mars-adamw-exact": ((0.193, 95.26), (0.888, 77.38)),
+    "mars-lion": ((0.202, 95.05), (0.985, 75.97)),
+    "mars-lion-exact": ((0.219, 94.98), (0.991, 76.15)),
+    "mars-shampoo": ((0.202, 94.92), (1.256, 74.80)),
+    "mars-shampoo-exact": ((0.194, 94.98), (0.982, 75.83)),
 }
 
 
@@ -147,6 +161,32 @@ def test_the_model_has_the_published_number_of_parameters(name: str):
     matrices = 12 * layers * width**2
     assert count == (50304 + 1024) * width + matrices + (2 * layers + 1) * width
     assert count == pytest.approx(published, rel=0.04)
+
+
+@pytest.mark.parametrize(("i", "classes"), [(0, 10), (1, 100)])
+def test_cifars_arms_have_the_published_losses_and_accuracies(i: int, classes: int):
+    plan = plan_named(f"resnet18-cifar{classes}")
+    published = {arm: (p.loss, p.accuracy) for arm, p in plan.published.items()}
+    assert published == {arm: values[i] for arm, values in CIFAR.items()}
+    assert {p.settings for p in plan.published.values()} == {"ours"}
+    exact = {name for name, arm in plan.arm.items() if arm.correction == "exact"}
+    assert exact == {name for name in CIFAR if name.endswith("-exact")}
+    for name, arm in plan.arm.items():
+        if name.startswith("mars"):
+            assert (arm.betas, arm.gamma, arm.lr_1d) == ((0.95, 0.99), 0.025, 0.003)
+            assert arm.rule == name.split("-")[1]
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifars_run_is_200_epochs_of_the_published_schedule(classes: int):
+    plan = plan_named(f"resnet18-cifar{classes}")
+    task, training = plan.task, plan.training
+    assert (task.kind, task.batch, task.width, task.augment) == ("images", 128, 64, True)
+    assert training.steps * task.batch == 200 * 50_000
+    assert (training.decay, training.warmup, training.grad_clip) == ("step", 0.0, 0.0)
+    with torch.device("meta"):
+        count = sum(p.numel() for p in ResNet18(classes, task.width).parameters())
+    assert count == 11_168_832 + 513 * classes  # as kuangliu's and the authors' ResNet-18
 
 
 def test_the_rates_of_adamw_and_mars_have_equal_products_with_their_decays_in_the_paper():

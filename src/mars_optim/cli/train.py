@@ -208,8 +208,9 @@ def _beside(plan: Plan, spec: RunSpec, outcome: Outcome, rows: list[dict[str, An
         more = "" if changed else f" (ours {outcome.final_loss - known.loss:+.4f})"
         beside.append(f"loss {known.loss:g}{more}")
     if known.accuracy is not None:
-        less = changed or accuracy is None
-        more = "" if less else f" (ours {100 * accuracy - known.accuracy:+.2f})"
+        more = ""
+        if accuracy is not None and not changed:
+            more = f" (ours {100 * accuracy - known.accuracy:+.2f})"
         beside.append(f"accuracy {known.accuracy:g} %{more}")
     text += f"; published: {', '.join(beside) or known.source}"
     if beside and changed:
