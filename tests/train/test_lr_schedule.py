@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.train import lr_factor
+from mars_optim.records.training import TrainingPlan
+from mars_optim.train import lr_factor, scheduled
 
-Decay = Literal["linear", "cosine"]
+Decay = Literal["linear", "cosine", "step", "wsd", "constant"]
 
 steps_ = st.integers(10, 400)
 warmup_ = st.floats(0.0, 0.9)
@@ -75,3 +76,68 @@ def test_without_warm_up_the_first_step_is_at_the_peak(decay: Decay):
 def test_a_warm_up_of_a_whole_number_of_steps_takes_that_many(share: float):
     values = factors(100, share, "linear")
     assert values.index(1.0) == round(100 * share)
+
+
+def authors_cosine(it: int, *, peak: float, min_lr: float) -> float:
+    """get_lr of the authors' scripts: 2000 steps of warm-up from 0, cosine over 100,000."""
+    if it < 2000:
+        return peak * it / 2000
+    coefficient = 0.5 * (1.0 + math.cos(math.pi * (it - 2000) / 98000))
+    return min_lr + coefficient * (peak - min_lr)
+
+
+GPT2 = TrainingPlan(steps=100_000, warmup=0.02, decay="cosine", min_lr=3e-5)
+
+
+@pytest.mark.parametrize("peak", [6e-4, 6e-3, 2e-2])
+@pytest.mark.parametrize("step", [2000, 2001, 10_000, 40_000, 51_000, 99_999])
+def test_the_published_cosine_is_met_at_every_step_after_the_warm_up(step: int, peak: float):
+    ours = peak * scheduled(GPT2, step, 100_000, peak=peak)
+    assert ours == pytest.approx(authors_cosine(step, peak=peak, min_lr=3e-5), rel=1e-12)
+
+
+@pytest.mark.parametrize("step", [0, 1, 1000, 1999])
+def test_the_published_warm_up_is_met_to_a_two_thousandth_of_the_peak(step: int):
+    ours = scheduled(GPT2, step, 100_000, peak=6e-3)
+    published = authors_cosine(step, peak=6e-3, min_lr=3e-5) / 6e-3
+    assert 0 < ours - published <= 1 / 2000
+
+
+def test_the_published_cosine_is_half_way_at_step_51000_and_ends_at_min_lr():
+    assert 6e-4 * scheduled(GPT2, 51_000, 100_000, peak=6e-4) == pytest.approx(3.15e-4)
+    assert 6e-4 * scheduled(GPT2, 100_000, 100_000, peak=6e-4) == pytest.approx(3e-5)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199, 0.01)]
+)
+def test_steps_fall_tenfold_after_100_and_150_of_200_epochs(epoch: float, expected: float):
+    assert lr_factor(int(epoch * 391), 200 * 391, warmup=0.0, decay="step") == pytest.approx(
+        expected
+    )
+
+
+def test_wsd_is_constant_up_to_four_fifths_and_then_falls_on_a_straight_line():
+    values = [lr_factor(i, 100, warmup=0.1, decay="wsd") for i in range(101)]
+    assert values[10:81] == [1.0] * 71
+    assert values[80:] == pytest.approx([1 - i / 20 for i in range(21)])
+
+
+def test_constant_stays_at_the_peak_after_its_warm_up():
+    values = [lr_factor(i, 50, warmup=0.1, decay="constant") for i in range(50)]
+    assert values[5:] == [1.0] * 45
+    assert values[:5] == pytest.approx([(i + 1) / 6 for i in range(5)])
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "wsd"])
+@given(floor=st.floats(0.0, 1.0))
+def test_a_floor_is_where_the_decay_ends_and_never_undercut(decay: Decay, floor: float):
+    values = [lr_factor(i, 60, warmup=0.1, decay=decay, floor=floor) for i in range(61)]
+    assert values[-1] == pytest.approx(floor, abs=1e-12)
+    assert min(values[6:]) >= floor - 1e-12
+    assert max(values) == 1.0
+
+
+def test_a_peak_below_min_lr_is_not_raised_by_the_decay():
+    training = TrainingPlan(decay="cosine", warmup=0.0, min_lr=1e-3)
+    assert {scheduled(training, i, 20, peak=1e-4) for i in range(20)} == {1.0}

@@ -2,7 +2,8 @@
 
 from .analyse import analyse
 from .conditions import Condition, Stage
-from .model import Analysis, ArmResult, Finding, Verdict
+from .folder import Experiment, Survey, survey
+from .model import Analysis, ArmResult, Finding, Shown, Verdict
 from .stages import next_stage, stages
 from .stats import Interval
 
@@ -10,11 +11,15 @@ __all__ = [
     "Analysis",
     "ArmResult",
     "Condition",
+    "Experiment",
     "Finding",
     "Interval",
+    "Shown",
     "Stage",
+    "Survey",
     "Verdict",
     "analyse",
     "next_stage",
     "stages",
+    "survey",
 ]

@@ -91,12 +91,13 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         log_ratio=None if is_baseline else interval(plan, [s.log_ratio for s in seeds]),
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
-        bytes_per_parameter=_bytes_per_parameter(first),
-        curves=tuple(_curve(mine[seed]) for seed in sorted(mine)),
+        bytes_per_parameter=bytes_per_parameter(first),
+        curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
+        scores=mean_scores(mine.values()),
     )
 
 
-def _bytes_per_parameter(outcome: Outcome | None) -> float | None:
+def bytes_per_parameter(outcome: Outcome | None) -> float | None:
     """Of optimizer state; None where a job of the user's does not say."""
     if outcome is None or not (outcome.state_bytes and outcome.parameters):
         return None
@@ -142,11 +143,30 @@ def interval(plan: Plan, values: Iterable[float | None]) -> Interval | None:
     return t_interval(known, plan.decision.confidence) if known else None
 
 
-def _curve(run: Run) -> Curve:
+def curve(run: Run) -> Curve:
+    """A run's losses over its tokens."""
+
     def points(key: str) -> tuple[tuple[int, float], ...]:
         return tuple((row["tokens"], row[key]) for row in run.rows if row.get(key) is not None)
 
     return Curve(seed=run.spec.seed, train=points("loss"), valid=points("valid_loss"))
+
+
+_PLACE = {"step", "tokens", "seconds", "valid_loss"}
+
+
+def last_scores(run: Run) -> dict[str, float]:
+    """What a run's last evaluation tells beside the loss."""
+    last: dict[str, Any] = next((row for row in reversed(run.rows) if "valid_loss" in row), {})
+    found = {key: value for key, value in last.items() if key not in _PLACE}
+    return {key: float(v) for key, v in found.items() if isinstance(v, int | float)}
+
+
+def mean_scores(runs: Iterable[Run]) -> dict[str, float]:
+    """The means of the last scores that all of the runs that did not diverge have."""
+    scores = [last_scores(run) for run in runs if run.final_loss is not None]
+    shared = [key for key in (scores[0] if scores else {}) if all(key in s for s in scores)]
+    return {key: statistics.fmean(s[key] for s in scores) for key in shared}
 
 
 def step_time(at: Comparison, name: str, probe: Mapping[str, Any]) -> StepTime | None:

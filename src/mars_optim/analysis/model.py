@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..records import Arm, Plan
 from .ladder import Reading
@@ -74,6 +74,8 @@ class ArmResult:
             before it was measured.
         bytes_per_parameter: of optimizer state; None before a run has finished.
         curves: of the comparison runs.
+        scores: what the last evaluations tell beside the loss, such as the accuracy: means over
+            the seeds.
     """
 
     name: str
@@ -89,6 +91,7 @@ class ArmResult:
     step_time: tuple[float, float, float] | None
     bytes_per_parameter: float | None
     curves: tuple[Curve, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def mean_loss(self) -> float | None:
@@ -100,6 +103,20 @@ class ArmResult:
     def bounds(self) -> set[str]:
         """Which readings lie outside the ladder: "at least", "at most"."""
         return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
+
+
+class Shown(Protocol):
+    """What figures of several arms need to know."""
+
+    @property
+    def arms(self) -> tuple[ArmResult, ...]:
+        """In the order of the plan."""
+        ...
+
+    @property
+    def unit_tokens(self) -> int:
+        """Of one run."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from .noise import noise
 from .pilot import pilot, plan_command
 from .prepare import prepare
 from .report import report
+from .train import train
 
 app = App(
     name="mars",
@@ -92,6 +93,7 @@ def doctor(target: str, /, *, rule: str = "adamw") -> None:
     print(examine(target, rule))
 
 
+app.command(train)
 app.command(pilot)
 app.command(plan_command, name="plan")
 app.command(report)
@@ -108,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name (default: the process's own).
 
     Returns:
-        The exit status: 0, 2 for the user's mistakes, 3 if runs of a pilot are missing at its end,
-        130 for Ctrl-C.
+        The exit status: 0, 1 for a run that diverged, 2 for the user's mistakes, 3 if runs of a
+        pilot are missing at its end, 130 for Ctrl-C.
     """
     try:
         app(

@@ -23,12 +23,15 @@ def report(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     lang: Lang = "en",
 ) -> None:
-    """Analyse the runs of a pilot, or runs that exist already, and write the report. No training.
+    """Analyse the runs of a pilot, of mars train, or any others, and write the report.
+
+    No training.
 
     Parameters
     ----------
     out:
-        Folder of the pilot (mars-pilot); with --from, the folder to write (mars-imported).
+        Folder of the pilot (mars-pilot), or of runs that mars train made; with --from, the folder
+        to write (mars-imported).
     source:
         Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
         such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
@@ -47,9 +50,15 @@ def report(
     elif set:
         raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
     out = out or Path("mars-pilot")
-    if not (out / "plan.toml").exists():
-        raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    write(out, console, lang)
+    if (out / "plan.toml").exists():
+        write(out, console, lang)
+    elif (out / "runs").is_dir():
+        write_runs(out, console, lang)
+    else:
+        raise UserError(
+            f"{out} holds no pilot (no plan.toml) and no runs/; `mars pilot --out {out}` makes a "
+            f"pilot, `mars train RECIPE.toml --out {out}` a run"
+        )
 
 
 def write(out: Path, console: Console, lang: Lang) -> None:
@@ -60,4 +69,15 @@ def write(out: Path, console: Console, lang: Lang) -> None:
     analysis, words = analyse(out), Words(lang)
     paths = write_report(analysis, out, words)
     console.print(summary(analysis, words), soft_wrap=True)
+    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+
+
+def write_runs(out: Path, console: Console, lang: Lang) -> None:
+    """Write the report of a folder of runs without a plan, and say what they show."""
+    from ..analysis import survey
+    from ..report import Words, runs_summary, write_runs_report
+
+    found, words = survey(out), Words(lang)
+    paths = write_runs_report(found, out, words)
+    console.print(runs_summary(found, words), soft_wrap=True, markup=False)
     console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)

@@ -12,10 +12,11 @@ from .._version import __version__
 from ..records import Arm, Plan, RunSpec, RunWriter, UserError
 from ..records.arms import check_arm_name
 from ..records.errors import did_you_mean
-from ..records.plan import ComparisonPlan, TrainingPlan, TuningPlan
+from ..records.plan import ComparisonPlan, TuningPlan
 from ..records.plan_file import load_plan, plan_of, plan_toml
 from ..records.run import write_text
 from ..records.task import TaskPlan
+from ..records.training import TrainingPlan
 from .found import Found, RunsPlan, find_runs
 from .recorder import Recorder
 

@@ -18,7 +18,7 @@ from ..noise import Estimate, Trail, momentum_errors, noise_scale
 from ..optim import param_groups
 from ..records import Arm, Plan, UserError
 from ..tasks import Task
-from ..train import build_optimizer, lr_factor
+from ..train import build_optimizer, scheduled
 
 FRESH = 10**9  # batches at steps from here on are never trained on
 FORGOTTEN = 0.05  # weight in the momentum of all batches older than those drawn anew
@@ -122,7 +122,9 @@ class _Stretch:
         self.model = task.build_model(study.seed).to(self.device)
         if study.checkpoint:
             load_weights(self.model, study.checkpoint)
-        self.optimizer = build_optimizer(self.model, arm, lr=arm.lr)
+        reading = plan.training.reading
+        self.optimizer = build_optimizer(self.model, arm, lr=arm.lr, reading=reading)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.groups = param_groups(
             self.model,
             rule=self.candidate.rule,
@@ -200,10 +202,9 @@ class _Stretch:
         return torch.stack([self.task.loss(model, batch) for batch in batches]).mean()
 
     def _set_lr(self, step: int) -> None:
-        training = self.plan.training
-        factor = lr_factor(step, self.study.steps, warmup=training.warmup, decay=training.decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.arm.lr * factor
+        factor = scheduled(self.plan.training, step, self.study.steps, peak=self.arm.lr)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

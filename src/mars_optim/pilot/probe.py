@@ -29,7 +29,8 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
     ranks, arms = alone(), {}
     for name in plan.arms:
         model = spread(task.build_model(seed=0), ranks, Engine())
-        optimizer = build_optimizer(model.bare, plan.arm[name], lr=plan.arm[name].lr)
+        arm, reading = plan.arm[name], plan.training.reading
+        optimizer = build_optimizer(model.bare, arm, lr=arm.lr, reading=reading)
         arms[name] = Gradients(task, model, optimizer, plan.training, ranks, seed=0)
         _seconds(arms[name], WARMUP)
     times: dict[str, list[float]] = {name: [] for name in plan.arms}

@@ -22,6 +22,7 @@ STAGES = {
     "ladder": "baseline at another budget",
     "compare": "comparing at the tuned rates",
     "sensitivity": "how much rate and gamma matter",
+    "train": "a run by itself",
 }
 
 

@@ -23,6 +23,7 @@ from .serve import describe
 from .tries import Tries
 
 LEAST_DISK = 64 * 2**20
+TOLD = ("recipe.", "published.", "ours.")  # tables that say what is known, and decide nothing
 
 
 def run_pilot(
@@ -92,7 +93,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
-    allowed = ("cost.", "running.", "sensitivity.") + (("comparison.seeds",) if seeds_kept else ())
+    more_seeds = ("comparison.seeds",) if seeds_kept else ()
+    allowed = ("cost.", "running.", "sensitivity.", *TOLD, *more_seeds)
     forbidden = [c for c in changes if not c.startswith(allowed)]
     if forbidden:
         raise UserError(
@@ -108,7 +110,7 @@ def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
     A rule is worth less once the results are known, so the report shows amendments. The user may
     edit ``plan.toml``; the plan that the runs follow stands beside them.
     """
-    amended = [c for c in changes if not c.startswith("running.")]
+    amended = [c for c in changes if not c.startswith(("running.", *TOLD))]
     if amended:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         path = out / "amendments.jsonl"

@@ -10,6 +10,7 @@ from .config import option
 from .errors import UserError
 
 _OURS = ("optimizer", ("torch-adamw", "torch-nadam", "mars"))
+_MARS = ("optimizer", ("mars",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,16 @@ class Arm:
     cautious: bool = option(
         False, "step only where the direction agrees with the gradient in sign", of=_OURS
     )
+    lr_1d: float = option(
+        0.0,
+        "of vectors, and of embeddings beside a rule that orthogonalises; 0 for lr; not tuned",
+        low=0.0,
+        of=_OURS,
+    )
+    betas_1d: tuple[float, float] = option(
+        (0.9, 0.95), "of the same; both in [0, 1)", low=0.0, high=0.999999, of=_MARS
+    )
+    weight_decay_1d: float = option(0.0, "of vectors", low=0.0, of=_OURS)
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )

@@ -201,28 +201,39 @@ def to_toml(value: Any, comments: bool = True) -> str:
     return "\n".join(_toml_lines(value, "", comments)).strip() + "\n"
 
 
-def _toml_lines(value: Any, table: str, comments: bool) -> list[str]:
+def _toml_lines(
+    value: Any, table: str, comments: bool, said: frozenset[str] = frozenset()
+) -> list[str]:
+    """``said``: keys whose comment stands above already, in a table of the same kind."""
     lines, tables = [], []
     for f in dataclasses.fields(value):
         entry, help = getattr(value, f.name), f.metadata.get("help", "")
         path = f"{table}.{f.name}" if table else f.name
-        if not concerned(f, value):
+        if not concerned(f, value) or entry is None or _left_out(f, entry):
             continue
         if dataclasses.is_dataclass(entry):
             note = [f"# {help}"] if comments and help else []
             tables += ["", *note, f"[{path}]", *_toml_lines(entry, path, comments)]
         elif isinstance(entry, Mapping):
+            told: frozenset[str] = frozenset()  # what the keys mean is said once
             for i, (key, sub) in enumerate(entry.items()):
                 note = [f"# {help}"] if comments and help and i == 0 else []
                 name = f"{path}.{_toml_key(key)}"
-                # what the keys mean is said once
-                lines_of_sub = _toml_lines(sub, name, comments and i == 0)
-                tables += ["", *note, f"[{name}]", *lines_of_sub]
+                tables += ["", *note, f"[{name}]", *_toml_lines(sub, name, comments, told)]
+                told |= {g.name for g in dataclasses.fields(sub) if concerned(g, sub)}
         else:
-            if comments and help:
+            if comments and help and f.name not in said:
                 lines.append(f"# {help}")
             lines.append(f"{f.name} = {toml_value(entry)}")
     return lines + tables
+
+
+def _left_out(field: dataclasses.Field[Any], entry: Any) -> bool:
+    """Whether this is a table that few plans have, and this one has not."""
+    if not field.metadata.get("sparse"):
+        return False
+    assert callable(field.default_factory)
+    return bool(entry == field.default_factory())
 
 
 def _toml_key(key: str) -> str:

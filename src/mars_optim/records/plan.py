@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
 from .command import split
 from .config import check, option
 from .errors import UserError, did_you_mean
 from .optional import OWN_SIZE, SensitivityPlan, SizePlan
+from .recipe import Ours, Published, Recipe, check_recipe
 from .task import TaskPlan, check_task
+from .training import TrainingPlan
 
 if TYPE_CHECKING:
     from .spec import RunSpec
 
 EXTERNAL = ("command", "imported")
 """Kinds of task whose optimizers are made elsewhere."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingPlan:
-    """How every run is trained."""
-
-    steps: int = option(1200, "optimizer steps of one budget unit", low=10, high=10**12)
-    warmup: float = option(0.1, "share of the steps in linear warm-up", low=0.0, high=0.9)
-    decay: Literal["linear", "cosine"] = option("linear", 'to zero: "linear" or "cosine"')
-    accumulation: int = option(1, "batches per optimizer step", low=1)
-    grad_clip: float = option(1.0, "largest norm of the whole gradient; 0 for no clip", low=0.0)
-    eval_tokens: int = option(65536, "validation tokens per evaluation", low=1)
-    evaluations: int = option(3, "evaluations per run, the last at the end", low=1)
-    precision: Literal["no", "bf16"] = option("no", 'mixed precision: "no" or "bf16"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +154,16 @@ class Plan:
         metadata={"help": "Other model sizes: does the effect grow or shrink?"},
     )
     arm: dict[str, Arm] = field(default_factory=dict, metadata={"help": "Settings of each arm."})
+    recipe: Recipe = field(
+        default_factory=Recipe,
+        metadata={"help": "The published experiment that this is.", "sparse": True},
+    )
+    published: dict[str, Published] = field(
+        default_factory=dict, metadata={"help": "What was published about each arm."}
+    )
+    ours: dict[str, Ours] = field(
+        default_factory=dict, metadata={"help": "What runs of this recipe gave us."}
+    )
 
     def __post_init__(self) -> None:
         """Resolve the arms' settings and check what no single key can tell.
@@ -190,6 +188,7 @@ class Plan:
         arms = {a: self.arm.get(a) or default_arm(a, self.task) for a in self.arms}
         object.__setattr__(self, "arm", arms)
         check_task(self.task)
+        check_recipe(self.recipe, self.published, self.ours, self.arms)
         self._check_comparison()
         self._check_sizes()
         self._check_arms()
@@ -225,6 +224,11 @@ class Plan:
                 )
             if arm.correction == "folded" and arm.clip:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+            if self.training.min_lr >= arm.lr:
+                raise UserError(
+                    f"training.min_lr = {self.training.min_lr:g} must be below arm.{name}.lr = "
+                    f"{arm.lr:g}"
+                )
 
     def _add_ablations(self) -> None:
         known = {a: default_arm(a, self.task) for a in self.arms if a in ARMS} | self.arm

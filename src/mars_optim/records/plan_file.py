@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from .arms import ARMS, Arm
 from .config import from_dict, to_toml, toml_value
 from .errors import UserError
 from .plan import EXTERNAL, Plan
+from .recipe import check_version
 
 
 def plan_of(out: Path) -> Path:
@@ -35,7 +36,12 @@ def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     try:
-        return make_plan(data, overrides, path.parent)
+        plan = make_plan(data, overrides, path.parent)
+        if not (overrides and plan.recipe.title):
+            return plan
+        found = departures(make_plan(data, (), path.parent), plan)
+        changed = tuple(dict.fromkeys((*plan.recipe.changed, *found)))
+        return replace(plan, recipe=replace(plan.recipe, changed=changed))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -53,6 +59,14 @@ def make_plan(
         folder: from where ``task.folder`` is reckoned (default: the working directory).
     """
     data = copy.deepcopy(data)
+    recipe = data.get("recipe")
+    if isinstance(recipe, dict) and "version" in recipe:
+        check_version(recipe["version"])
+    chosen = [text for text in overrides if text.partition("=")[0].strip() == "arms"]
+    for text in chosen:
+        override(data, text)
+    if chosen:
+        _leave_out_other_arms(data)
     for text in overrides:
         override(data, text)
     task = data.get("task")
@@ -69,6 +83,16 @@ def make_plan(
                 if kind == "command" and "lr" not in tables[name]:
                     raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
     return from_dict(Plan, data)
+
+
+def _leave_out_other_arms(data: dict[str, Any]) -> None:
+    """Of a file with more arms than are asked for, what it says of the others."""
+    arms = data.get("arms")
+    if not isinstance(arms, list):
+        return
+    for table in ("arm", "published", "ours"):
+        if isinstance(data.get(table), dict):
+            data[table] = {name: part for name, part in data[table].items() if name in arms}
 
 
 def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
@@ -118,6 +142,30 @@ def differences(a: Plan, b: Plan) -> list[str]:
     keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
+    ]
+
+
+_DO_NOT_COUNT = {"task.folder", "task.corpus", "training.eval_tokens", "training.evaluations"}
+
+
+def departures(recipe: Plan, plan: Plan) -> list[str]:
+    """Where a plan made out of a recipe departs from it, so that its result may be another one.
+
+    Where the data lie, evaluations, and another cut of a step into micro-batches do not count.
+
+    Returns:
+        One ``key = value (recipe: value)`` each, of ``task``, ``training`` and the plan's arms.
+    """
+    before, after = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (recipe, plan))
+    passed_over = set(_DO_NOT_COUNT)
+    steps = [p.task.batch * p.training.accumulation for p in (recipe, plan)]
+    if steps[0] == steps[1]:
+        passed_over |= {"task.batch", "training.accumulation"}
+    counted = ("task.", "training.", *(f"arm.{name}." for name in plan.arms))
+    return [
+        f"{key} = {toml_value(value)} (recipe: {toml_value(before.get(key, 'none'))})"
+        for key, value in after.items()
+        if key.startswith(counted) and key not in passed_over and before.get(key) != value
     ]
 
 

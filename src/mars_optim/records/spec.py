@@ -11,8 +11,8 @@ from typing import Any
 
 from .arms import Arm
 from .config import from_dict
-from .plan import TrainingPlan
 from .task import TaskPlan
+from .training import TrainingPlan
 
 FIRST_KEYS = {
     "arm": "optimizer rule lr betas weight_decay gamma clip correction".split(),

@@ -1,7 +1,15 @@
 """Pictures: an analysis -> figures -> one self-contained HTML file, Markdown, JSON."""
 
-from .terminal import summary
+from .terminal import runs_summary, summary
 from .words import LANGS, Lang, Words
-from .write import write_report
+from .write import write_report, write_runs_report
 
-__all__ = ["LANGS", "Lang", "Words", "summary", "write_report"]
+__all__ = [
+    "LANGS",
+    "Lang",
+    "Words",
+    "runs_summary",
+    "summary",
+    "write_report",
+    "write_runs_report",
+]

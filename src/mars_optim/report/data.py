@@ -30,8 +30,10 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "baseline": baseline.name,
         "candidate": candidate.name,
         "rule": dataclasses.asdict(analysis.plan.decision),
-        "tokens_saved": _interval(candidate.log_ratio.map(saved) if candidate.log_ratio else None),
-        "hours_saved": _interval(analysis.money.share if analysis.money else None),
+        "tokens_saved": interval_data(
+            candidate.log_ratio.map(saved) if candidate.log_ratio else None
+        ),
+        "hours_saved": interval_data(analysis.money.share if analysis.money else None),
         "control_share": analysis.control_share,
         "arms": {
             arm.name: {
@@ -40,12 +42,13 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "lr_at_edge": arm.at_edge,
                 "final_losses": {str(s.seed): s.loss for s in arm.seeds},
                 "mean_loss": arm.mean_loss,
-                "loss_difference": _interval(arm.loss_difference),
-                "tokens_saved": _interval(arm.log_ratio.map(saved) if arm.log_ratio else None),
+                "loss_difference": interval_data(arm.loss_difference),
+                "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
                 "outside_ladder": sorted(arm.bounds),
                 "diverged": arm.diverged,
                 "step_time_ratio": arm.step_time[0] if arm.step_time else None,
                 "state_bytes_per_parameter": arm.bytes_per_parameter,
+                "scores": dict(arm.scores),
             }
             for arm in analysis.arms
         },
@@ -79,7 +82,8 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {**dataclasses.asdict(stage), "title": english(f"stage.{stage.key}"), **lists}
 
 
-def _interval(value: Interval | None) -> dict[str, Any] | None:
+def interval_data(value: Interval | None) -> dict[str, Any] | None:
+    """Mean, ends and number of pairs; null for what is not bounded."""
     if value is None:
         return None
     data = {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.n}

@@ -122,3 +122,4 @@ class Page:
     following: str
     sections: tuple[Section, ...]
     footer: str
+    reasons_title: str = ""  # empty for the verdict's

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
-from ..analysis import Analysis, ArmResult
+from ..analysis import Analysis, ArmResult, Shown
 from ..analysis.verdict import saved
 from . import numbers, sensitivity
 from .document import Block, Cell, Picture, Section, Table
 from .savings import bounded
 from .words import Words
 
+KNOWN_SCORES = ("accuracy", "bits_per_byte")  # with a heading in each language
+
 
 def section(analysis: Analysis, words: Words, svgs: Mapping[str, str]) -> Section:
     """All tables and figures behind the answer."""
     pictures = [
         _ladder(analysis, words, svgs["ladder"]),
-        _sweep(analysis, words, svgs["sweep"]),
-        _curves(analysis, words, svgs["curves"]),
+        sweep_picture(analysis, words, svgs["sweep"]),
+        curves_picture(analysis, words, svgs["curves"]),
     ]
     if analysis.sensitivity:
         pictures.insert(2, sensitivity.picture(analysis, words, svgs["sensitivity"]))
@@ -31,10 +33,18 @@ def section(analysis: Analysis, words: Words, svgs: Mapping[str, str]) -> Sectio
 def arms_table(analysis: Analysis, words: Words) -> Table:
     """A row per arm: rate, loss, difference, saving, time, memory."""
     columns = ("lr", "mean-loss", "difference", "tokens-saved", "step-time", "state")
+    scores = score_columns(analysis.arms)
     return Table(
         words("table.arms", baseline=analysis.baseline.name),
-        (words("arm"), *(words(column) for column in columns)),
-        tuple(_arm_row(arm, words) for arm in analysis.arms),
+        (
+            words("arm"),
+            *(words(column) for column in columns),
+            *(score_name(key, words) for key in scores),
+        ),
+        tuple(
+            (*_arm_row(arm, words), *(score_cell(arm, key, words) for key in scores))
+            for arm in analysis.arms
+        ),
     )
 
 
@@ -132,7 +142,25 @@ def _ladder(analysis: Analysis, words: Words, svg: str) -> Picture:
     )
 
 
-def _sweep(analysis: Analysis, words: Words, svg: str) -> Picture:
+def sweep_picture(
+    analysis: Shown,
+    words: Words,
+    svg: str,
+    *,
+    name: str = "sweep",
+    caption: str = "figure.sweep.caption",
+    data: str = "figure.sweep.data",
+) -> Picture:
+    """Final loss over the learning rate.
+
+    Args:
+        analysis: whose arms have trials.
+        words: of the language.
+        svg: drawn.
+        name: of the figure.
+        caption: code of it.
+        data: code of the caption of its numbers.
+    """
     rows = tuple(
         (
             Cell(arm.name, arm=arm.name),
@@ -146,10 +174,10 @@ def _sweep(analysis: Analysis, words: Words, svg: str) -> Picture:
         words("figure.sweep.best", arm=arm.name, lr=arm.lr) for arm in analysis.arms if arm.lr
     )
     return Picture(
-        "sweep",
+        name,
         words("figure.sweep.text", best=best),
-        words("figure.sweep.caption"),
-        Table(words("figure.sweep.data"), (words("arm"), words("lr"), words("final-loss")), rows),
+        words(caption),
+        Table(words(data), (words("arm"), words("lr"), words("final-loss")), rows),
         svg,
     )
 
@@ -157,7 +185,15 @@ def _sweep(analysis: Analysis, words: Words, svg: str) -> Picture:
 POINTS = 8  # rows of the curves' table
 
 
-def _curves(analysis: Analysis, words: Words, svg: str) -> Picture:
+def curves_picture(
+    analysis: Shown,
+    words: Words,
+    svg: str,
+    *,
+    name: str = "curves",
+    caption: str = "figure.curves.caption",
+) -> Picture:
+    """Losses over tokens; arguments as of :func:`sweep_picture`."""
     arms = [arm for arm in analysis.arms if any(curve.train for curve in arm.curves)]
     tokens = sorted({t for arm in arms for curve in arm.curves for t, _ in curve.train})
     shown = tokens[len(tokens) - 1 :: -max(1, len(tokens) // POINTS)][::-1] if tokens else []
@@ -171,4 +207,22 @@ def _curves(analysis: Analysis, words: Words, svg: str) -> Picture:
         (words("training-tokens"), *(arm.name for arm in arms)),
         tuple((Cell(numbers.count(t)), *(Cell(mean(arm, t)) for arm in arms)) for t in shown),
     )
-    return Picture("curves", words("figure.curves.text"), words("figure.curves.caption"), data, svg)
+    return Picture(name, words("figure.curves.text"), words(caption), data, svg)
+
+
+def score_columns(arms: Iterable[ArmResult]) -> list[str]:
+    """What evaluations tell beside the loss, of any of the arms."""
+    return list(dict.fromkeys(key for arm in arms for key in arm.scores))
+
+
+def score_name(key: str, words: Words) -> str:
+    """The heading of such a column; a task's own score keeps its name."""
+    return words(f"score.{key}") if key in KNOWN_SCORES else key
+
+
+def score_cell(arm: ArmResult, key: str, words: Words) -> Cell:
+    """Its mean over the seeds."""
+    value = arm.scores.get(key)
+    if value is None:
+        return Cell(words("none"))
+    return Cell(words.level(round(value, 4)) if key == "accuracy" else f"{value:.4f}")

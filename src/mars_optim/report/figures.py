@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..analysis import Analysis
+from ..analysis import Analysis, Shown
 from ..analysis.verdict import saved
 from . import numbers
 from .maps import power, sensitivity, sizes
@@ -22,6 +22,7 @@ from .words import Words
 
 MARKERS = {"baseline": "s", "candidate": "o", "control": "^", "other": "D"}
 LEGEND_WIDTH = 60  # characters
+MOST_MARKS = 12  # on a validation curve
 
 
 def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
@@ -112,8 +113,8 @@ def ladder(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
     return draw
 
 
-def sweep(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
-    """Final loss over the learning rate, for each arm, of the tuning runs."""
+def sweep(analysis: Shown, words: Words, x: str = "figure.sweep.x") -> Callable[[Axes], None]:
+    """Final loss over the learning rate, for each arm, of the runs that tried it."""
 
     def draw(ax: Axes) -> None:
         top = _sweep_top(analysis)
@@ -133,28 +134,30 @@ def sweep(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
         ax.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: power(x, "25")))
-        ax.set_xlabel(words("figure.sweep.x"))
+        ax.set_xlabel(words(x))
         ax.set_ylabel(words("figure.y"))
         legend(ax)
 
     return draw
 
 
-def curves(analysis: Analysis, words: Words, *, close: bool) -> Callable[[Axes], None]:
+def curves(analysis: Shown, words: Words, *, close: bool) -> Callable[[Axes], None]:
     """Loss over tokens of every seed: all of training, or the last 40 % ``close``."""
 
     def draw(ax: Axes) -> None:
+        start = 0.6 * analysis.unit_tokens if close else 0
         for arm in analysis.arms:
-            tint = colour(analysis, arm)
-            for i, curve in enumerate(arm.curves):
-                start = 0.6 * analysis.unit_tokens if close else 0
-                points = [p for p in curve.train if p[0] >= start]
-                if not points:
-                    continue
-                label = arm.name if i == 0 else None
-                ax.plot(*zip(*points, strict=True), color=tint, lw=0.9, alpha=0.65, label=label)
-                for tokens, loss in curve.valid[-1:]:
-                    ax.plot(tokens, loss, MARKERS[arm.role], color=tint, ms=5)
+            tint, label = colour(analysis, arm), arm.name
+            for curve in arm.curves:
+                train, valid = ([p for p in c if p[0] >= start] for c in (curve.train, curve.valid))
+                if train:
+                    line = dict(color=tint, lw=0.9, alpha=0.65, label=label)
+                    ax.plot(*zip(*train, strict=True), **line)  # type: ignore[arg-type]
+                    label = "_"  # one entry in the legend for all seeds
+                if valid:
+                    marks = MARKERS[arm.role] if len(valid) <= MOST_MARKS else ""
+                    ax.plot(*zip(*valid, strict=True), marks + ":", color=tint, lw=1.2, ms=4)
+                    ax.plot(*valid[-1], MARKERS[arm.role], color=tint, ms=5)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.count(x)))
         ax.set_xlabel(words("figure.curves.x"))
         ax.set_ylabel(words("figure.curves.y"))
@@ -201,7 +204,7 @@ def legend(ax: Axes) -> None:
         ax.figure.legend(loc="outside upper left", ncols=columns, fontsize=9)
 
 
-def _sweep_top(analysis: Analysis) -> float:
+def _sweep_top(analysis: Shown) -> float:
     """Upper end of the loss axis: bad trials must not flatten the good ones."""
     losses = sorted(t.loss for a in analysis.arms for t in a.trials if t.loss is not None)
     if not losses:

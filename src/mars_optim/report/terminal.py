@@ -1,12 +1,13 @@
-"""The verdict in a terminal."""
+"""The verdict, or what runs show, in a terminal."""
 
 from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
-from ..analysis import Analysis
+from ..analysis import Analysis, Survey
 from .causes import control_note
+from .runs import lead
 from .savings import saving_interval
 from .way import next_step
 from .words import Words, ticks
@@ -31,11 +32,46 @@ def summary(analysis: Analysis, words: Words | None = None) -> str:
             *(f"{a.step_time[0]:.2f}x" if a.step_time else "-" for a in analysis.arms),
         ],
     ]
-    widths = [max(map(cell_len, column)) for column in columns]
-    for row in zip(*columns, strict=True):
-        cells = (set_cell_size(c, width) for c, width in zip(row, widths, strict=True))
-        lines.append("  ".join(cells).rstrip())
+    lines += _aligned(columns)
     lines += [following] if (following := next_step(analysis, words)) else []
     lines += [note] if (note := control_note(analysis, words)) else []
     title = f"[bold {tint}]{escape(words.title(analysis).upper())}[/]"
     return "\n".join(["", title, *(escape(ticks(line)) for line in lines), ""])
+
+
+def runs_summary(found: Survey, words: Words | None = None) -> str:
+    """What a folder of runs shows, for the terminal: plain lines."""
+    words = words or Words()
+    lines = []
+    for experiment in found.experiments:
+        code, values = lead(experiment)
+        arms = experiment.arms
+        title = experiment.title or words("runs.of", task=experiment.task)
+        lines += ["", title, words(code, **values)]
+        published = (experiment.published.get(a.name) for a in arms)
+        columns = [
+            [words("arm"), *(a.name for a in arms)],
+            [words("lr"), *(f"{a.lr:.3g}" for a in arms)],
+            [
+                words("terminal.loss"),
+                *("-" if a.mean_loss is None else f"{a.mean_loss:.4f}" for a in arms),
+            ],
+            [words("seed"), *(str(len(a.seeds)) for a in arms)],
+            [
+                words("runs.published"),
+                *(f"{p.loss:g}" if p and p.loss is not None else "-" for p in published),
+            ],
+        ]
+        lines += _aligned(columns)
+        if experiment.changed:
+            lines.append(words("runs.note.changed", changes="; ".join(experiment.changed)))
+    return "\n".join(ticks(line) for line in [*lines, ""])
+
+
+def _aligned(columns: list[list[str]]) -> list[str]:
+    """Rows of columns of equal width."""
+    widths = [max(map(cell_len, column)) for column in columns]
+    return [
+        "  ".join(set_cell_size(c, w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..analysis import Analysis, ArmResult
+from ..analysis import ArmResult, Shown
 
 INK, TICKS, AXIS, GRID, CARD, WORTH = (
     "#333333",
@@ -14,7 +14,10 @@ INK, TICKS, AXIS, GRID, CARD, WORTH = (
 )
 # Okabe and Ito's palette, told apart with any colour vision
 ARMS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00"}
-OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7570b3")
+OTHERS = (
+    *("#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#7570b3"),
+    *("#882255", "#999933"),
+)
 BINS = ("#08519c", "#3182bd", "#6baed6", "#bdd7e7", "#eff3ff")
 """From the best loss to a bad one; in the dark, from bright to dim."""
 DARK = {
@@ -33,6 +36,8 @@ DARK = {
     "#56b4e9": "#8fd0f7",
     "#8c6d31": "#c9a55a",
     "#7570b3": "#a5a1e0",
+    "#882255": "#d06b9f",
+    "#999933": "#cfcf6a",
     "#08519c": "#cfe6fb",
     "#3182bd": "#7fbce9",
     "#6baed6": "#3f82b4",
@@ -66,7 +71,7 @@ STYLE = {
 }
 
 
-def colour(analysis: Analysis, arm: ArmResult) -> str:
+def colour(analysis: Shown, arm: ArmResult) -> str:
     """The arm's colour, the same in every figure."""
     if arm.role in ARMS:
         return ARMS[arm.role]

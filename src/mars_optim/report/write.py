@@ -1,4 +1,4 @@
-"""report.html, report.md and verdict.json."""
+"""report.html, report.md and verdict.json; for a folder of runs report.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..analysis import Analysis
+from ..analysis import Analysis, Shown, Survey
 from ..records import UserError
 from ..records.run import write_json, write_text
 from .content import build_page
@@ -40,27 +40,69 @@ def write_report(
     from .figures import draw_figures  # matplotlib is slow to import
 
     words = words or Words()
+    page = build_page(analysis, words, draw_figures(analysis, words), out)
+    return write_page(page, analysis, out, words, "verdict.json", verdict_data(analysis))
+
+
+def write_runs_report(
+    found: Survey, out: Path, words: Words | None = None
+) -> tuple[Path, Path, Path]:
+    """As :func:`write_report`, for a folder of runs without a plan.
+
+    Returns:
+        Paths of report.html, report.md and report.json.
+
+    Raises:
+        UserError: if ``out`` cannot be written to.
+    """
+    from .runs import build_runs_page, runs_data
+
+    words = words or Words()
+    page = build_runs_page(found, words, out)
+    return write_page(page, found, out, words, "report.json", runs_data(found))
+
+
+def write_page(
+    page: Page, shown: Shown | Survey, out: Path, words: Words, data_name: str, data: Any
+) -> tuple[Path, Path, Path]:
+    """Write a page as HTML and Markdown with its figures, and its numbers as JSON.
+
+    Args:
+        page: to write.
+        shown: whose arms have colours in its tables.
+        out: folder.
+        words: of the language.
+        data_name: of the JSON file.
+        data: to be in it.
+
+    Raises:
+        UserError: if ``out`` cannot be written to.
+    """
     suffix = words.suffix
-    paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / "verdict.json")
-    svgs = draw_figures(analysis, words)
-    page = build_page(analysis, words, svgs, out)
-    shown = {b.name: b for s in page.sections for b in s.blocks if isinstance(b, Picture)}
+    paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / data_name)
+    pictures = {b.name: b for s in page.sections for b in s.blocks if isinstance(b, Picture)}
     try:
         (out / "figures").mkdir(exist_ok=True)
-        for name, picture in shown.items():
+        for name, picture in pictures.items():
             svg = standalone(titled(picture.svg, picture.text, words.lang))
             write_text(out / "figures" / f"{name}{suffix}.svg", svg)
-        write_text(paths[0], render_html(page, analysis, words))
+        write_text(paths[0], render_html(page, shown, words))
         write_text(paths[1], render_markdown(page, words))
-        write_json(paths[2], verdict_data(analysis))
+        write_json(paths[2], data)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
     return paths
 
 
-def render_html(page: Page, analysis: Analysis, words: Words) -> str:
+def render_html(page: Page, shown: Shown | Survey, words: Words) -> str:
     """The page as one self-contained HTML file, without script."""
-    colours = {arm.name: colour(analysis, arm) for arm in analysis.arms}
+    experiments = shown.experiments if isinstance(shown, Survey) else (shown,)
+    # in a folder of several experiments, an arm's name is looked up with its experiment's number
+    colours = {
+        f"{arm.name}#{i}" if i else arm.name: colour(experiment, arm)
+        for i, experiment in enumerate(experiments)
+        for arm in experiment.arms
+    }
     return _render(
         "report.html.j2",
         page,

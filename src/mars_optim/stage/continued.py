@@ -17,8 +17,8 @@ from torch.optim.optimizer import Optimizer
 
 from ..optim import migrate
 from ..records import Arm, Outcome, Run, RunSpec, RunWriter, read_run
-from ..records.plan import TrainingPlan
 from ..records.task import TaskPlan
+from ..records.training import TrainingPlan
 from ..tasks import Task
 from ..train import alone, seed_all, state_bytes
 from .checkpoint import AdamWCheckpoint

@@ -1,11 +1,12 @@
 """One run: a frozen spec in, rows and an outcome on disk."""
 
 from ..records import Engine
-from .arms import build_optimizer, state_bytes
+from .arms import arm_groups, build_optimizer, state_bytes
 from .gradient import Gradients
 from .loop import train
 from .ranks import Ranks, alone, join_ranks, run_writer, seed_all
-from .schedule import lr_factor
+from .reading import gradient_scale
+from .schedule import lr_factor, scheduled
 from .spread import spread
 from .weights import load_weights
 
@@ -14,11 +15,14 @@ __all__ = [
     "Gradients",
     "Ranks",
     "alone",
+    "arm_groups",
     "build_optimizer",
+    "gradient_scale",
     "join_ranks",
     "load_weights",
     "lr_factor",
     "run_writer",
+    "scheduled",
     "seed_all",
     "spread",
     "state_bytes",

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from ..optim import MARS, param_groups
+from ..optim.groups import ParamGroups
 from ..records import Arm
+from .reading import script_groups
 
 
-def build_optimizer(model: nn.Module, arm: Arm, *, lr: float) -> Optimizer:
-    """The arm's optimizer on the model, every arm with the same sorting of parameters.
+def arm_groups(
+    model: nn.Module, arm: Arm, *, lr: float, reading: Literal["text", "script"] = "text"
+) -> ParamGroups:
+    """The model's parameters as an arm treats them, every arm with the same sorting.
 
-    Matrices and heads are decayed; embeddings and vectors are not. Under rules that orthogonalise
-    matrices, embeddings and heads get plain AdamW.
+    Matrices and heads are decayed; embeddings and, unless ``weight_decay_1d`` is set, vectors are
+    not. Under rules that orthogonalise matrices, embeddings and heads get plain AdamW.
+
+    Args:
+        model: whose parameters they are.
+        arm: its settings.
+        lr: of matrices, in place of the arm's.
+        reading: "script" sorts as the authors' code (see :mod:`mars_optim.train.reading`).
     """
-    clip = arm.clip or None
     groups = param_groups(
         model,
         rule=arm.rule,
@@ -24,11 +35,23 @@ def build_optimizer(model: nn.Module, arm: Arm, *, lr: float) -> Optimizer:
         betas=arm.betas,
         weight_decay=arm.weight_decay,
         gamma=arm.gamma,
-        clip=clip,
+        clip=arm.clip or None,
         correction=arm.correction,
+        lr_1d=arm.lr_1d or None,
         # AdamW's own betas on vectors: the arm's where the arm is AdamW, else MARS's convention
-        betas_1d=arm.betas if arm.optimizer != "mars" else (0.9, 0.95),
+        betas_1d=arm.betas if arm.optimizer != "mars" else arm.betas_1d,
+        weight_decay_1d=arm.weight_decay_1d,
     )
+    if arm.optimizer == "mars" and reading == "script":
+        return script_groups(groups, arm, lr)
+    return groups
+
+
+def build_optimizer(
+    model: nn.Module, arm: Arm, *, lr: float, reading: Literal["text", "script"] = "text"
+) -> Optimizer:
+    """The arm's optimizer on the model, sorted by :func:`arm_groups`."""
+    groups = arm_groups(model, arm, lr=lr, reading=reading)
     if arm.optimizer == "mars":
         return MARS(groups, clip_over=arm.clip_over, cautious=arm.cautious)
     torch_groups = [

@@ -13,9 +13,10 @@ from torch.optim.optimizer import Optimizer
 from ..optim import MARS
 from ..optim.exact import buffers_of
 from ..records import UserError
-from ..records.plan import TrainingPlan
+from ..records.training import TrainingPlan
 from ..tasks import Task
 from .ranks import Ranks, seed_all
+from .reading import gradient_scale
 from .spread import Spread
 
 
@@ -103,7 +104,7 @@ class Gradients:
         with self.spread.summing(last):
             with self.autocast():
                 loss = self.task.loss(self.spread.model, batch)
-            torch.autograd.backward(loss / count)
+            torch.autograd.backward(gradient_scale(self.training) * loss / count)
         return loss.detach()
 
 

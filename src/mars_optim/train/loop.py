@@ -14,7 +14,7 @@ from .arms import build_optimizer, state_bytes
 from .checkpoint import Checkpoints
 from .gradient import Gradients
 from .ranks import join_ranks, seed_all
-from .schedule import lr_factor
+from .schedule import scheduled
 from .speed import Clock, flops_per_token, peak_flops
 from .spread import spread
 from .weights import save_weights
@@ -75,7 +75,9 @@ class _Loop:
         self.token_flops = flops_per_token(task, model)
         self.spread = spread(model, self.ranks, engine)
         self.bare = self.spread.bare
-        self.optimizer = build_optimizer(self.bare, spec.arm, lr=spec.lr)
+        self.optimizer = build_optimizer(
+            self.bare, spec.arm, lr=spec.lr, reading=spec.training.reading
+        )
         self.gradients = Gradients(
             task, self.spread, self.optimizer, spec.training, self.ranks, spec.seed
         )
@@ -120,7 +122,7 @@ class _Loop:
         """One optimizer step: its mean loss, its gradient's norm, and if a checkpoint is due."""
         self.clock.start()
         training, at = self.spec.training, self.at
-        factor = lr_factor(step, self.spec.steps, warmup=training.warmup, decay=training.decay)
+        factor = scheduled(training, step, self.spec.steps, peak=self.spec.lr)
         at["lr"] = self.spec.lr * factor
         set_lrs(self.optimizer, [peak * factor for peak in self.peaks])
         losses, norm = self.gradients.make(step)

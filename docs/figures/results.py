@@ -1,0 +1,119 @@
+"""The tables and pictures of docs/results.md, from docs/studies/*/verdict.json.
+
+python -m docs.figures.results, from the repository's root; ``mars pilot`` made the verdicts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from mars_optim.report import numbers
+from mars_optim.report.figures import svg_element
+from mars_optim.report.svg import standalone
+from mars_optim.report.theme import AXIS, CARD
+
+DOCS = Path(__file__).parents[1]
+PAGE = DOCS / "results.md"
+TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "other": "#009e73"}
+Verdict = dict[str, Any]
+
+
+def verdicts() -> dict[str, Verdict]:
+    """Name of a study -> its verdict."""
+    found = sorted((DOCS / "studies").glob("*/verdict.json"))
+    return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
+
+
+def ranked(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
+    """(name, arm), the lowest mean loss first; an arm whose runs all diverged last."""
+    losses = {name: arm["mean_loss"] for name, arm in verdict["arms"].items()}
+    order = sorted(losses, key=lambda name: (losses[name] is None, losses[name]))
+    return [(name, verdict["arms"][name]) for name in order]
+
+
+def table(verdict: Verdict) -> str:
+    """Markdown: every arm with its tuned rate, loss, tokens saved and step time."""
+    lines = [
+        f"| arm | lr | mean loss | against {verdict['baseline']}, paired | tokens saved | step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, arm in ranked(verdict):
+        edge = " (edge)" if arm["lr_at_edge"] else ""
+        loss = "diverged" if arm["mean_loss"] is None else f"{arm['mean_loss']:.4f}"
+        if arm["role"] == "baseline":
+            name = f"**{name}**"
+        lines.append(
+            f"| {name} | {arm['lr']:.3g}{edge} | {loss} | {difference(arm)} | {saving(arm)} | "
+            f"{arm['step_time_ratio']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def difference(arm: dict[str, Any]) -> str:
+    """The paired difference of the final loss with its interval."""
+    if not (d := arm["loss_difference"]):
+        return "—"
+    mean, low, high = (numbers.signed(d[key]) for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def saving(arm: dict[str, Any]) -> str:
+    """The tokens saved with their interval; a bound where a seed lies beyond the ladder."""
+    if not (s := arm["tokens_saved"]):
+        return "—"
+    mean, low, high = (numbers.percent(s[key]) for key in ("mean", "low", "high"))
+    bound = (
+        f", {len(arm['outside_ladder'])} seeds beyond the ladder" if arm["outside_ladder"] else ""
+    )
+    return f"{mean} ({low} to {high}{bound})"
+
+
+def forest(verdict: Verdict) -> Callable[[Axes], None]:
+    """Paired difference of the final loss to the baseline's, an interval per arm."""
+    arms = [(n, a) for n, a in ranked(verdict) if a["loss_difference"] or a["role"] == "baseline"]
+
+    def draw(ax: Axes) -> None:
+        for row, (_, arm) in enumerate(reversed(arms)):
+            d = arm["loss_difference"] or dict(mean=0.0, low=0.0, high=0.0)
+            tint = TINTS[arm["role"]]
+            ax.plot([d["low"], d["high"]], [row, row], color=tint, lw=5, alpha=0.35)
+            ax.plot(d["mean"], row, "o", ms=5, mec=tint, mfc=CARD, mew=1.5)
+        ax.axvline(0, color=AXIS, lw=1)
+        ax.set_yticks(range(len(arms)), [name for name, _ in reversed(arms)])
+        ax.set_xlabel(f"final loss less {verdict['baseline']}'s, nats (left is better)")
+        ax.grid(axis="y", visible=False)
+
+    return draw
+
+
+def page(text: str, found: dict[str, Verdict]) -> str:
+    """The page with every ``<!-- table NAME -->`` block written anew."""
+    for name, verdict in found.items():
+        block = rf"(<!-- table {re.escape(name)} -->\n).*?(\n<!-- end -->)"
+        text, changed = re.subn(
+            block, lambda m, v=verdict: m[1] + table(v) + m[2], text, flags=re.S
+        )
+        if not changed:
+            raise SystemExit(f"{PAGE.name} has no block <!-- table {name} --> ... <!-- end -->")
+    return text
+
+
+def main() -> None:
+    """Write the tables into the page and the pictures beside this file."""
+    found = verdicts()
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
+    for name, verdict in found.items():
+        height = 1.0 + 0.24 * len(verdict["arms"])
+        drawn = svg_element(f"results-{name}", forest(verdict), height=height)
+        path = Path(__file__).with_name(f"results-{name}.svg")
+        path.write_text(standalone(drawn), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
