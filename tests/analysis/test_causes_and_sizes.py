@@ -17,6 +17,7 @@ from mars_optim.analysis.stats import t_interval
 from mars_optim.records.optional import SizePlan
 from mars_optim.records.plan_file import plan_toml
 from mars_optim.records.run import write_text
+from mars_optim.report import Words, causes
 
 ABLATED = replace(PLAN, comparison=replace(PLAN.comparison, ablations=True))
 GAINS = {  # log tokens over adamw, by seed 1, 2, 3
@@ -65,8 +66,25 @@ def test_the_other_arms_are_judged_together_and_the_verdicts_own_is_not_among_th
     assert [(c.arm, c.against) for c in found] == [(a, "adamw") for a in names] + [
         ("mars-adamw", a) for a in names
     ]
-    assert all(c.p_holm >= c.p for c in found)
-    assert min(c.p_holm for c in found) == pytest.approx(len(found) * min(c.p for c in found))
+    judged = [(c.p, c.p_holm) for c in found if c.p is not None and c.p_holm is not None]
+    assert len(judged) == len(found)
+    assert all(p_holm >= p for p, p_holm in judged)
+    assert min(p for _, p in judged) == pytest.approx(len(found) * min(p for p, _ in judged))
+
+
+def test_what_rests_on_bounds_is_given_as_a_bound_without_a_p_value(ablated: Path):
+    for seed in (1, 2, 3):  # all beyond the ladder: equal bounds, which do not spread
+        write_run(ablated, "mars-adamw-no-clip", law(seed, 3.0), seed=seed, plan=ABLATED)
+    found = {(c.arm, c.against): c for c in analyse(ablated).contrasts}
+    beyond = found["mars-adamw-no-clip", "adamw"]
+    assert (beyond.bound, beyond.p, beyond.p_holm) == ("at least", None, None)
+    assert found["mars-adamw", "mars-adamw-no-clip"].bound == "at most"
+    assert found["mars-adamw", "mars-adamw-plain"].p is not None
+    shown = causes.section(analyse(ablated), Words("en"))
+    (table,) = [block for block in shown.blocks if "p, adjusted" in str(block)]
+    row = next(row for row in table.rows if row[0].text.startswith("mars-adamw-no-clip against"))
+    assert row[1].text.startswith("≥ ")
+    assert (row[1].detail, row[2].text) == ("", "")
 
 
 def size(parameters: int, ratios: list[float], name: str = "x") -> SizeResult:

@@ -38,15 +38,19 @@ class Contrast:
         arm: that is judged.
         against: the arm it is paired with.
         log_ratio: of tokens, paired.
-        p: of no difference; two-sided t test.
+        bound: what the mean is if seeds lie beyond the ladder: "at least" or "at most", or
+            "unknown" if on both sides.
+        p: of no difference; two-sided t test; None where there is a bound, for bounds do not
+            spread as what they stand for does.
         p_holm: adjusted over all contrasts; the verdict's own is not among them.
     """
 
     arm: str
     against: str
     log_ratio: Interval
-    p: float
-    p_holm: float
+    bound: str
+    p: float | None
+    p_holm: float | None
 
 
 def parts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Part, ...]:
@@ -85,12 +89,28 @@ def contrasts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Contrast, ...]
     for arm, against in pairs:
         between = paired(arms[arm], arms[against], plan)
         if between is not None and between.n > 1:
-            known.append((arm, against, between, p_value(between)))
-    adjusted = holm([p for *_, p in known])
+            bound = _bound(arms[arm], arms[against])
+            p = None if bound else p_value(between)
+            known.append((arm, against, between, bound, p))
+    adjusted = iter(holm([p for *_, p in known if p is not None]))
     return tuple(
-        Contrast(arm=arm, against=against, log_ratio=between, p=p, p_holm=p_holm)
-        for (arm, against, between, p), p_holm in zip(known, adjusted, strict=True)
+        Contrast(
+            arm=arm,
+            against=against,
+            log_ratio=between,
+            bound=bound,
+            p=p,
+            p_holm=None if p is None else next(adjusted),
+        )
+        for arm, against, between, bound, p in known
     )
+
+
+def _bound(after: ArmResult, before: ArmResult) -> str:
+    """What a difference is whose terms may be bounds."""
+    opposite = {"at least": "at most", "at most": "at least"}
+    bounds = after.bounds | {opposite[bound] for bound in before.bounds}
+    return bounds.pop() if len(bounds) == 1 else "unknown" if bounds else ""
 
 
 def paired(after: ArmResult, before: ArmResult, plan: Plan) -> Interval | None:

@@ -104,6 +104,12 @@ class ArmResult:
         """Which readings lie outside the ladder: "at least", "at most"."""
         return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
 
+    @property
+    def all_bounds(self) -> bool:
+        """Whether every reading is a bound: then their spread says nothing."""
+        readings = [s.reading for s in self.seeds if s.reading]
+        return bool(readings) and all(reading.bound for reading in readings)
+
 
 class Shown(Protocol):
     """What figures of several arms need to know."""

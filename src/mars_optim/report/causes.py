@@ -8,7 +8,7 @@ from ..analysis import Analysis
 from ..analysis.causes import Contrast, Part
 from ..analysis.verdict import saved
 from .document import Block, Cell, Section, Table, Text
-from .savings import ends, saving_interval
+from .savings import BOUNDS, ends, saving_interval
 from .words import Words
 
 
@@ -40,11 +40,16 @@ def _part(part: Part, words: Words) -> tuple[Cell, ...]:
 
 
 def _contrast(contrast: Contrast, words: Words) -> tuple[Cell, ...]:
-    share = contrast.log_ratio.map(saved)
+    pair = Cell(words("contrast.pair", arm=contrast.arm, against=contrast.against))
+    share, p = contrast.log_ratio.map(saved), contrast.p_holm
+    if p is None:
+        known = contrast.bound in BOUNDS
+        sign = BOUNDS.get(contrast.bound, "")
+        return pair, Cell(sign + words.percent(share.mean) if known else words("none")), Cell("")
     return (
-        Cell(words("contrast.pair", arm=contrast.arm, against=contrast.against)),
+        pair,
         Cell(words.percent(share.mean), ends(share, words)),
-        Cell("< 0.001" if contrast.p_holm < 0.001 else f"{contrast.p_holm:.3f}"),
+        Cell("< 0.001" if p < 0.001 else f"{p:.3f}"),
     )
 
 

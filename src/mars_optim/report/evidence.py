@@ -56,6 +56,7 @@ def _arm_row(arm: ArmResult, words: Words) -> tuple[Cell, ...]:
         seeds = words("seeds-diverged", n=len(arm.seeds), diverged=arm.diverged)
     difference, share = arm.loss_difference, arm.log_ratio and arm.log_ratio.map(saved)
     known = difference is not None and math.isfinite(difference.low)
+    spread = share is not None and math.isfinite(share.low) and not arm.all_bounds
     return (
         Cell(arm.name, words(f"role.{arm.role}"), arm=arm.name),
         Cell(f"{arm.lr:.2g}" if arm.lr else none, trials),
@@ -66,7 +67,7 @@ def _arm_row(arm: ArmResult, words: Words) -> tuple[Cell, ...]:
         ),
         Cell(
             bounded(arm.bounds) + words.percent(share.mean) if share else none,
-            words.between(share, words.percent) if share and math.isfinite(share.low) else "",
+            words.between(share, words.percent) if share and spread else "",
         ),
         Cell(
             f"{arm.step_time[0]:.2f}" if arm.step_time else none,

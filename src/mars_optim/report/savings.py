@@ -34,7 +34,7 @@ def saving(arm: ArmResult, words: Words) -> str:
 
 def saving_interval(arm: ArmResult, words: Words) -> str:
     """Tokens saved with the interval, as far as it is known."""
-    if arm.log_ratio is None or not math.isfinite(arm.log_ratio.low):
+    if arm.log_ratio is None or not math.isfinite(arm.log_ratio.low) or arm.all_bounds:
         return saving(arm, words)
     ends = words.between(arm.log_ratio.map(saved), words.percent)
     return words("with-interval", value=saving(arm, words), ends=ends)
