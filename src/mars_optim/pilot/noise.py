@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
 
 from ..noise import Estimate, Trail, momentum_errors, noise_scale
 from ..optim import param_groups
 from ..records import Arm, Plan, UserError
 from ..tasks import Task
-from ..train import build_optimizer, scheduled
+from ..train import alone, build_optimizer, scheduled, seed_all
 
 FRESH = 10**9  # batches at steps from here on are never trained on
 FORGOTTEN = 0.05  # weight in the momentum of all batches older than those drawn anew
@@ -117,9 +115,9 @@ class _Stretch:
     def __init__(self, plan: Plan, arm: Arm, task: Task, study: NoiseStudy) -> None:
         self.plan, self.task, self.study = plan, task, study
         self.arm, self.candidate = arm, plan.arm[plan.comparison.candidate]
-        self.device, self.fresh = PartialState().device, FRESH
-        set_seed(study.seed % 2**32)
-        self.model = task.build_model(study.seed).to(self.device)
+        self.ranks, self.fresh = alone(), FRESH
+        seed_all(study.seed)
+        self.model = task.build_model(study.seed).to(self.ranks.device)
         if study.checkpoint:
             load_weights(self.model, study.checkpoint)
         reading = plan.training.reading
@@ -195,7 +193,7 @@ class _Stretch:
         """One step's micro-batches."""
         micros = range(self.plan.training.accumulation)
         batches = [self.task.batch(self.study.seed, step, micro) for micro in micros]
-        moved: list[Any] = send_to_device(batches, self.device)
+        moved: list[Any] = self.ranks.place(batches)
         return moved
 
     def _loss(self, model: nn.Module, batches: list[Any]) -> Tensor:

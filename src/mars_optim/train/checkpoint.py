@@ -17,15 +17,11 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.optim.optimizer import Optimizer
 
 from ..records import Engine, RunSpec, UserError
 from ..records.run import CHECKPOINTS, read_json, write_text
 from .ranks import Ranks
-from .saved import OtherModel, hush, load_state, optimizer_state
 
 POSITION = "position.json"
 
@@ -83,39 +79,28 @@ class Checkpoints:
             step: number of steps taken.
             position: plain values from which the loop goes on, "best_step" among them.
         """
+        from .saved import begin_save
+
         self.wait()
         self._ranks.agree_on_buffers(self._model)
         beside = self._folder / f"{_name(step)}.tmp"
-        state = {
-            "model": self._model.state_dict(),
-            "optimizer": optimizer_state(self._model, self._optimizer),
-        }
-        hush()
-        try:
-            written = async_save(
-                state,
-                storage_writer=FileSystemWriter(beside),
-                process_group=self._group,
-                no_dist=self._group is None,
-            )
-            # as text, for the loop goes on and changes what it was made of
-            text = json.dumps({"of": self._of, "position": position})
-            best = position["best_step"] if self._engine.keep_best else 0
-            assert isinstance(written, Future)  # of the default kind of saving
-            self._writing = self._thread.submit(self._commit, written, beside, text, best)
-        except (OSError, RuntimeError, CheckpointException) as error:
-            self._report(beside, error)
+        # as text, for the loop goes on and changes what it was made of
+        text = json.dumps({"of": self._of, "position": position})
+        best = position["best_step"] if self._engine.keep_best else 0
+        written = begin_save(beside, self._model, self._optimizer, self._group)
+        self._writing = self._thread.submit(self._commit, written, beside, text, best)
         self._last = time.monotonic()
 
     def wait(self) -> None:
         """Until the one under way is written, or has failed, which is a warning."""
         if self._writing is not None:
-            error = self._writing.exception()
-            self._writing = None
-            if isinstance(error, OSError | RuntimeError | CheckpointException):
-                self._report(self._folder, error)
-            elif error is not None:
-                raise error
+            writing, self._writing = self._writing, None
+            try:
+                writing.result()
+            except OSError as error:
+                if self._ranks.first:
+                    text = f"a checkpoint in {self._folder} cannot be written: {error}"
+                    warnings.warn(text, stacklevel=2)
 
     def close(self) -> None:
         """Wait, and end the background's thread."""
@@ -133,6 +118,8 @@ class Checkpoints:
         Raises:
             UserError: under ``unusable="refuse"``, if there are some but none can be used.
         """
+        from .saved import OtherModel, Unreadable, load_state
+
         if not self.wanted:
             return None
         reason = ""
@@ -144,8 +131,8 @@ class Checkpoints:
                     return dict(found["position"])
             except OtherModel as error:
                 reason = f"{folder} is of another model: {error}"
-            except (Exception, CheckpointException) as error:
-                reason = f"{folder} is damaged ({_line(error)})"
+            except Unreadable as error:
+                reason = f"{folder} is damaged ({error})"
             if "damaged" not in reason and self._engine.unusable == "refuse":
                 break
         if reason and self._engine.unusable == "refuse":
@@ -184,8 +171,10 @@ class Checkpoints:
 
     def _commit(self, written: Future[Any], beside: Path, text: str, best: int) -> None:
         """In the background: once all processes have written, make it a whole one."""
+        from .saved import end_save
+
         try:
-            written.result()
+            end_save(written)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
@@ -199,10 +188,6 @@ class Checkpoints:
         for old in _folders(self._folder)[: -max(1, self._engine.keep)]:
             if old.name != _name(best):
                 _remove(old)
-
-    def _report(self, path: Path, error: BaseException) -> None:
-        if self._ranks.first:
-            warnings.warn(f"{path} cannot be written: {_line(error)}", stacklevel=3)
 
 
 def _name(step: int) -> str:
@@ -219,10 +204,3 @@ def _remove(folder: Path) -> None:
     away = folder.with_name(folder.name + ".old.tmp")
     folder.rename(away)
     shutil.rmtree(away, ignore_errors=True)
-
-
-def _line(error: BaseException) -> str:
-    """The cause in one line, out of what the processes report of each other."""
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.optimizer import Optimizer
 
 from ..optim import MARS
 from ..optim.exact import buffers_of
+from ..optim.sharded import is_sharded
 from ..records import UserError
 from ..records.training import TrainingPlan
 from ..tasks import Task
@@ -83,7 +83,7 @@ class Gradients:
         DDP sorts its buckets anew after the first pass: without this a run that goes on from a
         checkpoint would round otherwise in its first step.
         """
-        if isinstance(self.spread.model, DistributedDataParallel):
+        if self.spread.replicated:
             with buffers_of(self.spread.bare):
                 self._pass(0, self.ranks.rank, 1, last=True)
             self.optimizer.zero_grad()
@@ -119,9 +119,10 @@ def clip_gradient(model: nn.Module, limit: float) -> Tensor:
         The norm before, 0-d.
     """
     parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if isinstance(norm, DTensor):
+    norm: Any = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if is_sharded(norm):
         norm = norm.full_tensor()
     if limit:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm
+    before: Tensor = norm
+    return before

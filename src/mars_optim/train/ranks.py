@@ -6,7 +6,6 @@ import atexit
 import os
 import random
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.utils import _pytree as pytree
 
 from ..records import RunSpec, RunWriter, UserError
+from ..tasks.address import seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,7 @@ def seed_all(*address: int) -> None:
     A step's random numbers (dropout) are then a function of its address, as its data are: the same
     whatever ran before, in whichever process.
     """
-    digest = sha256("/".join(map(str, ("random", *address))).encode()).digest()
-    seed = int.from_bytes(digest[:8]) >> 1
+    seed = seed_of("random", *address)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if torch.accelerator.is_available():

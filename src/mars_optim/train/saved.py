@@ -1,27 +1,65 @@
-"""What is saved of a model and its optimizer, and back into them, by names and whole shapes."""
+"""What is saved of a model and its optimizer, and back into them, by names and whole shapes.
+
+Loads torch.distributed.checkpoint, which takes a second: imported where it is needed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.optim.optimizer import Optimizer
+
+
+class Unreadable(Exception):  # noqa: N818
+    """A checkpoint that is damaged."""
 
 
 class OtherModel(Exception):  # noqa: N818
     """A checkpoint's tensors are not those of the model."""
 
 
-def optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, Any]]:
-    """The optimizer's state by names of parameters, which sorting into groups does not change."""
+def begin_save(
+    folder: Path, model: nn.Module, optimizer: Optimizer, group: distributed.ProcessGroup | None
+) -> Future[Any]:
+    """Copy the state to the CPU's memory and begin to write it, in a thread of torch's.
+
+    The optimizer's state goes by names of parameters, which sorting into groups does not change.
+    """
     names = {id(p): name for name, p in model.named_parameters()}
-    return {names[id(p)]: dict(state) for p, state in optimizer.state.items()}
+    of_optimizer = {names[id(p)]: dict(entries) for p, entries in optimizer.state.items()}
+    _hush()
+    written = async_save(
+        {"model": model.state_dict(), "optimizer": of_optimizer},
+        storage_writer=FileSystemWriter(folder),
+        process_group=group,
+        no_dist=group is None,
+    )
+    assert isinstance(written, Future)  # as threads give it
+    return written
+
+
+def end_save(written: Future[Any]) -> None:
+    """Wait until all processes have written.
+
+    Raises:
+        OSError: with the first reason of those that could not.
+    """
+    try:
+        written.result()
+    except CheckpointException as error:
+        raise OSError(_reason(error)) from None
 
 
 def load_state(
@@ -40,26 +78,42 @@ def load_state(
 
     Raises:
         OtherModel: naming the first tensor that differs.
+        Unreadable: with the reason.
     """
-    reader = FileSystemReader(folder)
-    saved = reader.read_metadata()
-    state = {"model": _weights_like(saved, model), "optimizer": _state_like(saved, model)}
-    hush()
-    load(state, storage_reader=reader, process_group=group, no_dist=group is None)
+    with _reading():
+        reader = FileSystemReader(folder)
+        saved = reader.read_metadata()
+        state = {"model": _weights_like(saved, model), "optimizer": _state_like(saved, model)}
+        load(state, storage_reader=reader, process_group=group, no_dist=group is None)
     model.load_state_dict(state["model"])
     _load_optimizer(model, optimizer, state["optimizer"])
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The model's tensors of a checkpoint, whole, on the CPU."""
-    reader = FileSystemReader(folder)
-    weights = {
-        path[1]: torch.empty(entry.size, dtype=entry.properties.dtype)
-        for path, entry in _tensors(reader.read_metadata(), "model")
-    }
-    hush()
-    load({"model": weights}, storage_reader=reader, no_dist=True)
+    """The model's tensors of a checkpoint, whole, on the CPU.
+
+    Raises:
+        Unreadable: with the reason.
+    """
+    with _reading():
+        reader = FileSystemReader(folder)
+        weights = {
+            path[1]: torch.empty(entry.size, dtype=entry.properties.dtype)
+            for path, entry in _tensors(reader.read_metadata(), "model")
+        }
+        load({"model": weights}, storage_reader=reader, no_dist=True)
     return weights
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    _hush()
+    try:
+        yield
+    except OtherModel:
+        raise
+    except (Exception, CheckpointException) as error:  # whatever damaged files lead torch to
+        raise Unreadable(_reason(error)) from None
 
 
 def _tensors(saved: Metadata, part: str) -> list[tuple[tuple[str, ...], TensorStorageMetadata]]:
@@ -125,6 +179,13 @@ def _keep_dtypes(
                 loaded[key] = value.to(loaded[key].device)
 
 
-def hush() -> None:
+def _hush() -> None:
     """torch warns of what is meant here: that one process needs no group."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable")
+
+
+def _reason(error: BaseException) -> str:
+    """In one line; of what the processes report of each other, the first."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -24,10 +22,17 @@ class Spread:
     Args:
         bare: the task's own, under its own names; its parameters are DTensors under FSDP2.
         model: to be called in training.
+        sharded: whether each process holds a share of every tensor.
     """
 
     bare: nn.Module
     model: nn.Module
+    sharded: bool = False
+
+    @property
+    def replicated(self) -> bool:
+        """Whether each process holds the whole model."""
+        return isinstance(self.model, DistributedDataParallel)
 
     def summing(self, last: bool) -> AbstractContextManager[None]:
         """Around forward and backward of a micro-batch: replicas sum gradients in the last one.
@@ -44,6 +49,10 @@ class Spread:
 
         They would go on to be used after the shards have changed.
         """
+        if not self.sharded:
+            return
+        from torch.distributed.fsdp import FSDPModule
+
         for module in self.bare.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
@@ -74,11 +83,8 @@ def spread(model: nn.Module, ranks: Ranks, engine: Engine) -> Spread:
         for part in blocks if sharded and blocks else [model]:
             part.compile(backend=engine.compile_backend)
     if sharded:
-        mesh = init_device_mesh(ranks.device.type, (ranks.world,))
-        for block in blocks:
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        return Spread(model, model)
+        _shard(model, blocks, ranks)
+        return Spread(model, model, sharded=True)
     model.to(ranks.device)
     if ranks.world == 1:
         return Spread(model, model)
@@ -98,6 +104,17 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
         else:
             found += blocks_of(child)
     return found
+
+
+def _shard(model: nn.Module, blocks: list[nn.Module], ranks: Ranks) -> None:
+    """In place: each block's parameters are gathered for it alone, the others' for all of it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard  # takes a second to load
+
+    mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
 
 
 def _recompute(block: nn.Module) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
+from ..optim.sharded import is_sharded
 from ..records import RunSpec, UserError, read_run
 from ..records.run import CHECKPOINTS, read_json
 from .checkpoint import POSITION
 from .ranks import Ranks
-from .saved import read_weights
 
 WEIGHTS = "weights.pt"
 
@@ -32,7 +31,7 @@ def save_weights(run: Path, model: nn.Module, ranks: Ranks) -> None:
     for name, value in model.state_dict().items():
         key = tied.get(name, id(value))
         if key not in shared:
-            full = value.full_tensor() if isinstance(value, DTensor) else value
+            full = value.full_tensor() if is_sharded(value) else value
             shared[key] = full.detach().cpu() if ranks.first else full.new_empty(0)
         whole[name] = shared[key]
     if ranks.first:
@@ -71,6 +70,8 @@ def _last(run: Path) -> dict[str, Tensor]:
 
 
 def _best(run: Path) -> dict[str, Tensor]:
+    from .saved import Unreadable, read_weights
+
     found = sorted((run / CHECKPOINTS).glob(f"step-*/{POSITION}"))
     best = read_json(found[-1])["position"]["best_step"] if found else 0
     folder = run / CHECKPOINTS / f"step-{best:012d}"
@@ -81,5 +82,5 @@ def _best(run: Path) -> dict[str, Tensor]:
         )
     try:
         return read_weights(folder)
-    except Exception as error:
+    except Unreadable as error:
         raise UserError(f"{folder} cannot be read: {error}") from None
