@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .correction import dot
 from .kernels.amp import Amp
 from .settings import gamma_of
 from .sharded import as_real, is_sharded
@@ -156,13 +157,13 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
                 state[p][PROBE] = probe.clone()
             continue
         probes = [state[p][PROBE] for p in bucket]
-        last, average = torch.cat(probes, 1)
-        pairs = torch.stack([g * g, last * last, g * last, g * average, average * average])
-        sums.append(pairs.sum(1, dtype=torch.float64))
-        finite = torch.isfinite(g).all()  # a step that overflowed tells nothing
-        new = torch.stack(
-            [torch.where(finite, g, last), torch.where(finite, average.lerp(g, share), average)]
-        )
+        old = torch.cat(probes, 1)
+        last, average = old
+        dots = [(g, g), (last, last), (g, last), (g, average), (average, average)]
+        sums.append(torch.stack([dot(a, b) for a, b in dots]))
+        new = torch.stack([g, average.lerp(g, share)])
+        # a step that overflowed leaves nothing
+        new = torch.where(sums[-1][0].isfinite(), new, old)
         torch._foreach_copy_(probes, _cut(new, samples))
     if sums:
         _add(group, torch.stack([s.to(sums[0].device) for s in sums]).sum(0), steps)
@@ -193,7 +194,7 @@ def _samples(params: list[Tensor]) -> list[Tensor]:
         sample = flat[:: max(1, -(-flat.numel() // SAMPLE))]
         samples.append(sample.to(torch.promote_types(sample.dtype, torch.float32)))
         scales.append(math.sqrt(flat.numel() / max(1, sample.numel())))
-    return list(torch._foreach_mul(samples, scales))
+    return samples if set(scales) == {1.0} else list(torch._foreach_mul(samples, scales))
 
 
 def sample_size(numel: int) -> int:
