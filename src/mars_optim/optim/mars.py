@@ -240,6 +240,11 @@ class MARS(TwoGradientForm):
         """
         self._pass["telemetry"] = self._pass["telemetry"] or Telemetry()
 
+    @property
+    def measures(self) -> bool:
+        """Whether :meth:`measure` has been called."""
+        return self._pass["telemetry"] is not None
+
     def telemetry(self) -> list[GroupTelemetry]:
         """Noise, signal, correction and clip of each group with gradients, and start anew.
 

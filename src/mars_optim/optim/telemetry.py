@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -42,10 +42,13 @@ class GroupTelemetry:
         gradient: root mean square of |g_t|, after the user's own gradient clipping.
         signal: estimate of |E g|^2, the mean of <g_t, g_{t-1}>; may be negative in noise. This and
             the next three are NaN where no g_{t-1} is kept: no correction, or a folded one.
-        noise: estimate of tr Var(g), the mean of |g_t - g_{t-1}|^2 / 2.
+        noise: estimate of tr Var(g), the mean of |g_t - g_{t-1}|^2 / 2. NaN for
+            ``correction="exact"``, whose two gradients are of one batch.
         cosine: of g_t and g_{t-1}.
         correction_ratio: k |g_t - g_{t-1}| / |g_t|, by root mean squares.
         clip_rate: share of tensors whose c_t was clipped; 0 without a clip.
+        gamma: in force when it was read.
+        tensors: with gradients in the group.
     """
 
     group: int
@@ -57,6 +60,8 @@ class GroupTelemetry:
     cosine: float
     correction_ratio: float
     clip_rate: float
+    gamma: float
+    tensors: int
 
     @property
     def noise_scale(self) -> float:
@@ -65,6 +70,10 @@ class GroupTelemetry:
         In units of the batch that was trained on, it is McCandlish's simple noise scale.
         """
         return math.inf if self.signal <= 0 else self.noise / self.signal
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ``noise_scale`` too."""
+        return {**asdict(self), "noise_scale": self.noise_scale}
 
 
 @dataclass(slots=True)
@@ -137,16 +146,19 @@ def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTel
         ll = gl = math.nan
     difference = gg - 2 * gl + ll  # |g_t - g_{t-1}|^2
     clipped = sum(float(total.clipped) for total in totals)
+    tensors = sum(total.tensors for total in totals)
     return GroupTelemetry(
         group=number,
         kind=str(group.get("kind", group["rule"])),
         steps=steps,
         gradient=math.sqrt(gg),
         signal=gl,
-        noise=difference / 2,
+        noise=math.nan if settings.exact else difference / 2,
         cosine=gl / math.sqrt(gg * ll) if gg * ll else math.nan,
         correction_ratio=settings.gain * math.sqrt(abs(difference) / gg) if gg else math.nan,
-        clip_rate=clipped / (steps * sum(t.tensors for t in totals)) if steps else math.nan,
+        clip_rate=clipped / (steps * tensors) if steps else math.nan,
+        gamma=settings.gamma,
+        tensors=tensors,
     )
 
 
