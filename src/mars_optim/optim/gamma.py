@@ -32,6 +32,8 @@ Group = dict[str, Any]
 
 BY_LR = ("lr", "sqrt_lr")
 BY_NOISE = ("auto", "auto_all")
+SUMS = "gamma_sums"
+REMEMBERED = ("gamma_now", "gamma_steps", SUMS, "lr_peak")  # keys of a group
 PROBE = "gamma_probe"  # state of a parameter: (2, sampled), g_{t-1} and a_{t-1}
 
 SAMPLE = 1 << 14  # elements of a tensor, at the most
@@ -118,6 +120,22 @@ def set_gammas(
     _choose([g for g in scheduled if g["gamma_schedule"] in BY_NOISE])
 
 
+def to_json(groups: Iterable[Group]) -> list[dict[str, Any]]:
+    """What the schedules remember beside the parameters' state, group by group."""
+    kept = [{key: group[key] for key in REMEMBERED if key in group} for group in groups]
+    return [
+        {k: v.tolist() if isinstance(v, Tensor) else v for k, v in of_group.items()}
+        for of_group in kept
+    ]
+
+
+def from_json(groups: Iterable[Group], data: Iterable[dict[str, Any]]) -> None:
+    """Go on from what :func:`to_json` gave, to the same bits."""
+    for group, kept in zip(groups, data, strict=True):
+        sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in kept.items() if k == SUMS}
+        group |= {**kept, **sums}
+
+
 def follow_lr(group: Group) -> None:
     """gamma_t = gamma lr_t / lr_peak, or its root; the peak is the highest lr of the run so far.
 
@@ -171,11 +189,11 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
 
 def _add(group: Group, sums: Tensor, steps: int) -> None:
     """Running averages over the last SHARE of all steps; those with NaN or inf do not count."""
-    means = group["gamma_sums"] if "gamma_sums" in group else torch.zeros_like(sums)
+    means = group[SUMS] if SUMS in group else torch.zeros_like(sums)
     means = means.to(sums.device)
     weight = max(1.0 / max(1, steps - 1), 1.0 / max(FIRST, SHARE * steps))
     finite = torch.isfinite(sums).all()
-    group["gamma_sums"] = torch.where(finite, means.lerp(sums, weight), means)
+    group[SUMS] = torch.where(finite, means.lerp(sums, weight), means)
 
 
 def newest_weight(beta: float, t: int) -> float:
@@ -209,11 +227,11 @@ def _cut(rows: Tensor, samples: list[Tensor]) -> list[Tensor]:
 
 def _choose(groups: list[Group]) -> None:
     """gamma_now, of groups whose averages are due to be read."""
-    due = [g for g in groups if "gamma_sums" in g and _is_due(g["gamma_steps"])]
-    together = [g["gamma_sums"].tolist() for g in due if g["gamma_schedule"] == "auto_all"]
+    due = [g for g in groups if SUMS in g and _is_due(g["gamma_steps"])]
+    together = [g[SUMS].tolist() for g in due if g["gamma_schedule"] == "auto_all"]
     for group in due:
         alone = group["gamma_schedule"] == "auto"
-        parts = [group["gamma_sums"].tolist()] if alone else together
+        parts = [group[SUMS].tolist()] if alone else together
         sums = [sum(column) for column in zip(*parts, strict=True)]
         beta = 1.0 - newest_weight(group["betas"][0], group["gamma_steps"])
         move = min(HIGHEST, best_gamma(*sums, beta=beta)) - gamma_of(group)

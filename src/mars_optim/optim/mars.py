@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from . import gamma as gammas
 from . import kernels
 from .correction import CommonNorm
 from .describe import correction_ratio, describe, warnings
 from .exact import TwoGradientForm, new_pass
-from .gamma import set_gammas
 from .reference import State
 from .settings import (
     MATRIX_RULES,
@@ -260,6 +260,24 @@ class MARS(TwoGradientForm):
             )
         return list(self._pass["telemetry"].read(self.param_groups))
 
+    def memory(self) -> dict[str, Any]:
+        """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
+
+        For checkpoints that keep the parameters' state alone: ``state_dict`` has the schedule's
+        part in its groups. Waits for the device.
+        """
+        telemetry = self._pass["telemetry"]
+        return {
+            "gamma": gammas.to_json(self.param_groups),
+            "telemetry": [] if telemetry is None else telemetry.to_json(),
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`memory` gave, to the same bits; telemetry if it is measured."""
+        gammas.from_json(self.param_groups, memory["gamma"])
+        if self.measures:
+            self._pass["telemetry"].from_json(memory["telemetry"])
+
     # --- step --------------------------------------------------------------------------------
 
     @property
@@ -307,7 +325,7 @@ class MARS(TwoGradientForm):
         if amp.skips:
             self._pass["done"] = False
             return loss
-        set_gammas(self.param_groups, self.state, amp)
+        gammas.set_gammas(self.param_groups, self.state, amp)
         # everything is checked before the first parameter moves
         groups, common = enumerate(self.param_groups), CommonNorm()
         work = [update for i, group in groups for update in self._updates(i, group, amp, common)]
@@ -424,7 +442,10 @@ class MARS(TwoGradientForm):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        measuring = self.__dict__.get("_pass", {}).get("telemetry") is not None
         self._pass = new_pass()
+        if measuring:  # a live optimizer that loads a state goes on measuring, anew
+            self.measure()
         for group in self.param_groups:
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads

@@ -119,11 +119,26 @@ class Telemetry:
         counts = (sums.select(1, LL).sum() > 0).double() if paired else one
         clipped = one - one if scales is None else (scales < 1.0).double().sum()
         now = _Total(sums.sum(0) * counts, clipped * counts, counts, shards, len(sums))
-        total = self._totals.setdefault((group, bucket), now)
-        if total is not now:
-            total.sums += now.sums
-            total.clipped += now.clipped
-            total.steps += now.steps
+        if total := self._totals.get((group, bucket)):
+            home = sums.device
+            now.sums += total.sums.to(home)
+            now.clipped += total.clipped.to(home)
+            now.steps += total.steps.to(home)
+        self._totals[group, bucket] = now
+
+    def to_json(self) -> list[list[Any]]:
+        """What has been added up so far, for a checkpoint; of sharded parameters nothing."""
+        return [
+            [*key, total.sums.tolist(), float(total.clipped), float(total.steps), total.tensors]
+            for key, total in sorted(self._totals.items())
+            if total.shards is None
+        ]
+
+    def from_json(self, data: list[list[Any]]) -> None:
+        """Go on from what :meth:`to_json` gave, to the same bits."""
+        for group, bucket, *numbers, tensors in data:
+            sums, clipped, steps = (torch.tensor(x, dtype=torch.float64) for x in numbers)
+            self._totals[group, bucket] = _Total(sums, clipped, steps, None, tensors)
 
     def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:
         """Means over the steps since the last reading, group by group; starts anew."""

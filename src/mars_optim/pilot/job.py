@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .._version import __version__
 from ..jobs.command import Command
-from ..records import Outcome, Plan, RunSpec, RunWriter
+from ..records import Engine, Outcome, Plan, RunSpec, RunWriter
 
 OnStep = Callable[[int], None]
 
@@ -109,7 +109,14 @@ class TaskJob:
             self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
         writer = RunWriter(self.out / "runs", spec, environment(self.threads))
         try:
-            outcome = train(spec, self.sizes[spec.task], writer, on_step, self.checkpoint_seconds)
+            outcome = train(
+                spec,
+                self.sizes[spec.task],
+                writer,
+                on_step,
+                self.checkpoint_seconds,
+                Engine(telemetry=self.plan.running.telemetry),
+            )
             writer.finish(outcome)
         finally:
             writer.close()

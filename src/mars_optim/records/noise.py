@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FIELDS = (
-    "gradient signal noise noise_scale cosine correction_ratio clip_rate gamma tensors".split()
-)
+FIELDS = "gradient signal noise noise_scale cosine correction_ratio clip_rate gamma tensors".split()
 """Of a group, as ``optimizer.telemetry()`` has them."""
 
 

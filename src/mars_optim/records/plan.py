@@ -118,6 +118,9 @@ class RunningPlan:
     checkpoint_minutes: float = option(
         5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
     )
+    telemetry: bool = option(
+        True, "record noise, correction and clip with the training rows, where an arm is MARS"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,3 +28,15 @@ def noise_fields(optimizer: Optimizer) -> dict[str, Any]:
         return {}
     known = [t for t in optimizer.telemetry() if math.isfinite(t.signal)]
     return {"noise": to_row([t.to_dict() for t in known])} if known else {}
+
+
+def memory_of(optimizer: Optimizer) -> dict[str, Any]:
+    """``memory`` for a checkpoint: what an optimizer remembers beside its parameters' state."""
+    return {"memory": optimizer.memory()} if isinstance(optimizer, MARS) else {}
+
+
+def remember(optimizer: Optimizer, position: dict[str, Any]) -> None:
+    """Take ``memory`` out of a checkpoint's position and go on from it."""
+    memory = position.pop("memory", None)
+    if memory and isinstance(optimizer, MARS):
+        optimizer.remember(memory)
