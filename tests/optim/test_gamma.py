@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
@@ -324,3 +325,13 @@ def test_a_compiled_step_says_that_it_cannot_change_gamma() -> None:
     with pytest.raises(Exception, match="gamma_schedule cannot be compiled"):
         torch.compile(optimizer.step, backend="eager", fullgraph=True)()
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("schedule", ["auto", "auto_all"])
+def test_the_sums_are_added_up_without_waiting_for_an_accelerator(schedule: str) -> None:
+    with FakeTensorMode(), torch.no_grad():
+        param = nn.Parameter(torch.empty(3, 2, device="cuda"))
+        optimizer = MARS([param], gamma_schedule=schedule)
+        for _ in range(gamma.FIRST - 1):  # then they are read, once in EVERY steps
+            param.grad = torch.empty_like(param)
+            optimizer.step()

@@ -176,12 +176,12 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
             continue
         probes = [state[p][PROBE] for p in bucket]
         old = torch.cat(probes, 1)
-        last, average = old
+        last, average = old.unbind()
         dots = [(g, g), (last, last), (g, last), (g, average), (average, average)]
         sums.append(torch.stack([dot(a, b) for a, b in dots]))
         new = torch.stack([g, average.lerp(g, share)])
         # a step that overflowed leaves nothing
-        new = torch.where(sums[-1][0].isfinite(), new, old)
+        new = torch.where(sums[-1].select(0, 0).isfinite(), new, old)
         torch._foreach_copy_(probes, _cut(new, samples))
     if sums:
         _add(group, torch.stack([s.to(sums[0].device) for s in sums]).sum(0), steps)
@@ -209,7 +209,7 @@ def _samples(params: list[Tensor]) -> list[Tensor]:
     samples, scales = [], []
     for p in params:
         flat = as_real(p.grad).reshape(-1)
-        sample = flat[:: max(1, -(-flat.numel() // SAMPLE))]
+        sample = flat[:: -(-flat.numel() // SAMPLE)] if flat.numel() > SAMPLE else flat
         samples.append(sample.to(torch.promote_types(sample.dtype, torch.float32)))
         scales.append(math.sqrt(flat.numel() / max(1, sample.numel())))
     return samples if set(scales) == {1.0} else list(torch._foreach_mul(samples, scales))
