@@ -236,9 +236,11 @@ def test_every_folded_arm_refuses_a_clip_and_every_other_takes_one(arm: str):
         assert make_plan(data).arm[arm].clip == 0.5
 
 
-@pytest.mark.parametrize("key", [{"cautious": True}, {"clip_over": "all"}], ids=str)
+@pytest.mark.parametrize(
+    "key", [{"cautious": True}, {"clip_over": "all"}, {"gamma_schedule": "lr"}], ids=str
+)
 def test_what_only_our_optimizers_know_is_refused_for_others(key: dict[str, Any]):
-    with pytest.raises(UserError, match=r"arm\.adamw: optimizer = 'torch-adamw' knows neither"):
+    with pytest.raises(UserError, match=r"arm\.adamw: optimizer = 'torch-adamw' knows no"):
         make_plan({"arm": {"adamw": {**key}}})
 
 

@@ -16,6 +16,7 @@ from .causes import contrasts, parts
 from .cost import Money, money_of
 from .missing import missing_findings
 from .model import Analysis, ArmResult, Totals
+from .noise import noise_points
 from .scale import SizeResult, trend
 from .sensitivity import lines
 from .stats import Interval
@@ -67,7 +68,14 @@ def analyse(out: Path) -> Analysis:
         contrasts=contrasts(plan, arms),
         sizes=results,
         trend=trend(results, plan.decision.confidence),
+        noise=noise_points(_of_candidate(own)),
     )
+
+
+def _of_candidate(own: Comparison) -> list[Run]:
+    """The candidate's compared runs, all of one budget."""
+    name, steps = own.plan.comparison.candidate, own.size.steps(1.0)
+    return [run for (arm, _, n), run in own.compared.items() if (arm, n) == (name, steps)]
 
 
 def _money(

@@ -13,6 +13,7 @@ from .stats import Interval
 if TYPE_CHECKING:
     from .causes import Contrast, Part
     from .cost import Money
+    from .noise import NoisePoint
     from .scale import SizeResult, Trend
     from .sensitivity import Line
 
@@ -197,6 +198,8 @@ class Analysis:
     """The effect at each model size, the plan's own first; empty without other sizes."""
     trend: Trend | None
     """Whether the effect grows or shrinks with the parameters; None with one size."""
+    noise: tuple[NoisePoint, ...]
+    """The noise over the candidate's runs at the common budget; empty where not measured."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""

@@ -63,7 +63,8 @@ class Form:
                 "the optimizer's groups have no 'betas', so no momentum like Adam's: give groups "
                 "of mars_optim.param_groups(model, ...)"
             )
-        return cls(float(group["betas"][0]), float(group.get("gamma", 0.0)), group.get("clip"))
+        gamma = group.get("gamma_now", group.get("gamma", 0.0))  # where it has a schedule
+        return cls(float(group["betas"][0]), float(gamma), group.get("clip"))
 
     @property
     def gain(self) -> float:

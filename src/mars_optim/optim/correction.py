@@ -147,9 +147,14 @@ def tensor_norm(c: Tensor) -> Tensor:
         return norm
     # in memory order where the memory is dense (transposed, channels_last), else a copy
     order = sorted(range(c.ndim), key=c.stride, reverse=True)
-    chunks = torch.split(c.permute(order).reshape(-1), _NORM_CHUNK)
-    squares = torch.stack([torch.dot(chunk, chunk) for chunk in chunks])
-    return squares.double().sum().sqrt().to(c.dtype)
+    flat = c.permute(order).reshape(-1)
+    return dot(flat, flat).sqrt().to(c.dtype)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of flat tensors, 0-d in float64 from sums of pieces; float32 loses no digits."""
+    pairs = zip(torch.split(a, _NORM_CHUNK), torch.split(b, _NORM_CHUNK), strict=True)
+    return torch.stack([torch.dot(x, y) for x, y in pairs]).double().sum()
 
 
 def dot_and_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

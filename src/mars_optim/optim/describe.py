@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .correction import dot_and_difference, tensor_norm
-from .settings import MATRIX_RULES, NS_COEFFICIENTS, Settings
+from .settings import MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
 from .sharded import as_real, local
 
 Group = Mapping[str, Any]
@@ -20,6 +20,7 @@ HEADER = (
 # what a group says once an optimizer has it, for those of param_groups that none has yet
 _DEFAULTS = dict(
     eps=1e-8,
+    gamma_schedule="constant",
     clip_over="tensor",
     cautious=False,
     amsgrad=False,
@@ -145,7 +146,8 @@ def warnings(groups: Iterable[Group]) -> list[str]:
 
 def state_bytes(group: Group) -> int:
     """Bytes of state that the group's parameters take once they have been stepped."""
-    from .kernels import state_dtypes  # a cycle at import
+    from .gamma import BY_NOISE, sample_size  # cycles at import
+    from .kernels import state_dtypes
 
     settings = Settings.from_group({**_DEFAULTS, **group})
     total = 0
@@ -154,6 +156,9 @@ def state_bytes(group: Group) -> int:
             total += tensor.numel() * dtype.itemsize
         if settings.exact:
             total += tensor.numel() * tensor.dtype.itemsize
+        if settings.gamma_schedule in BY_NOISE and settings.gamma:
+            wide = torch.promote_types(tensor.dtype, torch.float32)
+            total += 2 * sample_size(tensor.numel()) * wide.itemsize
     return total
 
 
@@ -165,7 +170,7 @@ def _row(group: Group, way: str) -> list[str]:
         str(group.get("kind", "vector" if vectors else "matrix")),
         f"cautious {group['rule']}" if group.get("cautious") else str(group["rule"]),
         group["correction"] if group["gamma"] != 0 else "none",
-        f"{group['gamma']:g}",
+        _gamma(group),
         "none" if clip is None else f"{clip:g}" + " over all" * (group.get("clip_over") == "all"),
         f"{float(group['lr']):g}",
         "({:g}, {:g})".format(*group["betas"]),
@@ -177,6 +182,13 @@ def _row(group: Group, way: str) -> list[str]:
         way,
         str(group.get("why", "ndim < 2" if vectors else "ndim >= 2")),
     ]
+
+
+def _gamma(group: Group) -> str:
+    schedule = group.get("gamma_schedule", "constant")
+    if schedule == "constant" or group["gamma"] == 0:
+        return f"{group['gamma']:g}"
+    return f"{gamma_of({**_DEFAULTS, **group}):.3g} by {schedule}"
 
 
 def _bytes(n: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from . import gamma as gammas
 from . import kernels
 from .correction import CommonNorm
 from .describe import correction_ratio, describe, warnings
@@ -23,11 +24,13 @@ from .settings import (
     RULES,
     ClipOver,
     Correction,
+    GammaSchedule,
     Rule,
     Settings,
     check_betas,
     check_choice,
     resolve_clip,
+    resolve_gamma,
 )
 from .sharded import layout
 from .split import check_shape, check_vector_options, split_group
@@ -67,7 +70,13 @@ class MARS(TwoGradientForm):
             "adamw" for MARS). The last two orthogonalise matrices by Newton-Schulz in bfloat16
             (float64 for float64 parameters); tensors of more dimensions are flattened to
             (shape[0], -1).
-        gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off.
+        gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off; "auto" is
+            ``gamma_schedule="auto"`` from 0.025 on.
+        gamma_schedule: "constant"; "lr" makes it ``gamma * lr / (highest lr so far)`` at each
+            step, "sqrt_lr" the same with a root; "auto" (experimental) chooses it every 10 steps,
+            for each group, as the one of the least estimated error of the momentum, from sums
+            over the steps that it adds up; "auto_all" does so for all such groups together. The
+            one in force is ``group["gamma_now"]`` (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
         clip_over: "tensor" or, as levanter and optax do, "all": the norm is that of c_t over all
@@ -122,7 +131,8 @@ class MARS(TwoGradientForm):
         amsgrad: bool = False,
         *,
         rule: Rule | None = None,
-        gamma: float = 0.025,
+        gamma: float | Literal["auto"] = 0.025,
+        gamma_schedule: GammaSchedule = "constant",
         clip: Clip = "auto",
         clip_over: ClipOver = "tensor",
         cautious: bool = False,
@@ -149,6 +159,7 @@ class MARS(TwoGradientForm):
             amsgrad=amsgrad,
             rule=self._rule if rule is None else rule,
             gamma=gamma,
+            gamma_schedule=gamma_schedule,
             clip=resolve_clip(clip, correction),
             clip_over=clip_over,
             correction=correction,
@@ -165,6 +176,7 @@ class MARS(TwoGradientForm):
             capturable=capturable,
             stacked=False,
         )
+        resolve_gamma(defaults)
         if rule is not None:
             check_choice("rule", rule, RULES)
         if type(self) is not MARS and rule not in (None, self._rule):
@@ -228,6 +240,11 @@ class MARS(TwoGradientForm):
         """
         self._pass["telemetry"] = self._pass["telemetry"] or Telemetry()
 
+    @property
+    def measures(self) -> bool:
+        """Whether :meth:`measure` has been called."""
+        return self._pass["telemetry"] is not None
+
     def telemetry(self) -> list[GroupTelemetry]:
         """Noise, signal, correction and clip of each group with gradients, and start anew.
 
@@ -242,6 +259,24 @@ class MARS(TwoGradientForm):
                 "nothing has been measured: call optimizer.measure() before the steps"
             )
         return list(self._pass["telemetry"].read(self.param_groups))
+
+    def memory(self) -> dict[str, Any]:
+        """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
+
+        For checkpoints that keep the parameters' state alone: ``state_dict`` has the schedule's
+        part in its groups. Waits for the device.
+        """
+        telemetry = self._pass["telemetry"]
+        return {
+            "gamma": gammas.to_json(self.param_groups),
+            "telemetry": [] if telemetry is None else telemetry.to_json(),
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`memory` gave, to the same bits; telemetry if it is measured."""
+        gammas.from_json(self.param_groups, memory["gamma"])
+        if self.measures:
+            self._pass["telemetry"].from_json(memory["telemetry"])
 
     # --- step --------------------------------------------------------------------------------
 
@@ -290,6 +325,7 @@ class MARS(TwoGradientForm):
         if amp.skips:
             self._pass["done"] = False
             return loss
+        gammas.set_gammas(self.param_groups, self.state, amp)
         # everything is checked before the first parameter moves
         groups, common = enumerate(self.param_groups), CommonNorm()
         work = [update for i, group in groups for update in self._updates(i, group, amp, common)]
@@ -406,7 +442,10 @@ class MARS(TwoGradientForm):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        measuring = self.__dict__.get("_pass", {}).get("telemetry") is not None
         self._pass = new_pass()
+        if measuring:  # a live optimizer that loads a state goes on measuring, anew
+            self.measure()
         for group in self.param_groups:
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .correction import CommonNorm
+from .gamma import BY_LR, BY_NOISE, follow_lr
 from .kernels import Amp
 from .mars import MARS
 from .settings import Settings
@@ -49,6 +50,8 @@ class GradientRelease:
         # so that a GradScaler hands its scale over instead of failing in words of its own; here,
         # for loading a state forgets it
         self.optimizer._pass["released"] = True
+        if group["gamma_schedule"] in BY_LR:
+            follow_lr(group)
         self._seen[param] += 1
         if self._seen[param] > self.passes:
             raise RuntimeError(
@@ -126,6 +129,11 @@ def check_releasable(group: dict[str, Any]) -> None:
         raise ValueError(
             "clip_over='all' needs the gradients of all tensors at once, which release_gradients "
             "frees: use clip_over='tensor'"
+        )
+    if settings.gamma_schedule in BY_NOISE and settings.gamma:
+        raise ValueError(
+            f"gamma_schedule={settings.gamma_schedule!r} looks at the gradients of a group "
+            "together, which release_gradients frees: use 'lr', 'sqrt_lr' or a number"
         )
     if settings.exact:
         raise ValueError(

@@ -14,18 +14,22 @@ from torch import Tensor
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
 ClipOver = Literal["tensor", "all"]
+GammaSchedule = Literal["constant", "lr", "sqrt_lr", "auto", "auto_all"]
 
 RULES: tuple[str, ...] = get_args(Rule)
 CORRECTIONS: tuple[str, ...] = get_args(Correction)
 CLIP_OVER: tuple[str, ...] = get_args(ClipOver)
+GAMMA_SCHEDULES: tuple[str, ...] = get_args(GammaSchedule)
 MATRIX_RULES = ("shampoo", "muon")
 
+PUBLISHED_GAMMA = 0.025
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 # The keys of a parameter group that mars-optim owns. Hosts add their own (``initial_lr``, ...).
 GROUP_KEYS = frozenset(
     "params param_names rule lr betas eps weight_decay amsgrad gamma clip clip_over correction "
     "cautious maximize foreach fused ns_steps ns_coefficients stacked optimize_1d "
+    "gamma_schedule gamma_now gamma_steps gamma_sums lr_peak "
     "lr_1d betas_1d weight_decay_1d state_dtype last_grad_dtype stochastic_rounding capturable "
     "kind why".split()
 )
@@ -52,6 +56,7 @@ class Settings:
     clip: float | None
     correction: Correction
     clip_over: ClipOver = "tensor"
+    gamma_schedule: GammaSchedule = "constant"
     cautious: bool = False
     amsgrad: bool = False
     maximize: bool = False
@@ -67,6 +72,7 @@ class Settings:
         check_choice("rule", self.rule, RULES)
         check_choice("correction", self.correction, CORRECTIONS)
         check_choice("clip_over", self.clip_over, CLIP_OVER)
+        check_choice("gamma_schedule", self.gamma_schedule, GAMMA_SCHEDULES)
         if not isinstance(self.lr, Tensor):
             check_number("lr", self.lr, low=0.0)
         check_number("eps", self.eps, low=0.0)
@@ -80,6 +86,8 @@ class Settings:
                     f"clip={self.clip!r} cannot be used with correction='folded', which keeps no "
                     "gradient to clip: leave clip out (or None), or use correction='approx'"
                 )
+        if self.gamma_schedule != "constant":
+            self._check_schedule()
         if self.amsgrad and self.rule != "adamw":
             raise ValueError(f"amsgrad=True needs rule='adamw', not rule={self.rule!r}")
         for name in ("state_dtype", "last_grad_dtype"):
@@ -106,10 +114,11 @@ class Settings:
             betas=(beta1, beta2),
             eps=group["eps"],
             weight_decay=group["weight_decay"],
-            gamma=group["gamma"],
+            gamma=gamma_of(group),
             clip=group["clip"],
             correction=group["correction"],
             clip_over=group["clip_over"],
+            gamma_schedule=group["gamma_schedule"],
             cautious=group["cautious"],
             amsgrad=group["amsgrad"],
             maximize=group["maximize"],
@@ -121,6 +130,26 @@ class Settings:
             stochastic_rounding=group["stochastic_rounding"],
             capturable=group["capturable"],
         )
+
+    def _check_schedule(self) -> None:
+        """Raise ValueError where gamma cannot change, or be chosen, in the run."""
+        name = f"gamma_schedule={self.gamma_schedule!r}"
+        if self.capturable:
+            raise ValueError(
+                f"{name} cannot be used with capturable=True: a CUDA graph holds one gamma. Use "
+                "gamma_schedule='constant'"
+            )
+        if self.gamma_schedule in ("lr", "sqrt_lr"):
+            if isinstance(self.lr, Tensor):
+                raise ValueError(f"{name} reads lr at each step: give it as a number, or on a CPU")
+            return
+        if self.correction == "exact":
+            raise ValueError(
+                f"{name} weighs the noise of two batches, and correction='exact' has that of one: "
+                "use 'lr', 'sqrt_lr' or a number"
+            )
+        if self.betas[0] == 0.0:
+            raise ValueError(f"{name} needs betas[0] above 0: without an average there is no lag")
 
     @property
     def gain(self) -> float:
@@ -152,6 +181,28 @@ class Settings:
     def folds(self) -> bool:
         """Whether the correction is folded into the momentum."""
         return self.correction == "folded" and self.gamma != 0.0
+
+
+def gamma_of(group: Mapping[str, Any]) -> float:
+    """gamma_t of a group: what its schedule has made of ``gamma``, whose 0 switches it off."""
+    gamma: float = group["gamma"]
+    if group["gamma_schedule"] == "constant" or gamma == 0:
+        return gamma
+    return float(group.get("gamma_now", gamma))
+
+
+def resolve_gamma(group: dict[str, Any]) -> None:
+    """``gamma="auto"`` is ``gamma_schedule="auto"`` from the published gamma on."""
+    if group.get("gamma") != "auto":
+        return
+    schedule = group.get("gamma_schedule", "constant")
+    if schedule in ("lr", "sqrt_lr"):
+        raise ValueError(
+            f"gamma='auto' and gamma_schedule={schedule!r} exclude each other: the schedule needs "
+            "a number to begin with"
+        )
+    group["gamma"] = PUBLISHED_GAMMA
+    group["gamma_schedule"] = "auto" if schedule == "constant" else schedule
 
 
 def resolve_clip(clip: float | str | None, correction: str) -> float | None:

@@ -14,6 +14,7 @@ from .settings import (
     check_group_keys,
     check_number,
     resolve_clip,
+    resolve_gamma,
 )
 
 Group = dict[str, Any]
@@ -42,6 +43,7 @@ def split_group(
     options = {k: v for k, v in given.items() if k not in ("params", "param_names")}
     own_1d = {k: options.pop(k, None) for k in ("lr_1d", "betas_1d", "weight_decay_1d")}
     check_vector_options(own_1d)
+    resolve_gamma(options)
     options["clip"] = _clip(options, defaults, constructor)
     whole = {**defaults, **options}
     settings = Settings.from_group(whole)

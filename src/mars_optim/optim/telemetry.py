@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -42,10 +42,13 @@ class GroupTelemetry:
         gradient: root mean square of |g_t|, after the user's own gradient clipping.
         signal: estimate of |E g|^2, the mean of <g_t, g_{t-1}>; may be negative in noise. This and
             the next three are NaN where no g_{t-1} is kept: no correction, or a folded one.
-        noise: estimate of tr Var(g), the mean of |g_t - g_{t-1}|^2 / 2.
+        noise: estimate of tr Var(g), the mean of |g_t - g_{t-1}|^2 / 2. NaN for
+            ``correction="exact"``, whose two gradients are of one batch.
         cosine: of g_t and g_{t-1}.
         correction_ratio: k |g_t - g_{t-1}| / |g_t|, by root mean squares.
         clip_rate: share of tensors whose c_t was clipped; 0 without a clip.
+        gamma: in force when it was read.
+        tensors: with gradients in the group.
     """
 
     group: int
@@ -57,6 +60,8 @@ class GroupTelemetry:
     cosine: float
     correction_ratio: float
     clip_rate: float
+    gamma: float
+    tensors: int
 
     @property
     def noise_scale(self) -> float:
@@ -65,6 +70,10 @@ class GroupTelemetry:
         In units of the batch that was trained on, it is McCandlish's simple noise scale.
         """
         return math.inf if self.signal <= 0 else self.noise / self.signal
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ``noise_scale`` too."""
+        return {**asdict(self), "noise_scale": self.noise_scale}
 
 
 @dataclass(slots=True)
@@ -110,11 +119,26 @@ class Telemetry:
         counts = (sums.select(1, LL).sum() > 0).double() if paired else one
         clipped = one - one if scales is None else (scales < 1.0).double().sum()
         now = _Total(sums.sum(0) * counts, clipped * counts, counts, shards, len(sums))
-        total = self._totals.setdefault((group, bucket), now)
-        if total is not now:
-            total.sums += now.sums
-            total.clipped += now.clipped
-            total.steps += now.steps
+        if total := self._totals.get((group, bucket)):
+            home = sums.device
+            now.sums += total.sums.to(home)
+            now.clipped += total.clipped.to(home)
+            now.steps += total.steps.to(home)
+        self._totals[group, bucket] = now
+
+    def to_json(self) -> list[list[Any]]:
+        """What has been added up so far, for a checkpoint; of sharded parameters nothing."""
+        return [
+            [*key, total.sums.tolist(), float(total.clipped), float(total.steps), total.tensors]
+            for key, total in sorted(self._totals.items())
+            if total.shards is None
+        ]
+
+    def from_json(self, data: list[list[Any]]) -> None:
+        """Go on from what :meth:`to_json` gave, to the same bits."""
+        for group, bucket, *numbers, tensors in data:
+            sums, clipped, steps = (torch.tensor(x, dtype=torch.float64) for x in numbers)
+            self._totals[group, bucket] = _Total(sums, clipped, steps, None, tensors)
 
     def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:
         """Means over the steps since the last reading, group by group; starts anew."""
@@ -137,16 +161,19 @@ def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTel
         ll = gl = math.nan
     difference = gg - 2 * gl + ll  # |g_t - g_{t-1}|^2
     clipped = sum(float(total.clipped) for total in totals)
+    tensors = sum(total.tensors for total in totals)
     return GroupTelemetry(
         group=number,
         kind=str(group.get("kind", group["rule"])),
         steps=steps,
         gradient=math.sqrt(gg),
         signal=gl,
-        noise=difference / 2,
+        noise=math.nan if settings.exact else difference / 2,
         cosine=gl / math.sqrt(gg * ll) if gg * ll else math.nan,
         correction_ratio=settings.gain * math.sqrt(abs(difference) / gg) if gg else math.nan,
-        clip_rate=clipped / (steps * sum(t.tensors for t in totals)) if steps else math.nan,
+        clip_rate=clipped / (steps * tensors) if steps else math.nan,
+        gamma=settings.gamma,
+        tensors=tensors,
     )
 
 

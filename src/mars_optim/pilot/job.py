@@ -96,7 +96,8 @@ class TaskJob:
         import torch
 
         torch.set_num_threads(threads)
-        self.plan, self.out, self.threads, self.engine = plan, out, threads, engine
+        self.plan, self.out, self.threads = plan, out, threads
+        self.engine = replace(engine or Engine(), telemetry=plan.running.telemetry)
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint

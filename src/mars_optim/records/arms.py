@@ -33,6 +33,12 @@ class Arm:
     correction: Literal["approx", "folded", "exact"] = option(
         "approx", '"approx", "folded" or "exact" (a second pass a step)', of=_OURS
     )
+    gamma_schedule: Literal["constant", "lr", "sqrt_lr", "auto", "auto_all"] = option(
+        "constant",
+        'gamma over the run: "constant", with the learning rate ("lr", "sqrt_lr"), or chosen from '
+        'the noise, by group or for all ("auto", "auto_all")',
+        of=_OURS,
+    )
     clip_over: Literal["tensor", "all"] = option(
         "tensor", 'whose norm the clip looks at: each "tensor"\'s or that of "all"', of=_OURS
     )
@@ -76,8 +82,20 @@ ARMS: dict[str, Arm] = {
     "nadamw": _mars(
         lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=0.0, correction="folded"
     ),
+    "nadamw-auto": _mars(
+        lr=1e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        gamma=0.1,
+        clip=0.0,
+        correction="folded",
+        gamma_schedule="auto",
+    ),
     "mars-adamw": _mars(),
     "mars-adamw-exact": _mars(correction="exact"),
+    "mars-adamw-auto": _mars(gamma_schedule="auto"),
+    # highest where the learning rate is: in the published grid, and four times the default
+    "mars-adamw-decay": _mars(gamma=0.1, gamma_schedule="lr"),
     "mars-adamw-cautious": _mars(cautious=True),
     "mars-adamw-clip-all": _mars(clip_over="all"),
     # C-AdamW of "Cautious Optimizers", with AdamW's defaults

@@ -40,6 +40,9 @@ class Engine:
         'on checkpoints of which none can be used: "begin again", or "refuse" and leave them',
         choices=("begin again", "refuse"),
     )
+    telemetry: bool = option(
+        True, "noise, correction and clip in the training rows, where the optimizer is MARS"
+    )
     peak_tflops: float = option(
         0.0, "of one device, dense bf16, for the utilisation; 0 for what is known of it", low=0.0
     )

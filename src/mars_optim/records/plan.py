@@ -118,6 +118,9 @@ class RunningPlan:
     checkpoint_minutes: float = option(
         5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
     )
+    telemetry: bool = option(
+        True, "record noise, correction and clip with the training rows, where an arm is MARS"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,10 +220,20 @@ class Plan:
                     f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
                     "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
                 )
-            if arm.optimizer != "mars" and (arm.cautious or arm.clip_over != "tensor"):
+            own = (arm.gamma_schedule, arm.clip_over, arm.cautious)
+            if arm.optimizer != "mars" and own != ("constant", "tensor", False):
                 raise UserError(
-                    f"arm.{name}: optimizer = {arm.optimizer!r} knows neither cautious nor "
-                    "clip_over: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
+                    f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
+                    "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
+                )
+            if arm.gamma_schedule.startswith("auto") and arm.correction == "exact":
+                raise UserError(
+                    f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} cannot go with "
+                    'correction = \'exact\': use "lr", "sqrt_lr" or "constant"'
+                )
+            if arm.gamma_schedule.startswith("auto") and arm.betas[0] == 0:
+                raise UserError(
+                    f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} needs betas[0] above 0"
                 )
             if arm.correction == "folded" and arm.clip:
                 raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from ..analysis import Analysis, ArmResult, Shown
 from ..analysis.verdict import saved
-from . import numbers, sensitivity
+from . import course, numbers, sensitivity
 from .document import Block, Cell, Picture, Section, Table
 from .savings import bounded
 from .words import Words
@@ -25,6 +25,8 @@ def section(analysis: Analysis, words: Words, svgs: Mapping[str, str]) -> Sectio
     ]
     if analysis.sensitivity:
         pictures.insert(2, sensitivity.picture(analysis, words, svgs["sensitivity"]))
+    if analysis.noise:
+        pictures.append(course.picture(analysis, words, svgs["course"]))
     shown = tuple(picture for picture in pictures if picture.data.rows)
     blocks: tuple[Block, ...] = (arms_table(analysis, words), *shown, seeds_table(analysis, words))
     return Section("evidence", words("section.evidence"), blocks)

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ..analysis import Analysis, Shown
 from ..analysis.verdict import saved
 from . import numbers
-from .maps import power, sensitivity, sizes
+from .maps import correction_course, noise_course, power, sensitivity, sizes
 from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour
 from .words import Words
 
@@ -39,6 +39,10 @@ def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
     if lines := len(analysis.sensitivity):
         draw = sensitivity(analysis, words)
         pictures["sensitivity"] = svg_element("sensitivity", draw, height=0.9 + 0.55 * lines)
+    if analysis.noise:
+        pictures["course"] = svg_element("course", noise_course(analysis, words)) + svg_element(
+            "correction", correction_course(analysis, words)
+        )
     if analysis.sizes:
         pictures["sizes"] = svg_element("sizes", sizes(analysis, words), height=2.8)
     return pictures

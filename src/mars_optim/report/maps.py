@@ -94,3 +94,41 @@ def power(x: float, digits: str = "123456789") -> str:
     """0.002 as "2e-3", if its first digit is among these."""
     text = f"{x:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return text if text[0] in digits else ""
+
+
+def noise_course(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
+    """Signal and noise over tokens, on a logarithmic scale: noise above signal is noise-limited."""
+    points, tint = analysis.noise, colour(analysis, analysis.candidate)
+
+    def draw(ax: Axes) -> None:
+        tokens = [p.tokens for p in points]
+        ax.plot(tokens, [p.noise for p in points], color=tint, lw=1.4, label=words("noise-squared"))
+        signals = [p.signal if p.signal > 0 else math.nan for p in points]
+        ax.plot(tokens, signals, "--", color=tint, lw=1.4, label=words("signal-squared"))
+        ax.set_yscale("log")
+        _over_tokens(ax, words, "figure.course.noise")
+
+    return draw
+
+
+def correction_course(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
+    """The correction's size beside the gradient's, and how often the clip acts, over tokens."""
+    points, tint = analysis.noise, colour(analysis, analysis.candidate)
+
+    def draw(ax: Axes) -> None:
+        tokens = [p.tokens for p in points]
+        ratios = [p.correction_ratio for p in points]
+        ax.plot(tokens, ratios, color=tint, lw=1.4, label=words("correction-ratio"))
+        rates = [p.clip_rate for p in points]
+        ax.plot(tokens, rates, ":", color=AXIS, lw=1.6, label=words("clip-rate"))
+        ax.set_ylim(bottom=0)
+        _over_tokens(ax, words, "figure.course.correction")
+
+    return draw
+
+
+def _over_tokens(ax: Axes, words: Words, title: str) -> None:
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: numbers.count(x)))
+    ax.set_xlabel(words("figure.curves.x"))
+    ax.set_title(words(title), fontsize=9.5)
+    ax.legend(frameon=False, fontsize=8.5)

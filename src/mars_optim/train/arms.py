@@ -53,7 +53,12 @@ def build_optimizer(
     """The arm's optimizer on the model, sorted by :func:`arm_groups`."""
     groups = arm_groups(model, arm, lr=lr, reading=reading)
     if arm.optimizer == "mars":
-        return MARS(groups, clip_over=arm.clip_over, cautious=arm.cautious)
+        return MARS(
+            groups,
+            gamma_schedule=arm.gamma_schedule,
+            clip_over=arm.clip_over,
+            cautious=arm.cautious,
+        )
     torch_groups = [
         {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
     ]

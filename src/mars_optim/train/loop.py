@@ -13,6 +13,7 @@ from ..tasks import Task
 from .arms import build_optimizer, state_bytes
 from .checkpoint import Checkpoints
 from .gradient import Gradients
+from .noise import measure, memory_of, noise_fields, remember
 from .ranks import join_ranks, seed_all
 from .schedule import scheduled
 from .speed import Clock, flops_per_token, peak_flops
@@ -39,8 +40,8 @@ def train(
         spec: what to run.
         task: built from ``spec.task``.
         writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm, tokens_per_second,
-            optimizer_share`` and, where the device's peak is known, ``mfu``; at evaluations
-            ``step, tokens, seconds, valid_loss`` and whatever else the task scores.
+            optimizer_share``, for MARS ``noise`` and, where the device's peak is known, ``mfu``;
+            at evaluations ``step, tokens, seconds, valid_loss`` and whatever else the task scores.
         on_step: called with the number of steps taken, after each.
         checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
             for none by time.
@@ -92,7 +93,9 @@ class _Loop:
 
     def run(self, on_step: Callable[[int], None]) -> Outcome:
         at, steps = self.at, self.spec.steps
+        measure(self.optimizer, wanted=self.engine.telemetry)
         if position := self.checkpoints.restore():
+            remember(self.optimizer, position)
             at |= position
             for row in at.pop("rows"):
                 self.writer.row(**row)
@@ -112,7 +115,8 @@ class _Loop:
             if not math.isfinite(at["valid_loss"]) and taken in eval_steps:
                 return self._outcome(f"validation loss {at['valid_loss']} at step {taken}")
             if best or time_is_up or self._due(taken):
-                self.checkpoints.save(taken, at | {"rows": self.writer.rows})
+                kept = memory_of(self.optimizer)
+                self.checkpoints.save(taken, at | {"rows": self.writer.rows} | kept)
             on_step(taken)
         if self.engine.keep_weights:
             save_weights(self.writer.path, self.bare, self.ranks)
@@ -152,6 +156,7 @@ class _Loop:
             grad_norm=norm,
             tokens_per_second=round(speed, 1),
             optimizer_share=round(of_optimizer / seconds, 4),
+            **noise_fields(self.optimizer),
         )
         peak = self.ranks.world * peak_flops(self.ranks.device, self.engine.peak_tflops)
         if peak and self.token_flops:
