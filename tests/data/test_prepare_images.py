@@ -1,8 +1,11 @@
-"""Hugging Face parquet -> a folder of images: exact, whole or not at all."""
+"""Images of the hub and of CIFAR's archive -> a folder: exact, whole or not at all."""
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from hub import write_parquet
 
 from mars_optim.cli import main
+from mars_optim.data.images import Pixels
 from mars_optim.tasks import load_images
 
 RNG = np.random.default_rng(0)
@@ -67,7 +71,7 @@ def test_a_broken_image_is_named_and_nothing_is_left(
     assert main(["prepare", str(tmp_path / "hub"), "--out", str(out)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "train-00001-of-00001.parquet: the image in row 0 cannot be read" in error
-    assert list(out.iterdir()) == []
+    assert [p.name for p in out.iterdir()] == [".lock"]
 
 
 def test_images_without_a_test_split_are_refused(
@@ -96,3 +100,97 @@ def test_the_manifest_says_what_the_folder_holds(tmp_path: Path):
     assert manifest["splits"] == {"train": {"images": 20}, "valid": {"images": 8}}
     assert manifest["files"]["train-images.bin"]["bytes"] == TRAIN.size
     assert manifest["shape"] == [6, 5, 3]
+
+
+def rows(pixels: Pixels) -> Pixels:
+    """As CIFAR keeps them: all red, then green, then blue."""
+    return pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
+
+
+def cifar_parts(kind: str) -> dict[str, dict[bytes, object]]:
+    """The archive's pickles, of ten training and four test images."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 256, (14, 32, 32, 3)).astype(np.uint8)
+    labels = [i % 3 for i in range(14)]
+    names = [b"airplane", b"automobile", b"bird"]
+    if kind == "cifar-100-python":
+        train = {
+            b"data": rows(pixels[:10]),
+            b"fine_labels": labels[:10],
+            b"coarse_labels": [0] * 10,
+        }
+        test = {b"data": rows(pixels[10:]), b"fine_labels": labels[10:], b"coarse_labels": [0] * 4}
+        return {"train": train, "test": test, "meta": {b"fine_label_names": names}}
+    batches = {
+        f"data_batch_{i + 1}": {
+            b"data": rows(pixels[2 * i : 2 * i + 2]),
+            b"labels": labels[2 * i : 2 * i + 2],
+        }
+        for i in range(5)
+    }
+    test = {b"data": rows(pixels[10:]), b"labels": labels[10:]}
+    return {**batches, "test_batch": test, "batches.meta": {b"label_names": names}}
+
+
+def write_archive(folder: Path, kind: str, parts: dict[str, object], packed: bool = True) -> Path:
+    inner = "cifar-10-batches-py" if "10-" in kind else kind
+    if not packed:
+        (folder / inner).mkdir(parents=True)
+        for name, part in parts.items():
+            (folder / inner / name).write_bytes(pickle.dumps(part, protocol=2))
+        return folder / inner
+    path = folder / f"{kind}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, part in parts.items():
+            data = pickle.dumps(part, protocol=2)
+            member = tarfile.TarInfo(f"{inner}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", ["cifar-10-python", "cifar-100-python"])
+def test_cifars_own_archive_is_read_with_its_names(tmp_path: Path, kind: str, packed: bool):
+    source = write_archive(tmp_path, kind, cifar_parts(kind), packed)
+    out = tmp_path / "out"
+    assert main(["prepare", str(source), "--out", str(out)]) == 0
+    images = load_images(str(out))
+    pixels = np.random.default_rng(1).integers(0, 256, (14, 32, 32, 3)).astype(np.uint8)
+    assert np.array_equal(images.train.numpy(), pixels[:10])
+    assert np.array_equal(images.valid.numpy(), pixels[10:])
+    assert images.train_labels.tolist() == [i % 3 for i in range(10)]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["names"] == ["airplane", "automobile", "bird"]
+
+
+class Evil:
+    """Runs something when it is unpickled in the usual way."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.mark), "w")
+
+
+def test_a_pickle_that_would_run_something_is_refused_and_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    parts: dict[str, object] = dict(cifar_parts("cifar-10-python"))
+    parts["data_batch_2"] = Evil(tmp_path / "mark")
+    source = write_archive(tmp_path, "cifar-10-python", parts)
+    assert main(["prepare", str(source), "--out", str(tmp_path / "out")]) == 2
+    assert "which is not allowed" in capsys.readouterr().err
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_cut_off_archive_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source = write_archive(tmp_path, "cifar-10-python", cifar_parts("cifar-10-python"))
+    source.write_bytes(source.read_bytes()[:-2000])
+    assert main(["prepare", str(source), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "cifar-10-python.tar.gz is damaged" in error

@@ -2,53 +2,163 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from functools import partial
+import time
 from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from ..records import UserError
 
 
 def prepare(
     *sources: str,
-    out: Path,
+    out: Path | None = None,
+    valid: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    share: float = 0.05,
+    tokenizer: str = "",
+    vocabulary: int = 4096,
+    text: str = "text",
+    config: str = "",
     label: str = "",
+    workers: int = 0,
+    verify: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Make data ready for training: images into a folder of bytes with a manifest.
+    """Make data ready for training: text into shards of tokens, images into arrays, a manifest.
+
+    Stop it whenever you like; the same command goes on where it was, and ends with the same bytes.
 
     Parameters
     ----------
     sources:
-        Parquet files with images, or folders of them: names begin with train, test or valid.
+        Text files, JSONL, Parquet, nanoGPT's .bin, folders of them, CIFAR's archive, or hf:NAME
+        for a data set of the Hugging Face hub (or of a local folder).
     out:
         Folder to write into.
+    valid:
+        Sources that are for validation; without it, files of images and tokens say it by their
+        names, and documents go by their hashes.
+    share:
+        Of the documents that are for validation.
+    tokenizer:
+        A tokenizer.json, a folder with vocab.json and merges.txt (GPT-2's), or bytes. Without it,
+        a byte-level BPE is trained on the sources.
+    vocabulary:
+        Number of tokens of the one that is trained.
+    text:
+        Key or column that holds the text.
+    config:
+        Of the data set on the hub.
     label:
-        Column of the labels; by default label, labels or fine_label.
+        Column of the images' labels; by default label, labels or fine_label.
+    workers:
+        Processes; 0 for one per core.
+    verify:
+        Read a prepared folder (the only source) through against its hashes, and stop.
     """
-    from ..data.images import prepare_images, split_of
-    from ..data.parquet import class_names, image_batches
+    if verify:
+        _verify(sources)
+        return
+    if out is None:
+        raise UserError("--out is needed: the folder to write into")
+    if not 0 <= workers <= 1024:
+        raise UserError(f"--workers {workers} must be from 0 to 1024")
+    from ..data import TokenOptions, prepare_tokens
+    from ..data.kinds import find_sources, image_files, prepare_image_files
 
-    files = _files(sources)
-    named = [(split_of(path), path) for path in files]
-    asked = {"sources": [path.name for path in files], "label": label}
-    manifest = prepare_images(
-        [(split, partial(image_batches, path, label)) for split, path in named if split],
-        out,
-        asked,
-        class_names(files[0], label),
-        lambda images: print(f"\r{images:,} images", end="", file=sys.stderr),
+    shown = _Progress()
+    try:
+        if images := image_files(sources):
+            manifest = prepare_image_files(images, image_files(valid), out, label, shown.images)
+        else:
+            found = find_sources(sources, "train" if valid else None, config)
+            found += find_sources(valid, "valid", config)
+            options = TokenOptions(tokenizer, vocabulary, text, share)
+            cores = workers or len(os.sched_getaffinity(0))
+            manifest = prepare_tokens(found, out, options, cores, shown)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or out}: {error.strerror or error}; the same command goes on"
+        ) from None
+    finally:
+        shown.end()
+    print(_summary(out, manifest))
+
+
+def _verify(sources: tuple[str, ...]) -> None:
+    from ..tasks.prepared import check_files, read_manifest
+
+    if len(sources) != 1:
+        raise UserError("--verify takes one folder")
+    folder = Path(sources[0])
+    try:
+        manifest = read_manifest(folder, None, "folder")
+        check_files(folder, manifest, "folder", again=True)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    print(f"{folder} is whole: {len(manifest['files'])} files")
+
+
+def _summary(out: Path, manifest: dict[str, Any]) -> str:
+    train, valid = (manifest["splits"][split] for split in ("train", "valid"))
+    if manifest["content"] == "images":
+        return (
+            f"{out}: {train['images']:,} training and {valid['images']:,} validation images in "
+            f"{manifest['classes']} classes"
+        )
+    return (
+        f"{out}: {train['tokens']:,} training and {valid['tokens']:,} validation tokens of "
+        f"{train['documents']:,} and {valid['documents']:,} documents; a vocabulary of "
+        f"{manifest['tokenizer']['vocabulary']:,}"
     )
-    counts = {split: facts["images"] for split, facts in manifest["splits"].items()}
-    print(f"\n{out}: {counts['train']:,} training and {counts['valid']:,} validation images")
 
 
-def _files(sources: tuple[str, ...]) -> list[Path]:
-    files: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if not path.exists():
-            raise UserError(f"{source} does not exist")
-        files += sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UserError("give one source at least")
-    return files
+class _Progress:
+    """One line on stderr, rewritten on a terminal, else written anew now and then."""
+
+    def __init__(self) -> None:
+        self._begin: tuple[float, float] | None = None
+        self._last = 0.0
+        self._open = False
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, what: str, done: float, total: float) -> None:
+        if what == "tokenizer":
+            self._write("training the tokenizer ...", now=True)
+            return
+        now = time.monotonic()
+        begin, first = self._begin = self._begin or (now, done)
+        line = f"tokens: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+        if first < done < total:
+            left = (total - done) * (now - begin) / (done - first)
+            line += f", about {_duration(left)} left"
+        self._write(line, now=done >= total)
+
+    def images(self, count: int) -> None:
+        """Show the number of images so far."""
+        self._write(f"{count:,} images")
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._open:
+            print(file=sys.stderr)
+            self._open = False
+
+    def _write(self, line: str, now: bool = False) -> None:
+        time_ = time.monotonic()
+        if not now and time_ - self._last < (0.2 if self._terminal else 10.0):
+            return
+        self._last = time_
+        if self._terminal:
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            self._open = True
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,5 +1,6 @@
 """From sources as they are found to folders that tasks read: ``mars prepare``."""
 
 from .images import prepare_images
+from .tokens import TokenOptions, prepare_tokens
 
-__all__ = ["prepare_images"]
+__all__ = ["TokenOptions", "prepare_images", "prepare_tokens"]

@@ -18,7 +18,7 @@ class HashedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(path.name + ".part")
+        self.part = path.with_name(f"{path.name}.{os.getpid()}.part")
         self._file = self.part.open("wb")
         self._digest = sha256()
         self._bytes = 0
@@ -48,6 +48,13 @@ class HashedFile:
             self.part.replace(self.path)
         else:
             self.part.unlink(missing_ok=True)
+
+
+def clear_leftovers(*folders: Path) -> None:
+    """Remove what a command that was killed left half written."""
+    for folder in folders:
+        for leftover in folder.glob("*.part"):
+            leftover.unlink()
 
 
 def finish(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:

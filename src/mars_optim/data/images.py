@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..records import UserError
-from .files import HashedFile, finish, finished
+from ..records.lock import folder_lock
+from .files import HashedFile, clear_leftovers, finish, finished
 
 Pixels = npt.NDArray[np.uint8]
 Batch = tuple[Pixels, npt.NDArray[np.int64]]
 """(number, height, width, channels) and (number,)."""
 
-_SPLITS = {"train": "train", "test": "valid", "valid": "valid", "validation": "valid"}
 _MOST_CLASSES = 2**16
-
-
-def split_of(path: Path) -> str | None:
-    """ "train" or "valid" by the beginning of a file's name; None if it tells nothing."""
-    word = re.match(r"[a-z]+", path.name.lower())
-    return _SPLITS.get(word.group()) if word else None
 
 
 def prepare_images(
@@ -57,28 +50,17 @@ def prepare_images(
                 f"there are no {what} images: files must begin with train, test or valid"
             )
     out.mkdir(parents=True, exist_ok=True)
-    counted = _Counted(progress)
-    files: dict[str, Any] = {}
-    splits: dict[str, Any] = {}
-    for split in ("train", "valid"):
-        before = counted.images
-        batches = (b for name, open_ in sources if name == split for b in open_())
-        with (
-            HashedFile(out / f"{split}-images.bin") as images,
-            HashedFile(out / f"{split}-labels.bin") as labels,
-        ):
-            for batch in batches:
-                counted.add(*batch, training=split == "train")
-                images.write(batch[0].tobytes())
-                labels.write(batch[1].astype("<u2").tobytes())
-            if counted.images == before:
-                raise UserError(f"the {split} split has no image")
-        files |= {f.path.name: f.facts for f in (images, labels)}
-        splits[split] = {"images": counted.images - before}
-    classes = max(counted.classes, len(names))
-    return finish(
-        out,
-        {
+    with folder_lock(out):
+        clear_leftovers(out)
+        counted = _Counted(progress)
+        files: dict[str, Any] = {}
+        splits: dict[str, Any] = {}
+        for split in ("train", "valid"):
+            before = counted.images
+            files |= _write_split(out, split, sources, counted)
+            splits[split] = {"images": counted.images - before}
+        classes = max(counted.classes, len(names))
+        manifest = {
             "content": "images",
             "asked": asked,
             "classes": classes,
@@ -86,8 +68,28 @@ def prepare_images(
             **counted.statistics,
             "splits": splits,
             "files": files,
-        },
-    )
+        }
+        return finish(out, manifest)
+
+
+def _write_split(
+    out: Path,
+    split: str,
+    sources: Sequence[tuple[str, Callable[[], Iterator[Batch]]]],
+    counted: _Counted,
+) -> dict[str, Any]:
+    before = counted.images
+    with (
+        HashedFile(out / f"{split}-images.bin") as images,
+        HashedFile(out / f"{split}-labels.bin") as labels,
+    ):
+        for batch in (b for name, opened in sources if name == split for b in opened()):
+            counted.add(*batch, training=split == "train")
+            images.write(batch[0].tobytes())
+            labels.write(batch[1].astype("<u2").tobytes())
+        if counted.images == before:
+            raise UserError(f"the {split} split has no image")
+    return {file.path.name: file.facts for file in (images, labels)}
 
 
 class _Counted:

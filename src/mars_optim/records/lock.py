@@ -58,6 +58,21 @@ def run_lock(run: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def folder_lock(out: Path) -> Iterator[None]:
+    """Hold a folder that is being prepared for this process.
+
+    Raises:
+        UserError: if another one holds it.
+    """
+    with (out / ".lock").open("a") as file:
+        if not _locked(file, exclusive=True):
+            raise UserError(
+                f"another process is writing in {out}; wait for it, or use another --out"
+            )
+        yield
+
+
 def is_locked(run: Path) -> bool:
     """Whether a process, here or on another machine, holds the run's folder."""
     try:

@@ -14,17 +14,21 @@ from torch import Tensor
 
 MANIFEST = "manifest.json"
 VERIFIED = "verified.json"
+ASKED = "parts/asked.json"
+"""There while it is being prepared: the sources and settings."""
 VERSION = 1
 
 Content = Literal["images", "tokens"]
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether ``mars prepare`` finished its work in this folder."""
-    return (folder / MANIFEST).is_file()
+    """Whether ``mars prepare`` has worked in this folder, even if not to the end."""
+    return any((folder / name).is_file() for name in (MANIFEST, VERIFIED, ASKED))
 
 
-def read_manifest(folder: Path, content: Content, where: str = "task.corpus") -> dict[str, Any]:
+def read_manifest(
+    folder: Path, content: Content | None, where: str = "task.corpus"
+) -> dict[str, Any]:
     """The manifest of a prepared folder, whose files are all there and whole.
 
     A file is read once through against its hash; which were is kept in ``verified.json``, and
@@ -32,7 +36,7 @@ def read_manifest(folder: Path, content: Content, where: str = "task.corpus") ->
 
     Args:
         folder: that ``mars prepare`` wrote.
-        content: what it must hold.
+        content: what it must hold; None for anything.
         where: the setting that names the folder, for messages.
 
     Raises:
@@ -43,7 +47,8 @@ def read_manifest(folder: Path, content: Content, where: str = "task.corpus") ->
         manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"{named} has no {MANIFEST}: give a folder that `mars prepare` finished"
+            f"{named} has no {MANIFEST}: give a folder that `mars prepare` finished (the same "
+            "command goes on where it was stopped)"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
@@ -55,7 +60,7 @@ def read_manifest(folder: Path, content: Content, where: str = "task.corpus") ->
             f"{named}: its format is version {version}, this mars-optim reads {VERSION}; prepare "
             "it again, into a new folder"
         )
-    if manifest.get("content") != content:
+    if content is not None and manifest.get("content") != content:
         raise ValueError(f"{named} holds {manifest.get('content')}, not {content}")
     check_files(folder, manifest, where)
     return dict(manifest)

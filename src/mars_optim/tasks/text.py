@@ -23,7 +23,7 @@ VOCABULARY = 256
 _END_OF_FILE = b"\0"
 _VALIDATION_SHARE = 0.05
 _LEAST_SHARE, _MOST_SHARE = 0.02, 0.2
-_SUFFIXES = frozenset(
+SUFFIXES = frozenset(
     ".py .pyi .txt .md .rst .c .h .cc .cpp .hpp .rs .go .java .js .ts .html .css .json .toml "
     ".yaml .yml .sh .tex .csv .jsonl".split()
 )
@@ -119,7 +119,7 @@ def _files(root: Path, sources_only: bool) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in parts)
         if sources_only and (_NOT_SOURCES & set(parts) or hidden):
             continue
-        if not hidden and path.suffix in _SUFFIXES and path.is_file():
+        if not hidden and path.suffix in SUFFIXES and path.is_file():
             yield path
 
 

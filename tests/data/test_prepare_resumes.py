@@ -1,0 +1,201 @@
+"""Killed at any moment, in any number of processes: the same bytes in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from texts import content, prepare, texts, write_jsonl
+
+from mars_optim.data import tokens
+from mars_optim.data.pool import write_pieces
+from mars_optim.data.shards import PARTS, Settings, is_done, shard_paths
+from mars_optim.data.sources import Piece, cut, find_sources
+from mars_optim.records import UserError
+from mars_optim.tasks import load_corpus
+
+PIECES = 4
+BYTES = ("--tokenizer", "bytes")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 MB: four pieces."""
+    folder = tmp_path_factory.mktemp("source")
+    path = write_jsonl(folder / "a.jsonl", [d * 40 for d in texts(320)])
+    assert len(cut(find_sources([str(path)]))) == PIECES
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, source: Path) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert prepare(source, "--out", out, "--vocabulary", 300) == 0
+    return content(out)
+
+
+def command(source: Path, out: Path) -> list[str]:
+    arguments = ["prepare", str(source), "--out", str(out), "--vocabulary", "300"]
+    return [sys.executable, "-m", "mars_optim", *arguments]
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_bytes(
+    tmp_path: Path, source: Path, whole: dict[str, bytes]
+):
+    out = tmp_path / "out"
+    for pieces in (0, 2):  # killed once so many are done
+        process = subprocess.Popen(command(source, out), stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            if out.exists() and sum(is_done(out, i) for i in range(PIECES)) >= pieces:
+                break
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert not (out / "manifest.json").exists(), "it was killed too late to test anything"
+    subprocess.run(command(source, out), check=True, capture_output=True)
+    assert content(out) == whole
+    assert not (out / PARTS).exists()
+
+
+def test_what_is_done_is_not_done_again(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "out"
+    half_done(source, out)
+    written = []
+    original = tokens.write_pieces
+
+    def watched(settings: Settings, numbers: list[int], *rest: Any) -> Iterator[int]:
+        written.extend(numbers)
+        yield from original(settings, numbers, *rest)
+
+    monkeypatch.setattr(tokens, "write_pieces", watched)
+    assert prepare(source, "--out", out, *BYTES) == 0
+    assert written == [1, 3]
+    assert prepare(source, "--out", tmp_path / "whole", *BYTES) == 0
+    assert content(out) == content(tmp_path / "whole")
+
+
+def half_done(source: Path, out: Path) -> None:
+    """Stop the command after pieces 0 and 2, with a torn file of piece 1."""
+    original = tokens.write_pieces
+
+    def stopped(
+        settings: Settings, numbers: object, pieces: list[Piece], workers: int
+    ) -> Iterator[int]:
+        yield from original(settings, [0, 2], pieces, 1)
+        shard_paths(settings.out, 1)["train"].with_suffix(".bin.1.part").write_bytes(b"torn")
+        raise UserError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "write_pieces", stopped)
+        assert prepare(source, "--out", out, *BYTES) == 2
+
+
+def test_another_command_does_not_go_on_in_an_unfinished_folder(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out"
+    half_done(source, out)
+    before = content(out / PARTS)
+    assert prepare(source, "--out", out, *BYTES, "--share", 0.1) == 2
+    assert "holds unfinished work on other sources or settings" in capsys.readouterr().err
+    assert content(out / PARTS) == before
+
+
+def test_an_unfinished_folder_is_no_corpus(tmp_path: Path, source: Path):
+    half_done(source, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"has no manifest\.json"):
+        load_corpus(str(tmp_path / "out"))
+
+
+def test_two_at_once_in_one_folder_are_refused(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+):
+    from mars_optim.records.lock import folder_lock
+
+    out = tmp_path / "out"
+    out.mkdir()
+    with folder_lock(out):
+        assert prepare(source, "--out", out, *BYTES) == 2
+    assert "another process is writing in" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_processes_write_what_one_does(tmp_path: Path, source: Path):
+    pieces = cut(find_sources([str(source)]))
+    outs = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        (out / PARTS).mkdir(parents=True)
+        settings = Settings(out, "uint8", None, "text", 0.05, 0, 256)
+        done = sorted(write_pieces(settings, range(len(pieces)), pieces, workers))
+        assert done == list(range(len(pieces)))
+        shutil.move(out / PARTS, tmp_path / f"{workers}-parts")
+        outs.append((content(out), content(tmp_path / f"{workers}-parts")))
+    assert outs[0] == outs[1]
+
+
+FOLLOWED = """
+import sys
+from pathlib import Path
+from mars_optim.data import pool
+from mars_optim.data.shards import PARTS, Settings
+from mars_optim.data.sources import cut, find_sources
+
+if __name__ == "__main__":
+    source, out = sys.argv[1:]
+    (Path(out) / PARTS).mkdir(parents=True)
+    settings = Settings(Path(out), "uint8", None, "text", 0.05, 0, 256)
+    pieces = cut(find_sources([source]))
+    for _ in pool.write_pieces(settings, list(range(4)) * 10_000, pieces, 2):
+        print(flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_no_process_outlives_a_killed_command(tmp_path: Path, source: Path):
+    script = tmp_path / "run.py"
+    script.write_text(FOLLOWED)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(source), str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    children = _children(process.pid)
+    assert len(children) >= 2
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 30
+    while any(map(_alive, children)) and time.monotonic() < until:
+        time.sleep(0.05)
+    left = [pid for pid in children if _alive(pid)]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[-1][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
