@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,10 @@ def write_trained(
     return run
 
 
-def gpt(vocabulary: int = 256, **sizes: int) -> GPT:
+def gpt(vocabulary: int = 256, **options: Any) -> GPT:
     """A GPT none of whose parameters is 0 or 1, as after training."""
     torch.manual_seed(0)
-    model = GPT(vocabulary=vocabulary, **{**SIZES, **sizes})
+    model = GPT(vocabulary=vocabulary, **{**SIZES, **options})
     for p in model.parameters():
         nn.init.normal_(p, mean=float(p.ndim == 1), std=0.3)
     return model

@@ -21,7 +21,7 @@ def load_tokenizer(task: TaskPlan, vocabulary: int) -> PreTrainedTokenizerFast:
 
     Args:
         task: of the run; its corpus is a prepared folder, or else bytes.
-        vocabulary: of its model.
+        vocabulary: of its model, which may be padded.
 
     Raises:
         UserError: if the tokenizer's file is not to be had.
@@ -29,7 +29,7 @@ def load_tokenizer(task: TaskPlan, vocabulary: int) -> PreTrainedTokenizerFast:
     folder = Path(task.corpus)
     if (folder / "manifest.json").is_file():
         return _prepared(folder, task.context)
-    if vocabulary == BYTES:
+    if vocabulary == BYTES or task.corpus == "stdlib" or folder.exists():
         return byte_tokenizer(task.context)
     raise UserError(
         f"task.corpus = {task.corpus!r} of the run is not there, and with it the tokenizer of its "
