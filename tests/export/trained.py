@@ -14,10 +14,10 @@ from mars_optim.tasks import GPT
 
 
 def write_trained(
-    out: Path, state: dict[str, Tensor], *, seed: int = 1, plan: Plan | None = None
+    out: Path, state: dict[str, Tensor], *, seed: int = 1, plan: Plan | None = None, **more: str
 ) -> Path:
     """The folder of a finished run with weights."""
-    run = write_run(out, seed=seed, plan=plan)
+    run = write_run(out, seed=seed, plan=plan, **more)
     torch.save(state, run / "weights.pt")
     return run
 

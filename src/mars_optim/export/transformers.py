@@ -36,16 +36,17 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
 
     try:
         from .gpt2 import to_gpt2, vocabulary_of
-        from .tokenizer import load_tokenizer
+        from .tokenizer import reading_of
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'mars-optim[hf]'") from None
     spec, state = load_weights(run.path, best=best)
-    tokenizer = load_tokenizer(spec.task, vocabulary_of(state))
-    model = to_gpt2(spec.task, state, tokens=len(tokenizer), end_of_text=tokenizer.eos_token_id)
+    reading = reading_of(spec, vocabulary_of(state))
+    model = to_gpt2(spec.task, state, tokens=reading.tokens, end_of_text=reading.end)
     beside = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+        if reading.tokenizer is not None:
+            reading.tokenizer.save_pretrained(beside)
         if out.is_dir():
             out.rmdir()
         os.replace(beside, out)
@@ -53,7 +54,10 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return f"GPT-2 with {model.num_parameters():,} parameters written to {out}"
+    without = (
+        "" if reading.tokenizer is not None else ", without a tokenizer: its data came as tokens"
+    )
+    return f"GPT-2 with {model.num_parameters():,} parameters written to {out}{without}"
 
 
 def _one_run(folder: Path) -> Run:
