@@ -13,33 +13,14 @@ from mars_optim.cli import main
 
 pytest.importorskip("transformers")
 pytest.importorskip("pyarrow")
-from trained import gpt, write_trained
+from prepared_runs import END, prepare, write_run_on
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from written_run import plan_of
 
 from mars_optim.tasks import load_corpus
 
-END = "<|endoftext|>"
-
-
-def write_run_on(folder: Path, vocabulary: int, *, data: str = "") -> Path:
-    """A run with weights on the prepared ``folder``, its vocabulary padded."""
-    plan = plan_of(corpus=json.dumps(str(folder)), vocabulary=vocabulary)
-    data = data or load_corpus(str(folder)).sha256
-    state = gpt(vocabulary=vocabulary).state_dict()
-    return write_trained(folder.parent / "trained", state, plan=plan, data=data)
-
-
-def prepare(folder: Path, *options: str, name: str = "prepared") -> Path:
-    words = [f"document {i} says {i * i}, and é, and {END} too" for i in range(200)]
-    source = folder / "texts.jsonl"
-    source.write_text("".join(json.dumps({"text": w}) + "\n" for w in words), encoding="utf-8")
-    assert main(["prepare", str(source), "--out", str(folder / name), *options]) == 0
-    return folder / name
-
 
 def test_its_ids_are_those_of_the_shards(tmp_path: Path):
-    folder = prepare(tmp_path, "--vocabulary", "300", "--workers", "1")
+    folder = prepare(tmp_path, "--vocabulary", "300")
     run, out = write_run_on(folder, 320), tmp_path / "hf"
     assert main(["export", str(run), "--transformers", str(out)]) == 0
     tokenizer = AutoTokenizer.from_pretrained(out)
@@ -57,7 +38,7 @@ def test_its_ids_are_those_of_the_shards(tmp_path: Path):
 
 
 def test_prepared_bytes_are_bytes(tmp_path: Path):
-    run = write_run_on(prepare(tmp_path, "--tokenizer", "bytes", "--workers", "1"), 256)
+    run = write_run_on(prepare(tmp_path, "--tokenizer", "bytes"), 256)
     assert main(["export", str(run), "--transformers", str(tmp_path / "hf")]) == 0
     assert AutoTokenizer.from_pretrained(tmp_path / "hf")("é")["input_ids"] == [0xC3, 0xA9]
 
@@ -88,12 +69,13 @@ def test_data_that_came_as_tokens_have_no_tokenizer_to_give(
 def test_a_tokenizer_that_may_be_another_is_refused(
     hurt: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    folder = prepare(tmp_path, "--vocabulary", "300", "--workers", "1")
+    folder = prepare(tmp_path, "--vocabulary", "300")
     run = write_run_on(folder, 320, data="1" * 64 if hurt == "other data" else "")
     if hurt == "no tokenizer":
         (folder / "tokenizer.json").unlink()
     if hurt == "no manifest":
         (folder / "manifest.json").unlink()
+    capsys.readouterr()
     assert main(["export", str(run), "--transformers", str(tmp_path / "hf")]) == 2
     error = capsys.readouterr().err
     assert words in error

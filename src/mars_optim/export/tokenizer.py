@@ -87,7 +87,7 @@ def _prepared(spec: RunSpec) -> Reading:
     return Reading(byte_tokenizer(context) if tokens == BYTES else None, tokens, end)
 
 
-def _wrapped(tokenizer: Tokenizer, context: int, end: str) -> PreTrainedTokenizerFast:
+def _wrapped(tokenizer: Tokenizer, context: int, end: str | None) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=end,
