@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +19,10 @@ from written_run import SIZES, plan_of, write_run
 
 from mars_optim.export.gpt2 import to_gpt2
 from mars_optim.export.tokenizer import byte_tokenizer
-from mars_optim.records import UserError
+from mars_optim.pilot.job import load_task
+from mars_optim.records import Engine, RunWriter, UserError, read_run
 from mars_optim.records.plan_file import make_plan
+from mars_optim.train import load_weights, train
 
 TEXT = "To be, or not to be: \0é Ā 日本 😀\r\n  <0x41> <0x00>\t\x7f"
 
@@ -47,6 +51,36 @@ def test_logits_are_equal_before_and_after_reload(
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_logits_are_equal_under_every_option_of_the_task(scaled: bool, bias: bool):
+    options: dict[str, Any] = dict(vocabulary=320, bias=bias, scale_attention_by_layer=scaled)
+    model = gpt(**options)
+    told = {key: str(value).lower() for key, value in options.items()}
+    exported = to_gpt2(plan_of(**told).task, model.state_dict(), tokens=256, end_of_text=0)
+    with torch.no_grad():
+        ours, theirs = model(tokens(320)), exported(tokens(320)).logits
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_that_was_trained_goes_all_the_way(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("A text of a few words, over and over. " * 900)
+    plan = plan_of(corpus=json.dumps(str(tmp_path / "text.txt")), layers=1, batch=2)
+    task = load_task(plan)
+    spec = read_run(write_run(tmp_path / "specs", plan=plan)).spec
+    writer = RunWriter(tmp_path / "runs", spec, {})
+    writer.finish(train(spec, task, writer, engine=Engine(keep_weights=True, keep_best=True)))
+    model = task.build_model(spec.seed)
+    model.load_state_dict(load_weights(writer.path)[1])
+    for best in ([], ["--best"]):
+        out = tmp_path / f"hf{len(best)}"
+        assert main(["export", str(tmp_path), "--transformers", str(out), *best]) == 0
+        loaded = AutoModelForCausalLM.from_pretrained(out)
+        with torch.no_grad():
+            difference = model(tokens()) - loaded(tokens()).logits
+        assert difference.abs().max() < 1e-5  # the last weights are the best ones here
+
+
 def test_byte_for_byte_the_tokenizer_is_the_corpus_loader_s(tmp_path: Path):
     out = tmp_path / "hf"
     run = write_trained(tmp_path / "trained", gpt().state_dict())
@@ -70,7 +104,7 @@ def test_the_folder_of_mars_train_stands_for_its_one_run_with_weights(tmp_path: 
 def test_ids_above_the_tokenizer_s_are_never_generated():
     state = gpt(vocabulary=320).state_dict()
     state["wte.weight"][256:] *= 100  # head and embedding are one
-    model = to_gpt2(plan_of().task, state, tokens=256, end_of_text=0)
+    model = to_gpt2(plan_of(vocabulary=320).task, state, tokens=256, end_of_text=0)
     prompt = tokens()[:, :4]
     model.generation_config.eos_token_id = None
     assert int(model(prompt).logits.argmax(-1).max()) >= 256
@@ -119,13 +153,17 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "hf"
     bare = write_run(tmp_path / "bare")
-    assert "holds no weights" in error_of(capsys, bare, "--transformers", out)
+    assert "keep_weights" in error_of(capsys, bare, "--transformers", out)
     several = tmp_path / "several"
+    error = error_of(capsys, bare, "--wandb", "--best")
+    assert "--best is for --transformers" in error
     for seed in (1, 2):
         write_trained(several, gpt().state_dict(), seed=seed)
     assert "holds 2 runs, 2 of them" in error_of(capsys, several, "--transformers", out)
     large = write_trained(tmp_path / "large", gpt(vocabulary=300).state_dict())
     assert "'gone' of the run is not there" in error_of(capsys, large, "--transformers", out)
+    other = write_trained(tmp_path / "other", {"conv.weight": torch.ones(2)})
+    assert "have no wpe.weight" in error_of(capsys, other, "--transformers", out)
     run = next(several.glob("runs/*"))
     assert "names its folder" in error_of(capsys, run, "--transformers", out, "--out", "x")
     assert "which program" in error_of(capsys, run, "--transformers", out, "--tensorboard")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("transformers")
 import torch
+from prepared_runs import prepare, write_run_on
 from trained import gpt, write_trained
+from transformers import AutoTokenizer
 from written_run import SIZES
 
 from mars_optim.cli import main
-from mars_optim.tasks import Corpus, TextTask
+from mars_optim.tasks import GPT, Corpus, TextTask
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="docs are not in this copy")
@@ -31,16 +34,30 @@ def blocks(heading: str, language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With the page's ``my-gpt``."""
+    """To work in."""
     monkeypatch.chdir(tmp_path)
-    run = write_trained(tmp_path, gpt().state_dict())
-    assert main(["export", str(run), "--transformers", "my-gpt"]) == 0
     return tmp_path
+
+
+def export_bytes(folder: Path) -> GPT:
+    """The page's ``my-gpt``: a model of bytes."""
+    model = gpt()
+    run = write_trained(folder / "trained", model.state_dict())
+    assert main(["export", str(run), "--transformers", "my-gpt"]) == 0
+    return model
+
+
+def export_tokens(folder: Path) -> GPT:
+    """Likewise, of 300 tokens, padded to 320."""
+    run = write_run_on(prepare(folder, "--vocabulary", "300"), 320)
+    assert main(["export", str(run), "--transformers", "my-gpt"]) == 0
+    return gpt(vocabulary=320)
 
 
 def test_generation_goes_on_with_the_prompt_to_the_end_of_the_context(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    export_bytes(folder)
     (code,) = blocks("A trained GPT in transformers", "python")
     capsys.readouterr()
     torch.manual_seed(1)
@@ -52,11 +69,22 @@ def test_generation_goes_on_with_the_prompt_to_the_end_of_the_context(
     assert made.shape[1] == SIZES["context"] or 0 in made
 
 
+def whole_windows(text: str, tokenizer: Any) -> tuple[str, list[int]]:
+    """The beginning of ``text`` that fills windows of the context, and its tokens."""
+    ids = tokenizer(text)["input_ids"]
+    while len(ids) % SIZES["context"]:
+        text = text[:-1]
+        ids = tokenizer(text)["input_ids"]
+    return text, ids
+
+
 @pytest.mark.slow
-def test_the_harness_finds_our_bits_per_byte(folder: Path) -> None:
+@pytest.mark.parametrize("export", [export_bytes, export_tokens])
+def test_the_harness_finds_our_bits_per_byte(export: Callable[[Path], GPT], folder: Path) -> None:
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    model, tokenizer = export(folder), AutoTokenizer.from_pretrained("my-gpt")
     text = "".join(f"line {i} of a text, with é and Ā\n" for i in range(100))
-    text = text.encode()[: 100 * SIZES["context"]].decode()
+    text, ids = whole_windows(text, tokenizer)
     (folder / "text.jsonl").write_text(json.dumps({"text": text}) + "\n", encoding="utf-8")
     (folder / "tasks").mkdir()
     (yaml,) = blocks("lm-evaluation-harness", "yaml")
@@ -68,8 +96,8 @@ def test_the_harness_finds_our_bits_per_byte(folder: Path) -> None:
     (results,) = folder.glob("results/**/results_*.json")
     found = json.loads(results.read_text(encoding="utf-8"))["results"]["my_text"]
 
-    after_end = torch.frombuffer(bytearray(b"\0" + text.encode()), dtype=torch.uint8)
-    corpus = Corpus("text", after_end, after_end, 1, "0" * 64)
-    task = TextTask(corpus, batch=4, **SIZES)
-    loss = task.evaluate(gpt(), len(after_end) - 1)
-    assert found["bits_per_byte,none"] == pytest.approx(loss / math.log(2), abs=1e-3)
+    after_end = torch.tensor([tokenizer.eos_token_id, *ids], dtype=torch.int32)
+    ratio = len(text.encode()) / len(ids)
+    corpus = Corpus("text", after_end, after_end, 1, "", len(tokenizer), ratio)
+    ours = TextTask(corpus, batch=4, **SIZES).scores(model, len(ids))
+    assert found["bits_per_byte,none"] == pytest.approx(ours["bits_per_byte"], abs=1e-3)

@@ -22,7 +22,7 @@ def plan_of(**task: Any) -> Plan:
     return make_plan({}, tuple(f"task.{key}={value}" for key, value in given.items()))
 
 
-def write_run(out: Path, *, seed: int = 1, plan: Plan | None = None) -> Path:
+def write_run(out: Path, *, seed: int = 1, plan: Plan | None = None, data: str = "0" * 64) -> Path:
     """The folder of a run with :data:`ROWS`, below ``out / "runs"``."""
     plan = plan or plan_of()
     spec = RunSpec(
@@ -34,7 +34,7 @@ def write_run(out: Path, *, seed: int = 1, plan: Plan | None = None) -> Path:
         steps=20,
         task=plan.task,
         training=plan.training,
-        data="0" * 64,
+        data=data,
     )
     writer = RunWriter(out / "runs", spec, {})
     for row in ROWS:

@@ -18,6 +18,7 @@ def export(
     trackio: Annotated[bool, Parameter(negative="")] = False,
     wandb: Annotated[bool, Parameter(negative="")] = False,
     transformers: Path | None = None,
+    best: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
 ) -> None:
     """Write runs, or a trained model, for another program; nothing leaves this machine.
@@ -38,6 +39,8 @@ def export(
     transformers:
         The trained GPT of one run, with its tokenizer, to this new folder, for
         AutoModelForCausalLM.from_pretrained.
+    best:
+        Its weights of the lowest validation loss, where that checkpoint was kept; else the last.
     out:
         Folder to write the runs to (default: the program's name, in run_dir).
     """
@@ -51,8 +54,10 @@ def export(
             raise UserError("--out is for runs; --transformers OUT names its folder itself")
         from ..export.transformers import export_model
 
-        print(export_model(run_dir, transformers))
+        print(export_model(run_dir, transformers, best=best))
         return
+    if best:
+        raise UserError("--best is for --transformers OUT")
     name = "tensorboard" if tensorboard else "trackio" if trackio else "wandb"
     print(_export_runs(run_dir, name, out or run_dir / name))
 

@@ -45,7 +45,7 @@ def to_gpt2(
         UserError: if ``state`` is not of the model that ``task`` describes.
     """
     config = _config(task, state, end_of_text)
-    if tokens > config.vocab_size:
+    if (task.vocabulary or tokens) != config.vocab_size or tokens > config.vocab_size:
         raise UserError(
             f"the tokenizer has {tokens:,} tokens and the model {config.vocab_size:,}: it is not "
             "the one that the model was trained with"
@@ -63,11 +63,21 @@ def to_gpt2(
     return model
 
 
+def vocabulary_of(state: Mapping[str, Tensor]) -> int:
+    """Tokens that a GPT knows, padding included.
+
+    Raises:
+        UserError: if ``state`` is of no GPT.
+    """
+    missing = {"wte.weight", "wpe.weight"} - state.keys()
+    if missing:
+        raise UserError(f"the weights are not those of a GPT: they have no {min(missing)}")
+    return len(state["wte.weight"])
+
+
 def _config(task: TaskPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT2Config:
-    try:
-        (vocabulary, width), context = state["wte.weight"].shape, len(state["wpe.weight"])
-    except KeyError as error:
-        raise UserError(f"the weights are not those of a GPT: {error} is not there") from None
+    vocabulary, width = vocabulary_of(state), state["wte.weight"].shape[1]
+    context = len(state["wpe.weight"])
     layers = len({m[1] for m in map(_NAME.fullmatch, state) if m and m[1]})
     found = dict(context=context, layers=layers, width=width)
     for key, value in found.items():
@@ -86,7 +96,7 @@ def _config(task: TaskPlan, state: Mapping[str, Tensor], end_of_text: int) -> GP
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
-        scale_attn_by_inverse_layer_idx=getattr(task, "scale_attention_by_layer", False),
+        scale_attn_by_inverse_layer_idx=task.scale_attention_by_layer,
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
         dtype="float32",

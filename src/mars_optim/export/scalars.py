@@ -13,7 +13,7 @@ TAGS = {
     "loss": "loss/training",
     "valid_loss": "loss/validation",
     "bits_per_byte": "loss/bits per byte",
-    "accuracy": "loss/accuracy",
+    "accuracy": "score/accuracy",
     "lr": "schedule/learning rate",
     "grad_norm": "gradient/norm",
     "tokens_per_second": "speed/tokens per second",

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ..records import UserError
-from ..records.task import TaskPlan
+from ..records import RunSpec, UserError
+from ..tasks import load_corpus
+from ..tasks.prepared import is_prepared, read_manifest
 
 BYTES = 256
 END_OF_FILE = "Ā"  # stands for byte 0, which lies between the files of a corpus
-END_OF_TEXT = "<|endoftext|>"
 
 
-def load_tokenizer(task: TaskPlan, vocabulary: int) -> PreTrainedTokenizerFast:
-    """The tokenizer that made the tokens of a run.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the text of a run became tokens.
 
     Args:
-        task: of the run; its corpus is a prepared folder, or else bytes.
-        vocabulary: of its model.
+        tokenizer: None where the data came as tokens, without one.
+        tokens: ids that it gives, from 0.
+        end: id of the token between documents.
+    """
+
+    tokenizer: PreTrainedTokenizerFast | None
+    tokens: int
+    end: int
+
+
+def reading_of(spec: RunSpec, vocabulary: int) -> Reading:
+    """How the text of a run became tokens.
+
+    Args:
+        spec: of the run; its corpus is a prepared folder, or else bytes.
+        vocabulary: of its model, which may be padded.
 
     Raises:
-        UserError: if the tokenizer's file is not to be had.
+        UserError: if the run's data are not there any more, and nothing else tells.
     """
-    folder = Path(task.corpus)
-    if (folder / "manifest.json").is_file():
-        return _prepared(folder, task.context)
-    if vocabulary == BYTES:
-        return byte_tokenizer(task.context)
+    name, context = spec.task.corpus, spec.task.context
+    if is_prepared(Path(name)):
+        return _prepared(spec)
+    if vocabulary == BYTES or name == "stdlib" or Path(name).exists():
+        return Reading(byte_tokenizer(context), BYTES, 0)
     raise UserError(
-        f"task.corpus = {task.corpus!r} of the run is not there, and with it the tokenizer of its "
+        f"task.corpus = {name!r} of the run is not there, and with it the tokenizer of its "
         f"{vocabulary:,} tokens: call from the folder that the run was started in"
     )
 
@@ -53,15 +68,26 @@ def byte_tokenizer(context: int) -> PreTrainedTokenizerFast:
     return _wrapped(tokenizer, context, END_OF_FILE)
 
 
-def _prepared(folder: Path, context: int) -> PreTrainedTokenizerFast:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    file = folder / str(manifest.get("tokenizer"))
-    if not file.is_file():
-        raise UserError(f"{file} does not exist: the manifest beside it names it as the tokenizer")
-    return _wrapped(Tokenizer.from_file(str(file)), context, END_OF_TEXT)
+def _prepared(spec: RunSpec) -> Reading:
+    folder, context = Path(spec.task.corpus), spec.task.context
+    try:
+        corpus = load_corpus(str(folder))
+        told = read_manifest(folder, "tokens")["tokenizer"]
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if corpus.sha256 != spec.data:
+        raise UserError(
+            f"task.corpus = '{folder}' does not hold the data that the run was trained on: its "
+            "tokenizer may be another. Give the run its own folder back"
+        )
+    tokens, end = told["vocabulary"], told["end"]
+    if told["file"]:
+        tokenizer = Tokenizer.from_file(str(folder / told["file"]))
+        return Reading(_wrapped(tokenizer, context, tokenizer.id_to_token(end)), tokens, end)
+    return Reading(byte_tokenizer(context) if tokens == BYTES else None, tokens, end)
 
 
-def _wrapped(tokenizer: Tokenizer, context: int, end: str) -> PreTrainedTokenizerFast:
+def _wrapped(tokenizer: Tokenizer, context: int, end: str | None) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=end,

@@ -5,23 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..records import Run, RunSpec, UserError, read_run
+from ..records import Run, UserError, read_run
 from .scalars import run_folders
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-WEIGHTS = "weights.pt"
-
-
-def export_model(run_dir: Path, out: Path) -> str:
+def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     """Write model, configuration and tokenizer of a run to a new folder, whole or not at all.
 
     Args:
         run_dir: of a run whose weights were kept, or of ``mars train`` with one such run.
         out: to make; what is there is not written over.
+        best: the weights of the lowest validation loss instead of the last.
 
     Returns:
         What was written, and how to use it, in one line.
@@ -37,18 +32,21 @@ def export_model(run_dir: Path, out: Path) -> str:
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists: give a new folder, or remove it first")
+    from ..train import load_weights
+
     try:
-        from .gpt2 import to_gpt2
-        from .tokenizer import load_tokenizer
+        from .gpt2 import to_gpt2, vocabulary_of
+        from .tokenizer import reading_of
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'mars-optim[hf]'") from None
-    spec, state = _load_weights(run)
-    tokenizer = load_tokenizer(spec.task, len(state["wte.weight"]))
-    model = to_gpt2(spec.task, state, tokens=len(tokenizer), end_of_text=tokenizer.eos_token_id)
+    spec, state = load_weights(run.path, best=best)
+    reading = reading_of(spec, vocabulary_of(state))
+    model = to_gpt2(spec.task, state, tokens=reading.tokens, end_of_text=reading.end)
     beside = out.with_name(f"{out.name}.{os.getpid()}.part")
     try:
         model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+        if reading.tokenizer is not None:
+            reading.tokenizer.save_pretrained(beside)
         if out.is_dir():
             out.rmdir()
         os.replace(beside, out)
@@ -56,12 +54,17 @@ def export_model(run_dir: Path, out: Path) -> str:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return f"GPT-2 with {model.num_parameters():,} parameters written to {out}"
+    without = (
+        "" if reading.tokenizer is not None else ", without a tokenizer: its data came as tokens"
+    )
+    return f"GPT-2 with {model.num_parameters():,} parameters written to {out}{without}"
 
 
 def _one_run(folder: Path) -> Run:
     paths = run_folders(folder)
     if len(paths) > 1:
+        from ..train.weights import WEIGHTS
+
         kept = [path for path in paths if (path / WEIGHTS).is_file()]
         if len(kept) != 1:
             raise UserError(
@@ -70,17 +73,5 @@ def _one_run(folder: Path) -> Run:
             )
         paths = kept
     if not paths:
-        raise UserError(f"{folder} holds no run yet: give the folder of one with {WEIGHTS}")
+        raise UserError(f"{folder} holds no run yet: give the folder of one")
     return read_run(paths[0])
-
-
-def _load_weights(run: Run) -> tuple[RunSpec, dict[str, Tensor]]:
-    import torch
-
-    path = run.path / WEIGHTS
-    if not path.is_file():
-        raise UserError(
-            f"{run.path} holds no weights ({WEIGHTS}): `mars train` keeps them at the end of a "
-            "run, a pilot's runs leave numbers only"
-        )
-    return run.spec, torch.load(path, map_location="cpu", weights_only=True)
