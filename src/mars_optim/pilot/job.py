@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .._version import __version__
 from ..jobs.command import Command
-from ..records import Outcome, Plan, RunSpec, RunWriter
+from ..records import Engine, Outcome, Plan, RunSpec, RunWriter
 
 OnStep = Callable[[int], None]
 
@@ -83,13 +83,13 @@ class CommandJob:
 
 
 class TaskJob:
-    """Trains the plan's task in this process."""
+    """Trains the plan's task in this process, or as one of several that make a run together."""
 
-    def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+    def __init__(self, plan: Plan, out: Path, threads: int, engine: Engine | None = None) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self.plan, self.out, self.threads = plan, out, threads
+        self.plan, self.out, self.threads, self.engine = plan, out, threads, engine
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint
@@ -103,13 +103,20 @@ class TaskJob:
 
     def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
         """One training run, in ``out / "runs"``."""
-        from ..train import train
+        from ..train import run_writer, train
 
         if spec.task not in self.sizes:
             self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
-        writer = RunWriter(self.out / "runs", spec, environment(self.threads))
+        writer = run_writer(self.out / "runs", spec, environment(self.threads))
         try:
-            outcome = train(spec, self.sizes[spec.task], writer, on_step, self.checkpoint_seconds)
+            outcome = train(
+                spec,
+                self.sizes[spec.task],
+                writer,
+                on_step,
+                self.checkpoint_seconds,
+                engine=self.engine,
+            )
             writer.finish(outcome)
         finally:
             writer.close()

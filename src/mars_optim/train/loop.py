@@ -41,7 +41,8 @@ def train(
         writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm, tokens_per_second,
             optimizer_share`` and, where the device's peak is known, ``mfu``; at evaluations
             ``step, tokens, seconds, valid_loss`` and whatever else the task scores.
-        on_step: called with the number of steps taken, after each.
+        on_step: called with the number of steps taken, after each. A KeyboardInterrupt out of it
+            leaves a checkpoint of that step.
         checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
             for none by time.
         engine: how; None for one process and the defaults.
@@ -113,7 +114,12 @@ class _Loop:
                 return self._outcome(f"validation loss {at['valid_loss']} at step {taken}")
             if best or time_is_up or self._due(taken):
                 self.checkpoints.save(taken, at | {"rows": self.writer.rows})
-            on_step(taken)
+            try:
+                on_step(taken)
+            except KeyboardInterrupt:  # several processes may have been stopped at several steps
+                if self.checkpoints.wanted and self.ranks.world == 1:
+                    self.checkpoints.save(taken, at | {"rows": self.writer.rows})
+                raise
         if self.engine.keep_weights:
             save_weights(self.writer.path, self.bare, self.ranks)
         return self._outcome()
