@@ -31,7 +31,7 @@ def test_the_table_has_ours_beside_what_was_published(tmp_path: Path):
     table = comparison_table(found, Words())
     assert table.head == (
         *("Arm", "Learning rate", "Mean loss", "Published", "Recorded", "Difference, paired"),
-        *("Training time", "State per parameter"),
+        *("Time", "State per parameter"),
     )
     minus = "\u2212"
     assert cells(table, 0) == ["adamw", "0.001", "3.0000", "2.885", "2.9", "—", "2 s", "8.0 B"]
