@@ -148,13 +148,17 @@ def test_a_step_has_480_windows_and_the_run_49_15_billion_tokens(name: str):
 def test_the_model_has_the_published_number_of_parameters(name: str):
     """The published names are rounded: 125M is 124.4 M, 355M 354.6 M, 770M 773.6 M, 1.5B 1.557."""
     task, size = plan_named(name).task, name.split("-")[1]
+    assert (task.vocabulary, task.init, task.bias) == (50304, "gpt2", False)
+    assert task.scale_attention_by_layer
     with torch.device("meta"):
         model = GPT(
-            vocabulary=50304,
+            vocabulary=task.vocabulary,
             context=task.context,
             layers=task.layers,
             width=task.width,
             heads=task.heads,
+            bias=task.bias,
+            init=task.init,
         )
     count = sum(p.numel() for p in model.parameters())
     layers, _, width, published, *_ = SIZES[size]
@@ -252,3 +256,39 @@ def test_numbers_that_are_not_there_are_left_out_of_the_file():
     plan = make_plan({"published": {"adamw": {"source": "not published"}}})
     assert "loss" not in tomllib.loads(plan_toml(plan))["published"]["adamw"]
     assert plan.published["adamw"].loss is None
+
+
+SMALL = RECIPES["gpt2-small-openwebtext"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "changed"),
+    [
+        ((), []),
+        (("task.corpus=elsewhere", "training.evaluations=7", "cost.devices=8"), []),
+        (("task.batch=30", "training.accumulation=16"), []),
+        (
+            ("task.batch=30",),
+            ["task.batch = 30 (recipe: 15)"],
+        ),
+        (("training.steps=400",), ["training.steps = 400 (recipe: 100000)"]),
+        (("training.reading=script",), ['training.reading = "script" (recipe: "text")']),
+        (
+            ('arms=["adamw", "mars-adamw"]', "arm.adamw.lr=0.001"),
+            ["arm.adamw.lr = 0.001 (recipe: 0.0006)"],
+        ),
+    ],
+)
+def test_where_a_plan_departs_from_its_recipe_is_written_down(
+    sets: tuple[str, ...], changed: list[str]
+):
+    plan = load_plan(SMALL, sets)
+    assert list(plan.recipe.changed) == changed
+    assert make_plan(tomllib.loads(plan_toml(plan))).recipe.changed == tuple(changed)
+
+
+def test_departures_of_a_departed_plan_are_those_of_both(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text(plan_toml(load_plan(SMALL, ("training.steps=400",))))
+    again = load_plan(path, ("task.layers=2",)).recipe.changed
+    assert [text.split(" =")[0] for text in again] == ["training.steps", "task.layers"]

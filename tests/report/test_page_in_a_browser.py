@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pages import CHROMIUM, fonts_for, look_at
 
-from mars_optim.analysis import analyse
-from mars_optim.report import Lang, Words, write_report
+from mars_optim.analysis import analyse, survey
+from mars_optim.report import Lang, Words, write_report, write_runs_report
 from written_pilot import EXTRAS, with_control_named, write_pilot
+from written_runs import write_run, write_sweep
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
@@ -20,7 +21,10 @@ PILOTS: dict[str, dict[str, Any]] = {
     "open": dict(speedup=1.06, spread=0.2, cost__price_per_hour="1234.5"),
 }
 LONG = "a-name-as-long-as-an-arm-of-a-pilot-has"
-PAGES: tuple[tuple[str, Lang], ...] = (("win", "en"), ("win", "ja"), ("loss", "en"), ("open", "ja"))
+PAGES: tuple[tuple[str, Lang], ...] = (
+    *(("win", "en"), ("win", "ja"), ("loss", "en"), ("open", "ja")),
+    *(("runs", "en"), ("runs", "ja")),
+)
 SIZES = {"small": (360, 740), "phone": (390, 844), "tablet": (768, 1024), "laptop": (1280, 800)}
 
 
@@ -30,20 +34,31 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     folder = tmp_path_factory.mktemp("pages")
     pages: dict[str, tuple[Path, int, int]] = {}
     for name, lang in PAGES:
-        if not (folder / name).exists():
-            write_pilot(folder / name, **PILOTS[name])
-        analysis = analyse(folder / name)
-        if name == "loss":
-            analysis = with_control_named(analysis, LONG)
-        path = write_report(analysis, folder / name, Words(lang))[0]
+        path = write_page_of(name, folder / name, Words(lang))
         for size, (width, height) in SIZES.items():
             pages[f"{name} {lang} {size}"] = (path, width, height)
     found = {}
     for scheme in ("light", "dark"):
         seen = look_at(pages, folder / scheme, dark=scheme == "dark")
         found |= {f"{view} {scheme}": what for view, what in seen.items()}
-    assert len(found) == 32
+    assert len(found) == 48
     return found
+
+
+def write_page_of(name: str, out: Path, words: Words) -> Path:
+    """A pilot's page, or that of a folder of runs with two experiments in it."""
+    if name == "runs":
+        write_sweep(out)
+        write_run(out, "nadamw", 1e-3, 1, 2.7, gamma=0.123)
+        write_run(out, "nadamw", 1e-3, 1, 2.6)
+        write_run(out, "nadamw", 1e-3, 1, 2.5, steps=200, scores={"accuracy": 0.9481})
+        return write_runs_report(survey(out), out, words)[0]
+    if not out.exists():
+        write_pilot(out, **PILOTS[name])
+    analysis = analyse(out)
+    if name == "loss":
+        analysis = with_control_named(analysis, LONG)
+    return write_report(analysis, out, words)[0]
 
 
 def test_nothing_sticks_out_of_the_page(views: dict[str, dict[str, Any]]) -> None:
@@ -84,7 +99,8 @@ def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(
         assert set(seen["tabindexes"]) == {0}, view  # the order of the page
         assert all(seen["outlines"]), view
         assert seen["unnamed"] == 0, view
-        assert sum(name.startswith("SUMMARY") for name in seen["focusable"]) >= 6
+        figures = 3 if view.startswith("runs") else 6
+        assert sum(name.startswith("SUMMARY") for name in seen["focusable"]) >= figures
 
 
 def test_japanese_has_its_glyphs_in_page_and_figures(views: dict[str, dict[str, Any]]) -> None:

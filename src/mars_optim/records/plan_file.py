@@ -37,13 +37,21 @@ def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
         raise UserError(f"{path} is no valid TOML: {error}") from None
     try:
         plan = make_plan(data, overrides, path.parent)
-        if not (overrides and plan.recipe.title):
-            return plan
-        found = departures(make_plan(data, (), path.parent), plan)
-        changed = tuple(dict.fromkeys((*plan.recipe.changed, *found)))
-        return replace(plan, recipe=replace(plan.recipe, changed=changed))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    return _with_departures(plan, data, path.parent) if overrides else plan
+
+
+def _with_departures(plan: Plan, data: dict[str, Any], folder: Path) -> Plan:
+    """With what was changed against a recipe's file written down in it."""
+    try:
+        recipe = make_plan(data, (), folder)
+    except UserError:  # a file that is a plan only with what was set
+        return plan
+    if not recipe.recipe.title:
+        return plan
+    changed = dict.fromkeys((*plan.recipe.changed, *departures(recipe, plan)))
+    return replace(plan, recipe=replace(plan.recipe, changed=tuple(changed)))
 
 
 def make_plan(

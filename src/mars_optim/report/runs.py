@@ -176,8 +176,10 @@ def _what(experiment: Experiment, words: Words) -> str:
         steps=experiment.steps,
         tokens=experiment.unit_tokens,
     )
-    keys = ("device", "system", "torch", "date")
-    machine = ", ".join(str(experiment.environment[k]) for k in keys if k in experiment.environment)
+    known = experiment.environment
+    named = {"torch": "torch "}
+    keys = [key for key in ("device", "system", "torch", "date") if key in known]
+    machine = ", ".join(f"{named.get(key, '')}{known[key]}" for key in keys)
     return text + (words("run.machine", machine=machine) if machine else "")
 
 

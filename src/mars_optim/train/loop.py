@@ -42,7 +42,8 @@ def train(
         writer: takes the rows: ``step, tokens, seconds, loss, lr, grad_norm, tokens_per_second,
             optimizer_share``, for MARS ``noise`` and, where the device's peak is known, ``mfu``;
             at evaluations ``step, tokens, seconds, valid_loss`` and whatever else the task scores.
-        on_step: called with the number of steps taken, after each.
+        on_step: called with the number of steps taken, after each. A KeyboardInterrupt out of it
+            leaves a checkpoint of that step.
         checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
             for none by time.
         engine: how; None for one process and the defaults.
@@ -115,12 +116,20 @@ class _Loop:
             if not math.isfinite(at["valid_loss"]) and taken in eval_steps:
                 return self._outcome(f"validation loss {at['valid_loss']} at step {taken}")
             if best or time_is_up or self._due(taken):
-                kept = memory_of(self.optimizer)
-                self.checkpoints.save(taken, at | {"rows": self.writer.rows} | kept)
-            on_step(taken)
+                self._save()
+            try:
+                on_step(taken)
+            except KeyboardInterrupt:  # several processes may have been stopped at several steps
+                if self.checkpoints.wanted and self.ranks.world == 1:
+                    self._save()
+                raise
         if self.engine.keep_weights:
             save_weights(self.writer.path, self.bare, self.ranks)
         return self._outcome()
+
+    def _save(self) -> None:
+        kept = self.at | {"rows": self.writer.rows} | memory_of(self.optimizer)
+        self.checkpoints.save(self.at["step"], kept)
 
     def _step(self, step: int) -> tuple[float, float, bool]:
         """One optimizer step: its mean loss, its gradient's norm, and if a checkpoint is due."""

@@ -1,0 +1,106 @@
+"""The steps of one run, as they are taken: a bar on a terminal, lines elsewhere; Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from ..records import RunSpec, UserError, read_run
+
+TOLD_FIRST, TOLD_SHARE = 10.0, 0.02  # seconds between lines without a terminal, at least
+
+
+class Steps:
+    """Shows the steps, and ends the run between two of them after Ctrl-C.
+
+    Args:
+        console: to write to.
+        spec: of the run.
+        run: its folder, whose rows tell the loss.
+        taken: gets the last step.
+        alone: whether this process makes the run by itself; of several, each may be at another
+            step, so that Ctrl-C ends them as it does any program.
+    """
+
+    def __init__(
+        self, console: Console, spec: RunSpec, run: Path, taken: list[int], *, alone: bool
+    ) -> None:
+        self.console, self.spec, self.run = console, spec, run
+        self.taken, self.alone = taken, alone
+        self.stopped = False
+        self.before: Any = None  # what dealt with Ctrl-C
+        self.first: int | None = None  # the step that this session began after
+        self.started = self.told = time.monotonic()
+        self.bar = Progress(
+            TextColumn("  step {task.completed:,} of {task.total:,}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %{task.description}"),
+            console=console,
+            transient=True,
+        )
+        self.id = self.bar.add_task("", total=spec.steps)
+
+    def __enter__(self) -> Steps:
+        if self.alone and threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self._stop)
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def _stop(self, *_: object) -> None:
+        """The first Ctrl-C waits for the step under way; the second does not."""
+        self.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+        if self.console.is_terminal:
+            self.bar.stop()
+
+    def __call__(self, step: int) -> None:
+        """Take note of a step.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+        """
+        self.taken[:] = [step]
+        if self.stopped:
+            raise KeyboardInterrupt  # between two steps, so that a checkpoint can be written
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.started, self.told = step, now, now
+            if step > 1:
+                self.console.print(f"  goes on after step {step - 1:,}")
+        wait = (
+            0.5 if self.console.is_terminal else max(TOLD_FIRST, TOLD_SHARE * (now - self.started))
+        )
+        if now - self.told < wait:
+            return
+        self.told = now
+        state = self._state(step, now)
+        if self.console.is_terminal:
+            self.bar.update(self.id, completed=step, description=state)
+        else:
+            self.console.print(f"  step {step:,} of {self.spec.steps:,}{state}", soft_wrap=True)
+
+    def _state(self, step: int, now: float) -> str:
+        """The last loss on disk, and the time left at the speed so far."""
+        from ..pilot.progress import clock
+
+        text = ""
+        try:
+            row = next(r for r in reversed(read_run(self.run).rows) if r.get("loss") is not None)
+            text += f", loss {row['loss']:.4f}"
+        except (UserError, StopIteration):
+            pass  # no row yet
+        if self.first is not None and step > self.first:
+            left = (now - self.started) / (step - self.first) * (self.spec.steps - step)
+            text += f", {clock(left)} left"
+        return text

@@ -1,0 +1,312 @@
+"""``mars train``: every recipe runs; a run is told beforehand, gone on with, and not repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mars_optim.cli import main
+from mars_optim.cli.steps import Steps
+from mars_optim.data.images import prepare_images
+from mars_optim.records import read_run, read_runs
+from mars_optim.records.plan_file import load_plan
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
+TINY = {
+    "gpt": dict(context=8, layers=1, width=8, heads=1, batch=2, vocabulary=0),
+    "images": dict(width=2, batch=4),
+}
+QUICK = dict(accumulation=2, steps=10, evaluations=2, eval_tokens=64, precision="no")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A little text, and a prepared folder of little images."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog; " * 600)
+    rng = np.random.default_rng(0)
+
+    def images() -> Any:
+        labels = np.arange(24) % 3
+        yield rng.integers(0, 255, (24, 8, 8, 3)).astype(np.uint8), labels.astype(np.int64)
+
+    prepare_images([("train", images), ("valid", images)], folder / "images", {"sources": "made"})
+    return {"gpt": folder / "text.txt", "images": folder / "images"}
+
+
+def shrunken(data: dict[str, Path], name: str, **more: Any) -> list[str]:
+    """The words that train a shrunken version of a recipe."""
+    kind = "images" if name.startswith("resnet") else "gpt"
+    task = TINY[kind] | {"corpus": str(data[kind])}
+    keys = {f"task.{k}": v for k, v in task.items()}
+    keys |= {f"training.{k}": v for k, v in QUICK.items()} | more
+    sets = [part for k, v in keys.items() for part in ("--set", f"{k}={v}")]
+    return ["train", str(RECIPES / f"{name}.toml"), *sets]
+
+
+SMALL = "gpt2-small-openwebtext"
+ARMS = [
+    (name, arm)
+    for name in (SMALL, "resnet18-cifar10")
+    for arm in load_plan(RECIPES / f"{name}.toml").arms
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_when_it_is_shrunken(
+    name: str, data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*shrunken(data, name), "--out", str(tmp_path)]) == 0
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.spec.arm_name == "mars-adamw"
+    assert run.outcome is not None
+    assert run.outcome.steps == 10
+    assert (run.path / "weights.pt").exists()
+    printed = capsys.readouterr().out
+    assert "published:" in printed
+    assert "departs from it" in printed or "not published" in printed
+
+
+@pytest.mark.parametrize(("name", "arm"), ARMS)
+@pytest.mark.parametrize("reading", ["text", "script"])
+def test_every_published_arm_trains_in_both_readings(
+    name: str, arm: str, reading: str, data: dict[str, Path], tmp_path: Path
+):
+    more = {"training.reading": reading, "training.evaluations": 1}
+    assert main([*shrunken(data, name, **more), "--arm", arm, "--out", str(tmp_path)]) == 0
+    (run,) = read_runs(tmp_path / "runs")
+    assert run.final_loss is not None
+    assert run.spec.training.reading == reading
+
+
+def test_what_will_be_done_is_told_before_and_the_published_number_after(
+    data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*shrunken(data, SMALL), "--arm", "muon", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split(":")[0].strip(): line for line in lines}
+    parameters = 256 * 8 + 8 * 8 + 12 * 64 + 3 * 8
+    assert f"model: {parameters:,} parameters" in told["model"]
+    assert "320 tokens in 10 steps of 32" in told["data"]
+    for part in (
+        "768 in 4 matrices: MARS shampoo folded gamma 0.05, lr 0.02, betas 0.95 0.99, decay 0",
+        "2.11 k in 2 embeddings: adamw, lr 0.003",
+        "24 in 3 vectors: adamw, lr 0.003, betas 0.9 0.95, decay 0",
+    ):
+        assert part in told["optimizer"]
+    assert "loss 2.901 (README of the authors' code" in told["published"]
+    assert "training.steps = 10 (recipe: 100000)" in told["departs from the recipe"]
+    result = next(line for line in lines if line.startswith("loss "))
+    assert "published: loss 2.901, for the recipe unchanged" in result
+    assert lines.index(told["records"]) < lines.index(result)
+
+
+def test_a_run_that_keeps_to_its_recipe_is_told_the_difference_to_the_published_number(
+    data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = tmp_path / "tiny.toml"
+    training = "\n".join(f"{k} = {json.dumps(v)}" for k, v in QUICK.items())
+    task = "\n".join(f"{k} = {v}" for k, v in TINY["images"].items())
+    recipe.write_text(
+        f'[recipe]\ntitle = "tiny"\n[task]\nkind = "images"\ncorpus = "elsewhere"\n{task}\n'
+        f"[training]\n{training}\n[published.mars-adamw]\nloss = 1.0\naccuracy = 50.0\n"
+        'source = "nowhere"\n'
+    )
+    command = ["train", str(recipe), "--set", f"task.corpus={data['images']}"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    (run,) = read_runs(tmp_path / "out" / "runs")
+    accuracy = 100 * next(r["accuracy"] for r in run.rows[::-1] if "accuracy" in r)
+    printed = capsys.readouterr().out
+    assert run.final_loss is not None
+    assert f"published: loss 1 (ours {run.final_loss - 1:+.4f})" in printed
+    assert f"accuracy 50 % (ours {accuracy - 50:+.2f})" in printed
+    assert "departs" not in printed
+
+
+def test_a_finished_run_is_not_computed_again_and_its_time_is_the_next_ones_estimate(
+    data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    command = [*shrunken(data, SMALL), "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "by an earlier run" not in capsys.readouterr().out
+    (run,) = read_runs(tmp_path / "runs")
+    stamp = (run.path / "rows.jsonl").stat().st_mtime_ns
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "finished; it is not computed again" in printed
+    assert f"loss {run.final_loss:.4f}" in printed
+    assert (run.path / "rows.jsonl").stat().st_mtime_ns == stamp
+    assert main([*command, "--seed", "2"]) == 0
+    assert "by an earlier run" in capsys.readouterr().out
+    assert len(read_runs(tmp_path / "runs")) == 2
+
+
+def test_the_plan_beside_the_run_makes_it_again(data: dict[str, Path], tmp_path: Path):
+    assert main([*shrunken(data, SMALL), "--lr", "0.01", "--out", str(tmp_path / "a")]) == 0
+    (first,) = read_runs(tmp_path / "a" / "runs")
+    again = ["train", str(first.path / "plan.toml"), "--lr", "0.01", "--out", str(tmp_path / "b")]
+    assert main(again) == 0
+    (second,) = read_runs(tmp_path / "b" / "runs")
+    assert second.spec == first.spec
+    assert second.final_loss == first.final_loss
+
+
+def test_a_run_that_diverges_says_so_and_ends_with_status_1(
+    data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    command = [*shrunken(data, SMALL, **{"training.steps": 200}), "--lr", "1e4"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--out", str(tmp_path)])
+    assert ended.value.code == 1
+    assert "diverged: training loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--arm", "mars-adam"], "--arm mars-adam is not an arm of this plan; did you mean"),
+        (["--lr", "0"], "--lr 0 must be above 0"),
+        (["--lr", "1e-5"], "--lr 1e-05 must be above training.min_lr = 3e-05"),
+        (["--seed", "-1"], "--seed -1 must be at least 0"),
+        (["--keep", "-1"], "engine.keep = -1 must be at least 0"),
+        (["--set", "task.corpus=nowhere"], "task.corpus = 'nowhere' does not exist"),
+        (["--set", "recipe.title=x", "--set", "training.step=1"], "did you mean 'training.steps'"),
+        (["--checkpoint-minutes", "-1"], "running.checkpoint_minutes = -1.0 must be at least 0"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_made(
+    more: list[str],
+    message: str,
+    data: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main([*shrunken(data, SMALL), "--out", str(tmp_path / "out"), *more]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("mars: error: ")
+    assert len(printed.err.splitlines()) == 1
+    assert message in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = tmp_path / "next.toml"
+    recipe.write_text('[recipe]\nversion = 2\nform = "new"\n')
+    assert main(["train", str(recipe), "--out", str(tmp_path / "out")]) == 2
+    assert "recipe.version = 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_commands_are_left_to_the_pilot(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        '[task]\nkind = "command"\n'
+        'command = "echo {optimizer} {lr} {seed} {steps} {run_dir}"\n'
+        "[arm.adamw]\nlr = 1e-3\n[arm.nadamw]\nlr = 1e-3\n[arm.mars-adamw]\nlr = 1e-3\n"
+    )
+    assert main(["train", str(plan), "--out", str(tmp_path / "out")]) == 2
+    assert "mars pilot runs commands" in capsys.readouterr().err
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mars_optim", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a row is there."""
+    deadline = time.monotonic() + 120
+    while not (
+        list(path.glob("runs/*/rows.jsonl")) and any(r.rows for r in read_runs(path / "runs"))
+    ):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_the_same_command_goes_on_from_the_step_it_stopped_at(
+    data: dict[str, Path], tmp_path: Path
+):
+    out = tmp_path / "out"
+    command = [*shrunken(data, SMALL, **{"training.steps": 600}), "--out", str(out)]
+    process = started(command)
+    wait_for(out, process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    line = told.splitlines()[-1]
+    assert line.startswith("Stopped after step ")
+    assert line.endswith("The same command goes on from there.")
+    step = int(line.split("step ")[1].split(".")[0].replace(",", ""))
+    (run,) = (out / "runs").iterdir()
+    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{step:012d}"]
+    process = started(command)
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    assert f"goes on after step {step:,}" in told
+    whole = tmp_path / "whole"
+    assert main([*command[:-1], str(whole)]) == 0
+    assert read_run(run).final_loss == read_run(whole / "runs" / run.name).final_loss
+
+
+@pytest.mark.parametrize(("resume", "first"), [("auto", 5), ("never", 1)])
+def test_a_stopped_run_goes_on_or_begins_again_as_asked(
+    resume: str,
+    first: int,
+    data: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    command = [*shrunken(data, SMALL), "--out", str(tmp_path), "--resume", resume]
+    taken: list[int] = []
+
+    def stop_after_four(self: Steps, step: int) -> None:
+        taken.append(step)
+        if len(taken) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Steps, "__call__", stop_after_four)
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 130
+    assert main(command) == 0
+    assert taken == [1, 2, 3, 4, *range(first, 11)]
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run_and_the_first_one_speaks(data: dict[str, Path], tmp_path: Path):
+    out = tmp_path / "out"
+    words = shrunken(data, SMALL, **{"training.accumulation": 2})
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    launch += ["--master-port=0", "--standalone", "-m", "mars_optim", *words, "--out", str(out)]
+    done = subprocess.run(
+        launch,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("published:") == 2  # before and after, of one process
+    alone = tmp_path / "alone"
+    assert main([*words, "--out", str(alone)]) == 0
+    (run,), (one,) = read_runs(out / "runs"), read_runs(alone / "runs")
+    assert run.final_loss == pytest.approx(one.final_loss, rel=1e-5)
