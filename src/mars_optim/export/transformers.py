@@ -24,7 +24,7 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     Raises:
         UserError: if there are no weights, no GPT, or a package is missing.
     """
-    run, out = _one_run(run_dir), out.absolute()
+    run = _one_run(run_dir)
     if run.spec.task.kind != "gpt":
         raise UserError(
             f"{run.path} is a run of task.kind = {run.spec.task.kind!r}: only a 'gpt' has a "
@@ -42,7 +42,7 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     spec, state = load_weights(run.path, best=best)
     reading = reading_of(spec, vocabulary_of(state))
     model = to_gpt2(spec.task, state, tokens=reading.tokens, end_of_text=reading.end)
-    beside = out.with_name(f"{out.name}.{os.getpid()}.part")
+    beside = out.absolute().with_name(f"{out.absolute().name}.{os.getpid()}.part")
     try:
         model.save_pretrained(beside)
         if reading.tokenizer is not None:
