@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from mars_optim.records import Plan, UserError
-from mars_optim.records.plan_file import differences, load_plan, make_plan, plan_toml
+from mars_optim.records.plan_file import (
+    differences,
+    load_plan,
+    make_plan,
+    overrides,
+    plan_toml,
+)
 from mars_optim.tasks import GPT
 from mars_optim.tasks.resnet import ResNet18
 
@@ -292,3 +298,9 @@ def test_departures_of_a_departed_plan_are_those_of_both(tmp_path: Path):
     path.write_text(plan_toml(load_plan(SMALL, ("training.steps=400",))))
     again = load_plan(path, ("task.layers=2",)).recipe.changed
     assert [text.split(" =")[0] for text in again] == ["training.steps", "task.layers"]
+
+
+def test_the_set_values_of_a_plan_leave_out_what_its_recipe_tells():
+    sets = overrides(load_plan(SMALL, ("training.steps=400",)))
+    assert "training.steps=400" in sets
+    assert not any(text.startswith(("recipe.", "published.", "ours.")) for text in sets)

@@ -172,3 +172,11 @@ def test_a_pilots_report_shows_accuracy_and_bits_per_byte_where_runs_tell_them(t
     verdict = json.loads(write_report(analysis, out)[2].read_text())
     assert verdict["arms"]["adamw"]["scores"]["accuracy"] == pytest.approx(0.9481)
     assert load_plan(out / "plan.toml").recipe.title == ""
+
+
+def test_a_pilot_on_a_recipe_has_the_published_numbers_in_its_table(tmp_path: Path):
+    out = tmp_path / "pilot"
+    write_pilot(out, speedup=1.3, published__adamw="{loss = 2.885, source = 'Table 1'}")
+    table = arms_table(analyse(out), Words())
+    assert table.head[-1] == "Published"
+    assert [row[-1].text for row in table.rows] == ["2.885", "—", "—"]

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..records import Failure, Plan, RunSpec, UserError, read_run, read_runs
 from ..records.lock import pilot_lock
-from ..records.plan_file import differences, load_plan, plan_of, plan_toml
+from ..records.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
 from .pool import Pool
@@ -23,7 +23,6 @@ from .serve import describe
 from .tries import Tries
 
 LEAST_DISK = 64 * 2**20
-TOLD = ("recipe.", "published.", "ours.")  # tables that say what is known, and decide nothing
 
 
 def run_pilot(

@@ -153,6 +153,9 @@ def differences(a: Plan, b: Plan) -> list[str]:
     ]
 
 
+TOLD = ("recipe.", "published.", "ours.")
+"""Tables that say what is known, and decide nothing."""
+
 _DO_NOT_COUNT = {"task.folder", "task.corpus", "training.eval_tokens", "training.evaluations"}
 
 
@@ -178,7 +181,7 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 
 
 def overrides(plan: Plan) -> list[str]:
-    """The ``--set`` values that make ``plan`` out of the built-in one."""
+    """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
 
     def rows(value: Any, prefix: str = "") -> dict[str, Any]:
         return _flat(tomllib.loads(to_toml(value, comments=False)), prefix)
@@ -188,7 +191,11 @@ def overrides(plan: Plan) -> list[str]:
         known |= rows(ARMS[name], f"arm.{name}.")
     now = rows(plan)
     now.pop("task.folder", None)  # where the job lies on this machine
-    changed = {key: value for key, value in now.items() if known.get(key) != value}
+    changed = {
+        key: value
+        for key, value in now.items()
+        if known.get(key) != value and not key.startswith(TOLD)
+    }
     return [f"{key}={toml_value(value)}" for key, value in changed.items()]
 
 

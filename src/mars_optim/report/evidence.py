@@ -8,6 +8,7 @@ from statistics import fmean
 
 from ..analysis import Analysis, ArmResult, Shown
 from ..analysis.verdict import saved
+from ..records.recipe import Ours, Published
 from . import course, numbers, sensitivity
 from .document import Block, Cell, Picture, Section, Table
 from .savings import bounded
@@ -35,16 +36,23 @@ def section(analysis: Analysis, words: Words, svgs: Mapping[str, str]) -> Sectio
 def arms_table(analysis: Analysis, words: Words) -> Table:
     """A row per arm: rate, loss, difference, saving, time, memory."""
     columns = ("lr", "mean-loss", "difference", "tokens-saved", "step-time", "state")
-    scores = score_columns(analysis.arms)
+    scores, plan = score_columns(analysis.arms), analysis.plan
+    told = ["runs.published"] if plan.published else []
+    changed = bool(plan.recipe.changed)
     return Table(
         words("table.arms", baseline=analysis.baseline.name),
         (
             words("arm"),
             *(words(column) for column in columns),
             *(score_name(key, words) for key in scores),
+            *map(words, told),
         ),
         tuple(
-            (*_arm_row(arm, words), *(score_cell(arm, key, words) for key in scores))
+            (
+                *_arm_row(arm, words),
+                *(score_cell(arm, key, words) for key in scores),
+                *(told_cell(plan.published.get(arm.name), words, changed=changed) for _ in told),
+            )
             for arm in analysis.arms
         ),
     )
@@ -229,3 +237,24 @@ def score_cell(arm: ArmResult, key: str, words: Words) -> Cell:
     if value is None:
         return Cell(words("none"))
     return Cell(words.level(round(value, 4)) if key == "accuracy" else f"{value:.4f}")
+
+
+def told_cell(known: Published | Ours | None, words: Words, *, changed: bool = False) -> Cell:
+    """What a recipe tells of an arm: loss, accuracy and what qualifies them.
+
+    Args:
+        known: a dash where nothing is.
+        words: of the language.
+        changed: whether the runs depart from the recipe, which then is said.
+    """
+    if known is None:
+        return Cell(words("none"))
+    values = [f"{known.loss:g}"] if known.loss is not None else []
+    if known.accuracy is not None:
+        values.append(words.level(round(known.accuracy / 100, 6)))
+    text = ", ".join(values) or words("none")
+    if isinstance(known, Published):
+        if changed and values:
+            return Cell(text, words("runs.unchanged"))
+        return Cell(text, words("runs.settings-ours") if known.settings == "ours" else "")
+    return Cell(text, words("seeds", n=known.seeds))

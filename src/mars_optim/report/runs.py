@@ -20,6 +20,7 @@ from .evidence import (
     score_columns,
     score_name,
     sweep_picture,
+    told_cell,
 )
 from .words import Words
 
@@ -207,12 +208,12 @@ def _row(
     if arm.diverged:
         seeds = words("seeds-diverged", n=len(arm.seeds), diverged=arm.diverged)
     difference = arm.loss_difference
-    recorded = [_told_cell(experiment.ours.get(arm.name), words)] if experiment.ours else []
+    recorded = [told_cell(experiment.ours.get(arm.name), words)] if experiment.ours else []
     return (
         Cell(arm.name, words(f"role.{arm.role}"), arm=arm.name),
         Cell(f"{arm.lr:.3g}", rates),
         Cell(loss(arm.mean_loss, words), seeds),
-        _told_cell(experiment.published.get(arm.name), words),
+        told_cell(experiment.published.get(arm.name), words),
         *recorded,
         Cell(
             words.signed(difference.mean) if difference else none,
@@ -222,19 +223,6 @@ def _row(
         Cell(words.duration(experiment.seconds[arm.name])),
         Cell(f"{arm.bytes_per_parameter:.1f} B" if arm.bytes_per_parameter else none),
     )
-
-
-def _told_cell(known: Published | Ours | None, words: Words) -> Cell:
-    """Loss, accuracy and what qualifies them; a dash where nothing was."""
-    if known is None:
-        return Cell(words("none"))
-    values = [f"{known.loss:g}"] if known.loss is not None else []
-    if known.accuracy is not None:
-        values.append(words.level(round(known.accuracy / 100, 6)))
-    text = ", ".join(values) or words("none")
-    if isinstance(known, Published):
-        return Cell(text, words("runs.settings-ours") if known.settings == "ours" else "")
-    return Cell(text, words("seeds", n=known.seeds))
 
 
 def _seeds_table(experiment: Experiment, words: Words) -> Table:
