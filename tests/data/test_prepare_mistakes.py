@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from texts import content, prepare, texts, write_jsonl, write_texts_parquet
 
+from mars_optim.data.files import HashedFile
 from mars_optim.tasks import TextTask, load_corpus
 from mars_optim.tasks.prepared import check_files
 
@@ -189,8 +192,6 @@ def test_damaged_tokens_are_refused_before_a_step(tmp_path: Path, case: str, mes
 def test_verify_finds_what_size_and_time_do_not_show(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    import os
-
     source, out = small(tmp_path), tmp_path / "out"
     assert prepare(source, "--out", out, "--tokenizer", "bytes") == 0
     assert prepare(out, "--verify") == 0
@@ -210,3 +211,19 @@ def test_a_model_with_fewer_tokens_than_the_tokenizer_is_refused(tmp_path: Path)
     sizes = dict(context=16, layers=1, width=8, heads=2, batch=4)
     with pytest.raises(ValueError, match=r"task\.vocabulary = 299 is less than the corpus's 300"):
         TextTask(load_corpus(str(out)), vocabulary=299, **sizes)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, out = small(tmp_path), tmp_path / "out"
+
+    def full(self: HashedFile, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.part))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HashedFile, "write", full)
+        assert prepare(source, "--out", out, "--tokenizer", "bytes") == 2
+    assert "No space left on device; the same command goes on" in capsys.readouterr().err
+    assert not list(out.glob("*.bin*"))
+    assert prepare(source, "--out", out, "--tokenizer", "bytes") == 0

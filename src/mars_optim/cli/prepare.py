@@ -76,8 +76,7 @@ def prepare(
             found = find_sources(sources, "train" if valid else None, config)
             found += find_sources(valid, "valid", config)
             options = TokenOptions(tokenizer, vocabulary, text, share)
-            cores = workers or len(os.sched_getaffinity(0))
-            manifest = prepare_tokens(found, out, options, cores, shown)
+            manifest = prepare_tokens(found, out, options, workers or _cores(), shown)
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: {error.strerror or error}; the same command goes on"
@@ -85,6 +84,12 @@ def prepare(
     finally:
         shown.end()
     print(_summary(out, manifest))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not everywhere; counts those that we may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _verify(sources: tuple[str, ...]) -> None:

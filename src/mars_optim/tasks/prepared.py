@@ -46,6 +46,8 @@ def read_manifest(
     try:
         manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not folder.is_dir():
+            raise ValueError(f"{named} does not exist: `mars prepare` writes it") from None
         raise ValueError(
             f"{named} has no {MANIFEST}: give a folder that `mars prepare` finished (the same "
             "command goes on where it was stopped)"
