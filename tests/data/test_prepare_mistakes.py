@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from texts import content, prepare, texts, write_jsonl, write_texts_parquet
+from texts import content, documents_of, prepare, texts, write_jsonl, write_texts_parquet
 
 from mars_optim.data.files import HashedFile
 from mars_optim.tasks import TextTask, load_corpus
@@ -47,6 +47,7 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "missing": (lambda f: [f / "nowhere"], "nowhere does not exist; a data set of the hub is hf:"),
     "empty folder": (lambda f: [f], "holds no text, JSONL, Parquet or .bin file"),
     "twice": (lambda f: [small(f), f / "ok.jsonl"], "ok.jsonl is given twice"),
+    "packed": (write("a.jsonl.gz", b"x"), "a.jsonl.gz is packed: unpack it first"),
     "not UTF-8": (write("a.txt", b"abc\xff\xfe" * 9), "a.txt is not UTF-8 near byte 3"),
     "no JSON": (write("a.jsonl", b'{"text": "x"}\n{"text": \n'), "the line that ends at byte 24"),
     "no key": (write("a.jsonl", b'{"body": "x"}\n'), "has no key 'text' but the keys body"),
@@ -110,6 +111,33 @@ def test_a_mistake_is_one_line_and_no_manifest(
 def test_a_folder_to_write_into_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert prepare(small(tmp_path)) == 2
     assert "--out is needed" in capsys.readouterr().err
+
+
+def test_a_folder_with_files_of_the_users_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, out = small(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "tokenizer.json").write_text("mine")
+    assert prepare(source, "--out", out) == 2
+    assert "holds other files, such as tokenizer.json; give a new" in capsys.readouterr().err
+    assert content(out) == {"tokenizer.json": b"mine"}
+
+
+def test_a_folder_inside_a_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    small(tmp_path)
+    assert prepare(tmp_path, "--out", tmp_path / "a" / "b") == 2
+    assert "lies in the source" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_files_of_one_name_from_two_folders_are_two_sources(tmp_path: Path):
+    paths = []
+    for name, first in (("a", 0), ("b", 60)):
+        (tmp_path / name).mkdir()
+        paths.append(write_jsonl(tmp_path / name / "x.jsonl", texts(first=first)))
+    assert prepare(*paths, "--out", tmp_path / "out", "--tokenizer", "bytes") == 0
+    assert sum(map(len, documents_of(tmp_path / "out").values())) == 120
 
 
 def test_a_finished_folder_is_never_written_over(

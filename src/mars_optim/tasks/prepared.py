@@ -14,8 +14,10 @@ from torch import Tensor
 
 MANIFEST = "manifest.json"
 VERIFIED = "verified.json"
-ASKED = "parts/asked.json"
-"""There while it is being prepared: the sources and settings."""
+PARTS = "parts"
+"""A folder in it, while it is being prepared."""
+ASKED = f"{PARTS}/asked.json"
+"""The sources and settings, until the manifest has them."""
 VERSION = 1
 
 Content = Literal["images", "tokens"]
