@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from texts import content, prepare, texts, write_jsonl, write_texts_parquet
+from texts import content, documents_of, prepare, texts, write_jsonl, write_texts_parquet
 
+from mars_optim.data.files import HashedFile
 from mars_optim.tasks import TextTask, load_corpus
 from mars_optim.tasks.prepared import check_files
 
@@ -44,6 +47,7 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "missing": (lambda f: [f / "nowhere"], "nowhere does not exist; a data set of the hub is hf:"),
     "empty folder": (lambda f: [f], "holds no text, JSONL, Parquet or .bin file"),
     "twice": (lambda f: [small(f), f / "ok.jsonl"], "ok.jsonl is given twice"),
+    "packed": (write("a.jsonl.gz", b"x"), "a.jsonl.gz is packed: unpack it first"),
     "not UTF-8": (write("a.txt", b"abc\xff\xfe" * 9), "a.txt is not UTF-8 near byte 3"),
     "no JSON": (write("a.jsonl", b'{"text": "x"}\n{"text": \n'), "the line that ends at byte 24"),
     "no key": (write("a.jsonl", b'{"body": "x"}\n'), "has no key 'text' but the keys body"),
@@ -107,6 +111,33 @@ def test_a_mistake_is_one_line_and_no_manifest(
 def test_a_folder_to_write_into_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert prepare(small(tmp_path)) == 2
     assert "--out is needed" in capsys.readouterr().err
+
+
+def test_a_folder_with_files_of_the_users_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, out = small(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "tokenizer.json").write_text("mine")
+    assert prepare(source, "--out", out) == 2
+    assert "holds other files, such as tokenizer.json; give a new" in capsys.readouterr().err
+    assert content(out) == {"tokenizer.json": b"mine"}
+
+
+def test_a_folder_inside_a_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    small(tmp_path)
+    assert prepare(tmp_path, "--out", tmp_path / "a" / "b") == 2
+    assert "lies in the source" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_files_of_one_name_from_two_folders_are_two_sources(tmp_path: Path):
+    paths = []
+    for name, first in (("a", 0), ("b", 60)):
+        (tmp_path / name).mkdir()
+        paths.append(write_jsonl(tmp_path / name / "x.jsonl", texts(first=first)))
+    assert prepare(*paths, "--out", tmp_path / "out", "--tokenizer", "bytes") == 0
+    assert sum(map(len, documents_of(tmp_path / "out").values())) == 120
 
 
 def test_a_finished_folder_is_never_written_over(
@@ -189,8 +220,6 @@ def test_damaged_tokens_are_refused_before_a_step(tmp_path: Path, case: str, mes
 def test_verify_finds_what_size_and_time_do_not_show(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    import os
-
     source, out = small(tmp_path), tmp_path / "out"
     assert prepare(source, "--out", out, "--tokenizer", "bytes") == 0
     assert prepare(out, "--verify") == 0
@@ -210,3 +239,19 @@ def test_a_model_with_fewer_tokens_than_the_tokenizer_is_refused(tmp_path: Path)
     sizes = dict(context=16, layers=1, width=8, heads=2, batch=4)
     with pytest.raises(ValueError, match=r"task\.vocabulary = 299 is less than the corpus's 300"):
         TextTask(load_corpus(str(out)), vocabulary=299, **sizes)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, out = small(tmp_path), tmp_path / "out"
+
+    def full(self: HashedFile, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.part))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HashedFile, "write", full)
+        assert prepare(source, "--out", out, "--tokenizer", "bytes") == 2
+    assert "No space left on device; the same command goes on" in capsys.readouterr().err
+    assert not list(out.glob("*.bin*"))
+    assert prepare(source, "--out", out, "--tokenizer", "bytes") == 0

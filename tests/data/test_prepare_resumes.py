@@ -18,10 +18,11 @@ from texts import content, prepare, texts, write_jsonl
 
 from mars_optim.data import tokens
 from mars_optim.data.pool import write_pieces
-from mars_optim.data.shards import PARTS, Settings, is_done, shard_paths
+from mars_optim.data.shards import Settings, is_done, shard_paths
 from mars_optim.data.sources import Piece, cut, find_sources
 from mars_optim.records import UserError
 from mars_optim.tasks import load_corpus
+from mars_optim.tasks.prepared import PARTS
 
 PIECES = 4
 BYTES = ("--tokenizer", "bytes")
@@ -151,7 +152,7 @@ FOLLOWED = """
 import sys
 from pathlib import Path
 from mars_optim.data import pool
-from mars_optim.data.shards import PARTS, Settings
+from mars_optim.data.shards import Settings
 from mars_optim.data.sources import cut, find_sources
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from gpt2_files import gpt2_files
 from texts import (
     content,
     documents_of,
@@ -22,6 +22,7 @@ from texts import (
 )
 
 from mars_optim.data.split import split_by_hash
+from mars_optim.records.task import TaskPlan
 from mars_optim.tasks import TextTask, check_task, load_corpus
 
 DOCUMENTS = texts()
@@ -114,21 +115,6 @@ def test_a_line_without_end_is_cut_between_characters(tmp_path: Path):
     assert b"".join(s.numpy().tobytes() for s in shards) == text.encode() + b"\0"
 
 
-def gpt2_files(folder: Path) -> tuple[Path, dict[str, int]]:
-    """A small vocab.json and merges.txt in GPT-2's way."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    merges = ["d o", "do c", "s t", "e p", "st ep", "Ġ step", "l o"]
-    tokens = [*sorted(ByteLevel.alphabet()), *(m.replace(" ", "") for m in merges)]
-    vocabulary = {t: i for i, t in enumerate([*tokens, "<|endoftext|>"])}
-    folder.mkdir()
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8"
-    )
-    return folder, vocabulary
-
-
 def test_gpt2s_own_files_give_the_tokens_that_transformers_gives(tmp_path: Path):
     from transformers import GPT2TokenizerFast
 
@@ -218,3 +204,20 @@ def test_our_own_tokenizer_is_the_same_each_time(tmp_path: Path):
         assert prepare(source, "--out", tmp_path / name, "--vocabulary", 400) == 0
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert manifest_of(tmp_path / "one")["tokenizer"]["vocabulary"] == 400
+
+
+@pytest.mark.parametrize("tokenizer", [("--tokenizer", "bytes"), ("--vocabulary", 300)])
+def test_the_export_takes_the_tokenizer_of_the_folder(
+    tmp_path: Path, tokenizer: tuple[object, ...]
+):
+    from mars_optim.export.tokenizer import load_tokenizer
+
+    source, out = write_jsonl(tmp_path / "a.jsonl", DOCUMENTS), tmp_path / "out"
+    prepare(source, "--out", out, "--share", SHARE, *tokenizer)
+    made = load_tokenizer(TaskPlan(corpus=str(out)), manifest_of(out)["tokenizer"]["vocabulary"])
+    first = next(d for d in DOCUMENTS if split_by_hash(d.encode(), SHARE) == "train")
+    ids = made(first)["input_ids"]
+    assert load_corpus(str(out)).train.shards[0][: len(ids) + 1].tolist() == [
+        *ids,
+        made.eos_token_id,
+    ]

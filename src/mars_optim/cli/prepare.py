@@ -63,6 +63,9 @@ def prepare(
         return
     if out is None:
         raise UserError("--out is needed: the folder to write into")
+    for source in map(Path, (*sources, *valid)):
+        if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+            raise UserError(f"--out {out} lies in the source {source}: give a folder outside it")
     if not 0 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 0 to 1024")
     from ..data import TokenOptions, prepare_tokens
@@ -71,13 +74,15 @@ def prepare(
     shown = _Progress()
     try:
         if images := image_files(sources):
-            manifest = prepare_image_files(images, image_files(valid), out, label, shown.images)
+            held_out = image_files(valid)
+            if valid and not held_out:
+                raise UserError(f"--valid {valid[0]} holds no images, unlike {sources[0]}")
+            manifest = prepare_image_files(images, held_out, out, label, shown.images)
         else:
             found = find_sources(sources, "train" if valid else None, config)
             found += find_sources(valid, "valid", config)
             options = TokenOptions(tokenizer, vocabulary, text, share)
-            cores = workers or len(os.sched_getaffinity(0))
-            manifest = prepare_tokens(found, out, options, cores, shown)
+            manifest = prepare_tokens(found, out, options, workers or _cores(), shown)
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: {error.strerror or error}; the same command goes on"
@@ -85,6 +90,12 @@ def prepare(
     finally:
         shown.end()
     print(_summary(out, manifest))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not everywhere; counts those that we may use
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _verify(sources: tuple[str, ...]) -> None:

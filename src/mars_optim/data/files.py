@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ..records import UserError
-from ..tasks.prepared import MANIFEST, VERIFIED, VERSION, write_whole
+from ..tasks.prepared import ASKED, MANIFEST, PARTS, VERIFIED, VERSION, write_whole
 
 
 class HashedFile:
@@ -50,11 +51,38 @@ class HashedFile:
             self.part.unlink(missing_ok=True)
 
 
-def clear_leftovers(*folders: Path) -> None:
-    """Remove what a command that was killed left half written."""
-    for folder in folders:
+def begin(out: Path, asked: dict[str, Any]) -> None:
+    """Take a new or empty folder for this work, or one in which the same was begun.
+
+    Args:
+        out: the folder, held by this process.
+        asked: the sources and settings.
+
+    Raises:
+        UserError: if it holds anything else, which is left as it is.
+    """
+    path, text = out / ASKED, json.dumps(asked, indent=1)
+    if path.exists():
+        if path.read_text(encoding="utf-8") != text:
+            raise UserError(
+                f"--out {out} holds unfinished work on other sources or settings; give a new "
+                "folder, or delete it"
+            )
+    elif others := {p.name for p in out.iterdir()} - {".lock", PARTS}:
+        raise UserError(
+            f"--out {out} holds other files, such as {min(others)}; give a new or an empty folder"
+        )
+    path.parent.mkdir(exist_ok=True)
+    for folder in (out, path.parent):  # what a command that was killed left half written
         for leftover in folder.glob("*.part"):
             leftover.unlink()
+    if not path.exists():
+        write_whole(path, text)
+
+
+def clear(out: Path) -> None:
+    """Remove what only an unfinished folder needs."""
+    shutil.rmtree(out / PARTS, ignore_errors=True)
 
 
 def finish(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..records import UserError
 from ..records.lock import folder_lock
-from .files import HashedFile, clear_leftovers, finish, finished
+from .files import HashedFile, begin, clear, finish, finished
 
 Pixels = npt.NDArray[np.uint8]
 Batch = tuple[Pixels, npt.NDArray[np.int64]]
@@ -43,6 +43,7 @@ def prepare_images(
         UserError: if the sources cannot be read, are of different sizes, or are only one split.
     """
     if done := finished(out, asked):
+        clear(out)
         return done
     for split, what in (("train", "training"), ("valid", "test")):
         if split not in [name for name, _ in sources]:
@@ -51,7 +52,7 @@ def prepare_images(
             )
     out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out):
-        clear_leftovers(out)
+        begin(out, asked)
         counted = _Counted(progress)
         files: dict[str, Any] = {}
         splits: dict[str, Any] = {}
@@ -69,7 +70,9 @@ def prepare_images(
             "splits": splits,
             "files": files,
         }
-        return finish(out, manifest)
+        finish(out, manifest)
+        clear(out)
+    return manifest
 
 
 def _write_split(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..records import UserError
-from ..tasks.prepared import write_whole
+from ..tasks.prepared import PARTS, write_whole
 from .bins import read_bin
 from .documents import documents
 from .files import HashedFile
@@ -22,7 +22,6 @@ from .sources import Piece
 from .split import Split, split_by_hash
 from .tokenizer import BPE, Bytes, Encoder
 
-PARTS = "parts"
 _BATCH_BYTES = 2**20  # of text encoded at a time
 _BIN_TOKENS = 2**20
 

@@ -24,6 +24,7 @@ _KINDS: dict[str, Kind] = {
 }
 _LEAST_PIECE, _MOST_PIECE, _PIECES = 2**20, 2**26, 64
 _PROBE = 2**16
+_PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,22 @@ def find_sources(
             found.append(_file(path, path.parent, split))
         else:
             raise UserError(f"{word} does not exist; a data set of the hub is hf:NAME")
-    names = [source.name for source in found]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{twice} is given twice")
     return found
+
+
+def check_once(sources: Sequence[Source]) -> None:
+    """See that nothing is trained on twice, or trained on and validated on.
+
+    Raises:
+        UserError: naming what is given twice.
+    """
+    seen = set()
+    for source in sources:
+        path = source.path if source.kind == "hub" else str(Path(source.path).resolve())
+        key = (path, source.config, source.hub_split)
+        if key in seen:
+            raise UserError(f"{source.path} is given twice")
+        seen.add(key)
 
 
 def _is_saved_dataset(path: Path) -> bool:
@@ -126,6 +139,8 @@ def _known(path: Path, root: Path) -> bool:
 
 
 def _file(path: Path, root: Path, split: Split | None) -> Source:
+    if path.suffix in _PACKED:
+        raise UserError(f"{path} is packed: unpack it first")
     kind = _KINDS.get(path.suffix, "text")
     if kind == "bin" and split is None:
         split = split_of(path)

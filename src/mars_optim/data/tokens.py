@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,12 @@ from typing import Any
 
 from ..records import UserError
 from ..records.lock import folder_lock
-from ..tasks.prepared import ASKED, write_whole
+from ..tasks.prepared import write_whole
 from .documents import documents
-from .files import HashedFile, clear_leftovers, finish, finished
+from .files import HashedFile, begin, clear, finish, finished
 from .pool import write_pieces
-from .shards import PARTS, Counts, Settings, is_done, read_record, shard_paths
-from .sources import Piece, Source, cut
+from .shards import Counts, Settings, is_done, read_record, shard_paths
+from .sources import Piece, Source, check_once, cut
 from .split import Split, split_by_hash
 from .tokenizer import (
     BPE,
@@ -89,11 +87,11 @@ def prepare_tokens(
         "share": options.share,
     }
     if done := finished(out, asked):
-        _clear(out)
+        clear(out)
         return done
-    (out / PARTS).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out):
-        _begin(out, asked)
+        begin(out, asked)
         pieces = cut(sources)
         settings = _settings(sources, pieces, out, options, given, progress)
         missing = [i for i in range(len(pieces)) if not is_done(out, i)]
@@ -105,13 +103,14 @@ def prepare_tokens(
             ready += pieces[number].bytes
             progress("tokens", ready, total)
         manifest = finish(out, {"content": "tokens", "asked": asked, **_joined(settings, pieces)})
-        _clear(out)
+        clear(out)
     return manifest
 
 
 def _check(sources: Sequence[Source], options: TokenOptions) -> None:
     if not sources:
         raise UserError("give one source at least: a file, a folder, or hf:NAME")
+    check_once(sources)
     if not 0 <= options.share < 1:
         raise UserError(f"--share {options.share:g} must be from 0 to below 1")
     bins = [source.kind == "bin" for source in sources]
@@ -136,20 +135,6 @@ def _asked_tokenizer(sources: Sequence[Source], options: TokenOptions, given: st
     if sources[0].kind == "bin":
         return "gpt2, not checked"
     return options.tokenizer or f"trained, {options.vocabulary}"
-
-
-def _begin(out: Path, asked: dict[str, Any]) -> None:
-    """Remember what is asked for, or see that an unfinished folder was asked for the same."""
-    clear_leftovers(out, out / PARTS)
-    path = out / ASKED
-    text = json.dumps(asked, indent=1)
-    if not path.exists():
-        write_whole(path, text)
-    elif path.read_text(encoding="utf-8") != text:
-        raise UserError(
-            f"--out {out} holds unfinished work on other sources or settings; give a new folder, "
-            "or delete it"
-        )
 
 
 def _settings(
@@ -244,7 +229,3 @@ def _sum(counts: Sequence[Counts]) -> dict[str, Any]:
         "documents": sum(count.documents for count in counts),
         "bytes": None if None in sizes else sum(size or 0 for size in sizes),
     }
-
-
-def _clear(out: Path) -> None:
-    shutil.rmtree(out / PARTS, ignore_errors=True)

@@ -99,6 +99,8 @@ class ImageTask:
         self._valid = _shuffled(len(images.valid), "valid")
         # only the shuffle of one epoch is needed at a time, but for the batch across its end
         self._epoch = functools.lru_cache(maxsize=16)(self._shuffle)
+        # copied once: each copy would wait for the accelerator
+        self._statistics = functools.lru_cache(maxsize=16)(self._copy_statistics)
 
     def build_model(self, seed: int) -> nn.Module:
         """A fresh ResNet-18; the global random state is left as it was."""
@@ -144,10 +146,12 @@ class ImageTask:
     def _normalised(self, pixels: Tensor) -> Tensor:
         """Bytes to numbers where the model is: a quarter of the transfer, channels last in memory,
         in which convolutions are faster (the weights need not be: see docs/data.md)."""
-        images = self.images
-        scale = torch.tensor([255 * s for s in images.std], device=pixels.device)
-        shift = torch.tensor([255 * m for m in images.mean], device=pixels.device)
+        shift, scale = self._statistics(pixels.device)
         return ((pixels - shift) / scale).permute(0, 3, 1, 2)
+
+    def _copy_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        shift, scale = 255 * torch.tensor([self.images.mean, self.images.std])
+        return shift.to(device), scale.to(device)
 
     def _indices(self, seed: int, step: int, micro: int) -> Tensor:
         """Which images are in a batch: the next ones of the endless row of shuffles."""

@@ -14,8 +14,10 @@ from torch import Tensor
 
 MANIFEST = "manifest.json"
 VERIFIED = "verified.json"
-ASKED = "parts/asked.json"
-"""There while it is being prepared: the sources and settings."""
+PARTS = "parts"
+"""A folder in it, while it is being prepared."""
+ASKED = f"{PARTS}/asked.json"
+"""The sources and settings, until the manifest has them."""
 VERSION = 1
 
 Content = Literal["images", "tokens"]
@@ -46,6 +48,8 @@ def read_manifest(
     try:
         manifest: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if not folder.is_dir():
+            raise ValueError(f"{named} does not exist: `mars prepare` writes it") from None
         raise ValueError(
             f"{named} has no {MANIFEST}: give a folder that `mars prepare` finished (the same "
             "command goes on where it was stopped)"

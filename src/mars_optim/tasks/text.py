@@ -68,7 +68,8 @@ def load_corpus(name: str) -> Corpus:
     root = Path(sysconfig.get_paths()["stdlib"]) if name == "stdlib" else Path(name)
     if not root.exists():
         raise ValueError(
-            f"task.corpus = {name!r} does not exist; give 'stdlib', a text file or a folder"
+            f"task.corpus = {name!r} does not exist; give 'stdlib', a text file, a folder or what "
+            "`mars prepare` wrote"
         )
     if is_prepared(root):
         return _load_prepared(root)
