@@ -36,7 +36,7 @@ SUMS = "gamma_sums"
 REMEMBERED = ("gamma_now", "gamma_steps", SUMS, "lr_peak")  # keys of a group
 PROBE = "gamma_probe"  # state of a parameter: (2, sampled), g_{t-1} and a_{t-1}
 
-SAMPLE = 1 << 14  # elements of a tensor, at the most
+SAMPLE = 1 << 12  # elements of a tensor, at the most
 FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings: each waits for sums
 SHARE = 0.25  # of all steps so far: how long the averages are
 HIGHEST = 0.5  # gamma: beyond, the average is hardly one
