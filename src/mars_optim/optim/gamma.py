@@ -160,6 +160,7 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
         )
     if not params:
         return
+    group.setdefault("gamma_now", group["gamma"])
     steps = group["gamma_steps"] = group.get("gamma_steps", 0) + 1
     share = newest_weight(group["betas"][0], steps)
     buckets: dict[Any, list[Tensor]] = defaultdict(list)
