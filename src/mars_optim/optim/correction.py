@@ -158,7 +158,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of any two tensors of one shape, 0-d in float64; by BLAS where that is exact enough."""
+    """<a, b> of tensors of one shape, 0-d in float64; by BLAS where that is exact enough."""
     if a.dtype == b.dtype and a.dtype in (torch.float32, torch.float64):
         return dot(a.reshape(-1), b.reshape(-1))
     return dot_and_difference(a, b)[0]
