@@ -308,7 +308,10 @@ def test_sharded_parameters_are_refused_plainly() -> None:
     try:
         mesh = init_device_mesh("cpu", (1,))
         param = nn.Parameter(distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)]))
-        optimizer = MARSAdamW([param], gamma="auto")
+        with pytest.raises(ValueError, match="does not take sharded parameters"):
+            MARSAdamW([param], gamma="auto")
+        optimizer = MARSAdamW([param])
+        optimizer.param_groups[0]["gamma_schedule"] = "auto"
         param.grad = distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)])
         with pytest.raises(ValueError, match="does not take sharded parameters"):
             optimizer.step()

@@ -37,6 +37,13 @@ def test_an_arm_that_keeps_no_gradient_has_none(arm: str, tmp_path: Path):
     assert rows_of(recorded(tmp_path, arm), "noise") == {}
 
 
+@pytest.mark.parametrize("arm", ["mars-adamw-decay", "nadamw-auto"])
+def test_the_course_of_gamma_is_recorded(arm: str, tmp_path: Path):
+    noise = rows_of(recorded(tmp_path, arm), "noise")
+    gammas = [group["gamma"] for row in noise.values() for group in from_row(row)]
+    assert len(set(gammas)) > 1
+
+
 def test_it_can_be_left_out_and_changes_no_loss(tmp_path: Path):
     with_noise = recorded(tmp_path / "with", "mars-adamw")
     without = recorded(tmp_path / "without", "mars-adamw", telemetry=False)

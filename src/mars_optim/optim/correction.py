@@ -157,6 +157,13 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([torch.dot(x, y) for x, y in pairs]).double().sum()
 
 
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of tensors of one shape, 0-d in float64; by BLAS where that is exact enough."""
+    if a.dtype == b.dtype and a.dtype in (torch.float32, torch.float64):
+        return dot(a.reshape(-1), b.reshape(-1))
+    return dot_and_difference(a, b)[0]
+
+
 def dot_and_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """<a, b> and |a - b|^2 in float64, 0-d; piece by piece, so with no temporary of their size."""
     pairs = zip(

@@ -36,7 +36,7 @@ SUMS = "gamma_sums"
 REMEMBERED = ("gamma_now", "gamma_steps", SUMS, "lr_peak")  # keys of a group
 PROBE = "gamma_probe"  # state of a parameter: (2, sampled), g_{t-1} and a_{t-1}
 
-SAMPLE = 1 << 14  # elements of a tensor, at the most
+SAMPLE = 1 << 12  # elements of a tensor, at the most
 FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings: each waits for sums
 SHARE = 0.25  # of all steps so far: how long the averages are
 HIGHEST = 0.5  # gamma: beyond, the average is hardly one
@@ -120,6 +120,16 @@ def set_gammas(
     _choose([g for g in scheduled if g["gamma_schedule"] in BY_NOISE])
 
 
+def check_whole(group: Group) -> None:
+    """Raise ValueError for sharded parameters where gamma is chosen from their gradients."""
+    if group["gamma_schedule"] in BY_NOISE and group["gamma"]:
+        if any(map(is_sharded, group["params"])):
+            raise ValueError(
+                f"gamma_schedule={group['gamma_schedule']!r} does not take sharded parameters "
+                "(DTensor) yet: use 'lr' or 'sqrt_lr', or a number"
+            )
+
+
 def to_json(groups: Iterable[Group]) -> list[dict[str, Any]]:
     """What the schedules remember beside the parameters' state, group by group."""
     kept = [{key: group[key] for key in REMEMBERED if key in group} for group in groups]
@@ -153,13 +163,10 @@ def follow_lr(group: Group) -> None:
 def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: Amp) -> None:
     """Add this step's dot products to the group's averages; nothing waits for the device."""
     params = [p for p in group["params"] if p.grad is not None and not p.grad.is_sparse]
-    if any(is_sharded(p) for p in params):
-        raise ValueError(
-            "gamma_schedule='auto' does not take sharded parameters (DTensor) yet: use 'lr' or "
-            "'sqrt_lr', or a number"
-        )
+    check_whole(group)
     if not params:
         return
+    group.setdefault("gamma_now", group["gamma"])
     steps = group["gamma_steps"] = group.get("gamma_steps", 0) + 1
     share = newest_weight(group["betas"][0], steps)
     buckets: dict[Any, list[Tensor]] = defaultdict(list)

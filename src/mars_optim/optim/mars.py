@@ -212,6 +212,7 @@ class MARS(TwoGradientForm):
         try:
             for part in split_group(param_group, self.defaults, self._constructor):
                 super().add_param_group(part)
+                gammas.check_whole(part)
         except Exception:
             del self.param_groups[before:]  # all of the group or nothing
             raise

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .correction import CommonNorm, clip_norms, dot_and_difference, scales_of, tensor_norm
+from .correction import CommonNorm, clip_norms, inner, scales_of, tensor_norm
 from .settings import Settings
 from .sharded import Shards
 
@@ -217,7 +217,7 @@ def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float) -
         return torch.stack([gg, gg, zero, zero], dim=1)
     ll = torch.stack([tensor_norm(g).double().square() for g in last_grads])
     pairs = zip(grads, last_grads, strict=True)
-    gl = torch.stack([dot_and_difference(g, last)[0] for g, last in pairs])
+    gl = torch.stack([inner(g, last) for g, last in pairs])
     k = gain
     cc = (1 + k) ** 2 * gg - 2 * k * (1 + k) * gl + k**2 * ll
     return torch.stack([cc.clamp(min=0.0), gg, ll, gl], dim=1)

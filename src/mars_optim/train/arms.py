@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from ..optim import MARS, param_groups
 from ..optim.groups import ParamGroups
-from ..records import Arm
+from ..records import Arm, UserError
 from .reading import script_groups
 
 
@@ -50,15 +50,22 @@ def arm_groups(
 def build_optimizer(
     model: nn.Module, arm: Arm, *, lr: float, reading: Literal["text", "script"] = "text"
 ) -> Optimizer:
-    """The arm's optimizer on the model, sorted by :func:`arm_groups`."""
+    """The arm's optimizer on the model, sorted by :func:`arm_groups`.
+
+    Raises:
+        UserError: if the arm has what sharded parameters do not take.
+    """
     groups = arm_groups(model, arm, lr=lr, reading=reading)
     if arm.optimizer == "mars":
-        return MARS(
-            groups,
-            gamma_schedule=arm.gamma_schedule,
-            clip_over=arm.clip_over,
-            cautious=arm.cautious,
-        )
+        try:
+            return MARS(
+                groups,
+                gamma_schedule=arm.gamma_schedule,
+                clip_over=arm.clip_over,
+                cautious=arm.cautious,
+            )
+        except ValueError as error:
+            raise UserError(f"the arm's optimizer: {error}") from None
     torch_groups = [
         {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
     ]

@@ -21,12 +21,17 @@ def noise_fields(optimizer: Optimizer) -> dict[str, Any]:
     """``noise`` for a training row: means since the last row, for each group with a correction.
 
     Empty for another optimizer, before the first steps, and where no gradient is kept that this
-    step's could be compared with. Waits for the device; with sharded parameters every process must
-    call it.
+    step's could be compared with, unless gamma has a schedule to be told of. Waits for the device;
+    with sharded parameters every process must call it.
     """
     if not isinstance(optimizer, MARS) or not optimizer.measures:
         return {}
-    known = [t for t in optimizer.telemetry() if math.isfinite(t.signal)]
+    groups = optimizer.param_groups
+    known = [
+        t
+        for t in optimizer.telemetry()
+        if math.isfinite(t.signal) or "gamma_now" in groups[t.group]
+    ]
     return {"noise": to_row([t.to_dict() for t in known])} if known else {}
 
 
