@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from mars_optim.records import Run, read_runs
-from mars_optim.records.run import TIMINGS
+from mars_optim.records.run import CHECKPOINTS, TIMINGS
 from mars_optim.train import load_weights
 
-from .trained import Words
+from .trained import Words, one
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SCRIPT = Path(__file__).with_name("trained.py")
 EXACT = {"arm": "mars-adamw-exact"}
@@ -37,6 +39,8 @@ OF_TWO: list[dict[str, Any]] = [
     {"name": "2 replicas", **EXACT},
     {"name": "2 shards", "arm": "mars-m", **SHARDS},
     {"name": "4 replicas, then 2 shards", **SHARDS, **LEAVE, "end": 0},
+    {"name": "refused", **LEAVE},
+    {"name": "refused", **LEAVE, "width": 32, "unusable": "refuse"},
 ]
 OF_ONE: list[dict[str, Any]] = [
     {"name": "1", **KEEP},
@@ -55,7 +59,7 @@ def start(command: list[str], folder: Path, runs: list[dict[str, Any]]) -> str:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     words = [sys.executable, *command, str(SCRIPT), str(folder), json.dumps(runs)]
     done = subprocess.run(
-        words, capture_output=True, text=True, env=environment, timeout=200, check=False
+        words, capture_output=True, text=True, env=environment, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-6000:]
     return done.stderr
@@ -66,18 +70,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("trained")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--max-restarts=1"]
     start([*torchrun, "--nproc-per-node=4"], folder, OF_FOUR)
-    accelerate = "-m accelerate.commands.launch --cpu --num_machines=1 --num_processes=2".split()
+    accelerate = (
+        "-m accelerate.commands.launch --multi_gpu --num_machines=1 --num_processes=2".split()
+    )
     start([*accelerate, "--mixed_precision=no", "--dynamo_backend=no"], folder, OF_TWO)
-    start([], folder, OF_ONE)
+    for each in OF_ONE:
+        one(folder, **each)
     assert (folder / "killed" / "killed").exists()
-    return {each.name: read_runs(each)[0] for each in folder.iterdir()}
+    assert (folder / "4 shards" / "rank 3 of 4").exists()
+    assert (folder / "2 shards" / "rank 1 of 2").exists()
+    return {path.name: read_runs(path)[0] for path in folder.iterdir()}
 
 
 def numbers(run: Run) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k not in TIMINGS} for row in run.rows]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alone", "other"), [(alone, other) for alone, others in SAME.items() for other in others]
 )
@@ -96,7 +104,6 @@ def test_a_run_is_that_of_one_process_to_round_off(
         assert same == pytest.approx(row, rel=1e-10)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("whole", "resumed"), [("4 replicas", "killed"), ("4 shards", "4 shards, left")]
 )
@@ -110,7 +117,6 @@ def test_on_the_same_number_of_processes_it_goes_on_to_the_same_bits(
     assert numbers(runs[whole]) == numbers(runs[resumed])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("alone", "many"), [("1", "4 replicas"), ("1 exact", "4 shards")])
 def test_weights_are_written_whole_under_the_models_own_names(
     alone: str, many: str, runs: dict[str, Run]
@@ -124,9 +130,17 @@ def test_weights_are_written_whole_under_the_models_own_names(
         torch.testing.assert_close(weights[name], value, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.slow
+def test_every_process_refuses_the_checkpoint_of_another_model(runs: dict[str, Run]) -> None:
+    folder = runs["refused"].path.parent
+    told = [(folder / f"refused by {rank}").read_text() for rank in (0, 1)]
+    assert told[0] == told[1]
+    assert "wte.weight is (19, 16) there and (19, 32) here; nothing was changed" in told[0]
+    assert [p.name for p in (runs["refused"].path / CHECKPOINTS).iterdir()] == ["step-000000000007"]
+    assert len([row for row in runs["refused"].rows if "loss" in row]) == 7
+
+
 def test_all_scores_of_a_task_stand_in_its_rows(runs: dict[str, Run]) -> None:
-    for run in runs.values():
+    for run in (runs[name] for names in SAME.values() for name in names):
         scores = [row for row in run.rows if "valid_loss" in row]
         assert [row["step"] for row in scores] == [3, 6, 9, 12]
         assert all(row["bits"] == pytest.approx(row["valid_loss"] / 0.6931471805) for row in scores)

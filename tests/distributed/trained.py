@@ -100,6 +100,8 @@ def one(
             os.kill(os.getpid(), signal.SIGKILL)
 
     ranks = join_ranks()
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / f"rank {ranks.rank} of {ranks.world}").touch()
     writer = run_writer(folder / name, spec_of(arm, accumulation), {})
     try:
         writer.finish(
@@ -109,15 +111,13 @@ def one(
         )
     except Left:
         pass
+    except UserError as error:
+        (folder / name / f"refused by {ranks.rank}").write_text(str(error))
     finally:
         writer.close()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    try:
-        for run in json.loads(sys.argv[2]):
-            one(Path(sys.argv[1]), **run)
-    except UserError as error:
-        print(f"user error: {error}", flush=True)
-        sys.exit(2)
+    for each in json.loads(sys.argv[2]):
+        one(Path(sys.argv[1]), **each)
