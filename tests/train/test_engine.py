@@ -105,6 +105,8 @@ def test_the_newest_checkpoints_stay_and_the_best_one(tmp_path: Path):
     assert steps_kept(done) == [12, 22, 24]
     one, _ = run(tmp_path / "one", Judged(1, 2, 3, 4), spec, end=19, checkpoint_steps=2)
     assert steps_kept(one) == [18]
+    last, _ = run(tmp_path / "last", Regression(), spec, keep=1)
+    assert steps_kept(last) == [24]
 
 
 def test_the_best_checkpoint_is_of_the_evaluation_and_its_weights_can_be_had(tmp_path: Path):
@@ -379,6 +381,31 @@ def test_all_that_a_task_scores_stands_in_the_row(tmp_path: Path):
 def test_scores_without_a_validation_loss_are_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match=r"Scored.scores.*\['accuracy'\]; 'valid_loss' must be"):
         run(tmp_path, Scored(accuracy=0.25), make_spec(steps=10))
+
+
+class Watched(Words):
+    """Notes where autocast is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, bool]] = set()
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        self.seen.add(("training" if torch.is_grad_enabled() else "evaluation", autocast()))
+        return super().loss(model, batch)
+
+
+def autocast() -> bool:
+    return any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_bf16_is_that_of_forward_passes_and_weights_stay_whole(precision: str, tmp_path: Path):
+    task, on = Watched(), precision == "bf16"
+    done, _ = run(tmp_path, task, make_spec(steps=10, precision=precision), keep_weights=True)
+    assert task.seen == {("training", on), ("evaluation", on)}
+    assert {w.dtype for w in load_weights(done.path)[1].values()} == {torch.float32}
+    assert done.final_loss is not None
 
 
 def test_a_run_that_diverges_keeps_no_weights(tmp_path: Path):

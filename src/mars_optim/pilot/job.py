@@ -7,7 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -115,7 +115,7 @@ class TaskJob:
 
         if spec.task not in self.sizes:
             self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
-        writer = run_writer(self.out / "runs", spec, environment(self.threads))
+        writer = run_writer(self.out / "runs", spec, self._environment())
         task, seconds = self.sizes[spec.task], self.checkpoint_seconds
         try:
             outcome = train(spec, task, writer, on_step, seconds, self.engine)
@@ -123,6 +123,10 @@ class TaskJob:
         finally:
             writer.close()
         return outcome
+
+    def _environment(self) -> dict[str, Any]:
+        how = {"engine": asdict(self.engine)} if self.engine else {}
+        return {**environment(self.threads), **how}
 
 
 def load_task(plan: Plan) -> Any:

@@ -31,7 +31,9 @@ class Engine:
         0, "steps between checkpoints, beside those by time; 0 for none", low=0
     )
     keep: int = option(
-        0, "newest checkpoints that stay when the run has finished; one while it runs", low=0
+        0,
+        "newest checkpoints that stay, one of them of the last step; 0 for one while it runs",
+        low=0,
     )
     keep_best: bool = option(False, "also keep the checkpoint of the lowest validation loss")
     keep_weights: bool = option(False, "write the last weights, whole, to weights.pt")

@@ -65,7 +65,9 @@ class Checkpoints:
     @property
     def wanted(self) -> bool:
         """Whether there are to be any."""
-        return math.isfinite(self._seconds) or self._engine.checkpoint_steps > 0
+        engine = self._engine
+        by_steps = bool(engine.checkpoint_steps or engine.keep or engine.keep_best)
+        return by_steps or math.isfinite(self._seconds)
 
     @property
     def time_is_up(self) -> bool:

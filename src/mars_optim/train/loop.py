@@ -184,7 +184,7 @@ class _Loop:
         self.ranks.agree_on_buffers(self.bare)
         with self.gradients.autocast():
             if hasattr(self.task, "scores"):
-                scores = dict(self.task.scores(self.bare, tokens))
+                scores = self.task.scores(self.bare, tokens)
             else:
                 scores = {"valid_loss": self.task.evaluate(self.bare, tokens)}
         self.spread.reshard()
@@ -193,7 +193,7 @@ class _Loop:
                 f"{type(self.task).__name__}.scores(model, tokens) gave {sorted(scores)}; "
                 "'valid_loss' must be among them"
             )
-        scores = self.ranks.firsts(scores)
+        scores = self.ranks.firsts({name: float(value) for name, value in scores.items()})
         at["valid_loss"] = scores["valid_loss"]
         self.writer.row(**self._now(), **scores)
         if not at["valid_loss"] < at["best_loss"]:
@@ -203,10 +203,8 @@ class _Loop:
 
     def _due(self, taken: int) -> bool:
         """Whether a checkpoint is due by the number of steps."""
-        every = self.engine.checkpoint_steps
-        return bool(
-            every and (taken % every == 0 or (self.engine.keep and taken == self.spec.steps))
-        )
+        every, last = self.engine.checkpoint_steps, taken == self.spec.steps
+        return bool(every and taken % every == 0) or bool(self.engine.keep and last)
 
     def _blown_up(self, loss: float) -> bool:
         at = self.at

@@ -107,7 +107,9 @@ def join_ranks() -> Ranks:
 
 def run_writer(runs: Path, spec: RunSpec, environment: dict[str, Any]) -> RunWriter:
     """The writer of a run: the first process's writes, the others' only remember."""
-    return RunWriter(runs, spec, environment, silent=not join_ranks().first)
+    ranks = join_ranks()
+    many = {"processes": ranks.world} if ranks.world > 1 else {}
+    return RunWriter(runs, spec, {**environment, **many}, silent=not ranks.first)
 
 
 def seed_all(*address: int) -> None:
