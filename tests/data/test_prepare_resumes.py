@@ -154,6 +154,7 @@ from pathlib import Path
 from mars_optim.data import pool
 from mars_optim.data.shards import Settings
 from mars_optim.data.sources import cut, find_sources
+from mars_optim.tasks.prepared import PARTS
 
 if __name__ == "__main__":
     source, out = sys.argv[1:]
@@ -169,17 +170,14 @@ if __name__ == "__main__":
 def test_no_process_outlives_a_killed_command(tmp_path: Path, source: Path):
     script = tmp_path / "run.py"
     script.write_text(FOLLOWED)
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(source), str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    children = _children(process.pid)
+    command = [sys.executable, str(script), str(source), str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        begun = process.stdout.readline()
+        children = _children(process.pid)
+        process.kill()
+    assert begun == b"\n"
     assert len(children) >= 2
-    process.kill()
-    process.communicate()
     until = time.monotonic() + 30
     while any(map(_alive, children)) and time.monotonic() < until:
         time.sleep(0.05)

@@ -22,7 +22,6 @@ from texts import (
 )
 
 from mars_optim.data.split import split_by_hash
-from mars_optim.records.task import TaskPlan
 from mars_optim.tasks import TextTask, check_task, load_corpus
 
 DOCUMENTS = texts()
@@ -204,20 +203,3 @@ def test_our_own_tokenizer_is_the_same_each_time(tmp_path: Path):
         assert prepare(source, "--out", tmp_path / name, "--vocabulary", 400) == 0
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert manifest_of(tmp_path / "one")["tokenizer"]["vocabulary"] == 400
-
-
-@pytest.mark.parametrize("tokenizer", [("--tokenizer", "bytes"), ("--vocabulary", 300)])
-def test_the_export_takes_the_tokenizer_of_the_folder(
-    tmp_path: Path, tokenizer: tuple[object, ...]
-):
-    from mars_optim.export.tokenizer import load_tokenizer
-
-    source, out = write_jsonl(tmp_path / "a.jsonl", DOCUMENTS), tmp_path / "out"
-    prepare(source, "--out", out, "--share", SHARE, *tokenizer)
-    made = load_tokenizer(TaskPlan(corpus=str(out)), manifest_of(out)["tokenizer"]["vocabulary"])
-    first = next(d for d in DOCUMENTS if split_by_hash(d.encode(), SHARE) == "train")
-    ids = made(first)["input_ids"]
-    assert load_corpus(str(out)).train.shards[0][: len(ids) + 1].tolist() == [
-        *ids,
-        made.eos_token_id,
-    ]
