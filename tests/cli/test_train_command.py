@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,10 +252,12 @@ def test_after_ctrl_c_the_same_command_goes_on_from_the_step_it_stopped_at(
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in told
-    line = told.splitlines()[-1]
-    assert line.startswith("Stopped after step ")
-    assert line.endswith("The same command goes on from there.")
-    step = int(line.split("step ")[1].split(".")[0].replace(",", ""))
+    assert "Stopping after this step; Ctrl-C again stops at once." in told
+    found = re.fullmatch(
+        r"Stopped\. The same command goes on after step ([\d,]+)\.", told.splitlines()[-1]
+    )
+    assert found
+    step = int(found[1].replace(",", ""))
     (run,) = (out / "runs").iterdir()
     assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{step:012d}"]
     process = started(command)
@@ -273,6 +276,7 @@ def test_a_stopped_run_goes_on_or_begins_again_as_asked(
     data: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     command = [*shrunken(data, SMALL), "--out", str(tmp_path), "--resume", resume]
     taken: list[int] = []
@@ -286,8 +290,25 @@ def test_a_stopped_run_goes_on_or_begins_again_as_asked(
     with pytest.raises(SystemExit) as ended:
         main(command)
     assert ended.value.code == 130
+    assert "goes on after step 4." in capsys.readouterr().err
     assert main(command) == 0
     assert taken == [1, 2, 3, 4, *range(first, 11)]
+
+
+def test_a_run_stopped_without_a_checkpoint_is_said_to_begin_again(
+    data: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def stop(self: Steps, step: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Steps, "__call__", stop)
+    command = [*shrunken(data, SMALL), "--out", str(tmp_path), "--checkpoint-minutes", "0"]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "begins again: there is no checkpoint yet." in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -23,16 +24,13 @@ class Steps:
         console: to write to.
         spec: of the run.
         run: its folder, whose rows tell the loss.
-        taken: gets the last step.
         alone: whether this process makes the run by itself; of several, each may be at another
             step, so that Ctrl-C ends them as it does any program.
     """
 
-    def __init__(
-        self, console: Console, spec: RunSpec, run: Path, taken: list[int], *, alone: bool
-    ) -> None:
+    def __init__(self, console: Console, spec: RunSpec, run: Path, *, alone: bool) -> None:
         self.console, self.spec, self.run = console, spec, run
-        self.taken, self.alone = taken, alone
+        self.alone = alone
         self.stopped = False
         self.before: Any = None  # what dealt with Ctrl-C
         self.first: int | None = None  # the step that this session began after
@@ -56,6 +54,8 @@ class Steps:
     def _stop(self, *_: object) -> None:
         """The first Ctrl-C waits for the step under way; the second does not."""
         self.stopped = True
+        # not by print, which may be at work already
+        os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(self, *exception: object) -> None:
@@ -70,7 +70,6 @@ class Steps:
         Raises:
             KeyboardInterrupt: after Ctrl-C.
         """
-        self.taken[:] = [step]
         if self.stopped:
             raise KeyboardInterrupt  # between two steps, so that a checkpoint can be written
         now = time.monotonic()

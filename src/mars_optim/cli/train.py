@@ -86,15 +86,12 @@ def train(
     )
     plan = _checked(recipe, set, arm=arm, lr=lr, seed=seed)
     console, told = _consoles()
-    steps: list[int] = []
+    runs: list[Path] = []
     try:
-        outcome = _run(plan, engine, out, (console, told), steps, resume, arm=arm, lr=lr, seed=seed)
+        outcome = _run(plan, engine, out, (console, told), runs, resume, arm=arm, lr=lr, seed=seed)
     except KeyboardInterrupt:
         # not by rich: interrupted while it printed, it would hold this back
-        kept = plan.running.checkpoint_minutes > 0
-        where = "from there" if kept else "from its first step: it keeps no checkpoints"
-        after_step = f" after step {steps[-1]:,}" if steps else ""
-        print(f"Stopped{after_step}. The same command goes on {where}.", file=sys.stderr)
+        print(f"Stopped. The same command {_what_next(runs)}.", file=sys.stderr)
         raise SystemExit(130) from None
     if outcome.status == "diverged":
         raise SystemExit(DIVERGED)
@@ -117,6 +114,14 @@ def _checked(recipe: Path, set: tuple[str, ...], **choice: Any) -> Plan:
     return plan
 
 
+def _what_next(runs: list[Path]) -> str:
+    """What is left of a run that was stopped: its newest checkpoint, or nothing."""
+    whole = [p for run in runs for p in (run / CHECKPOINTS).glob("step-*") if p.name[5:].isdigit()]
+    if not whole:
+        return "begins again: there is no checkpoint yet"
+    return f"goes on after step {int(max(whole).name[5:]):,}"
+
+
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
@@ -135,7 +140,7 @@ def _run(
     engine: Engine,
     out: Path,
     consoles: tuple[Console, Console],
-    taken: list[int],
+    runs: list[Path],
     resume: str,
     **choice: Any,
 ) -> Outcome:
@@ -148,6 +153,7 @@ def _run(
     job = _load(plan, out, engine)
     spec = single_spec(plan, job.fingerprint, **choice)
     run = out / "runs" / spec.run_id
+    runs.append(run)
     # the first process alone reads and writes the folder
     outcome: Outcome | None = ranks.firsts(outcome_of(out, spec) if ranks.first else None)
     if outcome is not None:
@@ -158,7 +164,7 @@ def _run(
                 console.print(line, soft_wrap=True)
         with _folder(plan, spec, out, resume) if ranks.first else nullcontext():
             ranks.firsts(None)  # the folder is ready
-            with Steps(told, spec, run, taken, alone=ranks.world == 1) as steps:
+            with Steps(told, spec, run, alone=ranks.world == 1) as steps:
                 outcome = job.run(spec, steps)
     if ranks.first:
         for line in after(plan, spec, outcome, read_run(run).rows, out):
