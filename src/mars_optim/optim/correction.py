@@ -153,6 +153,8 @@ def tensor_norm(c: Tensor) -> Tensor:
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> of flat tensors, 0-d in float64 from sums of pieces; float32 loses no digits."""
+    if a.numel() <= _NORM_CHUNK:
+        return torch.dot(a, b).double()
     pairs = zip(torch.split(a, _NORM_CHUNK), torch.split(b, _NORM_CHUNK), strict=True)
     return torch.stack([torch.dot(x, y) for x, y in pairs]).double().sum()
 

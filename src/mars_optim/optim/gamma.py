@@ -122,12 +122,12 @@ def set_gammas(
 
 def check_whole(group: Group) -> None:
     """Raise ValueError for sharded parameters where gamma is chosen from their gradients."""
-    if group["gamma_schedule"] in BY_NOISE and group["gamma"]:
-        if any(map(is_sharded, group["params"])):
-            raise ValueError(
-                f"gamma_schedule={group['gamma_schedule']!r} does not take sharded parameters "
-                "(DTensor) yet: use 'lr' or 'sqrt_lr', or a number"
-            )
+    chosen = group["gamma_schedule"] in BY_NOISE and group["gamma"]
+    if chosen and any(map(is_sharded, group["params"])):
+        raise ValueError(
+            f"gamma_schedule={group['gamma_schedule']!r} does not take sharded parameters "
+            "(DTensor) yet: use 'lr' or 'sqrt_lr', or a number"
+        )
 
 
 def to_json(groups: Iterable[Group]) -> list[dict[str, Any]]:
