@@ -203,3 +203,12 @@ def test_our_own_tokenizer_is_the_same_each_time(tmp_path: Path):
         assert prepare(source, "--out", tmp_path / name, "--vocabulary", 400) == 0
     assert content(tmp_path / "one") == content(tmp_path / "two")
     assert manifest_of(tmp_path / "one")["tokenizer"]["vocabulary"] == 400
+
+
+def test_one_long_text_file_gives_about_the_share_that_is_asked_for(tmp_path: Path):
+    path, out = tmp_path / "long.txt", tmp_path / "out"
+    path.write_text("".join(f"line {i} of one long file\n" for i in range(40_000)))
+    assert prepare(path, "--out", out, "--tokenizer", "bytes", "--share", 0.1) == 0
+    splits = manifest_of(out)["splits"]
+    both = splits["valid"]["bytes"] + splits["train"]["bytes"]
+    assert 0.05 < splits["valid"]["bytes"] / both < 0.15

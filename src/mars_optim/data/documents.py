@@ -15,7 +15,9 @@ from .split import Split
 Document = tuple[str, bool, Split | None]
 """Text, whether a document ends with it, and its split, if that is given."""
 
-_PART = 2**14  # a longer text file is cut into parts of about this size, at ends of lines
+# a longer text file is cut at ends of lines into parts of about this size: 512 at least, if it is
+# long enough, so that a share of them is near that share of the text
+_LEAST_PART, _MOST_PART, _PARTS = 2**12, 2**16, 512
 _LONGEST_PART = 2**20  # where there are none
 _LONGEST_ROW = 2**28
 _BATCH = 256
@@ -44,11 +46,12 @@ def documents(piece: Piece, column: str) -> Iterator[Document]:
 
 def _text(source: Source, piece: Piece) -> Iterator[tuple[str, bool]]:
     stop = piece.stop or source.bytes
+    size = min(_MOST_PART, max(_LEAST_PART, source.bytes // _PARTS))
     part = bytearray()
     with Path(source.path).open("rb") as file:
         for chunk in _lines(file, piece.start, stop, _LONGEST_PART):
             part += chunk
-            if len(part) >= _LONGEST_PART or (len(part) >= _PART and part.endswith(b"\n")):
+            if len(part) >= _LONGEST_PART or (len(part) >= size and part.endswith(b"\n")):
                 end = _whole_characters(part)
                 head, part = part[:end], part[end:]
                 last = not part and file.tell() >= source.bytes
