@@ -62,7 +62,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(
     undisturbed: Pilot, new_pilot: Callable[[], Pilot]
 ) -> None:
     pilot = new_pilot()
-    pilot.options["running.checkpoint_minutes"] = "1e-9"  # after each step
+    pilot.options["running.checkpoint_minutes"] = "1e-3"  # every few steps
     for kills in range(3):
         process = pilot.start()
         wait_until(lambda n=kills: len(pilot.finished()) > 2 * n, process)
