@@ -6,7 +6,6 @@ python -m docs.figures.results, from the repository's root; ``mars pilot`` made 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from matplotlib.axes import Axes
 
 from mars_optim.report import numbers
 from mars_optim.report.figures import svg_element
+from mars_optim.report.savings import BOUNDS
 from mars_optim.report.svg import standalone
 from mars_optim.report.theme import AXIS, CARD
 
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "results.md"
 TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "other": "#009e73"}
+SCORES = ("accuracy", "bits_per_byte")
 Verdict = dict[str, Any]
 
 
@@ -39,19 +40,18 @@ def ranked(verdict: Verdict) -> list[tuple[str, dict[str, Any]]]:
 
 def table(verdict: Verdict) -> str:
     """Markdown: every arm with its tuned rate, loss, tokens saved and step time."""
-    lines = [
-        f"| arm | lr | mean loss | against {verdict['baseline']}, paired | tokens saved | step |",
-        "|---|---|---|---|---|---|",
-    ]
+    scored = [key for key in SCORES if all(key in a["scores"] for a in verdict["arms"].values())]
+    head = ["arm", "lr", "mean loss", *scored, f"against {verdict['baseline']}, paired"]
+    head += ["tokens saved", "step"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, arm in ranked(verdict):
         edge = " (edge)" if arm["lr_at_edge"] else ""
         loss = "diverged" if arm["mean_loss"] is None else f"{arm['mean_loss']:.4f}"
         if arm["role"] == "baseline":
             name = f"**{name}**"
-        lines.append(
-            f"| {name} | {arm['lr']:.3g}{edge} | {loss} | {difference(arm)} | {saving(arm)} | "
-            f"{arm['step_time_ratio']:.2f} |"
-        )
+        scores = [f"{arm['scores'][key]:.4f}" for key in scored]
+        cells = [name, f"{arm['lr']:.3g}{edge}", loss, *scores, difference(arm), saving(arm)]
+        lines.append("| " + " | ".join([*cells, f"{arm['step_time_ratio']:.2f}"]) + " |")
     return "\n".join(lines)
 
 
@@ -64,14 +64,13 @@ def difference(arm: dict[str, Any]) -> str:
 
 
 def saving(arm: dict[str, Any]) -> str:
-    """The tokens saved with their interval; a bound where a seed lies beyond the ladder."""
+    """The tokens saved with their interval; a bound where seeds lie beyond the ladder."""
     if not (s := arm["tokens_saved"]):
         return "—"
     mean, low, high = (numbers.percent(s[key]) for key in ("mean", "low", "high"))
-    bound = (
-        f", {len(arm['outside_ladder'])} seeds beyond the ladder" if arm["outside_ladder"] else ""
-    )
-    return f"{mean} ({low} to {high}{bound})"
+    if bounds := arm["outside_ladder"]:
+        return f"{BOUNDS.get('/'.join(bounds), 'about ')}{mean}"
+    return f"{mean} ({low} to {high})"
 
 
 def forest(verdict: Verdict) -> Callable[[Axes], None]:
@@ -93,14 +92,14 @@ def forest(verdict: Verdict) -> Callable[[Axes], None]:
 
 
 def page(text: str, found: dict[str, Verdict]) -> str:
-    """The page with every ``<!-- table NAME -->`` block written anew."""
+    """The page with what is between ``<!-- table NAME -->`` and ``<!-- end -->`` written anew."""
     for name, verdict in found.items():
-        block = rf"(<!-- table {re.escape(name)} -->\n).*?(\n<!-- end -->)"
-        text, changed = re.subn(
-            block, lambda m, v=verdict: m[1] + table(v) + m[2], text, flags=re.S
-        )
-        if not changed:
-            raise SystemExit(f"{PAGE.name} has no block <!-- table {name} --> ... <!-- end -->")
+        head, end = f"<!-- table {name} -->\n", "<!-- end -->"
+        before, found_head, rest = text.partition(head)
+        _, found_end, after = rest.partition(end)
+        if not (found_head and found_end):
+            raise SystemExit(f"{PAGE.name} has no {head.strip()} ... {end}")
+        text = f"{before}{head}{table(verdict)}\n{end}{after}"
     return text
 
 
