@@ -43,6 +43,9 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     reading = reading_of(spec, vocabulary_of(state))
     model = to_gpt2(spec.task, state, tokens=reading.tokens, end_of_text=reading.end)
     beside = out.absolute().with_name(f"{out.absolute().name}.{os.getpid()}.part")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of one file
     try:
         model.save_pretrained(beside)
         if reading.tokenizer is not None:
