@@ -1,5 +1,5 @@
 # make pilot: does MARS pay on this task?   make test: lint, types, import rules, tests
-# make bench: step time, memory and Newton-Schulz into docs/benchmarks (idle machine, six minutes);
+# make bench: step time, memory and Newton-Schulz into docs/benchmarks (idle machine, eight minutes);
 #   a checkout of the authors' code joins in by OFFICIAL=path/to/MARS
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,7 @@ bench: $(VENV)/.dev
 	$(BENCH).step_time $(PEERS) --tensors small --rounds 21 --json docs/benchmarks/step_time-small.json
 	$(BENCH).memory $(PEERS) --json docs/benchmarks/memory.json
 	$(BENCH).newton_schulz --json docs/benchmarks/newton_schulz.json
+	$(BENCH).training_step --threads 1 --json docs/benchmarks/training_step.json
 	$(BENCH).page
 
 # The reports in docs/, made again from nothing: a loss, a win, and one that cannot tell

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import machine, memory, newton_schulz, output, step_time, table
+from . import machine, memory, newton_schulz, output, step_time, table, training_step
 from .output import UserError
 
 PAGE = Path("docs/benchmarks.md")
@@ -47,11 +47,18 @@ def newton_schulz_section(result: dict[str, Any]) -> str:
     return f"{newton_schulz.head(result)}.\n\n{table.markdown(newton_schulz.HEADER, rows)}"
 
 
+def training_step_section(result: dict[str, Any]) -> str:
+    """Markdown of the options."""
+    rows = [training_step.cells(row) for row in result["rows"]]
+    return f"{training_step.head(result)}.\n\n{table.markdown(training_step.HEADER, rows)}"
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "step_time-gpt2": step_time_section,
     "step_time-small": step_time_section,
     "memory": memory_section,
     "newton_schulz": newton_schulz_section,
+    "training_step": training_step_section,
 }
 
 

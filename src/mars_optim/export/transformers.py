@@ -45,7 +45,7 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     beside = out.absolute().with_name(f"{out.absolute().name}.{os.getpid()}.part")
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of one file
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # of one file
     try:
         model.save_pretrained(beside)
         if reading.tokenizer is not None:

@@ -1,0 +1,134 @@
+"""What an option of the optimizer costs in a whole training step of the pilot's built-in task.
+
+The same arm with and without the option takes turns: forward, backward, clip and step, and what a
+training row reads of the telemetry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mars_optim.pilot.job import load_task
+from mars_optim.records import Arm, Engine, Plan
+from mars_optim.records.arms import ARMS
+from mars_optim.tasks import Task
+from mars_optim.train import Gradients, alone, build_optimizer, spread
+from mars_optim.train.noise import measure as measure_noise
+from mars_optim.train.noise import noise_fields
+
+from . import output, table
+from .output import UserError
+
+HEADER = ["option", "without", "ratio", "quartiles"]
+TURN = 24  # steps in a row: as many as between two training rows of the built-in plan
+WARMUP = 10
+
+# name: (arm with, arm without, whether telemetry is what is added)
+OPTIONS: dict[str, tuple[Arm, Arm, bool]] = {
+    "telemetry, MARS-AdamW": (ARMS["mars-adamw"], ARMS["mars-adamw"], True),
+    "telemetry, MARS-Lion": (ARMS["mars-lion"], ARMS["mars-lion"], True),
+    "telemetry, MARS-M": (ARMS["mars-m"], ARMS["mars-m"], True),
+    'gamma="auto", folded': (ARMS["nadamw-auto"], ARMS["nadamw"], False),
+    "cautious, MARS-AdamW": (ARMS["mars-adamw-cautious"], ARMS["mars-adamw"], False),
+    'clip_over="all", MARS-AdamW': (ARMS["mars-adamw-clip-all"], ARMS["mars-adamw"], False),
+    "exact, MARS-AdamW": (ARMS["mars-adamw-exact"], ARMS["mars-adamw"], False),
+}
+
+
+def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[], float]:
+    """Trains ``TURN`` steps further at each call and returns their seconds."""
+    model = spread(task.build_model(seed=0), alone(), Engine())
+    optimizer = build_optimizer(model.bare, arm, lr=arm.lr)
+    gradients = Gradients(task, model, optimizer, plan.training, alone(), seed=0)
+    measure_noise(optimizer, wanted=telemetry)
+    at = 0
+
+    def turn(steps: int = TURN) -> float:
+        nonlocal at
+        start = time.perf_counter()
+        for _ in range(steps):
+            losses, _ = gradients.make(at)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.tolist()
+            at += 1
+        noise_fields(optimizer)
+        return time.perf_counter() - start
+
+    turn(WARMUP)
+    return turn
+
+
+def compare(plan: Plan, task: Task, name: str, rounds: int) -> dict[str, Any]:
+    """One row: the ratio of with to without, within each round, and the time without."""
+    arm, plain, telemetry = OPTIONS[name]
+    with_it = runner(plan, task, arm, telemetry=telemetry)
+    without = runner(plan, task, plain, telemetry=False)
+    times = [(with_it(), without()) for _ in range(rounds)]
+    low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
+    seconds = statistics.median(b for _, b in times) / TURN
+    return {
+        "name": name,
+        "seconds_without": seconds,
+        "ratio": {"median": middle, "q1": low, "q3": high},
+        "rounds": times,
+    }
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """One row of the table."""
+    ratio = row["ratio"]
+    return [
+        row["name"],
+        table.milliseconds(row["seconds_without"]),
+        f"{ratio['median']:.3f}",
+        f"{ratio['q1']:.3f} to {ratio['q3']:.3f}",
+    ]
+
+
+def head(result: dict[str, Any]) -> str:
+    """What was trained, in a sentence."""
+    return (
+        f"The pilot's built-in GPT, {result['parameters']:,} parameters, batches of "
+        f"{result['batch_tokens']} bytes, {len(result['rows'][0]['rounds'])} rounds of {TURN} steps"
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Measure, print the table, write JSON."""
+    options = output.parser("training_step", __doc__, tensors=False)
+    options.add_argument("--rounds", type=int, default=21, help="(default: %(default)s)")
+    options.add_argument("--only", action="append", default=[], metavar="PIECE", help="of a name")
+    options.add_argument("--layers", type=int, default=2, help="of the GPT (default: %(default)s)")
+    args: argparse.Namespace = options.parse_args(argv)
+    if args.rounds < 2:
+        raise UserError(f"--rounds {args.rounds} must be at least 2: quartiles need two values")
+    if args.layers < 1:
+        raise UserError(f"--layers {args.layers} must be at least 1")
+    plan = Plan()
+    plan = replace(plan, task=replace(plan.task, layers=args.layers))
+    names = output.chosen(list(OPTIONS), args.only)
+    result = output.start(args, "training_step")
+    torch.manual_seed(0)
+    task = load_task(plan)
+    result["batch_tokens"] = task.batch_tokens
+    result["parameters"] = sum(p.numel() for p in task.build_model(0).parameters())
+    result["rows"] = []
+    for name in names:
+        row = compare(plan, task, name, args.rounds)
+        result["rows"].append(row)
+        print(f"  {name}: {row['ratio']['median']:.3f}", flush=True)
+    print(f"\n{head(result)}\n")
+    print(table.aligned(HEADER, [cells(row) for row in result["rows"]]))
+    output.write(result, args.json)
+
+
+if __name__ == "__main__":
+    output.run(main)
