@@ -12,6 +12,7 @@ from ..records.recipe import Ours, Published
 from . import course, numbers, sensitivity
 from .document import Block, Cell, Picture, Section, Table
 from .savings import bounded
+from .theme import pictured
 from .words import Words
 
 KNOWN_SCORES = ("accuracy", "bits_per_byte")  # with a heading in each language
@@ -147,7 +148,7 @@ def _ladder(analysis: Analysis, words: Words, svg: str) -> Picture:
     return Picture(
         "ladder",
         words("figure.ladder.text", baseline=baseline),
-        words("figure.ladder.caption", baseline=baseline, rungs=rungs),
+        _some(analysis, words, words("figure.ladder.caption", baseline=baseline, rungs=rungs)),
         data,
         svg,
     )
@@ -187,7 +188,7 @@ def sweep_picture(
     return Picture(
         name,
         words("figure.sweep.text", best=best),
-        words(caption),
+        _some(analysis, words, words(caption)),
         Table(words(data), (words("arm"), words("lr"), words("final-loss")), rows),
         svg,
     )
@@ -218,7 +219,17 @@ def curves_picture(
         (words("training-tokens"), *(arm.name for arm in arms)),
         tuple((Cell(numbers.count(t)), *(Cell(mean(arm, t)) for arm in arms)) for t in shown),
     )
-    return Picture(name, words("figure.curves.text"), words(caption), data, svg)
+    caption = _some(analysis, words, words(caption))
+    return Picture(name, words("figure.curves.text"), caption, data, svg)
+
+
+def _some(analysis: Shown, words: Words, caption: str) -> str:
+    """The caption, and which arms are drawn if not all are."""
+    drawn, arms = len(pictured(analysis)), len(analysis.arms)
+    if drawn == arms:
+        return caption
+    gap = "" if words.lang == "ja" else " "
+    return caption + gap + words("figure.some", drawn=drawn, arms=arms)
 
 
 def score_columns(arms: Iterable[ArmResult]) -> list[str]:

@@ -17,7 +17,7 @@ from ..analysis import Analysis, Shown
 from ..analysis.verdict import saved
 from . import numbers
 from .maps import correction_course, noise_course, power, sensitivity, sizes
-from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour
+from .theme import ARMS, AXIS, CARD, FONTS, STYLE, WORTH, colour, pictured
 from .words import Words
 
 MARKERS = {"baseline": "s", "candidate": "o", "control": "^", "other": "D"}
@@ -29,7 +29,7 @@ def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
     """Every figure of the report by name, as ``<svg>`` elements; the curves have two."""
     pictures = {
         "saving": svg_element(
-            "saving", saving(analysis, words), height=1.3 + 0.5 * len(analysis.arms)
+            "saving", saving(analysis, words), height=1.3 + _rows_height(analysis)
         ),
         "ladder": svg_element("ladder", ladder(analysis, words)),
         "sweep": svg_element("sweep", sweep(analysis, words)),
@@ -46,6 +46,12 @@ def draw_figures(analysis: Analysis, words: Words) -> dict[str, str]:
     if analysis.sizes:
         pictures["sizes"] = svg_element("sizes", sizes(analysis, words), height=2.8)
     return pictures
+
+
+def _rows_height(analysis: Analysis) -> float:
+    """Of the arms' rows, inches: closer where there are many."""
+    rows = sum(arm.log_ratio is not None for arm in analysis.arms)
+    return min(0.5 * rows, 2.0 + 0.25 * rows)
 
 
 def saving(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
@@ -98,7 +104,7 @@ def ladder(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
             points = [(t, loss) for s, t, loss in analysis.ladder if s == seed]
             label = baseline.name if i == 0 else None
             ax.plot(*zip(*points, strict=True), label=label, **style)  # type: ignore[arg-type]
-        for arm in analysis.arms:
+        for arm in pictured(analysis):
             losses = [s.loss for s in arm.seeds if s.loss is not None]
             if arm.role == "baseline" or not losses:
                 continue
@@ -122,7 +128,7 @@ def sweep(analysis: Shown, words: Words, x: str = "figure.sweep.x") -> Callable[
 
     def draw(ax: Axes) -> None:
         top = _sweep_top(analysis)
-        for arm in analysis.arms:
+        for arm in pictured(analysis):
             tint = colour(analysis, arm)
             finite = [(t.lr, t.loss) for t in arm.trials if t.loss is not None]
             if finite:
@@ -150,7 +156,7 @@ def curves(analysis: Shown, words: Words, *, close: bool) -> Callable[[Axes], No
 
     def draw(ax: Axes) -> None:
         start = 0.6 * analysis.unit_tokens if close else 0
-        for arm in analysis.arms:
+        for arm in pictured(analysis):
             tint, label = colour(analysis, arm), arm.name
             for curve in arm.curves:
                 train, valid = ([p for p in c if p[0] >= start] for c in (curve.train, curve.valid))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..analysis import ArmResult, Shown
 
 INK, TICKS, AXIS, GRID, CARD, WORTH = (
@@ -71,12 +73,27 @@ STYLE = {
 }
 
 
+def pictured(analysis: Shown) -> tuple[ArmResult, ...]:
+    """Arms with a colour of their own, in the plan's order.
+
+    All of them; of many, baseline, candidate, control and the best of the others.
+    """
+    others = [arm for arm in analysis.arms if arm.role == "other"]
+    best = sorted(others, key=_loss)[: len(OTHERS)]
+    return tuple(arm for arm in analysis.arms if arm.role != "other" or arm in best)
+
+
+def _loss(arm: ArmResult) -> float:
+    tried = [trial.loss for trial in arm.trials if trial.loss is not None]
+    return arm.mean_loss if arm.mean_loss is not None else min(tried, default=math.inf)
+
+
 def colour(analysis: Shown, arm: ArmResult) -> str:
-    """The arm's colour, the same in every figure."""
+    """The arm's colour, the same in every figure; grey of those that are not :func:`pictured`."""
     if arm.role in ARMS:
         return ARMS[arm.role]
-    others = [a.name for a in analysis.arms if a.role == "other"]
-    return OTHERS[others.index(arm.name) % len(OTHERS)]
+    others = [a.name for a in pictured(analysis) if a.role == "other"]
+    return OTHERS[others.index(arm.name)] if arm.name in others else AXIS
 
 
 def dark_rules() -> str:
