@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from mars_optim.analysis.stats import t_interval
 from mars_optim.report import numbers
 from mars_optim.report.figures import svg_element
 from mars_optim.report.savings import BOUNDS
@@ -23,6 +24,27 @@ PAGE = DOCS / "results.md"
 TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "other": "#009e73"}
 SCORES = ("accuracy", "bits_per_byte")
 Verdict = dict[str, Any]
+
+PAIRS = {
+    "gpt": [
+        ("nadamw-auto", "nadamw"),
+        ("nadamw-auto", "folded-0.25"),
+        ("mars-adamw-auto", "gamma-0.1"),
+        ("mars-adamw-auto", "mars-adamw"),
+        ("auto-all", "mars-adamw-auto"),
+        ("mars-adamw-decay", "gamma-0.1"),
+        ("mars-adamw-exact", "mars-adamw"),
+        ("exact-gamma-0.1", "gamma-0.1"),
+        ("mars-adamw-baseline-betas", "mars-adamw"),
+        ("mars-adamw-no-clip", "mars-adamw"),
+        ("mars-adamw-clip-all", "mars-adamw"),
+        ("mars-adamw-cautious", "mars-adamw"),
+        ("cautious-adamw", "adamw"),
+        ("mars-lion", "lion"),
+        ("mars-m", "muon"),
+    ],
+}
+"""(arm, other): whose losses are told apart, seed by seed."""
 
 
 def verdicts() -> dict[str, Verdict]:
@@ -91,15 +113,33 @@ def forest(verdict: Verdict) -> Callable[[Axes], None]:
     return draw
 
 
+def pairs_table(verdict: Verdict, pairs: list[tuple[str, str]]) -> str:
+    """Markdown: differences of the final loss between arms, paired by seed."""
+    lines = ["| arm | less | difference of the final loss, paired |", "|---|---|---|"]
+    for arm, other in pairs:
+        mine, others = (verdict["arms"][name]["final_losses"] for name in (arm, other))
+        values = [mine[s] - others[s] for s in mine if None not in (mine[s], others.get(s))]
+        found = t_interval(values, verdict["rule"]["confidence"])
+        mean, low, high = (numbers.signed(x) for x in (found.mean, found.low, found.high))
+        lines.append(f"| {arm} | {other} | {mean} ({low} to {high}) |")
+    return "\n".join(lines)
+
+
 def page(text: str, found: dict[str, Verdict]) -> str:
-    """The page with what is between ``<!-- table NAME -->`` and ``<!-- end -->`` written anew."""
-    for name, verdict in found.items():
-        head, end = f"<!-- table {name} -->\n", "<!-- end -->"
+    """The page with its tables, between ``<!-- table NAME -->`` and ``<!-- end -->``, anew."""
+    tables = {f"table {name}": table(verdict) for name, verdict in found.items()}
+    tables |= {
+        f"pairs {name}": pairs_table(found[name], pairs)
+        for name, pairs in PAIRS.items()
+        if name in found
+    }
+    for name, lines in tables.items():
+        head, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found_head, rest = text.partition(head)
         _, found_end, after = rest.partition(end)
         if not (found_head and found_end):
             raise SystemExit(f"{PAGE.name} has no {head.strip()} ... {end}")
-        text = f"{before}{head}{table(verdict)}\n{end}{after}"
+        text = f"{before}{head}{lines}\n{end}{after}"
     return text
 
 
