@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,28 +11,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer
 
+from .checkpoint import Checkpointed
 from .kernels.amp import Amp
 from .reference import State
 from .settings import Settings
 from .sharded import is_sharded
 
 
-def new_pass() -> dict[str, Any]:
-    """What an optimizer remembers of its steps beside the state: nothing yet.
-
-    Whether a previous pass is "done" since the last step, and the scaler's "scale" in it; the
-    number of "steps" in this process, the correction's "ratios" found in one of them, and the
-    "telemetry", if any is gathered.
-    """
-    fresh: dict[str, Any] = dict(done=False, scale=1.0, scaled=False)
-    return {**fresh, "steps": 0, "ratios": {}, "telemetry": None}
-
-
-class TwoGradientForm(Optimizer):
+class TwoGradientForm(Checkpointed):
     """What ``correction="exact"`` adds to an optimizer: the pass at the previous point."""
-
-    # A dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
-    _pass: dict[str, Any]
 
     @contextlib.contextmanager
     def previous_point(
@@ -76,7 +63,7 @@ class TwoGradientForm(Optimizer):
                     "set_requires_gradient_sync(False) is set; leave it on for correction='exact'"
                 )
             collect(kept, states, scale)
-        self._pass.update(done=True, scale=scale, scaled=scaler is not None)
+        self._pass.update({"done": True, "scale": scale, "scaled": scaler is not None})
 
     def _exact(self) -> bool:
         return any(Settings.from_group(group).exact for group in self.param_groups)
@@ -85,6 +72,34 @@ class TwoGradientForm(Optimizer):
         """Whether a step now would lack g_{t-1}: never at the first step of all parameters."""
         stepped = any("last_param" in state for state in self.state.values())
         return stepped and not self._pass["done"] and self._exact()
+
+    def _evaluate(self, closure: Callable[[], float] | None) -> float | None:
+        """The closure's loss, with the gradients that a step needs; without one they are there.
+
+        Raises:
+            RuntimeError: if this batch's gradient at the last step's parameters is missing.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                if self._needs_previous_pass():
+                    with self.previous_point():
+                        closure()
+                        if all(p.grad is None for g in self.param_groups for p in g["params"]):
+                            raise RuntimeError(
+                                "correction='exact' needs a closure that calls backward: this one "
+                                "made no gradient; if a host gave it, use previous_point"
+                            )
+                loss = closure()
+        if self._needs_previous_pass() and any(
+            param.grad is not None and "last_param" in state for param, state in self.state.items()
+        ):
+            raise RuntimeError(
+                "correction='exact' needs this batch's gradient at the last step's parameters: "
+                "before the usual pass do `with optimizer.previous_point(): loss(...).backward()`, "
+                "or give step a closure"
+            )
+        return loss
 
     def _before_update(self, amp: Amp) -> None:
         """last_param <- x_t, of all parameters that are about to be stepped.

@@ -1,11 +1,9 @@
-"""class MARS and its named forms: groups, state and step. The arithmetic is elsewhere."""
+"""class MARS: groups, state and step. The arithmetic is elsewhere."""
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -14,12 +12,12 @@ from torch.optim.optimizer import ParamsT
 
 from . import gamma as gammas
 from . import kernels
+from .checkpoint import new_pass
 from .correction import CommonNorm
-from .describe import correction_ratio, describe, warnings
-from .exact import TwoGradientForm, new_pass
+from .exact import TwoGradientForm
+from .observed import Observed
 from .reference import State
 from .settings import (
-    MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
     ClipOver,
@@ -34,13 +32,12 @@ from .settings import (
 )
 from .sharded import layout
 from .split import check_shape, check_vector_options, split_group
-from .telemetry import GroupTelemetry, Telemetry
 
 Clip = float | Literal["auto"] | None
 Update = Callable[[], None]
 
 
-class MARS(TwoGradientForm):
+class MARS(TwoGradientForm, Observed):
     r"""MARS: a variance-reduced gradient inside an adaptive optimizer (arXiv 2411.10438).
 
     .. math::
@@ -217,74 +214,12 @@ class MARS(TwoGradientForm):
             del self.param_groups[before:]  # all of the group or nothing
             raise
 
-    def _refuse_silence(self) -> None:
-        """A correction that was asked for and reaches no parameter is an error, or a warning."""
-        asked = self.defaults["gamma"] != 0
-        groups = self.param_groups
-        if asked and all(g["rule"] == "adamw" and not g["gamma"] for g in groups):
-            (*_, message) = ["", *warnings(groups)]
-            if message and self.defaults["rule"] in MATRIX_RULES:
-                raise ValueError(f"{type(self).__name__}: {message}")
-            if message:
-                python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
-
-    def describe(self) -> str:
-        """A table of the groups, and below it what would silently not work, or did not."""
-        return describe(self.param_groups, self._pass["ratios"])
-
-    def measure(self) -> None:
-        """Begin to add up, in every step, what :meth:`telemetry` tells. Cheap; nothing waits.
-
-        Where our own CPU kernels take the step the sums are by-products; elsewhere they cost a
-        pass over the gradients. Not part of the state dict, nor of a compiled step; not with
-        ``release_gradients``.
-        """
-        self._pass["telemetry"] = self._pass["telemetry"] or Telemetry()
-
-    @property
-    def measures(self) -> bool:
-        """Whether :meth:`measure` has been called."""
-        return self._pass["telemetry"] is not None
-
-    def telemetry(self) -> list[GroupTelemetry]:
-        """Noise, signal, correction and clip of each group with gradients, and start anew.
-
-        Means over the steps since the last call, or since :meth:`measure`. Reading waits for the
-        device; with sharded parameters every process must call it.
-
-        Raises:
-            RuntimeError: if :meth:`measure` was not called before.
-        """
-        if self._pass["telemetry"] is None:
-            raise RuntimeError(
-                "nothing has been measured: call optimizer.measure() before the steps"
-            )
-        return list(self._pass["telemetry"].read(self.param_groups))
-
-    def memory(self) -> dict[str, Any]:
-        """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
-
-        For checkpoints that keep the parameters' state alone: ``state_dict`` has the schedule's
-        part in its groups. Waits for the device.
-        """
-        telemetry = self._pass["telemetry"]
-        return {
-            "gamma": gammas.to_json(self.param_groups),
-            "telemetry": [] if telemetry is None else telemetry.to_json(),
-        }
-
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`memory` gave, to the same bits; telemetry if it is measured."""
-        gammas.from_json(self.param_groups, memory["gamma"])
-        if self.measures:
-            self._pass["telemetry"].from_json(memory["telemetry"])
-
     # --- step --------------------------------------------------------------------------------
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """For torch.amp.GradScaler: whether the step unscales and skips by itself, as torch's."""
-        return self.defaults["fused"] is True or self._pass.get("released", False)
+        return self.defaults["fused"] is True or self._pass["released"]
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -302,26 +237,7 @@ class MARS(TwoGradientForm):
         Raises:
             ValueError: for a sparse gradient, or a group edited to a value out of range.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                if self._needs_previous_pass():
-                    with self.previous_point():
-                        closure()
-                        if all(p.grad is None for g in self.param_groups for p in g["params"]):
-                            raise RuntimeError(
-                                "correction='exact' needs a closure that calls backward: this one "
-                                "made no gradient; if a host gave it, use previous_point"
-                            )
-                loss = closure()
-        if self._needs_previous_pass() and any(
-            param.grad is not None and "last_param" in state for param, state in self.state.items()
-        ):
-            raise RuntimeError(
-                "correction='exact' needs this batch's gradient at the last step's parameters: "
-                "before the usual pass do `with optimizer.previous_point(): loss(...).backward()`, "
-                "or give step a closure"
-            )
+        loss = self._evaluate(closure)
         amp = kernels.Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
         if amp.skips:
             self._pass["done"] = False
@@ -337,24 +253,11 @@ class MARS(TwoGradientForm):
         self._pass["done"] = False
         return loss
 
-    def _check_itself(self) -> None:
-        """In the third step, when warm-up and priming steps are past: does the correction act?"""
-        if torch.compiler.is_compiling():  # a counter would be a reason to compile again
-            return
-        self._pass["steps"] += 1
-        if self._pass["steps"] == 3:
-            for i, group in enumerate(self.param_groups):
-                ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
-                if ratio is not None:
-                    self._pass["ratios"][i] = ratio
-
     def _updates(
         self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm
     ) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
         settings = Settings.from_group(group)
-        released = self._pass.get("released")  # then tensors come one by one
-        observed: Telemetry | None = None if released else self._pass["telemetry"]
         return [
             kernels.prepare(
                 *bucket,
@@ -362,7 +265,7 @@ class MARS(TwoGradientForm):
                 use_foreach=group["foreach"],
                 use_fused=group["fused"],
                 amp=amp,
-                observe=None if observed is None else partial(observed.add, i, b),
+                observe=self._observer(i, b),
                 common=common,
             )
             for b, bucket in enumerate(self._buckets(group))
@@ -420,34 +323,3 @@ class MARS(TwoGradientForm):
         for bucket in buckets.values():
             its_params, its_grads, its_states = map(list, zip(*bucket, strict=True))
             yield its_params, its_grads, its_states
-
-    # --- copies and checkpoints ----------------------------------------------------------------
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
-
-        torch casts state to the parameter's dtype, which would round float32 moments of bfloat16
-        parameters.
-        """
-        super().load_state_dict(state_dict)
-        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for i, param in zip(ids, params, strict=True):
-            for key, saved in state_dict["state"].get(i, {}).items():
-                kept = isinstance(saved, Tensor) and key != "step"
-                if kept and saved.dtype != self.state[param][key].dtype:
-                    self.state[param][key] = saved.to(param.device, copy=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_constructor": self._constructor}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        measuring = self.__dict__.get("_pass", {}).get("telemetry") is not None
-        self._pass = new_pass()
-        if measuring:  # a live optimizer that loads a state goes on measuring, anew
-            self.measure()
-        for group in self.param_groups:
-            for key, default in self.defaults.items():
-                if key != "differentiable":  # torch adds it to the defaults when it loads
-                    group.setdefault(key, default)

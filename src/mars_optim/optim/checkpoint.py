@@ -1,0 +1,92 @@
+"""What a checkpoint or a copy of an optimizer keeps, and what it begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from . import gamma as gammas
+from .telemetry import Telemetry
+
+
+class Pass(TypedDict):
+    """What an optimizer remembers of its steps beside the state; no checkpoint holds it."""
+
+    done: bool  # whether there was a previous pass since the last step,
+    scale: float  # the scaler's in it,
+    scaled: bool  # and whether there was a scaler
+    steps: int  # in this process
+    ratios: dict[int, Tensor]  # of correction to gradient in one of them, by number of the group
+    telemetry: Telemetry | None  # if any is gathered
+    released: bool  # whether backward takes the steps
+
+
+def new_pass(telemetry: Telemetry | None = None) -> Pass:
+    """Nothing yet."""
+    return {
+        "done": False,
+        "scale": 1.0,
+        "scaled": False,
+        "steps": 0,
+        "ratios": {},
+        "telemetry": telemetry,
+        "released": False,
+    }
+
+
+class Checkpointed(Optimizer):
+    """What MARS adds to torch's state dict and pickling."""
+
+    # A dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
+    _pass: Pass
+    _constructor: dict[str, Any]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
+
+        torch casts state to the parameter's dtype, which would round float32 moments of bfloat16
+        parameters.
+        """
+        super().load_state_dict(state_dict)
+        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for i, param in zip(ids, params, strict=True):
+            for key, saved in state_dict["state"].get(i, {}).items():
+                kept = isinstance(saved, Tensor) and key != "step"
+                if kept and saved.dtype != self.state[param][key].dtype:
+                    self.state[param][key] = saved.to(param.device, copy=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_constructor": self._constructor}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        before: Pass | None = self.__dict__.get("_pass")  # a copy has none yet
+        measuring = before is not None and before["telemetry"] is not None
+        # a live optimizer that loads a state goes on measuring, anew
+        self._pass = new_pass(Telemetry() if measuring else None)
+        for group in self.param_groups:
+            for key, default in self.defaults.items():
+                if key != "differentiable":  # torch adds it to the defaults when it loads
+                    group.setdefault(key, default)
+
+    def memory(self) -> dict[str, Any]:
+        """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
+
+        For checkpoints that keep the parameters' state alone: ``state_dict`` has the schedule's
+        part in its groups. Waits for the device.
+        """
+        telemetry = self._pass["telemetry"]
+        return {
+            "gamma": gammas.to_json(self.param_groups),
+            "telemetry": [] if telemetry is None else telemetry.to_json(),
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`memory` gave, to the same bits; telemetry if it is measured."""
+        gammas.from_json(self.param_groups, memory["gamma"])
+        if telemetry := self._pass["telemetry"]:
+            telemetry.from_json(memory["telemetry"])

@@ -1,0 +1,80 @@
+"""What an optimizer tells of itself: its groups, what does nothing, what its steps show."""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from functools import partial
+
+import torch
+
+from .checkpoint import Checkpointed
+from .describe import correction_ratio, describe, warnings
+from .settings import MATRIX_RULES
+from .telemetry import GroupTelemetry, Observe, Telemetry
+
+
+class Observed(Checkpointed):
+    """What MARS says in words, and the numbers that it gathers in its steps when asked to."""
+
+    def describe(self) -> str:
+        """A table of the groups, and below it what would silently not work, or did not."""
+        return describe(self.param_groups, self._pass["ratios"])
+
+    def measure(self) -> None:
+        """Begin to add up, in every step, what :meth:`telemetry` tells. Cheap; nothing waits.
+
+        Where our own CPU kernels take the step the sums are by-products; elsewhere they cost a
+        pass over the gradients. Not part of the state dict, nor of a compiled step; not with
+        ``release_gradients``.
+        """
+        self._pass["telemetry"] = self._pass["telemetry"] or Telemetry()
+
+    @property
+    def measures(self) -> bool:
+        """Whether :meth:`measure` has been called."""
+        return self._pass["telemetry"] is not None
+
+    def telemetry(self) -> list[GroupTelemetry]:
+        """Noise, signal, correction and clip of each group with gradients, and start anew.
+
+        Means over the steps since the last call, or since :meth:`measure`. Reading waits for the
+        device; with sharded parameters every process must call it.
+
+        Raises:
+            RuntimeError: if :meth:`measure` was not called before.
+        """
+        telemetry = self._pass["telemetry"]
+        if telemetry is None:
+            raise RuntimeError(
+                "nothing has been measured: call optimizer.measure() before the steps"
+            )
+        return telemetry.read(self.param_groups)
+
+    def _observer(self, group: int, bucket: int) -> Observe | None:
+        """Who is told of a bucket's step; nobody in backward, where tensors come one by one."""
+        telemetry = self._pass["telemetry"]
+        if telemetry is None or self._pass["released"]:
+            return None
+        return partial(telemetry.add, group, bucket)
+
+    def _refuse_silence(self) -> None:
+        """A correction that was asked for and reaches no parameter is an error, or a warning."""
+        asked = self.defaults["gamma"] != 0
+        groups = self.param_groups
+        if asked and all(g["rule"] == "adamw" and not g["gamma"] for g in groups):
+            (*_, message) = ["", *warnings(groups)]
+            if message and self.defaults["rule"] in MATRIX_RULES:
+                raise ValueError(f"{type(self).__name__}: {message}")
+            if message:
+                python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
+
+    def _check_itself(self) -> None:
+        """In the third step, when warm-up and priming steps are past: does the correction act?"""
+        if torch.compiler.is_compiling():  # a counter would be a reason to compile again
+            return
+        self._pass["steps"] += 1
+        if self._pass["steps"] == 3:
+            for i, group in enumerate(self.param_groups):
+                ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
+                if ratio is not None:
+                    self._pass["ratios"][i] = ratio
