@@ -25,7 +25,10 @@ TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "o
 SCORES = ("accuracy", "bits_per_byte")
 Verdict = dict[str, Any]
 
+PUBLISHED_PAIRS = [("mars-adamw-exact", "mars-adamw"), ("mars-m", "muon")]
 PAIRS = {
+    "shakespeare": PUBLISHED_PAIRS,
+    "cifar": PUBLISHED_PAIRS,
     "gpt": [
         ("nadamw-auto", "nadamw"),
         ("nadamw-auto", "folded-0.25"),
