@@ -41,6 +41,7 @@ def analysis_of(candidate: ArmResult, missing: int = 0, worth: float = 0.05) -> 
         parts=(),
         contrasts=(),
         sizes=(),
+        noise=(),
         trend=None,
     )
 
