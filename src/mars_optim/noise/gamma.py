@@ -13,7 +13,7 @@ holding the path fixed, from dot products of a run's own steps. Derived in docs/
 
 from __future__ import annotations
 
-from ..optim.gamma import best_gamma, error_of_last, noise_and_signal
+from ..optim.criteria import best_gamma, error_of_last, noise_and_signal
 
 __all__ = [
     "average_variance",

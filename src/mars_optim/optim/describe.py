@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .correction import dot_and_difference, tensor_norm
-from .settings import MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
+from .settings import CHOSEN, MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
 from .sharded import as_real, local
 
 Group = Mapping[str, Any]
@@ -146,7 +146,7 @@ def warnings(groups: Iterable[Group]) -> list[str]:
 
 def state_bytes(group: Group) -> int:
     """Bytes of state that the group's parameters take once they have been stepped."""
-    from .gamma import BY_NOISE, sample_size  # cycles at import
+    from .gamma import sampled_bytes  # cycles at import
     from .kernels import state_dtypes
 
     settings = Settings.from_group({**_DEFAULTS, **group})
@@ -156,9 +156,8 @@ def state_bytes(group: Group) -> int:
             total += tensor.numel() * dtype.itemsize
         if settings.exact:
             total += tensor.numel() * tensor.dtype.itemsize
-        if settings.gamma_schedule in BY_NOISE and settings.gamma:
-            wide = torch.promote_types(tensor.dtype, torch.float32)
-            total += 2 * sample_size(tensor.numel()) * wide.itemsize
+        if settings.gamma_schedule in CHOSEN and settings.gamma:
+            total += sampled_bytes(tensor, settings.gamma_schedule)
     return total
 
 

@@ -70,10 +70,11 @@ class MARS(TwoGradientForm, Observed):
         gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off; "auto" is
             ``gamma_schedule="auto"`` from 0.025 on.
         gamma_schedule: "constant"; "lr" makes it ``gamma * lr / (highest lr so far)`` at each
-            step, "sqrt_lr" the same with a root; "auto" (experimental) chooses it every 10 steps,
-            for each group, as the one of the least estimated error of the momentum, from sums
-            over the steps that it adds up; "auto_all" does so for all such groups together. The
-            one in force is ``group["gamma_now"]`` (default: "constant").
+            step, "sqrt_lr" the same with a root. The others choose it every 10 steps, for each
+            group, and begin with ``gamma``: "auto" by whether the next batch's gradient would
+            have liked the last step to have had more of its own (``correction="folded"`` only);
+            "least_error" (experimental) as the one of the least estimated error of the momentum.
+            The one in force is ``group["gamma_now"]`` (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
         clip_over: "tensor" or, as levanter and optax do, "all": the norm is that of c_t over all

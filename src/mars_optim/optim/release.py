@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .correction import CommonNorm
-from .gamma import BY_LR, BY_NOISE, follow_lr
+from .gamma import BY_LR, follow_lr
 from .kernels import Amp
 from .mars import MARS
-from .settings import Settings
+from .settings import CHOSEN, Settings
 from .sharded import is_sharded
 
 
@@ -130,7 +130,7 @@ def check_releasable(group: dict[str, Any]) -> None:
             "clip_over='all' needs the gradients of all tensors at once, which release_gradients "
             "frees: use clip_over='tensor'"
         )
-    if settings.gamma_schedule in BY_NOISE and settings.gamma:
+    if settings.gamma_schedule in CHOSEN and settings.gamma:
         raise ValueError(
             f"gamma_schedule={settings.gamma_schedule!r} looks at the gradients of a group "
             "together, which release_gradients frees: use 'lr', 'sqrt_lr' or a number"

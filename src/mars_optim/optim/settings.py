@@ -14,13 +14,14 @@ from torch import Tensor
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
 ClipOver = Literal["tensor", "all"]
-GammaSchedule = Literal["constant", "lr", "sqrt_lr", "auto", "auto_all"]
+GammaSchedule = Literal["constant", "lr", "sqrt_lr", "auto", "least_error"]
 
 RULES: tuple[str, ...] = get_args(Rule)
 CORRECTIONS: tuple[str, ...] = get_args(Correction)
 CLIP_OVER: tuple[str, ...] = get_args(ClipOver)
 GAMMA_SCHEDULES: tuple[str, ...] = get_args(GammaSchedule)
 MATRIX_RULES = ("shampoo", "muon")
+CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
 
 PUBLISHED_GAMMA = 0.025
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -143,6 +144,11 @@ class Settings:
             if isinstance(self.lr, Tensor):
                 raise ValueError(f"{name} reads lr at each step: give it as a number, or on a CPU")
             return
+        if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
+            raise ValueError(
+                f"{name} needs correction='folded', not {self.correction!r}: there gamma acts on "
+                "the step alone, elsewhere on the second moment and the clip too"
+            )
         if self.correction == "exact":
             raise ValueError(
                 f"{name} weighs the noise of two batches, and correction='exact' has that of one: "

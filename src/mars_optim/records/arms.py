@@ -33,10 +33,10 @@ class Arm:
     correction: Literal["approx", "folded", "exact"] = option(
         "approx", '"approx", "folded" or "exact" (a second pass a step)', of=_OURS
     )
-    gamma_schedule: Literal["constant", "lr", "sqrt_lr", "auto", "auto_all"] = option(
+    gamma_schedule: Literal["constant", "lr", "sqrt_lr", "auto", "least_error"] = option(
         "constant",
-        'gamma over the run: "constant", with the learning rate ("lr", "sqrt_lr"), or chosen from '
-        'the noise, by group or for all ("auto", "auto_all")',
+        'gamma over the run: "constant", with the learning rate ("lr", "sqrt_lr"), or chosen in it '
+        'by the next gradient ("auto") or the least error of the momentum ("least_error")',
         of=_OURS,
     )
     clip_over: Literal["tensor", "all"] = option(
@@ -69,6 +69,38 @@ def check_arm_name(name: str) -> None:
         )
 
 
+# gamma can be chosen in these forms
+GAMMA_FORMS = {"auto": ("folded",), "least_error": ("approx", "folded")}
+
+
+def check_arm(name: str, arm: Arm) -> None:
+    """Raise UserError for options that cannot go together, of an arm that no command makes."""
+    if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
+        raise UserError(
+            f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
+            "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
+        )
+    own = (arm.gamma_schedule, arm.clip_over, arm.cautious)
+    if arm.optimizer != "mars" and own != ("constant", "tensor", False):
+        raise UserError(
+            f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
+            "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
+        )
+    forms = GAMMA_FORMS.get(arm.gamma_schedule)
+    if forms and arm.correction not in forms:
+        raise UserError(
+            f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} cannot go with "
+            f"correction = {arm.correction!r}: use {' or '.join(map(repr, forms))}, or "
+            'gamma_schedule "lr", "sqrt_lr" or "constant"'
+        )
+    if forms and arm.betas[0] == 0:
+        raise UserError(
+            f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} needs betas[0] above 0"
+        )
+    if arm.correction == "folded" and arm.clip:
+        raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+
+
 def _mars(**options: Any) -> Arm:
     return Arm(optimizer="mars", **options)
 
@@ -93,7 +125,8 @@ ARMS: dict[str, Arm] = {
     ),
     "mars-adamw": _mars(),
     "mars-adamw-exact": _mars(correction="exact"),
-    "mars-adamw-auto": _mars(gamma_schedule="auto"),
+    # in the form whose gamma can change without changing the length of the steps
+    "mars-adamw-auto": _mars(lr=1e-3, clip=0.0, correction="folded", gamma_schedule="auto"),
     # highest where the learning rate is: in the published grid, and four times the default
     "mars-adamw-decay": _mars(gamma=0.1, gamma_schedule="lr"),
     "mars-adamw-cautious": _mars(cautious=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
-from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm_name
+from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import split
 from .config import check, option
 from .errors import UserError, did_you_mean
@@ -215,28 +215,7 @@ class Plan:
             if external:
                 split(arm.arguments, f"arm.{name}.arguments")
                 continue
-            if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
-                raise UserError(
-                    f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
-                    "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
-                )
-            own = (arm.gamma_schedule, arm.clip_over, arm.cautious)
-            if arm.optimizer != "mars" and own != ("constant", "tensor", False):
-                raise UserError(
-                    f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
-                    "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
-                )
-            if arm.gamma_schedule.startswith("auto") and arm.correction == "exact":
-                raise UserError(
-                    f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} cannot go with "
-                    'correction = \'exact\': use "lr", "sqrt_lr" or "constant"'
-                )
-            if arm.gamma_schedule.startswith("auto") and arm.betas[0] == 0:
-                raise UserError(
-                    f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} needs betas[0] above 0"
-                )
-            if arm.correction == "folded" and arm.clip:
-                raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+            check_arm(name, arm)
             if self.training.min_lr >= arm.lr:
                 raise UserError(
                     f"training.min_lr = {self.training.min_lr:g} must be below arm.{name}.lr = "

@@ -60,6 +60,7 @@ def build_optimizer(
         try:
             return MARS(
                 groups,
+                correction=arm.correction,
                 gamma_schedule=arm.gamma_schedule,
                 clip_over=arm.clip_over,
                 cautious=arm.cautious,
