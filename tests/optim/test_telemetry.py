@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mars_optim import MARS, MARSM
+from mars_optim.optim.telemetry import SUMS, Telemetry
 
 SHAPE, SIGNAL, NOISE, STEPS = (50, 40), 0.02, 0.05, 400
 WAYS: dict[str, dict[str, Any]] = {
@@ -78,6 +82,59 @@ def test_reading_starts_anew_and_groups_without_history_say_nan() -> None:
     assert (matrix.steps, vector.steps) == (2, 2)
     assert math.isnan(vector.noise)
     assert vector.gradient > 0.0
+
+
+def test_every_so_many_steps_are_measured_and_the_rest_cost_nothing() -> None:
+    param = nn.Parameter(torch.zeros(SHAPE))
+    optimizer = MARS([param], lr=0.0)
+    optimizer.measure(every=4)
+    train(optimizer, [param], steps=3)
+    assert optimizer.telemetry() == []
+    train(optimizer, [param], steps=397)
+    (found,) = optimizer.telemetry()
+    assert found.steps == 100
+    assert found.noise == pytest.approx(param.numel() * NOISE**2, rel=0.03)
+    optimizer.measure()  # from now on in each
+    train(optimizer, [param], steps=5)
+    assert optimizer.telemetry()[0].steps == 5
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True])
+def test_an_impossible_every_is_refused(every: Any) -> None:
+    with pytest.raises(ValueError, match=r"every=.* must be a whole number of at least 1"):
+        MARS([nn.Parameter(torch.zeros(3, 2))]).measure(every)
+
+
+@given(st.integers(1, 70), st.integers(1, 40), st.lists(st.integers(1, 40)))
+def test_a_checkpoint_in_between_changes_no_bit(steps: int, tensors: int, saved: list[int]) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    whole, resumed = Telemetry(every=2), Telemetry(every=2)
+    for step in range(steps):
+        sums = torch.rand(tensors, SUMS, generator=generator, dtype=torch.float64)
+        scales = torch.rand(tensors, generator=generator, dtype=torch.float64) * 2
+        for telemetry in (whole, resumed):
+            telemetry.begin_step()
+            if telemetry.is_due:
+                telemetry.add(0, 0, sums, scales, shards=None, paired=True)
+        if step in saved:
+            kept = json.loads(json.dumps(resumed.to_json()))
+            resumed = Telemetry(every=2)
+            resumed.from_json(kept)
+    assert whole.to_json() == resumed.to_json()
+
+
+def test_a_group_whose_tensors_come_and_go_counts_each_step_by_its_own() -> None:
+    params = [nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
+    optimizer = MARS(params, gamma=0.0, clip=1.0)
+    optimizer.measure()
+    for step in range(6):
+        params[0].grad = torch.full((2, 2), 5.0)
+        params[1].grad = torch.full((2, 2), 0.1) if step % 3 == 0 else None
+        optimizer.step()
+    (found,) = optimizer.telemetry()
+    assert found.steps == 6
+    assert found.clip_rate == pytest.approx(6 / 8)
+    assert found.gradient == pytest.approx(math.sqrt((6 * 100 + 2 * 0.04) / 6))
 
 
 def test_nothing_is_told_before_it_is_asked_for() -> None:

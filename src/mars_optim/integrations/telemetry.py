@@ -61,7 +61,8 @@ class TelemetryLog:
             raise ValueError(f"every={every!r} must be a whole number of at least 1")
         self.optimizer, self.to, self.every, self.steps = optimizer, to, every, step
         self.write = write
-        optimizer.measure()
+        if not optimizer.measures:
+            optimizer.measure()
         self._hook = optimizer.register_step_post_hook(self._after)
 
     def remove(self) -> None:

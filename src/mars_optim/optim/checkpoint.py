@@ -65,9 +65,9 @@ class Checkpointed(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         before: Pass | None = self.__dict__.get("_pass")  # a copy has none yet
-        measuring = before is not None and before["telemetry"] is not None
+        telemetry = None if before is None else before["telemetry"]
         # a live optimizer that loads a state goes on measuring, anew
-        self._pass = new_pass(Telemetry() if measuring else None)
+        self._pass = new_pass(telemetry and Telemetry(telemetry.every))
         for group in self.param_groups:
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads
@@ -82,11 +82,12 @@ class Checkpointed(Optimizer):
         telemetry = self._pass["telemetry"]
         return {
             "gamma": gammas.to_json(self.param_groups),
-            "telemetry": [] if telemetry is None else telemetry.to_json(),
+            "telemetry": None if telemetry is None else telemetry.to_json(),
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Go on from what :meth:`memory` gave, to the same bits; telemetry if it is measured."""
         gammas.from_json(self.param_groups, memory["gamma"])
-        if telemetry := self._pass["telemetry"]:
-            telemetry.from_json(memory["telemetry"])
+        telemetry, kept = self._pass["telemetry"], memory["telemetry"]
+        if telemetry and kept:
+            telemetry.from_json(kept)

@@ -244,6 +244,7 @@ class MARS(TwoGradientForm, Observed):
             self._pass["done"] = False
             return loss
         gammas.set_gammas(self.param_groups, self.state, amp)
+        self._begin_measuring()
         # everything is checked before the first parameter moves
         groups, common = enumerate(self.param_groups), CommonNorm()
         work = [update for i, group in groups for update in self._updates(i, group, amp, common)]

@@ -3,7 +3,7 @@ r"""What the steps show of noise and signal: four sums per tensor that the clip 
 .. math::
     \|c_t\|^2,\; \|g_t\|^2,\; \|g_{t-1}\|^2,\; \langle g_t, g_{t-1} \rangle
 
-Added up on the device, over the steps since they were last read; reading is the only wait.
+Kept on the device and added up over the steps since they were last read; reading is the only wait.
 
 With g_t = s_t + n_t, a signal that moves slowly and noise that is independent from batch to batch,
 E<g_t, g_{t-1}> = |s|^2 and E|g_t - g_{t-1}|^2 / 2 = tr Var(g) (plus half the signal's own move).
@@ -76,24 +76,66 @@ class GroupTelemetry:
         return {**asdict(self), "noise_scale": self.noise_scale}
 
 
-@dataclass(slots=True)
-class _Total:
-    sums: Tensor  # (SUMS,), float64, of this process's shards
-    clipped: Tensor  # (), float64, tensors times steps
-    steps: Tensor  # (), float64
-    shards: Shards | None
-    tensors: int
+class _Bucket:
+    """What one bucket of tensors has shown: a total, and the steps that are not in it yet.
+
+    A step is kept as it comes, and MOST steps are added up in one go: so a step costs next to
+    nothing. They are added one after the other, whatever is read in between.
+    """
+
+    MOST = 32
+
+    def __init__(self, shards: Shards | None, kind: tuple[bool, bool, int]) -> None:
+        self.shards, self.kind = shards, kind
+        self.paired, self.clips, self.tensors = kind  # is there a g_{t-1}, is there a clip
+        self.total: Tensor | None = None  # (SUMS + 2,), float64, of this process's shards
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
+
+    def add(self, sums: Tensor, scales: Tensor | None) -> None:
+        """One step more."""
+        self._pending.append((sums, scales))
+        if len(self._pending) == self.MOST:
+            self.fold()
+
+    def fold(self) -> Tensor:
+        """``total`` with all of it: sums, clipped tensors times steps, steps. Nothing waits."""
+        if self._pending:
+            every_sums, every_scales = zip(*self._pending, strict=True)
+            self._pending = []
+            sums = torch.stack(every_sums).sum(1)
+            clipped = torch.zeros_like(sums[:, 0])
+            if self.clips:
+                clipped = (torch.stack(every_scales) < 1.0).sum(1).to(sums.dtype)
+            rows = torch.cat([sums, clipped[:, None], torch.ones_like(sums[:, :1])], 1)
+            if self.paired:  # there is a g_{t-1} from the second step on
+                rows = torch.where(sums[:, LL : LL + 1] > 0, rows, 0.0)
+            if self.total is not None:
+                rows = torch.cat([self.total.to(rows.device)[None], rows])
+            self.total = rows.cumsum(0)[-1]
+        assert self.total is not None
+        return self.total
 
 
 class Telemetry:
-    """Adds up what the steps of an optimizer show; see the module.
+    """Keeps what the steps of an optimizer show, in every ``every``-th step; see the module.
 
     Sums of shards stay apart until they are read: reading then takes part in one all-reduce per
     bucket of parameters, so every process must do it.
     """
 
-    def __init__(self) -> None:
-        self._totals: dict[tuple[int, int], _Total] = {}
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+        self._steps = 0
+        self._buckets: dict[tuple[int, int], list[_Bucket]] = {}
+
+    def begin_step(self) -> None:
+        """Count a step, before its buckets are added."""
+        self._steps += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether this step's sums are wanted."""
+        return self._steps % self.every == 0
 
     def add(
         self,
@@ -105,75 +147,81 @@ class Telemetry:
         shards: Shards | None,
         paired: bool,
     ) -> None:
-        """Add one step of one bucket of tensors; without waiting for the device.
+        """Keep one step of one bucket of tensors; without waiting for the device.
 
         Args:
             group: number of the parameter group.
             bucket: number of the bucket in it.
-            sums: (tensors, SUMS), of this process's shards.
-            scales: (tensors,), of the clip; None without one.
+            sums: (tensors, SUMS), of this process's shards; not to be written to afterwards.
+            scales: (tensors,), of the clip; None without one. The same holds.
             shards: of which whole tensors these are shards.
             paired: whether there is a g_{t-1}, from the second step on.
         """
-        one = sums.new_ones(())
-        counts = (sums.select(1, LL).sum() > 0).double() if paired else one
-        clipped = one - one if scales is None else (scales < 1.0).double().sum()
-        now = _Total(sums.sum(0) * counts, clipped * counts, counts, shards, len(sums))
-        if total := self._totals.get((group, bucket)):
-            home = sums.device
-            now.sums += total.sums.to(home)
-            now.clipped += total.clipped.to(home)
-            now.steps += total.steps.to(home)
-        self._totals[group, bucket] = now
+        kind = (paired, scales is not None, len(sums))
+        known = self._buckets.setdefault((group, bucket), [])
+        if not known or known[-1].kind != kind:
+            known.append(_Bucket(shards, kind))
+        known[-1].add(sums, scales)
 
-    def to_json(self) -> list[list[Any]]:
+    def to_json(self) -> dict[str, Any]:
         """What has been added up so far, for a checkpoint; of sharded parameters nothing."""
-        return [
-            [*key, total.sums.tolist(), float(total.clipped), float(total.steps), total.tensors]
-            for key, total in sorted(self._totals.items())
-            if total.shards is None
+        buckets = [
+            [*key, b.fold().tolist(), *b.kind]
+            for key, kinds in sorted(self._buckets.items())
+            for b in kinds
+            if b.shards is None
         ]
+        return {"steps": self._steps, "buckets": buckets}
 
-    def from_json(self, data: list[list[Any]]) -> None:
+    def from_json(self, data: dict[str, Any]) -> None:
         """Go on from what :meth:`to_json` gave, to the same bits."""
-        for group, bucket, *numbers, tensors in data:
-            sums, clipped, steps = (torch.tensor(x, dtype=torch.float64) for x in numbers)
-            self._totals[group, bucket] = _Total(sums, clipped, steps, None, tensors)
+        self._steps = data["steps"]
+        for group, number, total, *kind in data["buckets"]:
+            paired, clips, tensors = kind
+            bucket = _Bucket(None, (paired, clips, tensors))
+            bucket.total = torch.tensor(total, dtype=torch.float64)
+            self._buckets.setdefault((group, number), []).append(bucket)
 
     def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:
         """Means over the steps since the last reading, group by group; starts anew."""
-        totals, self._totals = self._totals, {}
+        buckets, self._buckets = self._buckets, {}
         return [
-            _means(i, groups[i], [t for (g, _), t in sorted(totals.items()) if g == i])
-            for i in sorted({group for group, _ in totals})
+            _means(i, groups[i], [kinds for (g, _), kinds in sorted(buckets.items()) if g == i])
+            for i in sorted({group for group, _ in buckets})
         ]
 
 
-def _means(number: int, group: dict[str, Any], totals: list[_Total]) -> GroupTelemetry:
-    sums = [0.0] * SUMS
-    for total in totals:
-        whole = total.sums if total.shards is None else total.shards.whole_sums(total.sums)
-        sums = [a + b for a, b in zip(sums, whole.tolist(), strict=True)]
-    steps = max(int(total.steps) for total in totals)
+def _means(number: int, group: dict[str, Any], buckets: list[list[_Bucket]]) -> GroupTelemetry:
+    sums, steps, clipped, chances = [0.0] * SUMS, 0.0, 0.0, 0.0
+    for kinds in buckets:
+        its_steps = 0.0
+        for bucket in kinds:
+            total = bucket.fold()
+            own, shards = total[:SUMS], bucket.shards
+            whole = own if shards is None else shards.whole_sums(own)
+            sums = [a + b for a, b in zip(sums, whole.tolist(), strict=True)]
+            its_clipped, of_kind = total[SUMS:].tolist()
+            clipped += its_clipped
+            chances += of_kind * bucket.tensors
+            its_steps += of_kind
+        steps = max(steps, its_steps)
     settings = Settings.from_group(group)
     gg, ll, gl = (sums[i] / steps if steps else math.nan for i in (GG, LL, GL))
     if not settings.takes_difference:
         ll = gl = math.nan
     difference = gg - 2 * gl + ll  # |g_t - g_{t-1}|^2
-    clipped = sum(float(total.clipped) for total in totals)
-    tensors = sum(total.tensors for total in totals)
     return GroupTelemetry(
         group=number,
         kind=str(group.get("kind", group["rule"])),
-        steps=steps,
+        steps=int(steps),
         gradient=math.sqrt(gg),
         signal=gl,
         noise=math.nan if settings.exact else difference / 2,
         cosine=gl / math.sqrt(gg * ll) if gg * ll else math.nan,
         correction_ratio=settings.gain * math.sqrt(abs(difference) / gg) if gg else math.nan,
-        clip_rate=clipped / (steps * tensors) if steps else math.nan,
+        clip_rate=clipped / chances if chances else math.nan,
         gamma=settings.gamma,
-        tensors=tensors,
+        tensors=sum(kinds[-1].tensors for kinds in buckets),
     )
 
 
