@@ -2,167 +2,24 @@
 
 from __future__ import annotations
 
-import cmath
-import copy
 import io
-import math
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from mars_optim import MARS, MARSAdamW, release_gradients
+from mars_optim import MARS, MARSAdamW, param_groups, release_gradients
 from mars_optim.optim import gamma
 
 from .cases import copies, make_grads, make_params, run, same
 
-BETA = 0.9
 
-
-class Turning:
-    """A full gradient of constant length that turns by ``angle`` a step, and noise of N a batch."""
-
-    def __init__(self, numel: int, *, angle: float, signal: float, noise: float) -> None:
-        self.numel, self.angle = numel, angle
-        self.signal, self.noise = signal, noise
-
-    def batch(self, step: int) -> Tensor:
-        generator = torch.Generator().manual_seed(step)
-        phase = torch.full((self.numel // 2,), self.angle * step, dtype=torch.float64)
-        full = torch.cat([phase.cos(), phase.sin()]) * math.sqrt(2 * self.signal / self.numel)
-        noise = torch.randn(self.numel, generator=generator, dtype=torch.float64)
-        return full + noise * math.sqrt(self.noise / self.numel)
-
-    def best_gamma(self) -> float:
-        """In closed form: the average answers a turning signal by a factor."""
-        late = cmath.exp(-1j * self.angle)
-        lag = abs(1 - late * (1 - BETA) / (1 - BETA * late)) ** 2 * self.signal
-        error = lag + (1 - BETA) / (1 + BETA) * self.noise
-        w = error / (error + self.noise)
-        return min(gamma.HIGHEST, max(0.0, (w - (1 - BETA)) / BETA))
-
-
-# much lag, some, as good as none
-JOBS = {
-    "fast": dict(angle=0.1, signal=1.0, noise=1.0),
-    "slow": dict(angle=0.03, signal=1.0, noise=1.0),
-    "noise": dict(angle=0.003, signal=1.0, noise=4.0),
-}
-
-
-def train(
-    job: Turning, optimizer: MARS, param: nn.Parameter, steps: range, scale: float = 1.0
-) -> float:
-    """gamma at the end."""
-    for step in steps:
-        param.grad = (scale * job.batch(step)).to(param.dtype).reshape(param.shape)
-        optimizer.step()
-    return float(optimizer.param_groups[0]["gamma_now"])
-
-
-def made(numel: int, dtype: torch.dtype = torch.float64, **options: Any) -> tuple[Any, MARS]:
-    param = nn.Parameter(torch.zeros(numel // 8, 8, dtype=dtype))
-    defaults: dict[str, Any] = dict(gamma="auto", betas=(BETA, 0.99), clip="auto", lr=1e-3)
-    return param, MARSAdamW([param], **{**defaults, **options})
-
-
-@pytest.mark.parametrize("correction", ["approx", "folded"])
-@pytest.mark.parametrize("name", JOBS)
-def test_auto_finds_the_gamma_of_the_closed_form(name: str, correction: str) -> None:
-    job = Turning(4096, **JOBS[name])
-    param, optimizer = made(4096, correction=correction)
-    assert train(job, optimizer, param, range(400)) == pytest.approx(job.best_gamma(), abs=0.02)
-
-
-def test_a_sample_of_a_large_tensor_tells_the_same() -> None:
-    job = Turning(1 << 17, **JOBS["slow"])
-    param, optimizer = made(1 << 17, torch.float32)
-    assert train(job, optimizer, param, range(120)) == pytest.approx(job.best_gamma(), abs=0.03)
-    assert optimizer.state[param][gamma.PROBE].shape == (2, gamma.SAMPLE)
-
-
-def test_a_tensor_counts_by_its_size_however_few_of_its_elements_are_sampled() -> None:
-    """A large tensor of pure noise beside a small one of pure signal."""
-    large, small = nn.Parameter(torch.zeros(1 << 8, 1 << 10)), nn.Parameter(torch.zeros(2, 2))
-    optimizer = MARSAdamW([large, small], gamma="auto")
-    for step in range(3):
-        generator = torch.Generator().manual_seed(step)
-        large.grad = torch.randn(large.shape, generator=generator)
-        small.grad = torch.ones(2, 2)
-        optimizer.step()
-    gg, _, gl, *_ = optimizer.param_groups[0]["gamma_sums"].tolist()
-    assert gg == pytest.approx((1 << 18) + 4, rel=0.02)
-    assert abs(gl) < 0.05 * gg
-
-
-def test_bfloat16_parameters_and_scaled_gradients_tell_the_same() -> None:
-    job = Turning(4096, **JOBS["slow"])
-    param, optimizer = made(4096, torch.bfloat16, state_dtype=torch.float32)
-    assert train(job, optimizer, param, range(300)) == pytest.approx(job.best_gamma(), abs=0.03)
-    param, optimizer = made(4096)
-    optimizer.grad_scale, optimizer.found_inf = torch.tensor(512.0), torch.tensor(0.0)
-    scaled = train(job, optimizer, param, range(300), scale=512.0)
-    other, plain = made(4096)
-    assert scaled == pytest.approx(train(job, plain, other, range(300)), rel=1e-9)
-
-
-def test_steps_that_overflow_neither_count_nor_stay() -> None:
-    job = Turning(4096, **JOBS["slow"])
-    param, optimizer = made(4096)
-    for at in range(0, 300, 30):
-        train(job, optimizer, param, range(at, at + 30))
-        kept = copy.deepcopy((param.data, optimizer.state_dict()))
-        param.grad = torch.full_like(param, float("nan"))
-        optimizer.step()  # which spoils all but what gamma is chosen from
-        spoilt = optimizer.state[param][gamma.PROBE], optimizer.param_groups[0]["gamma_sums"]
-        assert all(tensor.isfinite().all() for tensor in spoilt)
-        found = {k: optimizer.param_groups[0][k] for k in ("gamma_sums", "gamma_steps")}
-        param.data = kept[0]
-        optimizer.load_state_dict(kept[1])
-        optimizer.param_groups[0].update(found)
-    ends = optimizer.param_groups[0]["gamma_now"]
-    assert ends == pytest.approx(job.best_gamma(), abs=0.03)
-
-
-def test_groups_have_a_gamma_of_their_own_or_one_for_all() -> None:
-    jobs = [Turning(4096, **JOBS[name]) for name in ("fast", "noise")]
-    found = {}
-    for schedule in ("auto", "auto_all"):
-        params = [nn.Parameter(torch.zeros(512, 8, dtype=torch.float64)) for _ in jobs]
-        groups = [{"params": [p]} for p in params]
-        optimizer = MARSAdamW(groups, betas=(BETA, 0.99), gamma_schedule=schedule)
-        for step in range(300):
-            for p, job in zip(params, jobs, strict=True):
-                p.grad = job.batch(step).reshape(p.shape)
-            optimizer.step()
-        found[schedule] = [g["gamma_now"] for g in optimizer.param_groups]
-    own = [job.best_gamma() for job in jobs]
-    assert found["auto"] == pytest.approx(own, abs=0.03)
-    one, other = found["auto_all"]
-    assert one == other
-    assert own[1] < one < own[0]
-
-
-def test_gamma_waits_for_its_first_steps_and_moves_by_no_more_than_its_rate() -> None:
-    job = Turning(4096, angle=0.5, signal=9.0, noise=0.1)
-    param, optimizer = made(4096)
-    gammas = []
-    for step in range(60):
-        param.grad = job.batch(step).reshape(param.shape)
-        optimizer.step()
-        gammas.append(optimizer.param_groups[0].get("gamma_now", 0.025))
-    assert gammas[: gamma.FIRST - 1] == [0.025] * (gamma.FIRST - 1)
-    steps = [b - a for a, b in pairwise(gammas)]
-    assert max(map(abs, steps)) <= gamma.RATE + 1e-12
-    assert sum(step != 0 for step in steps) <= 60 // gamma.EVERY
-
-
-@pytest.mark.parametrize("schedule", ["auto", "auto_all", "lr", "sqrt_lr"])
+@pytest.mark.parametrize("schedule", ["auto", "least_error", "lr", "sqrt_lr"])
 def test_a_state_dict_in_the_middle_goes_on_bit_for_bit(schedule: str) -> None:
     params, others = make_params(), make_params()
     options: dict[str, Any] = dict(gamma_schedule=schedule, clip=None)
@@ -251,8 +108,29 @@ def test_parameters_that_join_late_or_pause_do_no_harm() -> None:
 def test_a_group_can_say_auto_itself() -> None:
     (one, other) = make_params([(5, 3), (2, 2)])
     optimizer = MARSAdamW([{"params": [one], "gamma": "auto"}, {"params": [other]}], gamma=0.05)
-    found = [(g["gamma"], g["gamma_schedule"]) for g in optimizer.param_groups]
-    assert found == [(0.025, "auto"), (0.05, "constant")]
+    keys = ("gamma", "gamma_schedule", "correction", "clip")
+    found = [tuple(g[key] for key in keys) for g in optimizer.param_groups]
+    assert found == [(0.025, "auto", "folded", None), (0.05, "constant", "approx", 1.0)]
+
+
+def _by_options(**options: Any) -> MARS:
+    return MARSAdamW(nn.Linear(3, 2).parameters(), **options)
+
+
+AUTOS: dict[str, Callable[[], MARS]] = {
+    "gamma": lambda: _by_options(gamma="auto"),
+    "gamma_schedule": lambda: _by_options(gamma_schedule="auto"),
+    "param_groups": lambda: MARSAdamW(param_groups(nn.Linear(3, 2), gamma="auto")),
+}
+
+
+@pytest.mark.parametrize("make", AUTOS.values(), ids=AUTOS)
+def test_auto_takes_the_form_that_it_needs(make: Callable[[], MARS]) -> None:
+    optimizer = make()
+    matrix, vector = optimizer.param_groups
+    assert (matrix["correction"], matrix["clip"], matrix["gamma"]) == ("folded", None, 0.025)
+    assert vector["gamma"] == 0.0
+    assert "0.025 by auto" in optimizer.describe()
 
 
 def test_describe_tells_the_gamma_in_force_and_counts_the_sample() -> None:
@@ -269,7 +147,10 @@ def test_describe_tells_the_gamma_in_force_and_counts_the_sample() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"gamma": "auto", "correction": "exact"}, "noise of two batches"),
+    ({"gamma": "auto", "correction": "exact"}, "needs correction='folded', not 'exact'"),
+    ({"gamma": "auto", "correction": "approx"}, "needs correction='folded', not 'approx'"),
+    ({"gamma": "auto", "clip": 1.0}, "clip=1.0 cannot be used with correction='folded'"),
+    ({"gamma_schedule": "least_error", "correction": "exact"}, "noise of two batches"),
     ({"gamma": "auto", "betas": (0.0, 0.9)}, r"betas\[0\] above 0"),
     ({"gamma": "auto", "gamma_schedule": "lr"}, "exclude each other"),
     ({"gamma": "auto", "capturable": True}, "one gamma"),
@@ -330,7 +211,7 @@ def test_a_compiled_step_says_that_it_cannot_change_gamma() -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("schedule", ["auto", "auto_all"])
+@pytest.mark.parametrize("schedule", ["auto", "least_error"])
 def test_the_sums_are_added_up_without_waiting_for_an_accelerator(schedule: str) -> None:
     with FakeTensorMode(), torch.no_grad():
         param = nn.Parameter(torch.empty(3, 2, device="cuda"))

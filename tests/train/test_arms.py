@@ -166,7 +166,7 @@ BUFFERS = {
     "torch-nadam": (2, 2, 2),
     "mars-adamw": (3, 3, 2),
     "mars-adamw-exact": (4, 4, 3),
-    "nadamw-auto": (4, 4, 2),  # two are samples of the gradient: here all of it
+    "nadamw-auto": (5, 5, 2),  # three are of a sample of the gradient: here of all of it
     "mars-adamw-auto": (5, 5, 2),
     "mars-adamw-decay": (3, 3, 2),
     "mars-adamw-cautious": (3, 3, 2),

@@ -10,7 +10,16 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from .describe import EMBEDDINGS, HEADS, describe
-from .settings import MATRIX_RULES, RULES, Correction, Rule, check_choice, resolve_clip
+from .settings import (
+    MATRIX_RULES,
+    RULES,
+    Correction,
+    Rule,
+    check_choice,
+    resolve_clip,
+    resolve_correction,
+    resolve_gamma,
+)
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
 
@@ -50,9 +59,9 @@ def param_groups(
     lr: float = 3e-3,
     betas: tuple[float, float] = (0.95, 0.99),
     weight_decay: float = 0.01,
-    gamma: float = 0.025,
+    gamma: float | Literal["auto"] = 0.025,
     clip: float | Literal["auto"] | None = "auto",
-    correction: Correction = "approx",
+    correction: Correction | None = None,
     lr_1d: float | None = None,
     betas_1d: tuple[float, float] = (0.9, 0.95),
     weight_decay_1d: float = 0.0,
@@ -86,7 +95,7 @@ def param_groups(
         weight_decay: of matrices and heads (default: 0.01).
         gamma: (default: 0.025).
         clip: (default: "auto").
-        correction: (default: "approx"). These three as in :class:`~mars_optim.MARS`.
+        correction: (default: None). These three as in :class:`~mars_optim.MARS`.
         lr_1d: of vectors (default: None, ``lr``).
         betas_1d: of the plain AdamW groups (default: (0.9, 0.95)).
         weight_decay_1d: of vectors (default: 0.0).
@@ -113,13 +122,10 @@ def param_groups(
     heads = _checked_patterns("heads", heads, None)
     output = _output_weight(model)
 
-    mars: dict[str, Any] = dict(
-        rule=rule,
-        betas=betas,
-        gamma=gamma,
-        clip=resolve_clip(clip, correction),
-        correction=correction,
-    )
+    mars: dict[str, Any] = dict(rule=rule, betas=betas, gamma=gamma)
+    resolve_gamma(mars)
+    mars["correction"] = resolve_correction(correction, mars.get("gamma_schedule", "constant"))
+    mars["clip"] = resolve_clip(clip, mars["correction"])
     plain: dict[str, Any] = {
         "rule": "adamw",
         "betas": betas_1d,

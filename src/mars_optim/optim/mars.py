@@ -28,6 +28,7 @@ from .settings import (
     check_betas,
     check_choice,
     resolve_clip,
+    resolve_correction,
     resolve_gamma,
 )
 from .sharded import layout
@@ -92,7 +93,8 @@ class MARS(TwoGradientForm, Observed):
             moment is of g_t, so for rule "adamw" it is a method with a learning rate of its own.
             "exact" takes the difference to this batch's gradient at the last step's parameters
             (Alg. 1): give ``step`` a closure or use :meth:`previous_point`; it costs a second
-            pass and the parameters once more (default: "approx").
+            pass and the parameters once more (default: None, "folded" where "auto" chooses gamma
+            and "approx" elsewhere).
         optimize_1d: give tensors with fewer than two dimensions the rule and correction too
             (default: False). Rules "shampoo" and "muon" give them MARS-AdamW.
         lr_1d: learning rate of vectors (default: None, the group's lr).
@@ -134,7 +136,7 @@ class MARS(TwoGradientForm, Observed):
         clip: Clip = "auto",
         clip_over: ClipOver = "tensor",
         cautious: bool = False,
-        correction: Correction = "approx",
+        correction: Correction | None = None,
         optimize_1d: bool = False,
         lr_1d: float | Tensor | None = None,
         betas_1d: tuple[float, float] = (0.9, 0.95),
@@ -149,7 +151,7 @@ class MARS(TwoGradientForm, Observed):
         stochastic_rounding: bool = False,
         capturable: bool = False,
     ) -> None:
-        defaults = dict(
+        defaults: dict[str, Any] = dict(
             lr=lr,
             betas=betas,
             eps=eps,
@@ -158,7 +160,7 @@ class MARS(TwoGradientForm, Observed):
             rule=self._rule if rule is None else rule,
             gamma=gamma,
             gamma_schedule=gamma_schedule,
-            clip=resolve_clip(clip, correction),
+            clip=clip,
             clip_over=clip_over,
             correction=correction,
             cautious=cautious,
@@ -175,6 +177,8 @@ class MARS(TwoGradientForm, Observed):
             stacked=False,
         )
         resolve_gamma(defaults)
+        defaults["correction"] = resolve_correction(correction, defaults["gamma_schedule"])
+        defaults["clip"] = resolve_clip(clip, defaults["correction"])
         if rule is not None:
             check_choice("rule", rule, RULES)
         if type(self) is not MARS and rule not in (None, self._rule):
@@ -183,7 +187,9 @@ class MARS(TwoGradientForm, Observed):
             )
         Settings.from_group(defaults)
         self._constructor = {
-            "clip": clip,  # as given: a group with another correction resolves "auto" anew
+            # as given: a group with another schedule or correction resolves its own
+            "clip": clip,
+            "correction": correction,
             "lr_1d": lr_1d,
             "betas_1d": betas_1d,
             "weight_decay_1d": weight_decay_1d,

@@ -211,6 +211,13 @@ def resolve_gamma(group: dict[str, Any]) -> None:
     group["gamma_schedule"] = "auto" if schedule == "constant" else schedule
 
 
+def resolve_correction(correction: Correction | None, schedule: str) -> Correction:
+    """None is "folded" where "auto" chooses gamma, for it needs that, and else "approx"."""
+    if correction is not None:
+        return correction
+    return "folded" if schedule == "auto" else "approx"
+
+
 def resolve_clip(clip: float | str | None, correction: str) -> float | None:
     """Turn ``"auto"`` into the default: 1.0 for approx, None for folded."""
     if clip == "auto":

@@ -14,6 +14,7 @@ from .settings import (
     check_group_keys,
     check_number,
     resolve_clip,
+    resolve_correction,
     resolve_gamma,
 )
 
@@ -28,8 +29,8 @@ def split_group(
     Args:
         given: as the user wrote it: ``params`` and any options.
         defaults: the optimizer's defaults for what ``given`` leaves out.
-        constructor: ``clip``, ``lr_1d``, ``betas_1d``, ``weight_decay_1d`` as the constructor
-            was given them.
+        constructor: ``clip``, ``correction``, ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` as
+            the constructor was given them.
 
     Returns:
         One or two groups with every option set. They say ``optimize_1d=True`` ("the rule is for
@@ -44,7 +45,10 @@ def split_group(
     own_1d = {k: options.pop(k, None) for k in ("lr_1d", "betas_1d", "weight_decay_1d")}
     check_vector_options(own_1d)
     resolve_gamma(options)
-    options["clip"] = _clip(options, defaults, constructor)
+    schedule = options.get("gamma_schedule", defaults["gamma_schedule"])
+    if "correction" not in options:
+        options["correction"] = resolve_correction(constructor["correction"], schedule)
+    options["clip"] = _clip(options, constructor)
     whole = {**defaults, **options}
     settings = Settings.from_group(whole)
 
@@ -78,11 +82,9 @@ def check_vector_options(options: Mapping[str, Any]) -> None:
         check_betas("betas_1d", options["betas_1d"])
 
 
-def _clip(
-    options: Mapping[str, Any], defaults: Mapping[str, Any], constructor: Mapping[str, Any]
-) -> float | None:
+def _clip(options: Mapping[str, Any], constructor: Mapping[str, Any]) -> float | None:
     """The group's own clip; else the constructor's, which a folded group has no use for."""
-    correction = options.get("correction", defaults["correction"])
+    correction = options["correction"]
     if "clip" in options:
         return resolve_clip(options["clip"], correction)
     return None if correction == "folded" else resolve_clip(constructor["clip"], correction)
