@@ -25,28 +25,30 @@ TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "o
 SCORES = ("accuracy", "bits_per_byte")
 Verdict = dict[str, Any]
 
-PUBLISHED_PAIRS = [("mars-adamw-exact", "mars-adamw"), ("mars-m", "muon")]
-PAIRS = {
-    "shakespeare": PUBLISHED_PAIRS,
-    "cifar": PUBLISHED_PAIRS,
-    "gpt": [
-        ("nadamw-auto", "nadamw"),
-        ("nadamw-auto", "folded-0.25"),
-        ("mars-adamw-auto", "gamma-0.1"),
-        ("mars-adamw-auto", "mars-adamw"),
-        ("auto-all", "mars-adamw-auto"),
-        ("mars-adamw-decay", "gamma-0.1"),
-        ("mars-adamw-exact", "mars-adamw"),
-        ("exact-gamma-0.1", "gamma-0.1"),
-        ("mars-adamw-baseline-betas", "mars-adamw"),
-        ("mars-adamw-no-clip", "mars-adamw"),
-        ("mars-adamw-clip-all", "mars-adamw"),
-        ("mars-adamw-cautious", "mars-adamw"),
-        ("cautious-adamw", "adamw"),
-        ("mars-lion", "lion"),
-        ("mars-m", "muon"),
-    ],
-}
+STUDIES = {"gpt": "built-in GPT", "shakespeare": "tinyshakespeare", "cifar": "CIFAR-10"}
+
+PAIRS = [
+    ("nadamw-auto", "nadamw"),
+    ("nadamw-auto", "folded-0.25"),
+    ("nadamw-auto", "gamma-0.1"),
+    ("mars-adamw-auto", "folded-0.1"),
+    ("mars-adamw-auto", "gamma-0.1"),
+    ("mars-adamw-auto", "mars-adamw"),
+    ("muon-auto", "muon"),
+    ("nadamw-least-error", "nadamw"),
+    ("mars-adamw-least-error", "gamma-0.1"),
+    ("mars-adamw-decay", "gamma-0.1"),
+    ("folded-0.1", "gamma-0.1"),
+    ("mars-adamw-baseline-betas", "mars-adamw"),
+    ("mars-adamw-exact", "mars-adamw"),
+    ("exact-gamma-0.1", "gamma-0.1"),
+    ("mars-adamw-no-clip", "mars-adamw"),
+    ("mars-adamw-clip-all", "mars-adamw"),
+    ("mars-adamw-cautious", "mars-adamw"),
+    ("cautious-adamw", "adamw"),
+    ("mars-lion", "lion"),
+    ("mars-m", "muon"),
+]
 """(arm, other): whose losses are told apart, seed by seed."""
 
 
@@ -116,26 +118,33 @@ def forest(verdict: Verdict) -> Callable[[Axes], None]:
     return draw
 
 
-def pairs_table(verdict: Verdict, pairs: list[tuple[str, str]]) -> str:
-    """Markdown: differences of the final loss between arms, paired by seed."""
-    lines = ["| arm | less | difference of the final loss, paired |", "|---|---|---|"]
-    for arm, other in pairs:
-        mine, others = (verdict["arms"][name]["final_losses"] for name in (arm, other))
-        values = [mine[s] - others[s] for s in mine if None not in (mine[s], others.get(s))]
-        found = t_interval(values, verdict["rule"]["confidence"])
-        mean, low, high = (numbers.signed(x) for x in (found.mean, found.low, found.high))
-        lines.append(f"| {arm} | {other} | {mean} ({low} to {high}) |")
+def paired(verdict: Verdict, arm: str, other: str) -> str:
+    """The difference of the final loss between two arms, paired by seed; "" without one of them."""
+    if not {arm, other} <= set(verdict["arms"]):
+        return ""
+    mine, others = (verdict["arms"][name]["final_losses"] for name in (arm, other))
+    values = [mine[s] - others[s] for s in mine if None not in (mine[s], others.get(s))]
+    found = t_interval(values, verdict["rule"]["confidence"])
+    mean, low, high = (numbers.signed(x, 3) for x in (found.mean, found.low, found.high))
+    text = f"{mean} ({low} to {high})"
+    return f"**{text}**" if found.low > 0 or found.high < 0 else text
+
+
+def pairs_table(found: dict[str, Verdict]) -> str:
+    """Markdown: pairs of arms, a column for each study; what leaves out 0 in bold."""
+    names = [name for name in STUDIES if name in found]
+    head = ["arm less other", *(STUDIES[name] for name in names)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for arm, other in PAIRS:
+        cells = [paired(found[name], arm, other) for name in names]
+        lines.append("| " + " | ".join([f"{arm} less {other}", *cells]) + " |")
     return "\n".join(lines)
 
 
 def page(text: str, found: dict[str, Verdict]) -> str:
     """The page with its tables, between ``<!-- table NAME -->`` and ``<!-- end -->``, anew."""
     tables = {f"table {name}": table(verdict) for name, verdict in found.items()}
-    tables |= {
-        f"pairs {name}": pairs_table(found[name], pairs)
-        for name, pairs in PAIRS.items()
-        if name in found
-    }
+    tables["pairs"] = pairs_table(found)
     for name, lines in tables.items():
         head, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found_head, rest = text.partition(head)

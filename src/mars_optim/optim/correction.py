@@ -159,11 +159,20 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([torch.dot(x, y) for x, y in pairs]).double().sum()
 
 
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of tensors of one shape, 0-d in float64; by BLAS where that is exact enough."""
-    if a.dtype == b.dtype and a.dtype in (torch.float32, torch.float64):
-        return dot(a.reshape(-1), b.reshape(-1))
-    return dot_and_difference(a, b)[0]
+def inners(xs: list[Tensor], ys: list[Tensor]) -> Tensor:
+    """<x, y> of each pair of tensors of one shape, (tensors,) in float64.
+
+    Of float32 and float64 by BLAS, or, of a list with itself, by one multi-tensor norm.
+    """
+    exact = {x.dtype for x in (*xs, *ys)} in ({torch.float32}, {torch.float64})
+    if not exact:
+        return torch.stack([dot_and_difference(x, y)[0] for x, y in zip(xs, ys, strict=True)])
+    if xs is ys and (xs[0].device.type != "cpu" or all(x.numel() <= _NORM_CHUNK for x in xs)):
+        return torch.stack(torch._foreach_norm(xs)).double().square()
+    flat = [(x.reshape(-1), y.reshape(-1)) for x, y in zip(xs, ys, strict=True)]
+    if all(x.numel() <= _NORM_CHUNK for x, _ in flat):
+        return torch.stack([torch.dot(x, y) for x, y in flat]).double()
+    return torch.stack([dot(x, y) for x, y in flat])
 
 
 def dot_and_difference(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

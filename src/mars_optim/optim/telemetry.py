@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .correction import CommonNorm, clip_norms, inner, scales_of
+from .correction import CommonNorm, clip_norms, inners, scales_of
 from .settings import Settings
 from .sharded import Shards
 
@@ -259,13 +259,11 @@ def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float) -
 
     |c|^2 = (1 + k)^2 |g|^2 - 2 k (1 + k) <g, g_{t-1}> + k^2 |g_{t-1}|^2.
     """
-    gg = torch.stack([inner(g, g) for g in grads])
+    gg = inners(grads, grads)
     if last_grads is None:
         zero = torch.zeros_like(gg)
         return torch.stack([gg, gg, zero, zero], dim=1)
-    ll = torch.stack([inner(g, g) for g in last_grads])
-    pairs = zip(grads, last_grads, strict=True)
-    gl = torch.stack([inner(g, last) for g, last in pairs])
+    ll, gl = inners(last_grads, last_grads), inners(grads, last_grads)
     k = gain
     cc = (1 + k) ** 2 * gg - 2 * k * (1 + k) * gl + k**2 * ll
     return torch.stack([cc.clamp(min=0.0), gg, ll, gl], dim=1)
