@@ -82,6 +82,17 @@ def test_the_step_is_that_of_the_gamma_in_force(correction: str) -> None:
     assert same(*ends)
 
 
+def test_a_schedule_can_be_edited_in_the_run() -> None:
+    params = make_params([(5, 3)])
+    optimizer = MARSAdamW(params, gamma="auto")
+    (group,) = optimizer.param_groups
+    for schedule in ("auto", "least_error", "auto", "lr", "constant"):
+        group["gamma_schedule"] = schedule
+        run(optimizer, params, range(35))
+        assert 0.0 <= group["gamma_now"] <= gamma.HIGHEST
+    assert all(p.isfinite().all() for p in params)
+
+
 def test_vectors_and_groups_without_a_correction_have_no_schedule() -> None:
     params = make_params()
     optimizer = MARSAdamW(params, gamma="auto")

@@ -46,14 +46,15 @@ class Shares(NamedTuple):
 class Criterion(Protocol):
     """What is kept of each sampled element, what is added up, and what gamma follows from it."""
 
+    ROWS: ClassVar[int]  # kept of each element
     DEGREE: ClassVar[int]  # of the sums in g: how a sample stands for the whole
 
     def begin(self, g: Tensor) -> Tensor:
-        """Rows to keep, (rows, sampled), after the first gradient."""
+        """What to keep, (ROWS, sampled), after the first gradient."""
         ...
 
     def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
-        """One step's sums, float64, which may be added over tensors; and the rows to keep."""
+        """One step's sums, float64, which may be added over tensors; and what to keep."""
         ...
 
     def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
@@ -68,6 +69,7 @@ class Criterion(Protocol):
 class NextGradient:
     """Would the last step have been better with more of its own gradient? See the module."""
 
+    ROWS: ClassVar[int] = 3
     DEGREE: ClassVar[int] = 1
 
     def begin(self, g: Tensor) -> Tensor:
@@ -99,6 +101,7 @@ class NextGradient:
 class LeastError:
     """Which gamma makes E|m_t - grad F_t|^2 least? See :func:`best_gamma`."""
 
+    ROWS: ClassVar[int] = 2
     DEGREE: ClassVar[int] = 2
 
     def begin(self, g: Tensor) -> Tensor:

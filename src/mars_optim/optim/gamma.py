@@ -102,6 +102,7 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
     if not params:
         return
     criterion = CRITERIA[group["gamma_schedule"]]
+    _forget_another(criterion, group, state)
     group.setdefault("gamma_now", group["gamma"])
     steps = group["gamma_steps"] = group.get("gamma_steps", 0) + 1
     shares = Shares(*(newest_weight(beta, steps) for beta in group["betas"]))
@@ -129,6 +130,17 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
         group[SUMS] = criterion.remember(group.get(SUMS), total, steps)
 
 
+def _forget_another(
+    criterion: Criterion, group: Group, state: MutableMapping[Tensor, dict[str, Any]]
+) -> None:
+    """Begin anew where the group's schedule was edited in the run."""
+    probes = [state[p][PROBE] for p in group["params"] if PROBE in state[p]]
+    if any(len(probe) != criterion.ROWS for probe in probes):
+        group.pop(SUMS, None)
+        for p in group["params"]:
+            state[p].pop(PROBE, None)
+
+
 def _samples(params: list[Tensor], criterion: Criterion) -> list[Tensor]:
     """Evenly spaced elements of each gradient, scaled so that their sums are the whole's.
 
@@ -145,10 +157,9 @@ def _samples(params: list[Tensor], criterion: Criterion) -> list[Tensor]:
 
 def sampled_bytes(tensor: Tensor, schedule: str) -> int:
     """What the criterion keeps of ``tensor``, in bytes."""
-    rows = len(CRITERIA[schedule].begin(torch.zeros(1)))
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     numel = tensor.numel()
-    return rows * -(-numel // max(1, -(-numel // SAMPLE))) * dtype.itemsize
+    return CRITERIA[schedule].ROWS * -(-numel // max(1, -(-numel // SAMPLE))) * dtype.itemsize
 
 
 def _cut(rows: Tensor, samples: list[Tensor]) -> list[Tensor]:
