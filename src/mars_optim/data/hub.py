@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..records import UserError
-from .needs import need
+from ..records import UserError, need
 from .sources import Source
 from .split import Split
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..records import UserError
+from ..records import UserError, need
 from .images import Batch
-from .needs import need
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")

@@ -150,15 +150,3 @@ def is_new(run: Run, exported: Iterable[Path]) -> bool:
     times = [(run.path / name).stat().st_mtime_ns for name in ("manifest.json", "rows.jsonl")]
     copies = [path.stat().st_mtime_ns for path in exported]
     return not copies or max(copies) <= max(times)
-
-
-def need(package: str, name: str) -> None:
-    """See that a package of an extra of the same name is installed.
-
-    Raises:
-        UserError: with the command that installs it.
-    """
-    try:
-        __import__(package)
-    except ImportError:
-        raise UserError(f"{name} is not installed: pip install 'mars-optim[{package}]'") from None

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..records import Run
-from .scalars import FINAL, STAMP, need, points, settings
+from ..records import Run, need
+from .scalars import FINAL, STAMP, points, settings
 
 
 class TensorBoard:
@@ -21,7 +21,7 @@ class TensorBoard:
     """
 
     def __init__(self, out: Path) -> None:
-        need("tensorboard", "TensorBoard")
+        need("tensorboard", "tensorboard")
         self.out = out
         self.look = f"tensorboard --logdir {out}"
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..records import Run, UserError
-from .scalars import FINAL, STAMP, need, points, settings
+from ..records import Run, UserError, need
+from .scalars import FINAL, STAMP, points, settings
 
 
 class Trackio:

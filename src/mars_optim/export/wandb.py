@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..records import Run
-from .scalars import FINAL, STAMP, need, points, settings
+from ..records import Run, need
+from .scalars import FINAL, STAMP, points, settings
 
 
 class WandB:
@@ -25,7 +25,7 @@ class WandB:
 
     def __init__(self, out: Path, project: str) -> None:
         os.environ["WANDB_ERROR_REPORTING"] = "false"  # else offline too it reports to its makers
-        need("wandb", "W&B")
+        need("wandb", "wandb")
         self.out = out
         self.project = "".join("-" if c in '/\\#?%:"' else c for c in project) or "mars"
         self.look = f"wandb sync {out}/*/wandb/offline-run-* (uploads)"

@@ -2,7 +2,7 @@
 
 from .arms import ARMS, Arm
 from .engine import Engine
-from .errors import UserError
+from .errors import UserError, need
 from .plan import Plan
 from .run import Failure, Outcome, Run, RunWriter, read_run, read_runs
 from .spec import RunSpec
@@ -18,6 +18,7 @@ __all__ = [
     "RunSpec",
     "RunWriter",
     "UserError",
+    "need",
     "read_run",
     "read_runs",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -18,3 +20,16 @@ def did_you_mean(word: object, allowed: Iterable[str], prefix: str = "") -> str:
     """``; did you mean 'x'?`` for the nearest allowed word, shown after ``prefix``, or nothing."""
     near = difflib.get_close_matches(str(word), list(allowed), n=1)
     return f"; did you mean {prefix + near[0]!r}?" if near else ""
+
+
+def need(module: str, extra: str) -> Any:
+    """Import ``module``, which an extra of mars-optim brings.
+
+    Raises:
+        UserError: with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise UserError(f"{package} is not installed: pip install 'mars-optim[{extra}]'") from None
