@@ -63,6 +63,26 @@ def test_with_gamma_zero_and_no_clip_it_goes_on_as_adamw_would(amsgrad: bool) ->
     assert_same(net, twin)
 
 
+def test_with_gamma_auto_the_second_moment_stays_adamw_s_and_only_gamma_acts() -> None:
+    net = model()
+    source = adamw(net)
+    train(net, source, seed=1)
+    twin, other = copy.deepcopy((net, source))
+    mars = migrate(source, gamma="auto")
+    train(net, mars, seed=2, steps=30)
+    matrices = [g for g in mars.param_groups if g["gamma"]]
+    assert {(g["correction"], g["clip"]) for g in matrices} == {("folded", None)}
+    assert all(g["gamma_now"] != 0.025 for g in matrices)
+    mars = migrate(other, gamma="auto")
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(3))
+    twin(x).square().mean().backward()
+    before = {p: other.state[p]["exp_avg_sq"] for p in twin.parameters()}
+    mars.step()
+    for p in twin.parameters():
+        expected = 0.95 * before[p] + 0.05 * p.grad**2
+        torch.testing.assert_close(mars.state[p]["exp_avg_sq"], expected)
+
+
 def test_there_and_back_again_changes_nothing() -> None:
     net = model()
     source = adamw(net)

@@ -24,9 +24,9 @@ def migrate(
     *,
     to: Literal["mars", "adamw"] = "mars",
     key: str | None = None,
-    gamma: float = 0.025,
+    gamma: float | Literal["auto"] = 0.025,
     clip: Clip = "auto",
-    correction: Correction = "approx",
+    correction: Correction | None = None,
 ) -> Optimizer:
     """A new optimizer that goes on where ``source`` stands.
 
@@ -45,9 +45,10 @@ def migrate(
         to: "mars" or "adamw" (default: "mars").
         key: where the state dict is in the file, such as "optimizer" (default: None, the file
             is the state dict).
-        gamma: of the MARS (default: 0.025).
+        gamma: of the MARS (default: 0.025); "auto" keeps AdamW's second moment, and so the length
+            of the steps.
         clip: of the MARS (default: "auto").
-        correction: of the MARS (default: "approx").
+        correction: of the MARS (default: None, "folded" with gamma="auto" and "approx" without).
 
     Raises:
         ValueError: if names, numbers or shapes do not fit, if a group's rule has no second moment
@@ -80,7 +81,12 @@ def _like(value: Tensor, param: Tensor) -> Tensor:
     return value.detach().to(param.device).clone(memory_format=torch.preserve_format)
 
 
-def _mars(groups: list[dict[str, Any]], gamma: float, clip: Clip, correction: Correction) -> MARS:
+def _mars(
+    groups: list[dict[str, Any]],
+    gamma: float | Literal["auto"],
+    clip: Clip,
+    correction: Correction | None,
+) -> MARS:
     given = [
         {
             **{k: group[k] for k in ADAMW_KEYS if k in group},
