@@ -77,6 +77,15 @@ def test_the_lead_says_no_more_than_the_runs_do(
         assert page.lead in runs_summary(found, Words(lang))  # type: ignore[arg-type]
 
 
+def test_a_single_arm_is_compared_with_nothing(tmp_path: Path):
+    write_run(tmp_path, "mars-adamw", 1e-3, 1, 3.0)
+    titles = [tile.label for tile in build_runs_page(survey(tmp_path), Words(), tmp_path).tiles]
+    assert not [title for title in titles if title.startswith("Against")]
+    write_run(tmp_path, "adamw", 1e-3, 1, 3.1)
+    titles = [tile.label for tile in build_runs_page(survey(tmp_path), Words(), tmp_path).tiles]
+    assert [title for title in titles if title.startswith("Against")]
+
+
 def test_the_page_warns_of_edges_single_rates_and_departures(tmp_path: Path):
     write_run(tmp_path, "adamw", 1e-3, 1, 3.0)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.9)

@@ -77,23 +77,24 @@ def lead(experiment: Experiment) -> tuple[str, dict[str, Any]]:
 
 def _tiles(experiment: Experiment, words: Words) -> tuple[Tile, ...]:
     best = experiment.best
-    none, runs = words("none"), words("run.runs", n=experiment.runs)
+    runs = words("run.runs", n=experiment.runs)
     total = sum(experiment.seconds[a.name] * len(a.seeds) for a in experiment.arms)
     time = Tile(words("runs.tile.time"), words.duration(total), runs)
     if best is None:
         return (time,)
     at = words("runs.at", arm=best.name, lr=best.lr)
-    difference = best.loss_difference
-    return (
-        Tile(words("runs.tile.lowest"), loss(best.mean_loss, words), at),
-        Tile(
-            words("runs.tile.difference", baseline=experiment.baseline.name),
-            words.signed(difference.mean) if difference else none,
-            _ends(difference, words),
-        ),
-        Tile(words("runs.tile.published"), *_published_tile(experiment, best, words)),
-        time,
-    )
+    tiles = [Tile(words("runs.tile.lowest"), loss(best.mean_loss, words), at)]
+    if len(experiment.arms) > 1:
+        difference = best.loss_difference
+        tiles.append(
+            Tile(
+                words("runs.tile.difference", baseline=experiment.baseline.name),
+                words.signed(difference.mean) if difference else words("none"),
+                _ends(difference, words),
+            )
+        )
+    tiles.append(Tile(words("runs.tile.published"), *_published_tile(experiment, best, words)))
+    return (*tiles, time)
 
 
 def _published_tile(experiment: Experiment, arm: ArmResult, words: Words) -> tuple[str, str]:
