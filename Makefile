@@ -42,6 +42,7 @@ examples: $(VENV)/.pilot
 # The pictures of docs/theory.md
 theory: $(VENV)/.pilot
 	$(BIN)/python -m docs.figures.theory
+	$(BIN)/python -m docs.figures.gamma
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

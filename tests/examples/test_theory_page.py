@@ -29,7 +29,7 @@ def test_every_picture_is_there_and_drawn_by_the_script(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shown = set(re.findall(r"\(figures/(\w+)\.svg\)", PAGE))
-    assert shown == {*script.FIGURES, "measured"}
+    assert shown == {*script.FIGURES, "measured", "gamma"}
     assert all((DOCS / "figures" / f"{name}.svg").is_file() for name in shown)
     monkeypatch.setattr(script, "FOLDER", tmp_path)
     script.main()
