@@ -80,11 +80,12 @@ class NextGradient:
         """<g_t, u_{t-1}> and the same of sizes; u_t, a_t and the average of g^2."""
         turn, average, square = kept
         product = g * turn
-        sums = torch.stack([product.sum(), product.abs().sum()]).double()
+        sums = torch.stack([product.sum(), product.abs_().sum()]).double()
         average = average.lerp(g, shares.of_g)
         square = square.lerp(g * g, shares.of_square)
-        turn = torch.where(square > 0, (g - average) * square.rsqrt(), 0.0)
-        return sums, torch.stack([turn, average, square])
+        # where g has always been 0, g - a is, too
+        scale = square.clamp_min(torch.finfo(g.dtype).tiny).rsqrt_()
+        return sums, torch.stack([(g - average).mul_(scale), average, square])
 
     def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
         """The sum of h since gamma was last set; each is within [-1, 1]."""

@@ -122,8 +122,11 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
         old = torch.cat(probes, 1)
         seen, new = criterion.look(g, old, shares)
         sums.append(seen)
-        # a step that overflowed leaves nothing
-        new = torch.where(torch.isfinite(seen).all(), new, old)
+        finite = torch.isfinite(seen).all()  # a step that overflowed leaves nothing
+        if finite.device.type != "cpu":
+            new = torch.where(finite, new, old)  # without waiting
+        elif not finite:
+            continue
         torch._foreach_copy_(probes, _cut(new, samples))
     if sums:
         total = torch.stack([s.to(sums[0].device) for s in sums]).sum(0)
