@@ -106,6 +106,8 @@ def noise_course(analysis: Analysis, words: Words) -> Callable[[Axes], None]:
         signals = [p.signal if p.signal > 0 else math.nan for p in points]
         ax.plot(tokens, signals, "--", color=tint, lw=1.4, label=words("signal-squared"))
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: power(x)))
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda x, _: power(x, "25")))
         _over_tokens(ax, words, "figure.course.noise")
 
     return draw

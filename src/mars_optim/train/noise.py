@@ -14,11 +14,10 @@ from ..records.noise import to_row
 def measure(optimizer: Optimizer, *, wanted: bool = True) -> None:
     """Begin to add up what :func:`noise_fields` tells, if it is wanted and the optimizer can.
 
-    In every second step on a CPU, in every fourth on an accelerator: far below 2 % of a step.
+    In every fourth step, which costs less than 2 % of the time of a small one.
     """
     if wanted and isinstance(optimizer, MARS):
-        on_cpu = all(p.device.type == "cpu" for g in optimizer.param_groups for p in g["params"])
-        optimizer.measure(every=2 if on_cpu else 4)
+        optimizer.measure(every=4)
 
 
 def noise_fields(optimizer: Optimizer) -> dict[str, Any]:
