@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 WholeToWhole = Callable[[Tensor], Tensor]
 
+PLAIN = (Tensor, nn.Parameter)
+
 
 def is_sharded(value: Any) -> bool:
     """Whether ``value`` is a DTensor. Does not load torch.distributed.tensor, which is slow."""
+    if type(value) in PLAIN:  # torch.compile should not look into sys.modules, which may grow
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(value, module.DTensor)
 
