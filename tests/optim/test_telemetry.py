@@ -131,6 +131,9 @@ def test_a_group_whose_tensors_come_and_go_counts_each_step_by_its_own() -> None
         params[0].grad = torch.full((2, 2), 5.0)
         params[1].grad = torch.full((2, 2), 0.1) if step % 3 == 0 else None
         optimizer.step()
+    telemetry = optimizer._pass["telemetry"]
+    assert telemetry is not None
+    assert len(telemetry.to_json()["buckets"]) == 2  # with one tensor and with two, not six
     (found,) = optimizer.telemetry()
     assert found.steps == 6
     assert found.clip_rate == pytest.approx(6 / 8)

@@ -159,9 +159,10 @@ class Telemetry:
         """
         kind = (paired, scales is not None, len(sums))
         known = self._buckets.setdefault((group, bucket), [])
-        if not known or known[-1].kind != kind:
-            known.append(_Bucket(shards, kind))
-        known[-1].add(sums, scales)
+        same = next((b for b in known if b.kind == kind), None)
+        if same is None:
+            known.append(same := _Bucket(shards, kind))
+        same.add(sums, scales)
 
     def to_json(self) -> dict[str, Any]:
         """What has been added up so far, for a checkpoint; of sharded parameters nothing."""
