@@ -82,6 +82,15 @@ def test_the_step_is_that_of_the_gamma_in_force(correction: str) -> None:
     assert same(*ends)
 
 
+def test_a_parameter_that_never_has_a_gradient_gets_no_state() -> None:
+    params = make_params([(5, 3), (4, 4)])
+    optimizer = MARSAdamW(params, gamma="auto")
+    for _ in range(2):
+        params[0].grad = torch.ones_like(params[0])
+        optimizer.step()
+    assert list(optimizer.state) == params[:1]
+
+
 def test_a_schedule_can_be_edited_in_the_run() -> None:
     params = make_params([(5, 3)])
     optimizer = MARSAdamW(params, gamma="auto")

@@ -137,11 +137,11 @@ def _forget_another(
     criterion: Criterion, group: Group, state: MutableMapping[Tensor, dict[str, Any]]
 ) -> None:
     """Begin anew where the group's schedule was edited in the run."""
-    probes = [state[p][PROBE] for p in group["params"] if PROBE in state[p]]
-    if any(len(probe) != criterion.ROWS for probe in probes):
+    known = [state[p] for p in group["params"] if PROBE in state.get(p, ())]
+    if any(len(its[PROBE]) != criterion.ROWS for its in known):
         group.pop(SUMS, None)
-        for p in group["params"]:
-            state[p].pop(PROBE, None)
+        for its in known:
+            del its[PROBE]
 
 
 def _samples(params: list[Tensor], criterion: Criterion) -> list[Tensor]:
