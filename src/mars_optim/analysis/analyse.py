@@ -13,6 +13,7 @@ from ..records.plan_file import load_plan, plan_of
 from ..records.run import read_json
 from .arms import Comparison, arm_results, comparison, interval, step_time
 from .causes import contrasts, parts
+from .choice import in_loss
 from .cost import Money, money_of
 from .missing import missing_findings
 from .model import Analysis, ArmResult, Totals
@@ -145,7 +146,8 @@ def _paired_difference(plan: Plan, a: ArmResult, b: ArmResult | None) -> Interva
         return None
     theirs = {s.seed: s.loss for s in b.seeds}
     pairs = [(s.loss, theirs.get(s.seed)) for s in a.seeds]
-    return interval(plan, [x - y for x, y in pairs if x is not None and y is not None])
+    measured = interval(plan, [x - y for x, y in pairs if x is not None and y is not None])
+    return in_loss(measured, a, b)
 
 
 def _totals(runs: list[Run], missing: int) -> Totals:

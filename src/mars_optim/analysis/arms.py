@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..records import Outcome, Plan, Run
 from ..records.arms import CONTROL
 from ..records.plan import Size
 from ..records.trials import at_edge
+from .choice import fit_of, in_loss, in_tokens, regret_of, slope
 from .cost import StepTime
 from .ladder import tokens_to_reach
 from .model import ArmResult, Curve, SeedResult, Trial
@@ -67,8 +69,22 @@ def _wanted(plan: Plan, size: Size) -> set[Key]:
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
-    """Every arm of this size; ``probe`` holds step times, by arm."""
-    return {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
+    """Every arm of this size; ``probe`` holds step times, by arm.
+
+    Differences and ratios to the baseline hold the choice of both learning rates.
+    """
+    found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
+    baseline = found[at.plan.comparison.baseline]
+    return {
+        name: arm
+        if arm is baseline
+        else replace(
+            arm,
+            loss_difference=in_loss(arm.loss_difference, arm, baseline),
+            log_ratio=in_tokens(arm.log_ratio, arm, baseline),
+        )
+        for name, arm in found.items()
+    }
 
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
@@ -76,25 +92,42 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.stage == "tune" and r.spec.arm_name == name]
-    trials = sorted((Trial(lr=r.spec.lr, loss=r.final_loss) for r in tuning), key=lambda t: t.lr)
+    trials = [Trial(lr=r.spec.lr, loss=r.final_loss, seed=r.spec.seed) for r in tuning]
     is_baseline = name == plan.comparison.baseline
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
+    lr = next((r.spec.lr for r in mine.values()), None)
+    losses = [s.loss for s in seeds if s.loss is not None]
+    ratio = None if is_baseline else interval(plan, [s.log_ratio for s in seeds])
+    fit = fit_of(at, name)
     return ArmResult(
         name=name,
         role=_role(plan, name),
         arm=plan.arm[name],
-        lr=next((r.spec.lr for r in mine.values()), None),
-        trials=tuple(trials),
-        at_edge=at_edge({t.lr: t.loss for t in trials}) if trials else False,
+        lr=lr,
+        trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
+        at_edge=edge_of(trials),
         seeds=seeds,
         loss_difference=None if is_baseline else interval(plan, [s.difference for s in seeds]),
-        log_ratio=None if is_baseline else interval(plan, [s.log_ratio for s in seeds]),
+        log_ratio=ratio,
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores=mean_scores(mine.values()),
+        regret=regret_of(fit, lr),
+        best_range=fit.low_high(plan.decision.confidence) if fit else None,
+        slope=slope(at, statistics.fmean(losses) if losses else None),
+        log_ratio_here=ratio,
     )
+
+
+def edge_of(trials: Sequence[Trial]) -> bool:
+    """Whether the best trial of the seed with the most trials is the lowest or highest tried."""
+    if not trials:
+        return False
+    seeds = Counter(t.seed for t in trials)
+    most = min(seeds, key=lambda seed: (-seeds[seed], seed))
+    return at_edge({t.lr: t.loss for t in trials if t.seed == most})
 
 
 def bytes_per_parameter(outcome: Outcome | None) -> float | None:

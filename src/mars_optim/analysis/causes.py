@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..records import Plan
 from ..records.arms import ablation_name
 from .arms import interval
+from .choice import in_tokens
 from .model import ArmResult
 from .stats import Interval, holm, p_value
 
@@ -123,4 +124,5 @@ def paired(after: ArmResult, before: ArmResult, plan: Plan) -> Interval | None:
     if before.role == "baseline":
         without = dict.fromkeys(with_it, 0.0)
     pairs = [(value, without.get(seed)) for seed, value in sorted(with_it.items())]
-    return interval(plan, [a - b for a, b in pairs if a is not None and b is not None])
+    measured = interval(plan, [a - b for a, b in pairs if a is not None and b is not None])
+    return in_tokens(measured, after, before)

@@ -26,6 +26,7 @@ class Trial:
 
     lr: float
     loss: float | None
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,11 @@ class ArmResult:
         curves: of the comparison runs.
         scores: what the last evaluations tell beside the loss, such as the accuracy: means over
             the seeds.
+        regret: equally likely values of what its learning rate loses against its best one, in the
+            loss; empty where fewer than two rates were tried.
+        best_range: learning rates between which the best lies; None likewise.
+        slope: fall of the baseline's loss per unit of log tokens; None without a ladder.
+        log_ratio_here: ``log_ratio`` at these very rates, without what their choice adds.
     """
 
     name: str
@@ -93,6 +99,10 @@ class ArmResult:
     bytes_per_parameter: float | None
     curves: tuple[Curve, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
+    regret: tuple[float, ...] = ()
+    best_range: tuple[float, float] | None = None
+    slope: float | None = None
+    log_ratio_here: Interval | None = None
 
     @property
     def mean_loss(self) -> float | None:

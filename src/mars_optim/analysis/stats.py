@@ -6,8 +6,11 @@ import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
+
+import numpy as np
 
 CHANCE = 0.8  # of seeing an effect that is there, where numbers of seeds are advised
 MOST_PAIRS = 200
@@ -23,6 +26,8 @@ class Interval:
         high: upper end; inf with fewer than two values.
         n: number of pairs.
         sd: standard deviation between pairs; nan with fewer than two.
+        confidence: of the interval.
+        rates: standard deviation that the choice of the learning rates adds to the estimate.
     """
 
     mean: float
@@ -30,19 +35,26 @@ class Interval:
     high: float
     n: int
     sd: float
+    confidence: float = 0.95
+    rates: float = 0.0
 
     @classmethod
     def of(cls, mean: float, sd: float, n: int, confidence: float) -> Interval:
         """Student's t interval from what is known of n values."""
         if n < 2:
-            return cls(mean, -math.inf, math.inf, n, math.nan)
+            return cls(mean, -math.inf, math.inf, n, math.nan, confidence)
         half = t_quantile(confidence, n) * sd / math.sqrt(n)
-        return cls(mean, mean - half, mean + half, n, sd)
+        return cls(mean, mean - half, mean + half, n, sd, confidence)
 
     def map(self, f: Callable[[float], float]) -> Interval:
         """Apply a monotone function to the estimate and the ends, in order."""
         low, high = sorted((f(self.low), f(self.high)))
-        return Interval(f(self.mean), low, high, self.n, self.sd)
+        return replace(self, mean=f(self.mean), low=low, high=high)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean by the seeds alone."""
+        return self.sd / math.sqrt(self.n)
 
 
 def t_interval(values: Sequence[float], confidence: float) -> Interval:
@@ -60,15 +72,59 @@ def t_interval(values: Sequence[float], confidence: float) -> Interval:
     return Interval.of(mean, sd, n, confidence)
 
 
+def shifted(measured: Interval, shifts: Any) -> Interval:
+    """The interval of a mean plus a shift that is known as a distribution only.
+
+    The mean has Student's t distribution around its estimate, the shift takes any of its values;
+    the ends are quantiles of their sum.
+
+    Args:
+        measured: Student's t interval, by the seeds.
+        shifts: equally likely values.
+    """
+    values = np.asarray(shifts, float)
+    mean, rates = measured.mean + float(values.mean()), float(values.std())
+    if measured.n < 2:
+        return replace(measured, mean=mean, rates=rates)
+    tail = (1 - measured.confidence) / 2
+    if not measured.sd:
+        low, high = (float(np.quantile(values, q)) + measured.mean for q in (tail, 1 - tail))
+    else:
+        low, high = (_quantile(measured, values, q) for q in (tail, 1 - tail))
+    return replace(measured, mean=mean, low=low, high=high, rates=rates)
+
+
+def _quantile(measured: Interval, shifts: Any, level: float) -> float:
+    """Where the distribution function of mean plus shift is ``level``."""
+    from scipy.special import stdtr
+
+    error, degrees = measured.error, measured.n - 1
+    reach = 2 * abs(t_quantile(max(level, 1 - level) * 2 - 1, measured.n)) * error
+    low, high = (
+        measured.mean + float(side(shifts)) + sign * reach
+        for side, sign in ((np.min, -1), (np.max, 1))
+    )
+    for _ in range(60):
+        middle = (low + high) / 2
+        share = float(stdtr(degrees, (middle - measured.mean - shifts) / error).mean())
+        low, high = (middle, high) if share < level else (low, middle)
+    return (low + high) / 2
+
+
 def combine(a: Interval, b: Interval, sign: int) -> Interval:
     """``a + sign b`` of two quantities that were measured apart: half widths in quadrature."""
     mean = a.mean + sign * b.mean
     half = math.hypot(a.high - a.low, b.high - b.low) / 2
-    return Interval(mean, mean - half, mean + half, a.n, a.sd)
+    return replace(a, mean=mean, low=mean - half, high=mean + half)
 
 
 def pairs_needed(
-    mean: float, sd: float, threshold: float, confidence: float, chance: float = CHANCE
+    mean: float,
+    sd: float,
+    threshold: float,
+    confidence: float,
+    chance: float = CHANCE,
+    rates: float = 0.0,
 ) -> int | None:
     """The number of pairs with which the interval leaves the threshold out with this chance.
 
@@ -81,15 +137,20 @@ def pairs_needed(
         threshold: to be left out, on the side where the mean lies.
         confidence: of the interval.
         chance: that it does.
+        rates: standard deviation that the choice of the rates adds, whatever the number of pairs.
 
     Returns:
         None if more than :data:`MOST_PAIRS` would be needed.
     """
     distance, most = abs(mean - threshold), MOST_PAIRS
-    if power(distance, sd, most, confidence) < chance:
+
+    def power_of(n: int) -> float:
+        return power(distance, math.hypot(sd, rates * math.sqrt(n)), n, confidence)
+
+    if power_of(most) < chance:
         return None
     # more pairs never have less of a chance
-    return bisect_left(range(2, most), chance, key=lambda n: power(distance, sd, n, confidence)) + 2
+    return bisect_left(range(2, most), chance, key=power_of) + 2
 
 
 def power(distance: float, sd: float, n: int, confidence: float) -> float:
@@ -123,14 +184,18 @@ def sd_interval(sd: float, n: int, confidence: float) -> tuple[float, float]:
 
 
 def p_value(interval: Interval) -> float:
-    """Two-sided, of Student's t test that the mean is zero; nan with fewer than two values."""
+    """Two-sided, of Student's t test that the mean is zero; nan with fewer than two values.
+
+    What the choice of the rates adds counts as standard error.
+    """
     if interval.n < 2:
         return math.nan
-    if not interval.sd:
+    error = math.hypot(interval.error, interval.rates)
+    if not error:
         return 0.0 if interval.mean else 1.0
     from scipy.special import stdtr
 
-    t = abs(interval.mean) * math.sqrt(interval.n) / interval.sd
+    t = abs(interval.mean) / error
     return 2 * float(stdtr(interval.n - 1, -t))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from ..records import Plan
+from ..records.trials import AROUND
+from .choice import untuned
 from .model import ArmResult, Decision, Finding, Verdict
 from .stats import Interval, pairs_needed
 
@@ -17,10 +19,11 @@ def saved(log_ratio: float) -> float:
 def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) -> Verdict:
     """Apply the plan's rule to the candidate.
 
-    Go, if the whole interval of the tokens saved lies above ``decision.worth``; no-go, if all of
-    it lies below, or a run of the candidate diverged; else there are not enough runs to tell. No
-    decision rests on what could overturn it: a bound (a reading outside the ladder) on the other
-    side of it, or an arm that it judges by a learning rate at the edge of those tried.
+    The interval is of the arms at their best rates: it holds what is not known of these. Go, if all
+    of it lies above ``decision.worth``; no-go, if all of it lies below, or a run of the candidate
+    diverged; else there are not enough runs to tell. No decision rests on what could overturn it: a
+    bound (a reading outside the ladder) on the other side of it, or an arm that it judges by a
+    learning rate at the edge of those tried.
 
     Args:
         plan: with the rule.
@@ -47,13 +50,17 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
             pairs_needed=None,
         )
     decision = by_interval(interval, threshold, candidate.bounds)
-    untuned = {"go": baseline, "no-go": candidate}.get(decision)
-    if untuned and untuned.at_edge:
+    doubtful = {"go": baseline, "no-go": candidate}.get(decision)
+    if doubtful and doubtful.at_edge:
         decision = "not-enough-runs"
     findings = [_effect(interval, candidate, baseline, plan)]
+    if given := untuned((baseline, candidate)):
+        findings.append(Finding("verdict.these-rates", dict(arms=", ".join(given))))
     needed = None
     if decision == "not-enough-runs" and interval.low <= threshold <= interval.high:
-        needed = pairs_needed(interval.mean, interval.sd, threshold, plan.decision.confidence)
+        needed = pairs_needed(
+            interval.mean, interval.sd, threshold, plan.decision.confidence, rates=interval.rates
+        )
     if needed and needed > interval.n:
         findings.append(Finding("verdict.seeds-needed", dict(seeds=needed)))
     return Verdict(
@@ -71,6 +78,19 @@ def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decis
     if interval.high < threshold and "at least" not in bounds:
         return "no-go"
     return "not-enough-runs"
+
+
+def narrowing(plan: Plan, interval: Interval) -> dict[str, int | float]:
+    """What the choice of the rates has in an interval's variance, and the runs that narrow it.
+
+    Another tuning seed repeats the trials around every arm's best. More pairs would not narrow it.
+    """
+    used = (plan.tuning.seed, *plan.tuning.more_seeds, *plan.comparison.seeds)
+    return dict(
+        share=interval.rates**2 / (interval.rates**2 + interval.error**2),
+        seed=max(used) + 1,
+        runs=AROUND * len(plan.arms),
+    )
 
 
 def _effect(interval: Interval, candidate: ArmResult, baseline: ArmResult, plan: Plan) -> Finding:
@@ -112,6 +132,8 @@ def _reasons(
         reasons.append(Finding("reason.below-ladder"))
     if "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
+    if interval and interval.n > 1 and interval.rates > interval.error:
+        reasons.append(Finding("reason.rates-dominate", narrowing(plan, interval)))
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))

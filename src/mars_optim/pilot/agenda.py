@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
+from ..analysis.rates import fit_rate
 from ..records import Arm, Plan, Run, RunSpec
 from ..records.plan import Size
-from ..records.trials import Trials, at_edge, best_lr, near
-from .search import next_lr
+from ..records.trials import AROUND, Trials, best_lr, near
+from .search import next_lr, stencil
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,42 +75,38 @@ def agenda(
 
 
 def tuning_trials(plan: Plan, runs: Iterable[Run], size: Size | None = None) -> dict[str, Trials]:
-    """Final loss by learning rate, for each arm, of the finished tuning runs at one size."""
+    """Final loss by learning rate, for each arm, of the search's finished runs at one size."""
     size = size or plan.sizes()[0]
     trials: dict[str, dict[float, float | None]] = {arm: {} for arm in size.arms}
     for run in runs:
         spec = run.spec
-        here = (spec.task, spec.training) == (size.task, size.training)
+        here = (spec.task, spec.training, spec.seed) == (size.task, size.training, plan.tuning.seed)
         if here and spec.stage == "tune" and run.outcome and spec.arm_name in trials:
             trials[spec.arm_name][spec.lr] = run.final_loss
     return dict(trials)
 
 
-def tuning_rounds(plan: Plan, trials: dict[str, Trials]) -> int:
-    """Trials that every arm gets: one more while any arm's best lies at an edge."""
-    rounds = min(len(t) for t in trials.values())
-    if rounds < plan.tuning.trials:
-        return plan.tuning.trials
-    everyone_has_them = all(len(t) == rounds for t in trials.values())
-    edge = any(at_edge(t) for t in trials.values())
-    if everyone_has_them and not edge:
-        return rounds
-    return min(rounds + 1, plan.tuning.max_trials)
-
-
 @dataclass(frozen=True, slots=True)
 class _Tuning:
-    """How far the tuning of one size is."""
+    """How far the tuning of one size is.
 
+    Args:
+        ready: runs that tuning needs next.
+        going: arms that can be tuned.
+        runs: tuning runs of each arm as far as they are known.
+        rates: that the comparison uses, of the arms that have been tuned.
+    """
+
+    ready: tuple[RunSpec, ...]
+    going: tuple[str, ...]
+    runs: dict[str, int]
+    rates: dict[str, float]
     trials: dict[str, Trials]
-    following: dict[str, RunSpec]  # each arm's next run
-    going: tuple[str, ...]  # arms that can be tuned
-    rounds: int
 
     @property
     def over(self) -> bool:
         """Whether every arm that can be tuned has been."""
-        return all(len(self.trials[arm]) >= self.rounds for arm in self.going)
+        return all(arm in self.rates for arm in self.going)
 
 
 def _tuning(
@@ -117,26 +114,64 @@ def _tuning(
 ) -> _Tuning:
     here = [r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training)]
     trials = tuning_trials(plan, here, size)
-    following = {arm: _trial(plan, size, data, arm, trials[arm]) for arm in size.arms}
-    going = tuple(arm for arm in size.arms if following[arm].run_id not in given_up)
-    rounds = tuning_rounds(plan, {arm: trials[arm] for arm in going}) if going else 0
-    if any(run.spec.stage != "tune" for run in here):
-        rounds = max(len(t) for t in trials.values())  # it has begun: no rate is tuned further
-    return _Tuning(trials, following, going, rounds)
+    begun = any(run.spec.stage != "tune" for run in here)  # then no search goes on
+    by_trials = sorted(size.arms, key=lambda arm: len(trials[arm]))
+    following = (
+        {} if begun else {arm: _trial(plan, size, data, arm, trials[arm]) for arm in by_trials}
+    )
+    lost = {arm for arm, spec in following.items() if spec and spec.run_id in given_up}
+    lost |= {arm for arm in size.arms if begun and not trials[arm]}
+    ready = [spec for arm, spec in following.items() if spec and arm not in lost]
+    searched = [arm for arm in size.arms if arm not in lost and not following.get(arm)]
+    done = {r.spec.run_id for r in here} | set(given_up)
+    again = {arm: _repeats(plan, size, data, arm, trials[arm]) for arm in searched}
+    open_ = {arm: [s for s in again[arm] if s.run_id not in done] for arm in searched}
+    return _Tuning(
+        ready=(*ready, *(s for specs in open_.values() for s in specs)),
+        going=tuple(arm for arm in size.arms if arm not in lost),
+        runs={arm: _expected(plan, trials[arm], arm not in searched) for arm in size.arms},
+        rates={arm: _rate(plan, arm, here, trials[arm]) for arm in searched if not open_[arm]},
+        trials=trials,
+    )
+
+
+def _expected(plan: Plan, trials: Trials, going_on: bool) -> int:
+    """Tuning runs of one arm, at least."""
+    search = max(plan.tuning.trials, len(trials) + 1) if going_on else len(trials)
+    return min(search, plan.tuning.max_trials) + len(plan.tuning.more_seeds) * AROUND
+
+
+def _rate(plan: Plan, arm: str, runs: Iterable[Run], trials: Trials) -> float:
+    """The rate of an arm's comparison: as it began, else the lowest point of the fit."""
+    compared = (r.spec for r in runs if r.spec.arm_name == arm)
+    used = {s.lr for s in compared if s.stage in ("compare", "ladder")}
+    if used:
+        return min(used)
+    mine = [r for r in runs if r.spec.arm_name == arm and r.spec.stage == "tune"]
+    fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in mine], plan.tuning.factor)
+    return fit.best if fit else best_lr(trials)
+
+
+def _repeats(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> list[RunSpec]:
+    """The trials around an arm's lowest point, on the further tuning seeds."""
+    if not plan.tuning.more_seeds or len(trials) < 2:
+        return []
+    around = stencil(plan.arm[arm].lr, plan.tuning.factor, trials)
+    rates = [lr for lr in around if trials.get(lr) is not None]
+    return [
+        _spec(plan, size, data, stage="tune", arm_name=arm, lr=lr, seed=seed)
+        for seed in plan.tuning.more_seeds
+        for lr in rates
+    ]
 
 
 def _size(
     plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
 ) -> _Part:
     tuning = _tuning(plan, size, data, runs, given_up)
-    if tuning.over:
-        specs = _comparison(plan, size, data, tuning)
-    else:
-        by_trials = sorted(tuning.going, key=lambda arm: len(tuning.trials[arm]))
-        unfinished = [arm for arm in by_trials if len(tuning.trials[arm]) < tuning.rounds]
-        specs = [tuning.following[arm] for arm in unfinished]
+    specs = _comparison(plan, size, data, tuning) if tuning.over else tuning.ready
     seeds, jobs = len(plan.comparison.seeds), _budgets(plan, size, size.arms)
-    tuning_runs = tuning.rounds * len(size.arms)
+    tuning_runs = sum(tuning.runs.values())
     return _Part(
         specs=tuple(specs),
         planned_steps=tuning_runs * size.training.steps
@@ -145,9 +180,13 @@ def _size(
     )
 
 
-def _trial(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> RunSpec:
-    """The arm's next tuning run."""
-    lr = next_lr(plan.arm[arm].lr, plan.tuning.factor, trials)
+def _trial(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> RunSpec | None:
+    """The arm's next run of the search; None when that is over."""
+    if len(trials) >= plan.tuning.max_trials:
+        return None
+    lr = next_lr(plan.arm[arm].lr, plan.tuning.factor, trials, plan.tuning.trials)
+    if lr is None:
+        return None
     return _spec(plan, size, data, stage="tune", arm_name=arm, lr=lr, seed=plan.tuning.seed)
 
 
@@ -169,7 +208,7 @@ def _comparison(plan: Plan, size: Size, data: str, tuning: _Tuning) -> list[RunS
             data,
             stage=stage,
             arm_name=arm,
-            lr=best_lr(tuning.trials[arm]),
+            lr=tuning.rates[arm],
             seed=seed,
             budget=budget,
         )
@@ -197,7 +236,7 @@ def _sensitivity(plan: Plan, data: str, runs: Iterable[Run], given_up: Collectio
             data,
             stage="sensitivity",
             arm_name=name,
-            lr=near(trials[name], factor * best_lr(trials[name])),
+            lr=near(trials[name], factor * tuning.rates[name]),
             seed=plan.tuning.seed,
             arm=arm,
         )

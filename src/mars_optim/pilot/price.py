@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..analysis.cost import pilot_price
 from ..records import Plan
 from ..records.plan import Size
+from ..records.trials import AROUND
 from .agenda import sensitivity_lines
 
 
@@ -32,7 +33,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """The whole pilot; each pair is (least, most): tuning goes on while a best is at an edge.
+    """The whole pilot; each pair is (least, most): an arm is tuned until its best is bracketed.
 
     Args:
         items: by size, stage and arm.
@@ -85,7 +86,8 @@ def price(
 
 
 def _items(plan: Plan, size: Size) -> list[Item]:
-    trials, seeds = (plan.tuning.trials, plan.tuning.max_trials), len(plan.comparison.seeds)
+    seeds, repeated = len(plan.comparison.seeds), AROUND * len(plan.tuning.more_seeds)
+    trials = (plan.tuning.trials + repeated, plan.tuning.max_trials + repeated)
 
     def item(stage: str, arm: str, runs: tuple[int, int], steps: int) -> Item:
         all_steps = (runs[0] * steps, runs[1] * steps)

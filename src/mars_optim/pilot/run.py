@@ -93,6 +93,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
     more_seeds = ("comparison.seeds",) if seeds_kept else ()
+    if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
+        more_seeds += ("tuning.more_seeds",)  # the rates of a comparison that has begun stay
     allowed = ("cost.", "running.", "sensitivity.", *TOLD, *more_seeds)
     forbidden = [c for c in changes if not c.startswith(allowed)]
     if forbidden:

@@ -23,14 +23,19 @@ EXTERNAL = ("command", "imported")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningPlan:
-    """How the learning rate of each arm is found: rounds that give every arm one more trial."""
+    """How the learning rate of each arm is found: the lowest point of a fit over its trials."""
 
-    trials: int = option(4, "rounds at the least", low=1, high=12)
+    trials: int = option(5, "learning rates tried for each arm, at the least", low=1, high=64)
     max_trials: int = option(
-        6, "rounds at the most, while an arm's best lies at an edge", low=1, high=12
+        16, "at the most, where the lowest point has no trials around it yet", low=1, high=64
     )
-    factor: float = option(2.0, "between neighbouring learning rates", above=1.0)
+    factor: float = option(
+        2.0, "between neighbouring learning rates; around the best, its square root", above=1.0
+    )
     seed: int = option(0, "seed of the tuning runs; not used again", low=0)
+    more_seeds: tuple[int, ...] = option(
+        (), "further tuning seeds: they repeat the trials around each arm's best", low=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +141,7 @@ class Plan:
     )
     tuning: TuningPlan = field(
         default_factory=TuningPlan,
-        metadata={"help": "Learning rates: every arm gets the same number of trials."},
+        metadata={"help": "Learning rates: every arm's is found at the same resolution."},
     )
     comparison: ComparisonPlan = field(
         default_factory=ComparisonPlan, metadata={"help": "Paired seeds at the tuned rates."}
@@ -288,11 +293,18 @@ class Plan:
             raise UserError(
                 f"comparison.seeds = {list(comparison.seeds)} must be two or more different seeds"
             )
-        if self.tuning.seed in comparison.seeds:
+        tuning = (self.tuning.seed, *self.tuning.more_seeds)
+        if len(set(tuning)) < len(tuning):
             raise UserError(
-                f"tuning.seed = {self.tuning.seed} is among comparison.seeds: runs that chose the "
-                "learning rate must not judge it"
+                f"tuning.more_seeds = {list(self.tuning.more_seeds)} must be different from each "
+                f"other and from tuning.seed = {self.tuning.seed}"
             )
+        for key, seeds in (("seed", tuning[:1]), ("more_seeds", tuning[1:])):
+            if both := set(seeds) & set(comparison.seeds):
+                raise UserError(
+                    f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
+                    "learning rate must not judge it"
+                )
         if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
             raise UserError(
                 f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "

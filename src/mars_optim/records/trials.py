@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+AROUND = 5
+"""Trials around an arm's best rate: itself, half a step and a whole step on both sides."""
+
 Trials = Mapping[float, float | None]
 """Learning rate -> final loss; None for a run that diverged."""
 

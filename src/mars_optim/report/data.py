@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from typing import Any
 
 from .._version import __version__
@@ -40,10 +41,16 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "role": arm.role,
                 "lr": arm.lr,
                 "lr_at_edge": arm.at_edge,
+                "lr_range": list(arm.best_range) if arm.best_range else None,
+                "lr_trials": len(arm.trials),
+                "lr_regret": statistics.fmean(arm.regret) if arm.regret else None,
                 "final_losses": {str(s.seed): s.loss for s in arm.seeds},
                 "mean_loss": arm.mean_loss,
                 "loss_difference": interval_data(arm.loss_difference),
                 "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
+                "tokens_saved_at_these_rates": interval_data(
+                    arm.log_ratio_here.map(saved) if arm.log_ratio_here else None
+                ),
                 "outside_ladder": sorted(arm.bounds),
                 "diverged": arm.diverged,
                 "step_time_ratio": arm.step_time[0] if arm.step_time else None,

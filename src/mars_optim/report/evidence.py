@@ -62,6 +62,9 @@ def arms_table(analysis: Analysis, words: Words) -> Table:
 def _arm_row(arm: ArmResult, words: Words) -> tuple[Cell, ...]:
     none = words("none")
     trials = words("trials-at-edge" if arm.at_edge else "trials", n=len(arm.trials))
+    if arm.best_range and not arm.at_edge:
+        low, high = arm.best_range
+        trials = words("trials-between", n=len(arm.trials), low=low, high=high)
     seeds = words("seeds", n=len(arm.seeds))
     if arm.diverged:
         seeds = words("seeds-diverged", n=len(arm.seeds), diverged=arm.diverged)

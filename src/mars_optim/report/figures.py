@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Callable
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..analysis import Analysis, Shown
+from ..analysis import Analysis, ArmResult, Shown
 from ..analysis.verdict import saved
 from . import numbers
 from .maps import correction_course, noise_course, power, sensitivity, sizes
@@ -130,13 +131,17 @@ def sweep(analysis: Shown, words: Words, x: str = "figure.sweep.x") -> Callable[
         top = _sweep_top(analysis)
         for arm in pictured(analysis):
             tint = colour(analysis, arm)
-            finite = [(t.lr, t.loss) for t in arm.trials if t.loss is not None]
-            if finite:
-                lrs, losses = zip(*finite, strict=True)
-                line = MARKERS[arm.role] + "-"
-                ax.plot(lrs, losses, line, color=tint, ms=5, lw=1.4, label=arm.name)
-                best = min(finite, key=lambda point: point[1])
-                ax.plot(*best, MARKERS[arm.role], ms=11, mec=tint, mfc="none", mew=1.6)
+            label = arm.name
+            for seed in sorted({t.seed for t in arm.trials}):
+                finite = [
+                    (t.lr, t.loss) for t in arm.trials if t.loss is not None and t.seed == seed
+                ]
+                if finite:
+                    lrs, losses = zip(*finite, strict=True)
+                    line = MARKERS[arm.role] + ("-" if label == arm.name else ":")
+                    ax.plot(lrs, losses, line, color=tint, ms=5, lw=1.4, label=label)
+                    label = "_"  # one entry in the legend for all seeds
+            _chosen(ax, arm, tint)
             for trial in arm.trials:
                 if trial.loss is None:
                     ax.plot(trial.lr, top, "x", color=tint, ms=8, mew=2, clip_on=False)
@@ -149,6 +154,20 @@ def sweep(analysis: Shown, words: Words, x: str = "figure.sweep.x") -> Callable[
         legend(ax)
 
     return draw
+
+
+def _chosen(ax: Axes, arm: ArmResult, tint: str) -> None:
+    """A ring at the rate that was chosen, on the line through the trials; a bar over its range."""
+    first = min((t.seed for t in arm.trials), default=0)
+    finite = sorted((t.lr, t.loss) for t in arm.trials if t.loss is not None and t.seed == first)
+    if not finite:
+        return
+    lrs, losses = zip(*finite, strict=True)
+    lr = arm.lr or min(finite, key=lambda point: point[1])[0]
+    height = float(np.interp(math.log(lr), [math.log(x) for x in lrs], losses))
+    ax.plot(lr, height, MARKERS[arm.role], ms=11, mec=tint, mfc="none", mew=1.6)
+    if arm.best_range:
+        ax.plot(arm.best_range, [height, height], "-", color=tint, lw=4, alpha=0.3)
 
 
 def curves(analysis: Shown, words: Words, *, close: bool) -> Callable[[Axes], None]:

@@ -1,0 +1,141 @@
+"""What the choice of the learning rates adds to the intervals of a comparison.
+
+An arm is compared at a rate that was chosen by trials. Its loss there lies above its lowest by a
+regret r >= 0 that is known as a distribution only (:mod:`.rates`). The comparison is about the
+lowest losses:
+
+    difference* = difference - r[arm] + r[baseline]
+    log ratio*  = log ratio + r[arm] / slope - r[baseline] / slope
+
+with the slope of the baseline's loss over log tokens, from its ladder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .rates import Floats, Noise, Observation, RateFit, fit_rate, quantiles
+from .stats import Interval, shifted
+
+if TYPE_CHECKING:
+    from .arms import Comparison
+    from .model import ArmResult
+
+
+def noise_of(losses: Mapping[tuple[str, int], float | None]) -> Noise | None:
+    """The noise of one run: what is left of the losses without their arms' and seeds' means.
+
+    Args:
+        losses: by arm and seed, at the common budget. Arms and seeds that lack one are left out.
+
+    Returns:
+        None with fewer than two arms or two seeds.
+    """
+    arms = sorted({arm for arm, _ in losses})
+    seeds = sorted({seed for _, seed in losses})
+    whole = [s for s in seeds if any(losses.get((a, s)) is not None for a in arms)]
+    arms = [a for a in arms if all(losses.get((a, s)) is not None for s in whole)]
+    if len(arms) < 2 or len(whole) < 2:
+        return None
+    table = np.array([[losses[a, s] for s in whole] for a in arms], float)
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    degrees = (len(arms) - 1) * (len(whole) - 1)
+    return Noise(float(np.sqrt((rest**2).sum() / degrees)), degrees)
+
+
+def observations(at: Comparison, arm: str) -> tuple[Observation, ...]:
+    """An arm's trials at the common budget: the search, its repeats, and sensitivity runs of it."""
+    settings, unit = at.plan.arm[arm], at.size.steps(1.0)
+    mine = (r.spec for r in at.runs if r.spec.arm_name == arm and r.spec.arm == settings)
+    wanted = {s.run_id for s in mine if s.stage in ("tune", "sensitivity") and s.steps == unit}
+    return tuple((r.spec.lr, r.spec.seed, r.final_loss) for r in at.runs if r.spec.run_id in wanted)
+
+
+def fit_of(at: Comparison, arm: str, *, repeated: bool = False) -> RateFit | None:
+    """The fit of an arm's trials, with the noise that the comparison tells.
+
+    Args:
+        at: the runs of one size.
+        arm: name.
+        repeated: as if all trials had been made once more, on another seed, with the same losses.
+    """
+    unit = at.size.steps(1.0)
+    losses = {(a, s): r.final_loss for (a, s, n), r in at.compared.items() if n == unit}
+    trials = observations(at, arm)
+    if repeated:
+        further = 1 + max((seed for _, seed, _ in trials), default=0)
+        trials += tuple((lr, further + seed, loss) for lr, seed, loss in trials)
+    return fit_rate(trials, at.plan.tuning.factor, noise_of(losses))
+
+
+def regret_of(fit: RateFit | None, lr: float | None) -> tuple[float, ...]:
+    """Equally likely values of what a rate loses; empty where too few rates were tried to tell."""
+    return tuple(fit.regret(lr).tolist()) if fit and lr else ()
+
+
+def slope(at: Comparison, loss: float | None) -> float | None:
+    """Fall of the baseline's loss per unit of log tokens, where it is ``loss``; > 0.
+
+    From a parabola through the mean ladder, so that a rung's noise does not decide it.
+
+    Returns:
+        None without a ladder that falls.
+    """
+    baseline = at.plan.comparison.baseline
+    rungs: dict[float, list[float]] = {}
+    for (arm, _, _), run in at.compared.items():
+        if arm == baseline and run.outcome and run.final_loss is not None:
+            rungs.setdefault(math.log(run.outcome.tokens), []).append(run.final_loss)
+    if len(rungs) < 2:
+        return None
+    x = np.array(sorted(rungs))
+    y = np.array([np.mean(rungs[key]) for key in x.tolist()])
+    weight = np.sqrt([len(rungs[key]) for key in x.tolist()])
+    chord = (y[0] - y[-1]) / (x[-1] - x[0])
+    if chord <= 0:
+        return None
+    law = np.polyfit(x, y, min(2, len(x) - 1), w=weight)
+    at_loss = _where(law, x, y, loss)
+    return float(np.clip(-np.polyval(np.polyder(law), at_loss), 0.3 * chord, 3 * chord))
+
+
+def _where(law: Floats, x: Floats, y: Floats, loss: float | None) -> float:
+    """Log tokens at which the law is nearest to the loss, on the ladder."""
+    fine = np.linspace(x[0], x[-1], 101)
+    target = float(np.mean(y)) if loss is None else loss
+    return float(fine[np.argmin(np.abs(np.polyval(law, fine) - target))])
+
+
+def difference(*terms: tuple[Sequence[float], float | None]) -> Floats:
+    """Equally likely values of the sum of ``factor * regret``; 0 for what is not known."""
+    total = np.zeros(1)
+    for values, factor in terms:
+        if len(values) and factor:
+            both = np.add.outer(total, factor * np.asarray(values)).ravel()
+            total = quantiles(both, np.ones(both.size))
+    return total
+
+
+def in_loss(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:
+    """The loss difference of two arms with the choice of both rates in it."""
+    if measured is None:
+        return None
+    return shifted(measured, difference((arm.regret, -1.0), (base.regret, 1.0)))
+
+
+def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:
+    """The log token ratio of two arms with the choice of both rates in it."""
+    if measured is None or arm.slope is None:
+        return measured
+    per_loss = 1.0 / arm.slope
+    theirs = per_loss if base.slope is None else 1.0 / base.slope
+    return shifted(measured, difference((arm.regret, per_loss), (base.regret, -theirs)))
+
+
+def untuned(arms: Iterable[ArmResult]) -> tuple[str, ...]:
+    """Arms of whose rate nothing is known but that it was used."""
+    return tuple(arm.name for arm in arms if not arm.regret)

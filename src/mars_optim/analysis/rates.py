@@ -1,0 +1,213 @@
+"""An arm's best learning rate, by a fit over all its trials, and what is still unknown of it.
+
+Near its lowest point a loss is close to a parabola in log2 of the rate, steeper on one side:
+
+    y_i = L[seed_i] + a_i (x_i - x*)^2 + noise_i,    a_i = a exp(+-b): + above x*, - below
+
+The parabola is a local law: a trial at distance d may be off by the share c d of its height
+above the lowest point. So far and steep trials say where the valley is, near ones where it
+is lowest. A trial that diverged puts a wall: the best rate lies on this side of it.
+
+What is not known (x*, a, b, c, the noise) is summed over, on a grid, with flat priors in x*,
+log a and log noise. The rate of an arm is the one with the least expected *regret*, which is the loss
+above that at x*. The regret that is left is a distribution; the intervals of the comparison
+take it in (:mod:`.choice`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Observation = tuple[float, int, float | None]
+"""One trial: learning rate, seed, final loss; None for a run that diverged."""
+
+SHAPES = (0.02, 0.08, 0.3)
+"""c: share of its height, for each octave of distance, by which a trial may be off the parabola."""
+ASYMMETRY = (0.15, 0.45)
+"""Mean and standard deviation of b: the steep side is the upper one a little oftener."""
+REACH = 1.5
+"""Steps on both sides of the best trial among which the lowest point is looked for."""
+QUANTILES = 64
+NODES = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How much a run's loss differs from another's of the same seed, from runs that repeat.
+
+    Args:
+        sd: standard deviation of one run.
+        degrees: of freedom of this estimate.
+    """
+
+    sd: float
+    degrees: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateFit:
+    """Where an arm's lowest loss lies.
+
+    Args:
+        x: log2 rates on which x* is looked for, rising, (points,).
+        weight: posterior probability of each (points,).
+        best: rate of the least expected regret, rounded to three digits.
+        states: x*, curvature below, curvature above, probability, each (states,).
+    """
+
+    x: Floats
+    weight: Floats
+    best: float
+    states: tuple[Floats, Floats, Floats, Floats]
+
+    def regret(self, lr: float) -> Floats:
+        """Loss at ``lr`` above the lowest there is: equally likely values, rising."""
+        x_star, below, above, weight = self.states
+        d = math.log2(lr) - x_star
+        return quantiles(np.where(d > 0, above, below) * d**2, weight)
+
+    def low_high(self, confidence: float) -> tuple[float, float]:
+        """The range of rates in which the best lies with this probability."""
+        tail = (1 - confidence) / 2
+        levels = np.cumsum(self.weight)
+        low, high = (self.x[int(np.searchsorted(levels, q))] for q in (tail, 1 - tail))
+        return float(2.0**low), float(2.0**high)
+
+
+def quantiles(values: Floats, weight: Floats, number: int = QUANTILES) -> Floats:
+    """Equally likely values of a weighted sample: the middles of ``number`` equal shares."""
+    order = np.argsort(values)
+    levels = (np.cumsum(weight[order]) - 0.5 * weight[order]) / weight.sum()
+    found: Floats = np.interp((np.arange(number) + 0.5) / number, levels, values[order])
+    return found
+
+
+def fit_rate(
+    trials: Sequence[Observation], factor: float, noise: Noise | None = None
+) -> RateFit | None:
+    """Fit an arm's trials.
+
+    Args:
+        trials: of one arm at one budget, of one or more tuning seeds.
+        factor: between neighbouring learning rates of the search, > 1.
+        noise: of a run, where the comparison tells it; else it is told by the trials alone.
+
+    Returns:
+        None if fewer than two different rates have a loss.
+    """
+    return _fit(tuple(sorted(trials, key=lambda t: (t[0], t[1]))), factor, noise)
+
+
+@functools.lru_cache(maxsize=512)  # an agenda asks again and again
+def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) -> RateFit | None:
+    finite = [(math.log2(lr), seed, loss) for lr, seed, loss in trials if loss is not None]
+    if len({x for x, _, _ in finite}) < 2:
+        return None
+    x, seed, y = (np.array(column) for column in zip(*finite, strict=True))
+    members = (seed[None, :] == np.unique(seed)[:, None]).astype(float)  # (seeds, trials)
+    height = y - (members * np.array([[y[m > 0].min()] for m in members])).sum(axis=0)
+    spread = float(height.max()) or 1e-12 * max(1.0, abs(float(y[0])))
+    x_star = _places(x, y, members, trials, math.log2(factor))
+    sigma, prior_sigma = _noises(noise, spread)
+    b = ASYMMETRY[0] + ASYMMETRY[1] * np.linspace(-2, 2, 5)
+    prior_b = -0.5 * np.linspace(-2, 2, 5) ** 2
+    log_weight, a = _posterior(x, y, height, members, x_star, b, sigma, spread)
+    log_weight += prior_b[:, None, None, None] + prior_sigma[:, None, None]
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    keep = weight > 1e-5 * weight.max()
+    grid = np.broadcast_arrays(
+        x_star[:, None, None, None, None],
+        a * np.exp(-b)[None, :, None, None, None],
+        a * np.exp(b)[None, :, None, None, None],
+        weight,
+    )
+    states = tuple(part[keep] for part in grid)
+    best = _least_regret(states, x_star, trials)
+    return RateFit(x_star, weight.sum(axis=(1, 2, 3, 4)), best, states)
+
+
+def _places(
+    x: Floats, y: Floats, members: Floats, trials: tuple[Observation, ...], step: float
+) -> Floats:
+    """Where the lowest point may lie: around the best trial, below what diverged above it."""
+    level = np.array([np.median(y[m > 0]) for m in members]) @ members
+    centre = float(x[np.argmin(y - level)]) if len(members) > 1 else float(x[np.argmin(y)])
+    low = max(centre - REACH * step, float(x.min()) - step)
+    high = min(centre + REACH * step, float(x.max()) + step)
+    gone = [math.log2(lr) for lr, _, loss in trials if loss is None]
+    high = min([high, *[g for g in gone if g > centre]])
+    low = max([low, *[g for g in gone if g < centre]])
+    return np.linspace(low, high, 83)[1:-1]
+
+
+def _noises(noise: Noise | None, spread: float) -> tuple[Floats, Floats]:
+    """Standard deviations of the noise, and the log of what is known of each."""
+    if noise is None or noise.degrees < 1:
+        sigma = spread * np.geomspace(0.002, 0.7, 6)
+        return sigma, np.zeros(6)
+    sigma = max(noise.sd, 1e-4 * spread) * np.exp(np.linspace(-0.9, 1.2, 5))
+    known = -noise.degrees * (np.log(sigma) + noise.sd**2 / (2 * sigma**2))
+    return sigma, known
+
+
+def _posterior(
+    x: Floats,
+    y: Floats,
+    height: Floats,
+    members: Floats,
+    x_star: Floats,
+    b: Floats,
+    sigma: Floats,
+    spread: float,
+) -> tuple[Floats, Floats]:
+    """Log posterior weight and curvature a, each (x*, b, noise, shape, curvature nodes).
+
+    Given x*, b, c and the noise, the model is linear in the levels L and in a: levels are summed
+    over in closed form, a by nodes over where it is likely. In the sums s is noise and shape.
+    """
+    d = x - x_star[:, None]  # (x*, trials)
+    q = d[:, None] ** 2 * np.exp(np.sign(d)[:, None] * b[None, :, None])  # (x*, b, trials)
+    off = np.multiply.outer(np.array(SHAPES), np.abs(d) * height).swapaxes(0, 1) ** 2
+    variance = sigma[None, :, None, None] ** 2 + off[:, None]  # (x*, noise, shape, trials)
+    w = 1.0 / variance.reshape(x_star.size, -1, x.size)
+    total = np.einsum("xst,gt->xsg", w, members)
+    wy = np.einsum("xst,gt,t->xsg", w, members, y) / total
+    wq = np.einsum("xst,gt,xbt->xbsg", w, members, q) / total[:, None]
+    y_left = y - np.einsum("xsg,gt->xst", wy, members)  # less its seed's level
+    q_left = q[:, :, None] - np.einsum("xbsg,gt->xbst", wq, members)
+    s_yy = np.einsum("xst,xst->xs", w, y_left**2)
+    s_qy = np.einsum("xst,xbst,xst->xbs", w, q_left, y_left)
+    s_qq = np.einsum("xst,xbst->xbs", w, q_left**2) + 1e-300
+    middle, sd = s_qy / s_qq, s_qq**-0.5
+    least, most = 1e-3 * spread, 30 * spread
+    low = np.clip(middle - 4 * sd, least, most)
+    high = np.clip(middle + 4 * sd, 1.01 * low, most * 1.02)
+    share = np.linspace(0.0, 1.0, NODES)
+    a = low[..., None] * (high / low)[..., None] ** share
+    log_a = -0.5 * ((a - middle[..., None]) / sd[..., None]) ** 2
+    log_a += np.log(np.log(high / low))[..., None]  # the width of a node, in log a
+    evidence = 0.5 * (np.log(w).sum(axis=-1) - np.log(total).sum(axis=-1) - s_yy)
+    evidence = evidence[:, None] + 0.5 * s_qy**2 / s_qq
+    shape = (x_star.size, b.size, sigma.size, len(SHAPES), NODES)
+    return (evidence[..., None] + log_a).reshape(shape), a.reshape(shape)
+
+
+def _least_regret(states: Sequence[Any], x_star: Floats, trials: tuple[Observation, ...]) -> float:
+    """The rate of the least expected regret."""
+    where, below, above, weight = states
+    index = np.searchsorted(x_star, where)
+    left = np.bincount(index, weight * below, minlength=x_star.size)
+    right = np.bincount(index, weight * above, minlength=x_star.size)
+    fine = np.linspace(x_star[0], x_star[-1], 3 * x_star.size)
+    d = fine[:, None] - x_star
+    risk = (d**2 * np.where(d > 0, right, left)).sum(axis=1)
+    return float(f"{2.0 ** fine[int(np.argmin(risk))]:.3g}")
