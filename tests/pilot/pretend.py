@@ -19,11 +19,13 @@ Loss = Callable[[RunSpec], float | None]
 
 def small_plan(**options: Any) -> Plan:
     """Three arms, two seeds, a ladder of three budgets."""
-    tuning = {k: options.pop(k) for k in ("trials", "max_trials", "factor") if k in options}
+    tuning = {
+        k: options.pop(k) for k in ("trials", "max_trials", "factor", "more_seeds") if k in options
+    }
     comparison = {k: options.pop(k) for k in ("seeds", "ladder") if k in options}
     return Plan(
         training=TrainingPlan(steps=options.pop("steps", 100)),
-        tuning=TuningPlan(**{"trials": 3, "max_trials": 6, **tuning}),
+        tuning=TuningPlan(**{"trials": 5, "max_trials": 16, **tuning}),
         comparison=ComparisonPlan(**{"seeds": (1, 2), "ladder": (0.5, 2.0), **comparison}),
         **options,
     )

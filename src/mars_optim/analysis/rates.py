@@ -9,8 +9,8 @@ above the lowest point. So far and steep trials say where the valley is, near on
 is lowest. A trial that diverged puts a wall: the best rate lies on this side of it.
 
 What is not known (x*, a, b, c, the noise) is summed over, on a grid, with flat priors in x*,
-log a and log noise. The rate of an arm is the one with the least expected *regret*, which is the loss
-above that at x*. The regret that is left is a distribution; the intervals of the comparison
+log a and log noise. The rate of an arm is the one with the least expected *regret*, which is the
+loss above that at x*. The regret that is left is a distribution; the intervals of the comparison
 take it in (:mod:`.choice`).
 """
 
