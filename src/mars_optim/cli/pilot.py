@@ -76,7 +76,8 @@ def pilot(
 
     from ..pilot import run_pilot
     from ..pilot.shares import automatic_workers
-    from ..pilot.slurm import Slurm, parse_options
+    from ..pilot.slurm import Slurm
+    from ..pilot.submission import parse_options
     from ..pilot.workers import Workers
 
     console = Console(highlight=False)

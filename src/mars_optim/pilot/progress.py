@@ -28,6 +28,8 @@ STAGES = {
 
 STATUS = "status.json"  # in the pilot's folder
 STATUS_EVERY = 1.0  # seconds between writes of the status
+SAY_EVERY = 60.0  # seconds between lines about why one and the same run waits
+OTHERS = {"starting": "loading the task", "probe": "timing one training step"}
 
 
 def describe_run(spec: RunSpec) -> str:
@@ -75,6 +77,8 @@ class Reporter:
         )
         self._total_id = self._total.add_task("starting", total=1.0)
         self._rows: dict[str, tuple[RunSpec, TaskID, int]] = {}
+        self._waiting: dict[str, str] = {}  # for a machine: why
+        self._told: dict[str, float] = {}  # when a line last said so
         table = Table.grid()
         table.add_row(self._bars)
         table.add_row(self._total)
@@ -108,6 +112,23 @@ class Reporter:
         bar = self._bars.add_task(describe_run(spec), total=spec.steps)
         self._rows[spec.run_id] = (spec, bar, 0)
 
+    def wait(self, name: str, why: str) -> None:
+        """A run, or other work, waits for a machine; if nothing says why, it no longer does."""
+        self._waiting.pop(name, None)
+        if why:
+            self._waiting[name] = why
+        what = OTHERS.get(name, name)
+        if name in self._rows:
+            spec, bar, _ = self._rows[name]
+            what = describe_run(spec)
+            self._bars.update(bar, description=f"{what}: {why}" if why else what)
+        now = time.monotonic()
+        shown = self.live and name in self._rows
+        if why and not shown and now - self._told.get(name, -SAY_EVERY) >= SAY_EVERY:
+            self._told[name] = now
+            self.say(f"         {what}: {escape(why)}")
+        self._write_status("running")
+
     def advance(self, run_id: str, step: int) -> None:
         """A run has taken ``step`` steps."""
         spec, bar, _ = self._rows[run_id]
@@ -118,6 +139,7 @@ class Reporter:
     def end(self, run_id: str, outcome: Outcome) -> None:
         """A run ended."""
         spec, bar, _ = self._rows.pop(run_id)
+        self._waiting.pop(run_id, None)
         self._bars.remove_task(bar)
         self.done_runs += 1
         self.done_steps += spec.steps
@@ -133,6 +155,7 @@ class Reporter:
     def lose(self, run_id: str, failure: Failure, what_next: str) -> None:
         """A try of a run came to nothing."""
         spec, bar, _ = self._rows.pop(run_id)
+        self._waiting.pop(run_id, None)
         self._bars.remove_task(bar)
         self.say(f"         {describe_run(spec)}: [red]{escape(str(failure))}[/]; {what_next}")
         self._refresh()
@@ -175,6 +198,7 @@ class Reporter:
             "done_runs": self.done_runs,
             "seconds_left": self.seconds_left(),
             "running": {run_id: step for run_id, (_, _, step) in self._rows.items()},
+            "waiting": dict(self._waiting),
         }
         with contextlib.suppress(OSError):
             write_json(self._status, data)

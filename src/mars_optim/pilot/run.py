@@ -148,7 +148,11 @@ def _wait_until_ready(pool: Pool, reporter: Reporter) -> str:
     reporter.say("Loading the task ...")
     data: list[str] = []
     while pool.busy:
-        data += [event.value for event in pool.events(timeout=1.0) if event.kind == "ready"]
+        for event in pool.events(timeout=1.0):
+            if event.kind == "ready":
+                data.append(event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
     return data[0]
 
 
@@ -165,7 +169,10 @@ def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, f
                 write_json(path, event.value)
             elif event.kind == "failed":
                 failures.append(event.value)
-        if len(failures) > plan.running.retries:
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
+        hopeless = any(failure.again == "never" for failure in failures)
+        if hopeless or len(failures) > plan.running.retries:
             details = failures[-1].details
             raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
     return seconds
@@ -205,6 +212,8 @@ def _run_all(
         for event in pool.events(timeout=1.0):
             if event.kind == "step":
                 reporter.advance(event.run_id, event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
             elif event.kind == "done":
                 reporter.end(event.run_id, event.value)
                 done[event.run_id] = read_run(out / "runs" / event.run_id)

@@ -36,8 +36,10 @@ class Tries:
     def again(self, run_id: str, failure: Failure) -> bool:
         """Take note of a failure; whether the run is to be tried again."""
         failures = self._failures.setdefault(run_id, [])
+        if failure.again == "always":
+            return True
         failures.append(failure)
         timed_out = sum(f.kind == "timed out" for f in failures)
-        if len(failures) > self._running.retries or timed_out > 1:
+        if len(failures) > self._running.retries or timed_out > 1 or failure.again == "never":
             self.given_up[run_id] = failure
         return run_id not in self.given_up
