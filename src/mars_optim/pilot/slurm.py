@@ -22,7 +22,7 @@ from .pool import Event
 from .queue import Standing
 from .serve import answer, outcome_of, run_once
 from .shares import cores
-from .submission import NO_ANSWER, make_executor, refusal
+from .submission import NO_ANSWER, make_executor, refusal, time_limit
 
 LEEWAY = 10  # minutes more for the queue's own limit, which ends jobs whose pilot is gone
 STARTING, PROBING = 60, 240  # minutes for loading the task, and for timing its steps
@@ -190,7 +190,7 @@ class Slurm:
         submitted, said = self._jobs[name], io.StringIO()
         if time.monotonic() < self._away.again:
             return
-        self._executor.update_parameters(timeout_min=self._minutes(submitted))
+        self._executor.update_parameters(**time_limit(self._minutes(submitted), self._options))
         try:
             with contextlib.redirect_stderr(said):  # where submitit prints it, too
                 job = self._executor.submit(run_job, self._plan, self._out, submitted.work)

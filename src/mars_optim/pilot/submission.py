@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,12 @@ def make_executor(folder: Path, options: dict[str, Any]) -> tuple[Any, Any, Queu
     except ImportError:
         raise UserError("--engine slurm needs: pip install 'mars-optim[slurm]'") from None
     logging.getLogger("submitit").setLevel(logging.ERROR)
-    cluster = options.pop("cluster", "slurm")
-    named = {key if key in GENERIC else f"slurm_{key}": value for key, value in options.items()}
+    cluster = options.get("cluster", "slurm")
+    named = {
+        key if key in GENERIC else f"slurm_{key}": value
+        for key, value in options.items()
+        if key != "cluster"
+    }
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name="mars", **named)
@@ -54,6 +58,17 @@ def make_executor(folder: Path, options: dict[str, Any]) -> tuple[Any, Any, Queu
     if cluster == "local":
         return executor, submitit.LocalJob, LocalQueue()
     return executor, submitit.SlurmJob, SlurmQueue()
+
+
+def time_limit(minutes: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """submitit's parameters for a limit: jobs are warned 90 seconds before it, or a tenth of it.
+
+    A job that is warned before it listens is ended by that.
+    """
+    parameters = {"timeout_min": minutes}
+    if "signal_delay_s" not in options and options.get("cluster") != "local":
+        parameters["slurm_signal_delay_s"] = min(90, 6 * minutes)
+    return parameters
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -87,7 +102,8 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
 
 def refusal(said: str) -> str:
     """One line for what sbatch said when it took no job, with what to change."""
-    text = " ".join(said.replace("sbatch: error:", " ").split()) or "it gave no reason"
+    lines = [line.removeprefix("sbatch: error:").strip() for line in said.splitlines()]
+    text = "; ".join(line for line in lines if line) or "it gave no reason"
     if NO_ANSWER.search(text):
         return (
             f"SLURM's controller does not answer ({text}): see scontrol ping; once it does, the "
