@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -98,12 +99,24 @@ class Cluster:
             self._settle()
         for name in ("slurmd", "slurmctld", "munged"):
             self._stop(name)
+        for pid in self._left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _settle(self) -> None:
-        """Give jobs a moment to end, so that none is left behind."""
+        """Give jobs a moment to end."""
         deadline = time.monotonic() + 15
         while self.ask("squeue", "--noheader") and time.monotonic() < deadline:
             time.sleep(0.5)
+
+    def _left(self) -> list[int]:
+        """Processes that were started under this cluster and are still there: jobs, drivers."""
+        mark, found = f"SLURM_CONF={self.environment['SLURM_CONF']}".encode(), []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return [pid for pid in found if pid != os.getpid()]
 
     def start_controller(self) -> None:
         """It takes up the state that an earlier one has left."""

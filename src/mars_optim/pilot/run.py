@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..records import Failure, Plan, RunSpec, UserError, read_run, read_runs
-from ..records.lock import pilot_lock
+from ..records.lock import is_locked, pilot_lock
 from ..records.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
@@ -23,6 +23,7 @@ from .serve import describe
 from .tries import Tries
 
 LEAST_DISK = 64 * 2**20
+LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change after the first run
 
 
 def run_pilot(
@@ -79,7 +80,7 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     """What differs from the plan that the runs in ``out`` were made by, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
-    finished run.
+    finished run. Before the first run everything may change.
 
     Raises:
         UserError: if any other key differs.
@@ -93,14 +94,22 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
     more_seeds = ("comparison.seeds",) if seeds_kept else ()
-    allowed = ("cost.", "running.", "sensitivity.", *TOLD, *more_seeds)
-    forbidden = [c for c in changes if not c.startswith(allowed)]
-    if forbidden:
+    forbidden = [c for c in changes if not c.startswith((*LATER, *more_seeds))]
+    if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
             "--out, or leave the option out. Only seeds can be added and costs changed"
         )
     return changes
+
+
+def has_begun(out: Path) -> bool:
+    """Whether a real run has ended in ``out``, or is under way; one that only failed is neither."""
+    runs = out / "runs"
+    return bool(damaged_runs(runs)) or any(
+        run.outcome or is_locked(run.path) or (run.rows and not run.failures)
+        for run in read_runs(runs)
+    )
 
 
 def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
@@ -110,7 +119,10 @@ def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
     edit ``plan.toml``; the plan that the runs follow stands beside them.
     """
     amended = [c for c in changes if not c.startswith(("running.", *TOLD))]
-    if amended:
+    begun = has_begun(out)
+    if not begun and any(not c.startswith(LATER) for c in changes):
+        (out / "probe.json").unlink(missing_ok=True)  # it timed another plan
+    if amended and begun:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         path = out / "amendments.jsonl"
         old = path.read_text(encoding="utf-8") if path.exists() else ""
