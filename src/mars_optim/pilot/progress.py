@@ -6,7 +6,9 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +18,7 @@ from rich.table import Table
 
 from ..records import Failure, Outcome, RunSpec
 from ..records.run import write_json
+from .tries import Timing
 
 STAGES = {
     "tune": "tuning the learning rate",
@@ -66,6 +69,7 @@ class Reporter:
         self.fresh_steps = 0  # steps computed in this session, not read from disk
         self.planned_steps, self.planned_runs, self.done_steps, self.done_runs = 1, 1, 0, 0
         self.steps_per_second = 0.0
+        self.outside = 0.0  # seconds that each run adds to its steps, over all workers
         self._bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
@@ -105,6 +109,11 @@ class Reporter:
         self.planned_steps, self.planned_runs = steps, runs
         self.done_steps, self.done_runs = done_steps, done_runs
         self._refresh()
+
+    def expect(self, timings: Mapping[str, Timing], workers: int) -> None:
+        """What the probe says of the time, before runs say more."""
+        self.steps_per_second = workers * len(timings) / sum(t.step for t in timings.values())
+        self.outside = fmean(t.outside for t in timings.values()) / workers
 
     def begin(self, spec: RunSpec) -> None:
         """A run starts."""
@@ -170,12 +179,13 @@ class Reporter:
         """From the speed so far in this session; before that from the probe."""
         under_way = sum(step for _, _, step in self._rows.values())
         fresh = self.fresh_steps + under_way
-        speed = self.steps_per_second
+        speed, outside = self.steps_per_second, self.outside
         if self.first_run and fresh > 0.02 * self.planned_steps:
-            speed = fresh / (time.monotonic() - self.first_run)
+            speed, outside = fresh / (time.monotonic() - self.first_run), 0.0
         if not speed:
             return None
-        return max(0.0, self.planned_steps - self.done_steps - under_way) / speed
+        steps = max(0, self.planned_steps - self.done_steps - under_way)
+        return steps / speed + outside * max(0, self.planned_runs - self.done_runs)
 
     def _refresh(self) -> None:
         under_way = sum(step for _, _, step in self._rows.values())

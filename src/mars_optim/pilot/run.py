@@ -6,13 +6,14 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from ..records import Failure, Plan, RunSpec, UserError, read_run, read_runs
 from ..records.lock import is_locked, pilot_lock
+from ..records.optional import OWN_SIZE
 from ..records.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
@@ -20,7 +21,7 @@ from .pool import Pool
 from .price import price, price_line
 from .progress import STATUS, Reporter
 from .serve import describe
-from .tries import Tries
+from .tries import Timing, Tries
 
 LEAST_DISK = 64 * 2**20
 LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change after the first run
@@ -52,10 +53,10 @@ def run_pilot(
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
-                seconds = _probe(plan, out, pool, reporter)
-                reporter.steps_per_second = pool.count * len(seconds) / sum(seconds.values())
-                reporter.say(f"In all: {price_of(plan, seconds, pool.count)}")
-                tries = Tries(plan.running, seconds, pool.sharing)
+                timings = _probe(plan, out, pool, reporter)
+                reporter.expect(timings, pool.count)
+                reporter.say(f"In all: {price_of(plan, timings, pool.count)}")
+                tries = Tries(plan.running, timings, pool.sharing)
                 return _run_all(plan, out, data, pool, reporter, tries)
     except OSError as error:
         raise UserError(describe(error, out)) from None
@@ -168,11 +169,11 @@ def _wait_until_ready(pool: Pool, reporter: Reporter) -> str:
     return data[0]
 
 
-def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, float]:
-    """Seconds per step of each arm."""
+def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, Timing]:
+    """What a step and a run of each arm take."""
     path = out / "probe.json"
     failures: list[Failure] = []
-    while not (seconds := _probed(path)).keys() >= set(plan.arms):
+    while not (timings := _probed(path)).keys() >= set(plan.arms):
         if not pool.busy:
             reporter.say("Timing one training step of each arm, in turn ...")
             pool.give("probe")
@@ -187,15 +188,17 @@ def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, f
         if hopeless or len(failures) > plan.running.retries:
             details = failures[-1].details
             raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
-    return seconds
+    return timings
 
 
-def _probed(path: Path) -> dict[str, float]:
+def _probed(path: Path) -> dict[str, Timing]:
     try:
-        probed = {arm: float(values["seconds"]) for arm, values in read_json(path).items()}
+        return {
+            arm: Timing(max(1e-9, float(row["seconds"])), float(row.get("outside", 0.0)))
+            for arm, row in read_json(path).items()
+        }
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         return {}  # not there yet, or damaged: a few seconds make it again
-    return {arm: max(1e-9, seconds) for arm, seconds in probed.items()}
 
 
 def _run_all(
@@ -236,10 +239,11 @@ def _run_all(
                 reporter.lose(event.run_id, event.value, what_next)
 
 
-def price_of(plan: Plan, seconds: dict[str, float], workers: int) -> str:
+def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
     """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
-    own = {("main", arm): value for arm, value in seconds.items()}
-    found = price(plan, None if plan.scale else own, workers=workers)
+    seconds = {(OWN_SIZE, arm): timing.step for arm, timing in timings.items()}
+    outside = {(OWN_SIZE, arm): timing.outside for arm, timing in timings.items()}
+    found = price(plan, None if plan.scale else seconds, workers=workers, outside=outside)
     return price_line(found, plan.cost.currency)
 
 

@@ -46,11 +46,14 @@ def run_job(plan: Plan, out: Path, work: RunSpec | str) -> tuple[str, Any]:
 
     def do() -> tuple[str, Any]:
         try:
+            begun = time.monotonic()
             job = load_job(plan, out, cores())
             if work == "starting":
                 return "ready", job.fingerprint
             if not isinstance(work, RunSpec):
-                return "probed", job.probe()
+                load = time.monotonic() - begun  # which every job does for its run
+                rows = job.probe().items()
+                return "probed", {a: r | {"outside": r.get("outside", 0.0) + load} for a, r in rows}
             return "done", run_once(job, work, out, lambda step: None)
         except UncompletedJobError:  # by the signal that comes shortly before the limit
             return "limit", None

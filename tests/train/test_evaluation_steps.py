@@ -1,0 +1,38 @@
+"""When a run is evaluated: at its end, and for a curve where that costs little."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mars_optim.records.training import TrainingPlan
+from mars_optim.train import evaluation_steps
+from mars_optim.train.schedule import CURVE_SHARE, FORWARD
+
+DEFAULT = TrainingPlan()
+
+
+def test_the_default_plan_is_evaluated_as_often_as_it_says():
+    assert evaluation_steps(DEFAULT, 1200, 512, sparing=True) == (400, 800, 1200)
+
+
+def test_a_short_run_is_evaluated_at_its_end_only_unless_asked_for_all():
+    assert evaluation_steps(DEFAULT, 100, 512, sparing=True) == (100,)
+    assert evaluation_steps(DEFAULT, 100, 512, sparing=False) == (33, 67, 100)
+
+
+@given(
+    steps=st.integers(1, 10**6),
+    step_tokens=st.integers(1, 10**6),
+    evaluations=st.integers(1, 50),
+    eval_tokens=st.integers(1, 10**7),
+)
+def test_evaluations_before_the_last_are_at_most_a_tenth_of_the_work(
+    steps: int, step_tokens: int, evaluations: int, eval_tokens: int
+):
+    plan = TrainingPlan(evaluations=evaluations, eval_tokens=eval_tokens)
+    found = evaluation_steps(plan, steps, step_tokens, sparing=True)
+    assert found[-1] == steps
+    assert len(found) <= evaluations
+    work = FORWARD * eval_tokens * (len(found) - 1)
+    assert work <= CURVE_SHARE * steps * step_tokens * (1 + 1e-9)
