@@ -50,7 +50,9 @@ class Standing:
         if self.state not in ("PENDING", "CONFIGURING", "REQUEUED"):
             return ""
         hint = f"; {REASONS[self.reason]}" if self.reason in REASONS else ""
-        reason = "" if self.reason in ("", "None") else f" ({self.reason}{hint})"
+        if self.reason == "None":  # none yet: it has just come
+            return ""
+        reason = f" ({self.reason}{hint})" if self.reason else ""
         return f"job {job_id} waits in the queue{reason}"
 
 
