@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
+from regression import Regression, make_spec
 
+from mars_optim.records import Engine, RunWriter
 from mars_optim.records.training import TrainingPlan
-from mars_optim.train import evaluation_steps
+from mars_optim.train import evaluation_steps, train
 from mars_optim.train.schedule import CURVE_SHARE, FORWARD
 
 DEFAULT = TrainingPlan()
@@ -36,3 +40,15 @@ def test_evaluations_before_the_last_are_at_most_a_tenth_of_the_work(
     assert len(found) <= evaluations
     work = FORWARD * eval_tokens * (len(found) - 1)
     assert work <= CURVE_SHARE * steps * step_tokens * (1 + 1e-9)
+
+
+def test_evaluations_that_are_left_out_change_no_bit_of_the_run(tmp_path: Path):
+    task, spec, found = Regression(), make_spec(steps=60, evaluations=5), {}
+    for sparing in (True, False):
+        writer = RunWriter(tmp_path / str(sparing), spec, {})
+        outcome = train(spec, task, writer, engine=Engine(sparing=sparing))
+        writer.finish(outcome)
+        rows = [row["loss"] for row in writer.rows if "loss" in row]
+        found[sparing] = (outcome.final_loss, rows, sum("valid_loss" in r for r in writer.rows))
+    assert found[True][:2] == found[False][:2]
+    assert (found[True][2], found[False][2]) == (1, 5)
