@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := $(BIN)/python -m benchmarks
 PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
+SUDO := $(if $(shell command -v sudo),sudo)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot test examples bench theory format clean
+.PHONY: pilot test test-slurm examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -19,6 +20,12 @@ test: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+# Pilots on a real SLURM cluster of one node on loopback, which it starts and ends (Debian, some minutes)
+test-slurm: $(VENV)/.dev
+	command -v slurmctld slurmd munged >/dev/null 2>&1 || test -x /usr/sbin/slurmctld -a -x /usr/sbin/slurmd -a -x /usr/sbin/munged \
+		|| { $(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; }
+	MARS_TEST_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/slurm -v
 
 bench: $(VENV)/.dev
 	mkdir -p docs/benchmarks

@@ -105,6 +105,12 @@ def fail() -> None:
     raise RuntimeError("the loss [bold] is\nout of bounds")
 
 
+def reach_the_limit() -> None:
+    """What a queue does shortly before its time is up; submitit listens."""
+    os.kill(os.getpid(), signal.SIGUSR2)
+    time.sleep(1000)
+
+
 def exhaust_memory() -> None:
     import resource
 
@@ -133,7 +139,8 @@ def tables(out: Path, console: object, lang: str) -> None:
     write_json(out / "tables.json", {"tables": fields, "verdict": verdict})
 
 
-FAULTS = {f.__name__: f for f in (die, hang, fail, exhaust_memory, fill_disk, lie_about_the_time)}
+ALL = (die, hang, fail, reach_the_limit, exhaust_memory, fill_disk, lie_about_the_time)
+FAULTS = {f.__name__: f for f in ALL}
 ENVIRONMENT = {"python": "3", "torch": "0", "system": "none", "device": "none"}
 SCRIPT = Path(os.environ.get("PRETENDED_SCRIPT", "no script"))
 

@@ -82,6 +82,8 @@ def test_workers_of_this_machine_leave_alone_what_a_job_still_computes(queued: P
         (["--engine", "slurm", "--engine-option", "cluster=sun"], ["sun"]),
         (["--engine", "slurm"], ["srun", "slurm cluster"]),
         ([*QUEUE, "--engine-option", "mem_gb=much"], ["mem_gb", "much"]),
+        ([*QUEUE, "--engine-option", "time=noon"], ["timeout_min=noon", "2:30:00"]),
+        ([*QUEUE, "--engine-option", "timeout_min=0"], ["timeout_min=0", "at least 1"]),
         (["--engine-option", "partition=gpu"], ["--engine slurm"]),
         (["--engine", "ray"], ["ray", "slurm"]),
     ],
@@ -95,6 +97,7 @@ def test_a_mistake_in_the_options_of_a_queue_gives_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # without SLURM, wherever this runs
     assert main(["pilot", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("mars: error: ")

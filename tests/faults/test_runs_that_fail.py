@@ -82,11 +82,11 @@ def test_without_a_tuned_baseline_nothing_is_compared(pilot: Pilot):
     assert any(run.startswith("mars-adamw-lr0.006-seed0") for run in pilot.losses())
 
 
-def test_if_every_run_fails_the_pilot_ends_and_says_why(pilot: Pilot):
+def test_if_every_run_fails_the_pilot_ends_with_runs_missing_and_says_why(pilot: Pilot):
     pilot.faults(dict(run="adamw", step=1, fault="fail", times=99))
     done = pilot.run(running__retries="0")
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"mars: error: {pilot.out} holds no finished run yet")
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"mars: error: {pilot.out} holds no finished run: all 3 that")
     assert "RuntimeError: the loss [bold] is out of bounds" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

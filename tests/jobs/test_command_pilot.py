@@ -80,3 +80,17 @@ def test_a_command_that_fails_ends_the_pilot_with_one_line_before_the_runs(tmp_p
     assert len(done.stderr.splitlines()) == 1
     assert "ended with status 1: no data on the disk" in done.stderr
     assert finished(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_what_the_message_of_a_failed_probe_asks_for_can_be_done_in_the_same_folder(tmp_path: Path):
+    wrong = subprocess.run(
+        pilot(tmp_path, "--set", "task.loss_key=lost"), capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2
+    (line,) = wrong.stderr.splitlines()
+    assert "no row has 'lost'" in line
+    assert "set task.loss_key" in line
+    right = subprocess.run(pilot(tmp_path), capture_output=True, text=True, check=False)
+    assert right.returncode == 0, right.stderr
+    assert not (tmp_path / "pilot" / "amendments.jsonl").exists()

@@ -16,9 +16,10 @@ from pretend import finish, small_plan, with_seeds
 from mars_optim.pilot import run as pilot_run
 from mars_optim.pilot.agenda import agenda
 from mars_optim.pilot.run import adopt_plan, check_data, plan_changes, prepare_folder
-from mars_optim.records import Plan, RunWriter, UserError
+from mars_optim.records import Failure, Plan, RunWriter, UserError
 from mars_optim.records.plan import CostPlan
 from mars_optim.records.plan_file import load_plan, make_plan, plan_toml
+from mars_optim.records.run import record_failure
 
 PLAN = small_plan()
 
@@ -26,6 +27,17 @@ PLAN = small_plan()
 def adopt(plan: Plan, out: Path) -> None:
     """As a pilot does when it starts."""
     adopt_plan(plan, out, plan_changes(plan, out))
+
+
+def write_run(out: Path, data: str = "a" * 64, *, finished: bool = True) -> Path:
+    spec = agenda(PLAN, data, []).ready[0]
+    writer = RunWriter(out / "runs", spec, {"python": "3.10.1"})
+    outcome = finish(spec, 1.0).outcome
+    assert outcome is not None
+    if finished:
+        writer.finish(outcome)
+    writer.close()
+    return writer.path
 
 
 def amendments(out: Path) -> list[dict[str, Any]]:
@@ -70,6 +82,7 @@ def changed(*overrides: str) -> Plan:
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_plan_is_refused_with_the_key_and_both_values(tmp_path: Path, change: str):
     adopt(PLAN, tmp_path)
+    write_run(tmp_path)
     with pytest.raises(UserError) as error:
         adopt(changed(change), tmp_path)
     key, _, value = change.partition("=")
@@ -82,8 +95,34 @@ def test_another_plan_is_refused_with_the_key_and_both_values(tmp_path: Path, ch
     assert amendments(tmp_path) == []
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_before_the_first_run_everything_may_change_and_what_was_timed_is_timed_again(
+    tmp_path: Path, change: str
+):
+    adopt(PLAN, tmp_path)
+    (tmp_path / "probe.json").write_text("{}")
+    adopt(changed(change), tmp_path)
+    for path in (tmp_path / "plan.toml", tmp_path / "runs" / "plan.toml"):
+        assert load_plan(path) == changed(change)
+    assert amendments(tmp_path) == []
+    assert not (tmp_path / "probe.json").exists()
+
+
+def test_a_run_that_only_failed_freezes_nothing_and_one_under_way_does(tmp_path: Path):
+    adopt(PLAN, tmp_path)
+    spec = agenda(PLAN, "a" * 64, []).ready[0]
+    record_failure(tmp_path / "runs", spec, Failure("failed", "its command has no such option"))
+    adopt(changed(CHANGES[0]), tmp_path)
+    writer = RunWriter(tmp_path / "runs", replace(spec, seed=9), {})
+    writer.row(step=1, loss=2.0)
+    writer.close()
+    with pytest.raises(UserError, match="holds another plan"):
+        adopt(PLAN, tmp_path)
+
+
 def test_every_key_that_differs_is_named_and_no_other(tmp_path: Path):
     adopt(PLAN, tmp_path)
+    write_run(tmp_path)
     other = changed(
         "training.steps=200", "task.heads=4", "cost.currency=EUR", "comparison.seeds=[1, 2, 3]"
     )
@@ -97,6 +136,7 @@ def test_every_key_that_differs_is_named_and_no_other(tmp_path: Path):
 
 def test_other_arms_are_refused(tmp_path: Path):
     adopt(PLAN, tmp_path)
+    write_run(tmp_path)
     with pytest.raises(UserError, match=r"arms: \['adamw', 'nadamw', 'mars-adamw'\], \['adamw', "):
         adopt(small_plan(arms=("adamw", "mars-adamw")), tmp_path)
 
@@ -116,6 +156,7 @@ def test_seeds_can_be_added_and_costs_changed_which_is_noted(
     tmp_path: Path, plan: Plan, change: str
 ):
     adopt(PLAN, tmp_path)
+    write_run(tmp_path)
     adopt(plan, tmp_path)
     assert load_plan(tmp_path / "plan.toml") == plan
     (note,) = amendments(tmp_path)
@@ -124,6 +165,7 @@ def test_seeds_can_be_added_and_costs_changed_which_is_noted(
 
 
 def test_each_amendment_is_kept(tmp_path: Path):
+    write_run(tmp_path)
     for seeds in ((1, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4)):
         adopt(with_seeds(PLAN, seeds), tmp_path)
     assert [note["changes"] for note in amendments(tmp_path)] == [
@@ -136,6 +178,7 @@ def test_each_amendment_is_kept(tmp_path: Path):
 def test_a_plan_edited_in_the_folder_is_refused_or_noted(tmp_path: Path, change: str):
     """The rule was fixed before the runs: whoever changes it later is seen to have done so."""
     adopt(PLAN, tmp_path)
+    write_run(tmp_path)
     (tmp_path / "plan.toml").write_text(plan_toml(changed(change)))
     try:
         adopt(load_plan(tmp_path / "plan.toml"), tmp_path)
@@ -148,17 +191,6 @@ def test_a_damaged_plan_in_the_folder_is_refused_by_name(tmp_path: Path):
     (tmp_path / "plan.toml").write_text("training = ")
     with pytest.raises(UserError, match=r"plan\.toml is no valid TOML"):
         adopt(PLAN, tmp_path)
-
-
-def write_run(out: Path, data: str, *, finished: bool = True) -> Path:
-    spec = agenda(PLAN, data, []).ready[0]
-    writer = RunWriter(out / "runs", spec, {"python": "3.10.1"})
-    outcome = finish(spec, 1.0).outcome
-    assert outcome is not None
-    if finished:
-        writer.finish(outcome)
-    writer.close()
-    return writer.path
 
 
 def test_runs_on_the_same_data_pass_the_check_and_so_does_an_empty_folder(tmp_path: Path):

@@ -41,7 +41,7 @@ def test_the_least_and_the_most_are_reached():
 
 
 def test_hours_are_steps_and_what_each_run_adds_shared_among_workers():
-    told = price(PLAN, SECONDS, workers=2, overhead=10.0)
+    told = price(PLAN, SECONDS, workers=2, outside=dict.fromkeys(SECONDS, 10.0))
     assert told.hours is not None
     for end in (0, 1):
         seconds = 0.5 * told.steps[end] + 10.0 * told.runs[end]

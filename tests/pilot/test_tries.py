@@ -10,7 +10,7 @@ from pretend import DATA, Valley, carry_out, small_plan
 
 import mars_optim
 from mars_optim.pilot.agenda import agenda
-from mars_optim.pilot.tries import Tries
+from mars_optim.pilot.tries import Timing, Tries
 from mars_optim.records import Failure
 from mars_optim.records.plan import RunningPlan
 
@@ -21,12 +21,12 @@ HUNG = Failure("timed out", "too long")
 
 
 def test_a_run_may_take_ten_times_what_the_probe_says_for_all_that_share_the_machine():
-    tries = Tries(RunningPlan(), {SPEC.arm_name: 0.5}, sharing=3)
-    assert tries.limit(SPEC) == 10 * 0.5 * SPEC.steps * 3 + 600
+    tries = Tries(RunningPlan(), {SPEC.arm_name: Timing(0.5, outside=900.0)}, sharing=3)
+    assert tries.limit(SPEC) == 10 * (0.5 * SPEC.steps + 900.0) * 3 + 600
 
 
 def test_or_as_long_as_the_plan_says():
-    tries = Tries(RunningPlan(limit_minutes=2.0), {SPEC.arm_name: 0.5}, sharing=3)
+    tries = Tries(RunningPlan(limit_minutes=2.0), {SPEC.arm_name: Timing(0.5)}, sharing=3)
     assert tries.limit(SPEC) == 120.0
 
 
@@ -45,6 +45,15 @@ def test_a_run_that_hangs_is_tried_again_once_at_most(retries: int, expected: li
     tries = Tries(RunningPlan(retries=retries), {}, 1)
     assert [tries.again("a", HUNG) for _ in expected] == expected
     assert tries.given_up == {"a": HUNG}
+
+
+def test_a_try_that_cannot_end_otherwise_is_the_last_and_one_that_got_further_does_not_count():
+    tries = Tries(RunningPlan(retries=1), {}, 1)
+    further = Failure("timed out", "the queue's limit; it goes on", again="always")
+    assert all(tries.again("a", further) for _ in range(9))
+    assert tries.again("a", HUNG)
+    assert not tries.again("b", Failure("timed out", "the queue's limit", again="never"))
+    assert list(tries.given_up) == ["b"]
 
 
 def given_up(arm: str, trial: int) -> str:

@@ -106,7 +106,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[comparison]\nladder = []", ("comparison.ladder = [] needs a budget below 1",)),
     ("[arm.nadamw]\nclip = 1", ("arm.nadamw.clip = 1.0 cannot go with 'folded'", "use 0")),
     ("[task]\nwidth = 63", ("task.width = 63 must be a multiple of task.heads = 2",)),
-    ("[tuning]\nmax_trials = 3", ("tuning.max_trials = 3 must be at least tuning.trials = 4",)),
+    ("[tuning]\nmax_trials = 3", ("tuning.max_trials = 3 must be at least tuning.trials = 5",)),
     # no TOML at all
     ("training.steps 400", ("is no valid TOML", "line 1")),
     ("[training]\nsteps = 1\nsteps = 2", ("is no valid TOML", "overwrite a value")),

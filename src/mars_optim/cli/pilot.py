@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..records import Plan, UserError
+from ..records import Failure, Plan, UserError, read_runs
 from ..records.plan_file import load_plan, make_plan
 from .report import Lang, write
 
@@ -76,7 +77,8 @@ def pilot(
 
     from ..pilot import run_pilot
     from ..pilot.shares import automatic_workers
-    from ..pilot.slurm import Slurm, parse_options
+    from ..pilot.slurm import Slurm
+    from ..pilot.submission import parse_options
     from ..pilot.workers import Workers
 
     console = Console(highlight=False)
@@ -94,9 +96,20 @@ def pilot(
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None
+    ended = [r for r in read_runs(out / "runs") if r.outcome and chosen.covers(r.spec)]
+    if missing and not ended:
+        print(_nothing(out, missing), file=sys.stderr)
+        raise SystemExit(MISSING)
     write(out, console, lang)
     if missing:
         raise SystemExit(MISSING)
+
+
+def _nothing(out: Path, missing: dict[str, Failure]) -> str:
+    """One line for a pilot all of whose runs were given up."""
+    run, failure = next(iter(missing.items()))
+    text = f"{out} holds no finished run: all {len(missing)} that were tried failed; {run}"
+    return f"mars: error: {' '.join(f'{text}: {failure}'.split())}"
 
 
 def plan_command(

@@ -50,9 +50,27 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
             f"  {stage}{where}: {between(runs[0], runs[1], 0)} runs, "
             f"{between(tokens[0] / 1e6, tokens[1] / 1e6, 1)} M tokens ({arms})"
         )
-    text += ["", *_memory(plan, found), "", *_noise(found.noise)]
+    text += ["", *_around(plan, found), *_memory(plan, found), "", *_noise(found.noise)]
     text += [_seeds_line(plan, seeds) for seeds in found.seeds]
     return [*text, "", *_published(found)]
+
+
+def _around(plan: Plan, found: Forecast) -> list[str]:
+    """What a run takes besides its steps."""
+    name = plan.comparison.baseline
+    row = found.probe[name]
+    outside, training = row["outside"], plan.training.steps * row["seconds"]
+    share = outside / (outside + training) if outside else 0.0
+    text = f"[bold]Besides its steps[/] a run of {name} takes {outside:.2g} s"
+    way = "longer runs spend less"
+    if "evaluation" in row:
+        times = f"{row['evaluations']} evaluations" if row["evaluations"] > 1 else "one evaluation"
+        text += f", with {times} of {row['evaluation']:.2g} s"
+        way = "training.eval_tokens, and training.evaluations above 1, are what it is spent on"
+    else:
+        text += " to start, to evaluate and to end"
+    way = f"; {way}" if share > 0.2 else ""
+    return [f"{text}: {share:.0%} of its {outside + training:.2g} s{way}."]
 
 
 def _memory(plan: Plan, found: Forecast) -> list[str]:

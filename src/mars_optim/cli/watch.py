@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..pilot.progress import clock, describe_run
+from ..pilot.progress import OTHERS, clock, describe_run
 from ..pilot.watch import Progress, Snapshot, take
 from ..records import Run
 from ..records.trials import loss_at
@@ -91,7 +91,9 @@ def _watch_lines(
                 console.print(_ended_line(run, len(told), snapshot), soft_wrap=True)
                 last = time.monotonic()
         if time.monotonic() - last > LINE_EVERY:
-            under_way = "; ".join(_run_line(run) for run in snapshot.running)
+            under_way = "; ".join(
+                [*(_run_line(run) for run in snapshot.running), *_waiting_lines(snapshot)]
+            )
             console.print(f"{_headline(snapshot)}  |  {under_way}", soft_wrap=True, markup=False)
             last = time.monotonic()
     console.print(picture(snapshot, quiet=0.0))
@@ -105,6 +107,7 @@ def picture(snapshot: Snapshot, *, quiet: float) -> RenderableType:
     elif quiet > QUIET:
         parts.append(Text(f"No word from the pilot for {clock(quiet)}.", style="yellow"))
     parts += [Text(f"  {_run_line(run)}") for run in snapshot.running]
+    parts += [Text(f"  {line}") for line in _waiting_lines(snapshot)]
     parts += [Text(message, style="yellow") for message in snapshot.unreadable]
     if any(snapshot.trials.values()):
         parts += [Text(), _tuning(snapshot)]
@@ -126,6 +129,10 @@ def _run_line(run: Progress) -> str:
     share = math.floor(100 * run.step / run.spec.steps)
     loss = "" if run.loss is None else f", loss {run.loss:.4f}"
     return f"{describe_run(run.spec)}: {share} %{loss}"
+
+
+def _waiting_lines(snapshot: Snapshot) -> list[str]:
+    return [f"{OTHERS.get(name, name)}: {why}" for name, why in snapshot.waiting.items()]
 
 
 def _ended_line(run: Run, number: int, snapshot: Snapshot) -> Text:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +67,7 @@ class Forecast:
 
     Args:
         price: runs, hours and money.
-        probe: step time and memory of each arm, as in probe.json.
+        probe: step time, start, evaluation and memory of each arm, as in probe.json.
         parameters: of the model; None if the job does not say.
         tokens_per_step: of one optimizer step.
         noise: between pairs.
@@ -90,7 +89,6 @@ class _Short:
     """What the short runs gave."""
 
     noise: Noise
-    overhead: float
     parameters: int
     tokens_per_step: int
 
@@ -120,7 +118,7 @@ def forecast(
     if not 0 < effect < 1:
         raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
     with tempfile.TemporaryDirectory(prefix="mars-plan-") as folder:
-        probes, seconds = {}, {}
+        probes, seconds, outside = {}, {}, {}
         for size in plan.sizes():
             say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
             sized = replace(
@@ -136,6 +134,7 @@ def forecast(
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():
                 seconds[size.name, arm] = row["seconds"]
+                outside[size.name, arm] = row["outside"]
             if size.name == plan.sizes()[0].name:
                 say("Short runs with different seeds, to see how far they differ ...")
                 short = _short_runs(sized, job)
@@ -146,7 +145,7 @@ def forecast(
         wanted.append((max(effect, min(2 * worth, 0.9)), worth))
     own = probes[plan.sizes()[0].name]
     return Forecast(
-        price=price(plan, seconds, workers=workers, overhead=short.overhead),
+        price=price(plan, seconds, workers=workers, outside=outside),
         probe=own,
         parameters=short.parameters or None,
         tokens_per_step=short.tokens_per_step,
@@ -160,13 +159,11 @@ def _short_runs(plan: Plan, job: Job) -> _Short:
     """Pairs of short runs, and the baseline at half their length for the slope of its loss."""
     steps = max(LEAST_STEPS, plan.training.steps // SHARE)
     baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
-    differences, drops, outside = [], [], []
+    differences, drops = [], []
     for seed in SEEDS:
         losses = []
         for arm, length in ((baseline, steps // 2), (baseline, steps), (candidate, steps)):
-            started = time.perf_counter()
             outcome = job.run(_spec(plan, job, arm, seed, length), lambda step: None)
-            outside.append(time.perf_counter() - started - outcome.seconds)
             losses.append(outcome.final_loss)
         half, whole, other = losses
         if half is None or whole is None or other is None:
@@ -180,7 +177,6 @@ def _short_runs(plan: Plan, job: Job) -> _Short:
     low, high = sd_interval(sd, len(differences), 0.8) if sd else (0.0, math.inf)
     return _Short(
         noise=Noise(sd=sd, low=low, high=high, pairs=len(differences), source="short runs"),
-        overhead=max(0.0, statistics.median(outside)),
         parameters=outcome.parameters,
         tokens_per_step=round(outcome.tokens / max(1, outcome.steps)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 import os
@@ -69,16 +70,17 @@ class CommandJob:
         """One run of the command, in ``out / "runs"``."""
         return self._run(spec, self.out / "runs", on_step)
 
-    def _short_run(self, spec: RunSpec) -> Outcome:
-        return self._run(spec, self.out / "probe", lambda step: None)
+    def _short_run(self, spec: RunSpec) -> tuple[Outcome, bool]:
+        """Its outcome, and whether it has told its seconds itself."""
+        with contextlib.closing(RunWriter(self.out / "probe", spec, self.environment)) as writer:
+            outcome = self.command.run(spec, writer)
+            writer.finish(outcome)
+        return outcome, any("seconds" in row for row in writer.rows)
 
     def _run(self, spec: RunSpec, folder: Path, on_step: OnStep) -> Outcome:
-        writer = RunWriter(folder, spec, self.environment)
-        try:
+        with contextlib.closing(RunWriter(folder, spec, self.environment)) as writer:
             outcome = self.command.run(spec, writer, on_step)
             writer.finish(outcome)
-        finally:
-            writer.close()
         return outcome
 
 
@@ -89,7 +91,7 @@ class TaskJob:
         plan: of the pilot.
         out: its folder.
         threads: for each run.
-        engine: how runs are carried out.
+        engine: how runs are carried out; None for a pilot's.
     """
 
     def __init__(self, plan: Plan, out: Path, threads: int, engine: Engine | None = None) -> None:
@@ -97,7 +99,7 @@ class TaskJob:
 
         torch.set_num_threads(threads)
         self.plan, self.out, self.threads = plan, out, threads
-        self.engine = replace(engine or Engine(), telemetry=plan.running.telemetry)
+        self.engine = replace(engine or Engine(sparing=True), telemetry=plan.running.telemetry)
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint

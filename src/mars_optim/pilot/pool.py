@@ -15,12 +15,13 @@ class Event:
 
     Args:
         kind: "ready" (value: hash of the data), "probed" (its result), "step" (steps taken),
-            "done" (the outcome) or "failed" (the :class:`~mars_optim.records.Failure`).
+            "done" (the outcome), "failed" (the :class:`~mars_optim.records.Failure`) or "waits"
+            (why nothing can be seen of it yet, or an empty text once something can).
         run_id: of the run, or what else was asked for.
         value: as above.
     """
 
-    kind: Literal["ready", "probed", "step", "done", "failed"]
+    kind: Literal["ready", "probed", "step", "done", "failed", "waits"]
     run_id: str
     value: Any
 

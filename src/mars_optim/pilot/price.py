@@ -55,7 +55,7 @@ def price(
     seconds: Mapping[tuple[str, str], float] | None,
     *,
     workers: int,
-    overhead: float = 0.0,
+    outside: Mapping[tuple[str, str], float] | None = None,
 ) -> Price:
     """Price a pilot.
 
@@ -63,14 +63,19 @@ def price(
         plan: of the pilot.
         seconds: of one step, by (size, arm), as a probe measured them on this machine.
         workers: runs at a time; they are taken not to slow each other down.
-        overhead: seconds of each run outside its steps: building the model, evaluation.
+        outside: seconds of a run besides its steps, likewise: its start, its evaluations.
     """
     items = tuple(i for size in plan.sizes() for i in _items(plan, size))
     items += tuple(_sensitivity(plan))
     hours = None
     if seconds is not None:
+        around = outside or {}
         low, high = (
-            sum(i.steps[end] * seconds[i.size, i.arm] + i.runs[end] * overhead for i in items)
+            sum(
+                i.steps[end] * seconds[i.size, i.arm]
+                + i.runs[end] * around.get((i.size, i.arm), 0.0)
+                for i in items
+            )
             / (3600 * workers)
             for end in (0, 1)
         )

@@ -6,7 +6,9 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +18,7 @@ from rich.table import Table
 
 from ..records import Failure, Outcome, RunSpec
 from ..records.run import write_json
+from .tries import Timing
 
 STAGES = {
     "tune": "tuning the learning rate",
@@ -28,6 +31,8 @@ STAGES = {
 
 STATUS = "status.json"  # in the pilot's folder
 STATUS_EVERY = 1.0  # seconds between writes of the status
+SAY_EVERY = 60.0  # seconds between lines about why one and the same run waits
+OTHERS = {"starting": "loading the task", "probe": "timing one training step"}
 
 
 def describe_run(spec: RunSpec) -> str:
@@ -64,6 +69,7 @@ class Reporter:
         self.fresh_steps = 0  # steps computed in this session, not read from disk
         self.planned_steps, self.planned_runs, self.done_steps, self.done_runs = 1, 1, 0, 0
         self.steps_per_second = 0.0
+        self.outside = 0.0  # seconds that each run adds to its steps, over all workers
         self._bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),
@@ -75,6 +81,8 @@ class Reporter:
         )
         self._total_id = self._total.add_task("starting", total=1.0)
         self._rows: dict[str, tuple[RunSpec, TaskID, int]] = {}
+        self._waiting: dict[str, str] = {}  # for a machine: why
+        self._told: dict[str, float] = {}  # when a line last said so
         table = Table.grid()
         table.add_row(self._bars)
         table.add_row(self._total)
@@ -102,11 +110,33 @@ class Reporter:
         self.done_steps, self.done_runs = done_steps, done_runs
         self._refresh()
 
+    def expect(self, timings: Mapping[str, Timing], workers: int) -> None:
+        """What the probe says of the time, before runs say more."""
+        self.steps_per_second = workers * len(timings) / sum(t.step for t in timings.values())
+        self.outside = fmean(t.outside for t in timings.values()) / workers
+
     def begin(self, spec: RunSpec) -> None:
         """A run starts."""
         self.first_run = self.first_run or time.monotonic()
         bar = self._bars.add_task(describe_run(spec), total=spec.steps)
         self._rows[spec.run_id] = (spec, bar, 0)
+
+    def wait(self, name: str, why: str) -> None:
+        """A run, or other work, waits for a machine; if nothing says why, it no longer does."""
+        self._waiting.pop(name, None)
+        if why:
+            self._waiting[name] = why
+        what = OTHERS.get(name, name)
+        if name in self._rows:
+            spec, bar, _ = self._rows[name]
+            what = describe_run(spec)
+            self._bars.update(bar, description=f"{what}: {why}" if why else what)
+        now = time.monotonic()
+        shown = self.live and name in self._rows
+        if why and not shown and now - self._told.get(name, -SAY_EVERY) >= SAY_EVERY:
+            self._told[name] = now
+            self.say(f"         {what}: {escape(why)}")
+        self._write_status("running")
 
     def advance(self, run_id: str, step: int) -> None:
         """A run has taken ``step`` steps."""
@@ -118,6 +148,7 @@ class Reporter:
     def end(self, run_id: str, outcome: Outcome) -> None:
         """A run ended."""
         spec, bar, _ = self._rows.pop(run_id)
+        self._waiting.pop(run_id, None)
         self._bars.remove_task(bar)
         self.done_runs += 1
         self.done_steps += spec.steps
@@ -133,6 +164,7 @@ class Reporter:
     def lose(self, run_id: str, failure: Failure, what_next: str) -> None:
         """A try of a run came to nothing."""
         spec, bar, _ = self._rows.pop(run_id)
+        self._waiting.pop(run_id, None)
         self._bars.remove_task(bar)
         self.say(f"         {describe_run(spec)}: [red]{escape(str(failure))}[/]; {what_next}")
         self._refresh()
@@ -147,12 +179,13 @@ class Reporter:
         """From the speed so far in this session; before that from the probe."""
         under_way = sum(step for _, _, step in self._rows.values())
         fresh = self.fresh_steps + under_way
-        speed = self.steps_per_second
+        speed, outside = self.steps_per_second, self.outside
         if self.first_run and fresh > 0.02 * self.planned_steps:
-            speed = fresh / (time.monotonic() - self.first_run)
+            speed, outside = fresh / (time.monotonic() - self.first_run), 0.0
         if not speed:
             return None
-        return max(0.0, self.planned_steps - self.done_steps - under_way) / speed
+        steps = max(0, self.planned_steps - self.done_steps - under_way)
+        return steps / speed + outside * max(0, self.planned_runs - self.done_runs)
 
     def _refresh(self) -> None:
         under_way = sum(step for _, _, step in self._rows.values())
@@ -175,6 +208,7 @@ class Reporter:
             "done_runs": self.done_runs,
             "seconds_left": self.seconds_left(),
             "running": {run_id: step for run_id, (_, _, step) in self._rows.items()},
+            "waiting": dict(self._waiting),
         }
         with contextlib.suppress(OSError):
             write_json(self._status, data)

@@ -6,13 +6,14 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from ..records import Failure, Plan, RunSpec, UserError, read_run, read_runs
-from ..records.lock import pilot_lock
+from ..records.lock import is_locked, pilot_lock
+from ..records.optional import OWN_SIZE
 from ..records.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
 from .agenda import agenda
@@ -20,9 +21,10 @@ from .pool import Pool
 from .price import price, price_line
 from .progress import STATUS, Reporter
 from .serve import describe
-from .tries import Tries
+from .tries import Timing, Tries
 
 LEAST_DISK = 64 * 2**20
+LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change after the first run
 
 
 def run_pilot(
@@ -51,10 +53,10 @@ def run_pilot(
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
-                seconds = _probe(plan, out, pool, reporter)
-                reporter.steps_per_second = pool.count * len(seconds) / sum(seconds.values())
-                reporter.say(f"In all: {price_of(plan, seconds, pool.count)}")
-                tries = Tries(plan.running, seconds, pool.sharing)
+                timings = _probe(plan, out, pool, reporter)
+                reporter.expect(timings, pool.count)
+                reporter.say(f"In all: {price_of(plan, timings, pool.count)}")
+                tries = Tries(plan.running, timings, pool.sharing)
                 return _run_all(plan, out, data, pool, reporter, tries)
     except OSError as error:
         raise UserError(describe(error, out)) from None
@@ -79,7 +81,7 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     """What differs from the plan that the runs in ``out`` were made by, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
-    finished run.
+    finished run. Before the first run everything may change.
 
     Raises:
         UserError: if any other key differs.
@@ -95,14 +97,22 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     more_seeds = ("comparison.seeds",) if seeds_kept else ()
     if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
         more_seeds += ("tuning.more_seeds",)  # the rates of a comparison that has begun stay
-    allowed = ("cost.", "running.", "sensitivity.", *TOLD, *more_seeds)
-    forbidden = [c for c in changes if not c.startswith(allowed)]
-    if forbidden:
+    forbidden = [c for c in changes if not c.startswith((*LATER, *more_seeds))]
+    if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
             "--out, or leave the option out. Only seeds can be added and costs changed"
         )
     return changes
+
+
+def has_begun(out: Path) -> bool:
+    """Whether a real run has ended in ``out``, or is under way; one that only failed is neither."""
+    runs = out / "runs"
+    return bool(damaged_runs(runs)) or any(
+        run.outcome or is_locked(run.path) or (run.rows and not run.failures)
+        for run in read_runs(runs)
+    )
 
 
 def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
@@ -112,7 +122,10 @@ def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
     edit ``plan.toml``; the plan that the runs follow stands beside them.
     """
     amended = [c for c in changes if not c.startswith(("running.", *TOLD))]
-    if amended:
+    begun = has_begun(out)
+    if not begun and any(not c.startswith(LATER) for c in changes):
+        (out / "probe.json").unlink(missing_ok=True)  # it timed another plan
+    if amended and begun:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         path = out / "amendments.jsonl"
         old = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -150,15 +163,19 @@ def _wait_until_ready(pool: Pool, reporter: Reporter) -> str:
     reporter.say("Loading the task ...")
     data: list[str] = []
     while pool.busy:
-        data += [event.value for event in pool.events(timeout=1.0) if event.kind == "ready"]
+        for event in pool.events(timeout=1.0):
+            if event.kind == "ready":
+                data.append(event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
     return data[0]
 
 
-def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, float]:
-    """Seconds per step of each arm."""
+def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, Timing]:
+    """What a step and a run of each arm take."""
     path = out / "probe.json"
     failures: list[Failure] = []
-    while not (seconds := _probed(path)).keys() >= set(plan.arms):
+    while not (timings := _probed(path)).keys() >= set(plan.arms):
         if not pool.busy:
             reporter.say("Timing one training step of each arm, in turn ...")
             pool.give("probe")
@@ -167,18 +184,23 @@ def _probe(plan: Plan, out: Path, pool: Pool, reporter: Reporter) -> dict[str, f
                 write_json(path, event.value)
             elif event.kind == "failed":
                 failures.append(event.value)
-        if len(failures) > plan.running.retries:
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
+        hopeless = any(failure.again == "never" for failure in failures)
+        if hopeless or len(failures) > plan.running.retries:
             details = failures[-1].details
             raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
-    return seconds
+    return timings
 
 
-def _probed(path: Path) -> dict[str, float]:
+def _probed(path: Path) -> dict[str, Timing]:
     try:
-        probed = {arm: float(values["seconds"]) for arm, values in read_json(path).items()}
+        return {
+            arm: Timing(max(1e-9, float(row["seconds"])), float(row.get("outside", 0.0)))
+            for arm, row in read_json(path).items()
+        }
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         return {}  # not there yet, or damaged: a few seconds make it again
-    return {arm: max(1e-9, seconds) for arm, seconds in probed.items()}
 
 
 def _run_all(
@@ -207,6 +229,8 @@ def _run_all(
         for event in pool.events(timeout=1.0):
             if event.kind == "step":
                 reporter.advance(event.run_id, event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
             elif event.kind == "done":
                 reporter.end(event.run_id, event.value)
                 done[event.run_id] = read_run(out / "runs" / event.run_id)
@@ -217,10 +241,11 @@ def _run_all(
                 reporter.lose(event.run_id, event.value, what_next)
 
 
-def price_of(plan: Plan, seconds: dict[str, float], workers: int) -> str:
+def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
     """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
-    own = {("main", arm): value for arm, value in seconds.items()}
-    found = price(plan, None if plan.scale else own, workers=workers)
+    seconds = {(OWN_SIZE, arm): timing.step for arm, timing in timings.items()}
+    outside = {(OWN_SIZE, arm): timing.outside for arm, timing in timings.items()}
+    found = price(plan, None if plan.scale else seconds, workers=workers, outside=outside)
     return price_line(found, plan.cost.currency)
 
 

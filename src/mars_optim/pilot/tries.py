@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..records import Failure, RunSpec
 from ..records.plan import RunningPlan
@@ -11,18 +12,31 @@ SLOWER = 10.0  # a run may be this many times slower than the probe said,
 GRACE = 600.0  # and take these seconds more, before it is taken to hang
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What an arm takes, by the probe.
+
+    Args:
+        step: seconds of a step.
+        outside: seconds of a run besides its steps: its start, its evaluations.
+    """
+
+    step: float
+    outside: float = 0.0
+
+
 class Tries:
     """The failed tries of this session; a new session tries everything again.
 
     Args:
         running: the plan's limits.
-        seconds: per step of each arm, by the probe.
+        timings: of each arm.
         sharing: runs at a time on one machine, each as much slower.
     """
 
-    def __init__(self, running: RunningPlan, seconds: Mapping[str, float], sharing: int) -> None:
+    def __init__(self, running: RunningPlan, timings: Mapping[str, Timing], sharing: int) -> None:
         self._running = running
-        self._seconds = seconds
+        self._timings = timings
         self._sharing = sharing
         self._failures: dict[str, list[Failure]] = {}
         self.given_up: dict[str, Failure] = {}
@@ -31,13 +45,16 @@ class Tries:
         """Seconds that the run may take."""
         if self._running.limit_minutes:
             return 60.0 * self._running.limit_minutes
-        return SLOWER * spec.steps * self._seconds[spec.arm_name] * self._sharing + GRACE
+        timing = self._timings[spec.arm_name]
+        return SLOWER * (spec.steps * timing.step + timing.outside) * self._sharing + GRACE
 
     def again(self, run_id: str, failure: Failure) -> bool:
         """Take note of a failure; whether the run is to be tried again."""
         failures = self._failures.setdefault(run_id, [])
+        if failure.again == "always":
+            return True
         failures.append(failure)
         timed_out = sum(f.kind == "timed out" for f in failures)
-        if len(failures) > self._running.retries or timed_out > 1:
+        if len(failures) > self._running.retries or timed_out > 1 or failure.again == "never":
             self.given_up[run_id] = failure
         return run_id not in self.given_up

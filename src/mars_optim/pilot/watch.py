@@ -41,6 +41,7 @@ class Snapshot:
         planned_runs: as far as they are known; tuning may add rounds.
         seconds_left: as the pilot estimates it.
         running: runs under way.
+        waiting: why what waits for a machine does, by the run's id.
         trials: loss by learning rate of each arm's tuning runs.
         interim: analysis of what is there; None before the first finished run.
         unreadable: what could not be read.
@@ -53,6 +54,7 @@ class Snapshot:
     planned_runs: int
     seconds_left: float | None
     running: tuple[Progress, ...]
+    waiting: dict[str, str]
     trials: dict[str, Trials]
     interim: Analysis | None
     unreadable: tuple[str, ...]
@@ -87,6 +89,7 @@ def take(out: Path) -> Snapshot:
         running=tuple(
             _progress(r, steps) for r in covered if not r.outcome and r.spec.run_id in steps
         ),
+        waiting=dict(status.get("waiting", {})) if state == "running" else {},
         trials=tuning_trials(plan, done),
         interim=interim,
         unreadable=tuple(unreadable),

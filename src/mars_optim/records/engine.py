@@ -45,6 +45,9 @@ class Engine:
     telemetry: bool = option(
         True, "noise, correction and clip in the training rows, where the optimizer is MARS"
     )
+    sparing: bool = option(
+        False, "leave out evaluations before the last that take much of a short run"
+    )
     peak_tflops: float = option(
         0.0, "of one device, dense bf16, for the utilisation; 0 for what is known of it", low=0.0
     )

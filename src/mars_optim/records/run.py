@@ -54,11 +54,14 @@ class Failure:
             "timed out".
         reason: one line.
         details: such as a traceback.
+        again: whether another try can end otherwise: "never", or "always" for a try that has
+            brought the run on, so that it does not count.
     """
 
     kind: Literal["failed", "died", "timed out"]
     reason: str
     details: str = ""
+    again: Literal["perhaps", "never", "always"] = "perhaps"
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"

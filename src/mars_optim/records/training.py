@@ -28,7 +28,12 @@ class TrainingPlan:
     accumulation: int = option(1, "batches per optimizer step", low=1)
     grad_clip: float = option(1.0, "largest norm of the whole gradient; 0 for no clip", low=0.0)
     eval_tokens: int = option(65536, "validation tokens per evaluation", low=1)
-    evaluations: int = option(3, "evaluations per run, the last at the end", low=1)
+    evaluations: int = option(
+        3,
+        "evaluations per run, the last at the end; a pilot leaves out those before it that would "
+        "take more than a tenth of a short run",
+        low=1,
+    )
     precision: Literal["no", "bf16"] = option("no", 'mixed precision: "no" or "bf16"')
     reading: Literal["text", "script"] = option(
         "text",

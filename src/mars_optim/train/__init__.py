@@ -6,7 +6,7 @@ from .gradient import Gradients
 from .loop import train
 from .ranks import Ranks, alone, join_ranks, run_writer, seed_all
 from .reading import gradient_scale
-from .schedule import lr_factor, scheduled
+from .schedule import evaluation_steps, lr_factor, scheduled
 from .spread import spread
 from .weights import load_weights
 
@@ -17,6 +17,7 @@ __all__ = [
     "alone",
     "arm_groups",
     "build_optimizer",
+    "evaluation_steps",
     "gradient_scale",
     "join_ranks",
     "load_weights",

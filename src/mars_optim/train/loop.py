@@ -15,7 +15,7 @@ from .checkpoint import Checkpoints
 from .gradient import Gradients
 from .noise import measure, memory_of, noise_fields, remember
 from .ranks import join_ranks, seed_all
-from .schedule import scheduled
+from .schedule import evaluation_steps, scheduled
 from .speed import Clock, flops_per_token, peak_flops
 from .spread import spread
 from .weights import save_weights
@@ -101,8 +101,8 @@ class _Loop:
             for row in at.pop("rows"):
                 self.writer.row(**row)
         self.gradients.rehearse()
-        row_every, count = max(1, steps // ROWS), self.spec.training.evaluations
-        eval_steps = {round(steps * (i + 1) / count) for i in range(count)}
+        row_every, sparing = max(1, steps // ROWS), self.engine.sparing
+        eval_steps = evaluation_steps(self.spec.training, steps, self.step_tokens, sparing=sparing)
         for step in range(at["step"], steps):
             loss, norm, time_is_up = self._step(step)
             taken = at["step"] = step + 1

@@ -1,4 +1,4 @@
-"""The learning rate over a run, as a pure function."""
+"""The learning rate over a run, and when it is evaluated, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ Decay = Literal["linear", "cosine", "step", "wsd", "constant"]
 
 STABLE = 0.8  # share of the run after which "wsd" decays
 MILESTONES = (0.5, 0.75)  # shares of the run from which "step" has a tenth, then a hundredth
+
+
+CURVE_SHARE = 0.1  # of a run's work that evaluations before the last, for a curve, may add
+FORWARD = 1 / 3  # work of evaluating a token, in units of training on it
+
+
+def evaluation_steps(
+    training: TrainingPlan, steps: int, step_tokens: int, *, sparing: bool
+) -> tuple[int, ...]:
+    """Steps after which a run is evaluated, evenly spread; the last is at its end.
+
+    Args:
+        training: says how many evaluations there are, and of how many tokens.
+        steps: of the run.
+        step_tokens: of one step.
+        sparing: leave out those before the last that would take too much of a short run.
+    """
+    before_the_last = training.evaluations - 1
+    if sparing:
+        room = CURVE_SHARE * steps * step_tokens / (FORWARD * training.eval_tokens)
+        before_the_last = min(before_the_last, int(room))
+    count = before_the_last + 1
+    return tuple(sorted({round(steps * (i + 1) / count) for i in range(count)}))
 
 
 def lr_factor(
