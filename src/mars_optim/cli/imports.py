@@ -44,5 +44,3 @@ def _is_chart(source: str) -> bool:
     if "{" in source or not Path(source).is_file() or not is_csv(source):
         return False
     return any(BETWEEN in column for column in headings(Path(source))[1:])
-
-
