@@ -5,12 +5,14 @@ from __future__ import annotations
 import builtins
 import json
 import math
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mars_optim.jobs.files import Tail, read_rows
+from mars_optim.jobs.files import Row, Tail, read_rows
 from mars_optim.jobs.recorder import Columns, Recorder
 from mars_optim.records import UserError
 
@@ -71,6 +73,96 @@ def test_event_files_are_read_while_they_grow_and_in_a_folder(tmp_path: Path):
     assert [row["step"] for row in read_rows(tmp_path)] == [1, 2]
 
 
+def events(folder: Path, tag: str, value: float) -> Path:
+    """An event file of two steps."""
+    writer_module = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    writer = writer_module.EventFileWriter(str(folder))
+    for step in (50, 100):
+        writer.add_event(scalar(tag, value, step))
+    writer.close()
+    return next(folder.glob("*tfevents*"))
+
+
+def test_one_tag_in_two_folders_is_refused_and_may_be_named_by_its_folder(tmp_path: Path):
+    for name, value in (("loss_train", 1.0), ("loss_test", 2.0)):
+        events(tmp_path / name, "loss", value)
+    with pytest.raises(UserError, match="in two places, loss_test and loss_train: name one by its"):
+        read_rows(tmp_path, ["loss"])
+    rows = read_rows(tmp_path, ["loss_test/loss"])
+    assert {row["loss_test/loss"] for row in rows if "loss_test/loss" in row} == {2.0}
+
+
+def test_two_event_files_of_one_folder_are_one_log(tmp_path: Path):
+    shutil.move(events(tmp_path / "a", "loss", 1.0), tmp_path / "events.out.tfevents.1")
+    shutil.move(events(tmp_path / "b", "loss", 1.0), tmp_path / "events.out.tfevents.2")
+    assert len(read_rows(tmp_path, ["loss"])) == 4
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_an_event_file_that_is_cut_short_is_named(tmp_path: Path, cut: int):
+    path = events(tmp_path, "loss", 1.0)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(UserError, match=r"tfevents.* is cut short after \d events, at byte"):
+        read_rows(tmp_path)
+
+
+def test_an_event_file_with_a_wrong_byte_is_named(tmp_path: Path):
+    path = events(tmp_path, "loss", 1.0)
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"tfevents.* is damaged after \d of 3 events: copy it"):
+        read_rows(tmp_path)
+
+
+SEPARATED = {
+    "m.tsv": "step\tloss, mean\n1\t2.5\n",
+    "m.TSV": "step\tloss, mean\n1\t2.5\n",
+    "semicolon.csv": "step;loss, mean\n1;2.5\n",
+    "tab.csv": "step\tloss, mean\n1\t2.5\n",
+    "space.csv": 'step, "loss, mean"\n1, 2.5\n',
+}
+
+
+@pytest.mark.parametrize("name", SEPARATED)
+def test_the_header_shows_how_a_file_is_separated(tmp_path: Path, name: str):
+    (tmp_path / name).write_text(SEPARATED[name])
+    assert read_rows(tmp_path / name) == [{"step": 1.0, "loss, mean": 2.5}]
+
+
+def test_two_columns_with_one_heading_are_refused_where_they_are_read(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("step,loss,loss,x,x\n1,2.0,3.0,1,1\n")
+    with pytest.raises(UserError, match="has 2 columns headed 'loss': nobody can tell which"):
+        read_rows(tmp_path / "m.csv", ["loss"])
+    assert len(read_rows(tmp_path / "m.csv", ["step"])) == 1
+
+
+def test_a_key_that_is_in_one_row_twice_with_two_values_is_refused(tmp_path: Path):
+    (tmp_path / "m.jsonl").write_text('{"a": 1, "a": 1}\n{"a": 1, "a": 2}\n')
+    with pytest.raises(UserError, match="line 2 has the key 'a' twice"):
+        read_rows(tmp_path / "m.jsonl")
+
+
+def test_a_column_in_two_files_of_one_pattern_is_refused(tmp_path: Path):
+    for name in ("train.csv", "valid.csv"):
+        (tmp_path / name).write_text("step,loss\n1,2.0\n")
+    with pytest.raises(UserError, match=r"'loss' in two places, train\.csv and valid\.csv"):
+        list(Tail(tmp_path, "*.csv", ["loss"]).rows(final=True))
+
+
+@pytest.mark.parametrize("name", ["m.jsonl.gz", "m.parquet"])
+def test_files_of_another_kind_are_called_by_what_they_are(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"\x1f\x8b\xff")
+    with pytest.raises(UserError, match=r"is packed: unpack it|is neither JSONL, CSV nor"):
+        read_rows(tmp_path / name)
+
+
+def test_json_that_is_nested_too_deep_is_named(tmp_path: Path):
+    (tmp_path / "m.jsonl").write_text('{"a": ' + "[" * 100_000 + "\n")
+    with pytest.raises(UserError, match="line 1 is no JSON that can be read: nested too deep"):
+        read_rows(tmp_path / "m.jsonl")
+
+
 def scalar(tag: str, value: float, step: int) -> Any:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -106,9 +198,85 @@ def test_counts_that_stop_before_the_last_step_are_carried_on_evenly():
     assert (outcome.tokens, outcome.seconds, outcome.final_loss) == (1000, 7.0, 0.5)
 
 
-def test_json_null_under_a_loss_is_no_number_and_so_a_divergence():
-    rows = json.loads('[{"step": 1, "loss": 2.0}, {"step": 2, "loss": null}]')
-    assert record(rows, 10).outcome(0.0).reason == "training loss nan at step 2"
+def test_null_under_a_loss_is_no_value_and_so_no_divergence():
+    rows = json.loads('[{"step": 1, "loss": 2.0}, {"step": 2, "loss": null, "valid_loss": 1.5}]')
+    outcome = record(rows, 2).outcome(0.0)
+    assert (outcome.status, outcome.final_loss) == ("finished", 1.5)
+
+
+NAN, INF = math.nan, math.inf
+ENDS: dict[str, tuple[list[tuple[int, float | None, float | None]], str]] = {
+    "a NaN that nothing follows": ([(1, 2.0, None), (2, NAN, None)], "training loss nan at step 2"),
+    "so in validation": ([(1, 2.0, None), (2, None, NAN)], "validation loss nan at step 2"),
+    "infinity": ([(1, 2.0, None), (2, INF, NAN)], "training loss inf at step 2"),
+    "all columns in every row": ([(1, 2.0, NAN), (2, NAN, NAN)], "validation loss nan at"),
+    "weights gone in the last step": ([(1, 2.0, 2.0), (2, 2.0, NAN)], "validation loss nan at"),
+    "NaN for no value": ([(1, 2.0, NAN), (2, NAN, 1.5)], ""),
+    "NaN for no value in every way": ([(1, NAN, NAN), (2, 2.0, NAN), (2, NAN, 1.5)], ""),
+    "an overflow that the run got over": ([(1, INF, None), (2, 2.0, None), (2, None, 1.5)], ""),
+    "a row after the result": ([(2, 2.0, 1.5), (2, NAN, NAN)], ""),
+}
+
+
+@pytest.mark.parametrize(("losses", "reason"), ENDS.values(), ids=ENDS)
+def test_a_number_that_is_none_counts_by_what_follows_it(
+    losses: list[tuple[int, float | None, float | None]], reason: str
+):
+    rows = [{"step": s, "loss": train, "valid_loss": valid} for s, train, valid in losses]
+    outcome = record(rows, 2).outcome(0.0)
+    assert outcome.reason.startswith(reason)
+    assert outcome.status == ("diverged" if reason else "finished")
+
+
+def test_where_nan_stands_for_no_value_elsewhere_nobody_can_tell_what_the_last_one_is():
+    rows = [{"step": 1, "valid_loss": NAN}, {"step": 2, "valid_loss": 2.0}]
+    recorder = record([*rows, {"step": 3, "valid_loss": NAN}], 4)
+    assert recorder.outcome(0.0).reason == ""
+    assert "validation loss nan at step 3 may be a divergence or" in recorder.unclear
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"step": 1.5, "loss": 1.0}, "'step' is 1.5: steps are whole numbers from 0"),
+        ({"step": NAN, "loss": 1.0}, "'step' is nan"),
+        ({"step": -1, "loss": 1.0}, "'step' is -1"),
+        ({"step": None, "loss": 1.0}, "has a loss but no 'step'"),
+        ({"step": 1, "loss": "2,5"}, "write a decimal point, not a comma"),
+        ({"step": 1, "loss": True}, "'loss' is no number: 'True'"),
+        ({"step": 1, "loss": 10**400}, "'loss' is no number"),
+        ({"step": 1, "loss": [1.0]}, "'loss' is no number"),
+    ],
+    ids=str,
+)
+def test_a_step_or_loss_that_is_none_is_named_with_its_row(row: dict[str, Any], words: str):
+    with pytest.raises(UserError, match=re.escape(words)) as error:
+        record([Row(row, "m.jsonl, line 3")], 10)
+    assert str(error.value).startswith("m.jsonl, line 3: ")
+
+
+def test_rows_without_a_metric_may_have_any_step_and_any_number_beside_it():
+    rows: list[dict[str, Any]] = [
+        {"step": None, "gpu": 0.9},
+        {"step": "end", "tokens": NAN},
+        {"step": 10, "valid_loss": 1.0, "tokens": INF, "seconds": "n/a"},
+    ]
+    assert record(rows, 10).outcome(3.0).tokens == 10
+
+
+def test_the_last_step_counts_not_the_last_row():
+    rows = [{"step": s, "valid_loss": float(s)} for s in (3, 1, 2)]
+    assert record(rows, 3).outcome(0.0).final_loss == 3.0
+
+
+@pytest.mark.parametrize(("second", "refused"), [(2.0, False), (2.0 + 1e-7, False), (2.5, True)])
+def test_two_results_of_one_step_are_refused_if_they_differ(second: float, refused: bool):
+    recorder = record([{"step": 10, "valid_loss": 2.0}, {"step": 10, "valid_loss": second}], 10)
+    if not refused:
+        recorder.check_result()
+        return
+    with pytest.raises(UserError, match=r"step 10 has two validation losses, 2 and 2\.5"):
+        recorder.check_result()
 
 
 def test_a_text_where_a_number_should_be_is_named():

@@ -13,7 +13,7 @@ from ..records import Outcome, Plan, Run
 from ..records.arms import CONTROL
 from ..records.plan import Size
 from ..records.trials import at_edge
-from .choice import fit_of, in_loss, in_tokens, regret_of, slope
+from .choice import fit_of, in_loss, in_tokens, observations, regret_of, slope
 from .cost import StepTime
 from .ladder import tokens_to_reach
 from .model import ArmResult, Curve, SeedResult, Trial
@@ -47,7 +47,8 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     """Sort the finished runs of a pilot for one of its sizes."""
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     wanted = _wanted(plan, size)
-    compared = {key: run for run in here if (key := _key(run)) in wanted}
+    paired = (run for run in here if run.spec.stage in ("compare", "ladder"))
+    compared = {key: run for run in paired if (key := _key(run)) in wanted}
     lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
     judged = {plan.comparison.baseline, plan.comparison.candidate}
     undecided = sum(arm in judged for arm, _, _ in lacking)
@@ -92,7 +93,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.stage == "tune" and r.spec.arm_name == name]
-    trials = [Trial(lr=r.spec.lr, loss=r.final_loss, seed=r.spec.seed) for r in tuning]
+    trials = [Trial(lr=lr, loss=loss, seed=s) for lr, s, loss in observations(at, name, ("tune",))]
     is_baseline = name == plan.comparison.baseline
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
     lr = next((r.spec.lr for r in mine.values()), None)

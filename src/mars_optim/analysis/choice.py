@@ -13,7 +13,7 @@ with the slope of the baseline's loss over log tokens, from its ladder.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,12 +47,23 @@ def noise_of(losses: Mapping[tuple[str, int], float | None]) -> Noise | None:
     return Noise(float(np.sqrt((rest**2).sum() / degrees)), degrees)
 
 
-def observations(at: Comparison, arm: str) -> tuple[Observation, ...]:
-    """An arm's trials at the common budget: the search, its repeats, and sensitivity runs of it."""
+def observations(
+    at: Comparison, arm: str, stages: Collection[str] = ("tune", "sensitivity")
+) -> tuple[Observation, ...]:
+    """An arm's trials at the common budget, of these stages.
+
+    Where trials of others have seeds of the comparison, the compared runs of these seeds are trials
+    too: theirs is the rate in the middle.
+    """
     settings, unit = at.plan.arm[arm], at.size.steps(1.0)
-    mine = (r.spec for r in at.runs if r.spec.arm_name == arm and r.spec.arm == settings)
-    wanted = {s.run_id for s in mine if s.stage in ("tune", "sensitivity") and s.steps == unit}
-    return tuple((r.spec.lr, r.spec.seed, r.final_loss) for r in at.runs if r.spec.run_id in wanted)
+    mine = [r for r in at.runs if (r.spec.arm_name, r.spec.steps) == (arm, unit)]
+    mine = [r for r in mine if r.spec.arm == settings]
+    seeds = {r.spec.seed for r in mine if r.spec.stage == "tune"}
+    return tuple(
+        (r.spec.lr, r.spec.seed, r.final_loss)
+        for r in mine
+        if r.spec.stage in stages or (r.spec.stage == "compare" and r.spec.seed in seeds)
+    )
 
 
 def fit_of(at: Comparison, arm: str, *, repeated: bool = False) -> RateFit | None:

@@ -9,6 +9,7 @@ from ..records.trials import AROUND
 from .choice import untuned
 from .model import ArmResult, Decision, Finding, Verdict
 from .stats import Interval, pairs_needed
+from .trust import refusal
 
 
 def saved(log_ratio: float) -> float:
@@ -23,7 +24,8 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     of it lies above ``decision.worth``; no-go, if all of it lies below, or a run of the candidate
     diverged; else there are not enough runs to tell. No decision rests on what could overturn it: a
     bound (a reading outside the ladder) on the other side of it, or an arm that it judges by a
-    learning rate at the edge of those tried.
+    learning rate at the edge of those tried. Results that cannot be what they seem decide nothing
+    (:mod:`mars_optim.analysis.trust`).
 
     Args:
         plan: with the rule.
@@ -31,6 +33,8 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         candidate: the arm that is judged.
         missing: runs of baseline and candidate that have not finished.
     """
+    if refused := refusal(baseline, candidate, missing):
+        return refused
     threshold = -math.log1p(-plan.decision.worth)
     interval = candidate.log_ratio
     if candidate.diverged:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from ..jobs.files import is_csv
 from ..jobs.found import BETWEEN, RunsPlan, headings
 from ..jobs.imported import import_runs
-from ..records import UserError
 from ..records.config import from_dict
 from ..records.plan_file import override
+from ..records.toml import read_toml
 
 
 def import_from(sources: tuple[str, ...], sets: tuple[str, ...], out: Path) -> str:
@@ -31,7 +31,7 @@ def import_from(sources: tuple[str, ...], sets: tuple[str, ...], out: Path) -> s
     folder, data = Path(), dict[str, Any]()
     if len(sources) == 1 and sources[0].endswith(".toml"):
         path = Path(sources[0])
-        folder, data = path.parent, _read(path)
+        folder, data = path.parent, read_toml(path, "`mars init runs` writes one")
     else:
         charts = [source for source in sources if _is_chart(source)]
         data = {"files": [s for s in sources if s not in charts], "charts": charts}
@@ -41,15 +41,6 @@ def import_from(sources: tuple[str, ...], sets: tuple[str, ...], out: Path) -> s
 
 
 def _is_chart(source: str) -> bool:
-    if "{" in source or not Path(source).is_file() or not source.lower().endswith(".csv"):
+    if "{" in source or not Path(source).is_file() or not is_csv(source):
         return False
     return any(BETWEEN in column for column in headings(Path(source))[1:])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `mars init runs` writes one") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} is no valid TOML: {error}") from None

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from ..records import UserError
+from ..records.whole import beside_of
 from ..tasks.prepared import ASKED, MANIFEST, PARTS, VERIFIED, VERSION, write_whole
 
 
@@ -19,8 +20,8 @@ class HashedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._file = self.part.open("wb")
+        self.part = beside_of(path, ".part")
+        self._file = self.part.open("xb")  # a new one: no link is followed
         self._digest = sha256()
         self._bytes = 0
 

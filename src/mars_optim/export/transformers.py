@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..records import Run, UserError, read_run
+from ..records.whole import beside_of
 from .scalars import run_folders
 
 
@@ -42,11 +43,12 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     spec, state = load_weights(run.path, best=best)
     reading = reading_of(spec, vocabulary_of(state))
     model = to_gpt2(spec.task, state, tokens=reading.tokens, end_of_text=reading.end)
-    beside = out.absolute().with_name(f"{out.absolute().name}.{os.getpid()}.part")
+    beside = beside_of(out.absolute(), ".part")
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call] # of one file
     try:
+        beside.mkdir()
         model.save_pretrained(beside)
         if reading.tokenizer is not None:
             reading.tokenizer.save_pretrained(beside)

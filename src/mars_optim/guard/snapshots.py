@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,12 +72,17 @@ class DiskStore:
 
     def put(self, step: int, snapshot: Snapshot, *, copy: bool = True) -> None:
         """Write one: beside its place, to the disk, then renamed."""
-        beside = self._path(step).with_suffix(".tmp")
-        with beside.open("wb") as file:
-            torch.save(snapshot, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path(step))
+        path = self._path(step)
+        beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")  # nobody can guess it
+        try:
+            with beside.open("xb") as file:  # O_EXCL: no link is followed
+                torch.save(snapshot, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
     def get(self, step: int) -> Snapshot:
         """Read one."""

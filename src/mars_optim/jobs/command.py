@@ -17,6 +17,7 @@ from typing import Any
 from ..records import Outcome, RunSpec, RunWriter, UserError
 from ..records.command import fill_command, fixed_words, split
 from ..records.task import TaskPlan
+from ..records.whole import no_link
 from .files import Tail
 from .recorder import Columns, Recorder
 
@@ -90,11 +91,13 @@ class Command:
         job, log = writer.path / "job", writer.path / "log.txt"
         shutil.rmtree(job, ignore_errors=True)  # of an interrupted try
         job.mkdir()
-        recorder = Recorder(columns_of(self.task), spec.steps, writer.row)
-        tail = Tail(job, self.task.metrics)
+        columns = columns_of(self.task)
+        recorder = Recorder(columns, spec.steps, writer.row, live=True)
+        tail = Tail(job, self.task.metrics, columns.losses)
         start = time.monotonic()
         with self._started(self._words(spec, job), log) as process:
             status = _follow(process, tail, recorder, on_step)
+        recorder.finish()
         if not recorder.broken:
             self._check_end(spec, recorder, status, log)
         return recorder.outcome(time.monotonic() - start)
@@ -117,7 +120,7 @@ class Command:
         supervisor = [sys.executable, "-P", "-m", "mars_optim.jobs.supervise"]
         arguments = [str(self.out.resolve()), str(Path(self.task.folder).resolve()), *words]
         environment = {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1", **os.environ}
-        with log.open("wb") as output:
+        with open(log, "wb", opener=no_link) as output:
             process = subprocess.Popen(
                 [*supervisor, *arguments],
                 stdin=subprocess.PIPE,
@@ -139,10 +142,12 @@ class Command:
                 f"the command of {spec.run_id} ended {_status(status)}: {last_line(log)} ({log})"
             )
         where = f"{self.task.metrics} in {{run_dir}}"
+        note = f"; {recorder.unclear}" if recorder.unclear else ""
         if recorder.valid is None:
             raise UserError(
                 f"the command of {spec.run_id} left no validation loss in {where}: "
-                f"{recorder.missing('valid_loss')}; set task.metrics and task.valid_key ({log})"
+                f"{recorder.missing('valid_loss')}; set task.metrics and task.valid_key{note} "
+                f"({log})"
             )
         wanted = self.task.loss_key != Columns().loss  # which may be left out
         if wanted and self.task.loss_key not in recorder.known:
@@ -155,8 +160,17 @@ class Command:
             raise UserError(
                 f"the command of {spec.run_id} was to take {spec.steps} steps, but its last "
                 f"validation loss, which is the result, is of step {step}: train {{steps}} steps, "
-                f"and evaluate after the last ({log})"
+                f"and evaluate after the last{note} ({log})"
             )
+        try:
+            recorder.check_result()
+            if recorder.untrained and recorder.other_losses:
+                raise UserError(recorder.untrained)
+        except UserError as error:
+            raise UserError(
+                f'the command of {spec.run_id}: {error}; set task.loss_key (to "" for none) or '
+                f"task.valid_key ({log})"
+            ) from None
 
 
 def columns_of(task: TaskPlan) -> Columns:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..records import UserError
 
-Row = dict[str, Any]
+CSV_ENDINGS = (".csv", ".tsv")
+_SEPARATORS = ",;\t"
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz")
+_OTHER = (".parquet", ".xlsx", ".xls", ".feather", ".arrow", ".pkl", ".db")
+
+
+class Row(dict[str, Any]):
+    """A row by the names of its columns, and where it stands, for messages."""
+
+    def __init__(self, values: Any, place: str = "") -> None:
+        super().__init__(values)
+        self.place = place
 
 
 class Reader(Protocol):
     """A file that is read as it grows."""
+
+    path: Path
 
     def rows(self, *, final: bool) -> Iterator[Row]:
         """Rows since the last call; ``final``: a last line without an end counts too."""
@@ -42,28 +56,53 @@ class JsonLines:
             if line.strip():
                 yield self._parse(line)
         if final and rest.strip():
+            self.lines += 1
             try:
                 row = json.loads(rest)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return  # cut short
             if isinstance(row, dict):
-                yield row
+                yield self._parse(rest)
 
     def _parse(self, line: bytes) -> Row:
+        place = f"{self.path}, line {self.lines}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
+        except _TwiceError as error:
+            raise UserError(f"{place} has the key {error.args[0]!r} twice") from None
         except ValueError as error:
-            raise UserError(f"{self.path}, line {self.lines} is no JSON: {error}") from None
+            raise UserError(f"{place} is no JSON: {error}") from None
+        except RecursionError:
+            raise UserError(f"{place} is no JSON that can be read: nested too deep") from None
         if not isinstance(row, dict):
-            raise UserError(f"{self.path}, line {self.lines} is no JSON object: {line[:60]!r}")
-        return row
+            raise UserError(f"{place} is no JSON object: {line[:60]!r}")
+        return Row(row, place)
+
+
+class _TwiceError(Exception):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] != value:
+                raise _TwiceError(key)
+    return made
 
 
 class Csv:
-    """A header and lines of numbers; an empty cell is no value."""
+    """A header and lines of numbers; an empty cell is no value.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file; ``.tsv`` is separated by tabs, others by what their header shows.
+        used: the headings that must be there once only; None for all.
+    """
+
+    def __init__(self, path: Path, used: Collection[str] | None = None) -> None:
         self.path = path
+        self.used = used
         self.seen = (-1, -1)
         self.count = 0
 
@@ -74,13 +113,84 @@ class Csv:
             return
         self.seen = (stat.st_size, stat.st_mtime_ns)
         # from the beginning each time: some loggers write a new header over the old file
-        text = self.path.read_text(encoding="utf-8-sig", errors="replace")
+        text = _decoded(self.path.read_bytes())
         if not final:
             text = text[: text.rfind("\n") + 1]
-        header, *lines = list(csv.reader(text.splitlines())) or [[]]
-        for line in lines[self.count :]:
-            yield {k: _number(v) for k, v in zip(header, line, strict=False) if v.strip()}
+        heading, *lines = _cells(self.path, text) or [(1, [])]
+        header = heading[1]
+        _check_headings(self.path, header, self.used)
+        for number, line in lines[self.count :]:
+            cells = {k: _number(v) for k, v in zip(header, line, strict=False) if v.strip()}
+            yield Row(cells, f"{self.path}, line {number}")
         self.count = max(self.count, len(lines))
+
+
+def is_csv(name: str | Path) -> bool:
+    """Whether a file is one of comma- or tab-separated values, by its name."""
+    return str(name).lower().endswith(CSV_ENDINGS)
+
+
+def headings(path: Path) -> list[str]:
+    """The first line of a CSV file.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.readline(2**24)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    cells = _cells(path, _decoded(first + _rest(path, first)))
+    return cells[0][1] if cells else []
+
+
+def _rest(path: Path, first: bytes) -> bytes:
+    """A little of what follows the first line, which shows how the file is separated."""
+    with path.open("rb") as file:
+        file.seek(len(first))
+        return file.readline(2**24)
+
+
+def _decoded(data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """The lines with their numbers, each cut into cells."""
+    first, _, rest = text.lstrip("\n").partition("\n")
+    mark = "\t" if path.suffix.lower() == ".tsv" else _separator(first, rest.partition("\n")[0])
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
+    try:
+        found = [(lines.line_num, line) for line in lines if line]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num} is no CSV: {error}") from None
+    if found:
+        found[0] = (found[0][0], [name.strip() for name in found[0][1]])
+    return found
+
+
+def _separator(header: str, line: str) -> str:
+    """What cuts the header into several names, and the next line into as many cells."""
+    counts = {m: [_count(header, m), _count(line, m)] for m in _SEPARATORS}
+    fitting = [m for m, (names, cells) in counts.items() if names > 1 and names == cells]
+    several = [m for m, (names, _) in counts.items() if names > 1]
+    return (fitting or several or [","])[0]
+
+
+def _count(line: str, mark: str) -> int:
+    return len(next(csv.reader([line], delimiter=mark, skipinitialspace=True), []))
+
+
+def _check_headings(path: Path, header: list[str], used: Collection[str] | None) -> None:
+    for name in dict.fromkeys(header):
+        if name and header.count(name) > 1 and (used is None or name in used):
+            raise UserError(
+                f"{path} has {header.count(name)} columns headed {name!r}: nobody can tell which "
+                "is meant; rename or remove one"
+            )
 
 
 def _number(text: str) -> float | str:
@@ -90,74 +200,95 @@ def _number(text: str) -> float | str:
         return text
 
 
-class Events:
-    """The scalars of a TensorBoard event file: one row each, with ``step`` and ``wall_time``."""
+def reader_of(path: Path, used: Collection[str] | None = None) -> Reader:
+    """The reader for a file, by its name: ``*tfevents*``, ``*.csv``, ``*.tsv``, else JSON lines.
 
-    def __init__(self, path: Path) -> None:
-        try:
-            from tensorboard.backend.event_processing import event_file_loader
-        except ImportError:
-            raise UserError(
-                f"{path}: TensorBoard's event files need one more package: pip install "
-                "'mars-optim[tensorboard]'"
-            ) from None
-        self.loader = event_file_loader.EventFileLoader(str(path))
-
-    def rows(self, *, final: bool) -> Iterator[Row]:
-        """As :meth:`Reader.rows`; an event is written whole."""
-        from tensorboard.util import tensor_util
-
-        for event in self.loader.Load():
-            for value in event.summary.value:
-                content = tensor_util.make_ndarray(value.tensor)
-                if content.size == 1 and content.dtype.kind in "fiu":
-                    yield {
-                        "step": event.step,
-                        "wall_time": event.wall_time,
-                        value.tag: float(content.item()),
-                    }
-
-
-def reader_of(path: Path) -> Reader:
-    """The reader for a file, by its name: ``*tfevents*``, ``*.csv``, else JSON lines."""
+    Raises:
+        UserError: for a file that is known to be something else.
+    """
+    ending = path.suffix.lower()
+    if ending in _PACKED:
+        raise UserError(f"{path} is packed: unpack it first")
+    if ending in _OTHER:
+        raise UserError(f"{path} is neither JSONL, CSV nor TensorBoard events: export it as CSV")
     if "tfevents" in path.name:
+        from .events import Events
+
         return Events(path)
-    return Csv(path) if path.suffix.lower() == ".csv" else JsonLines(path)
+    return Csv(path, used) if is_csv(path) else JsonLines(path)
 
 
 class Tail:
     """The rows of all files in a folder that match a pattern, as they come.
 
+    A tag of TensorBoard's is also known by its folder and name, such as ``loss_test/loss``.
+
     Args:
         folder: where they lie.
         pattern: name of a file in it, or a glob.
+        used: names of the columns that are read; each must come from one place.
     """
 
-    def __init__(self, folder: Path, pattern: str) -> None:
+    def __init__(self, folder: Path, pattern: str, used: Collection[str] = ()) -> None:
         self.folder = folder
         self.pattern = pattern
+        self.used = frozenset(used)
         self.readers: dict[Path, Reader] = {}
+        self.homes: dict[str, str] = {}  # of the columns that are used
 
     def rows(self, *, final: bool = False) -> Iterator[Row]:
-        """Rows since the last call, file by file."""
+        """Rows since the last call, file by file.
+
+        Raises:
+            UserError: if a file cannot be read, or a column that is used is in two places.
+        """
         for name in sorted(glob.glob(self.pattern, root_dir=self.folder, recursive=True)):
             path = self.folder / name
             if path not in self.readers and path.is_file():
-                self.readers[path] = reader_of(path)
-        for reader in self.readers.values():
-            yield from reader.rows(final=final)
+                self.readers[path] = reader_of(path, self.used or None)
+        for path, reader in self.readers.items():
+            place = path.relative_to(self.folder)
+            events = "tfevents" in path.name
+            home = (place.parent if events else place).as_posix()
+            for row in reader.rows(final=final):
+                if events and home != ".":
+                    row.update({f"{home}/{k}": row[k] for k in list(row) if k not in _OF_EVENTS})
+                self._check_home(row, home, events)
+                yield row
+
+    def _check_home(self, row: Row, home: str, events: bool) -> None:
+        for name in self.used & row.keys():
+            if row[name] is None or (first := self.homes.setdefault(name, home)) == home:
+                continue
+            way = "make task.metrics or the pattern name one of them"
+            if events:
+                known = [f"{at}/{name}" for at in (first, home) if at != "."]
+                way = "name one by its folder, such as " + " or ".join(map(repr, known))
+            raise UserError(f"{self.folder} has {name!r} in two places, {first} and {home}: {way}")
 
 
-def read_rows(path: Path) -> list[Row]:
+_OF_EVENTS = frozenset({"step", "wall_time"})
+
+
+def read_rows(path: Path, used: Collection[str] = ()) -> list[Row]:
     """All rows of a file; of a folder, those of its TensorBoard event files.
 
+    Args:
+        path: of the file or folder.
+        used: names of the columns that are read; each must come from one place.
+
     Raises:
-        UserError: naming the file, if it cannot be read.
+        UserError: naming the file, if it cannot be read, is cut short or says two things.
     """
-    tail = (
-        Tail(path, "**/*tfevents*") if path.is_dir() else Tail(path.parent, glob.escape(path.name))
-    )
+    if path.is_dir():
+        tail = Tail(path, "**/*tfevents*", used)
+    else:
+        tail = Tail(path.parent, glob.escape(path.name), used)
     try:
-        return list(tail.rows(final=True))
+        rows = list(tail.rows(final=True))
+        for reader in tail.readers.values():
+            if damage := getattr(reader, "damage", ""):
+                raise UserError(f"{reader.path} {damage}: copy it again, or leave the run out")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    return rows

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import glob
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..records import UserError
 from ..records.config import option
 from ..records.errors import did_you_mean
 from ..records.plan import CostPlan, DecisionPlan
-from .files import Row, read_rows
+from .files import Row, headings, read_rows
+from .losses import step_of
 from .recorder import Columns
 
 NUMBER = r"[0-9]+"
@@ -63,7 +64,9 @@ class Found:
         seed: of its weights and data.
         steps: of the whole run; 0 if only its rows tell.
         lr: peak learning rate; 0 if not known.
-        rows: as read.
+        rows: as read, by their steps.
+        name: of the run in a chart.
+        gaps: NaN may stand for no value, for nothing else in the file does.
     """
 
     source: str
@@ -72,6 +75,8 @@ class Found:
     steps: int
     lr: float
     rows: list[Row]
+    name: str = ""
+    gaps: bool = False
 
 
 def find_runs(plan: RunsPlan, folder: Path) -> list[Found]:
@@ -97,12 +102,24 @@ def find_runs(plan: RunsPlan, folder: Path) -> list[Found]:
                 seed=named.seed,
                 steps=named.steps,
                 lr=named.lr,
-                rows=read_rows(path),
+                rows=read_rows(path, plan.columns.losses),
             )
         )
     if not found:
         raise UserError("no runs are named: give files, charts or [[run]] (see mars init runs)")
-    return found
+    return [replace(run, rows=_by_step(run.rows, plan.columns.step)) for run in found]
+
+
+def _by_step(rows: list[Row], column: str) -> list[Row]:
+    """The rows in the order of their steps; one without a step stays behind the one before it."""
+    keyed: list[tuple[float, Row]] = []
+    last = 0.0
+    for row in rows:
+        with contextlib.suppress(UserError):  # the recorder says what is wrong with it
+            step = step_of(row, column)
+            last = last if step is None else step
+        keyed.append((last, row))
+    return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _by_pattern(pattern: str, plan: RunsPlan, folder: Path) -> Iterator[Found]:
@@ -117,7 +134,8 @@ def _by_pattern(pattern: str, plan: RunsPlan, folder: Path) -> Iterator[Found]:
             f"{whole} fits no file" + (f" (though not for {paths[0]})" if paths else "")
         )
     for path, match in fitting:
-        yield _found(path, match, read_rows(Path(path)))
+        check_name(path)
+        yield _found(path, match, read_rows(Path(path), plan.columns.losses))
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
@@ -147,7 +165,9 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def _found(source: str, match: re.Match[str], rows: list[Row]) -> Found:
+def _found(
+    source: str, match: re.Match[str], rows: list[Row], name: str = "", gaps: bool = False
+) -> Found:
     parts = match.groupdict()
     return Found(
         source=source,
@@ -156,13 +176,14 @@ def _found(source: str, match: re.Match[str], rows: list[Row]) -> Found:
         steps=int(parts.get("steps") or 0),
         lr=float(parts.get("lr") or 0.0),
         rows=rows,
+        name=name,
+        gaps=gaps,
     )
 
 
 def _in_chart(path: Path, plan: RunsPlan) -> Iterator[Found]:
     """Runs of a W&B export: steps in the first column, then one for every run and metric."""
-    names, rows = compiled(plan.names), read_rows(path)
-    heading = headings(path)
+    names, heading = compiled(plan.names), headings(path)
     columns: dict[str, list[tuple[str, str]]] = {}
     for column in heading[1:]:
         name, between, metric = column.rpartition(BETWEEN)
@@ -174,29 +195,40 @@ def _in_chart(path: Path, plan: RunsPlan) -> Iterator[Found]:
             f"{path}: no column is headed 'NAME - METRIC' with a name like {plan.names!r}; there "
             f"are {', '.join(map(repr, heading[1:4]))} ...: set names"
         )
+    rows = read_rows(path, [heading[0], *(c for name in fitting for c, _ in columns[name])])
+    gaps = all(len(row) == len(heading) for row in rows)  # no cell is empty: NaN may stand for it
     for name, match in fitting.items():
         mine = [
-            {plan.columns.step: row[heading[0]]}
-            | {metric: row[column] for column, metric in columns[name] if column in row}
+            Row(
+                ({plan.columns.step: row[heading[0]]} if heading[0] in row else {})
+                | {metric: row[column] for column, metric in columns[name] if column in row},
+                row.place,
+            )
             for row in rows
         ]
-        yield _found(f"{path} ({name})", match, [row for row in mine if len(row) > 1])
-
-
-def headings(path: Path) -> list[str]:
-    """The first line of a CSV file."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        metrics = {metric for _, metric in columns[name]}
+        kept = [row for row in mine if metrics & row.keys()]
+        yield _found(f"{path} ({name})", match, kept, name, gaps)
 
 
 def _together(found: list[Found]) -> list[Found]:
     """Each run of the charts once: every metric has a chart of its own."""
-    runs: dict[tuple[str, int, int, float], Found] = {}
+    runs: dict[tuple[str, str, int, int, float], Found] = {}
     for run in found:
-        runs.setdefault((run.arm, run.seed, run.steps, run.lr), run)
-        if (first := runs[run.arm, run.seed, run.steps, run.lr]) is not run:
-            first.rows.extend(run.rows)
+        key = (run.name, run.arm, run.seed, run.steps, run.lr)
+        if (first := runs.setdefault(key, run)) is not run:
+            runs[key] = replace(first, rows=first.rows + run.rows, gaps=first.gaps or run.gaps)
     return list(runs.values())
+
+
+def check_name(path: str) -> None:
+    """See that a file's name is text, for it is written down where it came from.
+
+    Raises:
+        UserError: if it is not.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: this file's name is not UTF-8; rename it") from None

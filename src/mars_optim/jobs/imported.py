@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..records.run import write_text
 from ..records.task import TaskPlan
 from ..records.training import TrainingPlan
 from .found import Found, RunsPlan, find_runs
+from .losses import End, Kind
 from .recorder import Recorder
 
 DATA = "imported"
@@ -37,7 +38,11 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
     Raises:
         UserError: if runs cannot be read, or cannot be compared at all.
     """
-    found = [_measured(run, source) for run in find_runs(source, folder)]
+    measured = [_measured(run, source) for run in find_runs(source, folder)]
+    found, lacks = (
+        [run for run, _ in measured],
+        next((f"; {note}" for _, note in measured if note), ""),
+    )
     _check_once(found)
     plan = plan_for(found, source)
     _clear(out)
@@ -50,7 +55,7 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
     budgets = ", ".join(map(str, sorted({run.steps for run in found})))
     return (
         f"Read {len(found)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
-        f"compared at {plan.training.steps}."
+        f"compared at {plan.training.steps}{lacks}."
     )
 
 
@@ -103,30 +108,55 @@ def plan_for(found: Iterable[Found], source: RunsPlan) -> Plan:
     )
 
 
-def _measured(run: Found, source: RunsPlan) -> Found:
-    """With its number of steps; and see that it has a result after the last one."""
+def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
+    """With its number of steps, and what it lacks; see that it has a result after the last one."""
     check_arm_name(run.arm)
-    recorder = Recorder(source.columns, run.steps, lambda **row: None)
+    recorder = _recorder(run, source, lambda **row: None)
     try:
         for row in run.rows:
             recorder.add(row)
+        recorder.finish()
+        recorder.check_result()
     except UserError as error:
-        raise UserError(f"{run.source}: {error}") from None
+        text = str(error)
+        raise UserError(text if run.source in text else f"{run.source}: {text}") from None
     if recorder.broken:
-        return replace(run, steps=run.steps or recorder.step)
+        if not run.steps:
+            raise UserError(
+                f"{run.source} diverged ({recorder.broken}), and nothing says of how many steps it "
+                f"was to be: {_SAY_STEPS}"
+            )
+        return run, ""
+    note = f"; {recorder.unclear}" if recorder.unclear else ""
     if recorder.valid is None:
         raise UserError(
             f"{run.source}: {recorder.missing('valid_loss')}; say under columns which is the "
-            "validation loss"
+            f"validation loss{note}"
         )
     step = recorder.valid[0]
-    steps = run.steps or step
+    if note and not run.steps:
+        raise UserError(f"{run.source}{note}, or {_SAY_STEPS}")
+    steps = run.steps or _last_step(recorder)
     if not steps - 1 <= step <= steps:
         raise UserError(
             f"{run.source}: its last validation loss is of step {step}, not {steps}: only whole "
-            "runs can be compared; leave it out"
+            f"runs can be compared; leave it out{note}"
+            + ("" if run.steps else f", or {_SAY_STEPS} where rows go on after the last")
         )
-    return replace(run, steps=steps)
+    return replace(run, steps=run.steps or step), recorder.untrained
+
+
+_SAY_STEPS = "put {steps} in the pattern or names, or steps = under [[run]]"
+
+
+def _last_step(recorder: Recorder) -> int:
+    """Of a run that nothing says the length of: where its losses, or places for them, end."""
+    return max(recorder.step, *recorder.empty.values(), 0)
+
+
+def _recorder(run: Found, source: RunsPlan, write: Callable[..., None]) -> Recorder:
+    blank: set[Kind] = {("none", "bad"), ("bad", "none"), ("bad", "bad")} if run.gaps else set()
+    return Recorder(source.columns, run.steps, write, end=End(blank=blank))
 
 
 def _check_once(found: Iterable[Found]) -> None:
@@ -157,7 +187,7 @@ def _write(run: Found, source: RunsPlan, plan: Plan, out: Path) -> None:
     writer = RunWriter(
         out / "runs", spec, {"date": today, "mars_optim": __version__, "imported": run.source}
     )
-    recorder = Recorder(source.columns, run.steps, writer.row)
+    recorder = _recorder(run, source, writer.row)
     for row in run.rows:
         recorder.add(row)
     writer.finish(recorder.outcome(0.0))

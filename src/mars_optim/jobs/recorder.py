@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,8 +11,11 @@ from typing import Any
 from ..records import Outcome, UserError
 from ..records.config import option
 from ..records.errors import did_you_mean
+from .losses import End, number, step_of
 
 ROWS = 50  # training rows per run
+MOST_NAMES = 30  # of columns in a message
+SAME = 1e-6  # relative difference of one loss evaluated twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,11 @@ class Columns:
     state_bytes: str = option("state_bytes", "of the optimizer, if there")
     parameters: str = option("parameters", "of the model, if there")
 
+    @property
+    def losses(self) -> frozenset[str]:
+        """Columns that must come from one place each."""
+        return frozenset({self.loss, self.valid_loss} - {""})
+
 
 @dataclass(slots=True)
 class Recorder:
@@ -35,51 +44,126 @@ class Recorder:
 
     Args:
         columns: names in the rows.
-        steps: of the whole run.
+        steps: of the whole run; 0 if only its rows tell.
         write: takes the run's rows: training loss as the mean of about a fiftieth of the run.
+        live: the run goes on, and ends with the first row that has nothing but a loss that is no
+            number; of a finished one it counts what came after, too.
+        end: what its losses said so far.
     """
 
     columns: Columns
     steps: int
     write: Callable[..., None]
+    live: bool = False
+    end: End = field(default_factory=End)
     step: int = 0
     valid: tuple[int, float] | None = None
+    other: float | None = None  # another loss of the same step
     broken: str = ""
     known: set[str] = field(default_factory=set)
+    empty: dict[str, int] = field(default_factory=dict)  # step of the last row without a value
     last: dict[str, tuple[int, float]] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    trained: bool = False
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take one row.
+        """Take one row. ``null``, an empty cell and a missing key are no value.
 
         Raises:
-            UserError: if it has a loss but no step, or what should be a number is none.
+            UserError: naming the row, if it has a loss but no step, or what should be a number is
+                none.
         """
+        try:
+            self._add(row)
+        except UserError as error:
+            place = getattr(row, "place", "")
+            raise UserError(f"{place}: {error}" if place else str(error)) from None
+
+    def _add(self, row: dict[str, Any]) -> None:
         c = self.columns
         self.known |= row.keys()
-        if c.loss not in row and c.valid_loss not in row:
-            self._keep(row, int(_number(row, c.step)) if c.step in row else self.step)
+        train = number(row, c.loss) if c.loss else None
+        valid = number(row, c.valid_loss)
+        if train is None and valid is None:
+            with contextlib.suppress(UserError):  # a row without a metric may have any step
+                step = step_of(row, c.step)
+                self._keep(row, self.step if step is None else step)
+                self.empty |= {n: step for n in (c.loss, c.valid_loss) if n in row and step}
             return
-        if c.step not in row:
+        step = step_of(row, c.step)
+        if step is None:
             raise UserError(
                 f"a row has a loss but no {c.step!r}: name the column of steps; it has "
                 f"{', '.join(row)}"
             )
-        step = int(_number(row, c.step))
         self._keep(row, step)
         if self.losses and step // self._every > self.step // self._every:
             self._flush()
         self.step = max(self.step, step)
-        if c.loss in row:
-            self.losses.append(self._loss(row, c.loss, "training loss"))
-        if c.valid_loss in row:
+        sure = self.end.add(step, train, valid)
+        if self.live:
+            self.broken = self.broken or sure
+        self._take(step, train, valid)
+
+    def _take(self, step: int, train: float | None, valid: float | None) -> None:
+        if train is not None and math.isfinite(train):
+            self.losses.append(train)
+            self.trained = True
+        if valid is not None and math.isfinite(valid):
             self._flush()
-            self.valid = (step, self._loss(row, c.valid_loss, "validation loss"))
-            self.write(**self._at(step), valid_loss=self.valid[1])
+            if self.valid is None or step >= self.valid[0]:
+                again = self.valid is not None and step == self.valid[0]
+                self.other = self.valid[1] if again and self.valid else None
+                self.valid = (step, valid)
+            self.write(**self._at(step), valid_loss=valid)
 
     def finish(self) -> None:
         """No row comes any more."""
         self._flush()
+        if not self.broken:
+            self.broken = self.end.broken(self.valid[0] if self.valid else -1, self.steps)
+
+    def check_result(self) -> None:
+        """See that the result is one number, and that a curve that was asked for is there.
+
+        Raises:
+            UserError: if the last step has two, or no row has the column of the training loss.
+        """
+        if (
+            self.valid
+            and self.other is not None
+            and not math.isclose(self.other, self.valid[1], rel_tol=SAME)
+        ):
+            raise UserError(
+                f"step {self.valid[0]} has two validation losses, {self.other:g} and "
+                f"{self.valid[1]:g}: are these two runs in one? Leave one out"
+            )
+        if self.untrained and self.columns.loss != Columns().loss:
+            raise UserError(self.untrained)
+
+    @property
+    def untrained(self) -> str:
+        """Why there is no training loss, if there is none."""
+        if self.trained or self.broken or not self.columns.loss:
+            return ""
+        return f"no training loss: {self.missing('loss')}"
+
+    @property
+    def other_losses(self) -> list[str]:
+        """Columns that look like the training loss by their names."""
+        taken = {self.columns.loss, self.columns.valid_loss}
+        return sorted(name for name in self.known - taken if "loss" in name.lower())
+
+    @property
+    def unclear(self) -> str:
+        """Of a run without its result: what might be a divergence or no value, if there is such."""
+        doubt = self.end.unclear(self.valid[0] if self.valid else -1, self.steps)
+        if not doubt:
+            return ""
+        return (
+            f"{doubt} may be a divergence or, as elsewhere in this log, no value: write nothing or "
+            "null where there is no value"
+        )
 
     def outcome(self, seconds: float) -> Outcome:
         """How the run ended.
@@ -106,9 +190,12 @@ class Recorder:
         name = getattr(self.columns, column)
         if not self.known:
             return "there are no rows"
-        return f"no row has {name!r}; there are {', '.join(sorted(self.known))}" + did_you_mean(
-            name, self.known
-        )
+        if name in self.known:
+            return f"{name!r} holds no number in any row"
+        there = sorted(self.known)
+        more = f" and {len(there) - MOST_NAMES} more" if len(there) > MOST_NAMES else ""
+        names = ", ".join(there[:MOST_NAMES])
+        return f"no row has {name!r}; there are {names}{more}" + did_you_mean(name, self.known)
 
     @property
     def _every(self) -> int:
@@ -123,14 +210,9 @@ class Recorder:
 
     def _keep(self, row: dict[str, Any], step: int) -> None:
         for name in ("tokens", "seconds", "grad_norm", "state_bytes", "parameters"):
-            if row.get(getattr(self.columns, name)) is not None:
-                self.last[name] = (step, _number(row, getattr(self.columns, name)))
-
-    def _loss(self, row: dict[str, Any], column: str, what: str) -> float:
-        value = _number(row, column)
-        if not math.isfinite(value):
-            self.broken = self.broken or f"{what} {value} at step {self.step}"
-        return value
+            value = number(row, getattr(self.columns, name))
+            if value is not None and math.isfinite(value):
+                self.last[name] = (step, value)
 
     def _at(self, step: int) -> dict[str, Any]:
         tokens = self._at_step("tokens", step)
@@ -146,13 +228,3 @@ class Recorder:
         """A count that grows evenly, at a step soon after its last row."""
         at, value = self.last.get(name, (0, 0.0))
         return value * step / at if at else None
-
-
-def _number(row: dict[str, Any], column: str) -> float:
-    value = row[column]
-    if value is None:  # how JSON writes nan
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{column!r} is no number: {value!r}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import UserError
+from .whole import no_link
 
 try:
     import fcntl
@@ -25,7 +26,7 @@ def pilot_lock(out: Path) -> Iterator[None]:
     Raises:
         UserError: if another pilot runs in ``out``.
     """
-    with (out / ".lock").open("a") as pilot, (out / ".workers.lock").open("a") as workers:
+    with _open(out / ".lock") as pilot, _open(out / ".workers.lock") as workers:
         if not _locked(pilot, exclusive=True):
             raise UserError(f"another pilot is running in {out}; wait for it, or use another --out")
         deadline = time.monotonic() + PATIENCE
@@ -40,7 +41,7 @@ def pilot_lock(out: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def worker_lock(out: Path) -> Iterator[None]:
     """Show that a worker may still write in ``out``."""
-    with (out / ".workers.lock").open("a") as workers:
+    with _open(out / ".workers.lock") as workers:
         _locked(workers, exclusive=False)
         yield
 
@@ -52,7 +53,7 @@ def run_lock(run: Path) -> Iterator[None]:
     On a network file system the lock is the server's, so it holds between machines.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("a") as file:
+    with _open(run / ".lock") as file:
         while not _locked(file, exclusive=True):
             time.sleep(0.5)
         yield
@@ -65,7 +66,7 @@ def folder_lock(out: Path) -> Iterator[None]:
     Raises:
         UserError: if another one holds it.
     """
-    with (out / ".lock").open("a") as file:
+    with _open(out / ".lock") as file:
         if not _locked(file, exclusive=True):
             raise UserError(
                 f"another process is writing in {out}; wait for it, or use another --out"
@@ -80,6 +81,10 @@ def is_locked(run: Path) -> bool:
             return not _locked(file, exclusive=True)
     except FileNotFoundError:
         return False
+
+
+def _open(path: Path) -> IO[str]:
+    return open(path, "a", opener=no_link)
 
 
 def _locked(file: IO[str], *, exclusive: bool) -> bool:

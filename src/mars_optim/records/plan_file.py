@@ -13,6 +13,7 @@ from .config import from_dict, to_toml, toml_value
 from .errors import UserError
 from .plan import EXTERNAL, Plan
 from .recipe import check_version
+from .toml import DEEPEST, parse_toml, read_toml
 
 
 def plan_of(out: Path) -> Path:
@@ -27,14 +28,7 @@ def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
     Raises:
         UserError: with the file, the key, and what is allowed.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `mars pilot --init` writes one") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give the plan's TOML file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} is no valid TOML: {error}") from None
+    data = read_toml(path, "`mars pilot --init` writes one")
     try:
         plan = make_plan(data, overrides, path.parent)
     except UserError as error:
@@ -121,10 +115,14 @@ def override(data: dict[str, Any], text: str) -> None:
     if not equals or not key.strip():
         raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        parsed = parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
+    except ValueError as error:
+        raise UserError(f"--set {text[:40]!r}...: {error}") from None
     *tables, last = key.strip().split(".")
+    if len(tables) >= DEEPEST:
+        raise UserError(f"--set {text[:40]!r}...: a key has at most {DEEPEST} names")
     for table in tables:
         data = data.setdefault(table, {})
         if not isinstance(data, dict):

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 
 from .errors import DamagedError, UserError
 from .spec import RunSpec
+from .whole import no_link, whole_file
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"  # folder of a run under way, in its own
@@ -139,7 +140,8 @@ class RunWriter:
     def _opened(self) -> IO[str]:
         """Not before there is something to write: a run that is refused leaves all as it was."""
         if self._file is None:
-            self._file = (self.path / "rows.jsonl").open("w", encoding="utf-8")
+            path = self.path / "rows.jsonl"
+            self._file = open(path, "w", encoding="utf-8", opener=no_link)  # noqa: SIM115
         return self._file
 
 
@@ -225,16 +227,8 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """As :func:`write_json`, for text."""
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(text)
 
 
 def read_json(path: Path) -> Any:

@@ -82,7 +82,9 @@ def _hours_tile(analysis: Analysis, words: Words) -> Tile:
 def _sure_tile(analysis: Analysis, words: Words) -> Tile:
     """How many seeds agree, and how often the rule decides so where it should not."""
     decision, candidate = analysis.plan.decision, analysis.candidate
-    basis = "diverged" if candidate.diverged else analysis.verdict.decision
+    basis: str = analysis.verdict.decision
+    if basis == "no-go" and candidate.diverged:
+        basis = "diverged"
     ratios = [s.log_ratio for s in candidate.seeds if s.log_ratio is not None]
     above = sum(saved(ratio) > decision.worth for ratio in ratios)
     return Tile(

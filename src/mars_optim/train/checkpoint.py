@@ -86,6 +86,8 @@ class Checkpoints:
         self.wait()
         self._ranks.agree_on_buffers(self._model)
         beside = self._folder / f"{_name(step)}.tmp"
+        if self._ranks.first and beside.is_symlink():  # of somebody else: never written through
+            beside.unlink()
         # as text, for the loop goes on and changes what it was made of
         text = json.dumps({"of": self._of, "position": position})
         best = position["best_step"] if self._engine.keep_best else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from ..optim.sharded import is_sharded
 from ..records import RunSpec, UserError, read_run
 from ..records.run import CHECKPOINTS, read_json
+from ..records.whole import whole_file
 from .checkpoint import POSITION
 from .ranks import Ranks
 
@@ -35,9 +35,8 @@ def save_weights(run: Path, model: nn.Module, ranks: Ranks) -> None:
             shared[key] = full.detach().cpu() if ranks.first else full.new_empty(0)
         whole[name] = shared[key]
     if ranks.first:
-        beside = run / f"{WEIGHTS}.tmp"
-        torch.save(whole, beside)
-        os.replace(beside, run / WEIGHTS)
+        with whole_file(run / WEIGHTS, "wb") as file:
+            torch.save(whole, file)
 
 
 def load_weights(run: Path | str, *, best: bool = False) -> tuple[RunSpec, dict[str, Tensor]]:

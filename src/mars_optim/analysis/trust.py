@@ -1,0 +1,142 @@
+"""Results that cannot be what they seem, on which no decision rests."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .model import ArmResult, Curve, Finding, Verdict
+
+SPREAD = 1e-6
+"""Of the pairs' differences, relative to the loss: below, they differ by rounding only."""
+
+_DIGITS = 7
+"""Of a loss that two different runs hardly share by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    arm: str
+    seed: int
+    loss: float
+    curve: Curve | None
+
+
+def refusal(baseline: ArmResult, candidate: ArmResult, missing: int) -> Verdict | None:
+    """The verdict on results that are no evidence; None if they are.
+
+    Args:
+        baseline: the arm in use today.
+        candidate: the arm that is judged.
+        missing: runs of the two that have not finished.
+    """
+    found = untrusted(baseline, candidate)
+    if not found:
+        return None
+    return Verdict(
+        decision="not-enough-runs",
+        findings=tuple(found),
+        reasons=(Finding("reason.goes-on"),) if missing else (),
+        pairs_needed=None,
+    )
+
+
+def untrusted(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
+    """What keeps these results from being evidence, for or against the candidate.
+
+    Runs that are the same run under two seeds or two arms (the job ignores what should tell them
+    apart); pairs that all differ by one number, which no training does; a baseline that diverged
+    in all its runs; a candidate that diverged only where the baseline did, too.
+
+    Args:
+        baseline: the arm in use today.
+        candidate: the arm that is judged.
+    """
+    if gone := _diverged(baseline, candidate):
+        return [gone]
+    results = [*_results(baseline), *_results(candidate)]
+    same = [pair for i, a in enumerate(results) for b in results[:i] if (pair := _same(b, a))]
+    found = _alike(same, results)
+    return found or _without_spread(baseline, candidate)
+
+
+def _diverged(baseline: ArmResult, candidate: ArmResult) -> Finding | None:
+    lost = [{s.seed for s in arm.seeds if s.loss is None} for arm in (baseline, candidate)]
+    if baseline.seeds and len(lost[0]) == len(baseline.seeds):
+        both = bool(candidate.seeds) and len(lost[1]) == len(candidate.seeds)
+        values = dict(baseline=baseline.name, candidate=candidate.name, runs=len(baseline.seeds))
+        return Finding(f"trust.{'both' if both else 'baseline'}-diverged", values)
+    if lost[1] and lost[1] <= lost[0]:
+        values = dict(baseline=baseline.name, candidate=candidate.name, seeds=_seeds(lost[1]))
+        return Finding("trust.same-seeds-diverged", values)
+    return None
+
+
+def _results(arm: ArmResult) -> list[_Result]:
+    curves = {curve.seed: curve for curve in arm.curves}
+    return [
+        _Result(arm.name, s.seed, s.loss, curves.get(s.seed))
+        for s in arm.seeds
+        if s.loss is not None
+    ]
+
+
+def _same(a: _Result, b: _Result) -> tuple[_Result, _Result] | None:
+    """The two, if their losses are equal and not just rounded to the same few digits."""
+    if a.loss != b.loss:
+        return None
+    apart = a.curve and b.curve and _points(a.curve) != _points(b.curve)
+    return None if apart and _is_coarse(a.loss) else (a, b)
+
+
+def _points(curve: Curve) -> tuple[object, object]:
+    return curve.train, curve.valid
+
+
+def _is_coarse(loss: float) -> bool:
+    """Whether a loss has so few digits, decimal or binary, that runs share it by chance."""
+    digits = repr(abs(loss)).partition("e")[0].replace(".", "").strip("0")
+    return len(digits) < _DIGITS or (math.frexp(loss)[0] * 2**12).is_integer()
+
+
+def _alike(same: list[tuple[_Result, _Result]], results: list[_Result]) -> list[Finding]:
+    """One finding an arm whose seeds are alike, and one for two arms that are."""
+    found = []
+    for arm in dict.fromkeys(r.arm for r in results):
+        mine = [r for r in results if r.arm == arm]
+        if len(mine) > 1 and len({r.loss for r in mine}) == 1:
+            seeds = {r.seed for r in mine}
+        else:
+            seeds = {r.seed for pair in same if pair[0].arm == pair[1].arm == arm for r in pair}
+        if seeds:
+            found.append(Finding("trust.equal-seeds", dict(arm=arm, seeds=_seeds(seeds))))
+    between = [(a, b) for a, b in same if a.arm != b.arm]
+    equal = [(a, b) for a, b in between if a.seed == b.seed] or between
+    paired = [(a, b) for a in results for b in results if a.arm < b.arm and a.seed == b.seed]
+    if len(paired) > 1 and all(a.loss == b.loss for a, b in paired):
+        equal = paired
+    if equal:
+        arms = sorted({r.arm for r in equal[0]}, key=[r.arm for r in results].index)
+        seeds = {r.seed for pair in equal for r in pair}
+        values = dict(arm=arms[0], other=arms[1], seeds=_seeds(seeds))
+        found.append(Finding("trust.equal-arms", values))
+    return found
+
+
+def _without_spread(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
+    pairs = [s for s in candidate.seeds if s.difference is not None and s.loss is not None]
+    differences = [s.difference for s in pairs if s.difference is not None]
+    size = max((abs(s.loss) for s in pairs if s.loss is not None), default=0.0)
+    if len(pairs) < 2 or max(differences) - min(differences) > SPREAD * size:
+        return []
+    values: dict[str, str | int | float] = dict(
+        candidate=candidate.name,
+        baseline=baseline.name,
+        difference=differences[0],
+        seeds=_seeds({s.seed for s in pairs}),
+    )
+    return [Finding("trust.no-spread", values)]
+
+
+def _seeds(seeds: set[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
