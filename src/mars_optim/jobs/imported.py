@@ -19,6 +19,7 @@ from ..records.task import TaskPlan
 from ..records.training import TrainingPlan
 from .found import Found, RunsPlan, find_runs
 from .losses import End, Kind
+from .rates import sorted_by_rate, spacing
 from .recorder import Recorder
 
 DATA = "imported"
@@ -45,25 +46,46 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
     )
     _check_once(found)
     plan = plan_for(found, source)
+    compared, trials, rest = sorted_by_rate(
+        found, plan.training.steps, plan.comparison.seeds, lambda run: _final_loss(run, source)
+    )
+    plan = plan_for(compared, source, factor=spacing(found, plan.tuning.factor))
     _clear(out)
     (out / "runs").mkdir(parents=True, exist_ok=True)
     for path in (out / "plan.toml", out / "runs" / "plan.toml"):
         write_text(path, plan_toml(plan))
-    for run in found:
-        _write(run, source, plan, out)
-    seeds = ", ".join(map(str, sorted({run.seed for run in found})))
-    budgets = ", ".join(map(str, sorted({run.steps for run in found})))
+    for run in compared:
+        _write(run, "compare" if run.steps == plan.training.steps else "ladder", source, plan, out)
+    for run in trials:
+        _write(run, "tune", source, plan, out)
+    seeds = ", ".join(map(str, sorted({run.seed for run in compared})))
+    budgets = ", ".join(map(str, sorted({run.steps for run in compared})))
+    others = f"; {len(trials)} more are trials of other learning rates" if trials else ""
+    if rest:
+        others += f"; {len(rest)} of other rates and lengths are left out, such as {rest[0].source}"
     return (
-        f"Read {len(found)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
-        f"compared at {plan.training.steps}{lacks}."
+        f"Read {len(compared)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
+        f"compared at {plan.training.steps}{others}{lacks}."
     )
 
 
-def plan_for(found: Iterable[Found], source: RunsPlan) -> Plan:
+def _final_loss(run: Found, source: RunsPlan) -> float | None:
+    recorder = _recorder(run, source, lambda **row: None)
+    for row in run.rows:
+        recorder.add(row)
+    return recorder.outcome(0.0).final_loss
+
+
+def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -> Plan:
     """The plan that these runs would have followed.
 
     The common budget is the one at which most seeds have both baseline and candidate (of equals
     the longest); the baseline's other budgets are its ladder.
+
+    Args:
+        found: the runs.
+        source: what is compared.
+        factor: between neighbouring learning rates.
 
     Raises:
         UserError: if an arm to be compared has no runs, or no seed has a run of both.
@@ -95,7 +117,7 @@ def plan_for(found: Iterable[Found], source: RunsPlan) -> Plan:
         arms=tuple(arms),
         task=TaskPlan(kind="imported", runs=", ".join([*source.files, *source.charts]) or "files"),
         training=TrainingPlan(steps=unit),
-        tuning=TuningPlan(seed=max(seed for _, seed, _ in runs) + 1),  # there are none
+        tuning=TuningPlan(seed=max(seed for _, seed, _ in runs) + 1, factor=factor),
         comparison=ComparisonPlan(
             baseline=source.baseline,
             candidate=source.candidate,
@@ -160,20 +182,20 @@ def _recorder(run: Found, source: RunsPlan, write: Callable[..., None]) -> Recor
 
 
 def _check_once(found: Iterable[Found]) -> None:
-    runs: dict[tuple[str, int, int], Found] = {}
+    runs: dict[tuple[str, int, int, float], Found] = {}
     for run in found:
-        first = runs.setdefault((run.arm, run.seed, run.steps), run)
+        first = runs.setdefault((run.arm, run.seed, run.steps, run.lr), run)
         if first is not run:
             raise UserError(
                 f"{first.source} and {run.source} are both {run.arm}, seed {run.seed}, {run.steps} "
-                "steps: leave one out"
+                "steps, at one learning rate or at rates that nothing tells: leave one out, or put "
+                "{lr} in the pattern or names"
             )
 
 
-def _write(run: Found, source: RunsPlan, plan: Plan, out: Path) -> None:
-    tuned = run.steps == plan.training.steps
+def _write(run: Found, stage: str, source: RunsPlan, plan: Plan, out: Path) -> None:
     spec = RunSpec(
-        stage="compare" if tuned else "ladder",
+        stage=stage,
         arm_name=run.arm,
         arm=plan.arm[run.arm],
         lr=run.lr,
