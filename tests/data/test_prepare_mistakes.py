@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import sys
@@ -34,6 +35,18 @@ def other_parquet(folder: Path) -> list[object]:
     return [folder / "a.parquet"]
 
 
+def in_folder(name: str) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        (folder / "data").mkdir()
+        (folder / "data" / name).write_bytes(b"x")
+        return [folder / "data"]
+
+    return make
+
+
+ZEROS = gzip.compress(bytes(2**26 + 2**20))
+
+
 def small(folder: Path) -> Path:
     return write_jsonl(folder / "ok.jsonl", texts())
 
@@ -47,7 +60,25 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "missing": (lambda f: [f / "nowhere"], "nowhere does not exist; a data set of the hub is hf:"),
     "empty folder": (lambda f: [f], "holds no text, JSONL, Parquet or .bin file"),
     "twice": (lambda f: [small(f), f / "ok.jsonl"], "ok.jsonl is given twice"),
-    "packed": (write("a.jsonl.gz", b"x"), "a.jsonl.gz is packed: unpack it first"),
+    "packed": (write("a.jsonl.zst", b"x"), "a.jsonl.zst is packed: unpack it first"),
+    "packed folder": (write("a.tar.gz", b"x"), "a.tar.gz is packed: unpack it first"),
+    "no gzip": (write("a.jsonl.gz", b"x"), "a.jsonl.gz is damaged: Not a gzipped file"),
+    "cut gzip": (write("a.txt.gz", gzip.compress(b"text " * 99)[:-9]), "a.txt.gz is damaged"),
+    "gzip of zeros": (write("a.txt.gz", ZEROS), "unpacks to more than 200 times its size, as no"),
+    "surrogate": (
+        write("a.jsonl", b'{"text": "x"}\n{"text": "cut \\ud83d"}\n'),
+        "(line 2): 'text' holds half of a surrogate pair ('\\ud83d'), which is no text",
+    ),
+    "packed surrogate": (
+        write("a.jsonl.gz", gzip.compress(b'\n\n{"text": "cut \\ud83d"}\n')),
+        "(line 3): 'text' holds half of a surrogate pair",
+    ),
+    "name": (write("a\udcff.jsonl", b"x"), "a\\xff.jsonl: this file's name is not UTF-8; rename"),
+    "name in a folder": (in_folder("a\udcff.jsonl"), "a\\xff.jsonl: this file's name is not UTF-8"),
+    "nothing": (write("a.txt", b""), "the sources hold no text, only empty documents: "),
+    "only empty": (write("a.jsonl", b'{"text": ""}\n' * 9), "the sources hold no text, only empty"),
+    "deep": (write("a.jsonl", b'{"text": ' + b"[" * 10**5 + b"\n"), "is nested too deep"),
+    "unread folder": (in_folder("a.xyz"), "left out 1 file or link that is no text, JSONL,"),
     "not UTF-8": (write("a.txt", b"abc\xff\xfe" * 9), "a.txt is not UTF-8 near byte 3"),
     "no JSON": (write("a.jsonl", b'{"text": "x"}\n{"text": \n'), "the line that ends at byte 24"),
     "no key": (write("a.jsonl", b'{"body": "x"}\n'), "has no key 'text' but the keys body"),

@@ -64,10 +64,14 @@ def _diverged(baseline: ArmResult, candidate: ArmResult) -> Finding | None:
     lost = [{s.seed for s in arm.seeds if s.loss is None} for arm in (baseline, candidate)]
     if baseline.seeds and len(lost[0]) == len(baseline.seeds):
         both = bool(candidate.seeds) and len(lost[1]) == len(candidate.seeds)
-        values = dict(baseline=baseline.name, candidate=candidate.name, runs=len(baseline.seeds))
+        values: dict[str, str | int | float] = dict(
+            baseline=baseline.name, candidate=candidate.name, runs=len(baseline.seeds)
+        )
         return Finding(f"trust.{'both' if both else 'baseline'}-diverged", values)
     if lost[1] and lost[1] <= lost[0]:
-        values = dict(baseline=baseline.name, candidate=candidate.name, seeds=_seeds(lost[1]))
+        values = dict[str, str | int | float](
+            baseline=baseline.name, candidate=candidate.name, seeds=_seeds(lost[1])
+        )
         return Finding("trust.same-seeds-diverged", values)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ except ImportError:  # the optimizers need torch only
 
 from .._version import __version__
 from ..records import UserError
+from ..records.errors import check_text
 from .canary import canary
 from .export import export
 from .noise import noise
@@ -113,7 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a run that diverged, 2 for the user's mistakes, 3 if runs of a
         pilot are missing at its end, 130 for Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a terminal that cannot show all characters
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     try:
+        for argument in sys.argv[1:] if arguments is None else arguments:
+            check_text(argument)
         app(
             arguments,
             exit_on_error=False,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..jobs.files import is_csv
-from ..jobs.found import BETWEEN, RunsPlan, headings
+from ..jobs.files import headings, is_csv
+from ..jobs.found import BETWEEN, RunsPlan
 from ..jobs.imported import import_runs
 from ..records.config import from_dict
 from ..records.plan_file import override

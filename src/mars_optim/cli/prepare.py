@@ -69,7 +69,8 @@ def prepare(
     if not 0 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 0 to 1024")
     from ..data import TokenOptions, prepare_tokens
-    from ..data.kinds import find_sources, image_files, prepare_image_files
+    from ..data.folders import told
+    from ..data.kinds import find_sources, image_files, not_images, prepare_image_files
 
     shown = _Progress()
     try:
@@ -77,10 +78,13 @@ def prepare(
             held_out = image_files(valid)
             if valid and not held_out:
                 raise UserError(f"--valid {valid[0]} holds no images, unlike {sources[0]}")
+            shown.say(told(not_images((*sources, *valid)), "Parquet"))
             manifest = prepare_image_files(images, held_out, out, label, shown.images)
         else:
-            found = find_sources(sources, "train" if valid else None, config)
-            found += find_sources(valid, "valid", config)
+            left_out: list[Path] = []
+            found = find_sources(sources, "train" if valid else None, config, left_out)
+            found += find_sources(valid, "valid", config, left_out)
+            shown.say(told(left_out))
             options = TokenOptions(tokenizer, vocabulary, text, share)
             manifest = prepare_tokens(found, out, options, workers or _cores(), shown)
     except OSError as error:
@@ -150,6 +154,11 @@ class _Progress:
     def images(self, count: int) -> None:
         """Show the number of images so far."""
         self._write(f"{count:,} images")
+
+    def say(self, text: str) -> None:
+        """Print a line of its own, if there is one to say."""
+        if text:
+            print(text, file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Leave the line."""

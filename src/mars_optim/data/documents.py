@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..records import UserError
-from .parquet import open_parquet
+from .packed import opened
+from .parquet import check_parquet, open_parquet
 from .sources import Piece, Source
 from .split import Split
 
@@ -19,8 +21,9 @@ Document = tuple[str, bool, Split | None]
 # long enough, so that a share of them is near that share of the text
 _LEAST_PART, _MOST_PART, _PARTS = 2**12, 2**16, 512
 _LONGEST_PART = 2**20  # where there are none
-_LONGEST_ROW = 2**28
+_LONGEST_ROW = 2**26
 _BATCH = 256
+_BATCH_BYTES = 2**30  # that a batch of the longest text of a Parquet file may have
 
 
 def documents(piece: Piece, column: str) -> Iterator[Document]:
@@ -45,22 +48,25 @@ def documents(piece: Piece, column: str) -> Iterator[Document]:
 
 
 def _text(source: Source, piece: Piece) -> Iterator[tuple[str, bool]]:
-    stop = piece.stop or source.bytes
+    stop: float = math.inf if source.packed else piece.stop or source.bytes
     size = min(_MOST_PART, max(_LEAST_PART, source.bytes // _PARTS))
     part = bytearray()
-    with Path(source.path).open("rb") as file:
+    with opened(Path(source.path)) as file:
         for chunk in _lines(file, piece.start, stop, _LONGEST_PART):
             part += chunk
             if len(part) >= _LONGEST_PART or (len(part) >= size and part.endswith(b"\n")):
                 end = _whole_characters(part)
                 head, part = part[:end], part[end:]
-                last = not part and file.tell() >= source.bytes
-                yield _decoded(bytes(head), source, file.tell()), last
+                yield _decoded(bytes(head), source, file.tell()), not part and _at_end(file)
         if part:
-            yield _decoded(bytes(part), source, file.tell()), file.tell() >= source.bytes
+            yield _decoded(bytes(part), source, file.tell()), _at_end(file)
 
 
-def _lines(file: BinaryIO, start: int, stop: int, longest: int) -> Iterator[bytes]:
+def _at_end(file: Any) -> bool:
+    return not file.peek(1)
+
+
+def _lines(file: BinaryIO, start: int, stop: float, longest: int) -> Iterator[bytes]:
     """Lines that begin from byte ``start`` to before ``stop``; of longer ones, their parts."""
     if start > 0:
         file.seek(start - 1)
@@ -68,6 +74,8 @@ def _lines(file: BinaryIO, start: int, stop: int, longest: int) -> Iterator[byte
             pass
     while file.tell() < stop:
         line = file.readline(longest)
+        if not line:
+            return
         while line and not line.endswith(b"\n"):
             more = file.readline(longest)
             yield line
@@ -99,23 +107,43 @@ def _decoded(text: bytes, source: Source, end: int) -> str:
 
 
 def _jsonl(source: Source, piece: Piece, column: str) -> Iterator[str]:
-    with Path(source.path).open("rb") as file:
-        end = piece.start
-        for line in _lines(file, piece.start, piece.stop, _LONGEST_ROW):
-            end = file.tell()
+    stop = math.inf if source.packed else piece.stop
+    with opened(Path(source.path)) as file:
+        for line in _lines(file, piece.start, stop, _LONGEST_ROW):
             if line.isspace():
                 continue
-            place = f"{source.path}: the line that ends at byte {end:,}"
+            if len(line) >= _LONGEST_ROW:
+                raise UserError(
+                    f"{_place(source, file.tell())} is longer than {_LONGEST_ROW >> 20} MiB"
+                )
             try:
                 row = json.loads(line)
+                text = _text_of(row[column], "", column)
+            except RecursionError:
+                raise UserError(f"{_place(source, file.tell())} is nested too deep") from None
             except ValueError as error:
-                raise UserError(f"{place} is no JSON: {error}") from None
-            if not isinstance(row, dict) or column not in row:
+                raise UserError(f"{_place(source, file.tell())} is no JSON: {error}") from None
+            except (KeyError, TypeError, IndexError):
                 has = f"the keys {', '.join(row)}" if isinstance(row, dict) else "no keys"
                 raise UserError(
-                    f"{place} has no key {column!r} but {has}; name the text's with --text"
-                )
-            yield _text_of(row[column], place, column)
+                    f"{_place(source, file.tell())} has no key {column!r} but {has}; name the "
+                    "text's with --text"
+                ) from None
+            except UserError as error:
+                raise UserError(f"{_place(source, file.tell())}{error}") from None
+            yield text
+
+
+def _place(source: Source, end: int) -> str:
+    """Where a line is, from the byte at which it ends."""
+    number = 0
+    with opened(Path(source.path)) as file:
+        left = end
+        while left > 0 and (data := file.read(min(left, 2**20))):
+            number += data.count(b"\n")
+            left -= len(data)
+        number += not data.endswith(b"\n")
+    return f"{source.path}: the line that ends at byte {end:,} (line {number:,})"
 
 
 def _parquet(source: Source, piece: Piece, column: str) -> Iterator[str]:
@@ -127,10 +155,15 @@ def _parquet(source: Source, piece: Piece, column: str) -> Iterator[str]:
             "--text"
         )
     groups = list(range(piece.start, piece.stop))
-    batches = file.iter_batches(batch_size=_BATCH, row_groups=groups, columns=[column])
-    for batch in batches:
-        for cell in batch.column(0).to_pylist():
-            yield _text_of(cell, source.path, column)
+    size = check_parquet(file, Path(source.path), groups, column)
+    rows = max(1, min(_BATCH, _BATCH_BYTES // max(1, size)))
+    batches = file.iter_batches(batch_size=rows, row_groups=groups, columns=[column])
+    try:
+        for batch in batches:
+            for cell in batch.column(0).to_pylist():
+                yield _text_of(cell, source.path, column)
+    except (OSError, UnicodeDecodeError) as error:  # pyarrow's own errors are OSErrors, too
+        raise UserError(f"{source.path} cannot be read: {error}; copy it again") from None
 
 
 def _hub(source: Source, piece: Piece, column: str) -> Iterator[str]:
@@ -147,4 +180,11 @@ def _text_of(cell: Any, place: str, column: str) -> str:
         return ""
     if not isinstance(cell, str):
         raise UserError(f"{place}: {column!r} holds {type(cell).__name__}, not text")
+    try:
+        cell.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{place}: {column!r} holds half of a surrogate pair ({cell[error.start]!a}), which is "
+            "no text: mend or remove it"
+        ) from None
     return cell

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..records import UserError
+from ..records.errors import check_text
 from .cifar import cifar_batches, cifar_names, cifar_splits, is_cifar
+from .folders import files_below
 from .images import Batch, prepare_images
 from .parquet import class_names, holds_images, image_batches
 from .sources import find_sources
@@ -33,14 +35,24 @@ def image_files(given: Sequence[str]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, given):
         if path.is_dir():
-            files += [p for p in sorted(path.rglob("*.parquet")) if p.is_file()]
-        elif path.suffix == ".parquet" and path.is_file():
+            files += [p for p in files_below(path)[0] if p.suffix.lower() == ".parquet"]
+        elif path.suffix.lower() == ".parquet" and path.is_file():
             files.append(path)
     images = [path for path in files if holds_images(path)]
     if images and len(images) < len(files):
         other = next(path for path in files if path not in images)
         raise UserError(f"{images[0]} holds images and {other} does not: prepare them apart")
     return images
+
+
+def not_images(given: Sequence[str]) -> list[Path]:
+    """What is left out of folders of Parquet files with images."""
+    left_out: list[Path] = []
+    for path in map(Path, given):
+        if path.is_dir() and not is_cifar(path):
+            files, unread = files_below(path)
+            left_out += [p for p in files if p.suffix.lower() != ".parquet"] + unread
+    return left_out
 
 
 def prepare_image_files(
@@ -61,6 +73,7 @@ def prepare_image_files(
     """
     opened: list[Opened] = []
     for path in (*files, *valid):
+        check_text(str(path), "this file's name")
         if is_cifar(path):
             splits = sorted(set(cifar_splits(path)))
             opened += [(split, partial(cifar_batches, path, split)) for split in splits]
@@ -82,4 +95,4 @@ def _size(path: Path) -> int:
     return sum(part.stat().st_size for part in parts)
 
 
-__all__ = ["find_sources", "image_files", "prepare_image_files"]
+__all__ = ["find_sources", "image_files", "not_images", "prepare_image_files"]

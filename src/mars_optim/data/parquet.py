@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import numpy as np
 
 from ..records import UserError, need
 from .images import Batch
+from .packed import MOST_TIMES, too_large
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 _ROWS = 1000
+_MOST_PIXELS = 2**24  # of an image
+_MOST_BYTES = 2**26  # of the images that are held
 
 
 def open_parquet(path: Path) -> Any:
@@ -29,6 +32,29 @@ def open_parquet(path: Path) -> Any:
         return parquet.ParquetFile(path)
     except Exception as error:
         raise UserError(f"{path} is no Parquet file that can be read: {error}") from None
+
+
+def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> int:
+    """See that a column does not unpack to absurd sizes.
+
+    Returns:
+        The most bytes that it has in a row group, and so the most that one cell has.
+
+    Raises:
+        UserError: if it does.
+    """
+    most = 0
+    for group in groups:
+        row_group = file.metadata.row_group(group)
+        for i in range(row_group.num_columns):
+            chunk = row_group.column(i)
+            if chunk.path_in_schema.partition(".")[0] != column:
+                continue
+            whole, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
+            if whole > max(2**26, MOST_TIMES * packed):
+                raise too_large(f"{path}, column {column!r}")
+            most = max(most, whole)
+    return most
 
 
 def columns(path: Path) -> list[str]:
@@ -65,21 +91,33 @@ def image_batches(path: Path, label: str = "") -> Iterator[Batch]:
     names = file.schema_arrow.names
     image = _column(names, path, _IMAGE_COLUMNS)
     label = _column(names, path, _LABEL_COLUMNS, label)
+    check_parquet(file, path, range(file.num_row_groups), image)
     row = 0
     for batch in file.iter_batches(batch_size=_ROWS, columns=[image, label]):
-        cells = batch.column(image).to_pylist()
         try:
             labels = np.array(batch.column(label).to_pylist(), dtype=np.int64)
         except (TypeError, ValueError):
             raise UserError(
                 f"{path}: the column {label!r} must hold whole numbers, the classes from 0"
             ) from None
-        pixels = [_pixels(cell, path, row + i) for i, cell in enumerate(cells)]
-        sizes = {p.shape for p in pixels}
-        if len(sizes) > 1:
+        first = row
+        for pixels in _stacks(batch.column(image), path, row):
+            yield pixels, labels[row - first : row - first + len(pixels)]
+            row += len(pixels)
+
+
+def _stacks(cells: Any, path: Path, row: int) -> Iterator[Any]:
+    """The images of a batch, as many at a time as there is room for."""
+    held: list[Any] = []
+    for i, cell in enumerate(cells):
+        held.append(_pixels(cell.as_py(), path, row + i))
+        if held[-1].shape != held[0].shape:
             raise UserError(f"{path}: images are of different sizes; resize them first")
-        yield np.stack(pixels), labels
-        row += len(cells)
+        if held[0].nbytes * len(held) >= _MOST_BYTES:
+            yield np.stack(held)
+            held = []
+    if held:
+        yield np.stack(held)
 
 
 def _pixels(cell: Any, path: Path, row: int) -> Any:
@@ -87,6 +125,9 @@ def _pixels(cell: Any, path: Path, row: int) -> Any:
     data: Any = cell.get("bytes") if isinstance(cell, dict) else cell
     try:
         with pillow.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > _MOST_PIXELS:
+                raise ValueError(f"{width}x{height} are too many pixels; resize it first")
             return np.asarray(image.convert("RGB"))
     except Exception as error:
         raise UserError(f"{path}: the image in row {row} cannot be read: {error}") from None

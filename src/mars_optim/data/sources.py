@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..records import UserError
+from ..records.errors import check_text
 from ..tasks.text import SUFFIXES
 from .bins import bin_tokens
+from .folders import files_below, told
+from .packed import OTHERS, READ
 from .parquet import open_parquet
 from .split import Split, split_of
 
@@ -24,7 +27,6 @@ _KINDS: dict[str, Kind] = {
 }
 _LEAST_PIECE, _MOST_PIECE, _PIECES = 2**20, 2**26, 64
 _PROBE = 2**16
-_PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Source:
         config: of a data set of the hub.
         hub_split: of a data set.
         bytes: its size.
+        packed: whether it is unpacked as it is read.
     """
 
     kind: Kind
@@ -48,6 +51,7 @@ class Source:
     bytes: int
     config: str = ""
     hub_split: str = ""
+    packed: bool = False
 
     @property
     def description(self) -> list[Any]:
@@ -81,7 +85,10 @@ class Piece:
 
 
 def find_sources(
-    given: Sequence[str], split: Split | None = None, config: str = ""
+    given: Sequence[str],
+    split: Split | None = None,
+    config: str = "",
+    left_out: list[Path] | None = None,
 ) -> list[Source]:
     """All files that the user's words name, in order.
 
@@ -89,6 +96,7 @@ def find_sources(
         given: files, folders, and "hf:NAME" for data sets of the Hugging Face hub.
         split: where all of them belong, if that is given.
         config: of the data sets of the hub.
+        left_out: takes the files of folders that are not read.
 
     Raises:
         UserError: if one does not exist or holds nothing that can be read.
@@ -101,12 +109,15 @@ def find_sources(
 
             found += hub_sources(word.removeprefix("hf:"), config, split)
         elif path.is_dir():
-            inside = [
-                _file(p, path.parent, split) for p in sorted(path.rglob("*")) if _known(p, path)
-            ]
+            files, unread = files_below(path)
+            inside = [_file(p, path.parent, split) for p in files if _known(p)]
+            unread += [p for p in files if not _known(p)]
             if not inside:
-                raise UserError(f"{word} holds no text, JSONL, Parquet or .bin file")
+                more = f"; {told(unread)}" if unread else ""
+                raise UserError(f"{word} holds no text, JSONL, Parquet or .bin file{more}")
             found += inside
+            if left_out is not None:
+                left_out += unread
         elif path.is_file():
             found.append(_file(path, path.parent, split))
         else:
@@ -133,15 +144,24 @@ def _is_saved_dataset(path: Path) -> bool:
     return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def _known(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.suffix in {*SUFFIXES, *_KINDS} and path.is_file()
+def _known(path: Path) -> bool:
+    ending, packed = _ending(path)
+    kinds = {kind for kind, name in _KINDS.items() if name == "jsonl"} if packed else _KINDS
+    return ending in {*SUFFIXES, *kinds}
+
+
+def _ending(path: Path) -> tuple[str, bool]:
+    """In lower case, without that of its packing; and whether it is packed."""
+    packed = path.suffix.lower() in READ
+    return (Path(path.stem) if packed else path).suffix.lower(), packed
 
 
 def _file(path: Path, root: Path, split: Split | None) -> Source:
-    if path.suffix in _PACKED:
+    check_text(str(path), "this file's name")
+    ending, packed = _ending(path)
+    if path.suffix.lower() in OTHERS or (packed and ending in {*OTHERS, ".parquet", ".bin"}):
         raise UserError(f"{path} is packed: unpack it first")
-    kind = _KINDS.get(path.suffix, "text")
+    kind = _KINDS.get(ending, "text")
     if kind == "bin" and split is None:
         split = split_of(path)
         if split is None:
@@ -149,7 +169,7 @@ def _file(path: Path, root: Path, split: Split | None) -> Source:
                 f"{path} must be called train*.bin or val*.bin, or be given after --valid"
             )
     name = path.relative_to(root).as_posix()
-    return Source(kind, str(path), name, split, path.stat().st_size)
+    return Source(kind, str(path), name, split, path.stat().st_size, packed=packed)
 
 
 def cut(sources: Sequence[Source]) -> list[Piece]:
@@ -186,6 +206,8 @@ def _pieces(source: Source, size: int) -> Iterator[Piece]:
 
 def _units(source: Source) -> int:
     """How many of what a piece's start and stop count."""
+    if source.packed:
+        return 1
     if source.kind == "parquet":
         return int(open_parquet(Path(source.path)).num_row_groups)
     if source.kind == "hub":

@@ -186,6 +186,10 @@ def _joined(settings: Settings, pieces: Sequence[Piece]) -> dict[str, Any]:
         "train": ("training", "lower --share"),
         "valid": ("validation", "raise --share, or give --valid FILE"),
     }
+    if not any(count.tokens for side in sides.values() for count in side):
+        names = [source.path for piece in pieces for source in piece.sources]
+        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        raise UserError(f"the sources hold no text, only empty documents: {shown or 'no files'}")
     for split, (what, way) in ways.items():
         if not any(count.tokens for count in sides[split]):
             raise UserError(f"no document is for {what}: {way} (into a new folder)")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..records import UserError
 from ..records.config import option
-from ..records.errors import did_you_mean
+from ..records.errors import check_text, did_you_mean
 from ..records.plan import CostPlan, DecisionPlan
 from .files import Row, headings, read_rows
 from .losses import step_of
@@ -134,7 +134,7 @@ def _by_pattern(pattern: str, plan: RunsPlan, folder: Path) -> Iterator[Found]:
             f"{whole} fits no file" + (f" (though not for {paths[0]})" if paths else "")
         )
     for path, match in fitting:
-        check_name(path)
+        check_text(path, "this file's name")
         yield _found(path, match, read_rows(Path(path), plan.columns.losses))
 
 
@@ -219,16 +219,3 @@ def _together(found: list[Found]) -> list[Found]:
         if (first := runs.setdefault(key, run)) is not run:
             runs[key] = replace(first, rows=first.rows + run.rows, gaps=first.gaps or run.gaps)
     return list(runs.values())
-
-
-def check_name(path: str) -> None:
-    """See that a file's name is text, for it is written down where it came from.
-
-    Raises:
-        UserError: if it is not.
-    """
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise UserError(f"{shown}: this file's name is not UTF-8; rename it") from None

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from .config import option
 from .errors import UserError
 
+HIGHEST_LR = 1e6
+"""Of any optimizer: beyond, a search for the rate overflows single precision."""
+
 _OURS = ("optimizer", ("torch-adamw", "torch-nadam", "mars"))
 _MARS = ("optimizer", ("mars",))
 
@@ -23,7 +26,7 @@ class Arm:
     rule: Literal["adamw", "lion", "shampoo", "muon"] = option(
         "adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS
     )
-    lr: float = option(3e-3, "where tuning starts", above=0.0)
+    lr: float = option(3e-3, "where tuning starts", above=0.0, high=HIGHEST_LR)
     betas: tuple[float, float] = option(
         (0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999, of=_OURS
     )
@@ -49,6 +52,7 @@ class Arm:
         0.0,
         "of vectors, and of embeddings beside a rule that orthogonalises; 0 for lr; not tuned",
         low=0.0,
+        high=HIGHEST_LR,
         of=_OURS,
     )
     betas_1d: tuple[float, float] = option(

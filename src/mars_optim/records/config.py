@@ -14,6 +14,9 @@ from .errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
+LARGEST = 1e18
+"""Of any number that has no limit of its own: beyond, arithmetic in single precision overflows."""
+
 
 def option(
     default: Any,
@@ -177,6 +180,7 @@ def _check_range(value: Any, metadata: Mapping[str, Any], path: str) -> None:
         if isinstance(entry, bool) or not isinstance(entry, int | float):
             continue
         low, high, above = (metadata.get(k) for k in ("low", "high", "above"))
+        high = LARGEST if high is None else high
         if low is not None and entry < low:
             raise UserError(f"{path} = {_show(value)} must be at least {low:g}")
         if above is not None and entry <= above:

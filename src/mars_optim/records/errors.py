@@ -22,6 +22,23 @@ def did_you_mean(word: object, allowed: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix + near[0]!r}?" if near else ""
 
 
+def check_text(name: str, what: str = "this argument") -> None:
+    """See that what the operating system gave is text: it is written down.
+
+    Args:
+        name: of a file, or an argument.
+        what: it is, for the message.
+
+    Raises:
+        UserError: if it is not UTF-8.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: {what} is not UTF-8; rename the file") from None
+
+
 def need(module: str, extra: str) -> Any:
     """Import ``module``, which an extra of mars-optim brings.
 
