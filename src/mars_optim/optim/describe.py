@@ -54,7 +54,8 @@ def describe(groups: Iterable[Group], ratios: Mapping[int, Tensor] | None = None
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     notes = list(dict.fromkeys(f"- path {way}: {why}" for way, why in paths if why))
-    beware = [f"! {w}" for w in (*warnings(groups), *_idle(groups, ratios or {}))]
+    found = (*warnings(groups), *_idle(groups, ratios or {}), *_silent(groups))
+    beware = [f"! {w}" for w in found]
     return "\n".join([*(line.rstrip() for line in lines), *notes, *beware])
 
 
@@ -101,6 +102,13 @@ def _idle(groups: list[Group], ratios: Mapping[int, Tensor]) -> list[str]:
         for i, ratio in ratios.items()
         if groups[i]["gamma"] and float(ratio) == 0.0
     ]
+
+
+def _silent(groups: list[Group]) -> list[str]:
+    """Groups whose gamma is chosen by the gradients, where these told nothing."""
+    from .gamma import silence  # cycles at import
+
+    return [f"{_name(g)}: {words}" for g in groups if (words := silence(dict(g)))]
 
 
 def _name(group: Group) -> str:

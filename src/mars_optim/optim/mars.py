@@ -14,6 +14,7 @@ from . import gamma as gammas
 from . import kernels
 from .checkpoint import new_pass
 from .correction import CommonNorm
+from .counter import counter
 from .exact import TwoGradientForm
 from .observed import Observed
 from .reference import State
@@ -30,8 +31,9 @@ from .settings import (
     resolve_clip,
     resolve_correction,
     resolve_gamma,
+    tristate,
 )
-from .sharded import layout
+from .sharded import layout, local
 from .split import check_shape, check_vector_options, split_group
 
 Clip = float | Literal["auto"] | None
@@ -270,8 +272,8 @@ class MARS(TwoGradientForm, Observed):
             kernels.prepare(
                 *bucket,
                 settings,
-                use_foreach=group["foreach"],
-                use_fused=group["fused"],
+                use_foreach=tristate("foreach", group["foreach"]),
+                use_fused=tristate("fused", group["fused"]),
                 amp=amp,
                 observe=self._observer(i, b),
                 common=common,
@@ -304,6 +306,9 @@ class MARS(TwoGradientForm, Observed):
             if param.dtype not in dtypes:
                 dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
             state = self.state[param]
+            if "step" in state:  # tools cast a live state, too
+                beside = local(param).device if settings.capturable else None
+                state["step"] = counter(state["step"], device=beside)
             kernels.init_state(param, state, dtypes[param.dtype], step_beside=settings.capturable)
             params.append(param)
             grads.append(param.grad)
