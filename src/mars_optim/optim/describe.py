@@ -36,7 +36,11 @@ _DEFAULTS = dict(
     capturable=False,
 )
 # Names that models commonly give to what a module's type does not tell.
-EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)
+EMBEDDINGS = (
+    r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",
+    # PEFT's for embeddings: factors of an embedding's change, and rows of one, by adapter
+    r"(^|\.)(lora_embedding_[AB]|trainable_tokens_(delta|original))(\.|$)",
+)
 HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)(\.|$)",)
 _LARGE = 100_000  # elements; no bias or norm gain has so many
 

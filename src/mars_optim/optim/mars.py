@@ -35,6 +35,7 @@ from .settings import (
 )
 from .sharded import layout, local
 from .split import check_shape, check_vector_options, split_group
+from .traces import Traces
 
 Clip = float | Literal["auto"] | None
 Update = Callable[[], None]
@@ -251,17 +252,36 @@ class MARS(TwoGradientForm, Observed):
         if amp.skips:
             self._pass["done"] = False
             return loss
-        gammas.set_gammas(self.param_groups, self.state, amp)
-        self._begin_measuring()
         # everything is checked before the first parameter moves
-        groups, common = enumerate(self.param_groups), CommonNorm()
-        work = [update for i, group in groups for update in self._updates(i, group, amp, common)]
+        work = self._work(amp) if torch.compiler.is_compiling() else self._checked_work(amp)
         self._before_update(amp)
         self._check_itself()
         for update in work:
             update()
         self._pass["done"] = False
         return loss
+
+    def _work(self, amp: kernels.Amp) -> list[Update]:
+        """The step of all groups, laid out and not yet taken."""
+        gammas.set_gammas(self.param_groups, self.state, amp)
+        self._begin_measuring()
+        groups, common = enumerate(self.param_groups), CommonNorm()
+        return [update for i, group in groups for update in self._updates(i, group, amp, common)]
+
+    def _checked_work(self, amp: kernels.Amp) -> list[Update]:
+        """The same; where it is refused, state and groups are left as they were."""
+        for group in self.param_groups:
+            settings = Settings.from_group(group)
+            gammas.check_whole(group)
+            for param in group["params"]:
+                if param.grad is not None:
+                    check_shape(param, settings, group.get("kind"))
+        traces = Traces(self.param_groups, self.state)
+        try:
+            return self._work(amp)
+        except Exception:
+            traces.remove()
+            raise
 
     def _updates(
         self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm

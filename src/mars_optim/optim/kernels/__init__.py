@@ -132,7 +132,8 @@ def prepare(
         now = partial(_reference_now, common=common)
         step = partial(update_whole, now, params, amp.unscaled(grads), states, settings)
         if observe is not None:
-            step = _in_turn(partial(tell, observe, plain_gs, own_states, settings, shards), step)
+            told = partial(tell, observe, plain_gs, own_states, settings, shards, common)
+            step = _in_turn(told, step)
     elif name == "triton":
         if observe is not None:
             tell(observe, amp.unscaled(gs), own_states, settings, shards, common)
