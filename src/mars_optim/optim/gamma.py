@@ -138,7 +138,8 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
     if sums:
         total = torch.stack([s.to(sums[0].device) for s in sums]).sum(0)
         group[SUMS] = criterion.remember(group.get(SUMS), total, steps)
-        _count_silence(group, total)
+        if steps > 2:  # before, no step has been taken that could be told of
+            _count_silence(group, total)
 
 
 def _wide_enough(g: Tensor, probes: list[Tensor]) -> Tensor:

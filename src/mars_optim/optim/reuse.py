@@ -1,6 +1,6 @@
 """Parameters that reentrant checkpointing uses more than once in a pass.
 
-``torch.utils.checkpoint(..., use_reentrant=True)`` runs a backward of its own for each segment, so a
+``torch.utils.checkpoint(..., use_reentrant=True)`` runs a backward of its own for each segment. A
 parameter that is used in two of them, or in one and outside, gets its gradient in pieces. No piece
 says that others are to come; the calls of modules before backward do.
 """
@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Container
+from types import FrameType
 from typing import Any
 
 import torch
@@ -65,9 +66,11 @@ class Reuse:
 
 
 def _in_a_segment() -> bool:
-    frame = sys._getframe()
+    """Whether a segment is being called that will have a backward; in evaluation it has none."""
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code is _SEGMENT:
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
+            args = frame.f_locals["args"]
+            return any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+        frame = frame.f_back
     return False
