@@ -272,12 +272,13 @@ def test_gradients_in_pieces_under_reentrant_checkpointing_wait_for_step(passes:
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
 
 
-def test_a_setting_refused_in_one_group_moves_no_parameter_of_another() -> None:
+@pytest.mark.parametrize("where", [0, -1])
+def test_a_setting_refused_in_one_group_moves_no_parameter_of_another(where: int) -> None:
     model = Tied()
     optimizer = MARSAdamW(model.parameters())
     release_gradients(optimizer)
     before = copy.deepcopy(model)
-    optimizer.param_groups[-1]["lr"] = -1.0
+    optimizer.param_groups[where]["lr"] = -1.0
     with pytest.raises(ValueError, match="lr=-1"):
         loss(model, 0).backward()
     assert_same(model, before)

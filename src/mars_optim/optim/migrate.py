@@ -41,7 +41,7 @@ def migrate(
     warm-up, if a pilot says so: the second moment now sees c_t, which is larger than g_t, so the
     same lr takes smaller steps. Back into AdamW, first and second moments are carried as they are
     and the gradient history is dropped. What hosts keep in groups (``initial_lr``, ``lr_scale``)
-    stays; a scheduler goes on by ``LambdaLR(new, f, last_epoch=old_schedule.last_epoch)``.
+    stays; a scheduler goes on by ``LambdaLR(new, f, last_epoch=old.last_epoch - 1)``.
 
     Args:
         source: a live torch.optim.AdamW, Adam or MARS; its state dict; or a file saved by
