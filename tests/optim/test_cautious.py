@@ -107,3 +107,15 @@ def test_describe_tells_the_rule_and_why_the_path_is_no_faster_one() -> None:
     assert "cautious adamw" in told
     assert "- path foreach: " in told
     assert "cautious=True has no CPU kernel" in told
+
+
+@pytest.mark.parametrize("cautious", [False, True])
+@pytest.mark.parametrize("path", [{}, {"foreach": True}, {"foreach": False}])
+def test_a_float16_parameter_without_gradient_stays_where_it_is(path: Any, cautious: bool) -> None:
+    """eps=1e-8 is 0 in float16."""
+    x = nn.Parameter(torch.ones(3, 3, dtype=torch.float16))
+    optimizer = MARSAdamW([x], cautious=cautious, weight_decay=0.0, **path)
+    for _ in range(3):
+        x.grad = torch.zeros_like(x)
+        optimizer.step()
+    assert torch.equal(x, torch.ones_like(x))

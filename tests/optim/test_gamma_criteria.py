@@ -233,3 +233,91 @@ def test_auto_hears_nothing_in_pure_noise() -> None:
     job = Turning(4096, angle=0.0, signal=0.0, noise=1.0)
     param, optimizer = made(4096, gamma_schedule="auto", gamma=0.1)
     assert train(job, optimizer, param, range(600)) == pytest.approx(0.1, abs=0.04)
+
+
+def noisy(step: int, shape: tuple[int, ...] = (64, 64)) -> Tensor:
+    generator = torch.Generator().manual_seed(step)
+    return 0.5 + (1.0 + step % 2) * torch.randn(shape, generator=generator)
+
+
+@pytest.mark.parametrize("schedule", ["auto", "least_error"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-10, 1e10, 1e20, 1e30])
+def test_gamma_does_not_depend_on_the_scale_of_the_gradients(scale: float, schedule: Any) -> None:
+    found = []
+    for by in (1.0, scale):
+        param = nn.Parameter(torch.zeros(64, 64))
+        optimizer = MARSAdamW([param], gamma_schedule=schedule, betas=(BETA, 0.99), lr=1e-3)
+        for step in range(60):
+            param.grad = noisy(step) * by
+            optimizer.step()
+        found.append(optimizer.param_groups[0]["gamma_now"])
+        assert "gamma_schedule" not in optimizer.describe()  # no step was skipped
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[0] != 0.025
+
+
+def test_gradients_that_shrink_and_grow_over_the_range_of_float32_are_followed() -> None:
+    """Each by its own scale: the averages of before are forgotten at their decay alone."""
+    param = nn.Parameter(torch.zeros(64, 64))
+    optimizer = MARSAdamW([param], gamma="auto", betas=(BETA, 0.95), lr=1e-3)
+    for step in range(400):
+        param.grad = noisy(step) * 10.0 ** (-30 * math.sin(step / 60))
+        optimizer.step()
+        assert optimizer.state[param][gamma.PROBE].isfinite().all()
+    assert optimizer.param_groups[0]["gamma_silent"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("schedule", ["auto", "least_error"])
+@pytest.mark.parametrize("spike", [1e15, 3e19, 3e38])
+def test_one_large_element_does_not_stop_gamma_from_being_chosen(
+    spike: float, schedule: Any
+) -> None:
+    param = nn.Parameter(torch.zeros(64, 64))
+    optimizer = MARSAdamW([param], gamma_schedule=schedule, betas=(BETA, 0.95), lr=1e-3)
+    found = []
+    for step in range(400):
+        param.grad = noisy(step)
+        if step == 50:
+            param.grad[0, 0] = spike
+        optimizer.step()
+        assert optimizer.state[param][gamma.PROBE].isfinite().all()
+        found.append(optimizer.param_groups[0].get("gamma_now"))
+    if schedule == "auto":
+        assert len({round(x, 6) for x in found[100::10]}) > 20  # and it goes on moving
+    assert optimizer.param_groups[0]["gamma_silent"].tolist() == [0.0, 0.0]
+
+
+def test_memory_that_was_spoilt_before_heals() -> None:
+    """As checkpoints of earlier versions hold it."""
+    param, optimizer = made(512, torch.float32, gamma_schedule="auto")
+    job = Turning(512, **JOBS["slow"])
+    train(job, optimizer, param, range(30))
+    optimizer.state[param][gamma.PROBE][2, 5] = float("inf")
+    optimizer.state[param][gamma.PROBE][1, 6] = float("nan")
+    before = train(job, optimizer, param, range(30, 40))
+    assert train(job, optimizer, param, range(40, 80)) != before
+    assert optimizer.state[param][gamma.PROBE].isfinite().all()
+
+
+def test_describe_says_when_gamma_is_no_longer_chosen_and_what_was_skipped() -> None:
+    param, optimizer = made(512, torch.float32, gamma_schedule="auto")
+    job = Turning(512, **JOBS["slow"])
+    train(job, optimizer, param, range(30))
+    assert "told nothing" not in optimizer.describe()
+    for _ in range(3):
+        param.grad = torch.zeros_like(param)
+        optimizer.step()
+    assert "gamma_schedule='auto' has skipped 3 of 33 steps" in optimizer.describe()
+    for _ in range(12):
+        optimizer.step()
+    told = optimizer.describe()
+    assert "gamma_schedule='auto' has stopped: the last 15 of 45 steps told nothing" in told
+    kept = copy.deepcopy(optimizer.state_dict()), optimizer.memory()
+    _, again = made(512, torch.float32, gamma_schedule="auto")
+    again.load_state_dict(kept[0])
+    assert "has stopped" in again.describe()
+    _, again = made(512, torch.float32, gamma_schedule="auto")
+    again.remember(kept[1])
+    assert "has stopped" in again.describe()
+    train(job, optimizer, param, range(30, 40))
+    assert "has skipped 15 of 55 steps" in optimizer.describe()

@@ -331,3 +331,28 @@ def test_a_correction_that_does_nothing_is_seen_when_the_optimizer_has_run(
 def test_no_momentum_makes_the_correction_nothing_and_that_is_said() -> None:
     optimizer = MARS([nn.Parameter(torch.ones(3, 2))], betas=(0.0, 0.99))
     assert "! betas[0]=0 makes the correction of the adamw group 0" in optimizer.describe()
+
+
+class Adapted(nn.Module):
+    """As PEFT keeps LoRA: of an embedding in a dict of parameters, of a matrix in modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lora_embedding_A = nn.ParameterDict({"default": torch.zeros(2, 11)})
+        self.lora_embedding_B = nn.ParameterDict({"default": torch.zeros(8, 2)})
+        self.trainable_tokens_delta = nn.ParameterDict({"default": torch.zeros(3, 8)})
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(8, 2, bias=False)})
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_lora_of_an_embedding_is_an_embedding(rule: str) -> None:
+    groups = param_groups(Adapted(), rule=rule)
+    embedding = {f"lora_embedding_{x}.default" for x in "AB"} | {"trainable_tokens_delta.default"}
+    assert names_by_kind(groups) == {"matrix": {"lora_A.default.weight"}, "embedding": embedding}
+    by_kind = {g["kind"]: g["rule"] for g in groups}
+    assert by_kind["embedding"] == ("adamw" if rule in ("shampoo", "muon") else rule)
+
+
+def test_lora_of_an_embedding_under_a_matrix_rule_is_warned_of() -> None:
+    told = MARSM(Adapted().named_parameters()).describe()
+    assert "lora_embedding_A.default looks like an embedding" in told

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, release_gradients
 
@@ -216,5 +217,68 @@ def test_job_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         release_gradients(MARSAdamW(Tied().parameters()))
     before = copy.deepcopy(model)
     with pytest.raises(ValueError, match="in a job of 2 processes"):
+        loss(model, 0).backward()
+    assert_same(model, before)
+
+
+class Segments(nn.Module):
+    """A layer in two reentrant segments, one in a segment and outside, one in one segment alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.twice, self.both, self.once = (nn.Linear(6, 6) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        def segment(x: Tensor) -> Tensor:
+            return torch.tanh(self.twice(x))
+
+        def others(x: Tensor) -> Tensor:
+            return torch.tanh(self.both(self.once(x)))
+
+        x = self.first(x)
+        x = checkpoint(segment, x, use_reentrant=True)
+        x = checkpoint(others, x, use_reentrant=True)
+        x = checkpoint(segment, x, use_reentrant=True)
+        return self.both(x)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("passes", [1, 2])
+def test_gradients_in_pieces_under_reentrant_checkpointing_wait_for_step(passes: int) -> None:
+    torch.manual_seed(0)
+    models = [Segments().double()]
+    models.append(copy.deepcopy(models[0]))
+    optimizers = [MARSAdamW(m.parameters(), lr=0.1, correction="folded") for m in models]
+    release_gradients(optimizers[1], passes=passes)
+    for step in range(3 * passes):
+        x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+        for model, optimizer in zip(models, optimizers, strict=True):
+            with torch.no_grad():
+                model.eval()(x)  # which is no pass
+            model.train()(x).square().sum().backward()
+            if step % passes == passes - 1:
+                if optimizer is optimizers[1]:
+                    kept = {n for n, p in model.named_parameters() if p.grad is not None}
+                    assert kept == {
+                        f"{m}.{w}" for m in ("twice", "both") for w in ("weight", "bias")
+                    }
+                optimizer.step()
+                optimizer.zero_grad()
+        assert passes > 1 or all(
+            torch.allclose(p, q, rtol=1e-12, atol=0)
+            for p, q in zip(*(m.parameters() for m in models), strict=True)
+        )
+    for p, q in zip(*(m.parameters() for m in models), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("where", [0, -1])
+def test_a_setting_refused_in_one_group_moves_no_parameter_of_another(where: int) -> None:
+    model = Tied()
+    optimizer = MARSAdamW(model.parameters())
+    release_gradients(optimizer)
+    before = copy.deepcopy(model)
+    optimizer.param_groups[where]["lr"] = -1.0
+    with pytest.raises(ValueError, match="lr=-1"):
         loss(model, 0).backward()
     assert_same(model, before)

@@ -34,7 +34,7 @@ def train(optimizer: MARS, params: list[nn.Parameter], *, steps: int = STEPS) ->
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         for p in params:
-            p.grad = SIGNAL + NOISE * torch.randn(p.shape, generator=generator)
+            p.grad = (SIGNAL + NOISE * torch.randn(p.shape, generator=generator)).to(p.dtype)
         optimizer.step()
 
 
@@ -182,3 +182,20 @@ def test_measuring_never_waits_for_an_accelerator(options: dict[str, Any]) -> No
         for _ in range(2):
             param.grad = torch.empty_like(param)
             optimizer.step()
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_over": "all"}, {"state_dtype": torch.float64}])
+def test_the_plain_loop_tells_what_the_lists_tell(options: dict[str, Any]) -> None:
+    told = []
+    for foreach in (True, False):
+        params = [
+            nn.Parameter(torch.zeros(8, 4)),
+            nn.Parameter(torch.zeros(4, 4, dtype=torch.double)),
+        ]
+        optimizer = MARS(params, lr=0.1, foreach=foreach, **options)
+        optimizer.measure()
+        train(optimizer, params, steps=5)
+        (found,) = optimizer.telemetry()
+        told.append(dataclasses.asdict(found))
+    assert told[1] == pytest.approx(told[0], rel=1e-5)
+    assert told[0]["steps"] == 4

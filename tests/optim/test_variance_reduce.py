@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim import MARSAdamW, variance_reduce
-from mars_optim.optim.wrap import LAST_GRAD
+from mars_optim.optim.wrap import LAST_GRAD, VarianceReduction
 
 Make = Callable[[list[nn.Parameter]], Optimizer]
 
@@ -262,3 +263,112 @@ def test_a_step_that_fails_leaves_the_gradient_and_the_next_step_is_sound() -> N
     step(reference, twin, 1)
     for a, b in zip(params, twin, strict=True):
         assert torch.equal(a, b)
+
+
+def by_deepcopy(optimizer: Optimizer, params: list[nn.Parameter]) -> Any:
+    return copy.deepcopy((optimizer, params))
+
+
+def by_pickle(optimizer: Optimizer, params: list[nn.Parameter]) -> Any:
+    return pickle.loads(pickle.dumps((optimizer, params)))
+
+
+@pytest.mark.parametrize("way", [by_deepcopy, by_pickle])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_copy_of_the_optimizer_goes_on_with_the_correction(name: str, way: Any) -> None:
+    params = params_()
+    optimizer = OPTIMIZERS[name](params)
+    variance_reduce(optimizer, gamma=0.3)
+    for t in range(2):
+        step(optimizer, params, t)
+    twin, others = way(optimizer, params)
+    for t in range(2, 4):
+        step(optimizer, params, t)
+        step(twin, others, t)
+    for a, b in zip(params, others, strict=True):
+        assert torch.equal(a, b)
+    handle = VarianceReduction.of(twin)
+    assert handle is not None
+    assert handle.optimizer is twin
+    with pytest.raises(ValueError, match=r"VarianceReduction\.of\(optimizer\)\.remove\(\)"):
+        variance_reduce(twin)
+    handle.remove()
+    assert VarianceReduction.of(twin) is None
+    assert VarianceReduction.of(optimizer) is not None  # its own is another
+    assert type(twin.defaults) is dict
+    assert "mars_gamma" not in twin.param_groups[0]
+    assert not twin._optimizer_step_pre_hooks
+    variance_reduce(twin)
+
+
+def test_a_copy_shares_nothing_with_its_original() -> None:
+    params = params_()
+    optimizer = adamw(params)
+    variance_reduce(optimizer, gamma=0.3)
+    step(optimizer, params, 0)
+    twin, others = copy.deepcopy((optimizer, params))
+    before = [p.detach().clone() for p in params]
+    step(twin, others, 1)
+    assert all(torch.equal(a, b) for a, b in zip(params, before, strict=True))
+
+
+def test_a_checkpoint_from_before_it_was_wrapped_goes_on() -> None:
+    params, twins = params_(), params_()
+    plain, wrapped = adamw(params), adamw(twins)
+    step(plain, params, 0)
+    variance_reduce(wrapped, gamma=0.3, clip=None)
+    step(wrapped, twins, 0)
+    with torch.no_grad():
+        for p, q in zip(params, twins, strict=True):
+            q.copy_(p)
+    wrapped.load_state_dict(copy.deepcopy(plain.state_dict()))
+    variance_reduce(plain, gamma=0.3, clip=None)
+    for t in range(1, 3):
+        step(plain, params, t)
+        step(wrapped, twins, t)
+    for a, b in zip(params, twins, strict=True):
+        assert torch.equal(a, b)
+    assert wrapped.param_groups[0]["mars_gamma"] == 0.3
+
+
+def test_a_checkpoint_that_was_loaded_before_wrapping_must_say_the_same() -> None:
+    params, twins = params_(), params_()
+    optimizer, again = adamw(params), adamw(twins)
+    variance_reduce(optimizer, gamma=0.3)
+    step(optimizer, params, 0)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    with pytest.raises(
+        ValueError, match=r"mars_gamma=0\.3.*gamma=0\.025.*wrap the optimizer first"
+    ):
+        variance_reduce(again)
+    variance_reduce(again, gamma=0.3)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [({"mars_gamma": -1}, "gamma=-1"), ({"mars_clip": "x"}, "clip='x' must be a number")],
+)
+def test_an_edit_out_of_range_is_refused_before_any_gradient_is_exchanged(
+    edit: dict[str, Any], message: str
+) -> None:
+    params = params_()
+    optimizer = adamw(params)
+    variance_reduce(optimizer)
+    step(optimizer, params, 0)
+    before = copy.deepcopy(optimizer.state_dict())
+    optimizer.param_groups[1].update(edit)
+    with pytest.raises(ValueError, match=message):
+        step(optimizer, params, 1)
+    for i, state in before["state"].items():
+        now = optimizer.state_dict()["state"][i]
+        assert all(torch.equal(v, now[k]) for k, v in state.items())
+
+
+def test_history_of_another_shape_is_refused() -> None:
+    params = params_()
+    optimizer = adamw(params)
+    variance_reduce(optimizer)
+    step(optimizer, params, 0)
+    optimizer.state[params[0]][LAST_GRAD] = torch.zeros(1, 3)  # which would be broadcast
+    with pytest.raises(ValueError, match=r"shape \(4, 3\) has shape \(1, 3\)"):
+        step(optimizer, params, 1)

@@ -9,8 +9,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from ..optim import migrate
+from ..optim.group_keys import GROUP_KEYS
 from ..optim.migrate import ADAMW_KEYS
-from ..optim.settings import GROUP_KEYS, check_number
+from ..optim.settings import check_number
 
 KEPT = ("betas", "eps", "weight_decay")
 HISTORY = ("last_grad", "last_param", "mars_last_grad")

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from . import gamma as gammas
+from .counter import check_counter, counter
+from .sharded import local
 from .telemetry import Telemetry
 
 
@@ -48,16 +50,29 @@ class Checkpointed(Optimizer):
         """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
 
         torch casts state to the parameter's dtype, which would round float32 moments of bfloat16
-        parameters.
+        parameters. Pre-hooks are heard first, as torch says: what counts is what they return.
+
+        Raises:
+            ValueError: for the state of another optimizer, or a step counter that is none.
         """
-        super().load_state_dict(state_dict)
-        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for i, param in zip(ids, params, strict=True):
-            for key, saved in state_dict["state"].get(i, {}).items():
-                kept = isinstance(saved, Tensor) and key != "step"
-                if kept and saved.dtype != self.state[param][key].dtype:
-                    self.state[param][key] = saved.to(param.device, copy=True)
+        found: dict[str, Any] = {}
+
+        def look(_: Optimizer, final: dict[str, Any]) -> None:
+            check_loaded(final)
+            found.update(final)
+
+        def restore(_: Optimizer) -> None:
+            keep_dtypes(self, found)
+
+        hooks = [
+            self.register_load_state_dict_pre_hook(look),  # the last: it sees what is loaded
+            self.register_load_state_dict_post_hook(restore, prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_constructor": self._constructor}
@@ -72,6 +87,11 @@ class Checkpointed(Optimizer):
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads
                     group.setdefault(key, default)
+            for param in group["params"]:
+                if "step" in self.state.get(param, ()):
+                    its = self.state[param]
+                    beside = local(param).device if group["capturable"] else None
+                    its["step"] = counter(its["step"], device=beside)
 
     def memory(self) -> dict[str, Any]:
         """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
@@ -91,3 +111,34 @@ class Checkpointed(Optimizer):
         telemetry, kept = self._pass["telemetry"], memory["telemetry"]
         if telemetry and kept:
             telemetry.from_json(kept)
+
+
+def check_loaded(state_dict: Mapping[str, Any]) -> None:
+    """Raise ValueError, before anything is changed, for a state dict that no MARS can go on from.
+
+    Groups of ours always have a rule. Without one they are AdamW's, say; taken as they are, the
+    correction would act on all their tensors, vectors too.
+    """
+    groups = state_dict["param_groups"]
+    if any("rule" not in group for group in groups):
+        raise ValueError(
+            "this state dict is not a MARS optimizer's: its groups have no 'rule'. Go on from "
+            "AdamW's by mars_optim.migrate(state_dict, model.named_parameters())"
+        )
+    for group in groups:
+        names = group.get("param_names") or [f"parameter {i}" for i in group["params"]]
+        for i, name in zip(group["params"], names, strict=False):
+            state = state_dict["state"].get(i, {})
+            if "step" in state:
+                check_counter(state["step"], name)
+
+
+def keep_dtypes(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
+    """Give state that torch has cast in loading the dtype that it has in ``state_dict``."""
+    ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, param in zip(ids, params, strict=True):
+        for key, saved in state_dict["state"].get(i, {}).items():
+            kept = isinstance(saved, Tensor) and key != "step"
+            if kept and saved.dtype != optimizer.state[param][key].dtype:
+                optimizer.state[param][key] = saved.to(param.device, copy=True)

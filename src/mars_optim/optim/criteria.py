@@ -92,7 +92,7 @@ class NextGradient:
         agreement, size = sums.unbind()
         told = torch.isfinite(sums).all() & (size > 0)
         h = torch.where(told, agreement / size, 0.0)
-        return h if memory is None else memory.to(h.device) + h
+        return h if memory is None else memory.to(h) + h
 
     def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
         """gamma += GAIN h, step by step."""
@@ -118,7 +118,7 @@ class LeastError:
 
     def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
         """Running averages over the last SHARE of all steps, at least FIRST."""
-        means = torch.zeros_like(sums) if memory is None else memory.to(sums.device)
+        means = torch.zeros_like(sums) if memory is None else memory.to(sums)
         weight = max(1.0 / max(1, steps - 1), 1.0 / max(FIRST, SHARE * steps))
         return torch.where(torch.isfinite(sums).all(), means.lerp(sums, weight), means)
 

@@ -36,7 +36,11 @@ _DEFAULTS = dict(
     capturable=False,
 )
 # Names that models commonly give to what a module's type does not tell.
-EMBEDDINGS = (r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",)
+EMBEDDINGS = (
+    r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",
+    # PEFT's for embeddings: factors of an embedding's change, and rows of one, by adapter
+    r"(^|\.)(lora_embedding_[AB]|trainable_tokens_(delta|original))(\.|$)",
+)
 HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)(\.|$)",)
 _LARGE = 100_000  # elements; no bias or norm gain has so many
 
@@ -54,7 +58,8 @@ def describe(groups: Iterable[Group], ratios: Mapping[int, Tensor] | None = None
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     notes = list(dict.fromkeys(f"- path {way}: {why}" for way, why in paths if why))
-    beware = [f"! {w}" for w in (*warnings(groups), *_idle(groups, ratios or {}))]
+    found = (*warnings(groups), *_idle(groups, ratios or {}), *_silent(groups))
+    beware = [f"! {w}" for w in found]
     return "\n".join([*(line.rstrip() for line in lines), *notes, *beware])
 
 
@@ -101,6 +106,13 @@ def _idle(groups: list[Group], ratios: Mapping[int, Tensor]) -> list[str]:
         for i, ratio in ratios.items()
         if groups[i]["gamma"] and float(ratio) == 0.0
     ]
+
+
+def _silent(groups: list[Group]) -> list[str]:
+    """Groups whose gamma is chosen by the gradients, where these told nothing."""
+    from .gamma import silence  # cycles at import
+
+    return [f"{_name(g)}: {words}" for g in groups if (words := silence(dict(g)))]
 
 
 def _name(group: Group) -> str:

@@ -17,18 +17,20 @@ from torch import Tensor
 
 from .criteria import CRITERIA, EVERY, FIRST, Criterion, Shares, newest_weight
 from .kernels.amp import Amp
-from .settings import CHOSEN, gamma_of
+from .settings import CHOSEN, at_least_zero, gamma_of
 from .sharded import as_real, is_sharded
 
 Group = dict[str, Any]
 
 BY_LR = ("lr", "sqrt_lr")
 SUMS = "gamma_sums"
-REMEMBERED = ("gamma_now", "gamma_steps", SUMS, "lr_peak")  # keys of a group
+SILENT = "gamma_silent"  # steps that told nothing: since the last that did, and all; a tensor
+REMEMBERED = ("gamma_now", "gamma_steps", SUMS, SILENT, "lr_peak")  # keys of a group
 PROBE = "gamma_probe"  # state of a parameter: what its criterion keeps, (rows, sampled)
 
 SAMPLE = 1 << 12  # elements of a tensor, at the most
 HIGHEST = 0.5  # gamma: beyond, the average is hardly one
+SMALLEST, LARGEST = 1e-15, 1e15  # largest element of a gradient for which float32 is wide enough
 RATE = 0.05  # of gamma, at most, at a time
 
 
@@ -77,8 +79,10 @@ def to_json(groups: Iterable[Group]) -> list[dict[str, Any]]:
 def from_json(groups: Iterable[Group], data: Iterable[dict[str, Any]]) -> None:
     """Go on from what :func:`to_json` gave, to the same bits."""
     for group, kept in zip(groups, data, strict=True):
-        sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in kept.items() if k == SUMS}
-        group |= {**kept, **sums}
+        tensors = {
+            k: torch.tensor(v, dtype=torch.float64) for k, v in kept.items() if k in (SUMS, SILENT)
+        }
+        group |= {**kept, **tensors}
 
 
 def follow_lr(group: Group) -> None:
@@ -87,10 +91,10 @@ def follow_lr(group: Group) -> None:
     So gamma keeps its value in a warm-up, and falls as the steps get shorter: lag is proportional
     to the learning rate and noise is not.
     """
-    lr = float(group["lr"])
-    peak = group["lr_peak"] = max(lr, group.get("lr_peak", 0.0))
+    lr = float(at_least_zero("lr", group["lr"]))
+    peak = group["lr_peak"] = max(lr, float(group.get("lr_peak", 0.0)))
     part = lr / peak if peak > 0.0 else 1.0
-    group["gamma_now"] = group["gamma"] * (
+    group["gamma_now"] = float(group["gamma"]) * (
         math.sqrt(part) if group["gamma_schedule"] == "sqrt_lr" else part
     )
 
@@ -103,8 +107,8 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
         return
     criterion = CRITERIA[group["gamma_schedule"]]
     _forget_another(criterion, group, state)
-    group.setdefault("gamma_now", group["gamma"])
-    steps = group["gamma_steps"] = group.get("gamma_steps", 0) + 1
+    group.setdefault("gamma_now", float(group["gamma"]))
+    steps = group["gamma_steps"] = int(group.get("gamma_steps", 0)) + 1
     shares = Shares(*(newest_weight(beta, steps) for beta in group["betas"]))
     buckets: dict[Any, list[Tensor]] = defaultdict(list)
     for p in params:
@@ -113,24 +117,76 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
     for (*_, known), bucket in buckets.items():
         samples = _samples(bucket, criterion)
         (g,) = amp.unscaled([torch.cat(samples)])
+        g = _wide_enough(g, [state[p][PROBE] for p in bucket] if known else [])
         if not known:
             fresh = criterion.begin(g.nan_to_num(0.0, 0.0, 0.0))
             for p, probe in zip(bucket, _cut(fresh, samples), strict=True):
                 state[p][PROBE] = probe.clone()
             continue
-        probes = [state[p][PROBE] for p in bucket]
+        probes = _probes(bucket, state, g.dtype)
         old = torch.cat(probes, 1)
         seen, new = criterion.look(g, old, shares)
+        # a step that overflowed leaves nothing, and what an earlier one left is 0
+        finite = torch.isfinite(seen).all()
+        if g.dtype == torch.float64:
+            finite &= torch.isfinite(new).all()
+            seen = torch.where(finite, seen, torch.nan)
         sums.append(seen)
-        finite = torch.isfinite(seen).all()  # a step that overflowed leaves nothing
-        if finite.device.type != "cpu":
-            new = torch.where(finite, new, old)  # without waiting
-        elif not finite:
-            continue
+        if finite.device.type != "cpu" or not finite:  # elsewhere without waiting
+            new = torch.where(finite, new, old.nan_to_num(0.0, 0.0, 0.0))
         torch._foreach_copy_(probes, _cut(new, samples))
     if sums:
         total = torch.stack([s.to(sums[0].device) for s in sums]).sum(0)
         group[SUMS] = criterion.remember(group.get(SUMS), total, steps)
+        if steps > 2:  # before, no step has been taken that could be told of
+            _count_silence(group, total)
+
+
+def _wide_enough(g: Tensor, probes: list[Tensor]) -> Tensor:
+    """``g`` in a dtype that holds its square, and that of a thousandth of it.
+
+    float32 does in the ordinary range. Beyond it, one element would be kept as inf, or all as 0:
+    float64 then, from there on. Without waiting nobody knows: on an accelerator always float64.
+    """
+    if g.device.type == "cpu" and all(probe.dtype == g.dtype for probe in probes):
+        low, high = torch.aminmax(g) if g.numel() else (g.sum(), g.sum())
+        size = max(-float(low), float(high))
+        if SMALLEST <= size <= LARGEST or size == 0.0 or not math.isfinite(size):
+            return g
+    return g.double()
+
+
+def _probes(
+    params: list[Tensor], state: MutableMapping[Tensor, dict[str, Any]], dtype: torch.dtype
+) -> list[Tensor]:
+    """What is kept of each, in ``dtype`` from now on."""
+    for p in params:
+        if state[p][PROBE].dtype != dtype:
+            state[p][PROBE] = state[p][PROBE].to(dtype)
+    return [state[p][PROBE] for p in params]
+
+
+def _count_silence(group: Group, sums: Tensor) -> None:
+    """Count a step of which ``sums`` tell nothing: not finite, or all zero. Nothing waits."""
+    told = torch.isfinite(sums).all() & (sums.abs().sum() > 0)
+    silent = 1.0 - told.to(sums.dtype)
+    before = group.get(SILENT)
+    in_a_row, all_of_them = (silent * 0.0,) * 2 if before is None else before.to(sums).unbind()
+    group[SILENT] = torch.stack([(in_a_row + 1.0) * silent, all_of_them + silent])
+
+
+def silence(group: Group) -> str | None:
+    """In words, that a schedule has stopped or has skipped steps; waits for the device."""
+    if SILENT not in group or group["gamma_schedule"] not in CHOSEN or not group["gamma"]:
+        return None
+    (in_a_row, skipped), steps = group[SILENT].tolist(), int(group["gamma_steps"])
+    name = f"gamma_schedule={group['gamma_schedule']!r}"
+    why = "their gradients were zero, inf or NaN"
+    if in_a_row >= EVERY:
+        return f"{name} has stopped: the last {in_a_row:.0f} of {steps} steps told nothing ({why})"
+    if skipped:
+        return f"{name} has skipped {skipped:.0f} of {steps} steps ({why})"
+    return None
 
 
 def _forget_another(
@@ -160,7 +216,8 @@ def _samples(params: list[Tensor], criterion: Criterion) -> list[Tensor]:
 
 def sampled_bytes(tensor: Tensor, schedule: str) -> int:
     """What the criterion keeps of ``tensor``, in bytes."""
-    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    wide = torch.float32 if tensor.device.type == "cpu" else torch.float64  # in the ordinary range
+    dtype = torch.promote_types(tensor.dtype, wide)
     numel = tensor.numel()
     return CRITERIA[schedule].ROWS * -(-numel // max(1, -(-numel // SAMPLE))) * dtype.itemsize
 
@@ -173,7 +230,7 @@ def _cut(rows: Tensor, samples: list[Tensor]) -> list[Tensor]:
 def _choose(groups: list[Group]) -> None:
     """gamma_now, of groups whose sums are due to be read: by at most RATE, within [0, HIGHEST]."""
     for group in groups:
-        steps = group.get("gamma_steps", 0)
+        steps = int(group.get("gamma_steps", 0))
         if SUMS not in group or steps < FIRST or steps % EVERY:
             continue
         now, beta = gamma_of(group), 1.0 - newest_weight(group["betas"][0], steps)

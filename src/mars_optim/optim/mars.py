@@ -14,6 +14,7 @@ from . import gamma as gammas
 from . import kernels
 from .checkpoint import new_pass
 from .correction import CommonNorm
+from .counter import counter
 from .exact import TwoGradientForm
 from .observed import Observed
 from .reference import State
@@ -30,9 +31,11 @@ from .settings import (
     resolve_clip,
     resolve_correction,
     resolve_gamma,
+    tristate,
 )
-from .sharded import layout
+from .sharded import layout, local
 from .split import check_shape, check_vector_options, split_group
+from .traces import Traces
 
 Clip = float | Literal["auto"] | None
 Update = Callable[[], None]
@@ -249,17 +252,36 @@ class MARS(TwoGradientForm, Observed):
         if amp.skips:
             self._pass["done"] = False
             return loss
-        gammas.set_gammas(self.param_groups, self.state, amp)
-        self._begin_measuring()
         # everything is checked before the first parameter moves
-        groups, common = enumerate(self.param_groups), CommonNorm()
-        work = [update for i, group in groups for update in self._updates(i, group, amp, common)]
+        work = self._work(amp) if torch.compiler.is_compiling() else self._checked_work(amp)
         self._before_update(amp)
         self._check_itself()
         for update in work:
             update()
         self._pass["done"] = False
         return loss
+
+    def _work(self, amp: kernels.Amp) -> list[Update]:
+        """The step of all groups, laid out and not yet taken."""
+        gammas.set_gammas(self.param_groups, self.state, amp)
+        self._begin_measuring()
+        groups, common = enumerate(self.param_groups), CommonNorm()
+        return [update for i, group in groups for update in self._updates(i, group, amp, common)]
+
+    def _checked_work(self, amp: kernels.Amp) -> list[Update]:
+        """The same; where it is refused, state and groups are left as they were."""
+        for group in self.param_groups:
+            settings = Settings.from_group(group)
+            gammas.check_whole(group)
+            for param in group["params"]:
+                if param.grad is not None:
+                    check_shape(param, settings, group.get("kind"))
+        traces = Traces(self.param_groups, self.state)
+        try:
+            return self._work(amp)
+        except Exception:
+            traces.remove()
+            raise
 
     def _updates(
         self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm
@@ -270,8 +292,8 @@ class MARS(TwoGradientForm, Observed):
             kernels.prepare(
                 *bucket,
                 settings,
-                use_foreach=group["foreach"],
-                use_fused=group["fused"],
+                use_foreach=tristate("foreach", group["foreach"]),
+                use_fused=tristate("fused", group["fused"]),
                 amp=amp,
                 observe=self._observer(i, b),
                 common=common,
@@ -304,6 +326,9 @@ class MARS(TwoGradientForm, Observed):
             if param.dtype not in dtypes:
                 dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
             state = self.state[param]
+            if "step" in state:  # tools cast a live state, too
+                beside = local(param).device if settings.capturable else None
+                state["step"] = counter(state["step"], device=beside)
             kernels.init_state(param, state, dtypes[param.dtype], step_beside=settings.capturable)
             params.append(param)
             grads.append(param.grad)

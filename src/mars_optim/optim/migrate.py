@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,17 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from .counter import check_counter, counter
+from .group_keys import GROUP_KEYS
 from .mars import MARS, Clip
+from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .settings import Correction, check_choice
 
 Named = tuple[str, Tensor]
-CARRIED = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 ADAMW_KEYS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
+# Keys of torch's own that are no host's: which kernel, and what says that decay is AdamW's.
+TORCH_KEYS = ("foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay")
+_ORIGIN = "source_group"  # for the time of building, where a new group comes from
 
 
 def migrate(
@@ -34,7 +40,8 @@ def migrate(
     switch; its matrices get the correction, its vectors stay AdamW. Raise the lr afterwards, by a
     warm-up, if a pilot says so: the second moment now sees c_t, which is larger than g_t, so the
     same lr takes smaller steps. Back into AdamW, first and second moments are carried as they are
-    and the gradient history is dropped.
+    and the gradient history is dropped. What hosts keep in groups (``initial_lr``, ``lr_scale``)
+    stays; a scheduler goes on by ``LambdaLR(new, f, last_epoch=old.last_epoch - 1)``.
 
     Args:
         source: a live torch.optim.AdamW, Adam or MARS; its state dict; or a file saved by
@@ -52,33 +59,49 @@ def migrate(
 
     Raises:
         ValueError: if names, numbers or shapes do not fit, if a group's rule has no second moment
-            to carry into AdamW, or if the source holds no such optimizer.
+            to carry, or if the source is another optimizer, whose run would not go on: Adam with
+            decay inside the gradient, NAdam, RAdam, or one that keeps more than AdamW. A state dict
+            of Adam's from torch before 2.7 cannot be told from AdamW's.
     """
     check_choice("to", to, ("mars", "adamw"))
     groups, states = _read(source, params, key)
-    if any("betas" not in group for group in groups):
-        raise ValueError("source has groups without betas, so no exp_avg: only Adam's kind is read")
+    check_rules(groups)
+    group_of = {id(p): g for g in groups for p in map(_bare, g["params"])}
+    kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
     target = _mars(groups, gamma, clip, correction) if to == "mars" else _adamw(groups)
-    for param, state in states:
-        carried = {k: state[k] for k in CARRIED if k in state}
-        if not carried:
-            continue
-        missing = {"step", "exp_avg", "exp_avg_sq"} - carried.keys()
-        if missing:
-            raise ValueError(
-                f"source has no {', '.join(sorted(missing))} for a parameter of shape "
-                f"{tuple(param.shape)}: only Adam's kind of state can be carried"
-            )
-        target.state[param] = {
-            k: torch.as_tensor(v, dtype=torch.float32).clone() if k == "step" else _like(v, param)
-            for k, v in carried.items()
-        }
+    for group in target.param_groups:  # what hosts and schedulers keep there
+        source_group = groups[group.pop(_ORIGIN)]
+        hosts = source_group.keys() - GROUP_KEYS - set(TORCH_KEYS)
+        group.update({key: copy.deepcopy(source_group[key]) for key in hosts})
+    for param, state in kept:
+        if state:
+            beside = param.device if group_of[id(param)].get("capturable") else torch.device("cpu")
+            check_counter(state["step"], f"a parameter of shape {tuple(param.shape)}")
+            target.state[param] = {k: _like(v, param) for k, v in state.items() if k != "step"}
+            target.state[param]["step"] = counter(state["step"], device=beside).clone()
     return target
+
+
+def _bare(param: Any) -> Tensor:
+    return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
 
 
 def _like(value: Tensor, param: Tensor) -> Tensor:
     """A copy on the parameter's device, in the dtype that it was kept in."""
     return value.detach().to(param.device).clone(memory_format=torch.preserve_format)
+
+
+def _given(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """AdamW's settings of each group, with what a CUDA graph needs."""
+    given = []
+    for i, group in enumerate(groups):
+        its = {k: group[k] for k in ("params", *ADAMW_KEYS) if k in group}
+        if isinstance(its["lr"], Tensor):  # schedulers write into it
+            its["lr"] = its["lr"].clone()
+        if group.get("capturable"):
+            its["capturable"] = True
+        given.append({**its, _ORIGIN: i})
+    return given
 
 
 def _mars(
@@ -87,26 +110,12 @@ def _mars(
     clip: Clip,
     correction: Correction | None,
 ) -> MARS:
-    given = [
-        {
-            **{k: group[k] for k in ADAMW_KEYS if k in group},
-            "params": group["params"],
-            "betas_1d": group["betas"],  # vectors stay what they were
-        }
-        for group in groups
-    ]
+    given = [{**g, "betas_1d": g["betas"]} for g in _given(groups)]  # vectors stay what they were
     return MARS(given, rule="adamw", gamma=gamma, clip=clip, correction=correction)
 
 
 def _adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
-    for group in groups:
-        if group.get("rule", "adamw") != "adamw":
-            raise ValueError(
-                f"a group with rule={group['rule']!r} keeps no second moment to carry into AdamW: "
-                "give its parameters a new AdamW with a warm-up instead"
-            )
-    given = [{k: g[k] for k in ("params", *ADAMW_KEYS) if k in g} for g in groups]
-    return torch.optim.AdamW(given)
+    return torch.optim.AdamW(_given(groups))
 
 
 def _read(
@@ -118,12 +127,18 @@ def _read(
     if isinstance(source, Optimizer):
         if params is not None or key is not None:
             raise ValueError("params and key are for a state dict or file, not a live optimizer")
+        source = unwrapped(source)
+        check_live(source)
+        check_groups(source.param_groups, coupled=not _decoupled(source))
         groups = [{**g, "params": _with_names(g["params"], g)} for g in source.param_groups]
         held = [p for group in source.param_groups for p in group["params"]]
         return groups, [(p, source.state.get(p, {})) for p in held]
     if params is None:
         raise ValueError("params is needed to read a state dict or file: model.named_parameters()")
     saved = _state_dict(source, key)
+    if any("betas" not in group for group in saved["param_groups"]):
+        raise ValueError("source has groups without betas, so no exp_avg: only Adam's kind is read")
+    check_groups(saved["param_groups"])
     flat = [p if isinstance(p, tuple) else ("", p) for p in params]
     ids = [i for group in saved["param_groups"] for i in group["params"]]
     if len(ids) != len(flat):
@@ -134,7 +149,8 @@ def _read(
         mine = [by_id[i] for i in group["params"]]
         _check_names(mine, group.get("param_names"))
         bare = [p for _, p in mine]
-        groups.append({**group, "params": mine if all(n for n, _ in mine) else bare})
+        named = mine if all(n for n, _ in mine) else _with_names(bare, group)
+        groups.append({**group, "params": named})
     states = []
     for i, (name, param) in by_id.items():
         state = saved["state"].get(i, {})
@@ -146,6 +162,11 @@ def _read(
             )
         states.append((param, state))
     return groups, states
+
+
+def _decoupled(source: Optimizer) -> bool:
+    """Whether decay is apart from the gradient, where the groups do not say."""
+    return isinstance(source, torch.optim.AdamW | MARS)
 
 
 def _with_names(params: list[Tensor], group: Mapping[str, Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from .correction import CommonNorm
 from .gamma import BY_LR, follow_lr
 from .kernels import Amp
 from .mars import MARS
+from .reuse import Reuse
 from .settings import CHOSEN, Settings
 from .sharded import is_sharded
 
@@ -25,6 +26,7 @@ class GradientRelease:
         self.passes = passes
         self._group_of: dict[Tensor, int] = {}
         self._seen: Counter[Tensor] = Counter()  # backward passes since the last step, by parameter
+        self._reuse = Reuse(self._group_of)
         self._hooks: list[Any] = [
             optimizer.register_step_pre_hook(self._refuse_scaled),
             optimizer.register_step_post_hook(self._next_step),
@@ -39,12 +41,16 @@ class GradientRelease:
         """Gradients are kept until ``optimizer.step()`` again; state and settings stay."""
         for hook in self._hooks:
             hook.remove()
+        self._reuse.remove()
         self.optimizer._pass["released"] = False
 
     @torch.no_grad()
     def _arrived(self, param: Tensor) -> None:
         """Step ``param`` if this pass completes its gradient, and free the gradient."""
         group = self.optimizer.param_groups[self._group_of[param]]
+        if not self._seen:  # the first of this step: a refused setting of any group moves nothing
+            for other in self.optimizer.param_groups:
+                check_releasable(other)
         check_releasable(group)
         check_one_process()
         # so that a GradScaler hands its scale over instead of failing in words of its own; here,
@@ -52,13 +58,17 @@ class GradientRelease:
         self.optimizer._pass["released"] = True
         if group["gamma_schedule"] in BY_LR:
             follow_lr(group)
+        self._reuse.arrived()
         self._seen[param] += 1
+        if param in self._reuse.in_pieces:
+            return  # its gradient is whole after backward: step() takes the step
         if self._seen[param] > self.passes:
             raise RuntimeError(
                 f"a parameter of shape {tuple(param.shape)} gets a gradient for the "
                 f"{self._seen[param]}. time since the last step, and was stepped after "
                 f"{self.passes}: call optimizer.step() after each backward (it steps nothing "
-                "twice), or say release_gradients(optimizer, passes=) how many are accumulated"
+                "twice), or say release_gradients(optimizer, passes=) how many are accumulated; "
+                "under checkpointing, use_reentrant=False brings each gradient in one piece"
             )
         if self._seen[param] == self.passes:
             for update in self.optimizer._updates(
@@ -69,6 +79,7 @@ class GradientRelease:
 
     def _next_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._seen.clear()
+        self._reuse.next_step()
 
     def _refuse_scaled(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if getattr(optimizer, "found_inf", None) is not None:
@@ -89,7 +100,8 @@ def release_gradients(optimizer: MARS, *, passes: int = 1) -> GradientRelease:
 
     Right for ``correction="folded"``, for ``gamma=0``, and for ``"approx"``, whose correction and
     clip look at one tensor at a time. What looks at all gradients after backward sees none:
-    ``clip_grad_norm_`` has no effect.
+    ``clip_grad_norm_`` has no effect. A parameter that reentrant checkpointing uses several times
+    in a pass gets its gradient in pieces; it keeps it until ``optimizer.step()``.
 
     Args:
         optimizer: any MARS optimizer; changed in place.

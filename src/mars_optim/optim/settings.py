@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -26,16 +27,8 @@ CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
 PUBLISHED_GAMMA = 0.025
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
-# The keys of a parameter group that mars-optim owns. Hosts add their own (``initial_lr``, ...).
-GROUP_KEYS = frozenset(
-    "params param_names rule lr betas eps weight_decay amsgrad gamma clip clip_over correction "
-    "cautious maximize foreach fused ns_steps ns_coefficients stacked optimize_1d "
-    "gamma_schedule gamma_now gamma_steps gamma_sums lr_peak "
-    "lr_1d betas_1d weight_decay_1d state_dtype last_grad_dtype stochastic_rounding capturable "
-    "kind why".split()
-)
-# Keys that hosts and schedulers are known to add and that look like typos of ours.
-HOST_KEYS = frozenset("initial_lr max_lr min_lr base_lr lr_scale momentum".split())
+# A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,39 +90,35 @@ class Settings:
                 isinstance(dtype, torch.dtype) and dtype.is_floating_point
             ):
                 raise ValueError(f"{name}={dtype!r} must be None or a floating torch.dtype")
-        for name in ("amsgrad", "cautious", "maximize", "stochastic_rounding", "capturable"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name}={getattr(self, name)!r} must be True or False")
-        if type(self.ns_steps) is not int or not 1 <= self.ns_steps < 100:
+        if not 1 <= self.ns_steps < 100:
             raise ValueError(f"ns_steps={self.ns_steps!r} must be a whole number from 1 to 99")
 
     @classmethod
     def from_group(cls, group: Mapping[str, Any]) -> Settings:
-        """Read the settings of a resolved parameter group."""
-        beta1, beta2 = pair("betas", group["betas"])
-        if group["foreach"] and group["fused"]:
+        """Read the settings of a resolved parameter group; numpy's numbers become Python's."""
+        if tristate("foreach", group["foreach"]) and tristate("fused", group["fused"]):
             raise ValueError("foreach=True and fused=True exclude each other: give one of them")
         return cls(
             rule=group["rule"],
             lr=learning_rate(group["lr"]),
-            betas=(beta1, beta2),
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
+            betas=pair("betas", group["betas"]),
+            eps=at_least_zero("eps", group["eps"]),
+            weight_decay=at_least_zero("weight_decay", group["weight_decay"]),
             gamma=gamma_of(group),
-            clip=group["clip"],
+            clip=None if group["clip"] is None else number("clip", group["clip"]),
             correction=group["correction"],
             clip_over=group["clip_over"],
             gamma_schedule=group["gamma_schedule"],
-            cautious=group["cautious"],
-            amsgrad=group["amsgrad"],
-            maximize=group["maximize"],
-            ns_steps=group["ns_steps"],
+            cautious=flag("cautious", group["cautious"]),
+            amsgrad=flag("amsgrad", group["amsgrad"]),
+            maximize=flag("maximize", group["maximize"]),
+            ns_steps=whole("ns_steps", group["ns_steps"]),
             ns_coefficients=triple("ns_coefficients", group["ns_coefficients"]),
-            stacked=group["stacked"],
+            stacked=flag("stacked", group["stacked"]),
             state_dtype=group["state_dtype"],
             last_grad_dtype=group["last_grad_dtype"] or group["state_dtype"],
-            stochastic_rounding=group["stochastic_rounding"],
-            capturable=group["capturable"],
+            stochastic_rounding=flag("stochastic_rounding", group["stochastic_rounding"]),
+            capturable=flag("capturable", group["capturable"]),
         )
 
     def _check_schedule(self) -> None:
@@ -191,15 +180,16 @@ class Settings:
 
 def gamma_of(group: Mapping[str, Any]) -> float:
     """gamma_t of a group: what its schedule has made of ``gamma``, whose 0 switches it off."""
-    gamma: float = group["gamma"]
+    gamma = at_least_zero("gamma", group["gamma"])
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
-    return float(group.get("gamma_now", gamma))
+    return number("gamma_now", group.get("gamma_now", gamma))
 
 
 def resolve_gamma(group: dict[str, Any]) -> None:
     """``gamma="auto"`` is ``gamma_schedule="auto"`` from the published gamma on."""
-    if group.get("gamma") != "auto":
+    gamma = group.get("gamma")
+    if not (isinstance(gamma, str) and gamma == "auto"):
         return
     schedule = group.get("gamma_schedule", "constant")
     if schedule in ("lr", "sqrt_lr"):
@@ -220,7 +210,7 @@ def resolve_correction(correction: Correction | None, schedule: str) -> Correcti
 
 def resolve_clip(clip: float | str | None, correction: str) -> float | None:
     """Turn ``"auto"`` into the default: 1.0 for approx, None for folded."""
-    if clip == "auto":
+    if isinstance(clip, str) and clip == "auto":
         return None if correction == "folded" else 1.0
     if isinstance(clip, str):
         raise ValueError(f"clip={clip!r} must be 'auto', None or a number above 0")
@@ -230,7 +220,7 @@ def resolve_clip(clip: float | str | None, correction: str) -> float | None:
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     """Raise ValueError unless ``value`` is one of ``allowed``, suggesting the nearest."""
     allowed = tuple(allowed)
-    if value in allowed:
+    if isinstance(value, str) and value in allowed:
         return
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -241,22 +231,73 @@ def check_number(
     name: str, value: object, *, low: float, above: bool = False, hint: str = ""
 ) -> None:
     """Raise ValueError unless ``value`` is a finite number >= ``low`` (> with ``above``)."""
-    number(name, value)
-    real = cast(float, value)
+    real = number(name, value)
     if math.isfinite(real) and (real > low if above else real >= low):
         return
     bound = f"a finite number {'above' if above else 'of at least'} {low:g}"
-    raise ValueError(f"{name}={real!r} must be {bound}" + (f" ({hint})" if hint else ""))
+    raise ValueError(f"{name}={value!r} must be {bound}" + (f" ({hint})" if hint else ""))
 
 
 def number(name: str, value: object) -> float:
-    """``value`` as a float; a one-element tensor counts, a bool or a string does not."""
-    numel = getattr(value, "numel", None)
-    if numel is not None and numel() == 1:
-        return float(cast(Any, value))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name}={value!r} must be a number, not {type(value).__name__}")
-    return float(value)
+    """``value`` as a number of Python's.
+
+    Python's and numpy's real numbers count, and so does a tensor or array of one real element.
+    Neither bools nor strings do.
+    """
+    if type(value) in (int, float):
+        return cast(float, value)  # as it is, for messages
+    if isinstance(value, Tensor):
+        real = not value.is_complex() and value.dtype != torch.bool
+        if value.numel() == 1 and real:
+            return float(value)
+    elif isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    elif _kind(value) in ("f", "i", "u") and getattr(value, "size", 0) == 1:
+        return float(cast(Any, value).item())  # an array of numpy's, or one like it
+    raise ValueError(f"{name}={value!r} must be a number, not {type(value).__name__}")
+
+
+def at_least_zero(name: str, value: object) -> float:
+    """``value`` as a float, where what a schedule has rounded to just below 0 is 0."""
+    real = number(name, value)
+    return 0.0 if -ROUNDING <= real < 0.0 else real
+
+
+def whole(name: str, value: object) -> int:
+    """``value`` as an int; numpy's integers count, 2.0 does not."""
+    if type(value) is int:
+        return value
+    if _kind(value) in ("i", "u") and getattr(value, "size", 0) == 1:
+        return int(cast(Any, value).item())
+    raise ValueError(f"{name}={value!r} must be a whole number, not {type(value).__name__}")
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` as a bool; numpy's count, 0 and 1 do not."""
+    if isinstance(value, bool):
+        return value
+    if _kind(value) == "b" and getattr(value, "size", 0) == 1:
+        return bool(cast(Any, value).item())
+    raise ValueError(f"{name}={value!r} must be True or False")
+
+
+def tristate(name: str, value: object) -> bool | None:
+    """``value`` as a bool, or None."""
+    return None if value is None else flag(name, value)
+
+
+def _kind(value: object) -> str:
+    """numpy's letter for what ``value`` holds (f, i, u, b, ...); "" if it is none of numpy's."""
+    return str(getattr(getattr(value, "dtype", None), "kind", ""))
+
+
+def plain(value: Any) -> Any:
+    """A number or bool of numpy's as Python's, for a checkpoint must not need numpy; pairs too."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(plain, value)) if type(value) in (tuple, list) else value
+    if _kind(value) in ("f", "i", "u", "b") and getattr(value, "size", 0) == 1:
+        return value.item()
+    return value
 
 
 def learning_rate(lr: object) -> float | Tensor:
@@ -267,7 +308,7 @@ def learning_rate(lr: object) -> float | Tensor:
         and (lr.device.type != "cpu" or torch.compiler.is_compiling())
     ):
         return lr
-    return number("lr", lr)
+    return float(at_least_zero("lr", lr))
 
 
 def pair(name: str, value: object) -> tuple[float, float]:
@@ -276,13 +317,13 @@ def pair(name: str, value: object) -> tuple[float, float]:
         first, second = cast(Any, value)
     except (TypeError, ValueError):
         raise ValueError(f"{name}={value!r} must be a pair of numbers (beta1, beta2)") from None
-    return number(f"{name}[0]", first), number(f"{name}[1]", second)
+    return float(number(f"{name}[0]", first)), float(number(f"{name}[1]", second))
 
 
 def triple(name: str, value: object) -> tuple[float, float, float]:
     """``value`` as three floats."""
     try:
-        a, b, c = (number(name, x) for x in cast(Any, value))
+        a, b, c = (float(number(name, x)) for x in cast(Any, value))
     except (TypeError, ValueError):
         raise ValueError(f"{name}={value!r} must be three numbers (a, b, c)") from None
     return a, b, c
@@ -293,16 +334,3 @@ def check_betas(name: str, betas: object) -> None:
     for i, beta in enumerate(pair(name, betas)):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
-
-
-def check_group_keys(keys: Iterable[str]) -> None:
-    """Raise ValueError for a group key that looks like a misspelling of one of ours.
-
-    Keys unlike any of ours pass: hosts and schedulers keep their own data in groups.
-    """
-    for key in keys:
-        if key in GROUP_KEYS or key in HOST_KEYS:
-            continue
-        near = difflib.get_close_matches(key, GROUP_KEYS, n=1, cutoff=0.8)
-        if near:
-            raise ValueError(f"unknown key {key!r} in a parameter group; did you mean {near[0]!r}?")

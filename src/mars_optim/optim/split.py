@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from .group_keys import check_group_keys
 from .settings import (
     MATRIX_RULES,
     Settings,
+    at_least_zero,
     check_betas,
-    check_group_keys,
     check_number,
+    plain,
     resolve_clip,
     resolve_correction,
     resolve_gamma,
@@ -41,7 +43,7 @@ def split_group(
             that cannot take them.
     """
     check_group_keys(given)
-    options = {k: v for k, v in given.items() if k not in ("params", "param_names")}
+    options = {k: plain(v) for k, v in given.items() if k not in ("params", "param_names")}
     own_1d = {k: options.pop(k, None) for k in ("lr_1d", "betas_1d", "weight_decay_1d")}
     check_vector_options(own_1d)
     resolve_gamma(options)
@@ -49,7 +51,7 @@ def split_group(
     if "correction" not in options:
         options["correction"] = resolve_correction(constructor["correction"], schedule)
     options["clip"] = _clip(options, constructor)
-    whole = {**defaults, **options}
+    whole = {**{k: plain(v) for k, v in defaults.items()}, **options}
     settings = Settings.from_group(whole)
 
     params = _as_list(given)
@@ -77,7 +79,8 @@ def check_vector_options(options: Mapping[str, Any]) -> None:
     """Raise ValueError unless ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` are in range."""
     for name in ("lr_1d", "weight_decay_1d"):
         if options.get(name) is not None:
-            check_number(name, options[name], low=0.0, hint="None takes the group's own")
+            value = at_least_zero(name, options[name])
+            check_number(name, value, low=0.0, hint="None takes the group's own")
     if options.get("betas_1d") is not None:
         check_betas("betas_1d", options["betas_1d"])
 
@@ -106,13 +109,13 @@ def _plain_adamw(
             constructor[f"{name}_1d"],
             defaults[name],
         )
-        return next(value for value in candidates if value is not None)
+        return plain(next(value for value in candidates if value is not None))
 
     return {
         "rule": "adamw",
         "lr": first_given("lr"),
         "weight_decay": first_given("weight_decay"),
-        "betas": own_1d["betas_1d"] or constructor["betas_1d"],
+        "betas": constructor["betas_1d"] if own_1d["betas_1d"] is None else own_1d["betas_1d"],
         "gamma": 0.0,
         "clip": None,
         "correction": "approx",

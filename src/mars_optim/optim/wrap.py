@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,25 +11,66 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from .correction import clipped, corrected_, norms_of, remember_, whole_norms
-from .settings import check_number
+from .settings import check_number, number
 from .sharded import Shards, layout, like, local
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
 
 
-class VarianceReduction:
-    """What :func:`variance_reduce` did to an optimizer; :meth:`remove` undoes it."""
+class Defaults(dict[str, Any]):
+    """An optimizer's defaults that know what it is under.
 
-    def __init__(self, optimizer: Optimizer, beta1: float | None, optimize_1d: bool) -> None:
+    torch's optimizers copy and pickle their defaults, state and groups, and no hooks. So what must
+    come along goes here, where neither groups nor checkpoints see it.
+    """
+
+    reduction: VarianceReduction
+
+
+class VarianceReduction:
+    """What :func:`variance_reduce` did to an optimizer; :meth:`remove` undoes it.
+
+    Copies (``copy.deepcopy``, pickle) of the optimizer are under it too, each with a handle of its
+    own: ``VarianceReduction.of(optimizer)``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        beta1: float | None,
+        optimize_1d: bool,
+        gamma: float = 0.025,
+        clip: float | None = 1.0,
+    ) -> None:
         self.optimizer = optimizer
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
+        self.gamma, self.clip = gamma, clip  # of groups that do not say
+        self._hook()
+
+    @staticmethod
+    def of(optimizer: Optimizer) -> VarianceReduction | None:
+        """The handle of what ``optimizer`` is under, if anything."""
+        return getattr(optimizer.defaults, "reduction", None)
+
+    def _hook(self) -> None:
+        optimizer = self.optimizer
+        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+            optimizer.__dict__.setdefault(name, OrderedDict())  # a copy in the making has none yet
         self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("optimizer", "beta1", "optimize_1d", "gamma", "clip")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._hook()
 
     def remove(self) -> None:
         """Give the optimizer back as it was: hooks, history and group keys are gone."""
@@ -40,6 +81,8 @@ class VarianceReduction:
         for options in (*self.optimizer.param_groups, self.optimizer.defaults):
             options.pop(GAMMA, None)
             options.pop(CLIP, None)
+        if VarianceReduction.of(self.optimizer) is self:
+            self.optimizer.defaults = dict(self.optimizer.defaults)
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if self._borrowed:  # the last step ended in an exception
@@ -77,14 +120,14 @@ class VarianceReduction:
                 "scaler.step(optimizer)"
             )
         for group in self.optimizer.param_groups:
-            gamma, clip, beta1 = group[GAMMA], group[CLIP], self._beta1(group)
+            self._check(group)
+        for group in self.optimizer.param_groups:
+            gamma, clip, beta1 = *self._options(group), self._beta1(group)
             buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
             for param in group["params"]:
                 grad = param.grad
                 if grad is None or (param.ndim < 2 and not self.optimize_1d):
                     continue
-                if grad.is_sparse:
-                    raise ValueError("variance_reduce does not take sparse gradients")
                 # a state that the optimizer has not begun must stay empty until it has
                 last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
                 g = like(grad, param)
@@ -111,6 +154,33 @@ class VarianceReduction:
             if optimizer.state.get(param):
                 optimizer.state[param][LAST_GRAD] = c
         self._borrowed = []
+
+    def _options(self, group: dict[str, Any]) -> tuple[float, float | None]:
+        """gamma and clip of a group.
+
+        A checkpoint from before the optimizer was wrapped, which replaces the groups, lacks them:
+        then those that it was wrapped with hold.
+        """
+        gamma = number(GAMMA, group.setdefault(GAMMA, self.gamma))
+        clip = group.setdefault(CLIP, self.clip)
+        clip = None if clip is None else number(CLIP, clip)
+        check_options(gamma, clip)
+        return gamma, clip
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError, before any gradient is exchanged, for what cannot be corrected."""
+        self._options(group), self._beta1(group)
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise ValueError("variance_reduce does not take sparse gradients")
+            last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
+            if last_grad is not None and last_grad.shape != param.shape:
+                raise ValueError(
+                    f"{LAST_GRAD} of a parameter of shape {tuple(param.shape)} has shape "
+                    f"{tuple(last_grad.shape)}: the checkpoint is another model's"
+                )
 
     def _beta1(self, group: dict[str, Any]) -> float:
         """The decay of the optimizer's first moment, which scales the correction."""
@@ -140,7 +210,9 @@ def variance_reduce(
     Adafactor, Muon, schedule-free, SOAP. After the step p.grad is what the user left there. The
     previous gradient is in the optimizer's own state (``mars_last_grad``) and checkpoint; gamma and
     clip are in its groups (``mars_gamma``, ``mars_clip``) and are read at each step. When resuming,
-    wrap first, then load. On AdamW it equals :class:`~mars_optim.MARSAdamW`, given its betas.
+    wrap first, then load; a checkpoint from before it was wrapped will do. Copies are under it too,
+    by ``copy.deepcopy`` and pickle; not by ``copy.copy``. On AdamW it equals
+    :class:`~mars_optim.MARSAdamW`, given its betas.
 
     Args:
         optimizer: changed in place.
@@ -156,18 +228,42 @@ def variance_reduce(
     Raises:
         ValueError: for a value out of range, or an optimizer whose beta1 cannot be found.
     """
-    check_number("gamma", gamma, low=0.0, hint="0 switches the correction off")
-    if clip is not None:
-        check_number("clip", clip, low=0.0, above=True, hint="None switches it off")
-    if any(GAMMA in group for group in optimizer.param_groups):
-        raise ValueError("optimizer is variance-reduced already: remove() that one first")
-    reduction = VarianceReduction(optimizer, beta1, optimize_1d)
+    check_options(gamma, clip)
+    gamma, clip = number("gamma", gamma), None if clip is None else number("clip", clip)
+    if VarianceReduction.of(optimizer) is not None:
+        raise ValueError(
+            "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
+        )
+    check_remnants(optimizer, gamma, clip)
+    reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip)
     try:
         for group in optimizer.param_groups:
             reduction._beta1(group)
-            group[GAMMA], group[CLIP] = gamma, clip
     except ValueError:
         reduction.remove()
         raise
-    optimizer.defaults.update({GAMMA: gamma, CLIP: clip})  # for groups that are added later
+    for group in optimizer.param_groups:
+        group[GAMMA], group[CLIP] = gamma, clip
+    # for groups that are added later, and for copies
+    defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})
+    defaults.reduction = reduction
+    optimizer.defaults = defaults
     return reduction
+
+
+def check_options(gamma: Any, clip: Any) -> None:
+    """Raise ValueError for a gamma or clip out of range."""
+    check_number("gamma", gamma, low=0.0, hint="0 switches the correction off")
+    if clip is not None:
+        check_number("clip", clip, low=0.0, above=True, hint="None switches it off")
+
+
+def check_remnants(optimizer: Optimizer, gamma: float, clip: float | None) -> None:
+    """Raise ValueError where groups hold another gamma or clip, of a checkpoint loaded before."""
+    for group in optimizer.param_groups:
+        if GAMMA in group and (group[GAMMA], group.get(CLIP)) != (gamma, clip):
+            raise ValueError(
+                f"a loaded checkpoint says {GAMMA}={group[GAMMA]!r}, {CLIP}={group.get(CLIP)!r} "
+                f"where gamma={gamma!r}, clip={clip!r} are given: give those, or wrap the "
+                "optimizer first and load afterwards"
+            )

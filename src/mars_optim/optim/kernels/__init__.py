@@ -131,6 +131,9 @@ def prepare(
     if name == "reference" and shards is not None:
         now = partial(_reference_now, common=common)
         step = partial(update_whole, now, params, amp.unscaled(grads), states, settings)
+        if observe is not None:
+            told = partial(tell, observe, plain_gs, own_states, settings, shards, common)
+            step = _in_turn(told, step)
     elif name == "triton":
         if observe is not None:
             tell(observe, amp.unscaled(gs), own_states, settings, shards, common)
@@ -148,12 +151,35 @@ def prepare(
         backend = partial(BACKENDS[name], common=common)
         if shards is not None:
             backend = partial(backend, shards=shards)
-        if observe is not None and name != "reference":
-            backend = partial(backend, observe=observe)
+        if observe is not None:
+            loop = partial(_reference_told, observe=observe, common=common)
+            backend = loop if name == "reference" else partial(backend, observe=observe)
         step = _of_one_dtype(backend, xs, plain_gs, own_states, settings)
     if amp.on_device is not None:
         step = partial(unless, amp.on_device, step, xs, own_states)
     return step
+
+
+def _in_turn(*calls: Callable[[], None]) -> Callable[[], None]:
+    def every() -> None:
+        for call in calls:
+            call()
+
+    return every
+
+
+def _reference_told(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    *,
+    observe: Observe,
+    common: CommonNorm | None,
+) -> None:
+    """The oracle knows nothing of telemetry, so it is told beside it."""
+    tell(observe, grads, states, settings, None, common)
+    reference.update(params, grads, states, settings, common=common)
 
 
 def _of_one_dtype(

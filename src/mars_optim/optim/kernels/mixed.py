@@ -14,10 +14,13 @@ from ..settings import Settings
 def needed(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> bool:
-    """Whether the tensors of a bucket differ in dtype, or must be rounded by chance."""
+    """Whether the tensors of a bucket differ in dtype, or must be rounded by chance.
+
+    Or are float16, in which eps=1e-8 is 0, and an element without a gradient 0 / 0.
+    """
     dtypes = {t.dtype for t in (*params, *grads)}
     dtypes |= {v.dtype for state in states for v in _moments(state).values()}
-    return len(dtypes) > 1 or settings.stochastic_rounding
+    return len(dtypes) > 1 or settings.stochastic_rounding or torch.float16 in dtypes
 
 
 def update(
