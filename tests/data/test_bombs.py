@@ -75,7 +75,7 @@ def laughs(folder: Path) -> Path:
 
 def parquet(folder: Path) -> Path:
     indices = pa.array(np.zeros(3000, dtype=np.int32))
-    table = pa.table({"text": pa.DictionaryArray.from_arrays(indices, ["x" * (70 * MIB)])})
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(indices, ["x" * (30 * MIB)])})
     pq.write_table(
         table.cast(pa.schema([("text", pa.dictionary(pa.int32(), pa.string()))])),
         folder / "a.parquet",
@@ -89,7 +89,7 @@ def long_line(folder: Path) -> Path:
 
 
 BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "a large part": (lambda f: cifar(f, "data_batch_2", 1200 * MIB), "has 1,200 MiB, where CIFAR"),
+    "a large part": (lambda f: cifar(f, "data_batch_2", 300 * MIB), "has 300 MiB, where CIFAR"),
     "a large stranger": (lambda f: cifar(f, "other", 1200 * MIB), "unpacks to more than 768 MiB"),
     "a large header": (
         lambda f: cifar(f, "other", 1200 * MIB, tarfile.XHDTYPE),
