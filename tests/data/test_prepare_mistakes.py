@@ -73,7 +73,7 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
         write("a.jsonl.gz", gzip.compress(b'\n\n{"text": "cut \\ud83d"}\n')),
         "(line 3): 'text' holds half of a surrogate pair",
     ),
-    "name": (write("a\udcff.jsonl", b"x"), "a\\xff.jsonl: this file's name is not UTF-8; rename"),
+    "name": (write("a\udcff.jsonl", b"x"), "a\\xff.jsonl: this argument is not UTF-8; rename the"),
     "name in a folder": (in_folder("a\udcff.jsonl"), "a\\xff.jsonl: this file's name is not UTF-8"),
     "nothing": (write("a.txt", b""), "the sources hold no text, only empty documents: "),
     "only empty": (write("a.jsonl", b'{"text": ""}\n' * 9), "the sources hold no text, only empty"),

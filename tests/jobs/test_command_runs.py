@@ -68,6 +68,34 @@ def test_a_fault_of_the_command_gives_one_line(tmp_path: Path, extra: str, parts
         assert part in str(error.value)
 
 
+CURVES = [
+    (dict(loss_key="trian_loss"), ["no training loss: no row has 'trian_loss'", "task.loss_key"]),
+    (dict(loss_key="losses"), ["no training loss: no row has 'losses'", "did you mean 'loss'"]),
+]
+
+
+@pytest.mark.parametrize(("options", "parts"), CURVES)
+def test_a_training_loss_under_a_wrong_name_is_named(
+    tmp_path: Path, options: dict[str, object], parts: list[str]
+):
+    with pytest.raises(UserError) as error:
+        run(tmp_path, task_with(**options))
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_no_training_loss_may_be_asked_for(tmp_path: Path):
+    made = run(tmp_path, task_with(loss_key=""))
+    assert made.final_loss is not None
+    assert not any("loss" in row for row in made.rows)
+
+
+def test_nan_in_a_row_with_a_good_loss_is_no_divergence(tmp_path: Path):
+    made = run(tmp_path, task_with("--fault gaps"), steps=20)
+    assert made.outcome is not None
+    assert made.outcome.status == "finished"
+
+
 def test_a_program_that_cannot_be_started_says_so(tmp_path: Path):
     command = COMMAND.replace("{python} trainer.py", "./absent-{optimizer}")
     task = TaskPlan(kind="command", command=command, folder=str(FOLDER))

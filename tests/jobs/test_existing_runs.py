@@ -144,6 +144,105 @@ def test_a_diverged_run_is_one(tmp_path: Path):
     assert verdict["arms"]["mars-adamw"]["diverged"] == 1
 
 
+@pytest.mark.parametrize("gap", ["null", "NaN", '"NaN"', '""', '"n/a"'])
+def test_rows_without_a_value_do_not_make_a_run_diverge(tmp_path: Path, gap: str):
+    write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
+    for path in (tmp_path / "runs").iterdir():
+        rows = [f'{{"step": {s}, "loss": 3.0, "valid_loss": {gap}}}\n' for s in range(1, 100)]
+        path.write_text("".join(rows) + path.read_text())
+    verdict = report(tmp_path / "out", "--from", str(tmp_path / "runs"))
+    assert verdict["arms"]["adamw"]["diverged"] == 0
+    assert list(verdict["arms"]["adamw"]["final_losses"].values()) == [2.51, 2.52, 2.53]
+
+
+def test_runs_that_all_diverged_speak_against_nobody(tmp_path: Path):
+    write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
+    for path in (tmp_path / "runs").iterdir():
+        path.write_text('{"step": 3, "loss": NaN}\n')
+    verdict = report(tmp_path / "out", "--from", str(tmp_path / "runs"))
+    assert verdict["verdict"] == "not-enough-runs"
+    assert "adamw and mars-adamw diverged in all of their runs" in verdict["sentence"]
+
+
+def test_a_diverged_run_of_unknown_length_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
+    (tmp_path / "runs" / "mars-adamw-seed2-steps100.jsonl").write_text('{"step": 3, "loss": NaN}\n')
+    pattern = str(tmp_path / "runs" / "{arm}-seed{seed}-*.jsonl")
+    error = mistake(capsys, str(tmp_path / "out"), "--from", pattern)
+    assert "diverged (training loss nan at step 3), and nothing says of how many steps" in error
+
+
+def test_a_run_whose_losses_go_on_after_its_last_evaluation_is_not_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
+    path = tmp_path / "runs" / "adamw-seed1-steps100.jsonl"
+    path.write_text(path.read_text() + '{"step": 150, "loss": null}\n')
+    pattern = str(tmp_path / "runs" / "{arm}-seed{seed}-*.jsonl")
+    error = mistake(capsys, str(tmp_path / "out"), "--from", pattern)
+    assert "its last validation loss is of step 100, not 150" in error
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_rows_newest_first_are_read_by_their_steps(tmp_path: Path, ending: str):
+    mark = {"csv": ",", "tsv": "\t"}[ending]
+    for arm in ("adamw", "mars-adamw"):
+        for seed in (1, 2):
+            rows = [f"{t}{mark}{3 - t / 100 + seed / 7}" for t in (100, 75, 50, 25)]
+            lines = "\n".join([f"step{mark}valid_loss", *rows])
+            (tmp_path / f"{arm}-seed{seed}.{ending}").write_text(lines + "\n")
+    report(tmp_path / "out", "--from", str(tmp_path / ("{arm}-seed{seed}." + ending)))
+    outcomes = [run.outcome for run in read_runs(tmp_path / "out" / "runs")]
+    assert {o.steps for o in outcomes if o} == {100}
+    assert {round(o.final_loss or 0, 6) for o in outcomes if o} == {2.142857, 2.285714}
+
+
+def test_a_row_is_named_by_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
+    path = tmp_path / "runs" / "adamw-seed1-steps100.jsonl"
+    path.write_text('{"step": null, "gpu": 1}\n{"step": null, "loss": 2}\n' + path.read_text())
+    error = mistake(capsys, str(tmp_path / "out"), "--from", str(tmp_path / "runs"))
+    assert "adamw-seed1-steps100.jsonl, line 2: a row has a loss but no 'step'" in error
+
+
+CHARTS: dict[str, tuple[str, str]] = {
+    "equal headings": (
+        "Step,adamw-s1 - loss,mars-adamw-s1 - loss,mars-adamw-s1 - loss\n10,2.0,1.9,1.8\n",
+        "has 2 columns headed 'mars-adamw-s1 - loss'",
+    ),
+    "one run under two names": (
+        "Step,adamw-s1 - loss,mars-adamw-s1 - loss,mars-adamw-s01 - loss\n10,2.0,1.9,1.8\n",
+        "are both mars-adamw, seed 1",
+    ),
+    "NaN after the last value": (
+        "Step,adamw-s1 - loss,mars-adamw-s1 - loss\n10,2.0,1.9\n20,1.8,nan\n",
+        "validation loss nan at step 20 may be a divergence or, as elsewhere in this log, no",
+    ),
+    "NaN beside empty cells": (
+        "Step,adamw-s1 - loss,mars-adamw-s1 - loss\n10,,1.9\n20,1.8,nan\n",
+        "diverged (validation loss nan at step 20), and nothing says of how many steps",
+    ),
+    "time for steps": (
+        "Time,adamw-s1 - loss,mars-adamw-s1 - loss\n10.5,2.0,1.9\n",
+        "steps are whole numbers from 0",
+    ),
+    "no step": ("Step,adamw-s1 - loss,mars-adamw-s1 - loss\n,2.0,1.9\n", "line 2: a row has a"),
+}
+
+
+@pytest.mark.parametrize("case", CHARTS)
+def test_a_chart_that_can_be_read_two_ways_is_refused(
+    tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
+):
+    text, words = CHARTS[case]
+    (tmp_path / "chart.csv").write_text(text)
+    sets = ["--set", "names={arm}-s{seed}", "--set", "columns.valid_loss=loss"]
+    source = ["--from", str(tmp_path / "chart.csv"), *sets, "--set", "columns.loss="]
+    assert words in mistake(capsys, str(tmp_path / "out"), *source)
+
+
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["report", *arguments]) == 2
     error = capsys.readouterr().err

@@ -40,6 +40,8 @@ def main() -> None:
 
         for step in range(1, steps + 1):
             time.sleep(args.pause)
+            if fault == "gaps":  # every column in every row, as data frames write it
+                row(step=step, loss=3.0, valid_loss=math.nan)
             row(step=step, loss=loss_at(args.optimizer, float(args.lr), int(args.seed), step))
             if step == 5 and fault == "nan":
                 row(step=step, loss=math.nan)

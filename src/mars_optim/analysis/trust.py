@@ -57,7 +57,9 @@ def untrusted(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
     results = [*_results(baseline), *_results(candidate)]
     same = [pair for i, a in enumerate(results) for b in results[:i] if (pair := _same(b, a))]
     found = _alike(same, results)
-    return found or _without_spread(baseline, candidate)
+    if found or candidate.diverged or candidate.log_ratio is None:
+        return found  # no decision rests on the spread
+    return _without_spread(baseline, candidate)
 
 
 def _diverged(baseline: ArmResult, candidate: ArmResult) -> Finding | None:

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from ..records import Engine, Outcome, Plan, RunSpec, UserError, read_run
+from ..records.arms import HIGHEST_LR
 from ..records.plan_file import load_plan, plan_toml
 from ..records.run import CHECKPOINTS, write_text
 from .steps import Steps
@@ -106,6 +107,8 @@ def _checked(recipe: Path, set: tuple[str, ...], **choice: Any) -> Plan:
         plan = load_plan(recipe, set)
         from ..pilot.single import check_choice
 
+        if choice["lr"] is not None and not choice["lr"] <= HIGHEST_LR:
+            raise UserError(f"--lr {choice['lr']:g} must be at most {HIGHEST_LR:g}")
         check_choice(plan, **choice)
     except UserError:
         if _is_first():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..records import UserError
-from .packed import opened
+from .packed import opened, too_large
 from .parquet import check_parquet, open_parquet
 from .sources import Piece, Source
 from .split import Split
@@ -23,7 +23,7 @@ _LEAST_PART, _MOST_PART, _PARTS = 2**12, 2**16, 512
 _LONGEST_PART = 2**20  # where there are none
 _LONGEST_ROW = 2**26
 _BATCH = 256
-_BATCH_BYTES = 2**30  # that a batch of the longest text of a Parquet file may have
+_BATCH_BYTES = 2**28  # that a batch of the longest text of a Parquet file may have
 
 
 def documents(piece: Piece, column: str) -> Iterator[Document]:
@@ -155,13 +155,17 @@ def _parquet(source: Source, piece: Piece, column: str) -> Iterator[str]:
             "--text"
         )
     groups = list(range(piece.start, piece.stop))
-    size = check_parquet(file, Path(source.path), groups, column)
-    rows = max(1, min(_BATCH, _BATCH_BYTES // max(1, size)))
-    batches = file.iter_batches(batch_size=rows, row_groups=groups, columns=[column])
+    longest, most = check_parquet(file, Path(source.path), groups, column)
+    rows = max(1, min(_BATCH, _BATCH_BYTES // max(1, longest)))
+    total = 0
     try:
-        for batch in batches:
-            for cell in batch.column(0).to_pylist():
-                yield _text_of(cell, source.path, column)
+        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=[column]):
+            for cell in batch.column(0):
+                text = _text_of(cell.as_py(), source.path, column)
+                total += len(text)
+                if total > most:  # one text many times
+                    raise too_large(f"{source.path}, column {column!r}")
+                yield text
     except (OSError, UnicodeDecodeError) as error:  # pyarrow's own errors are OSErrors, too
         raise UserError(f"{source.path} cannot be read: {error}; copy it again") from None
 
@@ -180,6 +184,8 @@ def _text_of(cell: Any, place: str, column: str) -> str:
         return ""
     if not isinstance(cell, str):
         raise UserError(f"{place}: {column!r} holds {type(cell).__name__}, not text")
+    if len(cell) > _LONGEST_ROW:
+        raise UserError(f"{place}: a text in {column!r} is longer than {_LONGEST_ROW >> 20} MiB")
     try:
         cell.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -34,16 +34,17 @@ def open_parquet(path: Path) -> Any:
         raise UserError(f"{path} is no Parquet file that can be read: {error}") from None
 
 
-def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> int:
+def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> tuple[int, int]:
     """See that a column does not unpack to absurd sizes.
 
     Returns:
-        The most bytes that it has in a row group, and so the most that one cell has.
+        The most bytes that it has in a row group, and so the most that one cell has; and the most
+        that all of its cells may have.
 
     Raises:
         UserError: if it does.
     """
-    most = 0
+    longest = all_packed = 0
     for group in groups:
         row_group = file.metadata.row_group(group)
         for i in range(row_group.num_columns):
@@ -53,8 +54,9 @@ def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> 
             whole, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
             if whole > max(2**26, MOST_TIMES * packed):
                 raise too_large(f"{path}, column {column!r}")
-            most = max(most, whole)
-    return most
+            longest = max(longest, whole)
+            all_packed += packed
+    return longest, max(2**26, MOST_TIMES * all_packed)
 
 
 def columns(path: Path) -> list[str]:

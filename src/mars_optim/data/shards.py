@@ -133,7 +133,8 @@ def _text_chunks(settings: Settings, piece: Piece) -> Iterator[Chunk]:
     for batch in _batches(settings, piece):
         encoded = encoder.encode([text for text, *_ in batch])
         for tokens, (_, ends, split, size) in zip(encoded, batch, strict=True):
-            row = np.append(tokens, encoder.end) if ends else tokens
+            end = np.array([encoder.end], dtype=tokens.dtype)  # of their type: no wider copy
+            row = np.append(tokens, end) if ends else tokens
             yield split, row, 1, size
 
 
