@@ -336,6 +336,8 @@ def test_variance_reduced_adamw_is_refused_until_it_is_plain() -> None:
     handle = variance_reduce(source)
     with pytest.raises(ValueError, match=r"under variance_reduce: call remove\(\)"):
         migrate(source)
+    plain = migrate(source, to="adamw")  # the correction is dropped, as MARS's is
+    assert not any(key.startswith("mars_") for key in plain.param_groups[0])
     handle.remove()
     migrate(source)
 

@@ -271,8 +271,8 @@ class MARS(TwoGradientForm, Observed):
     def _checked_work(self, amp: kernels.Amp) -> list[Update]:
         """The same; where it is refused, state and groups are left as they were."""
         for group in self.param_groups:
-            settings = Settings.from_group(group)
             gammas.check_whole(group)
+            settings = Settings.from_group(group)
             for param in group["params"]:
                 if param.grad is not None:
                     check_shape(param, settings, group.get("kind"))

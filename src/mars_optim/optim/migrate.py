@@ -16,6 +16,7 @@ from .group_keys import GROUP_KEYS
 from .mars import MARS, Clip
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .settings import Correction, check_choice
+from .wrap import CLIP, GAMMA
 
 Named = tuple[str, Tensor]
 ADAMW_KEYS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
@@ -64,14 +65,14 @@ def migrate(
             of Adam's from torch before 2.7 cannot be told from AdamW's.
     """
     check_choice("to", to, ("mars", "adamw"))
-    groups, states = _read(source, params, key)
+    groups, states = _read(source, params, key, to)
     check_rules(groups)
     group_of = {id(p): g for g in groups for p in map(_bare, g["params"])}
     kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
     target = _mars(groups, gamma, clip, correction) if to == "mars" else _adamw(groups)
     for group in target.param_groups:  # what hosts and schedulers keep there
         source_group = groups[group.pop(_ORIGIN)]
-        hosts = source_group.keys() - GROUP_KEYS - set(TORCH_KEYS)
+        hosts = source_group.keys() - GROUP_KEYS - {*TORCH_KEYS, GAMMA, CLIP}
         group.update({key: copy.deepcopy(source_group[key]) for key in hosts})
     for param, state in kept:
         if state:
@@ -122,6 +123,7 @@ def _read(
     source: Optimizer | Mapping[str, Any] | str | Path,
     params: Iterable[Tensor | Named] | None,
     key: str | None,
+    to: str,
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Mapping[str, Any]]]]:
     """Groups with (name, tensor) or bare parameters, and each parameter's state."""
     if isinstance(source, Optimizer):
@@ -129,7 +131,7 @@ def _read(
             raise ValueError("params and key are for a state dict or file, not a live optimizer")
         source = unwrapped(source)
         check_live(source)
-        check_groups(source.param_groups, coupled=not _decoupled(source))
+        check_groups(source.param_groups, to, coupled=not _decoupled(source))
         groups = [{**g, "params": _with_names(g["params"], g)} for g in source.param_groups]
         held = [p for group in source.param_groups for p in group["params"]]
         return groups, [(p, source.state.get(p, {})) for p in held]
@@ -138,7 +140,7 @@ def _read(
     saved = _state_dict(source, key)
     if any("betas" not in group for group in saved["param_groups"]):
         raise ValueError("source has groups without betas, so no exp_avg: only Adam's kind is read")
-    check_groups(saved["param_groups"])
+    check_groups(saved["param_groups"], to)
     flat = [p if isinstance(p, tuple) else ("", p) for p in params]
     ids = [i for group in saved["param_groups"] for i in group["params"]]
     if len(ids) != len(flat):

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from .mars import MARS
-from .wrap import GAMMA
+from .wrap import GAMMA, LAST_GRAD
 
 Group = Mapping[str, Any]
 
 CARRIED = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-OURS = ("last_grad", "last_param", "gamma_probe")
+OURS = ("last_grad", "last_param", "gamma_probe", LAST_GRAD)
 # Keys of groups that tell an optimizer whose step is not AdamW's.
 FOREIGN_KEYS = {
     "momentum_decay": "NAdam, whose momentum has a schedule",
@@ -47,11 +47,12 @@ def check_live(source: Optimizer) -> None:
     )
 
 
-def check_groups(groups: Sequence[Group], *, coupled: bool = False) -> None:
+def check_groups(groups: Sequence[Group], to: str, *, coupled: bool = False) -> None:
     """Raise ValueError for settings that neither AdamW nor MARS goes on with.
 
     Args:
         groups: of the source.
+        to: "mars", or "adamw", where a correction by ``variance_reduce`` is dropped like MARS's.
         coupled: whether decay is known to be Adam's, a part of the gradient, where a group does not
             say (``decoupled_weight_decay``; torch's have said so since 2.7).
     """
@@ -66,7 +67,7 @@ def check_groups(groups: Sequence[Group], *, coupled: bool = False) -> None:
         for key in ("bias_correction", "correct_bias"):
             if not group.get(key, True):
                 raise ValueError(f"source has {key}=False, AdamW and MARS correct it: {_WAY}")
-        if GAMMA in group:
+        if GAMMA in group and to == "mars":
             raise ValueError(
                 "source is under variance_reduce: call remove() on its handle first, and give "
                 "migrate the gamma that you want"
