@@ -24,6 +24,7 @@ MISTAKES = [
     (["pilot", "--set", "arm.mars-adamw.gama=0"], ["gama", "gamma"]),
     (["pilot", "--set", "comparison.seeds=[1]"], ["comparison.seeds", "two or more"]),
     (["pilot", "--set", "tuning.seed=1"], ["tuning.seed = 1", "comparison.seeds"]),
+    (["pilot", "--set", "arm.adamw.lr=1e300"], ["arm.adamw.lr = 1e+300", "at most 1e+06"]),
     (["pilot", "--plan", "nowhere.toml"], ["nowhere.toml", "--init"]),
     (["pilot", "--plan", "."], ["folder"]),
     (["report", "nowhere"], ["nowhere", "plan.toml"]),
