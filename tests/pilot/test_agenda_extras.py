@@ -26,7 +26,7 @@ def test_every_size_is_tuned_and_compared_like_the_plans_own():
         specs = [r.spec for r in pilot.runs if r.spec.task == size.task]
         specs = [s for s in specs if s.training == size.training]
         counts = Counter((s.stage, s.arm_name) for s in specs)
-        assert len({counts["tune", arm] for arm in size.arms}) == 1
+        assert all(counts["tune", arm] >= 5 for arm in size.arms)
         assert all(counts["compare", arm] == 2 for arm in size.arms)
         assert counts["ladder", "adamw"] == 4
         assert {s.steps for s in specs if s.stage == "ladder"} == {size.steps(0.5), size.steps(2)}
@@ -76,11 +76,12 @@ def test_the_sensitivity_gives_every_line_the_same_factors_and_repeats_no_run():
             key = (spec.arm_name, spec.arm.gamma)
             lines.setdefault(key, set()).add(round(spec.lr / best[spec.arm_name], 6))
     assert set(lines) == {("adamw", 0.0), *(("mars-adamw", g) for g in (0.0125, 0.025, 0.05))}
-    assert all({0.5, 1.0, 3.0} <= factors for factors in lines.values())
+    for factors in lines.values():
+        assert all(any(f == pytest.approx(w, rel=1e-4) for f in factors) for w in (0.5, 1.0, 3.0))
     assert {s.seed for s in pilot.stage("sensitivity")} == {DRAWN.tuning.seed}
     own = [s for s in pilot.stage("sensitivity") if s.arm == DRAWN.arm[s.arm_name]]
-    # 0.5 and 1 were tried in tuning
-    assert {round(s.lr / best[s.arm_name], 6) for s in own} == {3.0}
+    tuned = {r.spec.run_id for r in pilot.runs if r.spec.stage == "tune"}
+    assert not tuned & {s.run_id for s in own}
 
 
 def test_the_sensitivity_waits_for_the_tuning_and_changes_no_learning_rate():

@@ -36,7 +36,7 @@ def test_the_pilot_takes_between_the_least_and_the_most(optimum: dict[str, float
 def test_the_least_and_the_most_are_reached():
     told = price(PLAN, None, workers=1)
     assert len(carry_out(PLAN, Valley(PLAN)).runs) == told.runs[0]
-    far = Valley(PLAN, dict.fromkeys(PLAN.arms, 9.0))
+    far = Valley(PLAN, dict.fromkeys(PLAN.arms, 20.0))
     assert len(carry_out(PLAN, far).runs) == told.runs[1]
 
 
@@ -62,7 +62,7 @@ def test_money_is_hours_at_the_price_of_the_pilots_machine():
 def test_the_price_fits_one_line():
     plan = replace(PLAN, cost=CostPlan(price_per_hour=3600.0))
     assert price_line(price(plan, SECONDS, workers=1), "円") == (
-        "19 to 28 runs, 2,000 to 2,900 steps, about 16.7 to 24.2 minutes, 1,000.00 to 1,450.00 円"
+        "25 to 58 runs, 2,600 to 5,900 steps, about 21.7 to 49.2 minutes, 1,300.00 to 2,950.00 円"
     )
-    assert price_line(price(PLAN, None, workers=1), "") == "19 to 28 runs, 2,000 to 2,900 steps"
+    assert price_line(price(PLAN, None, workers=1), "") == "25 to 58 runs, 2,600 to 5,900 steps"
     assert between(2, 2, 0) == "2"

@@ -11,7 +11,7 @@ from pretend import DATA, Valley, carry_out, small_plan
 import mars_optim
 from mars_optim.pilot.agenda import agenda
 from mars_optim.pilot.tries import Timing, Tries
-from mars_optim.records import Failure
+from mars_optim.records import Failure, RunSpec
 from mars_optim.records.plan import RunningPlan
 
 PLAN = small_plan()
@@ -56,10 +56,9 @@ def test_a_try_that_cannot_end_otherwise_is_the_last_and_one_that_got_further_do
     assert list(tries.given_up) == ["b"]
 
 
-def given_up(arm: str, trial: int) -> str:
-    """Id of the arm's tuning run of this number."""
-    tuning = [s for s in carry_out(PLAN, Valley(PLAN)).stage("tune") if s.arm_name == arm]
-    return tuning[trial].run_id
+def tuning_of(arm: str) -> list[RunSpec]:
+    """An arm's tuning runs."""
+    return [s for s in carry_out(PLAN, Valley(PLAN)).stage("tune") if s.arm_name == arm]
 
 
 def ids_without(run_id: str) -> set[str]:
@@ -77,15 +76,17 @@ def ids_without(run_id: str) -> set[str]:
 @pytest.mark.parametrize("trial", [0, 1, 2])
 def test_an_arm_whose_tuning_is_given_up_is_left_out_of_the_comparison(trial: int):
     whole = carry_out(PLAN, Valley(PLAN)).ids
-    missing = whole - ids_without(given_up("nadamw", trial))
-    assert len(missing) == 3 - trial + 2  # its trials from there on, and two seeds
+    tuning = tuning_of("nadamw")
+    missing = whole - ids_without(tuning[trial].run_id)
+    assert len(missing) == len(tuning) - trial + 2  # its trials from there on, and two seeds
     assert all(run_id.startswith("nadamw-") for run_id in missing)
 
 
 @pytest.mark.parametrize("arm", [PLAN.comparison.baseline, PLAN.comparison.candidate])
 def test_without_the_baseline_or_the_candidate_nothing_is_compared(arm: str):
-    made = ids_without(given_up(arm, 1))
-    assert len(made) == 3 + 3 + 1
+    others = [a for a in PLAN.arms if a != arm]
+    made = ids_without(tuning_of(arm)[1].run_id)
+    assert len(made) == sum(len(tuning_of(a)) for a in others) + 1
     assert all("seed0" in run_id for run_id in made)
 
 
@@ -95,15 +96,13 @@ def test_a_comparison_run_that_is_given_up_stops_no_other():
         assert ids_without(spec.run_id) == whole.ids - {spec.run_id}
 
 
-def test_once_the_comparison_has_begun_no_other_arm_gets_further_trials():
-    """A latecomer at an edge must not change the rates that others were compared at."""
-    plan = small_plan(trials=2)
-    loss = Valley(plan, {"nadamw": 9.0})
-    first = carry_out(small_plan(trials=2, arms=("adamw", "mars-adamw")), loss)
-    later = carry_out(plan, loss, done=first.runs)
-    trials = [s.arm_name for s in later.stage("tune")]
-    assert trials.count("nadamw") == trials.count("adamw")
+def test_a_latecomer_is_tuned_like_the_others_and_changes_none_of_their_rates():
+    loss = Valley(PLAN, {"nadamw": 3.0})
+    first = carry_out(small_plan(arms=("adamw", "mars-adamw")), loss)
+    later = carry_out(PLAN, loss, done=first.runs)
     assert first.ids <= later.ids
+    assert {s.arm_name for s in later.stage("tune", "compare")} == set(PLAN.arms)
+    assert later.ids == carry_out(PLAN, loss).ids
 
 
 def test_no_module_measures_a_duration_by_the_wall_clock():

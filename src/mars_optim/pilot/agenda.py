@@ -114,15 +114,15 @@ def _tuning(
 ) -> _Tuning:
     here = [r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training)]
     trials = tuning_trials(plan, here, size)
-    begun = any(run.spec.stage != "tune" for run in here)  # then no search goes on
+    begun = {r.spec.arm_name for r in here if r.spec.stage != "tune"}  # no search of theirs goes on
     by_trials = sorted(size.arms, key=lambda arm: len(trials[arm]))
-    following = (
-        {} if begun else {arm: _trial(plan, size, data, arm, trials[arm]) for arm in by_trials}
-    )
+    following = {
+        arm: None if arm in begun else _trial(plan, size, data, arm, trials[arm])
+        for arm in by_trials
+    }
     lost = {arm for arm, spec in following.items() if spec and spec.run_id in given_up}
-    lost |= {arm for arm in size.arms if begun and not trials[arm]}
     ready = [spec for arm, spec in following.items() if spec and arm not in lost]
-    searched = [arm for arm in size.arms if arm not in lost and not following.get(arm)]
+    searched = [arm for arm in size.arms if arm not in lost and not following[arm]]
     done = {r.spec.run_id for r in here} | set(given_up)
     again = {arm: _repeats(plan, size, data, arm, trials[arm]) for arm in searched}
     open_ = {arm: [s for s in again[arm] if s.run_id not in done] for arm in searched}
