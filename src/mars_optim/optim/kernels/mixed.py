@@ -32,9 +32,12 @@ def update(
     for tensor in (*params, *grads, *(v for s in states for v in _moments(s).values())):
         dtype = torch.promote_types(dtype, tensor.dtype)
     wide_params = [p.to(dtype) for p in params]
-    wide_states = [{**s, **{k: v.to(dtype) for k, v in _moments(s).items()}} for s in states]
+    wide_states = [
+        {"step": s["step"].clone(), **{k: v.to(dtype) for k, v in _moments(s).items()}}
+        for s in states
+    ]
     backend(wide_params, [g.to(dtype) for g in grads], wide_states, settings)
-    generator = generator_of(params, states)
+    generator = generator_of(params, wide_states)
     for param, wide in zip(params, wide_params, strict=True):
         if wide is not param:
             by_chance = settings.stochastic_rounding and param.dtype == torch.bfloat16
@@ -43,6 +46,7 @@ def update(
         for key, value in _moments(state).items():
             if wide_state[key] is not value:
                 value.copy_(wide_state[key])
+        state["step"].copy_(wide_state["step"])  # last: it counts steps that were taken
 
 
 def generator_of(params: list[Tensor], states: list[State]) -> torch.Generator | None:
