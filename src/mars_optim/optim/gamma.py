@@ -77,7 +77,11 @@ def to_json(groups: Iterable[Group]) -> list[dict[str, Any]]:
 def from_json(groups: Iterable[Group], data: Iterable[dict[str, Any]]) -> None:
     """Go on from what :func:`to_json` gave, to the same bits."""
     for group, kept in zip(groups, data, strict=True):
-        sums = {k: torch.tensor(v, dtype=torch.float64) for k, v in kept.items() if k == SUMS}
+        sums = {
+            k: torch.tensor(v, dtype=torch.float64, device="cpu")
+            for k, v in kept.items()
+            if k == SUMS
+        }
         group |= {**kept, **sums}
 
 
@@ -161,8 +165,12 @@ def _samples(params: list[Tensor], criterion: Criterion) -> list[Tensor]:
 def sampled_bytes(tensor: Tensor, schedule: str) -> int:
     """What the criterion keeps of ``tensor``, in bytes."""
     dtype = torch.promote_types(tensor.dtype, torch.float32)
-    numel = tensor.numel()
-    return CRITERIA[schedule].ROWS * -(-numel // max(1, -(-numel // SAMPLE))) * dtype.itemsize
+    return CRITERIA[schedule].ROWS * sampled(tensor.numel()) * dtype.itemsize
+
+
+def sampled(numel: int) -> int:
+    """How many of so many elements are looked at."""
+    return -(-numel // max(1, -(-numel // SAMPLE)))
 
 
 def _cut(rows: Tensor, samples: list[Tensor]) -> list[Tensor]:

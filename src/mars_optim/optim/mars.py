@@ -15,6 +15,7 @@ from . import kernels
 from .checkpoint import new_pass
 from .correction import CommonNorm
 from .exact import TwoGradientForm
+from .fit import called
 from .observed import Observed
 from .reference import State
 from .settings import (
@@ -265,19 +266,25 @@ class MARS(TwoGradientForm, Observed):
         self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm
     ) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
-        settings = Settings.from_group(group)
-        return [
-            kernels.prepare(
-                *bucket,
-                settings,
-                use_foreach=group["foreach"],
-                use_fused=group["fused"],
-                amp=amp,
-                observe=self._observer(i, b),
-                common=common,
-            )
-            for b, bucket in enumerate(self._buckets(group))
-        ]
+        settings, updates = Settings.from_group(group), []
+        for b, (params, grads, states) in enumerate(self._buckets(group)):
+            try:
+                update = kernels.prepare(
+                    params,
+                    grads,
+                    states,
+                    settings,
+                    use_foreach=group["foreach"],
+                    use_fused=group["fused"],
+                    amp=amp,
+                    observe=self._observer(i, b),
+                    common=common,
+                )
+            except kernels.MisfitError as error:
+                name = called(self.param_groups, params[error.index])
+                raise ValueError(f"{name} {error.reason}") from None
+            updates.append(update)
+        return updates
 
     def _init_group(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]
@@ -290,14 +297,13 @@ class MARS(TwoGradientForm, Observed):
         """
         settings = Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
-        for i, param in enumerate(group["params"]):
+        for param in group["params"]:
             if param.grad is None:
                 continue
-            if param.grad.is_sparse:
-                name = group["param_names"][i] if "param_names" in group else f"number {i}"
+            if param.grad.layout is not torch.strided:
                 raise ValueError(
-                    f"MARS does not take sparse gradients (parameter {name}, shape "
-                    f"{tuple(param.shape)}): use sparse=False in its embedding, or give that "
+                    f"MARS does not take sparse gradients ({called(self.param_groups, param)}, "
+                    f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
                     "parameter to torch.optim.SparseAdam"
                 )
             check_shape(param, settings, group.get("kind"))

@@ -17,6 +17,7 @@ from ..sharded import Shards, as_real, like, local, update_whole
 from ..telemetry import Observe, tell
 from . import foreach, fused, memory, mixed, native, triton_backend
 from .amp import Amp, unless
+from .memory import MisfitError
 
 Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
 
@@ -37,6 +38,7 @@ __all__ = [
     "FUSED",
     "STATE",
     "Amp",
+    "MisfitError",
     "choose",
     "explain",
     "init_state",

@@ -64,15 +64,15 @@ def update(
         tell(observe, grads, states, settings, shards, common)
     with_history = GradientHistory(grads, states, settings, shards, common)
     cs = with_history.estimate()
-    moments = [[s[name] for s in states] for name in ("exp_avg", "exp_avg_sq")]
-    moments.append([s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [])
     advance_(states)  # torch's kernel reads t
     try:
         # Not through torch.optim's wrapper: it would read the gradients from the parameters.
         torch._fused_adamw_(
             params,
             cs,
-            *moments,
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [],
             [s["step"] for s in states],
             lr=settings.lr,
             beta1=settings.betas[0],

@@ -13,6 +13,14 @@ from ..reference import State
 from ..sharded import PLAIN
 
 BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+LAZY = (
+    "is a lazy conjugate or negative of other memory: make it one of its own by "
+    "x.resolve_conj().resolve_neg()"
+)
+CHANGED = (
+    "where a parameter has changed in a run, make its gradient and its state anew (zero_grad(), "
+    "optimizer.state.pop(parameter))"
+)
 
 
 class MisfitError(ValueError):
@@ -47,7 +55,7 @@ def unlike(x: Tensor, others: list[Tensor]) -> str | None:
     if contiguous:
         return None
     if any(t.stride() != x.stride() for t in others):
-        return "a gradient or state lies in memory in another order than its parameter"
+        return "a parameter and its gradient or state differ in their layout"
     return None if is_dense(x) else "a parameter has gaps or overlaps in memory"
 
 
@@ -87,8 +95,10 @@ def lay_out(
     keep = keep or torch.compiler.is_compiling()  # a graph knows strides
     for i, (x, g, state) in enumerate(zip(params, grads, states, strict=True)):
         buffers = {name: state[name] for name in BUFFERS if name in state}
+        if not torch.compiler.is_compiling() and (x.is_neg() or x.is_conj()):
+            raise MisfitError(i, LAZY)
         if reason := misfit(x, {"gradient": g, **buffers}):
-            raise MisfitError(i, reason)
+            raise MisfitError(i, f"{reason}: {CHANGED}")
         for name, kept in buffers.items() if not keep else ():
             if not _lies_well(kept, x):
                 state[name] = torch.zeros_like(x, dtype=kept.dtype).copy_(kept)
@@ -103,22 +113,24 @@ def misfit(x: Tensor, others: dict[str, Tensor]) -> str | None:
         x: the parameter, or this process's shard of it.
         others: by what they are called.
     """
-    if not torch.compiler.is_compiling() and (x.is_neg() or x.is_conj()):
-        return (
-            "is a lazy negative or conjugate of other memory: make it one of its own by "
-            "x.resolve_conj().resolve_neg()"
-        )
     for name, tensor in others.items():
-        if tensor.shape != x.shape:
-            return f"has shape {tuple(x.shape)} and its {name} has {tuple(tensor.shape)}"
+        if reason := of_another_kind(x, name, tensor):
+            return reason
         if tensor.device != x.device:
-            return f"is on {x.device} and its {name} is on {tensor.device}"
-        if tensor.is_complex() != x.is_complex() or not (
-            tensor.is_complex() or tensor.is_floating_point()
-        ):
-            return f"has dtype {x.dtype} and its {name} has {tensor.dtype}"
-        if tensor.layout is not torch.strided:
-            return f"has a {name} of layout {tensor.layout}, which cannot be stepped"
+            return f"is on {x.device} and its {name} on {tensor.device}"
+    return None
+
+
+def of_another_kind(x: Tensor, name: str, tensor: Tensor) -> str | None:
+    """How a tensor differs from its parameter in what is not repaired on any path, or None."""
+    if tensor.shape != x.shape:
+        return f"has shape {tuple(x.shape)} and its {name} {tuple(tensor.shape)}"
+    if tensor.is_complex() != x.is_complex() or not (
+        tensor.is_complex() or tensor.is_floating_point()
+    ):
+        return f"has dtype {x.dtype} and its {name} {tensor.dtype}"
+    if tensor.layout is not torch.strided:
+        return f"has a {name} of layout {tensor.layout}, which has no strides to walk by"
     return None
 
 
