@@ -19,6 +19,7 @@ from .fit import called
 from .observed import Observed
 from .reference import State
 from .settings import (
+    MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
     ClipOver,
@@ -297,22 +298,25 @@ class MARS(TwoGradientForm, Observed):
         """
         settings = Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
+        any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
         for param in group["params"]:
-            if param.grad is None:
+            grad = param.grad
+            if grad is None:
                 continue
-            if param.grad.layout is not torch.strided:
+            if grad.layout is not torch.strided:
                 raise ValueError(
                     f"MARS does not take sparse gradients ({called(self.param_groups, param)}, "
                     f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
                     "parameter to torch.optim.SparseAdam"
                 )
-            check_shape(param, settings, group.get("kind"))
-            if param.dtype not in dtypes:
-                dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
-            state = self.state[param]
-            kernels.init_state(param, state, dtypes[param.dtype], step_beside=settings.capturable)
+            if not any_shape:
+                check_shape(param, settings, group.get("kind"))
+            dtype, state = param.dtype, self.state[param]
+            if dtype not in dtypes:
+                dtypes[dtype] = kernels.state_dtypes(dtype, settings)
+            kernels.init_state(param, state, dtypes[dtype], step_beside=settings.capturable)
             params.append(param)
-            grads.append(param.grad)
+            grads.append(grad)
             for name, tensors in zip(kernels.STATE, kept, strict=False):
                 if name in state:
                     tensors.append(state[name])

@@ -11,7 +11,7 @@ from ..settings import Settings
 from ..sharded import Shards
 from ..telemetry import Observe, tell
 from .foreach import GradientHistory, advance_
-from .memory import BUFFERS, unlike
+from .memory import columns_of, unlike
 
 
 def why_not(
@@ -26,13 +26,13 @@ def why_not(
         return "correction='folded' has no fused kernel yet"
     if params[0].device.type not in ("cpu", "cuda"):
         return f"device {params[0].device.type!r} has no fused kernel here"
-    for x, g, state in zip(params, grads, states, strict=True):
-        if reason := unlike(x, [g, *(state[name] for name in BUFFERS if name in state)]):
-            return reason
-        if not x.is_contiguous():
-            return "a parameter is not contiguous"
-        if state["step"].dtype != torch.float32 or state["step"].numel() != 1:
-            return "a step counter is not one float32 number"
+    columns = columns_of(params, grads, states)
+    if columns is None:
+        return "some parameters have a state that others lack"
+    if reason := unlike(columns, in_order=True):
+        return reason
+    if {(s["step"].dtype, s["step"].numel()) for s in states} != {(torch.float32, 1)}:
+        return "a step counter is not one float32 number"
     return None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..reference import State
 from ..sharded import PLAIN
 
+PLAIN_TYPES = frozenset(PLAIN)
 BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 LAZY = (
     "is a lazy conjugate or negative of other memory: make it one of its own by "
@@ -36,27 +37,66 @@ class MisfitError(ValueError):
         self.index, self.reason = index, reason
 
 
-def unlike(x: Tensor, others: list[Tensor]) -> str | None:
-    """Why the elements of these cannot be walked through together, in the order of memory."""
-    shape, on_cpu, contiguous = x.shape, x.is_cpu, True
+def columns_of(
+    params: list[Tensor], grads: list[Tensor], states: list[State]
+) -> dict[str, list[Tensor]] | None:
+    """All that a step touches but the counters, by name; None if some lack what others have."""
+    names = [name for name in BUFFERS if name in states[0]]
+    absent = [name for name in BUFFERS if name not in names]
+    for state in states:
+        for name in absent:
+            if name in state:
+                return None
+    try:
+        columns = {name: [state[name] for state in states] for name in names}
+    except KeyError:
+        return None
+    return {"parameter": params, "gradient": grads, **columns}
+
+
+def unlike(columns: dict[str, list[Tensor]], *, in_order: bool = False) -> str | None:
+    """Why the elements of a row of these cannot be walked through together, in memory's order.
+
+    Column by column, for every step comes by: an attribute of a tensor costs more than Python.
+
+    Args:
+        columns: see :func:`columns_of`.
+        in_order: whether memory's order must be that of the dimensions (default: False).
+    """
+    params = columns["parameter"]
+    shapes, on_cpu = [x.shape for x in params], params[0].is_cpu
     tracing = torch.compiler.is_compiling()  # what a bit means is torch.compile's care
-    for tensor in (x, *others):
-        if type(tensor) not in PLAIN:
-            return f"{type(tensor).__name__} tensors need the multi-tensor path"
-        if tensor.shape != shape:
-            return "a gradient or state has another shape than its parameter"
-        if tensor.is_cpu is not on_cpu or (not on_cpu and tensor.device != x.device):
-            return "a gradient or state is on another device than its parameter"
-        if tensor.layout is not torch.strided:
-            return f"layout {tensor.layout} needs the multi-tensor path"
-        if not tracing and tensor.is_neg():
-            return "a parameter, gradient or state is a lazy negative"
-        contiguous = contiguous and tensor.is_contiguous()
+    contiguous = True
+    for name, column in columns.items():
+        if strange := {type(t) for t in column} - PLAIN_TYPES:
+            return f"{strange.pop().__name__} tensors need the multi-tensor path"
+        if column is not params and [t.shape for t in column] != shapes:
+            return f"a {name} has another shape than its parameter"
+        if {t.is_cpu for t in column} != {on_cpu} or (
+            not on_cpu and {t.device for t in column} != {params[0].device}
+        ):
+            return f"a {name} is on another device than its parameter"
+        if not tracing and True in [t.is_neg() for t in column]:
+            return f"a {name} is a lazy negative"
+        try:
+            contiguous = contiguous and False not in [t.is_contiguous() for t in column]
+        except RuntimeError:  # sparse and other layouts have no strides
+            return f"a {name} of another layout than torch.strided needs the multi-tensor path"
     if contiguous:
         return None
-    if any(t.stride() != x.stride() for t in others):
-        return "a parameter and its gradient or state differ in their layout"
-    return None if is_dense(x) else "a parameter has gaps or overlaps in memory"
+    return "a tensor is not contiguous" if in_order else _otherwise_ordered(columns)
+
+
+def _otherwise_ordered(columns: dict[str, list[Tensor]]) -> str | None:
+    """The same where some are not contiguous: none may have gaps, and a row must have one order."""
+    for x, *others in zip(*columns.values(), strict=True):
+        if x.is_contiguous() and all(t.is_contiguous() for t in others):
+            continue
+        if any(t.stride() != x.stride() for t in others):
+            return "a parameter and its gradient or state differ in their layout"
+        if not is_dense(x):
+            return "a parameter has gaps or overlaps in memory"
+    return None
 
 
 def is_dense(x: Tensor) -> bool:
@@ -91,6 +131,9 @@ def lay_out(
     Raises:
         MisfitError: for what is wrong on any path.
     """
+    columns = columns_of(params, grads, states)
+    if columns and unlike(columns) is None and _floating(columns):
+        return False
     changed = False
     keep = keep or torch.compiler.is_compiling()  # a graph knows strides
     for i, (x, g, state) in enumerate(zip(params, grads, states, strict=True)):
@@ -132,6 +175,12 @@ def of_another_kind(x: Tensor, name: str, tensor: Tensor) -> str | None:
     if tensor.layout is not torch.strided:
         return f"has a {name} of layout {tensor.layout}, which has no strides to walk by"
     return None
+
+
+def _floating(columns: dict[str, list[Tensor]]) -> bool:
+    """Whether all are real numbers, rather than whole or complex ones."""
+    dtypes = {tensor.dtype for column in columns.values() for tensor in column}
+    return all(dtype.is_floating_point for dtype in dtypes)
 
 
 def _lies_well(kept: Tensor, x: Tensor) -> bool:

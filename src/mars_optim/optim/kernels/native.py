@@ -20,7 +20,7 @@ from ..settings import Settings
 from ..sharded import Shards
 from ..telemetry import CC, SUMS, Observe
 from .build import library
-from .memory import BUFFERS, unlike
+from .memory import BUFFERS, columns_of, unlike
 
 RULES = {"adamw": 0, "lion": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
@@ -45,7 +45,7 @@ def why_not(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> str | None:
     """The reason why these kernels cannot take this step, or None if they can."""
-    if any(not x.is_cpu for x in params):
+    if not params[0].is_cpu:
         return f"device {params[0].device.type!r} is not a CPU"
     if settings.rule not in RULES:
         return f"rule={settings.rule!r} has no CPU kernel"
@@ -55,19 +55,19 @@ def why_not(
         return "stochastic rounding needs the multi-tensor path"
     if torch.compiler.is_compiling():
         return "torch.compile makes kernels of its own"
-    dtypes = set()
-    for x, g, state in zip(params, grads, states, strict=True):
-        buffers = [state[name] for name in BUFFERS if name in state]
-        if reason := unlike(x, [g, *buffers]):
-            return reason
-        step = state["step"]
-        if step.dtype != torch.float32 or not step.is_cpu or step.numel() != 1:
-            return "a step counter is not one float32 number on the CPU"
-        dtypes.add((x.dtype, g.dtype, *(b.dtype for b in buffers), *(n in state for n in BUFFERS)))
-    moments = {state[name].dtype for state in states[:1] for name in MOMENTS if name in state}
-    if len(dtypes) > 1 or len(moments) > 1:
-        return "tensors of one bucket differ in their state or its dtypes"
-    used = [dtype for dtype in dtypes.pop() if isinstance(dtype, torch.dtype)]
+    columns = columns_of(params, grads, states)
+    if columns is None:
+        return "some parameters have a state that others lack"
+    if reason := unlike(columns):
+        return reason
+    dtypes = {name: {t.dtype for t in column} for name, column in columns.items()}
+    moments = set().union(*(dtypes.get(name, ()) for name in MOMENTS))
+    if len(moments) > 1 or any(len(found) > 1 for found in dtypes.values()):
+        return "tensors of one bucket differ in the dtypes of their state"
+    steps = [state["step"] for state in states]
+    if {(t.dtype, t.is_cpu, t.numel()) for t in steps} != {(torch.float32, True, 1)}:
+        return "a step counter is not one float32 number on the CPU"
+    used = [found.pop() for found in dtypes.values()]
     if unknown := set(used) - DTYPES.keys():
         return f"dtype {unknown.pop()} has no CPU kernel"
     found = library(_real(used))

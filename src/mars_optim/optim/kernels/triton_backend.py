@@ -21,7 +21,7 @@ from ..correction import CommonNorm, clip_norms
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
-from .memory import BUFFERS, unlike
+from .memory import columns_of, unlike
 from .triton_tables import CHUNK, Tables, addresses, tables_of
 
 BLOCK = 1024  # elements that a program works on at a time
@@ -48,20 +48,15 @@ def tensors_unfit(
         return "cautious=True has no Triton kernel"
     if settings.rule not in ("adamw", "lion"):
         return f"there are Triton kernels for adamw and lion, not for rule={settings.rule!r}"
-    names = [name for name in BUFFERS if name in states[0]]
-    if any((name in state) != (name in names) for state in states for name in BUFFERS):
+    columns = columns_of(params, grads, states)
+    if columns is None:
         return "some parameters have a state that others lack"
-    columns = {"parameter": params, "gradient": grads}
-    columns |= {name: [state[name] for state in states] for name in names}
-    for x, *others in zip(*columns.values(), strict=True):
-        if reason := unlike(x, others):
-            return reason
     for name, column in columns.items():
         dtypes = {x.dtype for x in column}
         if len(dtypes) > 1 or not dtypes <= _DTYPES.keys():
             return f"{name} has dtype {' and '.join(sorted(map(str, dtypes)))}"
-    if len({x.get_device() for x in params}) > 1:
-        return "parameters are on several devices"
+    if reason := unlike(columns):
+        return reason
     if {(state["step"].dtype, state["step"].numel()) for state in states} != {(torch.float32, 1)}:
         return "a step is not counted in torch.float32"
     return None
