@@ -193,6 +193,7 @@ def _of_one_dtype(
 ) -> Callable[[], None]:
     """``backend`` with tensors as it takes them: all of one dtype."""
     if mixed.needed(params, grads, states, settings):
+        memory.lay_out(params, grads, states, keep=True)  # is it real numbers, all of it?
         return partial(mixed.update, backend, params, grads, states, settings)
     return partial(backend, params, grads, states, settings)
 

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from ..reference import State
 from ..settings import Settings
+from .memory import BUFFERS
 
 
 def needed(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> bool:
     """Whether the tensors of a bucket differ in dtype, or must be rounded by chance."""
-    dtypes = {t.dtype for t in (*params, *grads)}
-    dtypes |= {v.dtype for state in states for v in _moments(state).values()}
+    dtypes = {x.dtype for x in params} | {g.dtype for g in grads}
+    dtypes |= {state[name].dtype for state in states for name in BUFFERS if name in state}
     return len(dtypes) > 1 or settings.stochastic_rounding
 
 
@@ -79,5 +80,4 @@ def stochastic_round(x: Tensor, generator: torch.Generator | None = None) -> Ten
 
 def _moments(state: State) -> State:
     """The state's own floating tensors that have the parameter's shape."""
-    own = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
-    return {key: state[key] for key in own if key in state}
+    return {key: state[key] for key in BUFFERS if key in state}
