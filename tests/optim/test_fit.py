@@ -119,7 +119,7 @@ def test_state_of_another_kind_is_refused_on_every_path(way: dict[str, Any], cha
     before = copies([param])
     state = optimizer.state[param]
     state["exp_avg_sq"] = change(state["exp_avg_sq"])
-    with pytest.raises(ValueError, match="parameter 'w' .*exp_avg_sq"):
+    with pytest.raises(ValueError, match=r"parameter 'w' .*exp_avg_sq"):
         optimizer.step()
     assert same([param], before)
 
@@ -158,14 +158,14 @@ def test_a_parameter_that_is_a_lazy_negative_is_refused(way: dict[str, Any]) -> 
     param = nn.Parameter(torch.randn(6, dtype=torch.complex64).conj().imag)
     assert param.is_neg()
     param.grad = torch.ones(6)
-    with pytest.raises(ValueError, match="lazy conjugate or negative.*resolve_neg"):
+    with pytest.raises(ValueError, match=r"lazy conjugate or negative.*resolve_neg"):
         MARSAdamW([param], **way).step()
 
 
 def test_a_parameter_that_is_a_lazy_conjugate_is_refused_rather_than_left_where_it_is() -> None:
     param = nn.Parameter(torch.randn(6, 2, dtype=torch.complex64).conj())
     param.grad = torch.ones_like(param)
-    with pytest.raises(ValueError, match="lazy conjugate or negative.*resolve_conj"):
+    with pytest.raises(ValueError, match=r"lazy conjugate or negative.*resolve_conj"):
         MARSAdamW([param]).step()
 
 
