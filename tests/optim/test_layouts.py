@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mars_optim import MARS
 from mars_optim.optim import reference
+from mars_optim.optim.kernels import triton_backend
 from mars_optim.optim.settings import Settings
 
 from .cases import needs_compiler
@@ -175,6 +176,21 @@ def test_state_laid_out_anew_goes_back_to_the_fast_kernel() -> None:
         for name in BUFFERS:
             kept = optimizer.state[model.weight].get(name)
             assert kept is None or kept.stride() == model.weight.stride()
+
+
+@pytest.mark.parametrize("wrong", [(3, 4), (12,), (4, 2), (5, 3)], ids=str)
+@pytest.mark.parametrize("name", ["gradient", "exp_avg", "exp_avg_sq", "last_grad"])
+def test_triton_is_given_no_address_of_another_shape(name: str, wrong: tuple[int, ...]) -> None:
+    tensors = {n: torch.zeros(4, 3) for n in ("gradient", "exp_avg", "exp_avg_sq", "last_grad")}
+    group = Settings.from_group(MARS([nn.Parameter(torch.zeros(4, 3))]).param_groups[0])
+
+    def reason() -> str | None:
+        grads, state = [tensors["gradient"]], {"step": torch.tensor(0.0), **tensors}
+        return triton_backend.tensors_unfit([torch.zeros(4, 3)], grads, [state], group)
+
+    assert reason() is None
+    tensors[name] = torch.zeros(wrong)
+    assert reason() == f"a {name} has another shape than its parameter"
 
 
 # --- the C file under AddressSanitizer ------------------------------------------------------------
