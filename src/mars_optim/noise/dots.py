@@ -34,7 +34,7 @@ class Dots:
 
     def without(self, block: int) -> Dots:
         """All blocks but one."""
-        keep = torch.arange(self.blocks) != block
+        keep = torch.arange(self.blocks, device="cpu") != block
         return Dots(self.gram[keep][:, keep], self.squares[keep], self.counts[keep])
 
     def squared_mean(self) -> float:
@@ -61,8 +61,8 @@ class Blocks:
     def __init__(self, blocks: int, groups: Sequence[Sequence[int]]) -> None:
         self.groups = groups
         self.sums: list[list[Tensor]] = [[] for _ in range(blocks)]
-        self.squares = torch.zeros(len(groups), blocks, dtype=torch.float64)
-        self.counts = torch.zeros(blocks, dtype=torch.float64)
+        self.squares = torch.zeros(len(groups), blocks, dtype=torch.float64, device="cpu")
+        self.counts = torch.zeros(blocks, dtype=torch.float64, device="cpu")
 
     def add(self, block: int, vector: Iterable[Tensor]) -> None:
         """Add one sample to a block. The tensors are copied."""
@@ -84,7 +84,7 @@ class Blocks:
 
     def _gram(self, indices: Sequence[int]) -> Tensor:
         blocks = len(self.sums)
-        gram = torch.zeros(blocks, blocks, dtype=torch.float64)
+        gram = torch.zeros(blocks, blocks, dtype=torch.float64, device="cpu")
         for j in indices:
             rows = torch.stack([sums[j].flatten() for sums in self.sums]).double()
             gram += (rows @ rows.T).cpu()

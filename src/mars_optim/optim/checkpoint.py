@@ -10,6 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from . import gamma as gammas
 from .counter import check_counter, counter
+from .fit import check_names, check_state
 from .sharded import local
 from .telemetry import Telemetry
 
@@ -20,6 +21,7 @@ class Pass(TypedDict):
     done: bool  # whether there was a previous pass since the last step,
     scale: float  # the scaler's in it,
     scaled: bool  # and whether there was a scaler
+    exact: bool  # whether the last step, if known, kept its point for correction="exact"
     steps: int  # in this process
     ratios: dict[int, Tensor]  # of correction to gradient in one of them, by number of the group
     telemetry: Telemetry | None  # if any is gathered
@@ -32,6 +34,7 @@ def new_pass(telemetry: Telemetry | None = None) -> Pass:
         "done": False,
         "scale": 1.0,
         "scaled": False,
+        "exact": True,
         "steps": 0,
         "ratios": {},
         "telemetry": telemetry,
@@ -78,6 +81,17 @@ class Checkpointed(Optimizer):
         return {**super().__getstate__(), "_constructor": self._constructor}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a loaded or copied state, if it fits; else nothing is changed.
+
+        Raises:
+            ValueError: naming the parameter that has another's state.
+        """
+        if "param_groups" in state and "state" in state:
+            # a hook of the user's may put states into another order; one of the hooks is ours
+            hooks = self.__dict__.get("_optimizer_load_state_dict_pre_hooks", ())
+            if "param_groups" in self.__dict__ and len(hooks) < 2:
+                check_names(self.param_groups, state["param_groups"])
+            check_state(state["param_groups"], state["state"])
         super().__setstate__(state)
         before: Pass | None = self.__dict__.get("_pass")  # a copy has none yet
         telemetry = None if before is None else before["telemetry"]

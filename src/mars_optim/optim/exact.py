@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer
 
 from .checkpoint import Checkpointed
+from .fit import LAST_PARAM, check_state
 from .kernels.amp import Amp
 from .reference import State
 from .settings import Settings
@@ -48,6 +49,7 @@ class TwoGradientForm(Checkpointed):
                 Not finite, they count as no correction.
         """
         params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        check_state(self.param_groups, self.state)
         kept = [p for p in params if "last_grad" in self.state.get(p, {})]
         states = [self.state[p] for p in kept]
         scale = 1.0 if scaler is None else scaler.get_scale()
@@ -108,6 +110,7 @@ class TwoGradientForm(Checkpointed):
             amp: a gradient scaler's; where its ``found_inf`` is not zero the step is not taken.
         """
         if not self._exact():
+            self._forget_previous_point()
             return
         for group in self.param_groups:
             for param in group["params"]:
@@ -121,9 +124,17 @@ class TwoGradientForm(Checkpointed):
                             found_inf.reshape(()).to(param.device).bool(), last_param, now
                         )
                     last_param.copy_(now)
+        self._pass["exact"] = True
         if self._pass["scaled"]:
             params = [p for p, state in self.state.items() if "last_grad" in state]
             drop_overflows(params, [self.state[p] for p in params], amp)
+
+    def _forget_previous_point(self) -> None:
+        """Drop x_{t-1}, which no step keeps up now: nobody must go back to it later."""
+        if self._pass["exact"]:
+            for state in self.state.values():
+                state.pop(LAST_PARAM, None)
+            self._pass["exact"] = False
 
 
 @contextlib.contextmanager

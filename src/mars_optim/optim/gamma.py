@@ -80,7 +80,9 @@ def from_json(groups: Iterable[Group], data: Iterable[dict[str, Any]]) -> None:
     """Go on from what :func:`to_json` gave, to the same bits."""
     for group, kept in zip(groups, data, strict=True):
         tensors = {
-            k: torch.tensor(v, dtype=torch.float64) for k, v in kept.items() if k in (SUMS, SILENT)
+            k: torch.tensor(v, dtype=torch.float64, device="cpu")
+            for k, v in kept.items()
+            if k in (SUMS, SILENT)
         }
         group |= {**kept, **tensors}
 
@@ -218,8 +220,12 @@ def sampled_bytes(tensor: Tensor, schedule: str) -> int:
     """What the criterion keeps of ``tensor``, in bytes."""
     wide = torch.float32 if tensor.device.type == "cpu" else torch.float64  # in the ordinary range
     dtype = torch.promote_types(tensor.dtype, wide)
-    numel = tensor.numel()
-    return CRITERIA[schedule].ROWS * -(-numel // max(1, -(-numel // SAMPLE))) * dtype.itemsize
+    return CRITERIA[schedule].ROWS * sampled(tensor.numel()) * dtype.itemsize
+
+
+def sampled(numel: int) -> int:
+    """How many of so many elements are looked at."""
+    return -(-numel // max(1, -(-numel // SAMPLE)))
 
 
 def _cut(rows: Tensor, samples: list[Tensor]) -> list[Tensor]:

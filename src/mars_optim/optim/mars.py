@@ -16,9 +16,11 @@ from .checkpoint import new_pass
 from .correction import CommonNorm
 from .counter import counter
 from .exact import TwoGradientForm
+from .fit import called
 from .observed import Observed
 from .reference import State
 from .settings import (
+    MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
     ClipOver,
@@ -287,19 +289,25 @@ class MARS(TwoGradientForm, Observed):
         self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm
     ) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
-        settings = Settings.from_group(group)
-        return [
-            kernels.prepare(
-                *bucket,
-                settings,
-                use_foreach=tristate("foreach", group["foreach"]),
-                use_fused=tristate("fused", group["fused"]),
-                amp=amp,
-                observe=self._observer(i, b),
-                common=common,
-            )
-            for b, bucket in enumerate(self._buckets(group))
-        ]
+        settings, updates = Settings.from_group(group), []
+        for b, (params, grads, states) in enumerate(self._buckets(group)):
+            try:
+                update = kernels.prepare(
+                    params,
+                    grads,
+                    states,
+                    settings,
+                    use_foreach=tristate("foreach", group["foreach"]),
+                    use_fused=tristate("fused", group["fused"]),
+                    amp=amp,
+                    observe=self._observer(i, b),
+                    common=common,
+                )
+            except kernels.MisfitError as error:
+                name = called(self.param_groups, params[error.index])
+                raise ValueError(f"{name} {error.reason}") from None
+            updates.append(update)
+        return updates
 
     def _init_group(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]
@@ -312,26 +320,28 @@ class MARS(TwoGradientForm, Observed):
         """
         settings = Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
-        for i, param in enumerate(group["params"]):
-            if param.grad is None:
+        any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
                 continue
-            if param.grad.is_sparse:
-                name = group["param_names"][i] if "param_names" in group else f"number {i}"
+            if grad.layout is not torch.strided:
                 raise ValueError(
-                    f"MARS does not take sparse gradients (parameter {name}, shape "
-                    f"{tuple(param.shape)}): use sparse=False in its embedding, or give that "
+                    f"MARS does not take sparse gradients ({called(self.param_groups, param)}, "
+                    f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
                     "parameter to torch.optim.SparseAdam"
                 )
-            check_shape(param, settings, group.get("kind"))
-            if param.dtype not in dtypes:
-                dtypes[param.dtype] = kernels.state_dtypes(param.dtype, settings)
-            state = self.state[param]
+            if not any_shape:
+                check_shape(param, settings, group.get("kind"))
+            dtype, state = param.dtype, self.state[param]
+            if dtype not in dtypes:
+                dtypes[dtype] = kernels.state_dtypes(dtype, settings)
             if "step" in state:  # tools cast a live state, too
                 beside = local(param).device if settings.capturable else None
                 state["step"] = counter(state["step"], device=beside)
-            kernels.init_state(param, state, dtypes[param.dtype], step_beside=settings.capturable)
+            kernels.init_state(param, state, dtypes[dtype], step_beside=settings.capturable)
             params.append(param)
-            grads.append(param.grad)
+            grads.append(grad)
             for name, tensors in zip(kernels.STATE, kept, strict=False):
                 if name in state:
                     tensors.append(state[name])

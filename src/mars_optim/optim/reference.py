@@ -19,6 +19,8 @@ from .correction import CommonNorm
 from .settings import Settings
 
 State = dict[str, Tensor]
+# What a parameter's state may hold for a step.
+KEPT = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 
 
 def update(
@@ -41,7 +43,8 @@ def update(
     norms: list[Tensor | None] = [None] * len(params)
     if settings.clips_together:
         norms = [*(norm_over_all(grads, states, settings) if common is None else common.of(params))]
-    for x, g, state, norm in zip(params, grads, states, norms, strict=True):
+    for x, g, before, norm in zip(params, grads, states, norms, strict=True):
+        state = {key: value.clone() for key, value in before.items() if key in KEPT}
         state["step"] += 1
         c = variance_reduced_gradient(g, state, settings, norm)
         m = first_moment(c, state, settings)
@@ -50,6 +53,8 @@ def update(
             direction = cautious_direction(direction, g, settings)
         # x <- x - eta (direction + lambda x)
         x.copy_(x - settings.lr * (direction + settings.weight_decay * x))
+        for key, value in state.items():
+            before[key].copy_(value)
 
 
 def corrected_gradient(g: Tensor, state: State, settings: Settings) -> Tensor:

@@ -180,7 +180,7 @@ class Telemetry:
         for group, number, total, *kind in data["buckets"]:
             paired, clips, tensors = kind
             bucket = _Bucket(None, (paired, clips, tensors))
-            bucket.total = torch.tensor(total, dtype=torch.float64)
+            bucket.total = torch.tensor(total, dtype=torch.float64, device="cpu")
             self._buckets.setdefault((group, number), []).append(bucket)
 
     def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:

@@ -150,7 +150,8 @@ class ImageTask:
         return ((pixels - shift) / scale).permute(0, 3, 1, 2)
 
     def _copy_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        shift, scale = 255 * torch.tensor([self.images.mean, self.images.std])
+        statistics = [self.images.mean, self.images.std]
+        shift, scale = 255 * torch.tensor(statistics, dtype=torch.float32, device="cpu")
         return shift.to(device), scale.to(device)
 
     def _indices(self, seed: int, step: int, micro: int) -> Tensor:
@@ -170,7 +171,7 @@ class ImageTask:
 
 def _shuffled(count: int, *address: object) -> Tensor:
     generator = torch.Generator().manual_seed(seed_of(*address))
-    return torch.randperm(count, generator=generator)
+    return torch.randperm(count, generator=generator, device="cpu")
 
 
 def crop_and_flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -181,10 +182,11 @@ def crop_and_flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
         generator: of the shifts and flips.
     """
     batch, height, width, _ = pixels.shape
-    shifts = torch.randint(2 * _PADDING + 1, (2, batch, 1), generator=generator)
-    mirrored = torch.rand(batch, 1, generator=generator) < 0.5
+    shifts = torch.randint(2 * _PADDING + 1, (2, batch, 1), generator=generator, device="cpu")
+    mirrored = torch.rand(batch, 1, generator=generator, dtype=torch.float32, device="cpu") < 0.5
     padded = F.pad(pixels, (0, 0, _PADDING, _PADDING, _PADDING, _PADDING))
-    columns = torch.arange(width).expand(batch, width)
+    columns = torch.arange(width, device="cpu").expand(batch, width)
     columns = torch.where(mirrored, columns.flip(1), columns) + shifts[1]
-    rows = torch.arange(height) + shifts[0]
-    return padded[torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = torch.arange(height, device="cpu") + shifts[0]
+    images = torch.arange(batch, device="cpu")
+    return padded[images[:, None, None], rows[:, :, None], columns[:, None, :]]

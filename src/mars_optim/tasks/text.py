@@ -206,7 +206,7 @@ class TextTask:
         """(batch, context + 1) of token ids, int64, at random offsets."""
         generator = torch.Generator().manual_seed(seed_of("batch", seed, step, micro))
         high = len(self._train) - self.context
-        offsets = torch.randint(high, (self.batch_size,), generator=generator)
+        offsets = torch.randint(high, (self.batch_size,), generator=generator, device="cpu")
         return self._train.windows(offsets, self.context + 1)
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
@@ -226,7 +226,9 @@ class TextTask:
         """Mean loss over evenly spread validation windows, about ``tokens`` tokens in all."""
         valid = self._valid
         count = max(1, min(tokens, len(valid) - 1) // self.context)
-        offsets = torch.linspace(0, len(valid) - self.context - 1, count, dtype=torch.float64)
+        offsets = torch.linspace(
+            0, len(valid) - self.context - 1, count, dtype=torch.float64, device="cpu"
+        )
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()

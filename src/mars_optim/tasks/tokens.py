@@ -27,7 +27,7 @@ class Tokens:
     def windows(self, offsets: Tensor, length: int) -> Tensor:
         """(offsets, length) of token ids, int64: the windows that begin at ``offsets``."""
         if len(self.shards) == 1 and self.shards[0].dtype == torch.uint8:
-            return self.shards[0][offsets[:, None] + torch.arange(length)].long()
+            return self.shards[0][offsets[:, None] + torch.arange(length, device="cpu")].long()
         return torch.stack([self._window(int(at), length) for at in offsets])
 
     def _window(self, at: int, length: int) -> Tensor:

@@ -98,7 +98,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     with _reading():
         reader = FileSystemReader(folder)
         weights = {
-            path[1]: torch.empty(entry.size, dtype=entry.properties.dtype)
+            path[1]: torch.empty(entry.size, dtype=entry.properties.dtype, device="cpu")
             for path, entry in _tensors(reader.read_metadata(), "model")
         }
         load({"model": weights}, storage_reader=reader, no_dist=True)

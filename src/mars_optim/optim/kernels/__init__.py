@@ -15,8 +15,9 @@ from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards, as_real, like, local, update_whole
 from ..telemetry import Observe, tell
-from . import foreach, fused, mixed, native, triton_backend
+from . import foreach, fused, memory, mixed, native, triton_backend
 from .amp import Amp, unless
+from .memory import MisfitError
 
 Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
 
@@ -27,8 +28,7 @@ BACKENDS: dict[str, Callable[..., None]] = {
     "native": native.update,
     "triton": triton_backend.update,
 }
-# What a parameter's state may hold for a step.
-STATE = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+STATE = reference.KEPT
 # Fused kernels for a whole step, if they can: torch's own, ours for the CPU, ours for CUDA.
 FUSED = {"fused": fused, "native": native, "triton": triton_backend}
 
@@ -38,6 +38,7 @@ __all__ = [
     "FUSED",
     "STATE",
     "Amp",
+    "MisfitError",
     "choose",
     "explain",
     "init_state",
@@ -81,7 +82,7 @@ def init_state(
         step_beside: whether the counter lives on the parameter's device, rather than on the CPU.
     """
     if "step" not in state:
-        device = local(param).device if step_beside else None
+        device = local(param).device if step_beside else "cpu"
         state["step"] = torch.tensor(0.0, dtype=torch.float32, device=device)
     for name, dtype in dtypes.items():
         if name not in state:
@@ -109,6 +110,7 @@ def prepare(
 
     Raises:
         ValueError: as :func:`choose`.
+        MisfitError: if a gradient or a state does not fit its parameter.
     """
     shards = Shards.of(params)
     xs, gs, own_states = params, grads, states
@@ -117,9 +119,11 @@ def prepare(
         xs, gs = [local(p) for p in params], [local(g) for g in grads]
         own_states = [{key: local(value) for key, value in s.items()} for s in states]
     if params[0].is_complex():
+        memory.lay_out(xs, gs, own_states, keep=shards is not None)
         xs, gs = [as_real(x) for x in xs], [as_real(g) for g in gs]
         own_states = [{key: as_real(value) for key, value in s.items()} for s in own_states]
-    name = choose(xs, gs, own_states, settings, use_foreach=use_foreach, use_fused=use_fused)
+    select = partial(choose, settings=settings, use_foreach=use_foreach, use_fused=use_fused)
+    name = _chosen(select, xs, gs, own_states, keep=shards is not None)
     if name in ("fused", "triton"):
         fused.place_steps(xs, states, own_states)
     if observe is not None:
@@ -182,6 +186,30 @@ def _reference_told(
     reference.update(params, grads, states, settings, common=common)
 
 
+def _chosen(
+    select: Callable[[list[Tensor], list[Tensor], list[State]], str],
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    *,
+    keep: bool,
+) -> str:
+    """The backend's name, of tensors that fit each other: what is fast has looked at them itself.
+
+    Args:
+        keep: whether state must stay in the memory where it is.
+    """
+    try:
+        name = select(params, grads, states)
+    except ValueError:  # not for state that can be laid out as fused=True needs it
+        if memory.lay_out(params, grads, states, keep=keep):
+            return select(params, grads, states)
+        raise
+    if name in FUSED or not memory.lay_out(params, grads, states, keep=keep):
+        return name
+    return select(params, grads, states)
+
+
 def _of_one_dtype(
     backend: Callable[..., None],
     params: list[Tensor],
@@ -191,6 +219,7 @@ def _of_one_dtype(
 ) -> Callable[[], None]:
     """``backend`` with tensors as it takes them: all of one dtype."""
     if mixed.needed(params, grads, states, settings):
+        memory.lay_out(params, grads, states, keep=True)  # is it real numbers, all of it?
         return partial(mixed.update, backend, params, grads, states, settings)
     return partial(backend, params, grads, states, settings)
 
@@ -257,7 +286,7 @@ def explain(
     length = max(x.untyped_storage().nbytes() // x.element_size() for x in xs)
     pools = {dtype: xs[0].new_empty(length, dtype=dtype) for dtype in set(dtypes.values())}
     states: list[State] = [
-        {"step": torch.tensor(0.0)}
+        {"step": torch.tensor(0.0, dtype=torch.float32, device="cpu")}
         | {k: pools[dtype].as_strided(x.shape, x.stride()) for k, dtype in dtypes.items()}
         for x in xs
     ]

@@ -29,7 +29,6 @@ def update(
         observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
         common: the norm for ``clip_over="all"`` (default: None, over these parameters).
     """
-    advance_(states)
     if observe is not None:
         tell(observe, grads, states, settings, shards, common)
     with_history = GradientHistory(grads, states, settings, shards, common)
@@ -55,18 +54,19 @@ def update(
         case "muon":
             rules.muon_(params, ms, grads, settings=settings, shards=shards)
     with_history.remember()
+    advance_(states)  # last, so that it counts steps that were taken
 
 
 def counted(states: list[State], settings: Settings) -> list[float] | list[Tensor]:
-    """t of every parameter, as 0-d tensors where a graph is to hold the step."""
+    """t of the step that is due, for every parameter; 0-d tensors where a graph is to hold it."""
     if settings.capturable or torch.compiler.is_compiling():
-        return [s["step"] for s in states]
-    return [float(s["step"]) for s in states]
+        return list(torch._foreach_add([s["step"] for s in states], 1.0))
+    return [float(s["step"]) + 1.0 for s in states]
 
 
-def advance_(states: list[State]) -> None:
+def advance_(states: list[State], by: float = 1.0) -> None:
     """t <- t + 1 for every parameter."""
-    torch._foreach_add_([s["step"] for s in states], 1.0)
+    torch._foreach_add_([s["step"] for s in states], by)
 
 
 class GradientHistory:

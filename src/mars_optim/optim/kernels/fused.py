@@ -11,6 +11,7 @@ from ..settings import Settings
 from ..sharded import Shards
 from ..telemetry import Observe, tell
 from .foreach import GradientHistory, advance_
+from .memory import columns_of, unlike
 
 
 def why_not(
@@ -25,11 +26,13 @@ def why_not(
         return "correction='folded' has no fused kernel yet"
     if params[0].device.type not in ("cpu", "cuda"):
         return f"device {params[0].device.type!r} has no fused kernel here"
-    for tensor in (*params, *grads):
-        if type(tensor) not in (Tensor, torch.nn.Parameter):
-            return f"{type(tensor).__name__} tensors need the multi-tensor path"
-        if not tensor.is_contiguous():
-            return "a parameter or gradient is not contiguous"
+    columns = columns_of(params, grads, states)
+    if columns is None:
+        return "some parameters have a state that others lack"
+    if reason := unlike(columns, in_order=True):
+        return reason
+    if {(s["step"].dtype, s["step"].numel()) for s in states} != {(torch.float32, 1)}:
+        return "a step counter is not one float32 number"
     return None
 
 
@@ -57,27 +60,31 @@ def update(
     common: CommonNorm | None = None,
 ) -> None:
     """One MARS-AdamW step; arguments as in ``foreach.update``."""
-    advance_(states)
     if observe is not None:
         tell(observe, grads, states, settings, shards, common)
     with_history = GradientHistory(grads, states, settings, shards, common)
     cs = with_history.estimate()
-    # Not through torch.optim's wrapper: it would read the gradients from the parameters.
-    torch._fused_adamw_(
-        params,
-        cs,
-        [s["exp_avg"] for s in states],
-        [s["exp_avg_sq"] for s in states],
-        [s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [],
-        [s["step"] for s in states],
-        lr=settings.lr,
-        beta1=settings.betas[0],
-        beta2=settings.betas[1],
-        weight_decay=settings.weight_decay,
-        eps=settings.eps,
-        amsgrad=settings.amsgrad,
-        maximize=False,
-        grad_scale=None,
-        found_inf=None,
-    )
+    advance_(states)  # torch's kernel reads t
+    try:
+        # Not through torch.optim's wrapper: it would read the gradients from the parameters.
+        torch._fused_adamw_(
+            params,
+            cs,
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [s["max_exp_avg_sq"] for s in states] if settings.amsgrad else [],
+            [s["step"] for s in states],
+            lr=settings.lr,
+            beta1=settings.betas[0],
+            beta2=settings.betas[1],
+            weight_decay=settings.weight_decay,
+            eps=settings.eps,
+            amsgrad=settings.amsgrad,
+            maximize=False,
+            grad_scale=None,
+            found_inf=None,
+        )
+    except Exception:
+        advance_(states, -1.0)
+        raise
     with_history.remember()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..reference import State
 from ..settings import Settings
+from .memory import BUFFERS
 
 
 def needed(
@@ -18,8 +19,8 @@ def needed(
 
     Or are float16, in which eps=1e-8 is 0, and an element without a gradient 0 / 0.
     """
-    dtypes = {t.dtype for t in (*params, *grads)}
-    dtypes |= {v.dtype for state in states for v in _moments(state).values()}
+    dtypes = {x.dtype for x in params} | {g.dtype for g in grads}
+    dtypes |= {state[name].dtype for state in states for name in BUFFERS if name in state}
     return len(dtypes) > 1 or settings.stochastic_rounding or torch.float16 in dtypes
 
 
@@ -35,9 +36,12 @@ def update(
     for tensor in (*params, *grads, *(v for s in states for v in _moments(s).values())):
         dtype = torch.promote_types(dtype, tensor.dtype)
     wide_params = [p.to(dtype) for p in params]
-    wide_states = [{**s, **{k: v.to(dtype) for k, v in _moments(s).items()}} for s in states]
+    wide_states = [
+        {"step": s["step"].clone(), **{k: v.to(dtype) for k, v in _moments(s).items()}}
+        for s in states
+    ]
     backend(wide_params, [g.to(dtype) for g in grads], wide_states, settings)
-    generator = generator_of(params, states)
+    generator = generator_of(params, wide_states)
     for param, wide in zip(params, wide_params, strict=True):
         if wide is not param:
             by_chance = settings.stochastic_rounding and param.dtype == torch.bfloat16
@@ -46,6 +50,7 @@ def update(
         for key, value in _moments(state).items():
             if wide_state[key] is not value:
                 value.copy_(wide_state[key])
+        state["step"].copy_(wide_state["step"])  # last: it counts steps that were taken
 
 
 def generator_of(params: list[Tensor], states: list[State]) -> torch.Generator | None:
@@ -78,5 +83,4 @@ def stochastic_round(x: Tensor, generator: torch.Generator | None = None) -> Ten
 
 def _moments(state: State) -> State:
     """The state's own floating tensors that have the parameter's shape."""
-    own = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
-    return {key: state[key] for key in own if key in state}
+    return {key: state[key] for key in BUFFERS if key in state}

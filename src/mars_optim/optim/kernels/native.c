@@ -3,16 +3,19 @@
  * float64 tensors come, once for double. The formulas are those of reference.py, computed in real
  * whatever the tensors are stored in.
  *
- * Work is dealt out in blocks of one tensor. Every thread calls in with the same arguments and takes
- * the next block until none is left, so results do not depend on the number of threads. */
+ * Work is dealt out in blocks of one tensor. Every thread takes the next block until none is left, so
+ * results do not depend on the number of threads. They are threads of the system's, for Python starts
+ * none once its main thread has ended. */
 
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <tgmath.h>
 
-#define ABI 1
+#define ABI 2
 #define BLOCK 65536 /* elements; partial sums of a norm are kept per block */
 #define STRIP 1024  /* elements converted at a time, all within the first cache */
+#define MOST 1024   /* threads */
 
 typedef REAL real;
 
@@ -103,9 +106,28 @@ static const struct tensor *tensor_of(const struct tensor *rows, int64_t count, 
     return rows + low;
 }
 
-/* t <- t + 1 */
-void native_advance(const struct settings *s, const struct tensor *rows) {
-    for (int64_t t = 0; t < s->tensors; t++) *rows[t].step += 1.0f;
+/* --- threads --------------------------------------------------------------------------------- */
+
+struct work {
+    const struct settings *s;
+    const struct tensor *rows;
+    double *parts; /* SUMS numbers per block, of the first pass */
+    int64_t next;  /* the first block that nobody has taken */
+};
+
+static int64_t take(struct work *work) {
+    return __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
+}
+
+/* body on this thread and on up to count - 1 others: where the system gives fewer, those do it all */
+static void on_threads(void *(*body)(void *), struct work *work, int64_t count) {
+    pthread_t others[MOST];
+    int started = 0;
+    while (started < MOST && started + 1 < count &&
+           pthread_create(&others[started], NULL, body, work) == 0)
+        started++;
+    body(work);
+    for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
 }
 
 /* --- first pass: sums over a tensor ---------------------------------------------------------- */
@@ -141,13 +163,13 @@ static void strip_sums(int n, const real *restrict g, const real *restrict last,
     sums[GL] += gl;
 }
 
-/* parts: SUMS numbers per block */
-void native_sums(const struct settings *s, const struct tensor *rows, double *parts,
-                 int64_t *next) {
+static void *sum_blocks(void *argument) {
+    struct work *work = argument;
+    const struct settings *s = work->s;
     real g_buffer[STRIP], last_buffer[STRIP];
     int64_t block;
-    while ((block = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < s->blocks) {
-        const struct tensor *t = tensor_of(rows, s->tensors, block);
+    while ((block = take(work)) < s->blocks) {
+        const struct tensor *t = tensor_of(work->rows, s->tensors, block);
         int64_t begin = (block - t->first_block) * BLOCK, end = begin + BLOCK;
         if (end > t->size) end = t->size;
         double sums[SUMS] = {0};
@@ -158,13 +180,16 @@ void native_sums(const struct settings *s, const struct tensor *rows, double *pa
                 s->difference ? open_strip(t->last, s->last_dtype, at, n, last_buffer) : NULL;
             strip_sums(n, g, last, (real)s->gain, (real)s->grad_scale, sums);
         }
-        memcpy(parts + SUMS * block, sums, sizeof sums);
+        memcpy(work->parts + SUMS * block, sums, sizeof sums);
     }
+    return NULL;
 }
 
-/* The blocks of each tensor added up, always in the same order: SUMS numbers per tensor. */
-void native_add_up(const struct settings *s, const struct tensor *rows, const double *parts,
-                   double *totals) {
+/* totals: SUMS numbers per tensor, its blocks' parts added up, always in the same order */
+void native_sums(const struct settings *s, const struct tensor *rows, double *parts,
+                 double *totals, int64_t threads) {
+    struct work work = {s, rows, parts, 0};
+    on_threads(sum_blocks, &work, threads);
     for (int64_t t = 0; t < s->tensors; t++) {
         int64_t end = t + 1 < s->tensors ? rows[t + 1].first_block : s->blocks;
         double sums[SUMS] = {0};
@@ -230,7 +255,8 @@ INLINE void lion(int n, real *restrict x, const real *restrict g, real *restrict
 
 static void adamw_strip(int n, real *x, const real *g, real *last, real *m, real *v,
                         real *v_max, struct scalars s, int difference, int remember) {
-    if (s.fold != 0) ADAMW_BY_MAX(0, 0, 1);
+    if (s.fold != 0 && remember) ADAMW_BY_MAX(0, 1, 1);
+    else if (s.fold != 0) ADAMW_BY_MAX(0, 0, 1);
     else if (difference && remember) ADAMW_BY_MAX(1, 1, 0);
     else if (difference) ADAMW_BY_MAX(1, 0, 0);
     else if (remember) ADAMW_BY_MAX(0, 1, 0);
@@ -239,7 +265,8 @@ static void adamw_strip(int n, real *x, const real *g, real *last, real *m, real
 
 static void lion_strip(int n, real *x, const real *g, real *last, real *m, struct scalars s,
                        int difference, int remember) {
-    if (s.fold != 0) LION_LOOP(0, 0, 1);
+    if (s.fold != 0 && remember) LION_LOOP(0, 1, 1);
+    else if (s.fold != 0) LION_LOOP(0, 0, 1);
     else if (difference && remember) LION_LOOP(1, 1, 0);
     else if (difference) LION_LOOP(1, 0, 0);
     else if (remember) LION_LOOP(0, 1, 0);
@@ -247,7 +274,7 @@ static void lion_strip(int n, real *x, const real *g, real *last, real *m, struc
 }
 
 static struct scalars scalars_of(const struct settings *s, const struct tensor *t, int64_t index) {
-    double step = *t->step; /* advanced already */
+    double step = *t->step + 1.0f; /* t; the counter follows when the step is taken */
     double clip_scale = s->clip_scales ? s->clip_scales[index] : 1.0;
     double correction1 = s->rule == ADAMW ? 1.0 - pow(s->beta1, step) : 1.0;
     double correction2 = s->rule == ADAMW ? sqrt(1.0 - pow(s->beta2, step)) : 1.0;
@@ -267,15 +294,17 @@ static struct scalars scalars_of(const struct settings *s, const struct tensor *
     return out;
 }
 
-void native_update(const struct settings *s, const struct tensor *rows, int64_t *next) {
+static void *update_blocks(void *argument) {
+    struct work *work = argument;
+    const struct settings *s = work->s;
     real x_buffer[STRIP], g_buffer[STRIP], last_buffer[STRIP], m_buffer[STRIP], v_buffer[STRIP],
         v_max_buffer[STRIP];
     int64_t block;
-    while ((block = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < s->blocks) {
-        const struct tensor *t = tensor_of(rows, s->tensors, block);
+    while ((block = take(work)) < s->blocks) {
+        const struct tensor *t = tensor_of(work->rows, s->tensors, block);
         int64_t begin = (block - t->first_block) * BLOCK, end = begin + BLOCK;
         if (end > t->size) end = t->size;
-        struct scalars scalars = scalars_of(s, t, t - rows);
+        struct scalars scalars = scalars_of(s, t, t - work->rows);
         int remember = s->remember && t->last != NULL;
         for (int64_t at = begin; at < end; at += STRIP) {
             int n = end - at < STRIP ? (int)(end - at) : STRIP;
@@ -297,4 +326,12 @@ void native_update(const struct settings *s, const struct tensor *rows, int64_t 
             if (remember) close_strip(t->last, s->last_dtype, at, n, last);
         }
     }
+    return NULL;
+}
+
+/* The step, and then t <- t + 1: nothing can fail in between. */
+void native_update(const struct settings *s, const struct tensor *rows, int64_t threads) {
+    struct work work = {s, rows, NULL, 0};
+    on_threads(update_blocks, &work, threads);
+    for (int64_t t = 0; t < s->tensors; t++) *rows[t].step += 1.0f;
 }

@@ -8,12 +8,8 @@ float64 if any is.
 from __future__ import annotations
 
 import ctypes
-import os
 from array import array as Array
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -24,11 +20,11 @@ from ..settings import Settings
 from ..sharded import Shards
 from ..telemetry import CC, SUMS, Observe
 from .build import library
+from .memory import BUFFERS, columns_of, unlike
 
 RULES = {"adamw": 0, "lion": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-BUFFERS = (*MOMENTS, "last_grad")
 _ALONE = 1 << 17  # elements; below, a second thread costs more than it saves
 
 
@@ -49,7 +45,7 @@ def why_not(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> str | None:
     """The reason why these kernels cannot take this step, or None if they can."""
-    if params[0].device.type != "cpu":
+    if not params[0].is_cpu:
         return f"device {params[0].device.type!r} is not a CPU"
     if settings.rule not in RULES:
         return f"rule={settings.rule!r} has no CPU kernel"
@@ -59,18 +55,19 @@ def why_not(
         return "stochastic rounding needs the multi-tensor path"
     if torch.compiler.is_compiling():
         return "torch.compile makes kernels of its own"
-    dtypes = set()
-    for x, g, state in zip(params, grads, states, strict=True):
-        buffers = [state[name] for name in BUFFERS if name in state]
-        if reason := _unlike(x, [g, *buffers]):
-            return reason
-        if state["step"].dtype != torch.float32 or not state["step"].is_cpu:
-            return "a step counter is not a float32 tensor on the CPU"
-        dtypes.add((x.dtype, g.dtype, *(b.dtype for b in buffers)))
-    moments = {state[name].dtype for state in states[:1] for name in MOMENTS if name in state}
-    if len(dtypes) > 1 or len(moments) > 1:
+    columns = columns_of(params, grads, states)
+    if columns is None:
+        return "some parameters have a state that others lack"
+    if reason := unlike(columns):
+        return reason
+    dtypes = {name: {t.dtype for t in column} for name, column in columns.items()}
+    moments = set().union(*(dtypes.get(name, ()) for name in MOMENTS))
+    if len(moments) > 1 or any(len(found) > 1 for found in dtypes.values()):
         return "tensors of one bucket differ in the dtypes of their state"
-    (used,) = dtypes
+    steps = [state["step"] for state in states]
+    if {(t.dtype, t.is_cpu, t.numel()) for t in steps} != {(torch.float32, True, 1)}:
+        return "a step counter is not one float32 number on the CPU"
+    used = [found.pop() for found in dtypes.values()]
     if unknown := set(used) - DTYPES.keys():
         return f"dtype {unknown.pop()} has no CPU kernel"
     found = library(_real(used))
@@ -89,28 +86,6 @@ def note(dtype: torch.dtype) -> str:
 def _real(dtypes: Iterable[torch.dtype]) -> str:
     """What to compute in."""
     return "double" if torch.float64 in dtypes else "float"
-
-
-def _unlike(x: Tensor, others: list[Tensor]) -> str | None:
-    """Why the elements of these cannot be walked through together, in the order of memory."""
-    for tensor in (x, *others):
-        if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
-            return f"{type(tensor).__name__} tensors need the multi-tensor path"
-    if not x.is_cpu or any(t.numel() != x.numel() or not t.is_cpu for t in others):
-        return "a gradient or state has another size or device than its parameter"
-    if others[0].is_neg():
-        return "a gradient is a lazy negative"
-    if x.is_contiguous() and all(t.is_contiguous() for t in others):
-        return None
-    if any(t.stride() != x.stride() for t in others):
-        return "a gradient or state lies in memory in another order than its parameter"
-    # dense: no gaps, no overlaps
-    size = 1
-    for stride, length in sorted(zip(x.stride(), x.shape, strict=True)):
-        if length != 1 and stride != size:
-            return "a parameter has gaps or overlaps in memory"
-        size *= length
-    return None
 
 
 def update(
@@ -138,26 +113,25 @@ def update(
     rows, blocks = _rows(params, grads, states, settings.amsgrad, c.native_block())
     values = _values(settings, params[0], grads[0], states[0])
     values.grad_scale, values.tensors, values.blocks = grad_scale, len(params), blocks
-    threads = 1 if blocks * c.native_block() < _ALONE else min(torch.get_num_threads(), blocks)
+    small = blocks * c.native_block() < _ALONE
+    threads = ctypes.c_int64(1 if small else min(torch.get_num_threads(), blocks))
     table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
-    c.native_advance(*table)
     scales = None
     common = common if settings.clips_together else None
     if (settings.clip is not None and common is None) or observe is not None:
-        parts = torch.empty(blocks, SUMS, dtype=torch.float64)
-        sums = torch.empty(len(params), SUMS, dtype=torch.float64)
-        _on_threads(partial(c.native_sums, *table, _pointer(parts)), threads)
-        c.native_add_up(*table, _pointer(parts), _pointer(sums))
+        parts = torch.empty(blocks, SUMS, dtype=torch.float64, device="cpu")
+        sums = torch.empty(len(params), SUMS, dtype=torch.float64, device="cpu")
+        c.native_sums(*table, _pointer(parts), _pointer(sums), threads)
     if settings.clip is not None:
         if common is not None:
             norms = common.of(params)
         else:
             norms = clip_norms(sums[:, CC].sqrt(), settings, shards)
-        scales = scales_of(norms.double(), settings.clip)
+        scales = scales_of(norms.double(), settings.clip).contiguous()
         values.clip_scales = scales.data_ptr()
     if observe is not None:
         observe(sums, scales)
-    _on_threads(partial(c.native_update, *table), threads)
+    c.native_update(*table, threads)
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
@@ -199,18 +173,3 @@ def _values(settings: Settings, x: Tensor, g: Tensor, state: State) -> _Settings
         moment_dtype=DTYPES[state["exp_avg"].dtype],
         last_dtype=DTYPES[last.dtype],
     )
-
-
-def _on_threads(call: Callable[[Any], None], threads: int) -> None:
-    """``call`` with a common counter of blocks, on this thread and ``threads`` - 1 others."""
-    following = ctypes.byref(ctypes.c_int64(0))
-    others = [_pool(os.getpid()).submit(call, following) for _ in range(threads - 1)]
-    call(following)
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of the one that it was forked from are gone."""
-    return ThreadPoolExecutor(max_workers=1024, thread_name_prefix="mars-optim")

@@ -21,7 +21,8 @@ from ..correction import CommonNorm, clip_norms
 from ..reference import State
 from ..settings import Settings
 from ..sharded import Shards
-from .triton_tables import BUFFERS, CHUNK, Tables, addresses, tables_of
+from .memory import columns_of, unlike
+from .triton_tables import CHUNK, Tables, addresses, tables_of
 
 BLOCK = 1024  # elements that a program works on at a time
 _LANES = 256  # partial sums that are added at a time
@@ -47,40 +48,18 @@ def tensors_unfit(
         return "cautious=True has no Triton kernel"
     if settings.rule not in ("adamw", "lion"):
         return f"there are Triton kernels for adamw and lion, not for rule={settings.rule!r}"
-    names = [name for name in BUFFERS if name in states[0]]
-    if any((name in state) != (name in names) for state in states for name in BUFFERS):
+    columns = columns_of(params, grads, states)
+    if columns is None:
         return "some parameters have a state that others lack"
-    columns = {"parameter": params, "gradient": grads}
-    columns |= {name: [state[name] for state in states] for name in names}
-    every = [tensor for column in columns.values() for tensor in column]
-    if strange := {type(x) for x in every} - {Tensor, torch.nn.Parameter}:
-        return f"{strange.pop().__name__} tensors need the multi-tensor path"
     for name, column in columns.items():
         dtypes = {x.dtype for x in column}
         if len(dtypes) > 1 or not dtypes <= _DTYPES.keys():
             return f"{name} has dtype {' and '.join(sorted(map(str, dtypes)))}"
-    # meta tensors stand for state that is not there yet
-    if len({x.get_device() for x in every if not x.is_meta}) > 1:
-        return "parameters, gradients and states are on several devices"
-    if not all(x.is_contiguous() for x in every) and not all(
-        _same_memory_order(x, y)
-        for column in columns.values()
-        for x, y in zip(column, params, strict=True)
-    ):
-        return "a parameter and its gradient or state differ in their layout"
-    if any(g.is_neg() for g in grads):
-        return "a gradient is a lazy negative"
-    if {state["step"].dtype for state in states} != {torch.float32}:
+    if reason := unlike(columns):
+        return reason
+    if {(state["step"].dtype, state["step"].numel()) for state in states} != {(torch.float32, 1)}:
         return "a step is not counted in torch.float32"
     return None
-
-
-def _same_memory_order(tensor: Tensor, x: Tensor) -> bool:
-    """Whether element i in the memory of one is element i in that of the other, with no holes."""
-    if tensor.is_contiguous() and x.is_contiguous():
-        return tensor.numel() == x.numel()
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)
-    return tensor.stride() == x.stride() and x.permute(order).is_contiguous()
 
 
 @functools.cache
@@ -94,7 +73,7 @@ def device_unfit(device: torch.device) -> str | None:
         return "the GPU's compute capability is below 8.0"
     try:
         with torch.cuda.device(device):
-            norms = torch.empty(1, device=device)
+            norms = torch.empty(1, dtype=torch.float32, device=device)
             first = torch.zeros(2, dtype=torch.int64, device=device)
             _kernels().norms_kernel[(1,)](norms, first, norms, lanes=_LANES)
     except Exception as error:  # no C compiler, no Python headers, a driver too old, ...

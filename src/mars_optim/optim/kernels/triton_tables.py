@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from ..reference import State
+from .memory import BUFFERS
 
 CHUNK = 4096  # elements of one program; not tuned on a GPU
 _KEPT = 256  # tables, of some kilobytes each
 _CAPTURES = 8  # for how many CUDA graphs memory is put aside
-
-BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 
 T = TypeVar("T")
 
@@ -78,8 +77,8 @@ def _make_tables(numbers: tuple[int, ...], device: torch.device) -> Tables:
     columns.append([0, *accumulate(programs)])
     # an even length keeps every row at a multiple of 16 bytes, on which Triton specialises
     width = (count + 2) // 2 * 2
-    rows = torch.tensor([column + [0] * (width - len(column)) for column in columns])
-    tensor_of = torch.repeat_interleave(torch.tensor(programs))
+    rows = torch.tensor([column + [0] * (width - len(column)) for column in columns], device="cpu")
+    tensor_of = torch.repeat_interleave(torch.tensor(programs, device="cpu"))
     rows, tensor_of = _on_device(rows, device), _on_device(tensor_of, device)
     (*found, sizes, first) = rows.unbind()
     return Tables(tuple(found), sizes, first, tensor_of, sum(programs), aligned)
@@ -87,7 +86,7 @@ def _make_tables(numbers: tuple[int, ...], device: torch.device) -> Tables:
 
 def _make_addresses(numbers: tuple[int, ...], device: torch.device) -> tuple[Tensor, bool]:
     aligned = all(address % 16 == 0 for address in numbers)
-    return _on_device(torch.tensor(numbers), device), aligned
+    return _on_device(torch.tensor(numbers, device="cpu"), device), aligned
 
 
 def _cached(
@@ -122,7 +121,9 @@ def _on_device(host: Tensor, device: torch.device) -> Tensor:
         return host.to(device)
     if not _capturing(device):
         if not _spares.get(host.numel()):
-            spare = torch.empty((_CAPTURES, host.numel()), dtype=torch.int64, pin_memory=True)
+            spare = torch.empty(
+                (_CAPTURES, host.numel()), dtype=torch.int64, device="cpu", pin_memory=True
+            )
             _spares[host.numel()] = list(spare.unbind())
         return host.pin_memory().to(device, non_blocking=True)
     spares = _spares.get(host.numel())
