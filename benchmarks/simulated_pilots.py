@@ -20,8 +20,9 @@ from mars_optim.analysis.model import ArmResult
 from mars_optim.analysis.verdict import decide
 from mars_optim.pilot.agenda import agenda
 from mars_optim.records import Outcome, Plan, Run, RunSpec
-from mars_optim.records.plan import ComparisonPlan, TrainingPlan, TuningPlan
+from mars_optim.records.plan import ComparisonPlan, TuningPlan
 from mars_optim.records.task import TaskPlan
+from mars_optim.records.training import TrainingPlan
 
 STEPS = 1000
 SLOPE = 0.4
@@ -41,7 +42,7 @@ class World:
         curvature: nats at one octave below the best rate.
         ratio: how many times as steep the loss is above it.
         noise: standard deviation of one run, in nats.
-        shape: "parabola"; "smooth" (ratio is reached at one octave); "power" (exponent 1.5);
+        shape: "parabola"; "smooth" (ratio is reached at one octave); "cusp" (exponent 1.5);
             "cliff" (diverges from 1.2 octaves above the best on).
     """
 
@@ -54,16 +55,13 @@ class World:
 
     def height(self, octaves: float) -> float | None:
         """Loss above the lowest, this far from the best rate; None where runs diverge."""
-        d = abs(octaves)
-        if octaves < 0:
-            return self.curvature * (d**1.5 if self.shape == "power" else d**2)
-        if self.shape == "cliff" and d > 1.2:
+        d, ratio = abs(octaves), self.ratio
+        if self.shape == "cliff" and octaves > 1.2:
             return None
-        if self.shape == "power":
-            return self.curvature * self.ratio * d**1.5
         if self.shape == "smooth":
-            return self.curvature * d**2 * self.ratio ** min(d, 3.0)
-        return self.curvature * self.ratio * d**2
+            ratio = ratio ** min(d, 3.0)
+        rise: float = self.curvature * d ** (1.5 if self.shape == "cusp" else 2.0)
+        return rise * ratio if octaves > 0 else rise
 
 
 @dataclass(slots=True)
@@ -234,7 +232,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--more-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "power", "cliff"])
+    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff"])
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     args = parser.parse_args()
     plan = replace(plan_of(args.pairs), tuning=TuningPlan(more_seeds=tuple(args.more_seeds)))

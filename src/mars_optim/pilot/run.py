@@ -94,9 +94,9 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
-    more_seeds = ("comparison.seeds",) if seeds_kept else ()
+    more_seeds = ["comparison.seeds"] if seeds_kept else []
     if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
-        more_seeds += ("tuning.more_seeds",)  # the rates of a comparison that has begun stay
+        more_seeds.append("tuning.more_seeds")  # the rates of a comparison that has begun stay
     forbidden = [c for c in changes if not c.startswith((*LATER, *more_seeds))]
     if forbidden and has_begun(out):
         raise UserError(
