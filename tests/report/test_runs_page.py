@@ -119,7 +119,7 @@ def test_the_command_writes_a_page_its_figures_and_its_numbers(
     mars = found["arms"]["mars-adamw"]
     assert mars["loss_difference"]["mean"] == pytest.approx(-0.2)
     assert mars["published"]["loss"] == 2.849
-    assert mars["trials"][-1] == {"lr": 1.2e-2, "loss": None}
+    assert mars["trials"][-1] == {"lr": 1.2e-2, "loss": None, "seed": 0}
 
 
 def test_the_japanese_page_says_everything_in_japanese(tmp_path: Path):

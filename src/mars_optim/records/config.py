@@ -14,7 +14,7 @@ from .errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
-LARGEST = 1e18
+LARGEST = 1e22
 """Of any number that has no limit of its own: beyond, arithmetic in single precision overflows."""
 
 
