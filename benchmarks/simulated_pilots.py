@@ -43,7 +43,8 @@ class World:
         ratio: how many times as steep the loss is above it.
         noise: standard deviation of one run, in nats.
         shape: "parabola"; "smooth" (ratio is reached at one octave); "cusp" (exponent 1.5);
-            "cliff" (diverges from 1.2 octaves above the best on).
+            "cliff" (diverges from 1.2 octaves above the best on); "stuck" (stays 6 nats above the
+            lowest loss from there on).
     """
 
     effect: float
@@ -58,6 +59,8 @@ class World:
         d, ratio = abs(octaves), self.ratio
         if self.shape == "cliff" and octaves > 1.2:
             return None
+        if self.shape == "stuck" and octaves > 1.2:
+            return 6.0
         if self.shape == "smooth":
             ratio = ratio ** min(d, 3.0)
         rise: float = self.curvature * d ** (1.5 if self.shape == "cusp" else 2.0)
@@ -232,7 +235,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--more-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff"])
+    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff", "stuck"])
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     args = parser.parse_args()
     plan = replace(plan_of(args.pairs), tuning=TuningPlan(more_seeds=tuple(args.more_seeds)))

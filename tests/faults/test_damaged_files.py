@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hurt import Pilot, reasons_of
 
-RUN = "mars-adamw-lr0.003-seed1"
+RUN = "mars-adamw-lr0.0031-seed1"
 GARBAGE = {
     "empty": b"",
     "cut": b'{"format": 1, "run_id": "mars-adam',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import io
@@ -109,6 +110,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, folder: Path, room: float) -> Iterator
     made = Disk(folder, room)
     with monkeypatch.context() as patch:
         patch.setattr(io, "open", made.open)
+        patch.setattr(builtins, "open", made.open)
         yield made
 
 

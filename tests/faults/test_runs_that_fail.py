@@ -9,7 +9,7 @@ import pytest
 from hurt import Pilot, alive, children_of, wait_for
 
 TUNING = "mars-adamw-lr0.003-seed0"
-COMPARED = "adamw-lr0.001-seed2-steps10"
+COMPARED = "adamw-lr0.00103-seed2-steps10"
 
 
 def failures(pilot: Pilot, part: str) -> list[dict[str, Any]]:

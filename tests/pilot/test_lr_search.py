@@ -116,6 +116,28 @@ def test_no_learning_rate_is_tried_twice_whatever_the_losses(
     assert all(lr > 0 and math.isfinite(lr) for lr in trials)
 
 
+def test_a_best_by_noise_among_rates_that_are_all_too_high_is_not_taken_for_a_lowest_point():
+    noise = iter([0.002, 0.0, 0.004, 0.001, 0.003, 0.002, 0.005, 0.001] * 4)
+
+    def loss(lr: float) -> float:
+        return 6.0 + next(noise) if lr > 0.4 else 3.0 + math.log2(lr / 0.2) ** 2
+
+    trials = search(loss, default=1.0, factor=2.0)
+    assert best_lr(trials) < 0.4
+
+
+def test_a_job_that_ignores_its_rate_is_not_asked_for_ever():
+    assert len(search(lambda lr: 3.0, default=1.0, factor=2.0)) == 3
+
+
+@pytest.mark.parametrize("default", [1e-200, 1e-300])
+def test_no_rate_of_zero_is_proposed(default: float):
+    trials: Trials = {}
+    while (lr := next_lr(default, 2.0, trials, 12)) is not None:
+        assert lr > 0
+        trials[lr] = math.log2(lr / default) ** 2
+
+
 @pytest.mark.parametrize("least", [8, 12])
 def test_more_trials_are_made_near_the_best_where_the_plan_asks_for_them(least: int):
     trials: Trials = {}

@@ -30,16 +30,22 @@ def noise_of(losses: Mapping[tuple[str, int], float | None]) -> Noise | None:
     """The noise of one run: what is left of the losses without their arms' and seeds' means.
 
     Args:
-        losses: by arm and seed, at the common budget. Arms and seeds that lack one are left out.
+        losses: by arm and seed, at the common budget. Taken are the arms with the most losses, and
+            the seeds that all of these have.
 
     Returns:
         None with fewer than two arms or two seeds.
     """
-    arms = sorted({arm for arm, _ in losses})
-    seeds = sorted({seed for _, seed in losses})
-    whole = [s for s in seeds if any(losses.get((a, s)) is not None for a in arms)]
-    arms = [a for a in arms if all(losses.get((a, s)) is not None for s in whole)]
-    if len(arms) < 2 or len(whole) < 2:
+    seeds: dict[str, set[int]] = {}
+    for (arm, seed), loss in losses.items():
+        if loss is not None:
+            seeds.setdefault(arm, set()).add(seed)
+    if len(seeds) < 2:
+        return None
+    second = sorted(map(len, seeds.values()))[-2]
+    arms = [arm for arm in sorted(seeds) if len(seeds[arm]) >= second]
+    whole = sorted(set.intersection(*(seeds[arm] for arm in arms)))
+    if len(whole) < 2:
         return None
     table = np.array([[losses[a, s] for s in whole] for a in arms], float)
     rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()

@@ -34,9 +34,9 @@ SHAPES = np.array([(2.0, 0.02), (2.0, 0.1), (2.0, 0.3), (1.5, 0.05), (2.5, 0.05)
 may be off the law."""
 ASYMMETRY = (0.15, 0.45)
 """Mean and standard deviation of b: the steep side is the upper one a little oftener."""
-REACH = 1.5
-"""Steps on both sides of the best trial among which the lowest point is looked for."""
-QUANTILES = 64
+REACH = (1.5, 1.25)
+"""Steps, and octaves at the least, on both sides of the best trial where x* is looked for."""
+QUANTILES = 128
 NODES = 9
 
 
@@ -78,8 +78,9 @@ class RateFit:
     def low_high(self, confidence: float) -> tuple[float, float]:
         """The range of rates in which the best lies with this probability."""
         tail = (1 - confidence) / 2
-        levels = np.cumsum(self.weight)
-        low, high = (self.x[int(np.searchsorted(levels, q))] for q in (tail, 1 - tail))
+        edges = np.append(self.x, 2 * self.x[-1] - self.x[-2]) - (self.x[1] - self.x[0]) / 2
+        levels = np.append(0.0, np.cumsum(self.weight))
+        low, high = np.interp((tail, 1 - tail), levels, edges)
         return float(2.0**low), float(2.0**high)
 
 
@@ -109,26 +110,33 @@ def fit_rate(
 
 @functools.lru_cache(maxsize=512)  # an agenda asks again and again
 def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) -> RateFit | None:
-    finite = [(math.log2(lr), seed, loss) for lr, seed, loss in trials if loss is not None]
+    finite = [
+        (math.log2(lr), seed, loss)
+        for lr, seed, loss in trials
+        if loss is not None and math.isfinite(loss)
+    ]
     if len({x for x, _, _ in finite}) < 2:
         return None
     x, seed, y = (np.array(column) for column in zip(*finite, strict=True))
     members = (seed[None, :] == np.unique(seed)[:, None]).astype(float)  # (seeds, trials)
     height = y - (members * np.array([[y[m > 0].min()] for m in members])).sum(axis=0)
-    spread = float(height.max()) or 1e-12 * max(1.0, abs(float(y[0])))
+    scale = float(height.max()) or 1e-12 * max(1.0, abs(float(y[0])))
+    if scale < 1e-200:
+        return None  # losses that no arithmetic tells apart
+    y, height = (y - y.min()) / scale, height / scale
     x_star = _places(x, y, members, trials, math.log2(factor))
-    sigma, prior_sigma = _noises(noise, spread)
+    sigma, prior_sigma = _noises(noise and Noise(noise.sd / scale, noise.degrees))
     b = ASYMMETRY[0] + ASYMMETRY[1] * np.linspace(-2, 2, 5)
     prior_b = -0.5 * np.linspace(-2, 2, 5) ** 2
-    log_weight, a = _posterior(x, y, height, members, x_star, b, sigma, spread)
+    log_weight, a = _posterior(x, y, height, members, x_star, b, sigma)
     log_weight += prior_b[:, None, None, None] + prior_sigma[:, None, None]
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     keep = weight > 1e-5 * weight.max()
     grid = np.broadcast_arrays(
         x_star[:, None, None, None, None],
-        a * np.exp(-b)[None, :, None, None, None],
-        a * np.exp(b)[None, :, None, None, None],
+        scale * a * np.exp(-b)[None, :, None, None, None],
+        scale * a * np.exp(b)[None, :, None, None, None],
         SHAPES[:, :1],
         weight,
     )
@@ -143,20 +151,21 @@ def _places(
     """Where the lowest point may lie: around the best trial, below what diverged above it."""
     level = np.array([np.median(y[m > 0]) for m in members]) @ members
     centre = float(x[np.argmin(y - level)]) if len(members) > 1 else float(x[np.argmin(y)])
-    low = max(centre - REACH * step, float(x.min()) - step)
-    high = min(centre + REACH * step, float(x.max()) + step)
+    reach, beyond = max(REACH[0] * step, REACH[1]), max(step, 0.5)
+    low = max(centre - reach, float(x.min()) - beyond)
+    high = min(centre + reach, float(x.max()) + beyond)
     gone = [math.log2(lr) for lr, _, loss in trials if loss is None]
     high = min([high, *[g for g in gone if g > centre]])
     low = max([low, *[g for g in gone if g < centre]])
     return np.linspace(low, high, 83)[1:-1]
 
 
-def _noises(noise: Noise | None, spread: float) -> tuple[Floats, Floats]:
-    """Standard deviations of the noise, and the log of what is known of each."""
+def _noises(noise: Noise | None) -> tuple[Floats, Floats]:
+    """Standard deviations of the noise in units of the losses' range, the log of their priors."""
     if noise is None or noise.degrees < 1:
-        sigma = spread * np.geomspace(0.002, 0.7, 6)
+        sigma: Floats = np.geomspace(0.002, 0.7, 6)
         return sigma, np.zeros(6)
-    sigma = max(noise.sd, 1e-4 * spread) * np.exp(np.linspace(-0.9, 1.2, 5))
+    sigma = max(noise.sd, 1e-4) * np.exp(np.linspace(-0.9, 1.2, 5))
     known = -noise.degrees * (np.log(sigma) + noise.sd**2 / (2 * sigma**2))
     return sigma, known
 
@@ -169,7 +178,6 @@ def _posterior(
     x_star: Floats,
     b: Floats,
     sigma: Floats,
-    spread: float,
 ) -> tuple[Floats, Floats]:
     """Log posterior weight and curvature a, each (x*, b, noise, shape, curvature nodes).
 
@@ -193,7 +201,7 @@ def _posterior(
     s_qy = np.einsum("xst,xbst,xst->xbs", w, q_left, y_left)
     s_qq = np.einsum("xst,xbst->xbs", w, q_left**2) + 1e-300
     middle, sd = s_qy / s_qq, s_qq**-0.5
-    least, most = 1e-3 * spread, 30 * spread
+    least, most = 1e-3, 30.0
     low = np.clip(middle - 4 * sd, least, most)
     high = np.clip(middle + 4 * sd, 1.01 * low, most * 1.02)
     share = np.linspace(0.0, 1.0, NODES)

@@ -112,10 +112,13 @@ def _quantile(measured: Interval, shifts: Any, level: float) -> float:
 
 
 def combine(a: Interval, b: Interval, sign: int) -> Interval:
-    """``a + sign b`` of two quantities that were measured apart: half widths in quadrature."""
+    """``a + sign b`` of two quantities that were measured apart: each side in quadrature."""
     mean = a.mean + sign * b.mean
-    half = math.hypot(a.high - a.low, b.high - b.low) / 2
-    return replace(a, mean=mean, low=mean - half, high=mean + half)
+    below, above = b.mean - b.low, b.high - b.mean
+    if sign < 0:
+        below, above = above, below
+    low, high = math.hypot(a.mean - a.low, below), math.hypot(a.high - a.mean, above)
+    return replace(a, mean=mean, low=mean - low, high=mean + high)
 
 
 def pairs_needed(

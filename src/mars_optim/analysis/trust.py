@@ -54,6 +54,10 @@ def untrusted(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
     """
     if gone := _diverged(baseline, candidate):
         return [gone]
+    if stuck := [_one_loss(arm) for arm in (baseline, candidate) if _ignores_rate(arm)]:
+        return stuck
+    if candidate.log_ratio is not None and candidate.regret and candidate.slope is None:
+        return [Finding("trust.rising-ladder", dict(baseline=baseline.name))]
     results = [*_results(baseline), *_results(candidate)]
     same = [pair for i, a in enumerate(results) for b in results[:i] if (pair := _same(b, a))]
     found = _alike(same, results)
@@ -76,6 +80,17 @@ def _diverged(baseline: ArmResult, candidate: ArmResult) -> Finding | None:
         )
         return Finding("trust.same-seeds-diverged", values)
     return None
+
+
+def _ignores_rate(arm: ArmResult) -> bool:
+    """Whether three rates or more gave one loss."""
+    losses = {t.loss for t in arm.trials}
+    return len({t.lr for t in arm.trials}) > 2 and len(losses) == 1 and None not in losses
+
+
+def _one_loss(arm: ArmResult) -> Finding:
+    rates = {t.lr for t in arm.trials}
+    return Finding("trust.equal-rates", dict(arm=arm.name, trials=len(rates)))
 
 
 def _results(arm: ArmResult) -> list[_Result]:

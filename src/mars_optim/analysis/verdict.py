@@ -84,15 +84,16 @@ def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decis
     return "not-enough-runs"
 
 
-def narrowing(plan: Plan, interval: Interval) -> dict[str, int | float]:
+def narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
     """What the choice of the rates has in an interval's variance, and the runs that narrow it.
 
     Another tuning seed repeats the trials around every arm's best. More pairs would not narrow it.
     """
-    used = (plan.tuning.seed, *plan.tuning.more_seeds, *plan.comparison.seeds)
+    further = plan.tuning.more_seeds
+    used = (plan.tuning.seed, *further, *plan.comparison.seeds)
     return dict(
         share=interval.rates**2 / (interval.rates**2 + interval.error**2),
-        seed=max(used) + 1,
+        seeds=", ".join(map(str, (*further, max(used) + 1))),
         runs=AROUND * len(plan.arms),
     )
 
@@ -137,7 +138,9 @@ def _reasons(
     if "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
     if interval and interval.n > 1 and interval.rates > interval.error:
-        reasons.append(Finding("reason.rates-dominate", narrowing(plan, interval)))
+        theirs = plan.task.kind == "imported"
+        code = "reason.rates-dominate.imported" if theirs else "reason.rates-dominate"
+        reasons.append(Finding(code, narrowing(plan, interval)))
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))

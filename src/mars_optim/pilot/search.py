@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 
-from ..analysis.rates import fit_rate
+from ..analysis.rates import RateFit, fit_rate
 from ..records.trials import Trials, at_edge, best_lr, bracket, near
 
 __all__ = ["Trials", "at_edge", "best_lr", "bracket", "next_lr", "stencil"]
 
 NEIGHBOURS = (0, -2, 2, -1, 1)
 """Around the lowest point, in half steps, in the order in which they are tried."""
+DOWN = 6
+"""Steps below the lowest point at the most, where that is open."""
+LIKELY, OPEN = 0.8, 1.2
+"""The lowest point is open where its range of this probability is wider than so many steps."""
 
 
 def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> float | None:
@@ -23,7 +27,9 @@ def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> fl
 
     The published default; one step up, or down if it diverged; then outward in full steps until the
     best of the trials lies between two others; then what is missing around the lowest point of the
-    fit (:func:`mars_optim.analysis.rates.fit_rate`).
+    fit (:func:`mars_optim.analysis.rates.fit_rate`); then down, while the fit hardly tells
+    where the lowest point is: a best by noise, where rates are all too high and runs are stuck
+    alike, is none.
 
     Args:
         default: where the search starts.
@@ -33,6 +39,8 @@ def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> fl
     """
     if not trials:
         return default
+    if ignores_rate(trials):
+        return None
     best, lower, upper = bracket(trials)
     if trials[best] is None:  # so did all others
         return best / factor if len(trials) > 1 else default / factor
@@ -40,9 +48,14 @@ def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> fl
         return near(trials, best * factor)
     if lower is None:
         return near(trials, best / factor)
-    for lr in stencil(default, factor, trials):
+    around = stencil(default, factor, trials)
+    for lr in around:
         if near(trials, lr) not in trials and _below_walls(trials, best, lr):
             return lr
+    lowest = min(trials)
+    deepest = 1.001 * around[0] / factor**DOWN
+    if trials[lowest] is not None and lowest > deepest and _open(factor, trials):
+        return near(trials, lowest / factor)
     return _between(trials, best) if len(trials) < least else None
 
 
@@ -54,11 +67,29 @@ def stencil(default: float, factor: float, trials: Trials) -> tuple[float, ...]:
         factor: between neighbours.
         trials: so far, the best between two others.
     """
-    fit = fit_rate([(lr, 0, loss) for lr, loss in trials.items()], factor)
+    fit = _fit(factor, trials)
     lowest = fit.best if fit else best_lr(trials)
     centre = round(2 * math.log(lowest / default) / math.log(factor))
     rates = (default * factor ** ((centre + k) / 2) for k in NEIGHBOURS)
     return tuple(near(trials, lr) for lr in rates)
+
+
+def ignores_rate(trials: Trials) -> bool:
+    """Whether three rates or more gave the same loss to the last bit: a job that ignores them."""
+    return len(trials) > 2 and len(set(trials.values())) == 1 and None not in trials.values()
+
+
+def _open(factor: float, trials: Trials) -> bool:
+    """Whether the fit hardly tells where the lowest point is."""
+    fit = _fit(factor, trials)
+    if fit is None:
+        return True
+    low, high = fit.low_high(LIKELY)
+    return math.log(high / low) > OPEN * math.log(factor)
+
+
+def _fit(factor: float, trials: Trials) -> RateFit | None:
+    return fit_rate([(lr, 0, loss) for lr, loss in trials.items()], factor)
 
 
 def _below_walls(trials: Trials, best: float, lr: float) -> bool:
@@ -72,4 +103,5 @@ def _between(trials: Trials, best: float) -> float:
     _, lower, upper = bracket(trials)
     assert lower is not None
     assert upper is not None
-    return math.sqrt(best * (upper if upper / best >= best / lower else lower))
+    farther = upper if upper / best >= best / lower else lower
+    return best * math.sqrt(farther / best)

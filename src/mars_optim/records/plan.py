@@ -30,7 +30,7 @@ class TuningPlan:
         16, "at the most, where the lowest point has no trials around it yet", low=1, high=64
     )
     factor: float = option(
-        2.0, "between neighbouring learning rates; around the best, its square root", above=1.0
+        2.0, "between neighbouring learning rates; around the best, its square root", low=1.25
     )
     seed: int = option(0, "seed of the tuning runs; not used again", low=0)
     more_seeds: tuple[int, ...] = option(

@@ -107,6 +107,7 @@ class _Formatter(string.Formatter):
             "ratio": lambda value: f"{value:.2f}",
             "bytes": lambda value: f"{value:.1f}",
             "lr": lambda value: f"{value:.2g}",
+            "rate": lambda value: f"{value:.3g}",
             "one": lambda value: f"{value:,.1f}",
             "g": lambda value: f"{value:g}",
             "points": lambda value: numbers.signed(100 * value, 1),
