@@ -12,7 +12,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from mars_optim.analysis.stats import t_interval
+from mars_optim.analysis.choice import added
+from mars_optim.analysis.stats import shifted, t_interval
 from mars_optim.report import numbers
 from mars_optim.report.figures import svg_element
 from mars_optim.report.savings import BOUNDS
@@ -25,7 +26,12 @@ TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "o
 SCORES = ("accuracy", "bits_per_byte")
 Verdict = dict[str, Any]
 
-STUDIES = {"gpt": "built-in GPT", "shakespeare": "tinyshakespeare", "cifar": "CIFAR-10"}
+STUDIES = {
+    "gpt-fit": "built-in GPT, fitted rates",
+    "gpt": "built-in GPT, coarse rates",
+    "shakespeare": "tinyshakespeare, coarse rates",
+    "cifar": "CIFAR-10, coarse rates",
+}
 
 PAIRS = [
     ("nadamw-auto", "nadamw"),
@@ -122,12 +128,17 @@ def forest(verdict: Verdict) -> Callable[[Axes], None]:
 
 
 def paired(verdict: Verdict, arm: str, other: str) -> str:
-    """The difference of the final loss between two arms, paired by seed; "" without one of them."""
+    """The difference of the final loss between two arms, paired by seed; "" without one of them.
+
+    It holds the choice of both rates, where the study's verdict tells it.
+    """
     if not {arm, other} <= set(verdict["arms"]):
         return ""
     mine, others = (verdict["arms"][name]["final_losses"] for name in (arm, other))
     values = [mine[s] - others[s] for s in mine if None not in (mine[s], others.get(s))]
     found = t_interval(values, verdict["rule"]["confidence"])
+    regrets = [verdict["arms"][name].get("lr_regret") or () for name in (arm, other)]
+    found = shifted(found, added((regrets[0], -1.0), (regrets[1], 1.0)))
     mean, low, high = (numbers.signed(x, 3) for x in (found.mean, found.low, found.high))
     text = f"{mean} ({low} to {high})"
     return f"**{text}**" if found.low > 0 or found.high < 0 else text

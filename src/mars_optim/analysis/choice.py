@@ -127,7 +127,7 @@ def _where(law: Floats, x: Floats, y: Floats, loss: float | None) -> float:
     return float(fine[np.argmin(np.abs(np.polyval(law, fine) - target))])
 
 
-def difference(*terms: tuple[Sequence[float], float | None]) -> Floats:
+def added(*terms: tuple[Sequence[float], float | None]) -> Floats:
     """Equally likely values of the sum of ``factor * regret``; 0 for what is not known."""
     total = np.zeros(1)
     for values, factor in terms:
@@ -141,7 +141,7 @@ def in_loss(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Inter
     """The loss difference of two arms with the choice of both rates in it."""
     if measured is None:
         return None
-    return shifted(measured, difference((arm.regret, -1.0), (base.regret, 1.0)))
+    return shifted(measured, added((arm.regret, -1.0), (base.regret, 1.0)))
 
 
 def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:
@@ -150,7 +150,7 @@ def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Int
         return measured
     per_loss = 1.0 / arm.slope
     theirs = per_loss if base.slope is None else 1.0 / base.slope
-    return shifted(measured, difference((arm.regret, per_loss), (base.regret, -theirs)))
+    return shifted(measured, added((arm.regret, per_loss), (base.regret, -theirs)))
 
 
 def untuned(arms: Iterable[ArmResult]) -> tuple[str, ...]:

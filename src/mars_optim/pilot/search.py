@@ -18,7 +18,7 @@ NEIGHBOURS = (0, -2, 2, -1, 1)
 """Around the lowest point, in half steps, in the order in which they are tried."""
 DOWN = 6
 """Steps below the lowest point at the most, where that is open."""
-LIKELY, OPEN = 0.8, 1.2
+LIKELY, OPEN = 0.9, 0.9
 """The lowest point is open where its range of this probability is wider than so many steps."""
 
 
