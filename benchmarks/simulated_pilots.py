@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--more-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff", "stuck"])
+    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff"])
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     args = parser.parse_args()
     plan = replace(plan_of(args.pairs), tuning=TuningPlan(more_seeds=tuple(args.more_seeds)))
