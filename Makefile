@@ -9,7 +9,7 @@ PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 SUDO := $(if $(shell command -v sudo),sudo)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot test test-slurm examples bench theory format clean
+.PHONY: pilot test test-slurm test-peers examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -26,6 +26,11 @@ test-slurm: $(VENV)/.dev
 	command -v slurmctld slurmd munged >/dev/null 2>&1 || test -x /usr/sbin/slurmctld -a -x /usr/sbin/slurmd -a -x /usr/sbin/munged \
 		|| { $(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; }
 	MARS_TEST_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/slurm -v
+
+# Test suites of torch, timm and pytorch_optimizer, fetched, on our optimizers (docs/reliability.md; minutes).
+#   torch's are in no package: TORCH_TESTS=path/to/pytorch/test
+test-peers: $(VENV)/.dev
+	$(BIN)/python tests/peers/run.py --cache $(VENV)/peers $(if $(TORCH_TESTS),--torch-tests $(TORCH_TESTS))
 
 bench: $(VENV)/.dev
 	mkdir -p docs/benchmarks
