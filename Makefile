@@ -30,7 +30,7 @@ test-slurm: $(VENV)/.dev
 # Test suites of torch, timm and pytorch_optimizer, fetched, on our optimizers (docs/reliability.md; minutes).
 #   torch's are in no package: TORCH_TESTS=path/to/pytorch/test
 test-peers: $(VENV)/.dev
-	$(BIN)/python tests/peers/run.py --cache $(VENV)/peers $(if $(TORCH_TESTS),--torch-tests $(TORCH_TESTS))
+	TORCH_TESTS=$(TORCH_TESTS) $(BIN)/python tests/peers/run.py $(VENV)/peers
 
 bench: $(VENV)/.dev
 	mkdir -p docs/benchmarks

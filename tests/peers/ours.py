@@ -36,6 +36,7 @@ OURS: dict[str, tuple[type[MARS], dict[str, Any]]] = {
     "marsm_folded": (MARSM, dict(BASE, correction="folded")),
 }
 
+SAVED = "to save time: the five classes stand for it"
 Known = dict[str, str]  # a pattern of test names, and why
 
 

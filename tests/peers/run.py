@@ -1,12 +1,13 @@
-"""Run peers' test suites on our optimizers: make test-peers. Nothing fetched is kept in the repo.
+"""Run peers' test suites on our optimizers: make test-peers. Nothing that is fetched is kept here.
 
-timm's and pytorch_optimizer's tests come from their source archives on PyPI. torch publishes none:
-TORCH_TESTS names the folder ``test`` of a copy of its source, and without it that suite is skipped.
+    python tests/peers/run.py FOLDER [torch|timm|pytorch_optimizer ...]
+
+FOLDER keeps timm's and pytorch_optimizer's source archives, from PyPI. torch publishes none:
+TORCH_TESTS names the folder ``test`` of a copy of its source; without it that suite is skipped.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -19,59 +20,50 @@ SUITES = {
     "timm": ("timm_peers", "tests/test_optim.py"),
     "pytorch_optimizer": ("pytorch_optimizer_peers", "tests"),
 }
-SOURCES = {"timm": "timm==1.0.31", "pytorch_optimizer": "pytorch_optimizer==4.1.0"}
+VERSIONS = {"timm": "1.0.31", "pytorch_optimizer": "4.1.0"}
 
 
-def pip(*arguments: str | Path) -> None:
-    options = ("--quiet", "--disable-pip-version-check", "--no-deps")
-    command = [sys.executable, "-m", "pip", arguments[0], *options, *arguments[1:]]
-    subprocess.run(list(map(str, command)), check=True)
+def pip(command: str, *arguments: str | Path) -> None:
+    pip = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", *map(str, arguments)], check=True)
 
 
-def fetched(source: str, cache: Path) -> Path:
-    """The folder of a source archive of PyPI's, unpacked in ``cache``."""
-    folder = cache / source.replace("==", "-")
+def source(suite: str, cache: Path) -> Path | None:
+    """The folder that the suite runs in."""
+    if suite == "torch":
+        given = os.environ.get("TORCH_TESTS")
+        return Path(given) if given else None
+    folder = cache / f"{suite}-{VERSIONS[suite]}"
     if not folder.is_dir():
-        pip("download", "--no-binary", source.split("==")[0], "--dest", cache, source)
-        with tarfile.open(folder.with_name(folder.name + ".tar.gz")) as archive:
+        pip("download", "--no-binary", suite, "--dest", cache, f"{suite}=={VERSIONS[suite]}")
+        with tarfile.open(cache / f"{folder.name}.tar.gz") as archive:
             archive.extractall(cache, filter="data")
     return folder
 
 
-def run(suite: str, folder: Path, site: Path, more: list[str]) -> int:
+def run(suite: str, folder: Path, site: Path) -> int:
     """The suite's status; its table is printed."""
     plugin, tests = SUITES[suite]
-    src = HERE.parents[1] / "src"
-    env = dict(
-        os.environ, OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join(map(str, (src, HERE, site)))
-    )
+    path = os.pathsep.join(map(str, (HERE.parents[1] / "src", HERE, site)))
     options = ["-p", plugin, "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"]
-    options += ["-q", "--tb", "short", *more, tests]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options], cwd=folder, env=env
+        [sys.executable, "-m", "pytest", *options, "-q", "--tb", "short", tests],
+        cwd=folder,
+        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path),
     ).returncode
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path(".venv/peers"))
-    parser.add_argument("--torch-tests", type=Path, help="the folder test of torch's source")
-    parser.add_argument("--suite", choices=SUITES, action="append", help="this one only")
-    options, more = parser.parse_known_args()
-    cache = options.cache.resolve()
-    site = cache / "site"
+    cache = Path(sys.argv[1]).resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    if not site.is_dir():
-        pip("install", "--target", site, "expecttest")  # torch's own test helpers import it
+    if not (cache / "site").is_dir():
+        pip("install", "--target", cache / "site", "expecttest")  # torch's test helpers need it
     status = 0
-    for suite in options.suite or SUITES:
-        folder = fetched(SOURCES[suite], cache) if suite in SOURCES else options.torch_tests
-        if folder is None:
-            print("torch: SKIPPED whole, for its tests are in no package: TORCH_TESTS=pytorch/test")
-            continue
-        if not (folder / SUITES[suite][1]).exists():
-            parser.error(f"{folder} has no {SUITES[suite][1]}")
-        status |= run(suite, folder, site, more)
+    for suite in sys.argv[2:] or SUITES:
+        if folder := source(suite, cache):
+            status |= run(suite, folder, cache / "site")
+        else:
+            print("torch: SKIPPED whole. Its tests are in no package: TORCH_TESTS=pytorch/test")
     return status
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ours import OURS, Table, names_one
+from ours import OURS, SAVED, Table, names_one
 
 
 def shell(name: str, **content: Any) -> None:
@@ -45,10 +45,21 @@ for line, (optimizer, settings) in OURS.items():
     )
 
 RATES = {name: dict(rosenbrock_lr=1e-3, model=dict(lr=1e-2), after_step=1) for name in NAMES}
-FAILS: dict[str, str] = {}
+RATES["marsadamwamsgrad"]["rosenbrock_lr"] = 0.1  # torch's AdamW fails at 1e-3 with it, too
+FAILS = {
+    "test_optimizer_zero_lr[[]marsadamw1d-*": "",
+    "test_optimizer_zero_lr[[]*-False]": "sets the lr of group 0: vectors have their own group",
+    "test_optimizer_zero_lr[[]*-True]": "fills the tensor lr that was given: vectors have a copy",
+    "test_optimizer_param_group_independent[[]marsadamwclipall]": "one norm for all, as asked",
+}
 LEFT = {
     "test_optim_factory[[]*maximize]": "looks whether the loss falls",
     "test_optimizer_convergence[[]*maximize]": "looks whether the loss falls",
+    **{
+        f"test_optimizer_foreach_parity[[]{line.replace('_', '')}]": SAVED
+        for line in OURS
+        if "_" in line
+    },
 }
 
 
