@@ -250,6 +250,9 @@ def number(name: str, value: object) -> float:
         real = not value.is_complex() and value.dtype != torch.bool
         if value.numel() == 1 and real:
             return float(value)
+        if value.numel() != 1:
+            shape = tuple(value.shape)
+            raise ValueError(f"{name}=tensor of shape {shape} must be a number or have one element")
     elif isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
     elif _kind(value) in ("f", "i", "u") and getattr(value, "size", 0) == 1:
