@@ -173,9 +173,19 @@ SAVINGS = (-0.10, 0.0, 0.05, 0.20)
 WORTH = 0.05
 
 
-def worlds(kind: str, saving: float, number: int, shapes: Iterable[str]) -> Iterator[World]:
-    """Worlds of a kind: positions between grid points, near starts and far ones."""
-    rng, shapes = random.Random(f"{kind} {saving}"), tuple(shapes)
+def worlds(
+    kind: str, saving: float, number: int, shapes: Iterable[str], draw: str = ""
+) -> Iterator[World]:
+    """Worlds of a kind: positions between grid points, near starts and far ones.
+
+    Args:
+        kind: of :data:`KINDS`.
+        saving: true share of tokens saved.
+        number: of worlds.
+        shapes: taken in turn.
+        draw: other texts give other worlds.
+    """
+    rng, shapes = random.Random(f"{kind} {saving}{draw}"), tuple(shapes)
 
     def drawn(low: float, high: float) -> float:
         return math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -236,6 +246,7 @@ def main() -> None:
     parser.add_argument("--more-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff"])
+    parser.add_argument("--draw", default="", help="another text draws other worlds")
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     args = parser.parse_args()
     plan = replace(plan_of(args.pairs), tuning=TuningPlan(more_seeds=tuple(args.more_seeds)))
@@ -243,7 +254,7 @@ def main() -> None:
     with ProcessPoolExecutor(args.workers) as pool:
         for kind in args.kinds:
             for saving in args.savings:
-                drawn = list(worlds(kind, saving, args.pilots, args.shapes))
+                drawn = list(worlds(kind, saving, args.pilots, args.shapes, args.draw))
                 parts = [(drawn[i : i + 25], i, plan) for i in range(0, len(drawn), 25)]
                 found = [r for part in pool.map(_several, parts) for r in part]
                 print(f"| {kind} | {saving:.0%} | {rates(found)} |", flush=True)

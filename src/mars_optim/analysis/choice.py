@@ -72,21 +72,11 @@ def observations(
     )
 
 
-def fit_of(at: Comparison, arm: str, *, repeated: bool = False) -> RateFit | None:
-    """The fit of an arm's trials, with the noise that the comparison tells.
-
-    Args:
-        at: the runs of one size.
-        arm: name.
-        repeated: as if all trials had been made once more, on another seed, with the same losses.
-    """
+def fit_of(at: Comparison, arm: str) -> RateFit | None:
+    """The fit of an arm's trials, with the noise that the comparison tells."""
     unit = at.size.steps(1.0)
     losses = {(a, s): r.final_loss for (a, s, n), r in at.compared.items() if n == unit}
-    trials = observations(at, arm)
-    if repeated:
-        further = 1 + max((seed for _, seed, _ in trials), default=0)
-        trials += tuple((lr, further + seed, loss) for lr, seed, loss in trials)
-    return fit_rate(trials, at.plan.tuning.factor, noise_of(losses))
+    return fit_rate(observations(at, arm), at.plan.tuning.factor, noise_of(losses))
 
 
 def regret_of(fit: RateFit | None, lr: float | None) -> tuple[float, ...]:

@@ -37,7 +37,9 @@ ASYMMETRY = (0.15, 0.45)
 REACH = (1.5, 1.25)
 """Steps, and octaves at the least, on both sides of the best trial where x* is looked for."""
 QUANTILES = 128
+"""Equally likely values that stand for a distribution of regret."""
 NODES = 9
+"""Of the sum over the curvature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
         weight,
     )
     states = tuple(part[keep] for part in grid)
-    best = _least_regret(states, x_star, trials)
+    best = _least_regret(states, x_star)
     return RateFit(x_star, weight.sum(axis=(1, 2, 3, 4)), best, states)
 
 
@@ -214,7 +216,7 @@ def _posterior(
     return (evidence[..., None] + log_a).reshape(shape), a.reshape(shape)
 
 
-def _least_regret(states: Sequence[Any], x_star: Floats, trials: tuple[Observation, ...]) -> float:
+def _least_regret(states: Sequence[Any], x_star: Floats) -> float:
     """The rate of the least expected regret."""
     where, below, above, exponent, weight = states
     fine = np.linspace(x_star[0], x_star[-1], 3 * x_star.size)

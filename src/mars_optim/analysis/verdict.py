@@ -84,7 +84,7 @@ def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decis
     return "not-enough-runs"
 
 
-def narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
+def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
     """What the choice of the rates has in an interval's variance, and the runs that narrow it.
 
     Another tuning seed repeats the trials around every arm's best. More pairs would not narrow it.
@@ -140,7 +140,7 @@ def _reasons(
     if interval and interval.n > 1 and interval.rates > interval.error:
         theirs = plan.task.kind == "imported"
         code = "reason.rates-dominate.imported" if theirs else "reason.rates-dominate"
-        reasons.append(Finding(code, narrowing(plan, interval)))
+        reasons.append(Finding(code, _narrowing(plan, interval)))
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))

@@ -95,6 +95,7 @@ class _Tuning:
         going: arms that can be tuned.
         runs: tuning runs of each arm as far as they are known.
         rates: that the comparison uses, of the arms that have been tuned.
+        trials: of each arm's search.
     """
 
     ready: tuple[RunSpec, ...]
