@@ -72,7 +72,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[training]\nevaluations = 0", ("training.evaluations = 0 must be at least 1",)),
     ("[tuning]\ntrials = 0", ("tuning.trials = 0 must be at least 1",)),
     ("[tuning]\ntrials = 99", ("tuning.trials = 99 must be at most",)),
-    ("[tuning]\nfactor = 1", ("tuning.factor = 1.0 must be above 1",)),
+    ("[tuning]\nfactor = 1", ("tuning.factor = 1.0 must be at least 1.25",)),
     ("[tuning]\nseed = -1", ("tuning.seed = -1 must be at least 0",)),
     ("[comparison]\nseeds = [1, -2]", ("comparison.seeds = [1, -2] must be at least 0",)),
     ("[comparison]\nladder = [0, 2]", ("comparison.ladder = [0.0, 2.0] must be above 0",)),

@@ -149,12 +149,6 @@ class Command:
                 f"{recorder.missing('valid_loss')}; set task.metrics and task.valid_key{note} "
                 f"({log})"
             )
-        wanted = self.task.loss_key != Columns().loss  # which may be left out
-        if wanted and self.task.loss_key not in recorder.known:
-            raise UserError(
-                f"the command of {spec.run_id} left no training loss in {where}: "
-                f"{recorder.missing('loss')}; set task.loss_key, or leave it out ({log})"
-            )
         step, _ = recorder.valid
         if not spec.steps - 1 <= step <= spec.steps:
             raise UserError(
