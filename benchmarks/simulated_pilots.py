@@ -44,7 +44,7 @@ class World:
         noise: standard deviation of one run, in nats.
         shape: "parabola"; "smooth" (ratio is reached at one octave); "cusp" (exponent 1.5);
             "cliff" (diverges from 1.2 octaves above the best on); "stuck" (stays 6 nats above the
-            lowest loss from there on).
+            lowest loss from there on); "shelf" (levels off 1 nat above it on both sides).
     """
 
     effect: float
@@ -64,7 +64,8 @@ class World:
         if self.shape == "smooth":
             ratio = ratio ** min(d, 3.0)
         rise: float = self.curvature * d ** (1.5 if self.shape == "cusp" else 2.0)
-        return rise * ratio if octaves > 0 else rise
+        rise = rise * ratio if octaves > 0 else rise
+        return -math.expm1(-rise) if self.shape == "shelf" else rise
 
 
 @dataclass(slots=True)
@@ -192,7 +193,7 @@ def worlds(
 
     ranges = KINDS[kind]
     for i in range(number):
-        reach = 5.0 if i % 4 == 3 else 1.5
+        reach = 5.0 if rng.random() < 0.25 else 1.5
         yield World(
             effect=-math.log1p(-saving),
             optimum=(rng.uniform(-reach, reach), rng.uniform(-reach, reach)),

@@ -6,7 +6,9 @@ Near its lowest point a loss is close to a parabola in log2 of the rate, steeper
 
 with p near 2. That is a local law: a trial at distance d may be off by the share c d of its
 height above the lowest point. So far and steep trials say where the valley is, near ones where it
-is lowest. A trial that diverged puts a wall: the best rate lies on this side of it.
+is lowest. A trial that diverged puts a wall: the best rate lies on this side of it. Trials beyond
+a jump of the loss may be no part of the valley (runs that are stuck alike, or that hardly trained):
+the fit without them is weighed against the fit with them.
 
 What is not known (x*, a, b, c, p, the noise) is summed over, on a grid, with flat priors in x*,
 log a and log noise. The rate of an arm is the one with the least expected *regret*, which is the
@@ -34,6 +36,8 @@ SHAPES = np.array([(2.0, 0.02), (2.0, 0.1), (2.0, 0.3), (1.5, 0.05), (2.5, 0.05)
 may be off the law."""
 ASYMMETRY = (0.15, 0.45)
 """Mean and standard deviation of b: the steep side is the upper one a little oftener."""
+STUCK = 0.1
+"""Prior probability that trials beyond a jump lie anywhere in the losses' range."""
 REACH = (1.5, 1.25)
 """Steps, and octaves at the least, on both sides of the best trial where x* is looked for."""
 QUANTILES = 128
@@ -130,7 +134,14 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
     sigma, prior_sigma = _noises(noise and Noise(noise.sd / scale, noise.degrees))
     b = ASYMMETRY[0] + ASYMMETRY[1] * np.linspace(-2, 2, 5)
     prior_b = -0.5 * np.linspace(-2, 2, 5) ** 2
-    log_weight, a = _posterior(x, y, height, members, x_star, b, sigma)
+    parts = [_posterior(x, y, height, members, x_star, b, sigma)]
+    if (valley := _valley(x, y, height)) is not None:
+        parts[0][0][...] += math.log(1 - STUCK)
+        seeds = members[:, valley]
+        seeds = seeds[seeds.any(axis=1)]
+        parts += [_posterior(x[valley], y[valley], height[valley], seeds, x_star, b, sigma)]
+        parts[1][0][...] += math.log(STUCK)
+    log_weight, a = (np.stack(both) for both in zip(*parts, strict=True))  # (fits, x*, ...)
     log_weight += prior_b[:, None, None, None] + prior_sigma[:, None, None]
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
@@ -144,7 +155,7 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
     )
     states = tuple(part[keep] for part in grid)
     best = _least_regret(states, x_star)
-    return RateFit(x_star, weight.sum(axis=(1, 2, 3, 4)), best, states)
+    return RateFit(x_star, weight.sum(axis=(0, 2, 3, 4, 5)), best, states)
 
 
 def _places(
@@ -160,6 +171,27 @@ def _places(
     high = min([high, *[g for g in gone if g > centre]])
     low = max([low, *[g for g in gone if g < centre]])
     return np.linspace(low, high, 83)[1:-1]
+
+
+def _valley(x: Floats, y: Floats, height: Floats) -> NDArray[np.bool_] | None:
+    """The trials within the jumps of the loss on both sides of the best.
+
+    A jump is the greatest rise between neighbouring rates on one side, if two rates or more lie
+    beyond it whose losses differ by less than half of it.
+
+    Returns:
+        None without a jump.
+    """
+    best, inside = x[np.argmin(y)], np.ones(x.size, bool)
+    for side in (1, -1):
+        rates = side * np.unique(side * x[side * x >= side * best])
+        level = np.array([height[x == rate].mean() for rate in rates])
+        if len(rates) < 4:
+            continue
+        k = int(np.argmax(np.diff(level))) + 1
+        if len(rates) - k > 1 and np.ptp(level[k:]) < 0.5 * (level[k] - level[k - 1]):
+            inside &= side * x < side * rates[k]
+    return None if inside.all() or np.unique(x[inside]).size < 3 else inside
 
 
 def _noises(noise: Noise | None) -> tuple[Floats, Floats]:
@@ -210,7 +242,7 @@ def _posterior(
     a = low[..., None] * (high / low)[..., None] ** share
     log_a = -0.5 * ((a - middle[..., None]) / sd[..., None]) ** 2
     log_a += np.log(np.log(high / low))[..., None]  # the width of a node, in log a
-    evidence = 0.5 * (np.log(w).sum(axis=-1) - np.log(total).sum(axis=-1) - s_yy)
+    evidence = 0.5 * (np.log(w / (2 * np.pi)).sum(axis=-1) - np.log(total).sum(axis=-1) - s_yy)
     evidence = evidence[:, None] + 0.5 * s_qy**2 / s_qq
     shape = (x_star.size, b.size, sigma.size, len(SHAPES), NODES)
     return (evidence[..., None] + log_a).reshape(shape), a.reshape(shape)

@@ -5,14 +5,14 @@ Nothing else is remembered, so a pilot that was stopped goes on by asking again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..analysis.rates import fit_rate
 from ..records import Arm, Plan, Run, RunSpec
 from ..records.plan import Size
-from ..records.trials import AROUND, Trials, best_lr, near
-from .search import next_lr, stencil
+from ..records.trials import AROUND, Trials, best_lr, loss_at, near
+from .search import next_lr, next_outward, stencil
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,8 @@ def _tuning(
         arm: None if arm in begun else _trial(plan, size, data, arm, trials[arm])
         for arm in by_trials
     }
+    if not begun and not any(following.values()):
+        following |= _outward(plan, size, data, trials)
     lost = {arm for arm, spec in following.items() if spec and spec.run_id in given_up}
     ready = [spec for arm, spec in following.items() if spec and arm not in lost]
     searched = [arm for arm in size.arms if arm not in lost and not following[arm]]
@@ -189,6 +191,23 @@ def _trial(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> RunSp
     if lr is None:
         return None
     return _spec(plan, size, data, stage="tune", arm_name=arm, lr=lr, seed=plan.tuning.seed)
+
+
+def _outward(plan: Plan, size: Size, data: str, trials: Mapping[str, Trials]) -> dict[str, RunSpec]:
+    """A run of the first arm that seems to have learned at no rate tried; empty if none does.
+
+    One at a time, so that the order in which runs finish does not matter.
+    """
+    best = {arm: loss_at(mine, best_lr(mine)) for arm, mine in trials.items() if mine}
+    for arm in size.arms:
+        others = [loss for other, loss in best.items() if other != arm]
+        if arm not in best or not others or len(trials[arm]) >= plan.tuning.max_trials:
+            continue
+        lr = next_outward(plan.tuning.factor, trials[arm], min(others))
+        if lr is not None:
+            seed = plan.tuning.seed
+            return {arm: _spec(plan, size, data, stage="tune", arm_name=arm, lr=lr, seed=seed)}
+    return {}
 
 
 def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str, float]]:
