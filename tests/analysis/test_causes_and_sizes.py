@@ -124,6 +124,27 @@ def test_the_slopes_interval_covers_the_truth_as_often_as_it_says():
     assert abs(hits / repeats - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / repeats)
 
 
+def test_what_the_choice_of_rates_adds_at_one_size_is_in_the_slope_over_the_sizes():
+    small, large = size(100, [0.1, 0.2]), size(400, [0.3, 0.4])
+    at_these_rates, better = trend([small, large], 0.95), trend([small, moved(large, 0.1)], 0.95)
+    assert at_these_rates is not None
+    assert better is not None
+    per_e = 0.1 / math.log(4)
+    assert better.slope.mean == pytest.approx(at_these_rates.slope.mean + per_e)
+    open_ = trend([small, replace(large, choice=(-0.5, 0.5))], 0.95)
+    assert open_ is not None
+    assert open_.slope.high - open_.slope.low > at_these_rates.slope.high - at_these_rates.slope.low
+    three = [size(100 * 4**i, [0.1 * i, 0.1 * i + 0.02]) for i in range(3)]
+    found = trend([*three[:2], moved(three[2], 0.1)], 0.95)
+    assert found is not None
+    assert found.between is not None
+    assert found.between.mean == pytest.approx(found.slope.mean)
+
+
+def moved(result: SizeResult, by: float) -> SizeResult:
+    return replace(result, choice=(by,))
+
+
 def test_a_doubling_is_log_two_of_the_slope():
     found = trend([size(100, [0.1, 0.2]), size(400, [0.3, 0.4])], 0.95)
     assert found is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mars_optim.analysis import survey
+from mars_optim.analysis.choice import in_loss
 from mars_optim.analysis.stats import t_interval
 from mars_optim.records import UserError
 from mars_optim.records.plan_file import make_plan
@@ -31,8 +32,23 @@ def test_each_arm_stands_at_the_rate_with_most_seeds_with_paired_differences(tmp
     assert (adamw.lr, mars.lr) == (1e-3, 6e-3)
     assert {s.seed: s.loss for s in mars.seeds} == {1: 2.8, 2: 2.95, 3: 2.65}
     assert adamw.loss_difference is None
-    assert mars.loss_difference == t_interval([2.8 - 3.0, 2.95 - 3.1, 2.65 - 2.9], 0.95)
+    at_these_rates = t_interval([2.8 - 3.0, 2.95 - 3.1, 2.65 - 2.9], 0.95)
+    assert mars.loss_difference == in_loss(at_these_rates, mars, adamw)
     assert found.best is mars
+
+
+def test_what_the_sweep_leaves_open_of_the_best_rate_is_in_the_interval(tmp_path: Path):
+    for seed in (1, 2, 3):
+        for i, loss in enumerate((3.10, 3.00, 3.08)):
+            write_run(tmp_path, "adamw", 1e-3 * 2**i, seed, loss + 0.01 * seed)
+        write_run(tmp_path, "mars-adamw", 3e-3, seed, 2.98 + 0.01 * seed + 0.001 * (seed == 1))
+    (found,) = survey(tmp_path).experiments
+    adamw, mars = found.arms
+    at_these_rates = t_interval([-0.019, -0.02, -0.02], 0.95)
+    assert adamw.regret
+    assert not mars.regret  # one rate: nothing is known of it
+    assert mars.loss_difference is not None
+    assert mars.loss_difference.high > at_these_rates.high
 
 
 def test_the_sweep_takes_the_seeds_that_all_rates_have_and_knows_an_edge(tmp_path: Path):

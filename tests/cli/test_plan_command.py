@@ -46,6 +46,7 @@ def test_the_plan_is_priced_as_json_and_nothing_is_written(
     assert [(s["effect"], s["threshold"]) for s in found["seeds"]] == [(0.1, 0.0), (0.1, 0.05)]
     assert len(found["published"]) == 5
     assert found["currency"] == "€"
+    assert found["left"] is None
 
 
 def test_the_plan_reads_as_text_with_its_assumptions(

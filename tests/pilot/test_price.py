@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pretend import Valley, carry_out, small_plan
 
-from mars_optim.pilot.price import between, price, price_line
+from mars_optim.pilot.price import between, price, price_line, remaining
 from mars_optim.records.optional import SensitivityPlan, SizePlan
 from mars_optim.records.plan import CostPlan
 
@@ -38,6 +38,33 @@ def test_the_least_and_the_most_are_reached():
     assert len(carry_out(PLAN, Valley(PLAN)).runs) == told.runs[0]
     far = Valley(PLAN, dict.fromkeys(PLAN.arms, 20.0))
     assert len(carry_out(PLAN, far).runs) == told.runs[1]
+
+
+@given(
+    optimum=st.fixed_dictionaries(dict.fromkeys(PLAN.arms, st.floats(-5, 5))),
+    both=st.booleans(),
+    share=st.floats(0, 1),
+    more=st.booleans(),
+)
+def test_what_is_left_of_a_pilot_lies_between_what_is_told(
+    optimum: dict[str, float], both: bool, share: float, more: bool
+):
+    plan = BOTH if both else PLAN
+    if more:
+        plan = replace(plan, tuning=replace(plan.tuning, more_seeds=(7,)))
+    whole = carry_out(plan, Valley(plan, optimum)).runs
+    done = whole[: round(share * len(whole))]
+    told = remaining(plan, done, None, workers=1)
+    assert told.runs[0] <= len(whole) - len(done) <= told.runs[1]
+    steps = sum(r.spec.steps for r in whole[len(done) :])
+    assert told.steps[0] <= steps <= told.steps[1]
+
+
+def test_a_tuning_seed_added_to_a_finished_pilot_costs_its_own_runs_only():
+    done = carry_out(PLAN, Valley(PLAN)).runs
+    assert remaining(PLAN, done, None, workers=1).runs == (0, 0)
+    more = replace(PLAN, tuning=replace(PLAN.tuning, more_seeds=(7,)))
+    assert remaining(more, done, None, workers=1).runs[1] == 5 * len(PLAN.arms)
 
 
 def test_hours_are_steps_and_what_each_run_adds_shared_among_workers():

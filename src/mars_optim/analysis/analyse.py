@@ -13,7 +13,7 @@ from ..records.plan_file import load_plan, plan_of
 from ..records.run import read_json
 from .arms import Comparison, arm_results, comparison, interval, step_time
 from .causes import contrasts, parts
-from .choice import in_loss
+from .choice import in_loss, tokens_added
 from .cost import Money, money_of
 from .missing import missing_findings
 from .model import Analysis, ArmResult, Totals
@@ -112,6 +112,7 @@ def _sizes(sizes: list[Comparison], own: Mapping[str, ArmResult]) -> tuple[SizeR
                 tokens=at.size.steps(1.0) * outcome.tokens // outcome.steps,
                 log_ratio=candidate.log_ratio,
                 ratios=tuple(s.log_ratio for s in candidate.seeds if s.log_ratio is not None),
+                choice=tokens_added(candidate, arms[at.plan.comparison.baseline]),
                 control=next((a.log_ratio for a in arms.values() if a.role == "control"), None),
                 at_edge=tuple(a.name for a in arms.values() if a.at_edge),
                 diverged=candidate.diverged,

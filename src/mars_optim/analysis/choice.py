@@ -134,13 +134,18 @@ def in_loss(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Inter
     return shifted(measured, added((arm.regret, -1.0), (base.regret, 1.0)))
 
 
-def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:
-    """The log token ratio of two arms with the choice of both rates in it."""
-    if measured is None or arm.slope is None:
-        return measured
+def tokens_added(arm: ArmResult, base: ArmResult) -> tuple[float, ...]:
+    """Equally likely values of what both rates add to the log token ratio of two arms."""
+    if arm.slope is None:
+        return (0.0,)
     per_loss = 1.0 / arm.slope
     theirs = per_loss if base.slope is None else 1.0 / base.slope
-    return shifted(measured, added((arm.regret, per_loss), (base.regret, -theirs)))
+    return tuple(added((arm.regret, per_loss), (base.regret, -theirs)).tolist())
+
+
+def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:
+    """The log token ratio of two arms with the choice of both rates in it."""
+    return None if measured is None else shifted(measured, tokens_added(arm, base))
 
 
 def untuned(arms: Iterable[ArmResult]) -> tuple[str, ...]:

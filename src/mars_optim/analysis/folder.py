@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +16,14 @@ from ..records.recipe import Ours, Published
 from ..records.run import damaged_runs
 from ..records.trials import at_edge
 from .arms import bytes_per_parameter, curve, mean_scores
+from .choice import in_loss, noise_of, regret_of
 from .model import ArmResult, SeedResult, Trial
+from .rates import Noise, fit_rate
 from .stats import Interval, t_interval
 
 CONFIDENCE = 0.95
+FACTOR = 2.0
+"""Between neighbouring rates of a sweep: by it the fit tells how far off the best may be."""
 NAME_OF_PLAN = "plan.toml"  # beside a run's manifest: what it was made from
 
 
@@ -131,8 +135,10 @@ def experiment(runs: Iterable[Run]) -> Experiment:
     order = _order(by_arm, plan, baseline)
     chosen = {name: _chosen(by_arm[name]) for name in order}
     base = {r.spec.seed: r.final_loss for r in chosen[baseline]}
-    arms = tuple(
-        _arm(name, by_arm[name], chosen[name], base, _role(name, baseline, plan)) for name in order
+    noise = noise_of({(n, r.spec.seed): r.final_loss for n in order for r in chosen[n]})
+    arms = with_choice(
+        _arm(name, by_arm[name], chosen[name], base, _role(name, baseline, plan), noise)
+        for name in order
     )
     known = {name: plans.get(by_arm[name][0].spec.run_id, plan) for name in order}
     first = finished[0].outcome
@@ -264,15 +270,17 @@ def _arm(
     chosen: list[Run],
     base: Mapping[int, float | None],
     role: Literal["baseline", "candidate", "control", "other"],
+    noise: Noise | None,
 ) -> ArmResult:
-    trials = trials_of(runs)
+    trials, lr = trials_of(runs), chosen[0].spec.lr
+    fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in runs], FACTOR, noise)
     tried = {t.lr: t.loss for t in trials}
     seeds = tuple(_seed(run, base.get(run.spec.seed)) for run in chosen)
     return ArmResult(
         name=name,
         role=role,
         arm=chosen[0].spec.arm,
-        lr=chosen[0].spec.lr,
+        lr=lr,
         trials=trials,
         at_edge=len(trials) > 1 and at_edge(tried),
         seeds=seeds,
@@ -283,6 +291,17 @@ def _arm(
         bytes_per_parameter=bytes_per_parameter(chosen[0].outcome),
         curves=tuple(curve(run) for run in chosen),
         scores=mean_scores(chosen),
+        regret=regret_of(fit, lr),
+        best_range=fit.low_high(CONFIDENCE) if fit else None,
+    )
+
+
+def with_choice(arms: Iterable[ArmResult]) -> tuple[ArmResult, ...]:
+    """The same, with the choice of both rates in each difference to the baseline."""
+    found = tuple(arms)
+    base = next(arm for arm in found if arm.role == "baseline")
+    return tuple(
+        replace(arm, loss_difference=in_loss(arm.loss_difference, arm, base)) for arm in found
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .stats import Interval
+from .choice import added
+from .stats import Interval, shifted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class SizeResult:
         parameters: of the model.
         tokens: of one run at the common budget.
         log_ratio: of tokens, candidate over baseline, paired over seeds.
-        ratios: one per seed.
+        ratios: one per seed, at the rates used.
+        choice: equally likely values of what the choice of the rates adds to all of them.
         control: the control's log ratio, where there is one.
         at_edge: arms whose best learning rate lies at an edge of those tried.
         diverged: runs of the candidate that diverged at its tuned rate.
@@ -32,6 +34,7 @@ class SizeResult:
     tokens: int
     log_ratio: Interval
     ratios: tuple[float, ...]
+    choice: tuple[float, ...] = (0.0,)
     control: Interval | None
     at_edge: tuple[str, ...]
     diverged: int
@@ -60,13 +63,33 @@ class Trend:
 
 
 def trend(sizes: Sequence[SizeResult], confidence: float) -> Trend | None:
-    """The slope over the sizes; None with fewer than two sizes or three pairs."""
+    """The slope over the sizes; None with fewer than two sizes or three pairs.
+
+    What the choice of the rates adds is common to all pairs of a size.
+    """
     points = [(math.log(size.parameters), r) for size in sizes for r in size.ratios]
     if len({x for x, _ in points}) < 2 or len(points) < 3:
         return None
-    means = [(math.log(s.parameters), fmean(s.ratios)) for s in sizes if s.ratios]
-    between = line_slope(means, confidence) if len(means) > 2 else None
-    return Trend(slope=line_slope(points, confidence), between=between)
+    known = [size for size in sizes if size.ratios]
+    means = [(math.log(s.parameters), fmean(s.ratios)) for s in known]
+    between = None
+    if len(means) > 2:
+        between = _with_choice(line_slope(means, confidence), known, [1] * len(known))
+    slope = line_slope(points, confidence)
+    return Trend(slope=_with_choice(slope, known, [len(s.ratios) for s in known]), between=between)
+
+
+def _with_choice(slope: Interval, sizes: Sequence[SizeResult], pairs: Sequence[int]) -> Interval:
+    """The slope with the choice of the rates in it: sum over sizes of d slope / d level * choice.
+
+    d slope / d level = pairs (x - mean x) / sum of pairs (x - mean x)^2
+    """
+    x = [math.log(size.parameters) for size in sizes]
+    middle = math.fsum(n * v for n, v in zip(pairs, x, strict=True)) / sum(pairs)
+    spread = math.fsum(n * (v - middle) ** 2 for n, v in zip(pairs, x, strict=True))
+    factors = (n * (v - middle) / spread for n, v in zip(pairs, x, strict=True))
+    choices = (size.choice for size in sizes)
+    return shifted(slope, added(*zip(choices, factors, strict=True)))
 
 
 def line_slope(points: Sequence[tuple[float, float]], confidence: float) -> Interval:

@@ -39,6 +39,9 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
     """The forecast as text."""
     several = f"{workers} runs at a time" if workers > 1 else "one run at a time"
     text = [f"[bold]This pilot:[/] {price_line(found.price, plan.cost.currency)}; {several}."]
+    if found.left:
+        left = price_line(found.left, plan.cost.currency) if found.left.runs[1] else "nothing"
+        text.append(f"[bold]Left of it:[/] {left}.")
     stages = dict.fromkeys((i.size, i.stage) for i in found.price.items)
     for size, stage in stages:
         items = [i for i in found.price.items if (i.size, i.stage) == (size, stage)]
@@ -94,9 +97,14 @@ def _noise(noise: Noise) -> list[str]:
         "short runs": f"{noise.pairs} pairs of short runs at the default rates, which is a guess: "
         "whole runs may differ more or less",
     }[noise.source]
+    rates = (
+        "What the choice of the learning rates adds is not known yet, and not in the seeds below."
+        if noise.rates is None
+        else f"The choice of the learning rates adds {noise.rates:.3f}, which no seed narrows."
+    )
     return [
         f"[bold]Noise[/] between pairs, in log tokens: {noise.sd:.3f} (80 % interval "
-        f"{noise.low:.3f} to {noise.high:.3f}), assumed from {where}."
+        f"{noise.low:.3f} to {noise.high:.3f}), assumed from {where}. {rates}"
     ]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from ..analysis.analyse import analyse
 from ..analysis.published import Match, nearest
 from ..analysis.stats import pairs_needed, sd_interval
-from ..records import Plan, RunSpec, UserError
+from ..records import Plan, RunSpec, UserError, read_runs
 from .job import Job, load_job
-from .price import Price, price
+from .price import Price, price, remaining
 
 SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
 SHARE = 20  # a short run is this part of a whole one
@@ -32,6 +32,8 @@ class Noise:
         high: upper end.
         pairs: that it is from.
         source: "runs" (finished pairs of this pilot) or "short runs".
+        rates: standard deviation that the choice of the rates adds to the estimate, whatever the
+            number of pairs; None where it is not known: before the pilot's own trials.
     """
 
     sd: float | None
@@ -39,6 +41,7 @@ class Noise:
     high: float
     pairs: int
     source: str
+    rates: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Forecast:
 
     Args:
         price: runs, hours and money.
+        left: the same of what has not been run; None if nothing has.
         probe: step time, start, evaluation and memory of each arm, as in probe.json.
         parameters: of the model; None if the job does not say.
         tokens_per_step: of one optimizer step.
@@ -76,6 +80,7 @@ class Forecast:
     """
 
     price: Price
+    left: Price | None
     probe: dict[str, Any]
     parameters: int | None
     tokens_per_step: int
@@ -144,8 +149,10 @@ def forecast(
     if worth > 0:
         wanted.append((max(effect, min(2 * worth, 0.9)), worth))
     own = probes[plan.sizes()[0].name]
+    done = [r for r in read_runs(out / "runs") if r.outcome and r.spec.data == job.fingerprint]
     return Forecast(
         price=price(plan, seconds, workers=workers, outside=outside),
+        left=remaining(plan, done, seconds, workers=workers, outside=outside) if done else None,
         probe=own,
         parameters=short.parameters or None,
         tokens_per_step=short.tokens_per_step,
@@ -207,7 +214,7 @@ def _noise_of_runs(plan: Plan, out: Path) -> Noise | None:
     if not same or ratio is None or ratio.n < 2:
         return None
     low, high = sd_interval(ratio.sd, ratio.n, 0.8)
-    return Noise(sd=ratio.sd, low=low, high=high, pairs=ratio.n, source="runs")
+    return Noise(sd=ratio.sd, low=low, high=high, pairs=ratio.n, source="runs", rates=ratio.rates)
 
 
 def _seeds(plan: Plan, noise: Noise, effect: float, threshold: float) -> Seeds:
@@ -216,7 +223,7 @@ def _seeds(plan: Plan, noise: Noise, effect: float, threshold: float) -> Seeds:
     def needed(sd: float | None) -> int | None:
         if sd is None or not math.isfinite(sd):
             return None
-        return pairs_needed(distance, sd, 0.0, plan.decision.confidence)
+        return pairs_needed(distance, sd, 0.0, plan.decision.confidence, rates=noise.rates or 0.0)
 
     return Seeds(
         effect=effect,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..analysis.cost import pilot_price
-from ..records import Plan
+from ..records import Plan, Run
 from ..records.plan import Size
 from ..records.trials import AROUND
 from .agenda import sensitivity_lines
@@ -65,11 +66,70 @@ def price(
         workers: runs at a time; they are taken not to slow each other down.
         outside: seconds of a run besides its steps, likewise: its start, its evaluations.
     """
+    return _priced(plan, _all_items(plan), seconds, workers, outside or {})
+
+
+def remaining(
+    plan: Plan,
+    done: Iterable[Run],
+    seconds: Mapping[tuple[str, str], float] | None,
+    *,
+    workers: int,
+    outside: Mapping[tuple[str, str], float] | None = None,
+) -> Price:
+    """Price what is left of a pilot, some of whose runs have finished.
+
+    Args:
+        plan: of the pilot, perhaps with seeds that were added.
+        done: its finished runs.
+        seconds: as in :func:`price`.
+        workers: likewise.
+        outside: likewise.
+    """
+    made: dict[tuple[str, str, str], list[int]] = {}
+    again, compared = Counter[tuple[str, str]](), set()
+    for run in done:
+        spec, size = run.spec, plan.size_of(run.spec)
+        if size is None or not run.outcome:
+            continue
+        made.setdefault((size.name, spec.stage, spec.arm_name), []).append(spec.steps)
+        if spec.stage != "tune":
+            compared.add(size.name)  # so its search is over
+        elif spec.seed != plan.tuning.seed:
+            again[size.name, spec.arm_name] += 1
+    repeats = AROUND * len(plan.tuning.more_seeds)
+
+    def left(item: Item) -> Item:
+        if item.stage == "tune" and item.size in compared:
+            missing = repeats - again[item.size, item.arm]
+            runs, each = (0, max(0, missing)), item.steps[0] // item.runs[0]
+            return replace(item, runs=runs, steps=(0, each * runs[1]))
+        mine = made.get((item.size, item.stage, item.arm), [])
+        taken = [mine.pop(0) for _ in range(min(len(mine), item.runs[1]))]
+        low, high = (max(0, n - len(taken)) for n in item.runs)
+        fewest, most = (max(0, n - sum(taken)) for n in item.steps)
+        return replace(item, runs=(low, high), steps=(fewest, most))
+
+    items = _all_items(plan)
+    order = sorted(range(len(items)), key=lambda i: -items[i].runs[0])  # surest runs were made
+    found = {i: left(items[i]) for i in order}
+    return _priced(plan, tuple(found[i] for i in sorted(found)), seconds, workers, outside or {})
+
+
+def _all_items(plan: Plan) -> tuple[Item, ...]:
     items = tuple(i for size in plan.sizes() for i in _items(plan, size))
-    items += tuple(_sensitivity(plan))
+    return items + tuple(_sensitivity(plan))
+
+
+def _priced(
+    plan: Plan,
+    items: tuple[Item, ...],
+    seconds: Mapping[tuple[str, str], float] | None,
+    workers: int,
+    around: Mapping[tuple[str, str], float],
+) -> Price:
     hours = None
     if seconds is not None:
-        around = outside or {}
         low, high = (
             sum(
                 i.steps[end] * seconds[i.size, i.arm]
