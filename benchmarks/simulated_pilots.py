@@ -170,8 +170,11 @@ KINDS: dict[str, dict[str, object]] = {
 }
 """Ranges from which worlds are drawn, log-uniform: nats at one octave, nats of a run."""
 
+SHAPES = ("parabola", "smooth", "cliff", "stuck", "shelf")
 SAVINGS = (-0.10, 0.0, 0.05, 0.20)
 WORTH = 0.05
+GROSS = 0.3
+"""An error in log tokens from which on a result is one of another world."""
 
 
 def worlds(
@@ -228,13 +231,14 @@ def rates(results: Iterable[Result]) -> str:
             f"{sum(r.width for r in rows) / n:.3f}",
             f"{sum(r.width_here for r in rows) / n:.3f}",
             f"{sum(r.trials for r in rows) / (2 * n):.1f}",
+            f"{sum(abs(r.error) > GROSS for r in rows)}",
         )
     )
 
 
 HEAD = (
     "| world | saving | pilots | coverage | without the choice | go | no-go | bias | half width "
-    "| without the choice | trials an arm |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    "| without the choice | trials an arm | gross |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -246,7 +250,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--more-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--shapes", nargs="*", default=["parabola", "smooth", "cliff"])
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
     parser.add_argument("--draw", default="", help="another text draws other worlds")
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     args = parser.parse_args()
