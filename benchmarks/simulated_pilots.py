@@ -238,7 +238,7 @@ def rates(results: Iterable[Result]) -> str:
 
 HEAD = (
     "| world | saving | pilots | coverage | without the choice | go | no-go | bias | half width "
-    "| without the choice | trials an arm | gross |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| without the choice | trials an arm | gross |\n" + "|---" * 12 + "|"
 )
 
 

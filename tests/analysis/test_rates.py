@@ -51,6 +51,17 @@ def test_a_best_trial_that_is_best_by_noise_does_not_decide():
     assert 1.0 < fit.best < 2**0.5
 
 
+PLATEAU = [(x, 10.3 + 0.02 * math.sin(9 * x)) for x in (-3, -2, -1, 0, 0.5, 1, 1.5, 2, 2.5, 3)]
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_trials_that_are_stuck_alike_beyond_a_jump_do_not_bend_the_valley(side: float):
+    near = [(x, 4.29 + valley(side * (x + 4.66), 0.42, 2.0)) for x in (-6, -5.5, -5, -4.0)]
+    losses = near + PLATEAU
+    fit = fitted([(2.0 ** (side * x), 0, loss) for x, loss in losses], 2.0)
+    assert abs(side * math.log2(fit.best) + 4.66) < 0.15
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("unit", [1e-5, 1.0, 30.0])
 def test_the_units_of_losses_and_rates_do_not_matter(scale: float, unit: float):

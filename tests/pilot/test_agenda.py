@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend import DATA, Valley, carry_out, finish, small_plan, trials_of, with_seeds
 
@@ -267,3 +267,23 @@ def test_a_tuning_seed_that_is_added_later_makes_no_compared_run_anew():
     added = [run.spec for run in after.runs[len(before.runs) :]]
     assert {(s.stage, s.seed) for s in added} == {("tune", 8)}
     assert len(added) == AROUND * len(plan.arms)
+
+
+@given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False))
+@settings(max_examples=20)
+def test_an_arm_that_is_stuck_at_all_its_rates_goes_on_downwards_in_any_order(
+    workers: int, order: random.Random
+):
+    def loss(spec: RunSpec) -> float | None:
+        doublings = math.log2(spec.lr / spec.arm.lr)
+        if spec.arm_name == "mars-adamw":
+            if doublings > -3:
+                return 9.0 + 0.01 * doublings**2 + 0.001 * spec.seed
+            doublings += 5
+        return 3.0 + 0.1 * doublings**2 + 0.01 * spec.seed - 0.1 * math.log(spec.steps)
+
+    pilot = carry_out(PLAN, loss, workers=workers, order=order)
+    used = {s.lr / s.arm.lr for s in pilot.stage("compare") if s.arm_name == "mars-adamw"}
+    assert len(used) == 1
+    assert abs(math.log2(used.pop()) + 5) < 0.2
+    assert pilot.ids == carry_out(PLAN, loss).ids

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.pilot.search import at_edge, best_lr, next_lr, stencil
+from mars_optim.pilot.search import at_edge, best_lr, next_lr, next_outward, stencil
 from mars_optim.records.trials import AROUND
 
 Trials = dict[float, float | None]
@@ -124,6 +124,27 @@ def test_a_best_by_noise_among_rates_that_are_all_too_high_is_not_taken_for_a_lo
 
     trials = search(loss, default=1.0, factor=2.0)
     assert best_lr(trials) < 0.4
+
+
+OUTWARD: list[tuple[str, Trials, float, float | None]] = [
+    ("best of all arms", {0.5: 3.1, 1.0: 3.0, 2.0: 3.1}, 3.2, None),
+    ("behind, and a valley", {0.5: 3.1, 1.0: 3.0, 2.0: 3.1}, 2.5, None),
+    ("far above, all alike", {0.5: 6.01, 1.0: 6.0, 2.0: 6.02}, 3.0, 0.125),
+    ("far above, open downwards", {0.5: 6.01, 1.0: 6.0, 2.0: 9.0}, 3.0, 0.125),
+    ("far above, open upwards", {0.5: 9.0, 1.0: 6.0, 2.0: 6.02}, 3.0, 8.0),
+    ("far above, but it diverges on", {0.5: 9.0, 1.0: 6.0, 2.0: None}, 3.0, None),
+    ("all diverged", {0.5: None, 1.0: None}, 3.0, None),
+    ("it ignores its rate", {0.5: 6.0, 1.0: 6.0, 2.0: 6.0}, 3.0, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("trials", "others", "expected"), [o[1:] for o in OUTWARD], ids=[o[0] for o in OUTWARD]
+)
+def test_an_arm_that_seems_to_have_learned_at_no_rate_is_tried_farther_out(
+    trials: Trials, others: float, expected: float | None
+):
+    assert next_outward(2.0, trials, others) == expected
 
 
 def test_a_job_that_ignores_its_rate_is_not_asked_for_ever():
