@@ -25,6 +25,8 @@ from mars_optim.analysis.stats import t_interval
 from mars_optim.pilot.search import at_edge
 from mars_optim.records import UserError
 from mars_optim.records.run import write_json
+from mars_optim.report import write_report
+from mars_optim.report.data import verdict_data
 
 
 @pytest.fixture
@@ -270,3 +272,14 @@ def test_a_damaged_file_is_refused_by_name_or_passed_over(whole: Path, name: str
         analyse(whole)
     except UserError as error:
         assert name in str(error)  # noqa: PT017
+
+
+def test_results_that_are_no_evidence_show_no_interval_anywhere(tmp_path: Path):
+    found = changed(tmp_path, **{f"mars_adamw_{seed}_2": 2.8123456 for seed in (1, 2, 3)})
+    assert found.verdict.decision == "not-enough-runs"
+    assert not found.verdict.trusted
+    assert not [a.name for a in found.arms if a.log_ratio or a.loss_difference]
+    data = verdict_data(found)
+    assert data["tokens_saved"] is data["hours_saved"] is None
+    assert data["arms"]["mars-adamw"]["final_losses"]["1"] == 2.8123456
+    write_report(found, tmp_path)  # a page without intervals can be made

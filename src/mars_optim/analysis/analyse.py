@@ -44,13 +44,17 @@ def analyse(out: Path) -> Analysis:
     sizes = [comparison(plan, size, runs) for size in plan.sizes()]
     own = sizes[0]
     arms = arm_results(own, probe)
+    verdict = decide(
+        plan, arms[plan.comparison.baseline], arms[plan.comparison.candidate], own.open
+    )
+    if not verdict.trusted:
+        arms = {name: without_intervals(arm) for name, arm in arms.items()}
     candidate = arms[plan.comparison.candidate]
     control = next((a for a in arms.values() if a.role == "control"), None)
     totals = _totals(runs, sum(size.missing for size in sizes))
     first = (own.runs or runs)[0].outcome
     assert first is not None
     results = _sizes(sizes, arms)
-    verdict = decide(plan, arms[plan.comparison.baseline], candidate, own.open)
     return Analysis(
         plan=plan,
         arms=tuple(arms.values()),
@@ -71,6 +75,12 @@ def analyse(out: Path) -> Analysis:
         trend=trend(results, plan.decision.confidence),
         noise=noise_points(_of_candidate(own)),
     )
+
+
+def without_intervals(arm: ArmResult) -> ArmResult:
+    """Its losses only: differences of results that are no evidence are none."""
+    seeds = tuple(replace(s, difference=None, log_ratio=None, reading=None) for s in arm.seeds)
+    return replace(arm, seeds=seeds, loss_difference=None, log_ratio=None, log_ratio_here=None)
 
 
 def _of_candidate(own: Comparison) -> list[Run]:

@@ -159,12 +159,14 @@ class Verdict:
         reasons: what stands behind it or limits it.
         pairs_needed: seeds that would settle it if the effect is what it looks like; None if it
             is settled or out of reach.
+        trusted: whether the results are evidence at all; else no interval is shown.
     """
 
     decision: Decision
     findings: tuple[Finding, ...]
     reasons: tuple[Finding, ...]
     pairs_needed: int | None
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ def refusal(baseline: ArmResult, candidate: ArmResult, missing: int) -> Verdict 
         findings=tuple(found),
         reasons=(Finding("reason.goes-on"),) if missing else (),
         pairs_needed=None,
+        trusted=False,
     )
 
 

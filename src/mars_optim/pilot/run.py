@@ -16,6 +16,7 @@ from ..records.lock import is_locked, pilot_lock
 from ..records.optional import OWN_SIZE
 from ..records.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..records.run import damaged_runs, read_json, record_failure, write_json, write_text
+from ..records.whole import no_link
 from .agenda import agenda
 from .pool import Pool
 from .price import price, price_line
@@ -70,7 +71,7 @@ def prepare_folder(out: Path) -> None:
     """
     try:
         (out / "runs").mkdir(parents=True, exist_ok=True)
-        (out / ".lock").open("a").close()
+        open(out / ".lock", "a", opener=no_link).close()
     except OSError as error:
         raise UserError(f"--out {out} cannot be used: {error.strerror}") from None
     if shutil.disk_usage(out).free < LEAST_DISK:
