@@ -16,7 +16,7 @@ from .group_keys import GROUP_KEYS
 from .mars import MARS, Clip
 from .orders import Given, Named, Order, in_order, misfit
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
-from .saved import clean, names_of, state_dict_of
+from .saved import state_dict_of
 from .settings import Correction, check_choice
 from .wrap import CLIP, GAMMA
 
@@ -152,7 +152,6 @@ def _read(
     flat = in_order(saved, Given.of(params), order)
     if reason := misfit(saved, flat):
         raise ValueError(f"{reason}: the model differs")
-    _check_names(flat, names_of(saved))
     ids = [i for group in saved["param_groups"] for i in group["params"]]
     by_id = dict(zip(ids, flat, strict=True))
     groups = []
@@ -172,12 +171,3 @@ def _decoupled(source: Optimizer) -> bool:
 def _with_names(params: list[Tensor], group: Mapping[str, Any]) -> list[Any]:
     names = group.get("param_names")
     return list(zip(names, params, strict=True)) if names else list(params)
-
-
-def _check_names(given: list[tuple[str, Tensor]], saved: list[str] | None) -> None:
-    for (name, _), other in zip(given, saved or [], strict=False):
-        if name and clean(name) != clean(other):
-            raise ValueError(
-                f"parameter {name!r} stands where the checkpoint has {other!r}: give params in the "
-                "order of the saved optimizer"
-            )

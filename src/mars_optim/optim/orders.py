@@ -84,6 +84,7 @@ def in_order(saved: Mapping[str, Any], given: Given, order: Order | None) -> lis
     tried = readings(saved, given, "given" if order is None else order)
     fitting = distinct(r for r in tried if misfit(saved, r) is None)
     if len(fitting) == 1:
+        _check_names(fitting[0], names)
         return fitting[0]
     if fitting:
         raise ValueError(
@@ -157,7 +158,8 @@ def misfit(saved: Mapping[str, Any], order: list[Named]) -> str | None:
         moment = saved["state"].get(i, {}).get("exp_avg")
         if moment is not None and moment.shape != param.shape:
             return (
-                f"parameter {name or i} has shape {tuple(param.shape)}, the checkpoint's moment "
+                f"parameter {repr(name) if name else i} has shape {tuple(param.shape)}, where the "
+                f"checkpoint's moment has "
                 f"{tuple(moment.shape)}"
             )
     return None
@@ -224,6 +226,16 @@ def _check_meant_as_given(saved: Mapping[str, Any], given: Given) -> None:
             )
 
 
+def _check_names(order: list[Named], saved: Sequence[str] | None) -> None:
+    """Raise ValueError where a name of the checkpoint's says that another parameter is meant."""
+    for (name, _), other in zip(order, saved or (), strict=False):
+        if name and clean(name) != clean(other):
+            raise ValueError(
+                f"parameter {name!r} stands where the checkpoint has {other!r}: leave order out, "
+                "and names decide; or give bare tensors, which have none"
+            )
+
+
 def _why_not(
     saved: Mapping[str, Any], given: Given, order: Order | None, tried: list[list[Named]]
 ) -> str:
@@ -243,6 +255,8 @@ def _why_not(
         if name != order
         and len(distinct(r for r in readings(saved, given, name) if misfit(saved, r) is None)) == 1
     ]
+    if names_of(saved) and given.names:
+        return f"{reason}; the checkpoint has names, which decide without order"
     if fit:
         return f"{reason}; order={fit[0]!r} fits: {WHAT[fit[0]]}"
     if len(tried) == 1 and len(tried[0]) != sum(wanted):
