@@ -242,9 +242,7 @@ def test_an_order_that_two_usual_ones_give_differently_is_not_guessed() -> None:
     for p in net.parameters():
         p.grad = torch.ones_like(p)
     adamw.step()
-    with pytest.raises(
-        UserError, match=r"of \[1, 1\] cannot be told, several usual ones fit"
-    ):
+    with pytest.raises(UserError, match=r"of \[1, 1\] cannot be told, several usual ones fit"):
         in_saved_order(adamw.state_dict(), net)
 
 
