@@ -57,7 +57,7 @@ def migrate(
             the checkpoint has them, as of named parameters or torch.distributed.checkpoint; else it
             is the order of ``params``). "given": as in ``params``. "ndim": matrices and vectors
             apart, as nanoGPT has them. "trainer": norms and biases apart, as transformers'
-            Trainer has them. Or patterns of the names of the undecayed ones, in lower case.
+            Trainer has them. Or patterns of the names of the undecayed ones, whatever their case.
         gamma: of the MARS (default: 0.025); "auto" keeps AdamW's second moment, and so the length
             of the steps.
         clip: of the MARS (default: "auto").

@@ -174,12 +174,13 @@ def _undecayed(given: Given, order: Order) -> set[int]:
     """ids of the parameters that ``order`` leaves without decay."""
     if order == "ndim":
         return {id(p) for _, p in given.named if p.ndim < 2}
-    patterns, norms = (order, ()) if order != "trainer" else (TRAINER_UNDECAYED, _norms(given))
-    return {
-        id(p)
-        for n, p in given.named
-        if any(re.search(pattern, n.lower()) for pattern in patterns) or n.startswith(tuple(norms))
-    }
+    patterns = TRAINER_UNDECAYED if order == "trainer" else order
+    norms = tuple(_norms(given)) if order == "trainer" else ()
+    return {id(p) for n, p in given.named if _any(patterns, n) or n.startswith(norms)}
+
+
+def _any(patterns: Sequence[str], name: str) -> bool:
+    return any(re.search(pattern, name, re.IGNORECASE) for pattern in patterns)
 
 
 def _norms(given: Given) -> list[str]:
@@ -204,11 +205,11 @@ def _check_order(order: Order | None, given: Given) -> None:
         return
     for pattern in order:
         try:
-            found = any(re.search(pattern, n.lower()) for n, _ in given.named)
+            found = any(_any([pattern], n) for n, _ in given.named)
         except (re.error, TypeError) as error:
             raise ValueError(f"order: {pattern!r} is no regular expression: {error}") from None
         if not found:
-            raise ValueError(f"order: {pattern!r} matches no name of params, in lower case")
+            raise ValueError(f"order: {pattern!r} matches no name of params")
 
 
 def _check_meant_as_given(saved: Mapping[str, Any], given: Given) -> None:
