@@ -18,6 +18,24 @@ NAMED = {"class_path": "mars_optim.MARSAdamW", "init_args": {"lr": 3e-3}}
 ADAMW = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 3e-3, "weight_decay": 0.1}}
 
 
+class Resumable(torch.utils.data.DataLoader[Any]):
+    """As litdata's StreamingDataLoader: its place is in the checkpoint."""
+
+    seen = 0
+
+    def __iter__(self) -> Any:
+        for i, batch in enumerate(super().__iter__()):
+            if i >= self.seen:
+                self.seen = i + 1
+                yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seen = state["seen"]
+
+
 def pretrain(folder: Path, optimizer: Any, *, steps: int = 4, resume: bool | Path = False) -> None:
     from litgpt.args import EvalArgs, LogArgs, TrainArgs
     from litgpt.data import DataModule
@@ -29,7 +47,7 @@ def pretrain(folder: Path, optimizer: Any, *, steps: int = 4, resume: bool | Pat
 
         def train_dataloader(self) -> Any:
             rows = [torch.arange(i, i + 9) % 32 for i in range(64)]
-            return torch.utils.data.DataLoader(rows, batch_size=2)
+            return Resumable(rows, batch_size=2)
 
         val_dataloader = train_dataloader
 
@@ -105,6 +123,19 @@ def test_its_adamw_checkpoint_is_refused_and_goes_on_once_migrated(tmp_path: Pat
     pretrain(tmp_path, NAMED, resume=file)
     steps = torch.load(saved(tmp_path, 4), weights_only=False)["optimizer"]["state"].values()
     assert {int(state["step"]) for state in steps} == {4}
+
+
+def marsm(params: Any, lr: float) -> MARS:
+    return MARSM(params, lr=lr)
+
+
+def test_a_function_that_knows_no_fused_is_not_given_it() -> None:
+    from litgpt.utils import instantiate_torch_optimizer
+
+    model = litgpt.GPT(tiny())
+    named = {"class_path": f"{__name__}.marsm", "init_args": {"lr": 6e-3}}
+    made = instantiate_torch_optimizer(named, model.parameters(), fused=True)
+    assert {group["fused"] for group in made.param_groups} == {None}
 
 
 def test_fused_as_it_asks_for_it_on_cuda() -> None:
