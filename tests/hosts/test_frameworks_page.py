@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mars_optim import MARS
+from mars_optim import MARS, MARSAdamW
 
 from .toy import batches, make_toy
 
@@ -36,6 +36,16 @@ def test_plain_torch() -> None:
     scope["optimizer"].step()
     scope["scheduler"].step()
     assert isinstance(scope["optimizer"], MARS)
+
+
+def test_nanogpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from .test_switch import nano, saved_nano
+
+    monkeypatch.chdir(tmp_path)
+    saved_nano(tmp_path / "ckpt.pt")
+    model, _ = nano(MARSAdamW)
+    optimizer = run(block("nanoGPT"), model=model)["optimizer"]
+    assert {int(state["step"]) for state in optimizer.state.values()} == {3}
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -203,7 +203,7 @@ def test_the_learning_rate_rises_by_a_ramp_is_held_and_falls_to_zero() -> None:
     assert [lr_factor(i, 10, decay=0.0, scale=1.0, ramp=5) for i in range(10)] == [1.0] * 10
 
 
-@pytest.mark.parametrize("order", ["plain", "split", "sorted", "named"])
+@pytest.mark.parametrize("order", ["plain", "split", "trainer", "sorted", "named"])
 def test_the_saved_order_of_the_parameters_is_found(order: str) -> None:
     net = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3))
     groups: dict[str, Any] = {
@@ -211,6 +211,10 @@ def test_the_saved_order_of_the_parameters_is_found(order: str) -> None:
         "split": [
             {"params": [p for p in net.parameters() if p.ndim >= 2]},
             {"params": [p for p in net.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        "trainer": [
+            {"params": [p for n, p in net.named_parameters() if "bias" not in n and n[0] != "2"]},
+            {"params": [p for n, p in net.named_parameters() if "bias" in n or n[0] == "2"]},
         ],
         "sorted": [{"params": [p for _, p in g["params"]]} for g in param_groups(net)],
         "named": list(net.named_parameters())[::-1],
@@ -224,6 +228,35 @@ def test_the_saved_order_of_the_parameters_is_found(order: str) -> None:
     assert all(p is q for (_, p), q in zip(found, held, strict=True))
     names = {id(p): name for name, p in net.named_parameters()}
     assert [name for name, _ in found] == [names[id(p)] for p in held]
+
+
+def test_an_order_that_two_usual_ones_give_differently_is_not_guessed() -> None:
+    class Twins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.Parameter(torch.ones(2, 2))
+            self.a = nn.Parameter(torch.ones(2, 2))
+
+    net = Twins()
+    adamw = torch.optim.AdamW([{"params": [net.norm]}, {"params": [net.a]}])
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    adamw.step()
+    with pytest.raises(UserError, match=r"of \[1, 1\] cannot be told, several usual ones fit"):
+        in_saved_order(adamw.state_dict(), net)
+
+
+def test_a_key_enters_lists_as_lightning_has_them(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    adamw = torch.optim.AdamW(net.parameters())
+    net.weight.grad = torch.ones_like(net.weight)
+    adamw.step()
+    data = {"state_dict": net.state_dict(), "optimizer_states": [adamw.state_dict()]}
+    torch.save(data, tmp_path / "last.ckpt")
+    found = read_checkpoint(
+        tmp_path / "last.ckpt", model_key="state_dict", optimizer_key="optimizer_states.0"
+    )
+    assert found.adamw["state"].keys() == {0}
 
 
 @pytest.mark.parametrize(

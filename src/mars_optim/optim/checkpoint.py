@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from . import gamma as gammas
-from .counter import check_counter, counter
+from .counter import counter
 from .fit import check_names, check_state
+from .loaded import check_loaded, check_own, restored
 from .sharded import local
 from .telemetry import Telemetry
 
@@ -56,12 +57,13 @@ class Checkpointed(Optimizer):
         parameters. Pre-hooks are heard first, as torch says: what counts is what they return.
 
         Raises:
-            ValueError: for the state of another optimizer, or a step counter that is none.
+            ValueError: for the state of another optimizer, another rule or split into groups, or a
+                step counter that is none.
         """
         found: dict[str, Any] = {}
 
         def look(_: Optimizer, final: dict[str, Any]) -> None:
-            check_loaded(final)
+            check_loaded(final, self.param_groups)
             found.update(final)
 
         def restore(_: Optimizer) -> None:
@@ -89,8 +91,14 @@ class Checkpointed(Optimizer):
         if "param_groups" in state and "state" in state:
             # a hook of the user's may put states into another order; one of the hooks is ours
             hooks = self.__dict__.get("_optimizer_load_state_dict_pre_hooks", ())
-            if "param_groups" in self.__dict__ and len(hooks) < 2:
-                check_names(self.param_groups, state["param_groups"])
+            if "param_groups" in self.__dict__:
+                check_own(state["param_groups"], self.param_groups)
+                state = {
+                    **state,
+                    "param_groups": restored(state["param_groups"], self.param_groups),
+                }
+                if len(hooks) < 2:
+                    check_names(self.param_groups, state["param_groups"])
             check_state(state["param_groups"], state["state"])
         super().__setstate__(state)
         before: Pass | None = self.__dict__.get("_pass")  # a copy has none yet
@@ -125,26 +133,6 @@ class Checkpointed(Optimizer):
         telemetry, kept = self._pass["telemetry"], memory["telemetry"]
         if telemetry and kept:
             telemetry.from_json(kept)
-
-
-def check_loaded(state_dict: Mapping[str, Any]) -> None:
-    """Raise ValueError, before anything is changed, for a state dict that no MARS can go on from.
-
-    Groups of ours always have a rule. Without one they are AdamW's, say; taken as they are, the
-    correction would act on all their tensors, vectors too.
-    """
-    groups = state_dict["param_groups"]
-    if any("rule" not in group for group in groups):
-        raise ValueError(
-            "this state dict is not a MARS optimizer's: its groups have no 'rule'. Go on from "
-            "AdamW's by mars_optim.migrate(state_dict, model.named_parameters())"
-        )
-    for group in groups:
-        names = group.get("param_names") or [f"parameter {i}" for i in group["params"]]
-        for i, name in zip(group["params"], names, strict=False):
-            state = state_dict["state"].get(i, {})
-            if "step" in state:
-                check_counter(state["step"], name)
 
 
 def keep_dtypes(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:

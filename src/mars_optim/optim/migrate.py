@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from .counter import check_counter, counter
 from .group_keys import GROUP_KEYS
 from .mars import MARS, Clip
+from .orders import Given, Named, Order, in_order, misfit
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
+from .saved import state_dict_of
 from .settings import Correction, check_choice
 from .wrap import CLIP, GAMMA
 
-Named = tuple[str, Tensor]
 ADAMW_KEYS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
 # Keys of torch's own that are no host's: which kernel, and what says that decay is AdamW's.
 TORCH_KEYS = ("foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay")
@@ -27,10 +28,11 @@ _ORIGIN = "source_group"  # for the time of building, where a new group comes fr
 
 def migrate(
     source: Optimizer | Mapping[str, Any] | str | Path,
-    params: Iterable[Tensor | Named] | None = None,
+    params: nn.Module | Iterable[Tensor | Named] | None = None,
     *,
     to: Literal["mars", "adamw"] = "mars",
     key: str | None = None,
+    order: Order | None = None,
     gamma: float | Literal["auto"] = 0.025,
     clip: Clip = "auto",
     correction: Correction | None = None,
@@ -47,25 +49,28 @@ def migrate(
     Args:
         source: a live torch.optim.AdamW, Adam or MARS; its state dict; or a file saved by
             torch.save that holds one.
-        params: for a state dict or file: the model's parameters in the order in which the saved
-            optimizer held them, better with names (``model.named_parameters()``), which are then
-            compared with those that the checkpoint has.
+        params: for a state dict or file: the model, ``model.named_parameters()``, or bare tensors.
         to: "mars" or "adamw" (default: "mars").
-        key: where the state dict is in the file, such as "optimizer" (default: None, the file
-            is the state dict).
+        key: where the state dict is in the file, such as "optimizer" or, in a list,
+            "optimizer_states.0" (default: None, the file is the state dict).
+        order: how the saved optimizer had sorted the parameters (default: None, names say it where
+            the checkpoint has them, as of named parameters or torch.distributed.checkpoint; else it
+            is the order of ``params``). "given": as in ``params``. "ndim": matrices and vectors
+            apart, as nanoGPT has them. "trainer": norms and biases apart, as transformers'
+            Trainer has them. Or patterns of the names of the undecayed ones, whatever their case.
         gamma: of the MARS (default: 0.025); "auto" keeps AdamW's second moment, and so the length
             of the steps.
         clip: of the MARS (default: "auto").
         correction: of the MARS (default: None, "folded" with gamma="auto" and "approx" without).
 
     Raises:
-        ValueError: if names, numbers or shapes do not fit, if a group's rule has no second moment
-            to carry, or if the source is another optimizer, whose run would not go on: Adam with
-            decay inside the gradient, NAdam, RAdam, or one that keeps more than AdamW. A state dict
-            of Adam's from torch before 2.7 cannot be told from AdamW's.
+        ValueError: if names, numbers or shapes do not fit, or fit in two ways, if a group's rule
+            has no second moment to carry, or if the source is another optimizer, whose run would
+            not go on: Adam with decay inside the gradient, NAdam, RAdam, or one that keeps more
+            than AdamW. A state dict of Adam's from torch before 2.7 cannot be told from AdamW's.
     """
     check_choice("to", to, ("mars", "adamw"))
-    groups, states = _read(source, params, key, to)
+    groups, states = _read(source, params, key, order, to)
     check_rules(groups)
     group_of = {id(p): g for g in groups for p in map(_bare, g["params"])}
     kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
@@ -121,14 +126,17 @@ def _adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
 
 def _read(
     source: Optimizer | Mapping[str, Any] | str | Path,
-    params: Iterable[Tensor | Named] | None,
+    params: nn.Module | Iterable[Tensor | Named] | None,
     key: str | None,
+    order: Order | None,
     to: str,
 ) -> tuple[list[dict[str, Any]], list[tuple[Tensor, Mapping[str, Any]]]]:
     """Groups with (name, tensor) or bare parameters, and each parameter's state."""
     if isinstance(source, Optimizer):
-        if params is not None or key is not None:
-            raise ValueError("params and key are for a state dict or file, not a live optimizer")
+        if params is not None or key is not None or order is not None:
+            raise ValueError(
+                "params, key and order are for a state dict or file, not a live optimizer"
+            )
         source = unwrapped(source)
         check_live(source)
         check_groups(source.param_groups, to, coupled=not _decoupled(source))
@@ -136,34 +144,23 @@ def _read(
         held = [p for group in source.param_groups for p in group["params"]]
         return groups, [(p, source.state.get(p, {})) for p in held]
     if params is None:
-        raise ValueError("params is needed to read a state dict or file: model.named_parameters()")
-    saved = _state_dict(source, key)
+        raise ValueError("params is needed to read a state dict or file: give the model")
+    saved = state_dict_of(source, key)
     if any("betas" not in group for group in saved["param_groups"]):
         raise ValueError("source has groups without betas, so no exp_avg: only Adam's kind is read")
     check_groups(saved["param_groups"], to)
-    flat = [p if isinstance(p, tuple) else ("", p) for p in params]
+    flat = in_order(saved, Given.of(params), order)
+    if reason := misfit(saved, flat):
+        raise ValueError(f"{reason}: the model differs")
     ids = [i for group in saved["param_groups"] for i in group["params"]]
-    if len(ids) != len(flat):
-        raise ValueError(f"params has {len(flat)} tensors, the checkpoint {len(ids)}")
     by_id = dict(zip(ids, flat, strict=True))
     groups = []
     for group in saved["param_groups"]:
         mine = [by_id[i] for i in group["params"]]
-        _check_names(mine, group.get("param_names"))
         bare = [p for _, p in mine]
         named = mine if all(n for n, _ in mine) else _with_names(bare, group)
         groups.append({**group, "params": named})
-    states = []
-    for i, (name, param) in by_id.items():
-        state = saved["state"].get(i, {})
-        moment = state.get("exp_avg")
-        if moment is not None and moment.shape != param.shape:
-            raise ValueError(
-                f"parameter {name or i} has shape {tuple(param.shape)}, the checkpoint's moment "
-                f"{tuple(moment.shape)}: the order or the model differs"
-            )
-        states.append((param, state))
-    return groups, states
+    return groups, [(p, saved["state"].get(i, {})) for i, (_, p) in by_id.items()]
 
 
 def _decoupled(source: Optimizer) -> bool:
@@ -174,30 +171,3 @@ def _decoupled(source: Optimizer) -> bool:
 def _with_names(params: list[Tensor], group: Mapping[str, Any]) -> list[Any]:
     names = group.get("param_names")
     return list(zip(names, params, strict=True)) if names else list(params)
-
-
-def _state_dict(source: Mapping[str, Any] | str | Path, key: str | None) -> Mapping[str, Any]:
-    data: Any = source
-    if isinstance(source, str | Path):
-        try:
-            data = torch.load(source, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError) as error:
-            raise ValueError(f"source {str(source)!r} cannot be read: {error}") from None
-    for part in key.split(".") if key else ():
-        if not isinstance(data, Mapping) or part not in data:
-            keys = ", ".join(map(str, data)) if isinstance(data, Mapping) else "none"
-            raise ValueError(f"key={key!r} is not in the checkpoint; there are: {keys}")
-        data = data[part]
-    if not isinstance(data, Mapping) or not {"state", "param_groups"} <= data.keys():
-        keys = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
-        raise ValueError(f"there is no optimizer's state dict, but {keys}: say where by key=")
-    return data
-
-
-def _check_names(given: list[tuple[str, Tensor]], saved: list[str] | None) -> None:
-    for (name, _), other in zip(given, saved or [], strict=False):
-        if name and name != other:
-            raise ValueError(
-                f"parameter {name!r} stands where the checkpoint has {other!r}: give params in the "
-                "order of the saved optimizer"
-            )

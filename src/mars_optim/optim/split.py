@@ -63,7 +63,7 @@ def split_group(
         for matrix in matrices:
             check_shape(_tensor(matrix), settings)
         kind = {} if takes_vectors else {"kind": "matrix"}
-        groups.append({**kind, **whole, "params": matrices, "optimize_1d": True})
+        groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
     if vectors:
         rule = {"rule": "adamw"}
         if not whole["optimize_1d"]:

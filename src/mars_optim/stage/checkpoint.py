@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..optim import migrate, param_groups
+from ..optim.orders import Given, Named, by_name, distinct, misfit, readings, sizes, usual
+from ..optim.saved import entered, names_of
 from ..records import UserError
-
-Named = tuple[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class AdamWCheckpoint:
                 f"the checkpoint is of another model than the task's: {error}"
             ) from None
         try:
-            return migrate(self.adamw, in_saved_order(self.adamw, model), to="adamw")
+            return migrate(self.adamw, in_saved_order(self.adamw, model), to="adamw", order="given")
         except ValueError as error:
             raise UserError(f"the checkpoint's optimizer does not fit the model: {error}") from None
 
@@ -80,10 +80,11 @@ def read_checkpoint(path: Path, *, model_key: str, optimizer_key: str) -> AdamWC
 
 def _part(data: Any, key: str, path: Path, option: str) -> Mapping[str, Any]:
     for name in key.split("."):
-        if not isinstance(data, Mapping) or name not in data:
-            keys = ", ".join(map(str, data)) if isinstance(data, Mapping) else "none"
-            raise UserError(f"{option} {key!r} is not in {path}; there are: {keys}")
-        data = data[name]
+        try:
+            data = entered(data, name)
+        except LookupError as error:
+            keys = error.args[0]
+            raise UserError(f"{option} {key!r} is not in {path}; there are: {keys}") from None
     if not isinstance(data, Mapping):
         raise UserError(f"{option} {key!r} of {path} is no state dict")
     return data
@@ -92,45 +93,33 @@ def _part(data: Any, key: str, path: Path, option: str) -> Mapping[str, Any]:
 def in_saved_order(saved: Mapping[str, Any], model: nn.Module) -> list[Named]:
     """The model's parameters in the order in which the saved optimizer held them.
 
-    By the names in the checkpoint where it has them; else in the first usual order that fits its
-    groups' sizes: the model's own, matrices before vectors, or that of ``param_groups``.
+    By the names in the checkpoint where it has them; else in the one usual order that fits its
+    groups' sizes and its moments' shapes: the model's own, matrices and vectors apart, the
+    Trainer's, or that of ``param_groups``.
 
     Raises:
-        UserError: if none fits.
+        UserError: if none fits, or several that differ do.
     """
-    named: list[Named] = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    by_name = dict(named)
-    groups = saved["param_groups"]
-    names = [n for group in groups for n in group.get("param_names") or ()]
-    if names:
-        if set(names) != set(by_name):
-            missing = sorted(set(names) ^ set(by_name))
-            raise UserError(f"the checkpoint's optimizer and the model differ in {missing[0]!r}")
-        return [(n, by_name[n]) for n in names]
-    name_of = {id(p): n for n, p in named}
-    sorted_groups = [g["params"] for g in param_groups(model)]
-    orders: list[list[list[Named]]] = [
-        [named],
-        [[x for x in named if x[1].ndim >= 2], [x for x in named if x[1].ndim < 2]],
-        [[(name_of[id(p)], p) for p in _tensors(params)] for params in sorted_groups],
-    ]
-    sizes = [len(group["params"]) for group in groups]
-    for order in orders:
-        flat = [entry for group in order for entry in group]
-        if [len(group) for group in order] == sizes and _shapes_fit(saved, flat):
-            return flat
+    given = Given.of(model)
+    if names := names_of(saved):
+        try:
+            return by_name(names, given)
+        except ValueError as error:
+            raise UserError(f"the checkpoint's optimizer and the model differ: {error}") from None
+    groups = [size for size in sizes(saved) if size]
+    orders = [order for name in usual(given) for order in readings(saved, given, name)]
+    if len(groups) == 1:
+        orders = readings(saved, given, "given")
+    name_of = {id(p): n for n, p in given.named}
+    ours = [[p[1] if isinstance(p, tuple) else p for p in g["params"]] for g in param_groups(model)]
+    if [len(group) for group in ours] == groups:
+        orders.append([(name_of[id(p)], p) for group in ours for p in group])
+    fitting = distinct(order for order in orders if misfit(saved, order) is None)
+    if len(fitting) == 1:
+        return fitting[0]
+    why = "several usual ones fit" if fitting else "none of the usual ones fits"
     raise UserError(
-        f"the order of the checkpoint's {sum(sizes)} parameters in groups of {sizes} cannot be "
-        "told: save it from an optimizer made with model.named_parameters()"
+        f"the order of the checkpoint's {sum(groups)} parameters in groups of {groups} cannot be "
+        f"told, {why}: write it with names, as the state_dict() of mars_optim.migrate(state_dict, "
+        "model.named_parameters() in its order, to='adamw', order='given')"
     )
-
-
-def _tensors(params: Any) -> list[Tensor]:
-    return [p[1] if isinstance(p, tuple) else p for p in params]
-
-
-def _shapes_fit(saved: Mapping[str, Any], order: list[Named]) -> bool:
-    ids = [i for group in saved["param_groups"] for i in group["params"]]
-    pairs = zip(ids, order, strict=True)
-    moments = ((saved["state"].get(i, {}).get("exp_avg"), p) for i, (_, p) in pairs)
-    return all(m is None or m.shape == p.shape for m, p in moments)
