@@ -111,7 +111,7 @@ def param_groups(
             names that models commonly use). nn.Embedding is one whatever they say.
         heads: likewise (default: None, found out); () for a model that ends in a hidden layer.
         matrices: likewise; the matching parameters of two and more dimensions are matrices,
-            whatever else they look like (default: none).
+            whatever else they look like (default: ()).
         no_decay: likewise; the matching parameters get ``weight_decay=0`` whatever their kind.
 
     Returns:
