@@ -275,6 +275,15 @@ class StateSpace(nn.Module):
         self.blocks = nn.ModuleList([nn.Linear(8, 8, bias=False)])
 
 
+class LastLayer(nn.Module):
+    """Nothing tells the head but its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(4, 8, bias=False)
+        self.down = nn.Linear(8, 3, bias=False)
+
+
 class Sized(nn.Module):
     """Two heads as wide as the classes, told by the model, none by its name."""
 
@@ -352,6 +361,15 @@ def test_parameters_are_sorted_by_type_role_and_shape(
     build: Any, kinds: dict[str, set[str]], rule: str
 ) -> None:
     assert of_more_dimensions(param_groups(build(), rule=rule)) == kinds
+
+
+@pytest.mark.parametrize("name", ["module", "_orig_mod"])
+def test_a_wrapped_models_last_layer_is_its_head_too(name: str) -> None:
+    wrapped = nn.ModuleDict({name: nn.ModuleDict({"up": nn.Linear(4, 8), "down": nn.Linear(8, 3)})})
+    plain = nn.Module()
+    plain.add_module(name, LastLayer())
+    assert of_more_dimensions(param_groups(plain, rule="muon"))["head"] == {f"{name}.down.weight"}
+    assert "head" not in of_more_dimensions(param_groups(wrapped, rule="muon"))  # a dict: a block
 
 
 def test_what_no_type_told_is_listed_as_guessed_with_repeated_blocks_once() -> None:
