@@ -110,6 +110,7 @@ def trained(folder: Path, steps: int, written: Path) -> list[dict[str, Any]]:
     return [json.loads(Path(f"{written}.{rank}").read_text()) for rank in (0, 1)]
 
 
+@pytest.mark.timeout(900)  # three runs of two processes
 def test_trainer_on_two_ranks_resumes_to_the_bits_of_the_uninterrupted_run(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", 4, tmp_path / "at-4")
     trained(tmp_path / "parts", 2, tmp_path / "at-2")
