@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from mars_optim import MARS, MARSAdamW
+from mars_optim import MARS, MARSM, MARSAdamW
 
+from . import titan
 from .toy import batches, make_toy
 
 PAGE = Path(__file__).parents[2] / "docs" / "frameworks.md"
@@ -96,3 +100,46 @@ def test_fabric() -> None:
     x, y = batches(1)[0]
     scope = run(block("Fabric"), model=make_toy(), x=x, y=y)
     assert {int(state["step"]) for state in scope["optimizer"].optimizer.state.values()} == {1}
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w1_EFD = nn.Parameter(torch.randn(4, 6, 8))
+
+
+class Titan(nn.Module):
+    """The names and shapes of torchtitan's models, two layers, the second with experts if asked."""
+
+    def __init__(self, *, moe: bool) -> None:
+        super().__init__()
+        linear = nn.Linear(8, 8, bias=False)
+        dense = nn.ModuleDict({"attention": linear, "attention_norm": nn.RMSNorm(8)})
+        self.tok_embeddings = nn.Embedding(16, 8)
+        self.layers = nn.ModuleDict({"0": dense})
+        if moe:
+            router = nn.ModuleDict({"gate": nn.Linear(8, 4, bias=False)})
+            experts = nn.ModuleDict({"inner_experts": Experts()})
+            inside = nn.ModuleDict({"router": router, "routed_experts": experts})
+            self.layers["1"] = nn.ModuleDict({"moe": inside})
+        self.norm = nn.RMSNorm(8)
+        self.lm_head = nn.Linear(8, 16, bias=False)
+
+
+@pytest.mark.parametrize("choice", ["dense", "moe"])
+def test_torchtitan(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torchtitan", "torchtitan.components"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "torchtitan.components.optimizer", titan)
+    model = Titan(moe=choice == "moe")
+    scope = run(block("torchtitan"), __name__="recipe")
+    container = scope[choice].build(model_parts=[model])
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    container.step()
+    (ours,) = (optimizer for optimizer in container if isinstance(optimizer, MARSM))
+    found = {n: g["stacked"] for g in ours.param_groups for n in g["param_names"]}
+    experts = {"layers.1.moe.routed_experts.inner_experts.w1_EFD": True}
+    matrices = {"layers.0.attention.weight": False}
+    assert found == ({**matrices, **experts} if choice == "moe" else matrices)
+    assert not ours.describe().count("! ")

@@ -128,7 +128,8 @@ def test_scheduler_keeps_the_ratio_of_rates_that_param_groups_set() -> None:
     for batch in batches(4):
         train_by_hand(model, optimizer, [batch])
         scheduler.step()
-        matrices, vectors = (group["lr"] for group in optimizer.param_groups)
+        matrices, head, vectors = (group["lr"] for group in optimizer.param_groups)
+        assert head == matrices
         assert vectors == pytest.approx(matrices / 10)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from mars_optim import MARS, MARSM, MARSAdamW
 
-from .titan import OptimizersContainer, ParamGroupConfig, init_optim_state
+from .titan import OptimizersContainer, ParamGroupConfig, init_fresh_optim_state
 from .toy import (
     OPTIMIZERS,
     Toy,
@@ -38,6 +39,24 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled:Us
 # torch has no fused kernel for Newton-Schulz: its group takes back the container's fused=True
 UNFUSED = {"fused": None}
 
+OURS: dict[str, Any] = {"MARSAdamW": MARSAdamW, "MARSM": MARSM}
+
+
+class Optimizers(OptimizersContainer):
+    @dataclass(kw_only=True, slots=True)
+    class Config(OptimizersContainer.Config):
+        pass
+
+    @staticmethod
+    def _resolve_optimizer_factory(name: str) -> Any:
+        return OURS.get(name) or OptimizersContainer._resolve_optimizer_factory(name)
+
+
+class Nameless(OptimizersContainer):
+    """As our page had it: without a Config of its own."""
+
+    _resolve_optimizer_factory = staticmethod(Optimizers._resolve_optimizer_factory)
+
 
 def contained(
     implementation: str, matrices: dict[str, Any] = UNFUSED
@@ -52,7 +71,17 @@ def contained(
             pattern=".*", optimizer_name="MARSM", optimizer_kwargs={"lr": 1e-2, **matrices}
         ),
     ]
-    return model, OptimizersContainer(configs, implementation=implementation, model_parts=[model])
+    config: Any = Optimizers.Config(param_groups=configs)
+    config.implementation = implementation
+    return model, config.build(model_parts=[model])
+
+
+def test_config_builds_the_class_that_it_was_nested_in_so_a_subclass_needs_its_own() -> None:
+    configs = [ParamGroupConfig(pattern=".*", optimizer_name="MARSM")]
+    with pytest.raises(NotImplementedError, match="Optimizer MARSM not added"):
+        Nameless.Config(param_groups=configs).build(model_parts=[make_toy()])
+    own = Optimizers.Config(param_groups=configs).build(model_parts=[make_toy()])
+    assert [type(optimizer) for optimizer in own] == [MARSM]
 
 
 @every_implementation
@@ -109,7 +138,7 @@ def test_container_primes_a_parameter_without_gradients_in_mid_run_under_the_exa
     named = [*model.named_parameters(), ("spare", spare)]
     optimizer = MARSAdamW(named, lr=1e-2, correction="exact")
     train_by_hand(model, optimizer, batches(2))
-    init_optim_state(optimizer)
+    init_fresh_optim_state(optimizer)
     assert torch.equal(spare, torch.ones(3, 3))
     assert not optimizer.state[spare]["last_grad"].any()
 

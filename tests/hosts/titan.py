@@ -1,30 +1,46 @@
 """torchtitan's container of optimizers and its checkpoint helpers, written as they are there.
 
-After torchtitan/components/optimizer (2026): groups by the first regular expression that matches,
-each with ``param_names``, ``fused`` and ``foreach``; one optimizer per name; no closures; state by
-parameter name in one flat dict; a step of zero gradients at lr=0 before state is read or loaded.
+After torchtitan 0.3.0's components/optimizer and config/configurable.py; that the real ones do the
+same is in real/test_torchtitan.py. A config builds the class that it was nested in; groups are by
+the first regular expression that matches, each with ``param_names``, ``fused`` and ``foreach``; one
+optimizer per name; no closures; state by parameter name in one flat dict; a step of zero gradients
+at lr=0 before state is read or loaded.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from mars_optim import MARS, MARSM, MARSAdamW
 
-FACTORIES: dict[str, Callable[..., Optimizer]] = {
-    "AdamW": torch.optim.AdamW,
-    "MARS": MARS,
-    "MARSAdamW": MARSAdamW,
-    "MARSM": MARSM,
-}
+class Configurable:
+    @dataclass(kw_only=True, slots=True)
+    class Config:
+        _owner: ClassVar[type | None] = None
+
+        def build(self, **kwargs: Any) -> Any:
+            """What the class that this config was nested in makes of it."""
+            if self._owner is None:
+                raise NotImplementedError(f"{type(self).__name__} has no owner class.")
+            if overlap := {f.name for f in fields(self)} & kwargs.keys():
+                raise ValueError(f"build() kwargs {overlap} overlap with config fields.")
+            return self._owner(config=replace(self), **kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        config_cls: Any = cls.__dict__.get("Config")
+        if config_cls is None or not issubclass(config_cls, Configurable.Config):
+            return
+        if "__slots__" not in config_cls.__dict__:
+            raise TypeError(f"{cls.__name__}.Config must use @dataclass(kw_only=True, slots=True)")
+        config_cls._owner = cls
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,23 +50,42 @@ class ParamGroupConfig:
     optimizer_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
-class OptimizersContainer(Optimizer):
-    def __init__(
-        self, configs: list[ParamGroupConfig], *, implementation: str, model_parts: list[nn.Module]
-    ) -> None:
+class OptimizersContainer(Optimizer, Configurable):
+    @dataclass(kw_only=True, slots=True)
+    class Config(Configurable.Config):
+        param_groups: list[ParamGroupConfig] = field(default_factory=list)
+        implementation: Literal["for-loop", "foreach", "fused", "fused_opt_states_bf16"] = "fused"
+        optimizer_factory_kwargs_by_name: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def _resolve_optimizer_factory(name: str) -> Callable[..., Optimizer]:
+        factories: dict[str, Callable[..., Optimizer]] = {
+            "Adam": torch.optim.Adam,
+            "AdamW": torch.optim.AdamW,
+        }
+        if name not in factories:
+            raise NotImplementedError(f"Optimizer {name} not added.")
+        return factories[name]
+
+    def __init__(self, config: Any, *, model_parts: list[nn.Module]) -> None:
         implementation_kwargs = {
-            "fused": implementation == "fused",
-            "foreach": implementation == "foreach",
+            "fused": config.implementation in ("fused", "fused_opt_states_bf16"),
+            "foreach": config.implementation == "foreach",
         }
         self.optimizers: list[Optimizer] = []
         everything: list[nn.Parameter] = []
         for model in model_parts:
-            for name, groups in build_groups(model, configs, implementation_kwargs).items():
-                self.optimizers.append(FACTORIES[name](groups))
+            found = build_groups(model, config.param_groups, implementation_kwargs)
+            for name, groups in found.items():
+                options = config.optimizer_factory_kwargs_by_name.get(name, {})
+                self.optimizers.append(self._resolve_optimizer_factory(name)(groups, **options))
                 everything.extend(param for group in groups for param in group["params"])
         expected = {id(p) for model in model_parts for p in model.parameters() if p.requires_grad}
         assert expected == {id(param) for param in everything}
         Optimizer.__init__(self, everything, {})
+
+    def __iter__(self) -> Iterator[Optimizer]:
+        return iter(self.optimizers)
 
     def step(self, closure: None = None) -> None:
         assert closure is None, "OptimizersContainer does not support closures"
@@ -100,7 +135,19 @@ def build_groups(
 
 
 def init_optim_state(optimizer: Optimizer) -> None:
-    """One step of zero gradients at lr=0 makes the state of the parameters that have none."""
+    """One step of zero gradients at lr=0 makes the state, where there is none and no gradient."""
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    if optimizer.state or any(param.grad is not None for param in params):
+        return
+    for param in params:
+        if param.requires_grad:
+            param.grad = torch.zeros_like(param)
+    _step_at_zero(optimizer)
+    optimizer.zero_grad(set_to_none=True)
+
+
+def init_fresh_optim_state(optimizer: Optimizer) -> None:
+    """As other versions do it: for the parameters that have no state, in mid-run too."""
     params = [param for group in optimizer.param_groups for param in group["params"]]
     fresh = [param for param in params if param.requires_grad and not optimizer.state.get(param)]
     if not fresh:
@@ -110,6 +157,12 @@ def init_optim_state(optimizer: Optimizer) -> None:
         param.grad = None
     for param in fresh:
         param.grad = torch.zeros_like(param)
+    _step_at_zero(optimizer)
+    for param, grad in zip(params, saved_grads, strict=True):
+        param.grad = grad
+
+
+def _step_at_zero(optimizer: Optimizer) -> None:
     saved_lrs = []
     for group in optimizer.param_groups:
         saved_lrs.append(group["lr"])
@@ -117,8 +170,6 @@ def init_optim_state(optimizer: Optimizer) -> None:
     optimizer.step(closure=None)
     for group, lr in zip(optimizer.param_groups, saved_lrs, strict=True):
         group["lr"] = lr
-    for param, grad in zip(params, saved_grads, strict=True):
-        param.grad = grad
 
 
 def get_flat_optim_state_dict(optimizer: Optimizer) -> dict[str, Any]:

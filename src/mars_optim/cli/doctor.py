@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ def examine(target: str, rule: str) -> str:
     import torch
 
     from ..optim import MARS, param_groups
-    from ..optim.describe import describe
 
     if isinstance(made, MARS):
         return made.describe()
@@ -29,7 +29,7 @@ def examine(target: str, rule: str) -> str:
         raise UserError(f"{target} returned a {type(made).__name__}; a MARS or a model is needed")
     if isinstance(made, torch.nn.Module):
         try:
-            return describe(param_groups(made, rule=rule))  # type: ignore[arg-type]
+            return param_groups(made, rule=rule).describe()  # type: ignore[arg-type]
         except ValueError as error:
             raise UserError(str(error)) from None
     raise UserError(
@@ -53,6 +53,8 @@ def _call(target: str) -> Any:
         hint = did_you_mean(function_name, vars(module))
         raise UserError(f"{module_name} has no function {function_name!r}{hint}")
     try:
-        return function()
+        with warnings.catch_warnings():  # the table says the same of each name
+            warnings.filterwarnings("ignore", message=".* gives to Newton-Schulz what looks like")
+            return function()
     except Exception as error:
         raise UserError(f"{target}() failed: {type(error).__name__}: {error}") from None

@@ -27,6 +27,7 @@ class Pass(TypedDict):
     ratios: dict[int, Tensor]  # of correction to gradient in one of them, by number of the group
     telemetry: Telemetry | None  # if any is gathered
     released: bool  # whether backward takes the steps
+    built: bool  # whether the constructor is done
 
 
 def new_pass(telemetry: Telemetry | None = None) -> Pass:
@@ -40,6 +41,7 @@ def new_pass(telemetry: Telemetry | None = None) -> Pass:
         "ratios": {},
         "telemetry": telemetry,
         "released": False,
+        "built": True,
     }
 
 

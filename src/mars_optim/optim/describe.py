@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .correction import dot_and_difference, tensor_norm
+from .roles import misplaced, unstacked
 from .settings import CHOSEN, MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
 from .sharded import as_real, local
 
@@ -35,13 +35,6 @@ _DEFAULTS = dict(
     stochastic_rounding=False,
     capturable=False,
 )
-# Names that models commonly give to what a module's type does not tell.
-EMBEDDINGS = (
-    r"(^|\.)(wte|wpe|embed_tokens|(\w+_)?embed(ding)?s?)(\.weight)?$",
-    # PEFT's for embeddings: factors of an embedding's change, and rows of one, by adapter
-    r"(^|\.)(lora_embedding_[AB]|trainable_tokens_(delta|original))(\.|$)",
-)
-HEADS = (r"(^|\.)(lm_head|head|classifier|unembed|embed_out|output_projection|score)(\.|$)",)
 _LARGE = 100_000  # elements; no bias or norm gain has so many
 
 
@@ -146,13 +139,29 @@ def warnings(groups: Iterable[Group]) -> list[str]:
                 f"betas[0]=0 makes the correction of {_name(group)} 0, whatever gamma: it is "
                 "gamma * beta1 / (1 - beta1)"
             )
-        if group["rule"] in MATRIX_RULES:
-            found += [
-                f"{name} looks like an embedding or head under rule={group['rule']!r}: "
-                "param_groups(model) gives those rule 'adamw'"
-                for name in _names(group)
-                if any(re.search(pattern, name) for pattern in (*EMBEDDINGS, *HEADS))
-            ]
+        found += [
+            f"{name} looks like {what} under rule={group['rule']!r}: {way}"
+            for name, what, way in misplaced_in(group)
+        ]
+    return found
+
+
+def misplaced_in(group: Group) -> list[tuple[str, str, str]]:
+    """What should not be under the group's Newton-Schulz: name, what it looks like, the way out.
+
+    A group of :func:`~mars_optim.param_groups` has been sorted by more than names.
+    """
+    if group["rule"] not in MATRIX_RULES or "why" in group:
+        return []
+    tensors, found = _tensors(group), []
+    names: list[str | None] = [*_names(group)] or [None] * len(tensors)
+    for name, tensor in zip(names, tensors, strict=True):
+        called = name or f"a parameter of shape {tuple(tensor.shape)}"
+        if what := misplaced(name, tensor):
+            found.append((called, what, "param_groups(model) gives those rule 'adamw'"))
+        elif not group.get("stacked") and unstacked(name, tensor):
+            way = "'stacked': True in its group makes each its own matrix"
+            found.append((called, "a stack of experts, taken as one matrix,", way))
     return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from .describe import EMBEDDINGS, HEADS, describe
+from .describe import describe
+from .roles import KINDS, Claim, Kind, Role, Roles, claims_of
 from .settings import (
     MATRIX_RULES,
     RULES,
@@ -21,33 +21,27 @@ from .settings import (
     resolve_gamma,
 )
 
-Kind = Literal["matrix", "embedding", "head", "vector"]
-
-_CONVOLUTIONS = (
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-
-
-@dataclass
-class _Claim:
-    """One parameter under all the names and modules that hold it."""
-
-    param: Tensor
-    names: list[str] = field(default_factory=list)
-    modules: list[nn.Module] = field(default_factory=list)
+_WORDS: dict[Kind, str] = {
+    "matrix": "a matrix",
+    "embedding": "an embedding",
+    "head": "a head",
+    "router": "a router",
+    "other": "no matrix",
+    "vector": "a vector",
+}
 
 
 class ParamGroups(list[dict[str, Any]]):
     """Parameter groups for :class:`~mars_optim.MARS`; print it to see what goes where and why."""
 
+    guesses: Mapping[str, str] = {}
+    """Names whose role no type told, numbers as *, with what they were taken for and why."""
+
     def describe(self) -> str:
-        """A table with one line per group."""
-        return describe(self)
+        """A table with one line per group, and below it what was guessed."""
+        table, *beware = describe(self).partition("\n! ")
+        told = [f"- guessed: {name} is {what}" for name, what in self.guesses.items()]
+        return "".join(["\n".join([table, *told]), *beware])
 
     __str__ = describe
 
@@ -67,22 +61,33 @@ def param_groups(
     weight_decay_1d: float = 0.0,
     lr_embedding: float | None = None,
     decay_embeddings: bool = False,
-    embeddings: Sequence[str] = EMBEDDINGS,
-    heads: Sequence[str] = HEADS,
+    embeddings: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    matrices: Sequence[str] = (),
     no_decay: Sequence[str] = (),
 ) -> ParamGroups:
-    r"""Sort a model's trainable parameters by module and name; each is claimed exactly once.
+    r"""Sort a model's trainable parameters by what they are for; each is claimed exactly once.
 
     ======================  ================================  ===============================
     kind                    which                             rule
     ======================  ================================  ===============================
-    matrix                  ndim >= 2 and none of the below   ``rule`` with MARS
-    embedding               nn.Embedding, or a name in        ``rule`` with MARS; plain AdamW
-                            ``embeddings``; a tied head too   under "shampoo" and "muon"
+    matrix                  weights of linear layers and      ``rule`` with MARS
+                            convolutions, experts
+    embedding               nn.Embedding; learnt tokens,      ``rule`` with MARS; plain AdamW
+                            positions and bias tables; a      under "shampoo" and "muon"
+                            tied head too
     head                    ``get_output_embeddings()``, or   as embedding, with decay
-                            a name in ``heads``, untied
-    vector                  ndim < 2: biases, norm gains      plain AdamW, as published
+                            a linear layer of the model
+                            itself, by name, width or place
+    router                  what chooses experts              as head
+    other                   what no product of matrices is    as head, with ``lr`` and not
+                            known to use, depthwise kernels   ``lr_embedding`` under other rules
+    vector                  ndim < 2, or (1, 1, n); norms,    plain AdamW, as published
+                            biases, A_log
     ======================  ================================  ===============================
+
+    A module's type decides where it can, then role and shape, then names. ``guesses`` of what is
+    returned has all that no type told; printing it shows them.
 
     Convolutions count as matrices of shape (out, in * kernel). Other weights of three and more
     dimensions (experts) count as stacks of matrices in their last two dimensions.
@@ -102,25 +107,31 @@ def param_groups(
         lr_embedding: of embeddings and heads (default: None: ``lr``, or ``lr_1d`` where they get
             plain AdamW).
         decay_embeddings: (default: False, as in the authors' recipe).
-        embeddings: regular expressions, searched in parameter names.
-        heads: likewise.
+        embeddings: regular expressions, searched in parameter names (default: None, found out by
+            names that models commonly use). nn.Embedding is one whatever they say.
+        heads: likewise (default: None, found out); () for a model that ends in a hidden layer.
+        matrices: likewise; the matching parameters of two and more dimensions are matrices,
+            whatever else they look like (default: ()).
         no_decay: likewise; the matching parameters get ``weight_decay=0`` whatever their kind.
 
     Returns:
         A list of dicts for ``MARS(groups)``, with (name, parameter) pairs under ``params``.
 
     Raises:
-        ValueError: for an unknown rule, a bad or unmatched pattern in ``no_decay``, or a model
-            without trainable parameters.
+        ValueError: for an unknown rule, a bad pattern, one of ``no_decay`` or ``matrices`` that
+            matches nothing, or a model without trainable parameters.
     """
     check_choice("rule", rule, RULES)
-    claims = _claims(model)
+    claims = claims_of(model)
     if not claims:
         raise ValueError("model has no trainable parameters: nothing to optimise")
     no_decay = _checked_patterns("no_decay", no_decay, claims)
-    embeddings = _checked_patterns("embeddings", embeddings, None)
-    heads = _checked_patterns("heads", heads, None)
-    output = _output_weight(model)
+    matrices = _checked_patterns("matrices", matrices, claims)
+    if embeddings is not None:
+        embeddings = _checked_patterns("embeddings", embeddings, None)
+    if heads is not None:
+        heads = _checked_patterns("heads", heads, None)
+    roles = Roles(model, claims, embeddings, heads, matrices).sort()
 
     mars: dict[str, Any] = dict(rule=rule, betas=betas, gamma=gamma)
     resolve_gamma(mars)
@@ -144,14 +155,15 @@ def param_groups(
             "weight_decay": weight_decay if decay_embeddings else 0.0,
         },
         "head": {**ends, "lr": lr_ends, "weight_decay": weight_decay},
+        "router": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
+        "other": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
         "vector": {**plain, "lr": lr_1d, "weight_decay": weight_decay_1d},
     }
 
     groups: dict[tuple[Kind, bool, bool], dict[str, Any]] = {}
-    for claim in claims:
-        kind, why = _classify(claim, output, embeddings, heads)
+    for claim, (kind, why, guessed) in zip(claims, roles, strict=True):
         undecayed = any(re.search(p, n) for p in no_decay for n in claim.names)
-        stacked = kind == "matrix" and _is_stack(claim)
+        stacked = kind == "matrix" and claim.is_stack
         fresh = {
             "params": [],
             **options[kind],
@@ -163,10 +175,22 @@ def param_groups(
         group = groups.setdefault((kind, stacked, undecayed), fresh)
         if undecayed:
             group["weight_decay"] = 0.0
-        _add_reason(group, why + (", no decay by name" if undecayed else ""))
+        _add_reason(group, "guessed " * guessed + why + (", no decay by name" if undecayed else ""))
         group["params"].append((claim.names[0], claim.param))
-    order = ["matrix", "embedding", "head", "vector"]
-    return ParamGroups(sorted(groups.values(), key=lambda g: order.index(g["kind"])))
+    sorted_groups = ParamGroups(sorted(groups.values(), key=lambda g: KINDS.index(g["kind"])))
+    sorted_groups.guesses = _guesses(claims, roles)
+    return sorted_groups
+
+
+def _guesses(claims: Sequence[Claim], roles: Sequence[Role]) -> dict[str, str]:
+    """What was guessed of each name, those of repeated blocks once."""
+    guesses = {}
+    for claim, (kind, why, guessed) in zip(claims, roles, strict=True):
+        if guessed:
+            name = re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", claim.names[0])
+            reason = "" if why.startswith("by name") else f" ({why})"
+            guesses[name] = f"{_WORDS[kind]}{reason}"
+    return guesses
 
 
 def _add_reason(group: dict[str, Any], why: str) -> None:
@@ -177,54 +201,8 @@ def _add_reason(group: dict[str, Any], why: str) -> None:
     group["why"] = "; ".join(reasons)
 
 
-def _claims(model: nn.Module) -> list[_Claim]:
-    """Every trainable parameter once, in model order, with all its names and owners."""
-    claims: dict[int, _Claim] = {}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for name, param in module.named_parameters(recurse=False, remove_duplicate=False):
-            if param.requires_grad:
-                claim = claims.setdefault(id(param), _Claim(param))
-                claim.names.append(f"{prefix}.{name}" if prefix else name)
-                claim.modules.append(module)
-    return list(claims.values())
-
-
-def _classify(
-    claim: _Claim, output: Tensor | None, embeddings: Sequence[str], heads: Sequence[str]
-) -> tuple[Kind, str]:
-    def named(patterns: Sequence[str]) -> str | None:
-        hits = (n for n in claim.names for p in patterns if re.search(p, n))
-        return next(hits, None)
-
-    if claim.param.ndim < 2:
-        return "vector", "ndim < 2"
-    is_head = claim.param is output or named(heads) is not None
-    if any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in claim.modules):
-        return "embedding", "tied with the head" if is_head else "nn.Embedding"
-    if name := named(embeddings):
-        return "embedding", f"by name: {name}"
-    if is_head:
-        return "head", f"by name: {named(heads)}" if named(heads) else "model's output embeddings"
-    if any(isinstance(m, _CONVOLUTIONS) for m in claim.modules) and claim.param.ndim > 2:
-        return "matrix", "ndim >= 2, kernels flattened"
-    return "matrix", "stack of matrices" if _is_stack(claim) else "ndim >= 2"
-
-
-def _is_stack(claim: _Claim) -> bool:
-    convolution = any(isinstance(m, _CONVOLUTIONS) for m in claim.modules)
-    return claim.param.ndim > 2 and not convolution
-
-
-def _output_weight(model: nn.Module) -> Tensor | None:
-    """The output projection that Hugging Face models name by a method."""
-    method = getattr(model, "get_output_embeddings", None)
-    module = method() if callable(method) else None
-    weight = getattr(module, "weight", None)
-    return weight if isinstance(weight, Tensor) else None
-
-
 def _checked_patterns(
-    argument: str, patterns: Sequence[str], claims: list[_Claim] | None
+    argument: str, patterns: Sequence[str], claims: list[Claim] | None
 ) -> Sequence[str]:
     """Compile-check the patterns; with ``claims``, each must match a parameter name."""
     if isinstance(patterns, str):

@@ -204,7 +204,9 @@ class MARS(TwoGradientForm, Observed):
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
         self._pass = new_pass()
+        self._pass["built"] = False
         super().__init__(params, defaults)
+        self._pass["built"] = True
         self._refuse_silence()
 
     # --- groups ------------------------------------------------------------------------------
@@ -225,6 +227,8 @@ class MARS(TwoGradientForm, Observed):
         except Exception:
             del self.param_groups[before:]  # all of the group or nothing
             raise
+        if self._pass["built"]:
+            self._warn_of_misplaced(self.param_groups[before:])
 
     # --- step --------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings as python_warnings
 from functools import partial
+from typing import Any
 
 import torch
 
 from .checkpoint import Checkpointed
-from .describe import correction_ratio, describe, warnings
+from .describe import correction_ratio, describe, misplaced_in, warnings
 from .settings import MATRIX_RULES
 from .telemetry import GroupTelemetry, Observe, Telemetry
 
@@ -87,6 +88,19 @@ class Observed(Checkpointed):
                 raise ValueError(f"{type(self).__name__}: {message}")
             if message:
                 python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
+        self._warn_of_misplaced(groups)
+
+    def _warn_of_misplaced(self, groups: list[dict[str, Any]]) -> None:
+        """Say which parameters go to Newton-Schulz that look as if they should not."""
+        found = [row for group in groups for row in misplaced_in(group)]
+        for what, way in dict.fromkeys((what, way) for _, what, way in found):
+            names = [name for name, looks, _ in found if looks == what]
+            shown = ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
+            python_warnings.warn(
+                f"{type(self).__name__} gives to Newton-Schulz what looks like {what.rstrip(',')}: "
+                f"{shown}; {way}",
+                stacklevel=4,
+            )
 
     def _check_itself(self) -> None:
         """In the third step, when warm-up and priming steps are past: does the correction act?"""
