@@ -70,6 +70,7 @@ def param_groups(
     embeddings: Sequence[str] = EMBEDDINGS,
     heads: Sequence[str] = HEADS,
     no_decay: Sequence[str] = (),
+    names: bool = True,
 ) -> ParamGroups:
     r"""Sort a model's trainable parameters by module and name; each is claimed exactly once.
 
@@ -105,9 +106,12 @@ def param_groups(
         embeddings: regular expressions, searched in parameter names.
         heads: likewise.
         no_decay: likewise; the matching parameters get ``weight_decay=0`` whatever their kind.
+        names: False gives bare parameters, for hosts that take no names, such as
+            ZeroRedundancyOptimizer (default: True).
 
     Returns:
-        A list of dicts for ``MARS(groups)``, with (name, parameter) pairs under ``params``.
+        A list of dicts for ``MARS(groups)``, with (name, parameter) pairs under ``params``, or
+        parameters alone.
 
     Raises:
         ValueError: for an unknown rule, a bad or unmatched pattern in ``no_decay``, or a model
@@ -164,7 +168,7 @@ def param_groups(
         if undecayed:
             group["weight_decay"] = 0.0
         _add_reason(group, why + (", no decay by name" if undecayed else ""))
-        group["params"].append((claim.names[0], claim.param))
+        group["params"].append((claim.names[0], claim.param) if names else claim.param)
     order = ["matrix", "embedding", "head", "vector"]
     return ParamGroups(sorted(groups.values(), key=lambda g: order.index(g["kind"])))
 

@@ -280,14 +280,14 @@ class MARS(TwoGradientForm, Observed):
 
     def _check_partitions(self) -> None:
         """Flat pieces of tensors are stepped as their tensors would be, or not at all."""
-        check_partitions(self.param_groups, self._given, asked=self.defaults["gamma"] != 0)
+        check_partitions(self.param_groups, self._given)
 
     def _checked_work(self, amp: kernels.Amp) -> list[Update]:
         """The same; where it is refused, state and groups are left as they were."""
+        of_groups = [Settings.from_group(group) for group in self.param_groups]
         self._check_partitions()
-        for group in self.param_groups:
+        for group, settings in zip(self.param_groups, of_groups, strict=True):
             gammas.check_whole(group)
-            settings = Settings.from_group(group)
             for param in group["params"]:
                 if param.grad is not None:
                     check_shape(param, settings, group.get("kind"))

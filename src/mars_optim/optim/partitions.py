@@ -36,25 +36,26 @@ class Given:
     def __init__(self, dealt: bool = False) -> None:
         self.dealt = dealt
         self.shapes: set[torch.Size] = set()
-        self.groups = 0
+        self.marked: list[bool] = []  # of each group, whether pieces are what it was given
 
     def note(self, groups: list[Group]) -> None:
         """Take the shapes of the groups that are new."""
-        for group in groups[self.groups :]:
+        for group in groups[len(self.marked) :]:
             self.shapes |= {param.shape for param in group["params"] if not is_lazy(param)}
-        self.groups = len(groups)
+            self.marked.append(any(map(is_marked, group["params"])))
 
-    def flat(self, groups: Iterable[Group]) -> list[Group]:
-        """The groups whose parameters are flat pieces."""
-        without = [group for group in groups if group["params"] and not _has_matrix(group)]
-        if not without:
-            return []
-        # FSDP1's NO_SHARD marks whole tensors: only where some are matrices still
-        marked_is_cut = not any(p.ndim > 1 and is_marked(p) for g in groups for p in g["params"])
-        return [g for g in without if (marked_is_cut and _is_marked(g)) or self._swapped(g)]
+    def is_flat(self, group: Group, groups: Iterable[Group]) -> bool:
+        """Whether a group's parameters are flat pieces; ``groups`` are all of its optimizer."""
+        if not group["params"] or any(param.ndim > 1 for param in group["params"]):
+            return False
+        # FSDP1's NO_SHARD marks whole tensors: there, some are matrices still
+        marked = any(map(is_marked, group["params"])) and not any(
+            p.ndim > 1 and is_marked(p) for other in groups for p in other["params"]
+        )
+        return marked or self._swapped(group)
 
     def _swapped(self, group: Group) -> bool:
-        """Whether a host has put other, flat tensors into a group that has no matrix now."""
+        """Whether a host has put other, flat tensors into a group without matrices."""
         if any(is_lazy(param) or is_sharded(param) for param in group["params"]):
             return False
         return group.get("kind") == "matrix" or any(
@@ -67,45 +68,37 @@ def is_marked(param: Tensor) -> bool:
     return any(hasattr(param, mark) for mark in MARKS)
 
 
-def _is_marked(group: Group) -> bool:
-    return any(map(is_marked, group["params"]))
-
-
-def _has_matrix(group: Group) -> bool:
-    return any(param.ndim > 1 for param in group["params"])
-
-
-def check_partitions(groups: list[Group], given: Given, *, asked: bool = True) -> None:
+def check_partitions(groups: list[Group], given: Given) -> None:
     """Raise ValueError for groups of flat pieces whose settings are not right of a piece.
 
     Args:
-        groups: of a MARS, before a step.
+        groups: of a MARS, before a step, each with values that are allowed.
         given: what they were at first.
-        asked: whether a correction was asked for: then pieces that came as vectors have lost it.
     """
+    given.note(groups)
     if given.dealt:
         for group in groups:
             check_dealt(group)
-    for group in given.flat(groups):
-        name = f"group {next(i for i, g in enumerate(groups) if g is group)}"
-        if reason := wrong_of_pieces(group, lost=asked and _is_marked(group)):
-            raise ValueError(f"{name}: {PIECES}, {reason}")
+    for i, group in enumerate(groups):
+        reason = wrong_of_pieces(group, came=given.marked[i])
+        if reason and given.is_flat(group, groups):
+            raise ValueError(f"group {i}: {PIECES}, {reason}")
 
 
-def wrong_of_pieces(group: Group, *, lost: bool) -> str | None:
+def wrong_of_pieces(group: Group, *, came: bool) -> str | None:
     """Why the step of a group of pieces is not that of their tensors, and the way out; or None.
 
     Args:
         group: of a MARS.
-        lost: whether they came as pieces and were asked to be corrected, so that a place among the
-            vectors under plain AdamW is none that anybody wanted.
+        came: whether they came as pieces, so that matrices are among them and a place with the
+            vectors, under AdamW with settings of its own, is not theirs.
     """
     if group["rule"] in MATRIX_RULES:
         return f"and rule={group['rule']!r} orthogonalises whole matrices: {way_out()}"
     if group.get("cautious"):
         return f"and cautious=True takes a mean over a tensor: set it to False, or use {WHOLE}"
-    if lost and group.get("kind") == "vector":
-        return f"so that none is a matrix and all would get AdamW: {way_out()}; gamma=0 asks for it"
+    if came and group.get("kind") == "vector":
+        return f"so that none is a matrix and all would get the AdamW of vectors: {way_out()}"
     if not group["gamma"]:
         return None
     if group["clip"] is not None:
@@ -115,6 +108,8 @@ def wrong_of_pieces(group: Group, *, lost: bool) -> str | None:
             f"of which gamma_schedule={group['gamma_schedule']!r} would choose another gamma on "
             "every rank: use 'lr' or 'sqrt_lr', or a number"
         )
+    if group["correction"] == "exact" and not came:  # the model has other tensors than these
+        return "so that no gradient is that of a previous point: use correction='approx'"
     return None
 
 

@@ -161,9 +161,10 @@ class VarianceReduction:
         """
         groups = self.optimizer.param_groups
         self.given.note(groups)
-        for group in self.given.flat(groups):
+        for group in groups:
             gamma, clip = self._options(group)
-            if gamma and (clip is not None or not self.optimize_1d):
+            wrong = gamma and (clip is not None or not self.optimize_1d)
+            if wrong and self.given.is_flat(group, groups):
                 why = f"clip={clip:g} is of a whole tensor's norm" if clip is not None else ""
                 why = why if self.optimize_1d else "variance_reduce corrects no 1-D tensor"
                 raise ValueError(

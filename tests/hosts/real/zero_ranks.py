@@ -52,7 +52,7 @@ WRONG: dict[str, tuple[Make, str]] = {
     ),
     "exact": (
         lambda params: MARSAdamW(params, **ELEMENTWISE, correction="exact"),
-        "correction='exact'",
+        "use correction='approx'",
     ),
     "wrapped": (wrapped, "variance_reduce corrects no 1-D tensor"),
     "wrapped, clip": (
@@ -62,7 +62,8 @@ WRONG: dict[str, tuple[Make, str]] = {
 }
 
 
-def engine_of(stage: int, make: Make) -> Any:
+def prepare() -> Any:
+    """DeepSpeed over the group that there is."""
     import deepspeed
 
     os.environ.update(
@@ -75,10 +76,16 @@ def engine_of(stage: int, make: Make) -> Any:
     deepspeed.logger.setLevel("ERROR")
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # gloo needs no C++ of its own
     deepspeed.init_distributed(dist_backend="gloo")
+    return deepspeed
+
+
+def engine_of(stage: int, make: Make) -> Any:
+    deepspeed = prepare()
     model = make_toy()
     config = {
         "train_micro_batch_size_per_gpu": 4,
         "zero_allow_untested_optimizer": True,
+        "gradient_clipping": 0.0,  # 1.0 unless given
         "zero_optimization": {"stage": stage},
     }
     engine, *_ = deepspeed.initialize(
@@ -89,8 +96,35 @@ def engine_of(stage: int, make: Make) -> Any:
 
 def steps(engine: Any, count: int) -> None:
     for batch in batches(count):
-        engine.backward(loss_of(engine, batch))
-        engine.step()
+        step(engine, batch)
+
+
+def step(engine: Any, batch: Any) -> None:
+    engine.backward(loss_of(engine, batch))
+    engine.step()
+
+
+def resumes_to_the_same_bits(stage: int, choice: str, folder: str) -> None:
+    engine = engine_of(stage, RIGHT[choice])
+    for batch in batches(6)[:3]:
+        step(engine, batch)
+    engine.save_checkpoint(folder, tag="three")
+    again = engine_of(stage, RIGHT[choice])
+    again.load_checkpoint(folder, tag="three")
+    for batch in batches(6)[3:]:
+        step(engine, batch)
+        step(again, batch)
+    for one, other in zip(whole_parameters(engine), whole_parameters(again), strict=True):
+        assert torch.equal(one, other)
+
+
+def runs_the_page(code: str) -> None:
+    prepare()
+    scope: dict[str, Any] = {"torch": torch, "model": make_toy()}
+    exec(compile(code, "docs/frameworks.md", "exec"), scope)
+    first = [p.clone() for p in whole_parameters(scope["engine"])]
+    steps(scope["engine"], 2)
+    assert not torch.equal(first[0], whole_parameters(scope["engine"])[0])
 
 
 def whole_parameters(engine: Any) -> list[Tensor]:
