@@ -284,10 +284,12 @@ class MARS(TwoGradientForm, Observed):
 
     def _checked_work(self, amp: kernels.Amp) -> list[Update]:
         """The same; where it is refused, state and groups are left as they were."""
-        of_groups = [Settings.from_group(group) for group in self.param_groups]
+        of_groups = []
+        for group in self.param_groups:
+            gammas.check_whole(group)
+            of_groups.append(Settings.from_group(group))
         self._check_partitions()
         for group, settings in zip(self.param_groups, of_groups, strict=True):
-            gammas.check_whole(group)
             for param in group["params"]:
                 if param.grad is not None:
                     check_shape(param, settings, group.get("kind"))
