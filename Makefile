@@ -9,7 +9,7 @@ PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 SUDO := $(if $(shell command -v sudo),sudo)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot test test-slurm test-peers examples bench theory format clean
+.PHONY: pilot test test-slurm test-hosts test-peers examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -26,6 +26,18 @@ test-slurm: $(VENV)/.dev
 	command -v slurmctld slurmd munged >/dev/null 2>&1 || test -x /usr/sbin/slurmctld -a -x /usr/sbin/slurmd -a -x /usr/sbin/munged \
 		|| { $(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; }
 	MARS_TEST_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/slurm -v
+
+# Real packages that host our optimizers (tests/hosts/real/requirements.txt), in a venv of their own
+#   that looks into $(VENV) too: torch is the one there
+HOSTS := $(VENV)/hosts
+SITE := import sysconfig; path = sysconfig.get_path("purelib")
+test-hosts: $(VENV)/.dev
+	$(BIN)/python -m venv $(HOSTS)
+	$(BIN)/python -c '$(SITE); print(f"import site; site.addsitedir({path!r})")' \
+		> "$$($(HOSTS)/bin/python -c '$(SITE); print(path)')/beside.pth"
+	DS_BUILD_OPS=0 $(HOSTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-c constraints.txt -r tests/hosts/real/requirements.txt
+	DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest tests/hosts/real -v
 
 # Test suites of torch, timm and pytorch_optimizer, fetched, on our optimizers (docs/reliability.md; minutes).
 #   torch's are in no package: TORCH_TESTS=path/to/pytorch/test

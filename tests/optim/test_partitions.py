@@ -56,9 +56,9 @@ def partitioned(cls: type[MARSAdamW], clip: float | None) -> torch.optim.Optimiz
 
 
 def test_partitions_swapped_in_later_are_recognised() -> None:
-    with pytest.raises(ValueError, match=r"partitions .*Set clip=None"):
+    with pytest.raises(ValueError, match=r"DeepSpeed ZeRO.*clip=1 .*optimize_1d=True, clip=None"):
         partitioned(MARSAdamW, 1.0).step()
-    with pytest.raises(ValueError, match="rule='muon' does not take 1-D"):
+    with pytest.raises(ValueError, match=r"DeepSpeed ZeRO.*rule='muon' orthogonalises .*FSDP2"):
         partitioned(MARSM, None).step()
     partitioned(MARSAdamW, None).step()  # without a clip it is right
 

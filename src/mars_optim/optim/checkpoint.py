@@ -12,6 +12,7 @@ from . import gamma as gammas
 from .counter import counter
 from .fit import check_names, check_state
 from .loaded import check_loaded, check_own, restored
+from .partitions import Given
 from .sharded import local
 from .telemetry import Telemetry
 
@@ -51,6 +52,7 @@ class Checkpointed(Optimizer):
     # A dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
     _pass: Pass
     _constructor: dict[str, Any]
+    _given: Given
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
@@ -82,7 +84,8 @@ class Checkpointed(Optimizer):
                 hook.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_constructor": self._constructor}
+        own = {"_constructor": self._constructor, "_given": self._given}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a loaded or copied state, if it fits; else nothing is changed.

@@ -65,6 +65,7 @@ def param_groups(
     heads: Sequence[str] | None = None,
     matrices: Sequence[str] = (),
     no_decay: Sequence[str] = (),
+    names: bool = True,
 ) -> ParamGroups:
     r"""Sort a model's trainable parameters by what they are for; each is claimed exactly once.
 
@@ -113,9 +114,12 @@ def param_groups(
         matrices: likewise; the matching parameters of two and more dimensions are matrices,
             whatever else they look like (default: ()).
         no_decay: likewise; the matching parameters get ``weight_decay=0`` whatever their kind.
+        names: False gives bare parameters, for hosts that take no names, such as
+            ZeroRedundancyOptimizer (default: True).
 
     Returns:
-        A list of dicts for ``MARS(groups)``, with (name, parameter) pairs under ``params``.
+        A list of dicts for ``MARS(groups)``, with (name, parameter) pairs under ``params``, or
+        parameters alone.
 
     Raises:
         ValueError: for an unknown rule, a bad pattern, one of ``no_decay`` or ``matrices`` that
@@ -176,7 +180,7 @@ def param_groups(
         if undecayed:
             group["weight_decay"] = 0.0
         _add_reason(group, "guessed " * guessed + why + (", no decay by name" if undecayed else ""))
-        group["params"].append((claim.names[0], claim.param))
+        group["params"].append((claim.names[0], claim.param) if names else claim.param)
     sorted_groups = ParamGroups(sorted(groups.values(), key=lambda g: KINDS.index(g["kind"])))
     sorted_groups.guesses = _guesses(claims, roles)
     return sorted_groups

@@ -18,6 +18,7 @@ from .counter import counter
 from .exact import TwoGradientForm
 from .fit import called
 from .observed import Observed
+from .partitions import Given, check_one_group, check_partitions, inside_zero_redundancy
 from .reference import State
 from .settings import (
     MATRIX_RULES,
@@ -205,7 +206,9 @@ class MARS(TwoGradientForm, Observed):
             raise TypeError("params must be ordered: a set is not, use a list")
         self._pass = new_pass()
         self._pass["built"] = False
+        self._given = Given(dealt=inside_zero_redundancy())
         super().__init__(params, defaults)
+        self._check_partitions()
         self._pass["built"] = True
         self._refuse_silence()
 
@@ -221,9 +224,14 @@ class MARS(TwoGradientForm, Observed):
             raise TypeError(f"param_group must be a dict, not {type(param_group).__name__}")
         before = len(self.param_groups)
         try:
-            for part in split_group(param_group, self.defaults, self._constructor):
+            parts = split_group(param_group, self.defaults, self._constructor)
+            if self._given.dealt:
+                sorted_before = param_group.get("optimize_1d", self.defaults["optimize_1d"])
+                check_one_group(len(parts), sorted_before)
+            for part in parts:
                 super().add_param_group(part)
                 gammas.check_whole(part)
+            self._given.note(self.param_groups)
         except Exception:
             del self.param_groups[before:]  # all of the group or nothing
             raise
@@ -274,11 +282,18 @@ class MARS(TwoGradientForm, Observed):
         groups, common = enumerate(self.param_groups), CommonNorm()
         return [update for i, group in groups for update in self._updates(i, group, amp, common)]
 
+    def _check_partitions(self) -> None:
+        """Flat pieces of tensors are stepped as their tensors would be, or not at all."""
+        check_partitions(self.param_groups, self._given)
+
     def _checked_work(self, amp: kernels.Amp) -> list[Update]:
         """The same; where it is refused, state and groups are left as they were."""
+        of_groups = []
         for group in self.param_groups:
             gammas.check_whole(group)
-            settings = Settings.from_group(group)
+            of_groups.append(Settings.from_group(group))
+        self._check_partitions()
+        for group, settings in zip(self.param_groups, of_groups, strict=True):
             for param in group["params"]:
                 if param.grad is not None:
                     check_shape(param, settings, group.get("kind"))

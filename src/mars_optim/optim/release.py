@@ -13,6 +13,7 @@ from .correction import CommonNorm
 from .gamma import BY_LR, follow_lr
 from .kernels import Amp
 from .mars import MARS
+from .partitions import is_marked
 from .reuse import Reuse
 from .settings import CHOSEN, Settings
 from .sharded import is_sharded
@@ -126,10 +127,10 @@ def release_gradients(optimizer: MARS, *, passes: int = 1) -> GradientRelease:
     check_one_process()
     for group in optimizer.param_groups:
         check_releasable(group)
-        if any(map(is_sharded, group["params"])):
+        if any(is_sharded(p) or is_marked(p) for p in group["params"]):
             raise ValueError(
-                "release_gradients does not take sharded parameters (DTensor): leave it out, the "
-                "shards' gradients are small already"
+                "release_gradients does not take sharded parameters (DTensor, FSDP1, DeepSpeed "
+                "ZeRO): leave it out, the shards' gradients are small already"
             )
     return GradientRelease(optimizer, passes)
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .group_keys import check_group_keys
+from .partitions import PIECES, way_out
 from .settings import (
     MATRIX_RULES,
     Settings,
@@ -154,13 +155,12 @@ def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> N
     if settings.rule not in MATRIX_RULES:
         if kind == "matrix" and param.ndim < 2 and settings.gamma and settings.clip is not None:
             raise ValueError(
-                "parameters that were matrices are 1-D now: partitions (FSDP1, ZeRO), whose norm "
-                "is not their tensor's. Set clip=None: then MARS is right element by element"
+                f"a group was of matrices and {PIECES} now, and clip is of a whole tensor's norm: "
+                "set clip=None, which is right element by element"
             )
         return
     wrong = "complex" if param.is_complex() else f"{param.ndim}-D" if param.ndim < 2 else ""
     if wrong:
-        raise ValueError(
-            f"rule={settings.rule!r} does not take {wrong} parameters: use rule='adamw' or 'lion' "
-            "for their group"
-        )
+        way = way_out() if param.ndim < 2 else "use rule='adamw' or 'lion' for their group"
+        flat = ", such as flat pieces (FSDP1, DeepSpeed ZeRO)" if param.ndim < 2 else ""
+        raise ValueError(f"rule={settings.rule!r} does not take {wrong} parameters{flat}: {way}")

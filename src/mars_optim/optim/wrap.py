@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from .correction import clipped, corrected_, norms_of, remember_, whole_norms
+from .partitions import PIECES, WHOLE, Given, is_zero_redundancy
 from .settings import check_number, number
 from .sharded import Shards, layout, like, local
 
@@ -47,6 +50,8 @@ class VarianceReduction:
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
         self.gamma, self.clip = gamma, clip  # of groups that do not say
+        self.given = Given()
+        self.told = False  # whether a tensor was ever corrected, or it was said that none is
         self._hook()
 
     @staticmethod
@@ -59,13 +64,14 @@ class VarianceReduction:
         for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
             optimizer.__dict__.setdefault(name, OrderedDict())  # a copy in the making has none yet
         self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._lost = False  # whether the last step left no history, for want of state
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("optimizer", "beta1", "optimize_1d", "gamma", "clip")
+        kept = ("optimizer", "beta1", "optimize_1d", "gamma", "clip", "given", "told")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -87,6 +93,7 @@ class VarianceReduction:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         if self._borrowed:  # the last step ended in an exception
             self._after(optimizer, args, kwargs)
+            self._lost = False
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             self._exchange()
@@ -121,6 +128,8 @@ class VarianceReduction:
             )
         for group in self.optimizer.param_groups:
             self._check(group)
+        self.check_pieces()
+        self._check_history()
         for group in self.optimizer.param_groups:
             gamma, clip, beta1 = *self._options(group), self._beta1(group)
             buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
@@ -141,12 +150,71 @@ class VarianceReduction:
                 if clip is not None:
                     norms = whole_norms(norms_of(cs), Shards.of(params))
                     clipped(cs, norms, clip, in_place=True)
+        self._tell_of_none()
         for param, _, c in self._borrowed:
             param.grad = c
+
+    def check_pieces(self) -> None:
+        """Raise ValueError for flat pieces of tensors, but where they are corrected and unclipped.
+
+        What a host has swapped in is known by :class:`~.partitions.Given`.
+        """
+        groups = self.optimizer.param_groups
+        self.given.note(groups)
+        for group in groups:
+            gamma, clip = self._options(group)
+            wrong = gamma and (clip is not None or not self.optimize_1d)
+            if wrong and self.given.is_flat(group, groups):
+                why = f"clip={clip:g} is of a whole tensor's norm" if clip is not None else ""
+                why = why if self.optimize_1d else "variance_reduce corrects no 1-D tensor"
+                raise ValueError(
+                    f"{type(self.optimizer).__name__}: {PIECES}, and {why}: give it "
+                    "optimize_1d=True, clip=None, which is right element by element, or use "
+                    f"{WHOLE}"
+                )
+
+    def check_reach(self) -> None:
+        """Raise ValueError where no tensor of the optimizer could ever be corrected."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if not params or not self.gamma or self.optimize_1d or any(map(is_lazy, params)):
+            return
+        if all(p.ndim < 2 for p in params):
+            raise ValueError(
+                f"{type(self.optimizer).__name__} has no tensor of two and more dimensions, so "
+                "variance_reduce would correct nothing: give it optimize_1d=True (with clip=None "
+                "if these are flat pieces: FSDP1, DeepSpeed ZeRO), or gamma=0"
+            )
+
+    def _check_history(self) -> None:
+        """Raise RuntimeError where the last step kept no gradient for this one to differ from.
+
+        A wrapper around another optimizer has hooks, and no state of its own.
+        """
+        if self._lost:
+            raise RuntimeError(
+                f"{type(self.optimizer).__name__} keeps no state of its own for the parameters "
+                "that it steps, so the last step's gradient is kept nowhere and nothing is "
+                "variance-reduced: if it wraps another optimizer, call variance_reduce on that one"
+            )
+
+    def _tell_of_none(self) -> None:
+        """Say once, before a step, that it corrects none of the gradients that there are."""
+        groups = self.optimizer.param_groups
+        steps = any(g[GAMMA] and p.grad is not None for g in groups for p in g["params"])
+        if steps and not self.told and not self._borrowed:
+            warnings.warn(
+                f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient of this "
+                "step, for none is of two and more dimensions: give it optimize_1d=True",
+                stacklevel=5,
+            )
+        self.told = self.told or steps
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """p.grad as the user left it; g_{t-1} <- g_t."""
+        self._lost = bool(self._borrowed) and not any(
+            optimizer.state.get(param) for param, *_ in self._borrowed
+        )
         for param, grad, c in self._borrowed:
             if param.grad is c:
                 param.grad = grad
@@ -226,7 +294,9 @@ def variance_reduce(
         A handle; its ``remove()`` undoes everything.
 
     Raises:
-        ValueError: for a value out of range, or an optimizer whose beta1 cannot be found.
+        ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
+            which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
+            where a host makes them later, in the first step).
     """
     check_options(gamma, clip)
     gamma, clip = number("gamma", gamma), None if clip is None else number("clip", clip)
@@ -234,11 +304,18 @@ def variance_reduce(
         raise ValueError(
             "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
         )
+    if is_zero_redundancy(optimizer):
+        raise ValueError(
+            "ZeroRedundancyOptimizer keeps its state in the optimizer inside it: call "
+            "variance_reduce(optimizer.optim)"
+        )
     check_remnants(optimizer, gamma, clip)
     reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip)
     try:
         for group in optimizer.param_groups:
             reduction._beta1(group)
+        reduction.check_pieces()
+        reduction.check_reach()
     except ValueError:
         reduction.remove()
         raise
