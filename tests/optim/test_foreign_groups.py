@@ -201,6 +201,6 @@ def test_kind_and_stacks_that_a_state_dict_does_not_know_stay() -> None:
         for key in ("kind", "why", "stacked"):
             del group[key]
     optimizer.load_state_dict(saved)
-    assert [g["kind"] for g in optimizer.param_groups] == ["matrix", "vector"]
-    assert [g["stacked"] for g in optimizer.param_groups] == [True, False]
+    assert [g["kind"] for g in optimizer.param_groups] == ["matrix", "head", "vector"]
+    assert [g["stacked"] for g in optimizer.param_groups] == [True, False, False]
     assert "kind" not in saved["param_groups"][0]
