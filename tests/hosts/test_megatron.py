@@ -1,8 +1,9 @@
-"""Megatron's checkpoints, by a copy of what its wrappers do (megatron-core 0.19.2)."""
+"""Megatron's checkpoints, by a copy of what its wrappers do (megatron-core 0.19.2); and torch's."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +153,44 @@ def test_probes_of_another_number_of_parameters_are_refused() -> None:
     saved["param_groups"][0]["gamma_probes"].pop()
     with pytest.raises(ValueError, match=r"gamma_probes are of 2 parameters .* has 3"):
         optimizer.load_state_dict(saved)
+
+
+def through_dcp(folder: Path, *, flattened: bool) -> tuple[nn.Module, MARS, nn.Module, MARS]:
+    """A trained model with its optimizer, and both again from torch's distributed checkpoint."""
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint import state_dict as dcp_state
+
+    def made() -> tuple[nn.Module, MARS]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(70, 66), nn.Linear(66, 70))
+        return model, MARSAdamW(model.parameters(), lr=1e-2, gamma="auto")
+
+    options = dcp_state.StateDictOptions(flatten_optimizer_state_dict=flattened)
+    (model, optimizer), (again, resumed) = made(), made()
+    train(list(model.parameters()), optimizer, range(25))
+    kept = dcp_state.get_optimizer_state_dict(model, optimizer, options=options)
+    dcp.save({"model": model.state_dict(), "optimizer": kept}, checkpoint_id=folder)
+    into = dcp_state.get_optimizer_state_dict(again, resumed, options=options)
+    asked = {"model": again.state_dict(), "optimizer": into}
+    dcp.load(asked, checkpoint_id=folder)
+    again.load_state_dict(asked["model"])
+    dcp_state.set_optimizer_state_dict(again, resumed, asked["optimizer"], options=options)
+    return model, optimizer, again, resumed
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gamma_auto_goes_on_from_torchs_distributed_checkpoint_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    model, optimizer, again, resumed = through_dcp(tmp_path, flattened=False)
+    train(list(model.parameters()), optimizer, range(25, 45))
+    train(list(again.parameters()), resumed, range(25, 45))
+    assert optimizer.param_groups[0]["gamma_now"] == resumed.param_groups[0]["gamma_now"]
+    for p, q in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_flattened_checkpoint_that_lost_gammas_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="flatten_optimizer_state_dict=False"):
+        through_dcp(tmp_path, flattened=True)

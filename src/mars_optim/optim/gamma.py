@@ -117,9 +117,15 @@ def into_state(state_dict: dict[str, Any]) -> dict[str, Any]:
     """The way back; a state dict with probes in its state, as they once were, is left as it is.
 
     Raises:
-        ValueError: for probes of another number of parameters.
+        ValueError: for probes of another number of parameters, or that a flattening has lost.
     """
     if not any(PROBES in group for group in state_dict["param_groups"]):
+        for its in state_dict["state"].values():
+            if not isinstance(its.get(PROBE, torch.empty(0)), Tensor):
+                raise ValueError(
+                    "the checkpoint lacks what gamma's schedule remembers, which is in the groups: "
+                    "use StateDictOptions(flatten_optimizer_state_dict=False)"
+                )
         return state_dict
     state, groups = dict(state_dict["state"]), []
     for group in state_dict["param_groups"]:
@@ -132,8 +138,10 @@ def into_state(state_dict: dict[str, Any]) -> dict[str, Any]:
                 "another model's"
             )
         for i, probe in zip(group["params"], probes, strict=False):
-            if probe is not None and i in state:
-                state[i] = {PROBE: probe, **state[i]}
+            if i in state and not isinstance(state[i].get(PROBE), Tensor):
+                state[i] = {key: value for key, value in state[i].items() if key != PROBE}
+                if probe is not None:
+                    state[i][PROBE] = probe
     return {**state_dict, "state": state, "param_groups": groups}
 
 
@@ -160,6 +168,10 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
     criterion = CRITERIA[group["gamma_schedule"]]
     _forget_another(criterion, group, state)
     group.setdefault("gamma_now", float(group["gamma"]))
+    if SUMS not in group:  # from the first step on: DCP loads what an optimizer has after one
+        nothing = torch.zeros(criterion.SUMS, dtype=torch.float64, device=params[0].device)
+        group[SUMS] = criterion.remember(None, nothing, 1)
+        group[SILENT] = torch.zeros(2, dtype=torch.float64, device=params[0].device)
     steps = group["gamma_steps"] = int(group.get("gamma_steps", 0)) + 1
     shares = Shares(*(newest_weight(beta, steps) for beta in group["betas"]))
     buckets: dict[Any, list[Tensor]] = defaultdict(list)
