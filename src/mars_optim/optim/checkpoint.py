@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from . import gamma as gammas
 from .counter import counter
-from .fit import check_names, check_state
+from .fit import LAST_PARAM, check_names, check_state
 from .loaded import check_loaded, check_own, restored
 from .partitions import Given
 from .sharded import local
@@ -23,7 +23,7 @@ class Pass(TypedDict):
     done: bool  # whether there was a previous pass since the last step,
     scale: float  # the scaler's in it,
     scaled: bool  # and whether there was a scaler
-    exact: bool  # whether the last step, if known, kept its point for correction="exact"
+    exact: bool  # whether the last step kept its point for correction="exact"
     steps: int  # in this process
     ratios: dict[int, Tensor]  # of correction to gradient in one of them, by number of the group
     telemetry: Telemetry | None  # if any is gathered
@@ -37,7 +37,7 @@ def new_pass(telemetry: Telemetry | None = None) -> Pass:
         "done": False,
         "scale": 1.0,
         "scaled": False,
-        "exact": True,
+        "exact": False,
         "steps": 0,
         "ratios": {},
         "telemetry": telemetry,
@@ -54,6 +54,13 @@ class Checkpointed(Optimizer):
     _constructor: dict[str, Any]
     _given: Given
 
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's; what gamma's schedule keeps of each parameter is in the groups.
+
+        So all tensors in the state of a parameter are of its shape, or numbers, as hosts expect.
+        """
+        return gammas.out_of_state(super().state_dict())
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
 
@@ -66,9 +73,10 @@ class Checkpointed(Optimizer):
         """
         found: dict[str, Any] = {}
 
-        def look(_: Optimizer, final: dict[str, Any]) -> None:
+        def look(_: Optimizer, final: dict[str, Any]) -> dict[str, Any]:
             check_loaded(final, self.param_groups)
-            found.update(final)
+            found.update(gammas.into_state(final))
+            return found
 
         def restore(_: Optimizer) -> None:
             keep_dtypes(self, found)
@@ -110,6 +118,7 @@ class Checkpointed(Optimizer):
         telemetry = None if before is None else before["telemetry"]
         # a live optimizer that loads a state goes on measuring, anew
         self._pass = new_pass(telemetry and Telemetry(telemetry.every))
+        self._pass["exact"] = any(LAST_PARAM in its for its in self.state.values())
         for group in self.param_groups:
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads

@@ -47,6 +47,7 @@ class Criterion(Protocol):
     """What is kept of each sampled element, what is added up, and what gamma follows from it."""
 
     ROWS: ClassVar[int]  # kept of each element
+    SUMS: ClassVar[int]  # numbers that a step adds
     DEGREE: ClassVar[int]  # of the sums in g: how a sample stands for the whole
 
     def begin(self, g: Tensor) -> Tensor:
@@ -70,6 +71,7 @@ class NextGradient:
     """Would the last step have been better with more of its own gradient? See the module."""
 
     ROWS: ClassVar[int] = 3
+    SUMS: ClassVar[int] = 2
     DEGREE: ClassVar[int] = 1
 
     def begin(self, g: Tensor) -> Tensor:
@@ -103,6 +105,7 @@ class LeastError:
     """Which gamma makes E|m_t - grad F_t|^2 least? See :func:`best_gamma`."""
 
     ROWS: ClassVar[int] = 2
+    SUMS: ClassVar[int] = 5
     DEGREE: ClassVar[int] = 2
 
     def begin(self, g: Tensor) -> Tensor:

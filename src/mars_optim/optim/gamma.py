@@ -18,7 +18,8 @@ from torch import Tensor
 from .criteria import CRITERIA, EVERY, FIRST, Criterion, Shares, newest_weight
 from .kernels.amp import Amp
 from .settings import CHOSEN, at_least_zero, gamma_of
-from .sharded import as_real, is_sharded
+from .sharded import as_real, layout
+from .tensor_parallel import several_stages
 
 Group = dict[str, Any]
 
@@ -27,6 +28,7 @@ SUMS = "gamma_sums"
 SILENT = "gamma_silent"  # steps that told nothing: since the last that did, and all; a tensor
 REMEMBERED = ("gamma_now", "gamma_steps", SUMS, SILENT, "lr_peak")  # keys of a group
 PROBE = "gamma_probe"  # state of a parameter: what its criterion keeps, (rows, sampled)
+PROBES = "gamma_probes"  # the same in a state dict, of all parameters of a group
 
 SAMPLE = 1 << 12  # elements of a tensor, at the most
 HIGHEST = 0.5  # gamma: beyond, the average is hardly one
@@ -59,11 +61,18 @@ def set_gammas(
 
 def check_whole(group: Group) -> None:
     """Raise ValueError for sharded parameters where gamma is chosen from their gradients."""
-    chosen = group["gamma_schedule"] in CHOSEN and group["gamma"]
-    if chosen and any(map(is_sharded, group["params"])):
+    if group["gamma_schedule"] not in CHOSEN or not group["gamma"]:
+        return
+    name = f"gamma_schedule={group['gamma_schedule']!r}"
+    if any(layout(param) is not None for param in group["params"]):
         raise ValueError(
-            f"gamma_schedule={group['gamma_schedule']!r} does not take sharded parameters "
-            "(DTensor) yet: use 'lr' or 'sqrt_lr', or a number"
+            f"{name} does not take sharded parameters (DTensor, tensor-parallel) yet: use 'lr' or "
+            "'sqrt_lr', or a number"
+        )
+    if several_stages():
+        raise ValueError(
+            f"{name} would choose another gamma for each pipeline stage or expert, of which "
+            "Megatron's checkpoints keep one: use 'lr' or 'sqrt_lr', or a number"
         )
 
 
@@ -85,6 +94,55 @@ def from_json(groups: Iterable[Group], data: Iterable[dict[str, Any]]) -> None:
             if k in (SUMS, SILENT)
         }
         group |= {**kept, **tensors}
+
+
+def out_of_state(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """A state dict whose probes are in its groups, in the order of the parameters.
+
+    Hosts take what is in the state of a parameter for tensors of its shape. What is given is left
+    as it is.
+    """
+    state, groups = dict(state_dict["state"]), []
+    for group in state_dict["param_groups"]:
+        probes = [state.get(i, {}).get(PROBE) for i in group["params"]]
+        has_any = any(probe is not None for probe in probes)
+        groups.append({**group, PROBES: probes} if has_any else group)
+        for i, probe in zip(group["params"], probes, strict=True):
+            if probe is not None:
+                state[i] = {key: value for key, value in state[i].items() if key != PROBE}
+    return {**state_dict, "state": state, "param_groups": groups}
+
+
+def into_state(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """The way back; a state dict with probes in its state, as they once were, is left as it is.
+
+    Raises:
+        ValueError: for probes of another number of parameters, or that a flattening has lost.
+    """
+    if not any(PROBES in group for group in state_dict["param_groups"]):
+        for its in state_dict["state"].values():
+            if not isinstance(its.get(PROBE, torch.empty(0)), Tensor):
+                raise ValueError(
+                    "the checkpoint lacks what gamma's schedule remembers, which is in the groups: "
+                    "use StateDictOptions(flatten_optimizer_state_dict=False)"
+                )
+        return state_dict
+    state, groups = dict(state_dict["state"]), []
+    for group in state_dict["param_groups"]:
+        probes = group.get(PROBES) or []
+        groups.append({key: value for key, value in group.items() if key != PROBES})
+        if probes and len(probes) != len(group["params"]):
+            raise ValueError(
+                f"{PROBES} are of {len(probes)} parameters and their group has "
+                f"{len(group['params'])}: the groups of the checkpoint are in another order, or "
+                "another model's"
+            )
+        for i, probe in zip(group["params"], probes, strict=False):
+            if i in state and not isinstance(state[i].get(PROBE), Tensor):
+                state[i] = {key: value for key, value in state[i].items() if key != PROBE}
+                if probe is not None:
+                    state[i][PROBE] = probe
+    return {**state_dict, "state": state, "param_groups": groups}
 
 
 def follow_lr(group: Group) -> None:
@@ -110,6 +168,10 @@ def _observe(group: Group, state: MutableMapping[Tensor, dict[str, Any]], amp: A
     criterion = CRITERIA[group["gamma_schedule"]]
     _forget_another(criterion, group, state)
     group.setdefault("gamma_now", float(group["gamma"]))
+    if SUMS not in group:  # from the first step on: DCP loads what an optimizer has after one
+        nothing = torch.zeros(criterion.SUMS, dtype=torch.float64, device=params[0].device)
+        group[SUMS] = criterion.remember(None, nothing, 1)
+        group[SILENT] = torch.zeros(2, dtype=torch.float64, device=params[0].device)
     steps = group["gamma_steps"] = int(group.get("gamma_steps", 0)) + 1
     shares = Shares(*(newest_weight(beta, steps) for beta in group["betas"]))
     buckets: dict[Any, list[Tensor]] = defaultdict(list)

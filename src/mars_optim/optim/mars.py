@@ -329,22 +329,32 @@ class MARS(TwoGradientForm, Observed):
         return updates
 
     def _init_group(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *kept: list[Tensor]
+        self,
+        group: dict[str, Any],
+        params: list[Tensor] | None = None,
+        grads: list[Tensor] | None = None,
+        *kept: list[Tensor],
+        skip_non_grad_params: bool = True,
     ) -> None:
         """Fill the lists with the parameters that have a gradient; make state where there is none.
 
         torch.compile knows this method of optimizers by its name and calls it instead of tracing
         it, so that a new gradient tensor is no reason to compile again. It must find tensors in
         lists of their own: ``kept`` are the buffers of :data:`kernels.STATE`, or nothing.
+
+        Megatron calls it without lists and with ``skip_non_grad_params=False`` before it loads a
+        checkpoint: state then is made of parameters without a gradient too.
         """
+        params = [] if params is None else params
+        grads = [] if grads is None else grads
         settings = Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
         any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
         for param in group["params"]:
             grad = param.grad
-            if grad is None:
+            if grad is None and skip_non_grad_params:
                 continue
-            if grad.layout is not torch.strided:
+            if grad is not None and grad.layout is not torch.strided:
                 raise ValueError(
                     f"MARS does not take sparse gradients ({called(self.param_groups, param)}, "
                     f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
@@ -359,6 +369,8 @@ class MARS(TwoGradientForm, Observed):
                 beside = local(param).device if settings.capturable else None
                 state["step"] = counter(state["step"], device=beside)
             kernels.init_state(param, state, dtypes[dtype], step_beside=settings.capturable)
+            if grad is None:
+                continue
             params.append(param)
             grads.append(grad)
             for name, tensors in zip(kernels.STATE, kept, strict=False):

@@ -1,4 +1,4 @@
-"""Parameters sharded over processes (DTensor, as FSDP2 makes them).
+"""Parameters sharded over processes: DTensors, as FSDP2 makes them, and Megatron's plain shards.
 
 Element-wise arithmetic is done on each process's own shards, as plain tensors that share their
 memory with the DTensors. Two things need the whole tensor and are all that is communicated: the
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from .tensor_parallel import Line, line_of, partition_dim, whole_shape
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -40,14 +42,15 @@ def is_sharded(value: Any) -> bool:
     return module is not None and isinstance(value, module.DTensor)
 
 
-def layout(param: Tensor) -> tuple[DeviceMesh, tuple[bool, ...]] | None:
-    """A DTensor's mesh and which of its dimensions cut it; None for a plain tensor.
+def layout(param: Tensor) -> tuple[DeviceMesh | Line, tuple[bool, ...]] | None:
+    """The mesh of a DTensor, or of Megatron's shard, and which of its dimensions cut it; else None.
 
     Tensors that agree in this share a bucket: the squares of their norms are summed over the same
     processes, whichever of their own dimensions is cut.
     """
     if not is_sharded(param):
-        return None
+        line = line_of(param)
+        return None if line is None else (line, (True,))
     sharded: DTensor = param  # type: ignore[assignment]
     # not is_shard(), which is False for FSDP's cut of a tensor-parallel cut
     return sharded.device_mesh, tuple(not p.is_replicate() for p in sharded.placements)
@@ -90,7 +93,7 @@ class Shards:
         shapes: of the whole tensors.
     """
 
-    mesh: DeviceMesh
+    mesh: DeviceMesh | Line
     cut_by: list[int]
     placements: list[tuple[Placement, ...]]
     shapes: list[torch.Size]
@@ -102,6 +105,11 @@ class Shards:
         if where is None:
             return None
         mesh, cut = where
+        if isinstance(mesh, Line):
+            from torch.distributed.tensor import Shard
+
+            shapes = [whole_shape(p, mesh) for p in params]
+            return cls(mesh, [0], [(Shard(partition_dim(p)),) for p in params], shapes)
         cut_by = [d for d in range(mesh.ndim) if cut[d] and mesh.size(d) > 1]
         return cls(mesh, cut_by, [p.placements for p in params], [p.shape for p in params])
 
@@ -218,6 +226,7 @@ class Shards:
         """The same for a tensor cut over several mesh dimensions: every process does all of it."""
         from torch.distributed.tensor import DTensor
 
+        assert not isinstance(self.mesh, Line)  # one dimension cuts: _by_owners
         shape = self.shapes[i]
         stride = torch.empty(shape, device="meta").stride()
         sharded = DTensor.from_local(
@@ -239,7 +248,16 @@ def update_whole(
     states: list[State],
     settings: Settings,
 ) -> None:
-    """``update`` on the whole of sharded tensors, every process alike: slow, simple, an oracle."""
+    """``update`` on the whole of sharded tensors, every process alike: slow, simple, an oracle.
+
+    Raises:
+        ValueError: for shards that are no DTensors, which cannot be asked for the whole.
+    """
+    if not is_sharded(params[0]):
+        raise ValueError(
+            "foreach=False does not take tensor-parallel shards: leave foreach=None, which puts "
+            "together what a step needs of the whole"
+        )
 
     def whole(value: Any) -> Any:
         return value.full_tensor() if is_sharded(value) else value

@@ -247,8 +247,14 @@ def choose(
     """The name in :data:`BACKENDS` of the fastest right path, or of the one that was forced.
 
     Raises:
-        ValueError: if ``fused=True`` is asked for where no fused kernel can do the work.
+        ValueError: if ``fused=True`` is asked for where no fused kernel can do the work, or
+            ``foreach=False`` inside torch.compile.
     """
+    if use_foreach is False and torch.compiler.is_compiling():
+        raise ValueError(
+            "foreach=False cannot be compiled, its loop reads a number of each tensor: leave "
+            "foreach=None, or do not compile the step"
+        )
     if (use_fused is not False and use_foreach is None) or use_fused:
         name, reason = fastest(params, grads, states, settings)
         if use_fused and name == "foreach":

@@ -18,6 +18,8 @@ def why_not(
     params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
 ) -> str | None:
     """The reason why torch's kernel cannot take this step, or None if it can."""
+    if torch.compiler.is_compiling():  # inductor's graphs cannot hold torch's kernel
+        return "torch.compile makes kernels of its own"
     if settings.rule != "adamw":
         return f"torch has a fused kernel for rule='adamw', not for rule={settings.rule!r}"
     if settings.cautious:
