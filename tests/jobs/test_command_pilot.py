@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +84,49 @@ def test_a_command_that_fails_ends_the_pilot_with_one_line_before_the_runs(tmp_p
     assert len(done.stderr.splitlines()) == 1
     assert "ended with status 1: no data on the disk" in done.stderr
     assert finished(tmp_path) == {}
+
+
+def forecast(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """``mars plan`` of the same pilot, with temporary files in ``folder / "scratch"``."""
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    command = pilot(folder, *more)
+    command[command.index("pilot")] = "plan"
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_log_that_a_failed_forecast_names_is_there(tmp_path: Path):
+    done = forecast(tmp_path, "--set", "arm.theirs.arguments=--fault crash")
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    (log,) = re.findall(r"\((/[^)]+/log\.txt)\)", line)
+    assert "no data on the disk" in Path(log).read_text()
+
+
+def test_a_failed_forecast_that_names_no_log_leaves_nothing(tmp_path: Path):
+    done = forecast(tmp_path, "--set", "task.folder=gone")
+    assert done.returncode == 2
+    assert list((tmp_path / "scratch").glob("mars-plan-*")) == []
+
+
+@pytest.mark.slow
+def test_a_command_that_cannot_make_ten_steps_is_told_of_the_short_runs_and_how_to_lengthen_them(
+    tmp_path: Path,
+):
+    more = ["--set", "arm.theirs.arguments=--fault warm-up"]
+    more += ["--set", "arm.ours.arguments=--fault warm-up"]
+    wrong = forecast(tmp_path, *more)
+    assert wrong.returncode == 2
+    line = wrong.stderr.splitlines()[-1]
+    assert "ZeroDivisionError" in line
+    assert "a short run, 10 steps" in line
+    assert "running.probe_steps" in line
+    for old in (tmp_path / "scratch").glob("mars-plan-*"):
+        shutil.rmtree(old)
+    right = forecast(tmp_path, *more, "--set", "running.probe_steps=13")
+    assert right.returncode == 0, right.stderr
+    assert list((tmp_path / "scratch").glob("mars-plan-*")) == []
 
 
 @pytest.mark.slow

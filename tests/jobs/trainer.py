@@ -30,6 +30,8 @@ def main() -> None:
     out, steps = Path(args.out), int(args.steps)
     fault = args.fault if args.only in ("", args.optimizer) else ""
     print("training", args.optimizer, flush=True)
+    if fault == "warm-up":  # of twelve steps, whatever the length
+        print("share of the decay:", 1 / max(0, steps - 12))
     if fault == "child":
         (out / "child").write_text(str(subprocess.Popen(["sleep", "600"]).pid))
     with (out / "metrics.jsonl").open("w") as file:

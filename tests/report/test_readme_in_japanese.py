@@ -27,5 +27,5 @@ def test_the_japanese_readme_follows_the_english_one() -> None:
     assert [link for link in links(japanese) if link not in other] == [
         link for link in links(english) if link not in other
     ]
-    files = [link for link in re.findall(r"\]\(([^)]+)\)", japanese) if "://" not in link]
+    files = [f.partition("#")[0] for f in re.findall(r"\]\(([^)]+)\)", japanese) if "://" not in f]
     assert [f for f in files if not (ROOT / f).exists()] == []

@@ -19,9 +19,11 @@ from ..records.command import fill_command, fixed_words, split
 from ..records.task import TaskPlan
 from ..records.whole import no_link
 from .files import Tail
+from .pace import Pace
 from .recorder import Columns, Recorder
 
 POLL = 0.2  # seconds between looks at the files
+OFTEN = 0.02  # likewise, in a short run that is to tell the time of a step
 LARGEST = 16 * 2**20  # bytes of a file that counts as the command's code
 
 
@@ -88,19 +90,36 @@ class Command:
         Raises:
             UserError: if the command fails, or says too little of how it went.
         """
+        return self.timed(spec, writer, on_step)[0]
+
+    def timed(
+        self,
+        spec: RunSpec,
+        writer: RunWriter,
+        on_step: Callable[[int], None] = lambda step: None,
+        poll: float = POLL,
+    ) -> tuple[Outcome, bool]:
+        """As :meth:`run`; and whether the seconds of the outcome are those of its steps alone.
+
+        They are if the command told them, or if they could be seen by when its rows came. Else
+        they are the whole run's.
+        """
         job, log = writer.path / "job", writer.path / "log.txt"
         shutil.rmtree(job, ignore_errors=True)  # of an interrupted try
         job.mkdir()
         columns = columns_of(self.task)
         recorder = Recorder(columns, spec.steps, writer.row, live=True)
+        pace = Pace(columns)
         tail = Tail(job, self.task.metrics, columns.losses)
         start = time.monotonic()
         with self._started(self._words(spec, job), log) as process:
-            status = _follow(process, tail, recorder, on_step)
+            status = _follow(process, tail, recorder, pace, on_step, poll)
         recorder.finish()
         if not recorder.broken:
             self._check_end(spec, recorder, status, log)
-        return recorder.outcome(time.monotonic() - start)
+        whole, step = time.monotonic() - start, pace.step_seconds(poll)
+        outcome = recorder.outcome(whole if step is None else min(whole, step * recorder.step))
+        return outcome, step is not None or recorder.tells_seconds
 
     def _words(self, spec: RunSpec, job: Path) -> list[str]:
         values = {
@@ -139,22 +158,23 @@ class Command:
     def _check_end(self, spec: RunSpec, recorder: Recorder, status: int, log: Path) -> None:
         if status:
             raise UserError(
-                f"the command of {spec.run_id} ended {_status(status)}: {last_line(log)} ({log})"
+                f"{_whose(spec)} ended {_status(status)}: {last_line(log)} ({log}){_way(spec)}"
             )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
         if recorder.valid is None:
             raise UserError(
-                f"the command of {spec.run_id} left no validation loss in {where}: "
+                f"{_whose(spec)} left no validation loss in {where}: "
                 f"{recorder.missing('valid_loss')}; set task.metrics and task.valid_key{note} "
-                f"({log})"
+                f"({log}){_way(spec)}"
             )
         step, _ = recorder.valid
         if not spec.steps - 1 <= step <= spec.steps:
             raise UserError(
-                f"the command of {spec.run_id} was to take {spec.steps} steps, but its last "
+                f"{_whose(spec)} was to take {spec.steps} steps, but its last "
                 f"validation loss, which is the result, is of step {step}: train {{steps}} steps, "
                 f"and evaluate after the last{note} ({log})"
+                f"{_way(spec)}"
             )
         try:
             recorder.check_result()
@@ -162,9 +182,23 @@ class Command:
                 raise UserError(recorder.untrained)
         except UserError as error:
             raise UserError(
-                f'the command of {spec.run_id}: {error}; set task.loss_key (to "" for none) or '
+                f'{_whose(spec)}: {error}; set task.loss_key (to "" for none) or '
                 f"task.valid_key ({log})"
             ) from None
+
+
+def _whose(spec: RunSpec) -> str:
+    return f"the command of {spec.run_id}"
+
+
+def _way(spec: RunSpec) -> str:
+    """What to do where it may be the length of a short run that the command cannot do."""
+    if spec.stage != "probe":
+        return ""
+    return (
+        f". This was a short run, {spec.steps} steps: tie warm-up, decay and evaluations to "
+        "{steps}, or set running.probe_steps to what the command can do"
+    )
 
 
 def columns_of(task: TaskPlan) -> Columns:
@@ -186,18 +220,22 @@ def _follow(
     process: subprocess.Popen[Any],
     tail: Tail,
     recorder: Recorder,
+    pace: Pace,
     on_step: Callable[[int], None],
+    poll: float,
 ) -> int:
     """Read the rows as they come, until the command has ended or its loss is no number."""
     status: int | None = None
     while status is None and not recorder.broken:
         began = time.monotonic()
         status = process.poll()  # before the rows, so that none is missed
-        for row in tail.rows(final=status is not None):
+        rows = list(tail.rows(final=status is not None))
+        for row in rows:
             recorder.add(row)
         on_step(recorder.step)
         if status is None:
-            time.sleep(max(POLL, 10 * (time.monotonic() - began)))
+            pace.look(rows, began)
+            time.sleep(max(poll, 10 * (time.monotonic() - began)))
     return status or 0
 
 

@@ -185,6 +185,11 @@ class Recorder:
             reason=self.broken,
         )
 
+    @property
+    def tells_seconds(self) -> bool:
+        """Whether the rows say what the steps took."""
+        return bool(self._at_step("seconds", 1))
+
     def missing(self, column: str) -> str:
         """What there is instead of a column that never came."""
         name = getattr(self.columns, column)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,7 @@ def forecast(
     """
     if not 0 < effect < 1:
         raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
-    with tempfile.TemporaryDirectory(prefix="mars-plan-") as folder:
+    with _kept_if_named() as folder:
         probes, seconds, outside = {}, {}, {}
         for size in plan.sizes():
             say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
@@ -135,7 +137,7 @@ def forecast(
                 comparison=replace(plan.comparison, ablations=False),
                 arm={arm: plan.arm[arm] for arm in size.arms},
             )
-            job = load_job(sized, Path(folder) / size.name, threads)
+            job = load_job(sized, folder / size.name, threads)
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():
                 seconds[size.name, arm] = row["seconds"]
@@ -162,9 +164,24 @@ def forecast(
     )
 
 
+@contextmanager
+def _kept_if_named() -> Iterator[Path]:
+    """A folder that is gone afterwards, unless the error names a file in it."""
+    folder = Path(tempfile.mkdtemp(prefix="mars-plan-"))
+    named = False
+    try:
+        yield folder
+    except UserError as error:
+        named = str(folder) in str(error)
+        raise
+    finally:
+        if not named:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _short_runs(plan: Plan, job: Job) -> _Short:
     """Pairs of short runs, and the baseline at half their length for the slope of its loss."""
-    steps = max(LEAST_STEPS, plan.training.steps // SHARE)
+    steps = max(LEAST_STEPS, plan.training.steps // SHARE, 2 * plan.running.probe_steps)
     baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
     differences, drops = [], []
     for seed in SEEDS:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .._version import __version__
-from ..jobs.command import Command
+from ..jobs.command import OFTEN, Command
 from ..records import Engine, Outcome, Plan, RunSpec, RunWriter
 
 OnStep = Callable[[int], None]
@@ -61,7 +61,7 @@ class CommandJob:
         self.environment = {**environment(threads), "command": plan.task.command}
 
     def probe(self) -> dict[str, Any]:
-        """Short runs of all arms in turn, timed by their own seconds."""
+        """Short runs of all arms in turn, timed by their own seconds or by when rows come."""
         from .probe import probe_command
 
         return probe_command(self.plan, self._short_run)
@@ -71,11 +71,11 @@ class CommandJob:
         return self._run(spec, self.out / "runs", on_step)
 
     def _short_run(self, spec: RunSpec) -> tuple[Outcome, bool]:
-        """Its outcome, and whether it has told its seconds itself."""
+        """Its outcome, and whether its seconds are those of its steps alone."""
         with contextlib.closing(RunWriter(self.out / "probe", spec, self.environment)) as writer:
-            outcome = self.command.run(spec, writer)
+            outcome, timed = self.command.timed(spec, writer, poll=OFTEN)
             writer.finish(outcome)
-        return outcome, any("seconds" in row for row in writer.rows)
+        return outcome, timed
 
     def _run(self, spec: RunSpec, folder: Path, on_step: OnStep) -> Outcome:
         with contextlib.closing(RunWriter(folder, spec, self.environment)) as writer:

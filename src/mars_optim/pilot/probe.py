@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +24,9 @@ ROUNDS = 15
 STEPS = 4  # in a row, per arm and round
 WARMUP = 3
 COMMAND_ROUNDS = 3
-COMMAND_SHARE = 20  # a short run of a command is this part of a whole one
+COMMAND_SHARE = 20  # a short run of a command is this part of a whole one,
+COMMAND_SECONDS = 1.0  # or as many steps as take this long, if these are more
+CLEAR = 5.0  # times their own spread that longer runs must take longer than the short ones
 
 
 def probe(plan: Plan, task: Task) -> dict[str, Any]:
@@ -68,61 +71,97 @@ def _evaluations(plan: Plan, task: Task, steps: Gradients, start: float) -> dict
 
 
 def probe_command(plan: Plan, run: Callable[[RunSpec], tuple[Outcome, bool]]) -> dict[str, Any]:
-    """Time short runs of all arms in turn, by the seconds that they themselves report.
+    """Time short runs of all arms in turn, by the seconds of their steps alone.
 
-    What a run takes beyond these is its start, its evaluations and its end. A command that reports
-    none also runs at twice the length: what does not grow with the steps is its start.
+    What a run takes beyond these is its start, its evaluations and its end. Of a command that
+    neither tells nor shows them, longer runs are made, too: what does not grow with the steps is
+    the start.
 
     Args:
         plan: of the pilot.
-        run: carries out one run; whether it has reported seconds is the second thing it returns.
+        run: carries out one run; whether the seconds of the outcome are those of its steps alone
+            is the second thing it returns.
 
     Returns:
         As :func:`probe`, without ``evaluation``.
     """
-    steps = max(10, plan.training.steps // COMMAND_SHARE)
-    tried: dict[str, list[_Tried]] = {name: [] for name in plan.arms}
-    for _ in range(COMMAND_ROUNDS):
-        for name in plan.arms:
-            tried[name].append(_try(plan, name, steps, run))
-    times, outside, memory = {}, {}, {}
-    for name, rounds in tried.items():
-        start = statistics.median(t.whole - t.told for t in rounds)
-        inside = [t.told for t in rounds]
-        if not all(t.reported for t in rounds):
-            whole = statistics.median(t.whole for t in rounds)
-            start = _start(whole, _try(plan, name, 2 * steps, run).whole)
-            inside = [max(t.whole - start, 1e-3 * t.whole) for t in rounds]
-        times[name] = [i / t.steps for i, t in zip(inside, rounds, strict=True)]
-        outside[name] = {"outside": max(0.0, start)}
-        memory[name] = rounds[-1].state_bytes
+    tried = _rounds(plan, _enough(plan, run), run)
+    timed = all(t.timed for tries in tried.values() for t in tries)
+    found = {arm: _inside(tries) for arm, tries in tried.items()}
+    if not timed:
+        longer = _rounds(plan, _longer(plan, tried[plan.comparison.baseline], run), run)
+        found = {arm: _by_length(tries, longer[arm]) for arm, tries in tried.items()}
+    times = {arm: seconds for arm, (seconds, _) in found.items()}
+    outside = {arm: {"outside": max(0.0, start)} for arm, (_, start) in found.items()}
+    memory = {arm: tries[-1].state_bytes for arm, tries in tried.items()}
     return _results(plan, times, memory, outside)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A short run of a command: its seconds by our clock and by its own, if it has told any."""
+    """A short run of a command: its seconds by the clock, and those of its steps, if known."""
 
     whole: float
-    told: float
-    reported: bool
+    inside: float
+    timed: bool
     steps: int
     state_bytes: int
 
 
-def _try(
-    plan: Plan, name: str, steps: int, run: Callable[[RunSpec], tuple[Outcome, bool]]
-) -> _Tried:
+_Run = Callable[[RunSpec], tuple[Outcome, bool]]
+
+
+def _try(plan: Plan, name: str, steps: int, run: _Run) -> _Tried:
     begun = time.perf_counter()
-    outcome, reported = run(_short(plan, name, steps))
+    outcome, timed = run(_short(plan, name, steps))
     whole = time.perf_counter() - begun
     taken = max(1, outcome.steps)
-    return _Tried(whole, min(whole, outcome.seconds), reported, taken, outcome.state_bytes)
+    return _Tried(whole, min(whole, outcome.seconds), timed, taken, outcome.state_bytes)
 
 
-def _start(once: float, twice: float) -> float:
-    """What does not grow with the steps, of a run and one of twice its steps."""
-    return min(once, max(0.0, 2 * once - twice))
+def _rounds(plan: Plan, steps: int, run: _Run) -> dict[str, list[_Tried]]:
+    tried: dict[str, list[_Tried]] = {name: [] for name in plan.arms}
+    for _ in range(COMMAND_ROUNDS):
+        for name in plan.arms:
+            tried[name].append(_try(plan, name, steps, run))
+    return tried
+
+
+def _enough(plan: Plan, run: _Run) -> int:
+    """Steps of a short run: more of them where they take next to no time."""
+    whole = plan.training.steps
+    steps = plan.running.probe_steps or max(10, whole // COMMAND_SHARE)
+    tried = _try(plan, plan.comparison.baseline, steps, run)
+    if not tried.timed or tried.inside >= COMMAND_SECONDS:
+        return steps
+    seconds = max(tried.inside / tried.steps, 1e-9)
+    return max(steps, min(whole, math.ceil(COMMAND_SECONDS / seconds)))
+
+
+def _longer(plan: Plan, short: list[_Tried], run: _Run) -> int:
+    """Steps of a run that takes clearly longer than the short ones, as these differ among them."""
+    wholes = [t.whole for t in short]
+    steps, clearly = short[0].steps, CLEAR * (max(wholes) - min(wholes))
+    most = max(2 * steps, plan.training.steps)
+    while steps < most:
+        steps = min(4 * steps, most)
+        tried = _try(plan, plan.comparison.baseline, steps, run)
+        if tried.whole - statistics.median(wholes) > clearly:
+            break
+    return steps
+
+
+def _inside(tries: list[_Tried]) -> tuple[list[float], float]:
+    """Seconds of a step in each try, and what a run takes besides."""
+    start = statistics.median(t.whole - t.inside for t in tries)
+    return [t.inside / t.steps for t in tries], start
+
+
+def _by_length(short: list[_Tried], longer: list[_Tried]) -> tuple[list[float], float]:
+    """As :func:`_inside`, by what grows with the steps."""
+    whole, steps = statistics.median(t.whole for t in short), short[0].steps
+    times = [max(t.whole - whole, 1e-3 * t.whole) / max(1, t.steps - steps) for t in longer]
+    return times, whole - steps * statistics.median(times)
 
 
 def _short(plan: Plan, name: str, steps: int) -> RunSpec:

@@ -123,6 +123,13 @@ class RunningPlan:
     checkpoint_minutes: float = option(
         5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
     )
+    probe_steps: int = option(
+        0,
+        "least steps of the short runs that take a command's step time; 0 for a twentieth of "
+        "training.steps, ten at the least",
+        low=0,
+        high=10**12,
+    )
     telemetry: bool = option(
         True, "record noise, correction and clip with the training rows, where an arm is MARS"
     )
