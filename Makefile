@@ -35,7 +35,7 @@ test-hosts: $(VENV)/.dev
 	$(BIN)/python -m venv $(HOSTS)
 	$(BIN)/python -c '$(SITE); print(f"import site; site.addsitedir({path!r})")' \
 		> "$$($(HOSTS)/bin/python -c '$(SITE); print(path)')/beside.pth"
-	DS_BUILD_OPS=0 $(HOSTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	DS_BUILD_OPS=0 $(HOSTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
 		-c constraints.txt -r tests/hosts/real/requirements.txt
 	DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest tests/hosts/real -v
 
