@@ -161,13 +161,14 @@ def test_what_is_not_there_is_named_before_anything_runs(command: str, parts: li
 
 
 def test_steps_are_told_while_the_command_runs(tmp_path: Path):
-    task, seen = task_with("--pause 0.05"), list[int]()
+    task, seen = task_with("--pause 0.3"), list[int]()
     spec = spec_of(task)
     writer = RunWriter(tmp_path / "runs", spec, {})
     Command(task, tmp_path, 1).run(spec, writer, seen.append)
     writer.close()
     assert seen == sorted(seen)
-    assert 0 < seen[len(seen) // 2] < seen[-1] == 20
+    assert seen[-1] == 20
+    assert any(0 < step < 20 for step in seen)
 
 
 ALONE = """
