@@ -283,3 +283,14 @@ def test_results_that_are_no_evidence_show_no_interval_anywhere(tmp_path: Path):
     assert data["tokens_saved"] is data["hours_saved"] is None
     assert data["arms"]["mars-adamw"]["final_losses"]["1"] == 2.8123456
     write_report(found, tmp_path)  # a page without intervals can be made
+
+
+def test_an_arm_that_learned_at_none_of_its_rates_is_not_judged_by_them(tmp_path: Path):
+    trials = {1e-3: 6.01, 2e-3: 6.0, 4e-3: 6.02}
+    write_tuning(tmp_path, "mars-adamw", trials)
+    write_tuning(tmp_path, "adamw", {5e-4: 3.1, 1e-3: 3.0, 2e-3: 3.1})
+    stuck = {f"mars_adamw_{seed}_2": 6.01 + 0.0123 * seed for seed in (1, 2, 3)}
+    found = changed(tmp_path, **stuck)
+    assert found.arm("mars-adamw").at_edge
+    assert not found.arm("adamw").at_edge
+    assert found.verdict.decision == "not-enough-runs"

@@ -133,6 +133,7 @@ OUTWARD: list[tuple[str, Trials, float, float | None]] = [
     ("far above, open downwards", {0.5: 6.01, 1.0: 6.0, 2.0: 9.0}, 3.0, 0.125),
     ("far above, open upwards", {0.5: 9.0, 1.0: 6.0, 2.0: 6.02}, 3.0, 8.0),
     ("far above, but it diverges on", {0.5: 9.0, 1.0: 6.0, 2.0: None}, 3.0, None),
+    ("far above, less explored above", {0.25: 6.03, 0.5: 6.01, 1.0: 6.0, 2.0: 6.02}, 3.0, 8.0),
     ("all diverged", {0.5: None, 1.0: None}, 3.0, None),
     ("it ignores its rate", {0.5: 6.0, 1.0: 6.0, 2.0: 6.0}, 3.0, None),
 ]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..records import Outcome, Plan, Run
 from ..records.arms import CONTROL
 from ..records.plan import Size
-from ..records.trials import at_edge
+from ..records.trials import at_edge, best_lr, loss_at, open_sides
 from .choice import fit_of, in_loss, in_tokens, observations, regret_of, slope
 from .cost import StepTime
 from .ladder import tokens_to_reach
@@ -75,6 +75,7 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
     Differences and ratios to the baseline hold the choice of both learning rates.
     """
     found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
+    found = {name: replace(arm, at_edge=_is_open(arm, found)) for name, arm in found.items()}
     baseline = found[at.plan.comparison.baseline]
     return {
         name: arm
@@ -122,13 +123,26 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     )
 
 
-def edge_of(trials: Sequence[Trial]) -> bool:
-    """Whether the best trial of the seed with the most trials is the lowest or highest tried."""
+def _is_open(arm: ArmResult, arms: Mapping[str, ArmResult]) -> bool:
+    """Whether an arm's best rate may lie outside those tried, by its trials and the others'."""
+    mine = trials_of_one_seed(arm.trials)
+    theirs = [trials_of_one_seed(a.trials) for a in arms.values() if a is not arm]
+    best = [loss_at(trials, best_lr(trials)) for trials in theirs if trials]
+    return arm.at_edge or bool(mine and best and open_sides(mine, min(best)))
+
+
+def trials_of_one_seed(trials: Sequence[Trial]) -> dict[float, float | None]:
+    """Loss by learning rate, of the seed with the most trials."""
     if not trials:
-        return False
+        return {}
     seeds = Counter(t.seed for t in trials)
     most = min(seeds, key=lambda seed: (-seeds[seed], seed))
-    return at_edge({t.lr: t.loss for t in trials if t.seed == most})
+    return {t.lr: t.loss for t in trials if t.seed == most}
+
+
+def edge_of(trials: Sequence[Trial]) -> bool:
+    """Whether the best trial of the seed with the most trials is the lowest or highest tried."""
+    return bool(trials) and at_edge(trials_of_one_seed(trials))
 
 
 def bytes_per_parameter(outcome: Outcome | None) -> float | None:

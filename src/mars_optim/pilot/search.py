@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ..analysis.rates import RateFit, fit_rate
-from ..records.trials import Trials, at_edge, best_lr, bracket, loss_at, near
+from ..records.trials import Trials, at_edge, best_lr, bracket, near, open_sides
 
 __all__ = ["Trials", "at_edge", "best_lr", "bracket", "next_lr", "next_outward", "stencil"]
 
@@ -20,9 +20,6 @@ DOWN = 6
 """Steps below the lowest point at the most, where that is open."""
 LIKELY, OPEN = 0.9, 0.9
 """The lowest point is open where its range of this probability is wider than so many steps."""
-CLEARLY = 0.1
-"""Share of an arm's distance to the best of the others that a trial beside its lowest point must
-rise for this to be a lowest point; how far training gets without learning is no valley."""
 
 
 def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> float | None:
@@ -81,24 +78,22 @@ def next_outward(factor: float, trials: Trials, others: float) -> float | None:
     """Two steps outside the rates of an arm whose search is over; None if that needs no doubt.
 
     An arm whose best lies far above the losses of others, and whose trials hardly differ by that
-    measure, may have learned at none of them: its valley is elsewhere, downwards first.
+    measure, may have learned at none of them (:func:`mars_optim.records.trials.open_sides`). The
+    side that is less explored comes first, of equals the lower one.
 
     Args:
         factor: between neighbours, > 1.
         trials: of the arm, one of them finite.
         others: the lowest loss of the other arms on the same seed.
     """
-    best = best_lr(trials)
-    level = loss_at(trials, best)
-    if not math.isfinite(level) or level <= others or ignores_rate(trials):
+    if ignores_rate(trials):
         return None
-    above = level + CLEARLY * (level - others)
-    risen = [lr for lr in trials if loss_at(trials, lr) > above]
-    if not any(lr < best for lr in risen):
-        return near(trials, min(trials) / factor**2)
-    if not any(lr > best for lr in risen):
-        return near(trials, max(trials) * factor**2)
-    return None
+    best, ends = best_lr(trials), {-1: min(trials), 1: max(trials)}
+    sides = open_sides(trials, others)
+    if not sides:
+        return None
+    side = min(sides, key=lambda side: (ends[side] / best) ** side)  # the one less explored
+    return near(trials, ends[side] * factor ** (2 * side))
 
 
 def ignores_rate(trials: Trials) -> bool:

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 AROUND = 5
 """Trials around an arm's best rate: itself, half a step and a whole step on both sides."""
 
+CLEARLY = 0.1
+"""Share of an arm's distance to the best of the others that a trial beside its lowest point must
+rise for this to be a lowest point; how far training gets without learning is no valley."""
+
 Trials = Mapping[float, float | None]
 """Learning rate -> final loss; None for a run that diverged."""
 
@@ -34,6 +38,24 @@ def loss_at(trials: Trials, lr: float) -> float:
     """The loss of a trial; inf for one that diverged."""
     loss = trials[lr]
     return math.inf if loss is None else loss
+
+
+def open_sides(trials: Trials, others: float) -> tuple[int, ...]:
+    """The sides, -1 and 1, on which no trial is clearly worse than the best.
+
+    An arm whose best lies far above the losses of others, and whose trials hardly differ by that
+    measure, may have learned at none of them: its valley is elsewhere.
+
+    Args:
+        trials: of the arm.
+        others: the lowest loss of the other arms on the same seed.
+    """
+    best = best_lr(trials)
+    level = loss_at(trials, best)
+    if not others < level < math.inf:
+        return ()
+    risen = [lr for lr in trials if loss_at(trials, lr) > level + CLEARLY * (level - others)]
+    return tuple(side for side in (-1, 1) if not any(side * lr > side * best for lr in risen))
 
 
 def near(trials: Trials, lr: float) -> float:
