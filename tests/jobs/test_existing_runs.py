@@ -95,7 +95,7 @@ RUNS += [("mars-adamw", s, 100) for s in (1, 2)]
 
 
 def loss_of(arm: str, seed: int, steps: int) -> float:
-    return 3.0 + 0.1 * seed + 5.0 / steps - (0.01 if arm == "mars-adamw" else 0.0)
+    return 3.0 + 0.1 * seed + 5.0 / steps - (0.01 * seed if arm == "mars-adamw" else 0.0)
 
 
 def test_tensorboard_folders_are_runs(tmp_path: Path):

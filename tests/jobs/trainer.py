@@ -16,7 +16,8 @@ def loss_at(optimizer: str, lr: float, seed: int, steps: int) -> float:
     speed = {"ours": 1.5}.get(optimizer, 1.0)
     best = {"ours": 0.02}.get(optimizer, 0.01)
     distance = math.log2(lr / best)
-    return 1 + 5 * (speed * steps) ** -0.4 + 0.05 * distance**2 + 0.01 * math.sin(seed)
+    noise = 0.01 * math.sin(seed) + 0.0005 * math.sin(3 * seed + len(optimizer))
+    return 1 + 5 * (speed * steps) ** -0.4 + 0.05 * distance**2 + noise
 
 
 def main() -> None:
