@@ -145,7 +145,7 @@ OUTWARD: list[tuple[str, Trials, float, float | None]] = [
 def test_an_arm_that_seems_to_have_learned_at_no_rate_is_tried_farther_out(
     trials: Trials, others: float, expected: float | None
 ):
-    assert next_outward(2.0, trials, others) == expected
+    assert next_outward(1.0, 2.0, trials, others) == expected
 
 
 def test_a_job_that_ignores_its_rate_is_not_asked_for_ever():

@@ -203,7 +203,8 @@ def _outward(plan: Plan, size: Size, data: str, trials: Mapping[str, Trials]) ->
         others = [loss for other, loss in best.items() if other != arm]
         if arm not in best or not others or len(trials[arm]) >= plan.tuning.max_trials:
             continue
-        lr = next_outward(plan.tuning.factor, trials[arm], min(others))
+        default, factor = plan.arm[arm].lr, plan.tuning.factor
+        lr = next_outward(default, factor, trials[arm], min(others))
         if lr is not None:
             seed = plan.tuning.seed
             return {arm: _spec(plan, size, data, stage="tune", arm_name=arm, lr=lr, seed=seed)}

@@ -74,25 +74,25 @@ def stencil(default: float, factor: float, trials: Trials) -> tuple[float, ...]:
     return tuple(near(trials, lr) for lr in rates)
 
 
-def next_outward(factor: float, trials: Trials, others: float) -> float | None:
+def next_outward(default: float, factor: float, trials: Trials, others: float) -> float | None:
     """Two steps outside the rates of an arm whose search is over; None if that needs no doubt.
 
     An arm whose best lies far above the losses of others, and whose trials hardly differ by that
     measure, may have learned at none of them (:func:`mars_optim.records.trials.open_sides`). The
-    side that is less explored comes first, of equals the lower one.
+    side that is less explored from where the search began comes first, of equals the lower one.
 
     Args:
+        default: where the search began.
         factor: between neighbours, > 1.
         trials: of the arm, one of them finite.
         others: the lowest loss of the other arms on the same seed.
     """
     if ignores_rate(trials):
         return None
-    best, ends = best_lr(trials), {-1: min(trials), 1: max(trials)}
-    sides = open_sides(trials, others)
+    ends, sides = {-1: min(trials), 1: max(trials)}, open_sides(trials, others)
     if not sides:
         return None
-    side = min(sides, key=lambda side: (ends[side] / best) ** side)  # the one less explored
+    side = min(sides, key=lambda side: round((ends[side] / default) ** side, 6))
     return near(trials, ends[side] * factor ** (2 * side))
 
 
