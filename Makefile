@@ -60,6 +60,7 @@ examples: $(VENV)/.pilot
 	$(BIN)/mars pilot --out docs/example-win --workers auto --set 'arms=["adamw", "nadamw"]' \
 		--set comparison.candidate=nadamw --set cost.price_per_hour=2.5
 	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
+		--set 'arms=["adamw", "nadamw"]' --set comparison.candidate=nadamw \
 		--set 'comparison.seeds=[1, 2]' --set cost.price_per_hour=2.5
 	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja || exit; done
 
