@@ -71,3 +71,8 @@ def test_a_value_that_is_none_or_no_number_is_no_evaluation():
     gap = [{"step": k, "loss": 3.0, "valid_loss": math.nan} for k in range(4)]
     looks = [(float(k), [row]) for k, row in enumerate(gap)]
     assert pace_of(*looks).step_seconds(LOOK) == pytest.approx(1.0)
+
+
+def test_rows_without_a_step_tell_nothing() -> None:
+    pace = pace_of((0.0, [{"loss": 3.0}]), (1.0, [{"loss": 3.0}]))
+    assert pace.step_seconds(LOOK) is None

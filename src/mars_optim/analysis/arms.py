@@ -12,8 +12,8 @@ from typing import Any, Literal
 from ..records import Outcome, Plan, Run
 from ..records.arms import CONTROL
 from ..records.plan import Size
-from ..records.trials import at_edge, best_lr, loss_at, open_sides
-from .choice import fit_of, in_loss, in_tokens, observations, regret_of, slope
+from ..records.trials import at_edge, best_of_others, open_sides
+from .choice import fit_of, observations, regret_of, slope, with_choice
 from .cost import StepTime
 from .ladder import tokens_to_reach
 from .model import ArmResult, Curve, SeedResult, Trial
@@ -75,18 +75,11 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
     Differences and ratios to the baseline hold the choice of both learning rates.
     """
     found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
-    found = {name: replace(arm, at_edge=_is_open(arm, found)) for name, arm in found.items()}
-    baseline = found[at.plan.comparison.baseline]
-    return {
-        name: arm
-        if arm is baseline
-        else replace(
-            arm,
-            loss_difference=in_loss(arm.loss_difference, arm, baseline),
-            log_ratio=in_tokens(arm.log_ratio, arm, baseline),
-        )
-        for name, arm in found.items()
-    }
+    trials = {name: trials_of_one_seed(arm.trials) for name, arm in found.items()}
+    for name, mine in trials.items():
+        if mine and open_sides(mine, best_of_others(trials, name)):
+            found[name] = replace(found[name], at_edge=True)
+    return with_choice(found, at.plan.comparison.baseline)
 
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
@@ -121,14 +114,6 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         slope=slope(at, statistics.fmean(losses) if losses else None),
         log_ratio_here=ratio,
     )
-
-
-def _is_open(arm: ArmResult, arms: Mapping[str, ArmResult]) -> bool:
-    """Whether an arm's best rate may lie outside those tried, by its trials and the others'."""
-    mine = trials_of_one_seed(arm.trials)
-    theirs = [trials_of_one_seed(a.trials) for a in arms.values() if a is not arm]
-    best = [loss_at(trials, best_lr(trials)) for trials in theirs if trials]
-    return arm.at_edge or bool(mine and best and open_sides(mine, min(best)))
 
 
 def trials_of_one_seed(trials: Sequence[Trial]) -> dict[float, float | None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,6 +147,19 @@ def tokens_added(arm: ArmResult, base: ArmResult) -> tuple[float, ...]:
 def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:
     """The log token ratio of two arms with the choice of both rates in it."""
     return None if measured is None else shifted(measured, tokens_added(arm, base))
+
+
+def with_choice(arms: Mapping[str, ArmResult], baseline: str) -> dict[str, ArmResult]:
+    """The arms, with the choice of both rates in each difference and ratio to the baseline."""
+    base = arms[baseline]
+    return {
+        name: replace(
+            arm,
+            loss_difference=in_loss(arm.loss_difference, arm, base),
+            log_ratio=in_tokens(arm.log_ratio, arm, base),
+        )
+        for name, arm in arms.items()
+    }
 
 
 def untuned(arms: Iterable[ArmResult]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from ..records.recipe import Ours, Published
 from ..records.run import damaged_runs
 from ..records.trials import at_edge
 from .arms import bytes_per_parameter, curve, mean_scores
-from .choice import in_loss, noise_of, regret_of
+from .choice import noise_of, regret_of, with_choice
 from .model import ArmResult, SeedResult, Trial
 from .rates import Noise, fit_rate
 from .stats import Interval, t_interval
@@ -136,10 +136,10 @@ def experiment(runs: Iterable[Run]) -> Experiment:
     chosen = {name: _chosen(by_arm[name]) for name in order}
     base = {r.spec.seed: r.final_loss for r in chosen[baseline]}
     noise = noise_of({(n, r.spec.seed): r.final_loss for n in order for r in chosen[n]})
-    arms = with_choice(
-        _arm(name, by_arm[name], chosen[name], base, _role(name, baseline, plan), noise)
+    arms = {
+        name: _arm(name, by_arm[name], chosen[name], base, _role(name, baseline, plan), noise)
         for name in order
-    )
+    }
     known = {name: plans.get(by_arm[name][0].spec.run_id, plan) for name in order}
     first = finished[0].outcome
     assert first is not None
@@ -147,7 +147,7 @@ def experiment(runs: Iterable[Run]) -> Experiment:
         title=plan.recipe.title if plan else "",
         task=_task(finished[0]),
         source=plan.recipe.source if plan else "",
-        arms=arms,
+        arms=tuple(with_choice(arms, baseline).values()),
         seconds={n: statistics.fmean(_seconds(r) for r in chosen[n]) for n in order},
         published=_told(known, by_arm, "published"),
         ours=_told(known, by_arm, "ours"),
@@ -293,15 +293,6 @@ def _arm(
         scores=mean_scores(chosen),
         regret=regret_of(fit, lr),
         best_range=fit.low_high(CONFIDENCE) if fit else None,
-    )
-
-
-def with_choice(arms: Iterable[ArmResult]) -> tuple[ArmResult, ...]:
-    """The same, with the choice of both rates in each difference to the baseline."""
-    found = tuple(arms)
-    base = next(arm for arm in found if arm.role == "baseline")
-    return tuple(
-        replace(arm, loss_difference=in_loss(arm.loss_difference, arm, base)) for arm in found
     )
 
 

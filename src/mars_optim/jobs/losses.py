@@ -110,6 +110,16 @@ def number(row: dict[str, Any], column: str) -> float | None:
     raise UserError(f"{column!r} is no number: {str(value)[:60]!r}{hint}")
 
 
+def finite(row: dict[str, Any], column: str) -> float | None:
+    """The finite number in a column; None where there is none.
+
+    Raises:
+        UserError: if it is no number.
+    """
+    value = number(row, column)
+    return value if value is not None and math.isfinite(value) else None
+
+
 def step_of(row: dict[str, Any], column: str) -> int | None:
     """The step in a row; None where there is no value.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .losses import number, step_of
+from .losses import finite, step_of
 from .recorder import Columns
+
+CLEAR = 5.0  # looks that the steps must last for
 
 
 @dataclass(slots=True)
@@ -32,13 +33,15 @@ class Pace:
     def look(self, rows: Sequence[dict[str, Any]], now: float) -> None:
         """Take the rows that a look at time ``now`` found."""
         c = self.columns
-        if any(_finite(row, c.valid_loss) for row in rows):
+        if any(finite(row, c.valid_loss) is not None for row in rows):
             self._last = None  # an evaluation took some of the time
             return
-        found = [step_of(row, c.step) for row in rows if c.loss and _finite(row, c.loss)]
-        if not found:
+        trained = (row for row in rows if c.loss and finite(row, c.loss) is not None)
+        newest = max(
+            (step for row in trained if (step := step_of(row, c.step)) is not None), default=None
+        )
+        if newest is None:
             return
-        newest = max(step for step in found if step is not None)
         if self._last and newest > self._last[1]:
             self.seconds += now - self._last[0]
             self.steps += newest - self._last[1]
@@ -51,11 +54,3 @@ class Pace:
             resolution: seconds between two looks.
         """
         return self.seconds / self.steps if self.seconds > CLEAR * resolution else None
-
-
-CLEAR = 5.0  # looks that the steps must last for
-
-
-def _finite(row: dict[str, Any], name: str) -> bool:
-    value = number(row, name)
-    return value is not None and math.isfinite(value)

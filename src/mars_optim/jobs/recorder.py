@@ -11,7 +11,7 @@ from typing import Any
 from ..records import Outcome, UserError
 from ..records.config import option
 from ..records.errors import did_you_mean
-from .losses import End, number, step_of
+from .losses import End, finite, number, step_of
 
 ROWS = 50  # training rows per run
 MOST_NAMES = 30  # of columns in a message
@@ -215,8 +215,8 @@ class Recorder:
 
     def _keep(self, row: dict[str, Any], step: int) -> None:
         for name in ("tokens", "seconds", "grad_norm", "state_bytes", "parameters"):
-            value = number(row, getattr(self.columns, name))
-            if value is not None and math.isfinite(value):
+            value = finite(row, getattr(self.columns, name))
+            if value is not None:
                 self.last[name] = (step, value)
 
     def _at(self, step: int) -> dict[str, Any]:

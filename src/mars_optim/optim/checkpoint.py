@@ -12,7 +12,7 @@ from . import gamma as gammas
 from .counter import counter
 from .fit import LAST_PARAM, check_names, check_state
 from .loaded import check_loaded, check_own, restored
-from .partitions import Given
+from .partitions import GivenShapes
 from .sharded import local
 from .telemetry import Telemetry
 
@@ -52,7 +52,7 @@ class Checkpointed(Optimizer):
     # A dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
     _pass: Pass
     _constructor: dict[str, Any]
-    _given: Given
+    _given: GivenShapes
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's; what gamma's schedule keeps of each parameter is in the groups.

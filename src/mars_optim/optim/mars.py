@@ -18,7 +18,7 @@ from .counter import counter
 from .exact import TwoGradientForm
 from .fit import called
 from .observed import Observed
-from .partitions import Given, check_one_group, check_partitions, inside_zero_redundancy
+from .partitions import GivenShapes, check_one_group, check_partitions, inside_zero_redundancy
 from .reference import State
 from .settings import (
     MATRIX_RULES,
@@ -206,9 +206,9 @@ class MARS(TwoGradientForm, Observed):
             raise TypeError("params must be ordered: a set is not, use a list")
         self._pass = new_pass()
         self._pass["built"] = False
-        self._given = Given(dealt=inside_zero_redundancy())
+        self._given = GivenShapes(dealt=inside_zero_redundancy())
         super().__init__(params, defaults)
-        self._check_partitions()
+        check_partitions(self.param_groups, self._given)
         self._pass["built"] = True
         self._refuse_silence()
 
@@ -282,17 +282,13 @@ class MARS(TwoGradientForm, Observed):
         groups, common = enumerate(self.param_groups), CommonNorm()
         return [update for i, group in groups for update in self._updates(i, group, amp, common)]
 
-    def _check_partitions(self) -> None:
-        """Flat pieces of tensors are stepped as their tensors would be, or not at all."""
-        check_partitions(self.param_groups, self._given)
-
     def _checked_work(self, amp: kernels.Amp) -> list[Update]:
         """The same; where it is refused, state and groups are left as they were."""
         of_groups = []
         for group in self.param_groups:
             gammas.check_whole(group)
             of_groups.append(Settings.from_group(group))
-        self._check_partitions()
+        check_partitions(self.param_groups, self._given)
         for group, settings in zip(self.param_groups, of_groups, strict=True):
             for param in group["params"]:
                 if param.grad is not None:

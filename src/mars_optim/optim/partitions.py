@@ -26,7 +26,7 @@ WHOLE = "FSDP2 (fully_shard) or DDP, which keep whole tensors"
 ZERO_REDUNDANCY = "torch.distributed.optim.zero_redundancy_optimizer"
 
 
-class Given:
+class GivenShapes:
     """The shapes that an optimizer was given, by which flat pieces swapped in later are known.
 
     Args:
@@ -68,7 +68,7 @@ def is_marked(param: Tensor) -> bool:
     return any(hasattr(param, mark) for mark in MARKS)
 
 
-def check_partitions(groups: list[Group], given: Given) -> None:
+def check_partitions(groups: list[Group], given: GivenShapes) -> None:
     """Raise ValueError for groups of flat pieces whose settings are not right of a piece.
 
     Args:

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from .saved import clean
+
 Kind = Literal["matrix", "embedding", "head", "router", "other", "vector"]
 KINDS: tuple[Kind, ...] = ("matrix", "embedding", "head", "router", "other", "vector")
 
@@ -203,7 +205,7 @@ class Roles:
         depth = 2 if isinstance(_unwrapped(self.model), nn.Sequential) else 1
         if len(weights) < 2 or not single or single[-1] != weights[-1]:
             return []
-        name = re.sub(r"^((_orig_mod|module)\.)*", "", self.claims[single[-1]].names[0])
+        name = clean(self.claims[single[-1]].names[0])
         return single[-1:] if name.count(".") <= depth else []
 
     def _single(self, roles: Sequence[Role]) -> list[int]:

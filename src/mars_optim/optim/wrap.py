@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from .correction import clipped, corrected_, norms_of, remember_, whole_norms
-from .partitions import PIECES, WHOLE, Given, is_zero_redundancy
+from .partitions import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from .settings import check_number, number
 from .sharded import Shards, layout, like, local
 
@@ -50,7 +50,7 @@ class VarianceReduction:
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
         self.gamma, self.clip = gamma, clip  # of groups that do not say
-        self.given = Given()
+        self.given = GivenShapes()
         self.told = False  # whether a tensor was ever corrected, or it was said that none is
         self._hook()
 
@@ -157,7 +157,7 @@ class VarianceReduction:
     def check_pieces(self) -> None:
         """Raise ValueError for flat pieces of tensors, but where they are corrected and unclipped.
 
-        What a host has swapped in is known by :class:`~.partitions.Given`.
+        What a host has swapped in is known by :class:`~.partitions.GivenShapes`.
         """
         groups = self.optimizer.param_groups
         self.given.note(groups)
@@ -165,8 +165,9 @@ class VarianceReduction:
             gamma, clip = self._options(group)
             wrong = gamma and (clip is not None or not self.optimize_1d)
             if wrong and self.given.is_flat(group, groups):
-                why = f"clip={clip:g} is of a whole tensor's norm" if clip is not None else ""
-                why = why if self.optimize_1d else "variance_reduce corrects no 1-D tensor"
+                why = "variance_reduce corrects no 1-D tensor"
+                if self.optimize_1d:
+                    why = f"clip={clip:g} is of a whole tensor's norm"
                 raise ValueError(
                     f"{type(self.optimizer).__name__}: {PIECES}, and {why}: give it "
                     "optimize_1d=True, clip=None, which is right element by element, or use "
@@ -199,15 +200,16 @@ class VarianceReduction:
 
     def _tell_of_none(self) -> None:
         """Say once, before a step, that it corrects none of the gradients that there are."""
+        if self.told:
+            return
         groups = self.optimizer.param_groups
-        steps = any(g[GAMMA] and p.grad is not None for g in groups for p in g["params"])
-        if steps and not self.told and not self._borrowed:
+        self.told = any(g[GAMMA] and p.grad is not None for g in groups for p in g["params"])
+        if self.told and not self._borrowed:
             warnings.warn(
                 f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient of this "
                 "step, for none is of two and more dimensions: give it optimize_1d=True",
                 stacklevel=5,
             )
-        self.told = self.told or steps
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

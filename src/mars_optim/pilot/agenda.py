@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..analysis.rates import fit_rate
 from ..records import Arm, Plan, Run, RunSpec
 from ..records.plan import Size
-from ..records.trials import AROUND, Trials, best_lr, loss_at, near
+from ..records.trials import AROUND, Trials, best_lr, best_of_others, near
 from .search import next_lr, next_outward, stencil
 
 
@@ -198,13 +198,11 @@ def _outward(plan: Plan, size: Size, data: str, trials: Mapping[str, Trials]) ->
 
     One at a time, so that the order in which runs finish does not matter.
     """
-    best = {arm: loss_at(mine, best_lr(mine)) for arm, mine in trials.items() if mine}
     for arm in size.arms:
-        others = [loss for other, loss in best.items() if other != arm]
-        if arm not in best or not others or len(trials[arm]) >= plan.tuning.max_trials:
+        if not 0 < len(trials[arm]) < plan.tuning.max_trials:
             continue
         default, factor = plan.arm[arm].lr, plan.tuning.factor
-        lr = next_outward(default, factor, trials[arm], min(others))
+        lr = next_outward(default, factor, trials[arm], best_of_others(trials, arm))
         if lr is not None:
             seed = plan.tuning.seed
             return {arm: _spec(plan, size, data, stage="tune", arm_name=arm, lr=lr, seed=seed)}

@@ -40,6 +40,12 @@ def loss_at(trials: Trials, lr: float) -> float:
     return math.inf if loss is None else loss
 
 
+def best_of_others(trials: Mapping[str, Trials], arm: str) -> float:
+    """The lowest loss of the other arms; inf if they have none."""
+    losses = (loss_at(mine, best_lr(mine)) for name, mine in trials.items() if name != arm and mine)
+    return min(losses, default=math.inf)
+
+
 def open_sides(trials: Trials, others: float) -> tuple[int, ...]:
     """The sides, -1 and 1, on which no trial is clearly worse than the best.
 
@@ -47,7 +53,7 @@ def open_sides(trials: Trials, others: float) -> tuple[int, ...]:
     measure, may have learned at none of them: its valley is elsewhere.
 
     Args:
-        trials: of the arm.
+        trials: of the arm, at least one.
         others: the lowest loss of the other arms on the same seed.
     """
     best = best_lr(trials)

@@ -1,0 +1,124 @@
+"""Where variance_reduce would do nothing, or no right thing, it says so."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mars_optim import variance_reduce
+from mars_optim.optim.wrap import VarianceReduction
+
+
+def vectors(*sizes: int) -> list[nn.Parameter]:
+    return [nn.Parameter(torch.randn(n)) for n in sizes]
+
+
+def test_an_optimizer_of_vectors_alone_is_refused_with_the_way_out() -> None:
+    sgd = torch.optim.SGD(vectors(30, 4), lr=0.1, momentum=0.9)
+    with pytest.raises(ValueError, match=r"SGD has no tensor of two .*optimize_1d=True .*gamma=0"):
+        variance_reduce(sgd)
+    assert VarianceReduction.of(sgd) is None
+    assert not sgd._optimizer_step_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "asked", [{"gamma": 0.0}, {"optimize_1d": True}, {"optimize_1d": True, "clip": None}]
+)
+def test_what_was_asked_for_is_done_to_vectors_alone(asked: dict[str, Any]) -> None:
+    (p,) = vectors(30)
+    sgd = torch.optim.SGD([p], lr=0.1, momentum=0.9)
+    variance_reduce(sgd, **asked)
+    for _ in range(2):
+        p.grad = torch.randn_like(p)
+        sgd.step()
+
+
+def test_a_step_of_which_nothing_is_corrected_is_warned_of_before_it_is_taken_and_once() -> None:
+    frozen, bias = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3))
+    sgd = torch.optim.SGD([frozen, bias], lr=0.1, momentum=0.9)
+    variance_reduce(sgd)
+    before, bias.grad = bias.detach().clone(), torch.ones(3)
+    with pytest.warns(UserWarning, match="SGD: variance_reduce corrects no gradient of this step"):
+        sgd.step()
+    assert not torch.equal(bias, before)
+    sgd.step()
+
+
+def test_vectors_that_are_stepped_now_and_then_are_no_reason_to_warn() -> None:
+    weight, bias = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3))
+    sgd = torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9)
+    variance_reduce(sgd)
+    weight.grad = torch.ones(3, 3)
+    sgd.step()
+    weight.grad, bias.grad = None, torch.ones(3)
+    sgd.step()
+
+
+def flattened_later(sgd: torch.optim.Optimizer) -> nn.Parameter:
+    """As DeepSpeed does: half of all tensors, in one piece."""
+    (group,) = sgd.param_groups
+    flat = nn.Parameter(torch.cat([p.detach().flatten() for p in group["params"]]).chunk(2)[0])
+    flat.grad = torch.randn_like(flat)
+    group["params"] = [flat]
+    return flat
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_flat_pieces_that_are_swapped_in_are_refused_before_a_step(copied: bool) -> None:
+    weight, bias = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(6))
+    for options, words in (({}, "corrects no 1-D tensor"), ({"optimize_1d": True}, "clip=1 is of")):
+        sgd = torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9)
+        variance_reduce(sgd, **options)
+        sgd = copy.deepcopy(sgd) if copied else sgd
+        flat = flattened_later(sgd)
+        before = flat.detach().clone()
+        with pytest.raises(
+            ValueError, match=f"DeepSpeed ZeRO.*{words}.*optimize_1d=True, clip=None"
+        ):
+            sgd.step()
+        assert torch.equal(flat, before)
+
+
+def test_flat_pieces_that_are_swapped_in_are_corrected_element_by_element_if_asked_for() -> None:
+    weight = nn.Parameter(torch.randn(6, 5, dtype=torch.float64))
+    sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    variance_reduce(sgd, gamma=0.1, optimize_1d=True, clip=None)
+    flat = flattened_later(sgd)
+    whole = nn.Parameter(weight.detach().clone())
+    one = torch.optim.SGD([whole], lr=0.1, momentum=0.9)
+    variance_reduce(one, gamma=0.1, clip=None)
+    for _ in range(4):
+        whole.grad = torch.randn_like(whole)
+        flat.grad = whole.grad.flatten()[:15].clone()
+        one.step()
+        sgd.step()
+    torch.testing.assert_close(flat, whole.flatten()[:15], rtol=1e-12, atol=0)
+
+
+class Outside(torch.optim.Optimizer):
+    """Steps the optimizer inside it, which has the state."""
+
+    def __init__(self, inside: torch.optim.Optimizer) -> None:
+        super().__init__(inside.param_groups, inside.defaults)
+        self.inside = inside
+
+    def step(self, closure: Any = None) -> None:
+        self.inside.step(closure)
+
+
+def test_a_wrapper_that_keeps_no_history_is_refused_at_the_step_that_needs_it() -> None:
+    weight = nn.Parameter(torch.randn(3, 3))
+    outside = Outside(torch.optim.SGD([weight], lr=0.1, momentum=0.9))
+    variance_reduce(outside)
+    weight.grad = torch.randn(3, 3)
+    outside.step()
+    before = weight.detach().clone()
+    with pytest.raises(
+        RuntimeError, match=r"Outside keeps no state of its own .*call variance_red"
+    ):
+        outside.step()
+    assert torch.equal(weight, before)
