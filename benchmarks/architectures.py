@@ -36,7 +36,7 @@ _SEQUENCES = dict(
     encoder_ffn_dim=32,
     decoder_ffn_dim=32,
 )
-_STAGES = dict(hidden_sizes=[8, 16], depths=[1, 1])
+_PURPOSES = dict(hidden_sizes=[8, 16], depths=[1, 1])
 _FEW = dict(vocab_size=64, hidden_size=16, num_hidden_layers=1)
 _ROUTED = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8)
 
@@ -218,18 +218,18 @@ ARCHITECTURES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
     "ResNet": (
         "ResNetForImageClassification",
         "ResNetConfig",
-        dict(_STAGES, embedding_size=8, num_labels=10),
+        dict(_PURPOSES, embedding_size=8, num_labels=10),
     ),
     "ConvNeXt V2": (
         "ConvNextV2ForImageClassification",
         "ConvNextV2Config",
-        dict(_STAGES, num_stages=2, num_labels=10),
+        dict(_PURPOSES, num_stages=2, num_labels=10),
     ),
     "SegFormer": (
         "SegformerForSemanticSegmentation",
         "SegformerConfig",
         dict(
-            _STAGES,
+            _PURPOSES,
             num_encoder_blocks=2,
             sr_ratios=[2, 1],
             num_attention_heads=[1, 2],

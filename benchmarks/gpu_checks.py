@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mars_optim import MARSAdamW
-from mars_optim.optim import kernels, reference
-from mars_optim.optim.settings import Settings
+from mars_optim.optim import backends, reference
+from mars_optim.optim.hyperparameters import Settings
 
 Shape = tuple[int, ...]
 
@@ -92,7 +92,7 @@ def parity(device: str, dtype: torch.dtype, settings: Settings) -> dict[str, Any
     params = [param.detach().to(dtype) for param in make(device, shapes)]
     states: list[dict[str, Tensor]] = [{} for _ in params]
     for param, state in zip(params, states, strict=True):
-        kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
+        backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
     path, worst = "", 0.0
     for size in (0.01, 1.0, 30.0):
         grads = [torch.randn_like(param) * size for param in params]
@@ -102,8 +102,8 @@ def parity(device: str, dtype: torch.dtype, settings: Settings) -> dict[str, Any
             for state in states
         ]
         reference.update(exact, [grad.double() for grad in grads], exact_states, settings)
-        kernels.prepare(params, grads, states, settings, use_foreach=None, use_fused=None)()
-        path = kernels.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
+        backends.prepare(params, grads, states, settings, use_foreach=None, use_fused=None)()
+        path = backends.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
         for x, y in zip(params, exact, strict=True):
             allowed = torch.finfo(dtype).eps * y.abs() + 1e-3 * settings.lr
             worst = max([worst, *((x.double() - y).abs() / allowed).flatten().tolist()])

@@ -14,15 +14,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mars_optim.analysis import Verdict
-from mars_optim.analysis.arms import arm_results, comparison
-from mars_optim.analysis.model import ArmResult
-from mars_optim.analysis.verdict import decide
-from mars_optim.pilot.agenda import agenda
-from mars_optim.records import Outcome, Plan, Run, RunSpec
-from mars_optim.records.plan import ComparisonPlan, TuningPlan
-from mars_optim.records.task import TaskPlan
-from mars_optim.records.training import TrainingPlan
+from mars_optim.experiment.analysis import Verdict
+from mars_optim.experiment.analysis.arm_results import arm_results
+from mars_optim.experiment.analysis.comparison import comparison
+from mars_optim.experiment.analysis.model import ArmResult
+from mars_optim.experiment.analysis.verdict import decide
+from mars_optim.experiment.pilot.agenda import agenda
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan import ComparisonPlan, TuningPlan
+from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.plan.training import TrainingPlan
+from mars_optim.experiment.records import Outcome, Run
 
 STEPS = 1000
 SLOPE = 0.4
@@ -157,7 +159,7 @@ def pilot(world: World, seed: int, plan: Plan) -> Result:
         error=found.mean - world.effect,
         width=(found.high - found.low) / 2,
         width_here=(here.high - here.low) / 2,
-        trials=sum(r.spec.stage == "tune" for r in runs),
+        trials=sum(r.spec.purpose == "tune" for r in runs),
     )
 
 
@@ -172,7 +174,7 @@ KINDS: dict[str, dict[str, object]] = {
 
 SHAPES = ("parabola", "smooth", "cliff", "stuck", "shelf")
 SAVINGS = (-0.10, 0.0, 0.05, 0.20)
-WORTH = 0.05
+MIN_SAVING = 0.05
 GROSS = 0.3
 """An error in log tokens from which on a result is one of another world."""
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from mars_optim.pilot.job import load_task
-from mars_optim.records import Arm, Engine, Plan
-from mars_optim.records.arms import ARMS
-from mars_optim.tasks import Task
-from mars_optim.train import Gradients, alone, build_optimizer, spread
-from mars_optim.train.noise import measure as measure_noise
-from mars_optim.train.noise import noise_fields
+from mars_optim.experiment.executors.runnable import load_task
+from mars_optim.experiment.plan import Arm, ExecutionOptions, Plan
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.tasks import Task
+from mars_optim.experiment.training import Gradients, alone, build_optimizer, parallelize
+from mars_optim.experiment.training.telemetry import measure as measure_noise
+from mars_optim.experiment.training.telemetry import noise_fields
 
 from . import output, table
 from .output import UserError
@@ -37,14 +37,14 @@ OPTIONS: dict[str, tuple[Arm, Arm, bool]] = {
     "telemetry, MARS-M": (ARMS["mars-m"], ARMS["mars-m"], True),
     'gamma="auto", folded': (ARMS["nadamw-auto"], ARMS["nadamw"], False),
     "cautious, MARS-AdamW": (ARMS["mars-adamw-cautious"], ARMS["mars-adamw"], False),
-    'clip_over="all", MARS-AdamW': (ARMS["mars-adamw-clip-all"], ARMS["mars-adamw"], False),
+    'clip_over="global", MARS-AdamW': (ARMS["mars-adamw-clip-all"], ARMS["mars-adamw"], False),
     "exact, MARS-AdamW": (ARMS["mars-adamw-exact"], ARMS["mars-adamw"], False),
 }
 
 
 def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[], float]:
     """Trains ``TURN`` steps further at each call and returns their seconds."""
-    model = spread(task.build_model(seed=0), alone(), Engine())
+    model = parallelize(task.build_model(seed=0), alone(), ExecutionOptions())
     optimizer = build_optimizer(model.bare, arm, lr=arm.lr)
     gradients = Gradients(task, model, optimizer, plan.training, alone(), seed=0)
     measure_noise(optimizer, wanted=telemetry)

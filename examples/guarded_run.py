@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mars_optim import BaselineRecorder, Guard, GuardSettings, migrate
-from mars_optim.tasks import GPT
+from mars_optim.experiment.tasks import GPT
 
 SWITCH, FAULT, END = 200, 260, 500
 LR, CONTEXT, BATCH = 3e-3, 64, 8

@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from mars_optim.analysis import Analysis
-from mars_optim.records import Outcome, Plan, RunSpec, RunWriter
-from mars_optim.records.plan import Size
-from mars_optim.records.plan_file import make_plan, plan_toml
-from mars_optim.records.run import write_json
+from mars_optim.experiment.analysis import Analysis
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan import Size
+from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
+from mars_optim.experiment.records import Outcome, RunWriter
+from mars_optim.files import write_json
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.13.0", "system": "Linux x86_64", "device": "cpu"}
 
@@ -77,7 +78,7 @@ def _write_arm(out: Path, plan: Plan, size: Size, arm: str, pace: float, spread:
 def write_run(
     out: Path,
     plan: Plan,
-    stage: str,
+    purpose: str,
     arm: str,
     lr: float,
     seed: int,
@@ -89,7 +90,7 @@ def write_run(
 ) -> None:
     settings = plan.arm[arm] if gamma is None else replace(plan.arm[arm], gamma=gamma)
     spec = RunSpec(
-        stage=stage,
+        purpose=purpose,
         arm_name=arm,
         arm=settings,
         lr=lr,

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mars_optim.records import Outcome, Plan, RunSpec, RunWriter
-from mars_optim.records.plan_file import make_plan, plan_toml
-from mars_optim.records.run import write_text
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
+from mars_optim.experiment.records import Outcome, RunWriter
+from mars_optim.files import write_text
 
 ENVIRONMENT = {"torch": "2.13.0", "system": "Linux x86_64", "device": "cpu", "date": "2026-11-24"}
 STEP_TOKENS = 512
@@ -57,7 +58,7 @@ def write_run(
     """
     known = plan or RECIPE
     spec = RunSpec(
-        stage="train",
+        purpose="train",
         arm_name=arm,
         arm=replace(known.arm[arm], **settings),
         lr=lr,

@@ -15,14 +15,20 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from mars_optim.optim.criteria import LeastError, NextGradient, Shares, best_gamma, newest_weight
-from mars_optim.pilot.job import load_task
-from mars_optim.records import ARMS, Engine, Plan
-from mars_optim.report.figures import legend, svg_element
-from mars_optim.report.svg import standalone
-from mars_optim.report.theme import AXIS
-from mars_optim.train import Gradients, alone, build_optimizer, spread
-from mars_optim.train.schedule import lr_factor
+from mars_optim.experiment.executors.runnable import load_task
+from mars_optim.experiment.plan import ARMS, ExecutionOptions, Plan
+from mars_optim.experiment.report.figures import legend, svg_element
+from mars_optim.experiment.report.svg import standalone
+from mars_optim.experiment.report.theme import AXIS
+from mars_optim.experiment.training import Gradients, alone, build_optimizer, parallelize
+from mars_optim.experiment.training.schedule import lr_factor
+from mars_optim.optim.gamma.criteria import (
+    LeastError,
+    NextGradient,
+    Shares,
+    best_gamma,
+    newest_weight,
+)
 
 GAMMAS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
 LR, SEED, PARTS = 0.008, 1, 4  # AdamW's best rate here; quarters of the run
@@ -85,7 +91,7 @@ class Watcher:
 def watch(plan: Plan, task: Any, gamma: float) -> Watched:
     """Train once, and look on."""
     training, arm = plan.training, replace(ARMS["nadamw"], gamma=gamma)
-    model = spread(task.build_model(seed=SEED), alone(), Engine())
+    model = parallelize(task.build_model(seed=SEED), alone(), ExecutionOptions())
     optimizer = build_optimizer(model.bare, arm, lr=LR)
     gradients = Gradients(task, model, optimizer, training, alone(), seed=SEED)
     matrices = [p for p in model.bare.parameters() if p.ndim >= 2]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mars_optim.records import Plan
-from mars_optim.records.plan_file import load_plan
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan_file import load_plan
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "recipes.md"

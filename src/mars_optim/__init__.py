@@ -15,11 +15,11 @@ if TYPE_CHECKING:
         MARSLion,
         MARSShampoo,
         ParamGroups,
-        migrate,
         param_groups,
         release_gradients,
         variance_reduce,
     )
+    from .optim.tools.migrate import migrate
 
 __all__ = [
     "MARS",

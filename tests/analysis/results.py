@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from mars_optim.analysis import ArmResult, Interval, Verdict
-from mars_optim.analysis.ladder import Reading
-from mars_optim.analysis.model import SeedResult
-from mars_optim.analysis.stats import t_interval
-from mars_optim.records import Plan
-from mars_optim.records.plan import DecisionPlan
-from mars_optim.report.words import CODE, CODE_END, Words
+from mars_optim.experiment.analysis import ArmResult, Interval, Verdict
+from mars_optim.experiment.analysis.ladder import Reading
+from mars_optim.experiment.analysis.model import SeedResult
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan import DecisionPlan
+from mars_optim.experiment.report.messages import CODE, CODE_END, Messages
 
 Bound = Literal["", "at least", "at most"]
 
 
-def plan_with(*, worth: float = 0.05, confidence: float = 0.95) -> Plan:
-    return Plan(decision=DecisionPlan(worth=worth, confidence=confidence))
+def plan_with(*, min_saving: float = 0.05, confidence: float = 0.95) -> Plan:
+    return Plan(decision=DecisionPlan(min_saving=min_saving, confidence=confidence))
 
 
 def seed_result(seed: int, log_ratio: float | None, bound: Bound = "") -> SeedResult:
@@ -76,12 +76,12 @@ def candidate_at(low: float, high: float, *, n: int = 5, bounds: Sequence[Bound]
 
 def sentence_of(verdict: Verdict) -> str:
     """What the report says of it in English."""
-    words = Words()
+    words = Messages()
     said = " ".join(words.finding(finding) for finding in verdict.findings)
     return f"{words(f'title.{verdict.decision}')}: {said}"
 
 
 def reasons_of(verdict: Verdict) -> list[str]:
     """What the report says stands behind it, without marks around code."""
-    said = [Words().finding(reason) for reason in verdict.reasons]
+    said = [Messages().finding(reason) for reason in verdict.reasons]
     return [text.replace(CODE, "").replace(CODE_END, "") for text in said]

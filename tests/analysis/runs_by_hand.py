@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from mars_optim.records import Outcome, Plan, RunSpec, RunWriter
-from mars_optim.records.plan import ComparisonPlan, TrainingPlan
-from mars_optim.records.plan_file import plan_toml
-from mars_optim.records.run import write_text
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan import ComparisonPlan, TrainingPlan
+from mars_optim.experiment.plan.plan_file import plan_toml
+from mars_optim.experiment.records import Outcome, RunWriter
+from mars_optim.files import write_text
 
 PLAN = Plan(
     training=TrainingPlan(steps=100),
@@ -31,7 +32,7 @@ def write_run(
     arm: str,
     loss: float | None,
     *,
-    stage: str = "compare",
+    purpose: str = "compare",
     seed: int = 0,
     budget: float = 1.0,
     lr: float = 1e-3,
@@ -41,7 +42,7 @@ def write_run(
     """One run; ``loss`` None for one that diverged halfway."""
     steps = plan.steps(budget)
     spec = RunSpec(
-        stage=stage,
+        purpose=purpose,
         arm_name=arm,
         arm=plan.arm[arm],
         lr=lr,
@@ -88,11 +89,11 @@ def write_comparison(out: Path, losses: Mapping[tuple[str, int, float], float | 
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "plan.toml", plan_toml(PLAN))
     for (arm, seed, budget), loss in losses.items():
-        stage = "compare" if budget == 1.0 else "ladder"
-        write_run(out, arm, loss, stage=stage, seed=seed, budget=budget)
+        purpose = "compare" if budget == 1.0 else "ladder"
+        write_run(out, arm, loss, purpose=purpose, seed=seed, budget=budget)
 
 
 def write_tuning(out: Path, arm: str, trials: Mapping[float, float | None]) -> None:
     """Tuning runs of one arm, by learning rate."""
     for lr, loss in trials.items():
-        write_run(out, arm, loss, stage="tune", lr=lr)
+        write_run(out, arm, loss, purpose="tune", lr=lr)

@@ -20,13 +20,13 @@ from runs_by_hand import (
     write_tuning,
 )
 
-from mars_optim.analysis import Analysis, analyse
-from mars_optim.analysis.stats import t_interval
-from mars_optim.pilot.search import at_edge
-from mars_optim.records import UserError
-from mars_optim.records.run import write_json
-from mars_optim.report import write_report
-from mars_optim.report.data import verdict_data
+from mars_optim.errors import UserError
+from mars_optim.experiment.analysis import Analysis, analyse
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.pilot.search import at_edge
+from mars_optim.experiment.report import write_report
+from mars_optim.experiment.report.verdict_json import verdict_data
+from mars_optim.files import write_json
 
 
 @pytest.fixture

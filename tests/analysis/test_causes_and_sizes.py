@@ -11,13 +11,14 @@ import pytest
 from runs_by_hand import PLAN, comparison_losses, law, write_comparison, write_run
 from scipy.stats import linregress, t
 
-from mars_optim.analysis import analyse
-from mars_optim.analysis.scale import SizeResult, line_slope, trend
-from mars_optim.analysis.stats import t_interval
-from mars_optim.records.optional import SizePlan
-from mars_optim.records.plan_file import plan_toml
-from mars_optim.records.run import write_text
-from mars_optim.report import Words, causes
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.analysis.size_trend import line_slope, trend
+from mars_optim.experiment.analysis.sizes import SizeResult
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.plan.optional import SizePlan
+from mars_optim.experiment.plan.plan_file import plan_toml
+from mars_optim.experiment.report import Messages, causes
+from mars_optim.files import write_text
 
 ABLATED = replace(PLAN, comparison=replace(PLAN.comparison, ablations=True))
 GAINS = {  # log tokens over adamw, by seed 1, 2, 3
@@ -80,7 +81,7 @@ def test_what_rests_on_bounds_is_given_as_a_bound_without_a_p_value(ablated: Pat
     assert (beyond.bound, beyond.p, beyond.p_holm) == ("at least", None, None)
     assert found["mars-adamw", "mars-adamw-no-clip"].bound == "at most"
     assert found["mars-adamw", "mars-adamw-plain"].p is not None
-    shown = causes.section(analyse(ablated), Words("en"))
+    shown = causes.section(analyse(ablated), Messages("en"))
     (table,) = [block for block in shown.blocks if "p, adjusted" in str(block)]
     row = next(row for row in table.rows if row[0].text.startswith("mars-adamw-no-clip against"))
     assert row[1].text.startswith("≥ ")

@@ -21,12 +21,12 @@ from results import (
     sentence_of,
 )
 
-from mars_optim.analysis import stats
-from mars_optim.analysis.stats import pairs_needed
-from mars_optim.analysis.verdict import decide, saved
-from mars_optim.report.numbers import MINUS, percent
+from mars_optim.experiment.analysis import stats
+from mars_optim.experiment.analysis.stats import pairs_needed, saved
+from mars_optim.experiment.analysis.verdict import decide
+from mars_optim.experiment.report.numbers import MINUS, percent
 
-WORTH = -math.log1p(-0.05)  # 5 % of tokens saved, as a log ratio
+MIN_SAVING = -math.log1p(-0.05)  # 5 % of tokens saved, as a log ratio
 GO, NO, MORE = "go", "no-go", "not-enough-runs"
 
 TABLE: list[tuple[str, tuple[float, float], Sequence[Bound], str]] = [
@@ -35,10 +35,10 @@ TABLE: list[tuple[str, tuple[float, float], Sequence[Bound], str]] = [
     ("all of it below zero", (-0.30, -0.10), (), NO),
     ("on both sides", (-0.10, 0.30), (), MORE),
     ("above zero, on both sides of the worth", (0.01, 0.10), (), MORE),
-    ("just above", (WORTH + 1e-9, 0.2), (), GO),
-    ("touching from above", (WORTH, 0.2), (), MORE),
-    ("just below", (-0.2, WORTH - 1e-9), (), NO),
-    ("touching from below", (-0.2, WORTH), (), MORE),
+    ("just above", (MIN_SAVING + 1e-9, 0.2), (), GO),
+    ("touching from above", (MIN_SAVING, 0.2), (), MORE),
+    ("just below", (-0.2, MIN_SAVING - 1e-9), (), NO),
+    ("touching from below", (-0.2, MIN_SAVING), (), MORE),
     ("above, and more was out of reach of the ladder", (0.10, 0.30), ("at least",), GO),
     ("above, but less was out of reach of the ladder", (0.10, 0.30), ("at most",), MORE),
     ("below, and less was out of reach of the ladder", (-0.3, -0.1), ("at most",), NO),
@@ -61,12 +61,13 @@ def test_the_rule(ends: tuple[float, float], bounds: Sequence[Bound], decision: 
 
 
 @pytest.mark.parametrize(
-    ("worth", "decision"), [(0.0, GO), (0.1, GO), (0.3, MORE), (0.5, NO), (-0.5, GO)]
+    ("min_saving", "decision"), [(0.0, GO), (0.1, GO), (0.3, MORE), (0.5, NO), (-0.5, GO)]
 )
-def test_the_plans_worth_moves_the_line(worth: float, decision: str):
+def test_the_plans_worth_moves_the_line(min_saving: float, decision: str):
     candidate = candidate_at(-math.log(0.8), -math.log(0.6))  # 20 to 40 % saved
     assert (
-        decide(plan_with(worth=worth), baseline_with(), candidate, missing=0).decision == decision
+        decide(plan_with(min_saving=min_saving), baseline_with(), candidate, missing=0).decision
+        == decision
     )
 
 
@@ -99,7 +100,7 @@ def test_an_open_verdict_says_how_many_seeds_would_settle_it():
     candidate = candidate_with(ratios)
     verdict = decide(plan_with(), baseline_with(), candidate, missing=0)
     assert candidate.log_ratio is not None
-    needed = pairs_needed(candidate.log_ratio.mean, candidate.log_ratio.sd, WORTH, 0.95)
+    needed = pairs_needed(candidate.log_ratio.mean, candidate.log_ratio.sd, MIN_SAVING, 0.95)
     assert verdict.decision == MORE
     assert verdict.pairs_needed == needed
     assert needed is not None
@@ -182,8 +183,10 @@ def quick_quantiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "t_quantile", functools.cache(stats.t_quantile))
 
 
-def share_of(decision: str, draw: Any, *, repeats: int, worth: float, confidence: float) -> float:
-    plan, hits = plan_with(worth=worth, confidence=confidence), 0
+def share_of(
+    decision: str, draw: Any, *, repeats: int, min_saving: float, confidence: float
+) -> float:
+    plan, hits = plan_with(min_saving=min_saving, confidence=confidence), 0
     for _ in range(repeats):
         ratios, bounds = draw()
         candidate = candidate_with(ratios, bounds, confidence=confidence)
@@ -200,9 +203,9 @@ def test_at_the_worth_itself_either_decision_is_as_rare_as_the_interval_promises
     rng, repeats = np.random.default_rng(1), 4000
 
     def draw() -> tuple[list[float], list[Bound]]:
-        return list(rng.normal(WORTH, 0.1, pairs)), []
+        return list(rng.normal(MIN_SAVING, 0.1, pairs)), []
 
-    rate = share_of(decision, draw, repeats=repeats, worth=0.05, confidence=confidence)
+    rate = share_of(decision, draw, repeats=repeats, min_saving=0.05, confidence=confidence)
     promised = (1 - confidence) / 2
     assert rate == pytest.approx(promised, abs=3.5 * math.sqrt(promised / repeats))
 

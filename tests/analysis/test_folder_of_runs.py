@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mars_optim.analysis import survey
-from mars_optim.analysis.choice import in_loss
-from mars_optim.analysis.stats import t_interval
-from mars_optim.records import UserError
-from mars_optim.records.plan_file import make_plan
+from mars_optim.errors import UserError
+from mars_optim.experiment.analysis import survey
+from mars_optim.experiment.analysis.choice import in_loss
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.plan.plan_file import make_plan
 from written_runs import RECIPE, STEP_TOKENS, write_run, write_sweep
 
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mars_optim.analysis.stats import (
+from mars_optim.experiment.analysis.stats import (
     Interval,
     combine,
     holm,

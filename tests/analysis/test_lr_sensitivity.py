@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs_by_hand import PLAN, write_comparison, write_run, write_tuning
 
-from mars_optim.analysis import analyse
-from mars_optim.analysis.sensitivity import WITHIN, range_below
-from mars_optim.records.optional import SensitivityPlan
-from mars_optim.records.plan_file import plan_toml
-from mars_optim.records.run import write_text
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.analysis.sensitivity import WITHIN, range_below
+from mars_optim.experiment.plan.optional import SensitivityPlan
+from mars_optim.experiment.plan.plan_file import plan_toml
+from mars_optim.files import write_text
 
 
 def test_the_range_ends_where_the_straight_line_in_log_rate_meets_the_limit():
@@ -84,8 +84,8 @@ def test_other_gammas_are_lines_of_their_own_and_touch_neither_tuning_nor_verdic
     write_text(tmp_path / "plan.toml", plan_toml(plan))
     other = replace(plan, arm={**plan.arm})
     other.arm["mars-adamw"] = replace(plan.arm["mars-adamw"], gamma=0.05)
-    write_run(tmp_path, "mars-adamw", 2.0, stage="sensitivity", lr=2e-3, plan=other)
-    write_run(tmp_path, "mars-adamw", 2.8, stage="sensitivity", lr=8e-3, plan=plan)
+    write_run(tmp_path, "mars-adamw", 2.0, purpose="sensitivity", lr=2e-3, plan=other)
+    write_run(tmp_path, "mars-adamw", 2.8, purpose="sensitivity", lr=8e-3, plan=plan)
     after = analyse(tmp_path)
     assert [(line.gamma, len(line.points)) for line in after.sensitivity] == [(0.025, 4), (0.05, 1)]
     assert after.candidate.trials == before.candidate.trials

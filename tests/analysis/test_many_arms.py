@@ -7,12 +7,12 @@ from pathlib import Path
 
 from runs_by_hand import PLAN, comparison_losses, law, write_comparison, write_run
 
-from mars_optim.analysis import analyse
-from mars_optim.records.plan_file import plan_toml
-from mars_optim.records.run import write_text
-from mars_optim.report import Words
-from mars_optim.report.evidence import curves_picture
-from mars_optim.report.theme import colour, pictured
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.plan.plan_file import plan_toml
+from mars_optim.experiment.report import Messages
+from mars_optim.experiment.report.evidence import curves_picture
+from mars_optim.experiment.report.theme import colour, pictured
+from mars_optim.files import write_text
 
 
 def test_of_many_arms_the_best_are_drawn_and_the_tables_have_all(tmp_path: Path):
@@ -23,7 +23,7 @@ def test_of_many_arms_the_best_are_drawn_and_the_tables_have_all(tmp_path: Path)
     write_text(tmp_path / "plan.toml", plan_toml(plan))
     for rank, name in enumerate(names[3:]):  # the last one is the worst
         write_run(tmp_path, name, law(1, -0.1 * rank), seed=1, plan=plan)
-    analysis, words = analyse(tmp_path), Words("en")
+    analysis, words = analyse(tmp_path), Messages("en")
     drawn = [arm.name for arm in pictured(analysis)]
     assert drawn == list(names[:11])
     assert len({colour(analysis, arm) for arm in pictured(analysis)}) == 11

@@ -7,11 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from mars_optim.analysis.simulate import WORTH, Truth, log_ratios, looked_twice, rates
-from mars_optim.analysis.stats import pairs_needed
+from mars_optim.experiment.analysis.simulate import (
+    MIN_SAVING,
+    Truth,
+    log_ratios,
+    looked_twice,
+    rates,
+)
+from mars_optim.experiment.analysis.stats import pairs_needed
 
 REPEATS = 2000
-THRESHOLD = -math.log1p(-WORTH)
+THRESHOLD = -math.log1p(-MIN_SAVING)
 
 CASES = [
     (bend, noise, effect)
@@ -53,7 +59,7 @@ def test_an_effect_at_the_worth_itself_is_called_go_as_rarely_as_the_plan_states
 def test_no_effect_is_called_go_more_rarely_still(noise: float, pairs: int):
     truth = Truth(effect=0.0, noise=noise)
     assert rates(truth, pairs, repeats=REPEATS, seed=pairs).go < 0.025
-    with_no_margin = rates(truth, pairs, repeats=REPEATS, seed=pairs, worth=0.0)
+    with_no_margin = rates(truth, pairs, repeats=REPEATS, seed=pairs, min_saving=0.0)
     assert with_no_margin.go < 0.025 + error(0.025) + 0.005
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.analysis.cost import StepTime, job_of, money_of, share_of_hours
-from mars_optim.analysis.stats import Interval, t_interval
-from mars_optim.records.plan import CostPlan
+from mars_optim.experiment.analysis.cost import money_of, production_job, share_of_hours
+from mars_optim.experiment.analysis.model import StepTime
+from mars_optim.experiment.analysis.stats import Interval, t_interval
+from mars_optim.experiment.plan.plan import CostPlan
 
 SAVES = t_interval([math.log(1.25)] * 5, 0.95)  # 20 % of the tokens, beyond doubt
 SURE = StepTime(ratio=1.0, low=1.0, high=1.0, rounds=15)
@@ -61,7 +62,7 @@ def test_planned_tokens_at_a_speed_replace_planned_hours():
     [(dict(planned_tokens=7e9), 7e9), (dict(tokens_per_hour=1e6), 1e9), (dict(), None)],
 )
 def test_one_of_the_two_leaves_planned_hours_in_force(options: dict[str, float], tokens: float):
-    job = job_of(replace(COST, **options))  # type: ignore[arg-type]
+    job = production_job(replace(COST, **options))  # type: ignore[arg-type]
     assert (job.hours, job.tokens) == (1000.0, tokens)
 
 

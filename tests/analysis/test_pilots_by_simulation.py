@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.simulated_pilots import SHAPES, WORTH, World, pilot, plan_of, worlds
+from benchmarks.simulated_pilots import MIN_SAVING, SHAPES, World, pilot, plan_of, worlds
 
 PILOTS = 40
 
@@ -26,7 +26,7 @@ def test_the_interval_holds_the_truth_wherever_the_best_rates_lie(kind: str):
 @pytest.mark.slow
 def test_a_saving_of_just_the_least_worth_seldom_ends_as_go():
     plan = plan_of()
-    drawn = worlds("middling", WORTH, PILOTS, ["parabola"])
+    drawn = worlds("middling", MIN_SAVING, PILOTS, ["parabola"])
     results = [pilot(world, i, plan) for i, world in enumerate(drawn)]
     # at 2.5 %: more than 5 of 40 happen once in 2,000 times
     assert sum(r.decision == "go" for r in results) <= 5

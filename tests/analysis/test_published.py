@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.analysis.published import NOTHING, nearest, published
+from mars_optim.experiment.analysis.published import NOTHING, nearest, published
 
 
 def test_every_result_names_its_source_and_its_doubts():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mars_optim.analysis.rates import Noise, Observation, RateFit, fit_rate
+from mars_optim.experiment.analysis.rate_fit import Noise, Observation, RateFit, fit_rate
 
 HALF_STEPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from results import baseline_with, candidate_at, plan_with
 
-from mars_optim.analysis import Analysis, ArmResult, next_stage, stages
-from mars_optim.analysis.conditions import Condition
-from mars_optim.analysis.model import Totals
-from mars_optim.analysis.verdict import decide
+from mars_optim.experiment.analysis import Analysis, ArmResult, next_step, rollout_steps
+from mars_optim.experiment.analysis.conditions import Condition
+from mars_optim.experiment.analysis.model import Totals
+from mars_optim.experiment.analysis.verdict import decide
+from mars_optim.experiment.plan import ARMS
+from mars_optim.experiment.report.messages import Messages, catalogue
+from mars_optim.experiment.report.rollout import condition_text
 from mars_optim.guard.settings import GuardSettings
-from mars_optim.records import ARMS
-from mars_optim.report.way import condition_text
-from mars_optim.report.words import Words, catalogue
 
 CLEAR, LOSS, UNSURE = (0.10, 0.20), (-0.2, -0.1), (-0.1, 0.2)
 
 
-def analysis_of(candidate: ArmResult, missing: int = 0, worth: float = 0.05) -> Analysis:
-    plan, baseline = plan_with(worth=worth), baseline_with()
+def analysis_of(candidate: ArmResult, missing: int = 0, min_saving: float = 0.05) -> Analysis:
+    plan, baseline = plan_with(min_saving=min_saving), baseline_with()
     return Analysis(
         plan=plan,
         arms=(baseline, candidate),
@@ -47,7 +47,7 @@ def analysis_of(candidate: ArmResult, missing: int = 0, worth: float = 0.05) -> 
 
 
 def text_of(condition: Condition) -> str:
-    return condition_text(condition, Words())
+    return condition_text(condition, Messages())
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_the_next_stage_follows_from_the_verdict(
     ends: tuple[float, float], missing: int, following: str | None, statuses: list[str]
 ) -> None:
     analysis = analysis_of(candidate_at(*ends), missing)
-    stage = next_stage(analysis)
+    stage = next_step(analysis)
     assert (stage.key if stage else None) == following
-    assert [s.status for s in stages(analysis)] == statuses
-    assert [s.number for s in stages(analysis)] == [1, 2, 3]
+    assert [s.status for s in rollout_steps(analysis)] == statuses
+    assert [s.number for s in rollout_steps(analysis)] == [1, 2, 3]
 
 
 def met(analysis: Analysis, number: int, key: str) -> bool | None:
-    stage = stages(analysis)[number - 1]
+    stage = rollout_steps(analysis)[number - 1]
     (found,) = [c for c in (*stage.entry, *stage.exit, *stage.rollback) if c.key == key]
     return found.met
 
@@ -93,7 +93,7 @@ def test_the_numbers_are_the_pilots_and_the_plans() -> None:
     candidate = replace(candidate_at(*CLEAR), step_time=(1.25, 1.2, 1.3), bytes_per_parameter=12.0)
     text = " ".join(
         text_of(c)
-        for stage in stages(analysis_of(candidate, worth=0.03))
+        for stage in rollout_steps(analysis_of(candidate, min_saving=0.03))
         for c in (*stage.entry, *stage.exit, *stage.rollback)
     )
     assert "lies above 3 %: measured 9.5 % to 18 %, 5 paired seeds" in text
@@ -105,7 +105,7 @@ def test_the_numbers_are_the_pilots_and_the_plans() -> None:
 
 def test_the_guards_conditions_are_those_agreed_with_it() -> None:
     agreed = GuardSettings(loss_sigmas=5.0, patience=6, rollback_on=("loss",))
-    production = stages(analysis_of(candidate_at(*CLEAR)), agreed)[2]
+    production = rollout_steps(analysis_of(candidate_at(*CLEAR)), agreed)[2]
     assert {c.key for c in production.rollback} == {"guard-loss", "guard-warns", "guard-action"}
     assert "More than half of 6 losses" in text_of(production.rollback[0])
     assert "more than 5 deviations" in text_of(production.rollback[0])
@@ -120,13 +120,13 @@ def test_before_there_are_pairs_the_checklist_says_so() -> None:
     none_yet = replace(candidate_at(*CLEAR), log_ratio=None, seeds=())
     analysis = analysis_of(none_yet, missing=10)
     assert met(analysis, 1, "saving-unknown") is False
-    assert json.dumps([text_of(c) for s in stages(analysis) for c in s.exit])
+    assert json.dumps([text_of(c) for s in rollout_steps(analysis) for c in s.exit])
 
 
 def test_every_text_can_be_filled_with_what_its_condition_carries() -> None:
     seen = {}
     for candidate in (candidate_at(*CLEAR), replace(candidate_at(*LOSS), arm=ARMS["mars-lion"])):
-        for stage in stages(analysis_of(candidate)):
+        for stage in rollout_steps(analysis_of(candidate)):
             for c in (*stage.entry, *stage.exit, *stage.rollback):
                 seen[c.key] = c
     for key, condition in seen.items():
@@ -142,4 +142,4 @@ def test_the_analysis_of_stages_reads_no_file(monkeypatch: pytest.MonkeyPatch) -
 
     analysis = analysis_of(candidate_at(*CLEAR))
     monkeypatch.setattr(Path, "open", refuse)
-    assert stages(analysis) == stages(analysis)
+    assert rollout_steps(analysis) == rollout_steps(analysis)

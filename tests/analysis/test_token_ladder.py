@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator
 
-from mars_optim.analysis.ladder import falling_fit, read_ladders, tokens_to_reach
+from mars_optim.experiment.analysis.ladder import falling_fit, read_ladders, tokens_to_reach
 
 LADDER = [(1000, 3.0), (2000, 2.5), (4000, 2.3)]
 STRAIGHT = [(1000, 3.0), (2000, 2.5), (4000, 2.0)]

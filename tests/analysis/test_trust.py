@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from results import baseline_with, candidate_with, plan_with, reasons_of, sentence_of
 
-from mars_optim.analysis.model import ArmResult, Curve, SeedResult, Verdict
-from mars_optim.analysis.stats import t_interval
-from mars_optim.analysis.verdict import decide
+from mars_optim.experiment.analysis.model import ArmResult, Curve, SeedResult, Verdict
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.analysis.verdict import decide
 
 Losses = Sequence[float | None]
 

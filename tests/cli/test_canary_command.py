@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mars_optim.cli import main
-from mars_optim.tasks import GPT
+from mars_optim.experiment.tasks import GPT
 
 PLAN = """
 [task]

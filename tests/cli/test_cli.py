@@ -55,8 +55,8 @@ def test_a_mistake_gives_one_line_that_names_it(
 def test_init_writes_a_plan_that_can_be_read_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mars_optim.records import Plan
-    from mars_optim.records.plan_file import load_plan
+    from mars_optim.experiment.plan import Plan
+    from mars_optim.experiment.plan.plan_file import load_plan
 
     out = tmp_path / "new" / "pilot"
     assert main(["pilot", "--init", "--out", str(out)]) == 0

@@ -8,8 +8,8 @@ import pytest
 
 from mars_optim.cli import main
 from mars_optim.cli.init import TEMPLATES
-from mars_optim.records import Plan
-from mars_optim.records.plan_file import load_plan
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan_file import load_plan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

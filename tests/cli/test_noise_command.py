@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mars_optim.cli import main
-from mars_optim.tasks import GPT
+from mars_optim.experiment.tasks import GPT
 
 QUICK = ["--steps", "12", "--points", "2", "--batches", "8", "--replicates", "3"]
 MODEL = dict(context=8, layers=1, width=8, heads=1)

@@ -17,9 +17,9 @@ import pytest
 
 from mars_optim.cli import main
 from mars_optim.cli.steps import Steps
-from mars_optim.data.images import prepare_images
-from mars_optim.records import read_run, read_runs
-from mars_optim.records.plan_file import load_plan
+from mars_optim.experiment.data.images import prepare_images
+from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.records import read_run, read_runs
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -82,11 +82,11 @@ def test_every_recipe_trains_when_it_is_shrunken(
 def test_every_published_arm_trains_as_the_authors_script_does(
     name: str, arm: str, data: dict[str, Path], tmp_path: Path
 ):
-    more = {"training.reading": "script", "training.evaluations": 1}
+    more = {"training.convention": "reference_code", "training.evaluations": 1}
     assert main([*shrunken(data, name, **more), "--arm", arm, "--out", str(tmp_path)]) == 0
     (run,) = read_runs(tmp_path / "runs")
     assert run.final_loss is not None
-    assert run.spec.training.reading == "script"
+    assert run.spec.training.convention == "reference_code"
 
 
 def test_what_will_be_done_is_told_before_and_the_published_number_after(
@@ -178,7 +178,7 @@ def test_a_run_that_diverges_says_so_and_ends_with_status_1(
         (["--lr", "0"], "--lr 0 must be above 0"),
         (["--lr", "1e-5"], "--lr 1e-05 must be above training.min_lr = 3e-05"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
-        (["--keep", "-1"], "engine.keep = -1 must be at least 0"),
+        (["--keep", "-1"], "execution.keep = -1 must be at least 0"),
         (["--set", "task.corpus=nowhere"], "`mars prepare` writes such a folder (--out nowhere)"),
         (["--set", "recipe.title=x", "--set", "training.step=1"], "did you mean 'training.steps'"),
         (["--checkpoint-minutes", "-1"], "running.checkpoint_minutes = -1.0 must be at least 0"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mars_optim.data.images import Pixels
+from mars_optim.experiment.data.images import Pixels
 
 
 def rows(pixels: Pixels) -> Pixels:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from mars_optim.data.images import Pixels
+from mars_optim.experiment.data.images import Pixels
 
 
 def png(pixels: Pixels) -> bytes:

@@ -115,7 +115,8 @@ def test_a_bomb_costs_bounded_memory_and_one_line(tmp_path: Path, name: str):
 
 PREPARE = f"""
 import resource, sys
-import mars_optim.cli, mars_optim.data.kinds, mars_optim.data.tokens, pyarrow.parquet
+import mars_optim.cli, pyarrow.parquet
+import mars_optim.experiment.data.kinds, mars_optim.experiment.data.token_shards
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + {ROOM}
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -14,9 +14,9 @@ from hub import write_parquet
 from texts import texts, write_jsonl
 
 from mars_optim.cli import main
-from mars_optim.records import Plan
-from mars_optim.records.plan_file import make_plan
-from mars_optim.tasks import ImageTask, load_corpus, load_images
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.tasks import ImageTask, load_corpus, load_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="docs are not in this copy")

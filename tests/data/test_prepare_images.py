@@ -13,7 +13,7 @@ from archives import cifar_parts, write_archive
 from hub import write_parquet
 
 from mars_optim.cli import main
-from mars_optim.tasks import load_images
+from mars_optim.experiment.tasks import load_images
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.integers(0, 256, (20, 6, 5, 3)).astype(np.uint8)

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from texts import content, documents_of, prepare, texts, write_jsonl, write_texts_parquet
 
-from mars_optim.data.files import HashedFile
-from mars_optim.tasks import TextTask, load_corpus
-from mars_optim.tasks.prepared import check_files
+from mars_optim.experiment.data.prepared_files import HashedFile
+from mars_optim.experiment.tasks import TextTask, load_corpus
+from mars_optim.experiment.tasks.prepared import check_files
 
 
 def write(name: str, data: bytes) -> Callable[[Path], list[object]]:

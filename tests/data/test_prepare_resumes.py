@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from texts import content, prepare, texts, write_jsonl
 
-from mars_optim.data import tokens
-from mars_optim.data.pool import write_pieces
-from mars_optim.data.shards import Settings, is_done, shard_paths
-from mars_optim.data.sources import Piece, cut, find_sources
-from mars_optim.records import UserError
-from mars_optim.tasks import load_corpus
-from mars_optim.tasks.prepared import PARTS
+from mars_optim.errors import UserError
+from mars_optim.experiment.data import token_shards
+from mars_optim.experiment.data.process_pool import write_pieces
+from mars_optim.experiment.data.shards import ShardSettings, is_done, shard_paths
+from mars_optim.experiment.data.sources import Piece, cut, find_sources
+from mars_optim.experiment.tasks import load_corpus
+from mars_optim.experiment.tasks.prepared import PARTS
 
 PIECES = 4
 BYTES = ("--tokenizer", "bytes")
@@ -75,13 +75,13 @@ def test_what_is_done_is_not_done_again(
     out = tmp_path / "out"
     half_done(source, out)
     written = []
-    original = tokens.write_pieces
+    original = token_shards.write_pieces
 
-    def watched(settings: Settings, numbers: list[int], *rest: Any) -> Iterator[int]:
+    def watched(settings: ShardSettings, numbers: list[int], *rest: Any) -> Iterator[int]:
         written.extend(numbers)
         yield from original(settings, numbers, *rest)
 
-    monkeypatch.setattr(tokens, "write_pieces", watched)
+    monkeypatch.setattr(token_shards, "write_pieces", watched)
     assert prepare(source, "--out", out, *BYTES) == 0
     assert written == [1, 3]
     assert prepare(source, "--out", tmp_path / "whole", *BYTES) == 0
@@ -90,17 +90,17 @@ def test_what_is_done_is_not_done_again(
 
 def half_done(source: Path, out: Path) -> None:
     """Stop the command after pieces 0 and 2, with a torn file of piece 1."""
-    original = tokens.write_pieces
+    original = token_shards.write_pieces
 
     def stopped(
-        settings: Settings, numbers: object, pieces: list[Piece], workers: int
+        settings: ShardSettings, numbers: object, pieces: list[Piece], workers: int
     ) -> Iterator[int]:
         yield from original(settings, [0, 2], pieces, 1)
         shard_paths(settings.out, 1)["train"].with_suffix(".bin.1.part").write_bytes(b"torn")
         raise UserError("stopped")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "write_pieces", stopped)
+        patch.setattr(token_shards, "write_pieces", stopped)
         assert prepare(source, "--out", out, *BYTES) == 2
 
 
@@ -124,7 +124,7 @@ def test_an_unfinished_folder_is_no_corpus(tmp_path: Path, source: Path):
 def test_two_at_once_in_one_folder_are_refused(
     tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ):
-    from mars_optim.records.lock import folder_lock
+    from mars_optim.experiment.records.lock import folder_lock
 
     out = tmp_path / "out"
     out.mkdir()
@@ -140,7 +140,7 @@ def test_several_processes_write_what_one_does(tmp_path: Path, source: Path):
     for workers in (1, 2):
         out = tmp_path / str(workers)
         (out / PARTS).mkdir(parents=True)
-        settings = Settings(out, "uint8", None, "text", 0.05, 0, 256)
+        settings = ShardSettings(out, "uint8", None, "text", 0.05, 0, 256)
         done = sorted(write_pieces(settings, range(len(pieces)), pieces, workers))
         assert done == list(range(len(pieces)))
         shutil.move(out / PARTS, tmp_path / f"{workers}-parts")
@@ -151,15 +151,15 @@ def test_several_processes_write_what_one_does(tmp_path: Path, source: Path):
 FOLLOWED = """
 import sys
 from pathlib import Path
-from mars_optim.data import pool
-from mars_optim.data.shards import Settings
-from mars_optim.data.sources import cut, find_sources
-from mars_optim.tasks.prepared import PARTS
+from mars_optim.experiment.data import process_pool as pool
+from mars_optim.experiment.data.shards import ShardSettings
+from mars_optim.experiment.data.sources import cut, find_sources
+from mars_optim.experiment.tasks.prepared import PARTS
 
 if __name__ == "__main__":
     source, out = sys.argv[1:]
     (Path(out) / PARTS).mkdir(parents=True)
-    settings = Settings(Path(out), "uint8", None, "text", 0.05, 0, 256)
+    settings = ShardSettings(Path(out), "uint8", None, "text", 0.05, 0, 256)
     pieces = cut(find_sources([source]))
     for _ in pool.write_pieces(settings, list(range(4)) * 10_000, pieces, 2):
         print(flush=True)

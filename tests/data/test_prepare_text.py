@@ -21,8 +21,8 @@ from texts import (
     write_texts_parquet,
 )
 
-from mars_optim.data.split import split_by_hash
-from mars_optim.tasks import TextTask, check_task, load_corpus
+from mars_optim.experiment.data.validation_split import split_by_hash
+from mars_optim.experiment.tasks import TextTask, check_task, load_corpus
 
 DOCUMENTS = texts()
 SHARE = 0.2

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mars_optim.cli import main
-from mars_optim.tasks import load_corpus
-from mars_optim.tasks.prepared import MANIFEST
+from mars_optim.experiment.tasks import load_corpus
+from mars_optim.experiment.tasks.prepared import MANIFEST
 
 WORDS = "variance gradient momentum décay 学習率 step shard loss\n".split(" ")
 

@@ -61,7 +61,10 @@ def test_zero_redundancy_optimizer_equals_replicas_and_resumes(
     [
         ({}, "give it param_groups(model, names=False), or optimize_1d=True"),
         ({"optimize_1d": True, "gamma": "auto"}, "'auto' under ZeroRedundancyOptimizer would"),
-        ({"optimize_1d": True, "clip_over": "all"}, "clip_over='all' under ZeroRedundancyOptim"),
+        (
+            {"optimize_1d": True, "clip_over": "global"},
+            "clip_over='global' under ZeroRedundancyOptim",
+        ),
     ],
     ids=["split", "auto", "clip over all"],
 )

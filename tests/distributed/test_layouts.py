@@ -42,7 +42,7 @@ def test_every_backend_takes_shards(rule: str, backend: dict[str, bool], ranks: 
     [
         ("adamw", {"amsgrad": True}),
         *itertools.product(work.RULES, [{"maximize": True}, {"clip": None}, {"gamma": 0.0}]),
-        *itertools.product(work.RULES, [{"cautious": True, "clip_over": "all"}]),
+        *itertools.product(work.RULES, [{"cautious": True, "clip_over": "global"}]),
     ],
     ids=str,
 )
@@ -55,7 +55,7 @@ def test_options_mean_the_same_for_shards(rule: str, options: dict, ranks: Of) -
 def test_a_clip_over_all_tensors_sees_the_whole_of_each(
     layout: str, backend: dict[str, bool], ranks: Of
 ) -> None:
-    options = {"rule": "adamw", "clip": 0.5, "clip_over": "all", "lr": 1e-2, "gamma": 0.1}
+    options = {"rule": "adamw", "clip": 0.5, "clip_over": "global", "lr": 1e-2, "gamma": 0.1}
     ranks(4).run(layouts.steps_like_whole, layout, torch.float64, 1e-12, {**options, **backend})
 
 

@@ -18,7 +18,7 @@ FORMS: list[dict[str, Any]] = [
     {"rule": "shampoo", "correction": "folded"},
     {"rule": "adamw"},
     {"rule": "adamw", "optimize_1d": True, "clip": 0.3},
-    {"rule": "adamw", "foreach": True, "clip_over": "all"},
+    {"rule": "adamw", "foreach": True, "clip_over": "global"},
     {"rule": "adamw", "cautious": True},
     {"rule": "lion", "optimize_1d": True},
 ]

@@ -1,4 +1,4 @@
-"""mars_optim.train in real processes: torchrun and accelerate launch, DDP and FSDP2, and a kill."""
+"""A run in real processes: torchrun and accelerate launch, DDP and FSDP2, and a kill."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from mars_optim.records import Run, read_runs
-from mars_optim.records.run import CHECKPOINTS, TIMINGS
-from mars_optim.train import load_weights
+from mars_optim.experiment.records import Run, read_runs
+from mars_optim.experiment.records.run import CHECKPOINTS, TIMINGS
+from mars_optim.experiment.training import load_weights
 
 from .trained import Words, one
 

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mars_optim.records import ARMS, Engine, RunSpec, UserError
-from mars_optim.records.plan import TrainingPlan
-from mars_optim.records.task import TaskPlan
-from mars_optim.tasks import GPT
-from mars_optim.train import join_ranks, run_writer, train
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import ARMS, ExecutionOptions, RunSpec
+from mars_optim.experiment.plan.plan import TrainingPlan
+from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.tasks import GPT
+from mars_optim.experiment.training import join_ranks, run_writer, train
 
 STEPS = 12
 VOCABULARY, CONTEXT = 19, 8
@@ -64,7 +65,7 @@ class Words:
 
 def spec_of(arm: str, accumulation: int) -> RunSpec:
     return RunSpec(
-        stage="train",
+        purpose="train",
         arm_name=arm,
         arm=ARMS[arm],
         lr=ARMS[arm].lr,
@@ -84,7 +85,7 @@ def one(
     width: int = 16,
     end: int = 0,
     kill: int = 0,
-    **engine: Any,
+    **options: Any,
 ) -> None:
     """``end`` leaves the run after so many steps; ``kill`` kills rank 2 there, the first time."""
 
@@ -106,7 +107,11 @@ def one(
     try:
         writer.finish(
             train(
-                spec_of(arm, accumulation), Words(width), writer, on_step, engine=Engine(**engine)
+                spec_of(arm, accumulation),
+                Words(width),
+                writer,
+                on_step,
+                execution=ExecutionOptions(**options),
             )
         )
     except Left:

@@ -43,7 +43,7 @@ def test_progress_names_every_run_and_estimates_the_time_left(undisturbed: Pilot
 
 def test_every_arm_gets_the_same_number_of_trials(undisturbed: Pilot) -> None:
     specs = [json.loads(m.read_text())["spec"] for m in undisturbed.finished().values()]
-    trials = [s["arm_name"] for s in specs if s["stage"] == "tune"]
+    trials = [s["arm_name"] for s in specs if s["purpose"] == "tune"]
     counts = {arm: trials.count(arm) for arm in ("adamw", "nadamw", "mars-adamw")}
     assert len(set(counts.values())) == 1
     assert 2 <= counts["adamw"] <= 3

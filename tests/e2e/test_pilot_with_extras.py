@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from small_pilot import Pilot
 
-from mars_optim.analysis import analyse
+from mars_optim.experiment.analysis import analyse
 
 
 def test_sizes_ablations_and_sensitivity_end_in_one_analysis(

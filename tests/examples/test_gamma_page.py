@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from docs.figures import gamma
-from mars_optim.pilot.job import load_task
-from mars_optim.records import Plan
+from mars_optim.experiment.executors.runnable import load_task
+from mars_optim.experiment.plan import Plan
 
 
 def test_the_next_gradient_wants_more_gamma_where_there_is_none_and_less_where_all_is_gamma():

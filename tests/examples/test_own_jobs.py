@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mars_optim.records import read_runs
+from mars_optim.experiment.records import read_runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {

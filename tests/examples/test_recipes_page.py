@@ -12,8 +12,8 @@ import pytest
 from docs.figures.recipes import PAGE, ROOT, with_tables
 from mars_optim.cli import main
 from mars_optim.cli.train import train
-from mars_optim.records import read_runs
-from mars_optim.records.plan_file import make_plan
+from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.records import read_runs
 
 TEXT = PAGE.read_text(encoding="utf-8")
 COMMANDS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.figures import results
-from mars_optim.records.plan_file import load_plan
+from mars_optim.experiment.plan.plan_file import load_plan
 
 DOCS = Path(__file__).parents[2] / "docs"
 STUDIES = sorted(path.stem for path in (DOCS / "studies").glob("*.toml"))

@@ -9,7 +9,7 @@ from trained import gpt, write_trained
 from written_run import plan_of
 
 from mars_optim.cli import main
-from mars_optim.tasks import load_corpus
+from mars_optim.experiment.tasks import load_corpus
 
 END = "<|endoftext|>"
 

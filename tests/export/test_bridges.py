@@ -16,8 +16,8 @@ import pytest
 from written_run import ROWS, write_run
 
 from mars_optim.cli import main
-from mars_optim.export.scalars import points, settings
-from mars_optim.records import read_run
+from mars_optim.experiment.export.scalars import points, settings
+from mars_optim.experiment.records import read_run
 
 SCALARS = [
     {

@@ -17,12 +17,14 @@ from trained import gpt, write_trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from written_run import SIZES, plan_of, write_run
 
-from mars_optim.export.gpt2 import to_gpt2
-from mars_optim.export.tokenizer import byte_tokenizer
-from mars_optim.pilot.job import load_task
-from mars_optim.records import Engine, RunWriter, UserError, read_run
-from mars_optim.records.plan_file import make_plan
-from mars_optim.train import load_weights, train
+from mars_optim.errors import UserError
+from mars_optim.experiment.executors.runnable import load_task
+from mars_optim.experiment.export.gpt2 import to_gpt2
+from mars_optim.experiment.export.tokenizer import byte_tokenizer
+from mars_optim.experiment.plan import ExecutionOptions
+from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.records import RunWriter, read_run
+from mars_optim.experiment.training import load_weights, train
 
 TEXT = "To be, or not to be: \0é Ā 日本 😀\r\n  <0x41> <0x00>\t\x7f"
 
@@ -69,7 +71,9 @@ def test_a_run_that_was_trained_goes_all_the_way(tmp_path: Path):
     task = load_task(plan)
     spec = read_run(write_run(tmp_path / "specs", plan=plan)).spec
     writer = RunWriter(tmp_path / "runs", spec, {})
-    writer.finish(train(spec, task, writer, engine=Engine(keep_weights=True, keep_best=True)))
+    writer.finish(
+        train(spec, task, writer, execution=ExecutionOptions(keep_weights=True, keep_best=True))
+    )
     model = task.build_model(spec.seed)
     model.load_state_dict(load_weights(writer.path)[1])
     for best in ([], ["--best"]):
@@ -188,6 +192,6 @@ def test_without_transformers_the_way_to_it_is_told(
     run = write_trained(tmp_path, gpt().state_dict())
     monkeypatch.setitem(sys.modules, "transformers", None)
     for name in ("gpt2", "tokenizer"):
-        monkeypatch.delitem(sys.modules, f"mars_optim.export.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"mars_optim.experiment.export.{name}", raising=False)
     error = error_of(capsys, run, "--transformers", tmp_path / "hf")
     assert "transformers is not installed: pip install 'mars-optim[hf]'" in error

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from written_run import SIZES
 
 from mars_optim.cli import main
-from mars_optim.tasks import GPT, Corpus, TextTask
+from mars_optim.experiment.tasks import GPT, Corpus, TextTask
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="docs are not in this copy")

@@ -16,7 +16,7 @@ pytest.importorskip("pyarrow")
 from prepared_runs import END, prepare, write_run_on
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mars_optim.tasks import load_corpus
+from mars_optim.experiment.tasks import load_corpus
 
 
 def test_its_ids_are_those_of_the_shards(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 from written_run import write_run
 
 from mars_optim.cli import main
-from mars_optim.records import read_runs
+from mars_optim.experiment.records import read_runs
 from written_pilot import write_pilot
 
 pytest.importorskip("tensorboard")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from written_run import SIZES, write_run
 
-from mars_optim.records import Plan
-from mars_optim.tasks import GPT
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.tasks import GPT
 
 
 def write_trained(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mars_optim.records import ARMS, Outcome, Plan, RunSpec, RunWriter
-from mars_optim.records.plan_file import make_plan
+from mars_optim.experiment.plan import ARMS, Plan, RunSpec
+from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.records import Outcome, RunWriter
 
 SIZES = dict(context=24, layers=3, width=24, heads=3)
 ROWS: list[dict[str, Any]] = [
@@ -26,7 +27,7 @@ def write_run(out: Path, *, seed: int = 1, plan: Plan | None = None, data: str =
     """The folder of a run with :data:`ROWS`, below ``out / "runs"``."""
     plan = plan or plan_of()
     spec = RunSpec(
-        stage="train",
+        purpose="train",
         arm_name="adamw",
         arm=ARMS["adamw"],
         lr=1e-3,

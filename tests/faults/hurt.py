@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mars_optim.analysis import Finding
-from mars_optim.report.words import Words
+from mars_optim.experiment.analysis import Finding
+from mars_optim.experiment.report.messages import Messages
 
 OPTIONS = {
     "training.steps": "10",
@@ -114,7 +114,7 @@ class Pilot:
 
 def reasons_of(findings: Iterable[Finding]) -> str:
     """What the report says in English, a line each."""
-    return "\n".join(map(Words().finding, findings))
+    return "\n".join(map(Messages().finding, findings))
 
 
 def children_of(pid: int) -> list[int]:

@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mars_optim.pilot import job
-from mars_optim.records import Outcome, Plan, RunSpec, RunWriter
+from mars_optim.experiment.executors import runnable
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.records import Outcome, RunWriter
 
 STEP_SECONDS = float(os.environ.get("PRETENDED_STEP_SECONDS", "0.002"))
 
@@ -147,7 +148,7 @@ SCRIPT = Path(os.environ.get("PRETENDED_SCRIPT", "no script"))
 
 def take_over() -> None:
     """From now on this process pretends; not on import, for tests import this too."""
-    job.load_job = lambda plan, out, threads: PretendedJob(plan, out)
+    runnable.load_runnable = lambda plan, out, threads: PretendedJob(plan, out)
     if "clock" in os.environ.get("PRETENDED_FAULTS", ""):
         lie_about_the_time()
 
@@ -157,9 +158,9 @@ if __name__ in ("__main__", "__mp_main__"):  # the pilot, and its workers
 
 if __name__ == "__main__":
     import mars_optim.cli.pilot as command
-    from mars_optim.analysis import analyse
     from mars_optim.cli import main
-    from mars_optim.records.run import write_json
+    from mars_optim.experiment.analysis import analyse
+    from mars_optim.files import write_json
 
     command.write = tables
     sys.exit(main(sys.argv[1:]))

@@ -65,7 +65,7 @@ def test_garbage_in_other_files_costs_no_finished_run(
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_a_report_says_which_manifests_are_damaged(pilot_copy: Pilot, garbage: str):
-    from mars_optim.analysis import analyse
+    from mars_optim.experiment.analysis import analyse
 
     manifest = of_run(pilot_copy, "manifest.json")
     manifest.write_bytes(GARBAGE[garbage])
@@ -78,7 +78,7 @@ def test_a_report_says_which_manifests_are_damaged(pilot_copy: Pilot, garbage: s
     "tail", [b'{"step": 11, "lo', b"\x00\x00\x00", b"3\n", b"[1]\n", b"null\n"]
 )
 def test_whatever_stands_in_the_last_line_the_rows_before_it_count(pilot_copy: Pilot, tail: bytes):
-    from mars_optim.analysis import analyse
+    from mars_optim.experiment.analysis import analyse
 
     before = analyse(pilot_copy.out)
     with of_run(pilot_copy, "rows.jsonl").open("ab") as file:

@@ -19,12 +19,13 @@ import pytest
 from hurt import OPTIONS, Pilot, wait_for
 from rich.console import Console
 
-from mars_optim.analysis import analyse
-from mars_optim.pilot import run_pilot
-from mars_optim.pilot.pool import Event
-from mars_optim.pilot.serve import describe
-from mars_optim.records import Plan, RunSpec, UserError
-from mars_optim.records.plan_file import make_plan
+from mars_optim.errors import UserError
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.executors.base import Event
+from mars_optim.experiment.executors.worker import describe
+from mars_optim.experiment.pilot import run_pilot
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan_file import make_plan
 
 PLAN = make_plan({}, tuple(f"{key}={value}" for key, value in OPTIONS.items()))
 

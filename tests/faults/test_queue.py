@@ -18,7 +18,7 @@ SMALL = {
     "tuning__max_trials": "1",
     "comparison__ladder": "[0.5, 1.5]",
 }
-QUEUE = ("--engine", "slurm", "--engine-option", "cluster=local")
+QUEUE = ("--executor", "slurm", "--executor-option", "cluster=local")
 RUN = "mars-adamw-lr0.003-seed1"
 
 
@@ -76,16 +76,16 @@ def test_workers_of_this_machine_leave_alone_what_a_job_still_computes(queued: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([*QUEUE, "--engine-option", "partitoin=gpu"], ["partitoin", "partition"]),
-        (["--engine", "slurm", "--engine-option", "gpu"], ["'gpu'", "KEY=VALUE"]),
-        (["--engine", "slurm", "--workers", "auto"], ["--workers auto", "--engine slurm"]),
-        (["--engine", "slurm", "--engine-option", "cluster=sun"], ["sun"]),
-        (["--engine", "slurm"], ["srun", "slurm cluster"]),
-        ([*QUEUE, "--engine-option", "mem_gb=much"], ["mem_gb", "much"]),
-        ([*QUEUE, "--engine-option", "time=noon"], ["timeout_min=noon", "2:30:00"]),
-        ([*QUEUE, "--engine-option", "timeout_min=0"], ["timeout_min=0", "at least 1"]),
-        (["--engine-option", "partition=gpu"], ["--engine slurm"]),
-        (["--engine", "ray"], ["ray", "slurm"]),
+        ([*QUEUE, "--executor-option", "partitoin=gpu"], ["partitoin", "partition"]),
+        (["--executor", "slurm", "--executor-option", "gpu"], ["'gpu'", "KEY=VALUE"]),
+        (["--executor", "slurm", "--workers", "auto"], ["--workers auto", "--executor slurm"]),
+        (["--executor", "slurm", "--executor-option", "cluster=sun"], ["sun"]),
+        (["--executor", "slurm"], ["srun", "slurm cluster"]),
+        ([*QUEUE, "--executor-option", "mem_gb=much"], ["mem_gb", "much"]),
+        ([*QUEUE, "--executor-option", "time=noon"], ["timeout_min=noon", "2:30:00"]),
+        ([*QUEUE, "--executor-option", "timeout_min=0"], ["timeout_min=0", "at least 1"]),
+        (["--executor-option", "partition=gpu"], ["--executor slurm"]),
+        (["--executor", "ray"], ["ray", "slurm"]),
     ],
     ids=lambda value: " ".join(value)[-30:],
 )

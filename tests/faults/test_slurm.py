@@ -14,11 +14,11 @@ import pytest
 from hurt import Pilot, wait_for
 from test_queue import SMALL
 
-from mars_optim.pilot.queue import Standing, ask
+from mars_optim.experiment.executors.slurm_queue import Standing, ask
 
 pytest.importorskip("submitit")
 
-QUEUE = ("--engine", "slurm")
+QUEUE = ("--executor", "slurm")
 PROGRAMS = Path(__file__).with_name("slurm") / "stand_in.py"
 
 
@@ -151,13 +151,13 @@ def test_the_queues_own_limit_is_named_with_the_option_and_not_run_into_again(
     cluster: Cluster, queued: Pilot
 ):
     queued.faults(dict(run="seed0", step=3, fault="reach_the_limit", times=9))
-    done = queued.run(*QUEUE, "--engine-option", "time=10:00", workers=2, **SMALL)
+    done = queued.run(*QUEUE, "--executor-option", "time=10:00", workers=2, **SMALL)
     assert done.returncode == 3, done.stdout + done.stderr
     assert cluster.limit("1") == cluster.limit("3") == "10"
     assert len(reasons(queued)) == 2
     for reason in reasons(queued):
         assert "reached the queue's time limit of 10 minutes: raise it by" in reason
-        assert "--engine-option timeout_min=N" in reason
+        assert "--executor-option timeout_min=N" in reason
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_queues_own_limit_is_named_with_the_option_and_not_run_into_again(
         ("Invalid account or account/partition combination specified", ["account=NAME"]),
         ("Requested time limit is invalid (missing or exceeds some limit)", ["timeout_min"]),
         ("Unable to contact slurm controller (connect failure)", ["scontrol ping", "goes on"]),
-        ("The moon is in the wrong phase", ["wrong phase", "--engine-option KEY=VALUE"]),
+        ("The moon is in the wrong phase", ["wrong phase", "--executor-option KEY=VALUE"]),
     ],
 )
 def test_what_sbatch_refuses_is_one_line_with_what_to_change(

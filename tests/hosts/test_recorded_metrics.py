@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from mars_optim.experiment.external.metric_files import read_rows
+from mars_optim.experiment.external.recorder import Columns, Recorder
 from mars_optim.integrations.plain import RecordMetrics
-from mars_optim.jobs.files import read_rows
-from mars_optim.jobs.recorder import Columns, Recorder
 
 pytestmark = pytest.mark.filterwarnings("default")  # the hosts' own are not ours to fix
 

@@ -209,7 +209,7 @@ def test_the_trainer_resumes_from_its_own_checkpoint_once_migrated(tmp_path: Pat
 @hosts_own_warnings
 def test_the_trainers_split_is_known_as_it_makes_it(tmp_path: Path) -> None:
     """On its own model, whose norms are nn.LayerNorm, and on names and modules that are harder."""
-    from mars_optim.optim.orders import Given, readings
+    from mars_optim.optim.tools.parameter_order import Given, readings
 
     class Hard(nn.Module):
         def __init__(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSM
-from mars_optim.integrations.telemetry import TelemetryLog
+from mars_optim.integrations.telemetry_log import TelemetryLog
 
 
 def made(**options: Any) -> tuple[list[nn.Parameter], MARS]:

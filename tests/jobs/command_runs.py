@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mars_optim.jobs.command import Command
-from mars_optim.records import Arm, Run, RunSpec, RunWriter, read_run
-from mars_optim.records.plan import TrainingPlan
-from mars_optim.records.task import TaskPlan
+from mars_optim.experiment.external.command_run import Command
+from mars_optim.experiment.plan import Arm, RunSpec
+from mars_optim.experiment.plan.plan import TrainingPlan
+from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.records import Run, RunWriter, read_run
 
 FOLDER = Path(__file__).parent
 COMMAND = (
@@ -27,7 +28,7 @@ def task_with(extra: str = "", **options: object) -> TaskPlan:
 
 def spec_of(task: TaskPlan, *, arm: str = "ours", steps: int = 20, arguments: str = "") -> RunSpec:
     return RunSpec(
-        stage="compare",
+        purpose="compare",
         arm_name=arm,
         arm=Arm(optimizer="external", lr=0.01, arguments=arguments),
         lr=0.01,

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from command_runs import COMMAND, FOLDER, run, spec_of, task_with
 
-from mars_optim.jobs.command import Command
-from mars_optim.records import RunWriter, UserError
-from mars_optim.records.task import TaskPlan
+from mars_optim.errors import UserError
+from mars_optim.experiment.external.command_run import Command
+from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.records import RunWriter
 
 
 def test_a_run_has_the_rows_and_the_outcome_that_the_command_wrote(tmp_path: Path):

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from mars_optim.cli import main
-from mars_optim.jobs.found import compiled
-from mars_optim.records import UserError, read_runs
-from mars_optim.records.plan_file import load_plan
+from mars_optim.errors import UserError
+from mars_optim.experiment.external.discovery import compiled
+from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.records import read_runs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "existing_runs"
 

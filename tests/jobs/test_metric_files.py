@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from mars_optim.jobs.files import Row, Tail, read_rows
-from mars_optim.jobs.recorder import Columns, Recorder
-from mars_optim.records import UserError
+from mars_optim.errors import UserError
+from mars_optim.experiment.external.metric_files import Tail, read_rows
+from mars_optim.experiment.external.recorder import Columns, Recorder
+from mars_optim.experiment.external.rows import Row
 
 
 def test_json_lines_are_read_as_they_come_and_a_cut_line_waits_for_its_end(tmp_path: Path):

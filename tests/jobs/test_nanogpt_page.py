@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from command_runs import spec_of
 
-from mars_optim.jobs.command import OFTEN, Command
-from mars_optim.pilot import probe
-from mars_optim.pilot.job import CommandJob
-from mars_optim.records import Outcome, Plan, RunWriter
-from mars_optim.records.plan_file import load_plan
+from mars_optim.experiment.executors import probe
+from mars_optim.experiment.executors.runnable import RunnableCommand
+from mars_optim.experiment.external.command_run import OFTEN, Command
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.records import Outcome, RunWriter
 
 PAGE = Path(__file__).parents[2] / "docs" / "nanogpt.md"
 TRAINER = Path(__file__).parent / "nanogpt" / "train.py.txt"
@@ -115,7 +116,7 @@ def test_the_probe_tells_steps_from_start_though_there_are_no_seconds(
 ):
     monkeypatch.setattr(probe, "COMMAND_ROUNDS", 2)
     plan = plan_of(clone, pause=0.02)
-    found = CommandJob(plan, clone / "out", 1).probe()
+    found = RunnableCommand(plan, clone / "out", 1).probe()
     for row in found.values():
         assert 0.02 < row["seconds"] < 0.2  # 0.02 and what a busy machine adds, not the start
         assert row["outside"] > 4.0

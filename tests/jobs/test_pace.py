@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.jobs.pace import Pace
-from mars_optim.jobs.recorder import Columns
+from mars_optim.experiment.external.pace import Pace
+from mars_optim.experiment.external.recorder import Columns
 
 LOOK = 0.02
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from mars_optim.noise import best_gamma
-from mars_optim.noise.gamma import (
+from mars_optim.gradient_noise import best_gamma
+from mars_optim.gradient_noise.best_gamma import (
     average_variance,
     error_of_last,
     lag_from_drift,

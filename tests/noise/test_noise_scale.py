@@ -9,9 +9,9 @@ import pytest
 import torch
 from quadratic import CURVATURE, Quadratic, draw, loss_fn, variance_at
 
-from mars_optim.noise import Blocks, noise_scale
-from mars_optim.noise.dots import Dots
-from mars_optim.noise.intervals import jackknife, jackknife_ratio
+from mars_optim.gradient_noise import Blocks, noise_scale
+from mars_optim.gradient_noise.dots import Dots
+from mars_optim.gradient_noise.intervals import jackknife, jackknife_ratio
 
 RUNS = 400
 

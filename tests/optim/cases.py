@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
-from mars_optim.optim.kernels import build
+from mars_optim.optim.backends.cpu import build
 
 compiler_found = build.library("float").c is not None
 needs_compiler = pytest.mark.skipif(not compiler_found, reason=build.library("float").note)

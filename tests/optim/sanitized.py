@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from mars_optim.optim import kernels
-from mars_optim.optim.kernels import native
-from mars_optim.optim.settings import Settings
+from mars_optim.optim import backends
+from mars_optim.optim.backends.cpu import native
+from mars_optim.optim.hyperparameters import Settings
 
 SIZES = (0, 1, 3, 7, 16, 1023, 1024, 1025, 65535, 65536, 65537, 150_001)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -28,7 +28,7 @@ def step(sizes: list[int], dtypes: list[torch.dtype], settings: Settings) -> Non
     grads = [torch.randn(n).to(dtype) for n in sizes]
     states: list[dict[str, Any]] = []
     for n in sizes:
-        names = kernels.state_dtypes(dtype, settings)
+        names = backends.state_dtypes(dtype, settings)
         state = {k: torch.zeros(n, dtype=moment_dtype) for k in names}
         if "last_grad" in state:
             state["last_grad"] = torch.zeros(n, dtype=last_dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSAdamW, MARSLion, MARSShampoo
-from mars_optim.optim.kernels import amp
+from mars_optim.optim.backends import amp
 
 from .cases import OPTIMIZERS, make_grads, make_params, needs_compiler, run, same
 

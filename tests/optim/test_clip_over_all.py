@@ -1,4 +1,4 @@
-"""``clip_over="all"``: one norm over all tensors of the optimizer, one scale for all of them."""
+"""``clip_over="global"``: one norm over all tensors of the optimizer, one scale for all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GAIN = GAMMA * BETA1 / (1 - BETA1)
 def made(params: list[nn.Parameter], clip: float = 0.5, **options: Any) -> MARS:
     """One group for each parameter, so that the norm runs over groups."""
     groups = [{"params": [p], "lr": 0.01 * (i + 1)} for i, p in enumerate(params)]
-    return MARS(groups, gamma=GAMMA, betas=(BETA1, 0.9), clip=clip, clip_over="all", **options)
+    return MARS(groups, gamma=GAMMA, betas=(BETA1, 0.9), clip=clip, clip_over="global", **options)
 
 
 def first_moments_by_hand(params: list[nn.Parameter], clip: float, steps: int) -> list[Tensor]:
@@ -60,7 +60,7 @@ def test_dtypes_of_several_kinds_share_the_norm() -> None:
 def test_vectors_and_groups_without_such_a_clip_do_not_count() -> None:
     params, alone = make_params([(5, 3), (7,), (2, 2)]), make_params([(5, 3)])
     groups = [{"params": params[:2]}, {"params": params[2:], "clip_over": "tensor"}]
-    with_others = MARSAdamW(groups, clip=0.1, clip_over="all")
+    with_others = MARSAdamW(groups, clip=0.1, clip_over="global")
     by_itself = MARSAdamW(alone, clip=0.1)
     for step in range(3):
         grads = make_grads(params, step)
@@ -75,7 +75,7 @@ def test_vectors_and_groups_without_such_a_clip_do_not_count() -> None:
 def test_a_single_tensor_is_clipped_as_by_its_own_norm() -> None:
     for correction in ("approx", "exact"):
         ends = []
-        for over in ("tensor", "all"):
+        for over in ("tensor", "global"):
             (x,) = params = make_params([(5, 3)])
             optimizer = MARSAdamW(params, clip=0.1, clip_over=over, correction=correction)
 
@@ -114,7 +114,7 @@ def test_describe_says_so() -> None:
 
 
 def test_gradient_release_refuses_it() -> None:
-    with pytest.raises(ValueError, match=r"clip_over='all' needs the gradients of all"):
+    with pytest.raises(ValueError, match=r"clip_over='global' needs all gradients"):
         release_gradients(made(make_params(SHAPES)))
 
 

@@ -19,7 +19,7 @@ CASES: list[dict[str, Any]] = [
     {"rule": "adamw", "clip": None, "amsgrad": True},
     {"rule": "lion"},
     {"rule": "lion", "correction": "folded"},
-    {"rule": "adamw", "cautious": True, "clip_over": "all"},
+    {"rule": "adamw", "cautious": True, "clip_over": "global"},
     {"rule": "lion", "cautious": True},
     {"rule": "muon"},
     {"rule": "shampoo", "maximize": True},

@@ -38,7 +38,7 @@ FORMS: list[dict[str, Any]] = [
     {"clip": None, "amsgrad": True, "optimize_1d": True},
     {"gamma": 0.0, "clip": None},
     {"last_grad_dtype": torch.bfloat16, "capturable": True},
-    {"cautious": True, "clip_over": "all"},
+    {"cautious": True, "clip_over": "global"},
     {"maximize": True, "rule": "lion"},
     {"rule": "lion", "correction": "folded", "optimize_1d": True},
     {"rule": "muon", "cautious": True},

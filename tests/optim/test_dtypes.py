@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSAdamW
-from mars_optim.optim.kernels.mixed import stochastic_round
+from mars_optim.optim.backends.mixed_dtype import stochastic_round
 
 BF16, F32, F64 = torch.bfloat16, torch.float32, torch.float64
 

@@ -34,7 +34,7 @@ EDITS: list[dict[str, Any]] = [
     *({"lr": value} for value in (0.0, 0.1, torch.tensor(0.05, dtype=torch.float64))),
     *({"eps": value} for value in (1e-8, 1e-2)),
     *({"rule": rule} for rule in ("adamw", "lion", "shampoo", "muon")),
-    *({"clip_over": value} for value in ("tensor", "all")),
+    *({"clip_over": value} for value in ("tensor", "global")),
     {"ns_steps": 3},
     *({"stacked": value} for value in (False, True)),
 ]

@@ -13,7 +13,8 @@ from torch import nn
 
 from mars_optim import MARSAdamW
 from mars_optim.optim import reference, rules
-from mars_optim.optim.kernels import fused, native
+from mars_optim.optim.backends import fused
+from mars_optim.optim.backends.cpu import native
 
 from .cases import make_grads, needs_compiler
 
@@ -80,7 +81,7 @@ def test_the_oracle_changes_nothing_before_it_has_all(monkeypatch: pytest.Monkey
 def test_a_listener_that_fails_leaves_the_step_untaken() -> None:
     optimizer, param, before = begun()
     optimizer.measure()
-    telemetry = optimizer._pass["telemetry"]
+    telemetry = optimizer._runtime["telemetry"]
     assert telemetry is not None
     telemetry.add = fail  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="out of memory"):

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from mars_optim import MARS, MARSAdamW, param_groups, release_gradients
-from mars_optim.optim import gamma
+from mars_optim.optim.gamma import schedule as gammas
 
 from .cases import copies, make_grads, make_params, run, same
 
@@ -95,10 +95,10 @@ def test_a_schedule_can_be_edited_in_the_run() -> None:
     params = make_params([(5, 3)])
     optimizer = MARSAdamW(params, gamma="auto")
     (group,) = optimizer.param_groups
-    for schedule in ("auto", "least_error", "auto", "lr", "constant"):
-        group["gamma_schedule"] = schedule
+    for name in ("auto", "least_error", "auto", "lr", "constant"):
+        group["gamma_schedule"] = name
         run(optimizer, params, range(35))
-        assert 0.0 <= group["gamma_now"] <= gamma.HIGHEST
+        assert 0.0 <= group["gamma_now"] <= gammas.HIGHEST
     assert all(p.isfinite().all() for p in params)
 
 
@@ -109,7 +109,7 @@ def test_vectors_and_groups_without_a_correction_have_no_schedule() -> None:
     matrices, vectors = optimizer.param_groups
     assert vectors["gamma"] == 0.0
     assert "gamma_now" not in vectors
-    assert all(gamma.PROBE not in optimizer.state[p] for p in vectors["params"])
+    assert all(gammas.PROBE not in optimizer.state[p] for p in vectors["params"])
     assert "gamma_now" in matrices
 
 
@@ -121,7 +121,7 @@ def test_parameters_that_join_late_or_pause_do_no_harm() -> None:
             param.grad = grad
         params[1].grad = None if step < 15 or step % 3 == 0 else params[1].grad
         optimizer.step()
-    assert 0.0 <= optimizer.param_groups[0]["gamma_now"] <= gamma.HIGHEST
+    assert 0.0 <= optimizer.param_groups[0]["gamma_now"] <= gammas.HIGHEST
     assert all(p.isfinite().all() for p in params)
 
 
@@ -236,6 +236,6 @@ def test_the_sums_are_added_up_without_waiting_for_an_accelerator(schedule: str)
     with FakeTensorMode(), torch.no_grad():
         param = nn.Parameter(torch.empty(3, 2, device="cuda"))
         optimizer = MARS([param], gamma_schedule=schedule)
-        for _ in range(gamma.FIRST - 1):  # then they are read, once in EVERY steps
+        for _ in range(gammas.FIRST - 1):  # then they are read, once in EVERY steps
             param.grad = torch.empty_like(param)
             optimizer.step()

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSAdamW
-from mars_optim.optim import gamma
-from mars_optim.optim.criteria import NextGradient, Shares
+from mars_optim.optim.gamma import schedule as gammas
+from mars_optim.optim.gamma.criteria import NextGradient, Shares
 
 BETA = 0.9
 
@@ -40,7 +40,7 @@ class Turning:
         lag = abs(1 - late * (1 - BETA) / (1 - BETA * late)) ** 2 * self.signal
         error = lag + (1 - BETA) / (1 + BETA) * self.noise
         w = error / (error + self.noise)
-        return min(gamma.HIGHEST, max(0.0, (w - (1 - BETA)) / BETA))
+        return min(gammas.HIGHEST, max(0.0, (w - (1 - BETA)) / BETA))
 
 
 # much lag, some, as good as none
@@ -79,7 +79,7 @@ def test_a_sample_of_a_large_tensor_tells_the_same() -> None:
     job = Turning(1 << 17, **JOBS["slow"])
     param, optimizer = made(1 << 17, torch.float32)
     assert train(job, optimizer, param, range(120)) == pytest.approx(job.best_gamma(), abs=0.03)
-    assert optimizer.state[param][gamma.PROBE].shape == (2, gamma.SAMPLE)
+    assert optimizer.state[param][gammas.PROBE].shape == (2, gammas.SAMPLE)
 
 
 def test_a_tensor_counts_by_its_size_however_few_of_its_elements_are_sampled() -> None:
@@ -115,7 +115,7 @@ def test_steps_that_overflow_neither_count_nor_stay() -> None:
         kept = copy.deepcopy((param.data, optimizer.state_dict()))
         param.grad = torch.full_like(param, float("nan"))
         optimizer.step()  # which spoils all but what gamma is chosen from
-        spoilt = optimizer.state[param][gamma.PROBE], optimizer.param_groups[0]["gamma_sums"]
+        spoilt = optimizer.state[param][gammas.PROBE], optimizer.param_groups[0]["gamma_sums"]
         assert all(tensor.isfinite().all() for tensor in spoilt)
         found = {k: optimizer.param_groups[0][k] for k in ("gamma_sums", "gamma_steps")}
         param.data = kept[0]
@@ -142,15 +142,15 @@ def test_each_group_has_a_gamma_of_its_own() -> None:
 def test_gamma_waits_for_its_first_steps_and_moves_by_no_more_than_its_rate(schedule: str) -> None:
     job = Turning(4096, angle=0.5, signal=9.0, noise=0.1)
     param, optimizer = made(4096, gamma_schedule=schedule)
-    gammas = []
+    chosen = []
     for step in range(60):
         param.grad = job.batch(step).reshape(param.shape)
         optimizer.step()
-        gammas.append(optimizer.param_groups[0].get("gamma_now", 0.025))
-    assert gammas[: gamma.FIRST - 1] == [0.025] * (gamma.FIRST - 1)
-    steps = [b - a for a, b in pairwise(gammas)]
-    assert max(map(abs, steps)) <= gamma.RATE + 1e-12
-    assert sum(step != 0 for step in steps) <= 60 // gamma.EVERY
+        chosen.append(optimizer.param_groups[0].get("gamma_now", 0.025))
+    assert chosen[: gammas.FIRST - 1] == [0.025] * (gammas.FIRST - 1)
+    steps = [b - a for a, b in pairwise(chosen)]
+    assert max(map(abs, steps)) <= gammas.RATE + 1e-12
+    assert sum(step != 0 for step in steps) <= 60 // gammas.EVERY
 
 
 def test_the_next_gradient_tells_the_loss_s_own_derivative_by_gamma() -> None:
@@ -219,7 +219,7 @@ def _rest(rule: Any, begin: float) -> float:
 
 
 def test_auto_falls_to_zero_where_every_step_went_too_far_and_rises_where_none_was_enough() -> None:
-    for sign, end in ((-1.0, 0.0), (1.0, gamma.HIGHEST)):
+    for sign, end in ((-1.0, 0.0), (1.0, gammas.HIGHEST)):
         param, optimizer = made(4096, gamma_schedule="auto", gamma=0.2)
         full = torch.ones_like(param)
         for step in range(300):
@@ -263,7 +263,7 @@ def test_gradients_that_shrink_and_grow_over_the_range_of_float32_are_followed()
     for step in range(400):
         param.grad = noisy(step) * 10.0 ** (-30 * math.sin(step / 60))
         optimizer.step()
-        assert optimizer.state[param][gamma.PROBE].isfinite().all()
+        assert optimizer.state[param][gammas.PROBE].isfinite().all()
     assert optimizer.param_groups[0]["gamma_silent"].tolist() == [0.0, 0.0]
 
 
@@ -280,7 +280,7 @@ def test_one_large_element_does_not_stop_gamma_from_being_chosen(
         if step == 50:
             param.grad[0, 0] = spike
         optimizer.step()
-        assert optimizer.state[param][gamma.PROBE].isfinite().all()
+        assert optimizer.state[param][gammas.PROBE].isfinite().all()
         found.append(optimizer.param_groups[0].get("gamma_now"))
     if schedule == "auto":
         assert len({round(x, 6) for x in found[100::10]}) > 20  # and it goes on moving
@@ -292,11 +292,11 @@ def test_memory_that_was_spoilt_before_heals() -> None:
     param, optimizer = made(512, torch.float32, gamma_schedule="auto")
     job = Turning(512, **JOBS["slow"])
     train(job, optimizer, param, range(30))
-    optimizer.state[param][gamma.PROBE][2, 5] = float("inf")
-    optimizer.state[param][gamma.PROBE][1, 6] = float("nan")
+    optimizer.state[param][gammas.PROBE][2, 5] = float("inf")
+    optimizer.state[param][gammas.PROBE][1, 6] = float("nan")
     before = train(job, optimizer, param, range(30, 40))
     assert train(job, optimizer, param, range(40, 80)) != before
-    assert optimizer.state[param][gamma.PROBE].isfinite().all()
+    assert optimizer.state[param][gammas.PROBE].isfinite().all()
 
 
 def test_describe_says_when_gamma_is_no_longer_chosen_and_what_was_skipped() -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from mars_optim import MARSAdamW
-from mars_optim.optim.kernels import build, cache
+from mars_optim.optim.backends.cpu import build, cache
 
 from .cases import needs_compiler
 

@@ -12,17 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mars_optim.optim import kernels, orthogonalize, reference
-from mars_optim.optim.kernels import native, triton_backend
-from mars_optim.optim.kernels.build import Library
-from mars_optim.optim.settings import MATRIX_RULES, Settings
+from mars_optim.optim import backends, orthogonalize, reference
+from mars_optim.optim.backends.cpu import native
+from mars_optim.optim.backends.cpu.build import Library
+from mars_optim.optim.backends.cuda import triton_backend
+from mars_optim.optim.hyperparameters import MATRIX_RULES, Settings
 
 from .cases import compiler_found, needs_compiler
 
 # triton's kernels are compared in a process of their own: see test_triton_kernels.py
 FAST: list[Any] = [
     pytest.param(name, marks=needs_compiler, id=name) if name == "native" else name
-    for name in kernels.BACKENDS
+    for name in backends.BACKENDS
     if name not in ("reference", "triton")
 ]
 HERE = [name for name in FAST if isinstance(name, str)] + ["native"] * compiler_found
@@ -88,15 +89,15 @@ def compare(
         params = fill(like, 0, its_dtype)
         states: list[reference.State] = [{} for _ in params]
         for i, (param, state) in enumerate(zip(params, states, strict=True)):
-            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
+            backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
             state["step"] += done + i % 2  # each parameter counts its own steps
-        sides.append((kernels.BACKENDS[name], params, states, its_dtype))
+        sides.append((backends.BACKENDS[name], params, states, its_dtype))
     for step in range(steps):
         for update, params, states, its_dtype in sides:
             grads = fill(like, 7 + step, its_dtype, grads=True)
             given_grads = [g.clone() for g in grads]
-            if backend in kernels.FUSED and update is kernels.BACKENDS[backend]:
-                assert kernels.FUSED[backend].why_not(params, grads, states, settings) is None
+            if backend in backends.FUSED and update is backends.BACKENDS[backend]:
+                assert backends.FUSED[backend].why_not(params, grads, states, settings) is None
             update(params, grads, states, settings)
             assert all(torch.equal(a, b) for a, b in zip(grads, given_grads, strict=True))
         (_, ours, our_states, _), (_, theirs, their_states, _) = sides
@@ -161,13 +162,13 @@ def later_options() -> list[Any]:
     for rule, (correction, clip), clip_over, cautious, maximize, amsgrad in product(
         ("adamw", "lion", "shampoo", "muon"),
         (("approx", 1.0), ("approx", None), ("folded", None), ("approx", 0.1)),
-        ("tensor", "all"),
+        ("tensor", "global"),
         (False, True),
         (False, True),
         (False, True),
     ):
-        late = cautious or (clip_over == "all" and clip)
-        if not late or (amsgrad and rule != "adamw") or (clip_over == "all" and not clip):
+        late = cautious or (clip_over == "global" and clip)
+        if not late or (amsgrad and rule != "adamw") or (clip_over == "global" and not clip):
             continue
         options = dict(clip_over=clip_over, cautious=cautious, maximize=maximize, amsgrad=amsgrad)
         settings = settings_of(rule=rule, correction=correction, clip=clip, gamma=0.3, **options)
@@ -188,8 +189,8 @@ def test_backend_equals_the_oracle_with_later_options(backend: str, settings: Se
 def test_a_kernel_that_cannot_be_cautious_says_so(backend: str) -> None:
     x, state = torch.ones(3), {}
     settings = settings_of(rule="adamw", cautious=True)
-    kernels.init_state(x, state, kernels.state_dtypes(x.dtype, settings))
-    unfit = triton_backend.tensors_unfit if backend == "triton" else kernels.FUSED[backend].why_not
+    backends.init_state(x, state, backends.state_dtypes(x.dtype, settings))
+    unfit = triton_backend.tensors_unfit if backend == "triton" else backends.FUSED[backend].why_not
     assert "cautious" in (unfit([x], [x], [state], settings) or "")
 
 
@@ -230,8 +231,8 @@ def test_backend_is_the_fastest_or_the_one_asked_for(
         monkeypatch.setattr(native, "library", lambda real: none)
     x, g, state = torch.ones(3), torch.ones(3), {}
     settings = settings_of(rule=rule, gamma=gamma)
-    kernels.init_state(x, state, kernels.state_dtypes(x.dtype, settings))
-    chosen = kernels.choose(
+    backends.init_state(x, state, backends.state_dtypes(x.dtype, settings))
+    chosen = backends.choose(
         [x], [g], [state], settings, use_foreach=use_foreach, use_fused=use_fused
     )
     assert chosen == (best if compiler else plain)
@@ -282,8 +283,8 @@ def test_float32_newton_schulz_is_near_the_oracle_within_bfloat16_noise(
         params = [x.clone() for x in start]
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
-            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
-        kernels.BACKENDS[backend](params, grads, states, settings)
+            backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
+        backends.BACKENDS[backend](params, grads, states, settings)
         ends.append(params)
     for before, ours, theirs in zip(start, *ends, strict=True):
         assert (ours - theirs).norm() < 0.1 * (theirs - before).norm()
@@ -304,10 +305,10 @@ def test_matrices_of_equal_shape_step_as_in_the_oracle(
         params = fill(like, 0, torch.float32)
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
-            dtypes = kernels.state_dtypes(param.dtype, settings_of(rule=rule))
-            kernels.init_state(param, state, dtypes)
+            dtypes = backends.state_dtypes(param.dtype, settings_of(rule=rule))
+            backends.init_state(param, state, dtypes)
         grads = fill(like, 7, torch.float32)
-        kernels.BACKENDS["foreach"](params, grads, states, settings_of(rule=rule))
+        backends.BACKENDS["foreach"](params, grads, states, settings_of(rule=rule))
         apart.append(params)
     for start, one, together in zip(fill(like, 0, torch.float32), *apart, strict=True):
         assert (one - together).norm() <= (1e-4 if emulated else 0.05) * (one - start).norm()
@@ -320,8 +321,8 @@ def test_empty_matrix_passes_through_newton_schulz(
     rule: str, backend: str, shape: tuple[int, ...]
 ) -> None:
     settings, empty, state = settings_of(rule=rule), torch.empty(shape), {}
-    kernels.init_state(empty, state, kernels.state_dtypes(empty.dtype, settings))
-    kernels.BACKENDS[backend]([empty], [torch.empty(shape)], [state], settings)
+    backends.init_state(empty, state, backends.state_dtypes(empty.dtype, settings))
+    backends.BACKENDS[backend]([empty], [torch.empty(shape)], [state], settings)
     assert state["step"] == 1.0
 
 
@@ -363,8 +364,8 @@ def test_nan_in_a_gradient_spreads_as_in_the_oracle(backend: str, clip: float | 
         grads = [torch.ones(4), torch.tensor([1.0, float("nan"), 1.0, 1.0])]
         states: list[reference.State] = [{}, {}]
         for param, state in zip(params, states, strict=True):
-            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
-        kernels.BACKENDS[name](params, grads, states, settings)
+            backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
+        backends.BACKENDS[name](params, grads, states, settings)
         assert params[0].isfinite().all()
         results.append(params[1].isnan().tolist())
     assert results[0] == results[1]
@@ -380,8 +381,8 @@ def test_parameters_at_odd_addresses_are_updated_to_their_last_element(backend: 
         grads = [g[1:-1] for g in fill(storages, 7, torch.float64)]
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
-            kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
-        kernels.BACKENDS[name](params, grads, states, settings)
+            backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
+        backends.BACKENDS[name](params, grads, states, settings)
         ends.append(storages)
     for ours, theirs in zip(*ends, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from mars_optim import MARS
 from mars_optim.optim import reference
-from mars_optim.optim.kernels import triton_backend
-from mars_optim.optim.settings import Settings
+from mars_optim.optim.backends.cuda import triton_backend
+from mars_optim.optim.hyperparameters import Settings
 
 from .cases import needs_compiler
 

@@ -10,17 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mars_optim import (
-    MARS,
-    Baseline,
-    GuardSettings,
-    MARSAdamW,
-    MARSLion,
-    migrate,
-    variance_reduce,
-)
+from mars_optim import MARS, Baseline, GuardSettings, MARSAdamW, MARSLion, migrate, variance_reduce
+from mars_optim.experiment.tasks import GPT
 from mars_optim.guard import Detector
-from mars_optim.tasks import GPT
 
 
 def model() -> nn.Module:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARSAdamW, MARSLion
-from mars_optim.optim import kernels, reference
-from mars_optim.optim.kernels import build, mixed, native
-from mars_optim.optim.settings import Settings
+from mars_optim.optim import backends, reference
+from mars_optim.optim.backends import mixed_dtype
+from mars_optim.optim.backends.cpu import build, native
+from mars_optim.optim.hyperparameters import Settings
 
 from .cases import needs_compiler
 
@@ -58,7 +59,7 @@ def one_step(
     states: list[reference.State] = []
     for x in params:
         state = {"step": torch.tensor(0.0)}
-        for name in kernels.state_dtypes(dtype, settings):
+        for name in backends.state_dtypes(dtype, settings):
             own = last_dtype if name == "last_grad" else moment_dtype
             state[name] = torch.zeros_like(x, dtype=own)
         states.append(state)
@@ -105,7 +106,7 @@ def test_mixed_dtypes_are_computed_in_float32_and_stored_in_each_own(
     settings = settings_of(rule=rule)
 
     def wanted(*arguments: Any) -> None:
-        mixed.update(reference.update, *arguments)
+        mixed_dtype.update(reference.update, *arguments)
 
     ours, our_states = one_step(native.update, settings, [(1500,), (3, 5)], dtypes)
     theirs, their_states = one_step(wanted, settings, [(1500,), (3, 5)], dtypes)
@@ -217,7 +218,7 @@ def test_damaged_library_in_the_cache_is_built_anew(fresh_library: Path) -> None
     (path,) = fresh_library.iterdir()
     path.unlink()
     path.write_bytes(b"no library")
-    code = "from mars_optim.optim.kernels.build import library; assert library('float').c"
+    code = "from mars_optim.optim.backends.cpu.build import library; assert library('float').c"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)  # none is loaded there
     assert path.stat().st_size > 1000
 
@@ -231,7 +232,7 @@ def test_switch_in_the_environment_forbids_it(
 
 
 def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    code = "from mars_optim.optim.kernels.build import library; assert library('float').c"
+    code = "from mars_optim.optim.backends.cpu.build import library; assert library('float').c"
     environment = {**os.environ, build.CACHE: str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE)

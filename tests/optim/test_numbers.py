@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mars_optim import MARS, MARSAdamW
-from mars_optim.optim.group_keys import OPTIONS
+from mars_optim.optim.groups.keys import OPTIONS
 
 from .cases import copies, make_params, run, same
 

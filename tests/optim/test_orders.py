@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
 from mars_optim import MARSAdamW, migrate
-from mars_optim.optim.orders import Given, in_order
+from mars_optim.optim.tools.parameter_order import Given, in_order
 
 State = dict[str, Any]
 

@@ -131,7 +131,7 @@ def test_a_group_whose_tensors_come_and_go_counts_each_step_by_its_own() -> None
         params[0].grad = torch.full((2, 2), 5.0)
         params[1].grad = torch.full((2, 2), 0.1) if step % 3 == 0 else None
         optimizer.step()
-    telemetry = optimizer._pass["telemetry"]
+    telemetry = optimizer._runtime["telemetry"]
     assert telemetry is not None
     assert len(telemetry.to_json()["buckets"]) == 2  # with one tensor and with two, not six
     (found,) = optimizer.telemetry()
@@ -184,7 +184,7 @@ def test_measuring_never_waits_for_an_accelerator(options: dict[str, Any]) -> No
             optimizer.step()
 
 
-@pytest.mark.parametrize("options", [{}, {"clip_over": "all"}, {"state_dtype": torch.float64}])
+@pytest.mark.parametrize("options", [{}, {"clip_over": "global"}, {"state_dtype": torch.float64}])
 def test_the_plain_loop_tells_what_the_lists_tell(options: dict[str, Any]) -> None:
     told = []
     for foreach in (True, False):

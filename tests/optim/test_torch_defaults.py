@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from mars_optim.noise.dots import Blocks
-from mars_optim.optim.kernels import triton_tables
+from mars_optim.gradient_noise.dots import Blocks
+from mars_optim.optim.backends.cuda import triton_tables
 
 from .cases import BACKENDS, OPTIMIZERS, make_grads, make_params, same
 
@@ -37,7 +37,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "state in bfloat16": {"state_dtype": torch.bfloat16},
     "stochastic rounding": {"stochastic_rounding": True, "state_dtype": torch.float32},
     "cautious": {"cautious": True},
-    "over all": {"clip_over": "all"},
+    "over all": {"clip_over": "global"},
     "vectors too": {"optimize_1d": True},
 }
 # Every optimizer as it comes, and every way with one of them.

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import mars_optim
-from mars_optim.optim import kernels
-from mars_optim.optim.kernels import triton_backend, triton_tables
+from mars_optim.optim import backends
+from mars_optim.optim.backends.cuda import triton_backend, triton_tables
 
 from .test_kernels import settings_of
 
@@ -92,7 +92,7 @@ def compiled(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    kernel = getattr(importlib.import_module(f"{kernels.__name__}.triton_kernels"), name)
+    kernel = getattr(importlib.import_module(f"{backends.__name__}.cuda.triton_kernels"), name)
     names = kernel.arg_names
     pointers = [arg for arg, kind in signature.items() if kind.startswith("*")]
     source = ASTSource(
@@ -163,8 +163,8 @@ def bucket(**changes: Any) -> tuple[list[Tensor], list[Tensor], list[dict[str, T
     params = [torch.ones(4, 3), torch.ones(5)]
     states: list[dict[str, Tensor]] = [{}, {}]
     for param, state in zip(params, states, strict=True):
-        kernels.init_state(
-            param, state, kernels.state_dtypes(param.dtype, settings_of(rule="adamw"))
+        backends.init_state(
+            param, state, backends.state_dtypes(param.dtype, settings_of(rule="adamw"))
         )
     states[1].update(changes.pop("state", {}))
     grads = [torch.ones(4, 3), changes.pop("grad", torch.ones(5))]
@@ -211,7 +211,7 @@ def test_transposed_parameters_are_taken_with_gradients_laid_out_alike() -> None
     settings = settings_of(rule="adamw")
     x = torch.ones(3, 4).t()
     state: dict[str, Tensor] = {}
-    kernels.init_state(x, state, kernels.state_dtypes(x.dtype, settings))
+    backends.init_state(x, state, backends.state_dtypes(x.dtype, settings))
     assert triton_backend.tensors_unfit([x], [torch.empty_like(x)], [state], settings) is None
     told = triton_backend.tensors_unfit([x], [torch.ones(4, 3)], [state], settings)
     assert "layout" in str(told)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mars_optim import MARSAdamW, MARSLion
-from mars_optim.optim import kernels
-from mars_optim.optim.kernels import fused, triton_backend
+from mars_optim.optim import backends
+from mars_optim.optim.backends import fused
+from mars_optim.optim.backends.cuda import triton_backend
 
 from .cases import copies, make_params, same
 from .test_kernels import settings_of
@@ -35,7 +36,7 @@ def gpu_bucket(settings: Any, dtype: torch.dtype = torch.float32) -> tuple[Any, 
     grads = [x.detach().cuda() for x in make_params(shapes, dtype=dtype, seed=1)]
     states: list[dict[str, Tensor]] = [{} for _ in params]
     for param, state in zip(params, states, strict=True):
-        kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
+        backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
     fused.place_steps(params, states, states)
     return params, grads, states
 
@@ -45,7 +46,7 @@ def test_kernels_are_chosen_on_a_gpu(dtype: torch.dtype) -> None:
     settings = settings_of(rule="adamw", clip=1.0)
     params, grads, states = gpu_bucket(settings, dtype)
     assert triton_backend.why_not(params, grads, states, settings) is None
-    chosen = kernels.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
+    chosen = backends.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
     assert chosen == "triton"
 
 

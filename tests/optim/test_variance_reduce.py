@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim import MARSAdamW, variance_reduce
-from mars_optim.optim.wrap import LAST_GRAD, VarianceReduction
+from mars_optim.optim.tools.wrap import LAST_GRAD, VarianceReduction
 
 Make = Callable[[list[nn.Parameter]], Optimizer]
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mars_optim import variance_reduce
-from mars_optim.optim.wrap import VarianceReduction
+from mars_optim.optim.tools.wrap import VarianceReduction
 
 
 def vectors(*sizes: int) -> list[nn.Parameter]:

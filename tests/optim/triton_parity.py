@@ -19,16 +19,17 @@ import torch
 from torch import Tensor
 
 from mars_optim import MARSAdamW
-from mars_optim.optim import kernels, reference
-from mars_optim.optim.kernels import mixed, triton_backend
-from mars_optim.optim.kernels.triton_tables import CHUNK
-from mars_optim.optim.settings import Settings
+from mars_optim.optim import backends, reference
+from mars_optim.optim.backends import mixed_dtype
+from mars_optim.optim.backends.cuda import triton_backend
+from mars_optim.optim.backends.cuda.triton_tables import CHUNK
+from mars_optim.optim.hyperparameters import Settings
 
 from .cases import make_grads, make_params
 from .test_kernels import fill, settings_of
 
 pytest.importorskip("triton")
-from mars_optim.optim.kernels import triton_kernels
+from mars_optim.optim.backends.cuda import triton_kernels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -50,7 +51,7 @@ def states_of(params: list[Tensor], settings: Settings, done: int = 0) -> list[r
     """Each parameter counts its own steps."""
     states: list[reference.State] = [{} for _ in params]
     for i, (param, state) in enumerate(zip(params, states, strict=True)):
-        kernels.init_state(param, state, kernels.state_dtypes(param.dtype, settings))
+        backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
         state["step"] = (state["step"] + done + i % 2).to(param.device)
     return states
 
@@ -132,7 +133,9 @@ def test_kernels_equal_the_oracle(settings: Settings) -> None:
 @pytest.mark.parametrize("rule", ["adamw", "lion"])
 @pytest.mark.parametrize("correction", ["approx", "exact"])
 def test_a_clip_over_all_tensors_equals_the_oracle(correction: str, rule: str) -> None:
-    settings = settings_of(rule=rule, correction=correction, clip=0.1, clip_over="all", gamma=0.3)
+    settings = settings_of(
+        rule=rule, correction=correction, clip=0.1, clip_over="global", gamma=0.3
+    )
     compare(settings)
 
 
@@ -194,10 +197,10 @@ def test_step_with_an_overflow_changes_nothing() -> None:
 def test_optimizer_takes_the_same_steps_by_the_kernels(
     correction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over = "tensor" if correction == "folded" else "all"
+    over = "tensor" if correction == "folded" else "global"
     ends = []
     for backend in ("triton", "reference"):
-        monkeypatch.setattr(kernels, "choose", lambda *args, backend=backend, **options: backend)
+        monkeypatch.setattr(backends, "choose", lambda *args, backend=backend, **options: backend)
         params = [
             torch.nn.Parameter(p.detach().to(DEVICE)) for p in make_params(dtype=torch.float32)
         ]
@@ -326,7 +329,7 @@ def test_dtypes_are_rounded_once_after_a_step_in_float32(
     )
     start = fill(tensors(SHAPES[:1] + SMALL), 0, dtype)
     grads = [g.clamp(-50, 50) for g in fill(start, 7, dtype, grads=True)]
-    by_oracle: Callable[..., None] = lambda *args: mixed.update(reference.update, *args)  # noqa: E731
+    by_oracle: Callable[..., None] = lambda *args: mixed_dtype.update(reference.update, *args)  # noqa: E731
     ends = []
     for update in (triton_backend.update, by_oracle):
         params = [x.clone() for x in start]

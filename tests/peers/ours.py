@@ -25,7 +25,7 @@ OURS: dict[str, tuple[type[MARS], dict[str, Any]]] = {
     "marsadamw_amsgrad": (MARSAdamW, dict(BASE, amsgrad=True)),
     "marsadamw_maximize": (MARSAdamW, dict(BASE, maximize=True)),
     "marsadamw_cautious": (MARSAdamW, dict(BASE, cautious=True)),
-    "marsadamw_clipall": (MARSAdamW, dict(BASE, clip_over="all")),
+    "marsadamw_clipall": (MARSAdamW, dict(BASE, clip_over="global")),
     "marsadamw_1d": (MARSAdamW, dict(BASE, optimize_1d=True)),
     "marsadamw_tensorlr": (MARSAdamW, dict(BASE, lr=torch.tensor(0.004))),
     "marslion": (MARSLion, BASE),

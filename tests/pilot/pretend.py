@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mars_optim.pilot.agenda import Agenda, agenda, tuning_trials
-from mars_optim.records import Outcome, Plan, Run, RunSpec
-from mars_optim.records.plan import ComparisonPlan, TrainingPlan, TuningPlan
+from mars_optim.experiment.pilot.agenda import Agenda, agenda, tuning_trials
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan import ComparisonPlan, TrainingPlan, TuningPlan
+from mars_optim.experiment.records import Outcome, Run
 
 DATA = "data"
 Loss = Callable[[RunSpec], float | None]
@@ -77,8 +78,8 @@ class Pilot:
     def ids(self) -> set[str]:
         return {run.spec.run_id for run in self.runs}
 
-    def stage(self, *stages: str) -> list[RunSpec]:
-        return [run.spec for run in self.runs if run.spec.stage in stages]
+    def purpose(self, *purposes: str) -> list[RunSpec]:
+        return [run.spec for run in self.runs if run.spec.purpose in purposes]
 
 
 def carry_out(

@@ -8,9 +8,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from mars_optim.pilot.progress import STATUS
-from mars_optim.records import RunSpec, RunWriter
-from mars_optim.records.plan_file import load_plan
+from mars_optim.experiment.pilot.progress import STATUS
+from mars_optim.experiment.plan import RunSpec
+from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.records import RunWriter
 
 
 def status(out: Path, **changes: Any) -> None:
@@ -23,7 +24,7 @@ def unfinished_run(out: Path, arm: str, *, seed: int, steps: int, rows: int) -> 
     """A run of the comparison, under way; its id."""
     plan = load_plan(out / "plan.toml")
     spec = RunSpec(
-        stage="compare",
+        purpose="compare",
         arm_name=arm,
         arm=plan.arm[arm],
         lr=plan.arm[arm].lr,

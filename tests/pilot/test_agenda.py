@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend import DATA, Valley, carry_out, finish, small_plan, trials_of, with_seeds
 
-from mars_optim.analysis.rates import fit_rate
-from mars_optim.pilot.agenda import agenda
-from mars_optim.pilot.search import best_lr, next_lr
-from mars_optim.records import Plan, RunSpec, UserError
-from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TaskPlan
-from mars_optim.records.trials import AROUND
+from mars_optim.errors import UserError
+from mars_optim.experiment.analysis.rate_fit import fit_rate
+from mars_optim.experiment.pilot.agenda import agenda
+from mars_optim.experiment.pilot.search import best_lr, next_lr
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.plan import TaskPlan
+from mars_optim.experiment.records.trials import AROUND
 
 PLAN = small_plan()
 ARMS_OF_PLAN = list(PLAN.arms)
@@ -44,7 +45,7 @@ def test_where_an_arm_starts_does_not_decide_how_near_it_comes_to_its_best(
     optimum: dict[str, float],
 ):
     pilot = carry_out(PLAN, Valley(PLAN, optimum))
-    for spec in pilot.stage("compare"):
+    for spec in pilot.purpose("compare"):
         doublings = math.log2(spec.lr / spec.arm.lr)
         assert abs(doublings - optimum[spec.arm_name]) < 0.13
 
@@ -67,11 +68,11 @@ def test_the_comparison_uses_each_arms_fitted_rate_and_never_the_tuning_seed(
 ):
     pilot = carry_out(PLAN, Valley(PLAN, optimum, cliff))
     trials = trials_of(PLAN, pilot)
-    for spec in pilot.stage("compare", "ladder"):
+    for spec in pilot.purpose("compare", "ladder"):
         fit = fit_rate([(lr, 0, loss) for lr, loss in trials[spec.arm_name].items()], 2.0)
         assert spec.lr == (fit.best if fit else best_lr(trials[spec.arm_name]))
         assert spec.seed in PLAN.comparison.seeds
-    for spec in pilot.stage("tune"):
+    for spec in pilot.purpose("tune"):
         assert (spec.seed, spec.steps) == (PLAN.tuning.seed, PLAN.training.steps)
 
 
@@ -99,8 +100,8 @@ def test_a_pilot_that_was_stopped_anywhere_goes_on_to_the_same_runs(
 
 def test_the_whole_comparison_is_run_and_nothing_else():
     pilot = carry_out(PLAN, Valley(PLAN))
-    compared = {(s.arm_name, s.seed, s.steps) for s in pilot.stage("compare")}
-    ladder = {(s.arm_name, s.seed, s.steps) for s in pilot.stage("ladder")}
+    compared = {(s.arm_name, s.seed, s.steps) for s in pilot.purpose("compare")}
+    ladder = {(s.arm_name, s.seed, s.steps) for s in pilot.purpose("ladder")}
     assert compared == {(arm, seed, 100) for arm in PLAN.arms for seed in (1, 2)}
     assert ladder == {("adamw", seed, steps) for steps in (50, 200) for seed in (1, 2)}
     assert len(pilot.runs) == 3 * 5 + 2 * 5
@@ -151,7 +152,7 @@ def test_the_arm_with_the_fewest_trials_is_served_first():
 
 def test_no_comparison_starts_before_every_arm_is_tuned():
     pilot = carry_out(PLAN, Valley(PLAN), workers=4, order=random.Random(1))
-    stages = [run.spec.stage for run in pilot.runs]
+    stages = [run.spec.purpose for run in pilot.runs]
     tuned = 15
     assert set(stages[:tuned]) == {"tune"}
     assert "tune" not in stages[tuned:]
@@ -160,7 +161,7 @@ def test_no_comparison_starts_before_every_arm_is_tuned():
 def test_the_comparison_goes_seed_by_seed_so_that_an_early_stop_leaves_whole_pairs():
     plan = small_plan(seeds=(5, 3, 9))
     pilot = carry_out(plan, Valley(plan))
-    assert [s.seed for s in pilot.stage("compare", "ladder")] == [5] * 5 + [3] * 5 + [9] * 5
+    assert [s.seed for s in pilot.purpose("compare", "ladder")] == [5] * 5 + [3] * 5 + [9] * 5
 
 
 @given(optimum=places, more=st.lists(st.integers(3, 50), min_size=1, max_size=3, unique=True))
@@ -247,7 +248,7 @@ def test_a_further_tuning_seed_repeats_the_trials_around_every_best():
     plan = small_plan(more_seeds=(7,))
     pilot = carry_out(plan, Valley(plan, dict.fromkeys(plan.arms, 2.3)))
     for arm in plan.arms:
-        again = [s.lr for s in pilot.stage("tune") if (s.arm_name, s.seed) == (arm, 7)]
+        again = [s.lr for s in pilot.purpose("tune") if (s.arm_name, s.seed) == (arm, 7)]
         assert len(again) == AROUND
         assert set(again) <= set(trials_of(plan, pilot)[arm])
     assert pilot.last.planned_runs == len(pilot.runs)
@@ -265,7 +266,7 @@ def test_a_tuning_seed_that_is_added_later_makes_no_compared_run_anew():
     plan = replace(PLAN, tuning=replace(PLAN.tuning, more_seeds=(8,)))
     after = carry_out(plan, loss, done=before.runs)
     added = [run.spec for run in after.runs[len(before.runs) :]]
-    assert {(s.stage, s.seed) for s in added} == {("tune", 8)}
+    assert {(s.purpose, s.seed) for s in added} == {("tune", 8)}
     assert len(added) == AROUND * len(plan.arms)
 
 
@@ -283,7 +284,7 @@ def test_an_arm_that_is_stuck_at_all_its_rates_goes_on_downwards_in_any_order(
         return 3.0 + 0.1 * doublings**2 + 0.01 * spec.seed - 0.1 * math.log(spec.steps)
 
     pilot = carry_out(PLAN, loss, workers=workers, order=order)
-    used = {s.lr / s.arm.lr for s in pilot.stage("compare") if s.arm_name == "mars-adamw"}
+    used = {s.lr / s.arm.lr for s in pilot.purpose("compare") if s.arm_name == "mars-adamw"}
     assert len(used) == 1
     assert abs(math.log2(used.pop()) + 5) < 0.2
     assert pilot.ids == carry_out(PLAN, loss).ids

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretend import DATA, Valley, carry_out, small_plan
 
-from mars_optim.pilot.agenda import agenda, tuning_trials
-from mars_optim.records.optional import SensitivityPlan, SizePlan
+from mars_optim.experiment.pilot.agenda import agenda, tuning_trials
+from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
 
 PLAN = small_plan()
 WIDER = replace(PLAN, scale={"wide": SizePlan(width=128), "long": SizePlan(steps=300)})
@@ -25,11 +25,11 @@ def test_every_size_is_tuned_and_compared_like_the_plans_own():
     for size in WIDER.sizes():
         specs = [r.spec for r in pilot.runs if r.spec.task == size.task]
         specs = [s for s in specs if s.training == size.training]
-        counts = Counter((s.stage, s.arm_name) for s in specs)
+        counts = Counter((s.purpose, s.arm_name) for s in specs)
         assert all(counts["tune", arm] >= 5 for arm in size.arms)
         assert all(counts["compare", arm] == 2 for arm in size.arms)
         assert counts["ladder", "adamw"] == 4
-        assert {s.steps for s in specs if s.stage == "ladder"} == {size.steps(0.5), size.steps(2)}
+        assert {s.steps for s in specs if s.purpose == "ladder"} == {size.steps(0.5), size.steps(2)}
 
 
 def test_each_size_has_a_learning_rate_of_its_own():
@@ -40,7 +40,7 @@ def test_each_size_has_a_learning_rate_of_its_own():
 
     pilot = carry_out(WIDER, Shrinking(WIDER))
     rates = {
-        spec.task.width: spec.lr for spec in pilot.stage("compare") if spec.arm_name == "adamw"
+        spec.task.width: spec.lr for spec in pilot.purpose("compare") if spec.arm_name == "adamw"
     }
     assert rates[128] < rates[64] / 2
 
@@ -68,27 +68,27 @@ def test_stopped_anywhere_and_in_any_order_it_ends_with_the_same_runs_and_the_to
 
 def test_the_sensitivity_gives_every_line_the_same_factors_and_repeats_no_run():
     pilot = carry_out(DRAWN, Valley(DRAWN))
-    best = {s.arm_name: s.lr for s in pilot.stage("compare")}
+    best = {s.arm_name: s.lr for s in pilot.purpose("compare")}
     lines: dict[tuple[str, float], set[float]] = {}
     for run in pilot.runs:
         spec = run.spec
-        if spec.stage in ("tune", "sensitivity") and spec.arm_name != "nadamw":
+        if spec.purpose in ("tune", "sensitivity") and spec.arm_name != "nadamw":
             key = (spec.arm_name, spec.arm.gamma)
             lines.setdefault(key, set()).add(round(spec.lr / best[spec.arm_name], 6))
     assert set(lines) == {("adamw", 0.0), *(("mars-adamw", g) for g in (0.0125, 0.025, 0.05))}
     for factors in lines.values():
         assert all(any(f == pytest.approx(w, rel=1e-4) for f in factors) for w in (0.5, 1.0, 3.0))
-    assert {s.seed for s in pilot.stage("sensitivity")} == {DRAWN.tuning.seed}
-    own = [s for s in pilot.stage("sensitivity") if s.arm == DRAWN.arm[s.arm_name]]
-    tuned = {r.spec.run_id for r in pilot.runs if r.spec.stage == "tune"}
+    assert {s.seed for s in pilot.purpose("sensitivity")} == {DRAWN.tuning.seed}
+    own = [s for s in pilot.purpose("sensitivity") if s.arm == DRAWN.arm[s.arm_name]]
+    tuned = {r.spec.run_id for r in pilot.runs if r.spec.purpose == "tune"}
     assert not tuned & {s.run_id for s in own}
 
 
 def test_the_sensitivity_waits_for_the_tuning_and_changes_no_learning_rate():
     first = agenda(DRAWN, DATA, []).ready
-    assert {s.stage for s in first} == {"tune"}
+    assert {s.purpose for s in first} == {"tune"}
     pilot = carry_out(DRAWN, Valley(DRAWN), workers=3, order=random.Random(1))
-    stages = [r.spec.stage for r in pilot.runs]
+    stages = [r.spec.purpose for r in pilot.runs]
     assert "tune" not in stages[stages.index("sensitivity") :]
     assert tuning_trials(DRAWN, pilot.runs) == tuning_trials(
         PLAN, carry_out(PLAN, Valley(PLAN)).runs
@@ -96,5 +96,5 @@ def test_the_sensitivity_waits_for_the_tuning_and_changes_no_learning_rate():
 
 
 def test_off_by_default():
-    assert carry_out(PLAN, Valley(PLAN)).stage("sensitivity") == []
+    assert carry_out(PLAN, Valley(PLAN)).purpose("sensitivity") == []
     assert len(PLAN.sizes()) == 1

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.pilot.search import at_edge, best_lr, next_lr, next_outward, stencil
-from mars_optim.records.trials import AROUND
+from mars_optim.experiment.pilot.search import at_edge, best_lr, next_lr, next_outward, stencil
+from mars_optim.experiment.records.trials import AROUND
 
 Trials = dict[float, float | None]
 

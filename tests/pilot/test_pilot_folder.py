@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from pretend import finish, small_plan, with_seeds
 
-from mars_optim.pilot import run as pilot_run
-from mars_optim.pilot.agenda import agenda
-from mars_optim.pilot.run import adopt_plan, check_data, plan_changes, prepare_folder
-from mars_optim.records import Failure, Plan, RunWriter, UserError
-from mars_optim.records.plan import CostPlan
-from mars_optim.records.plan_file import load_plan, make_plan, plan_toml
-from mars_optim.records.run import record_failure
+from mars_optim.errors import UserError
+from mars_optim.experiment.pilot import run as pilot_run
+from mars_optim.experiment.pilot.agenda import agenda
+from mars_optim.experiment.pilot.run import adopt_plan, check_data, plan_changes, prepare_folder
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan import CostPlan
+from mars_optim.experiment.plan.plan_file import load_plan, make_plan, plan_toml
+from mars_optim.experiment.records import Failure, RunWriter
+from mars_optim.experiment.records.run import record_failure
 
 PLAN = small_plan()
 
@@ -68,7 +70,7 @@ CHANGES = [
     "comparison.ladder=[0.5, 3.0]",
     "comparison.seeds=[1, 3]",
     "comparison.seeds=[2, 3, 4]",
-    "decision.worth=0.01",
+    "decision.min_saving=0.01",
     "decision.confidence=0.9",
     "arm.mars-adamw.gamma=0.05",
     "arm.adamw.lr=0.002",
@@ -174,7 +176,7 @@ def test_each_amendment_is_kept(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("change", ["decision.worth=0.01", "training.steps=200"])
+@pytest.mark.parametrize("change", ["decision.min_saving=0.01", "training.steps=200"])
 def test_a_plan_edited_in_the_folder_is_refused_or_noted(tmp_path: Path, change: str):
     """The rule was fixed before the runs: whoever changes it later is seen to have done so."""
     adopt(PLAN, tmp_path)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pretend import Valley, carry_out, small_plan
 
-from mars_optim.pilot.price import between, price, price_line, remaining
-from mars_optim.records.optional import SensitivityPlan, SizePlan
-from mars_optim.records.plan import CostPlan
+from mars_optim.experiment.pilot.price import between, price, price_line, remaining
+from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
+from mars_optim.experiment.plan.plan import CostPlan
 
 PLAN = small_plan()
 BOTH = replace(

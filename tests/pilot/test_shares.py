@@ -6,8 +6,14 @@ import os
 
 import pytest
 
-from mars_optim.pilot import shares as module
-from mars_optim.pilot.shares import Share, accelerators, automatic_workers, cores, shares
+from mars_optim.experiment.executors import resources as module
+from mars_optim.experiment.executors.resources import (
+    Share,
+    accelerators,
+    automatic_workers,
+    cores,
+    shares,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,11 @@ import pytest
 from pretend import DATA, Valley, carry_out, small_plan
 
 import mars_optim
-from mars_optim.pilot.agenda import agenda
-from mars_optim.pilot.tries import Timing, Tries
-from mars_optim.records import Failure, RunSpec
-from mars_optim.records.plan import RunningPlan
+from mars_optim.experiment.pilot.agenda import agenda
+from mars_optim.experiment.pilot.retries import Retries, Timing
+from mars_optim.experiment.plan import RunSpec
+from mars_optim.experiment.plan.plan import RunningPlan
+from mars_optim.experiment.records import Failure
 
 PLAN = small_plan()
 SPEC = agenda(PLAN, DATA, []).ready[0]
@@ -21,18 +22,18 @@ HUNG = Failure("timed out", "too long")
 
 
 def test_a_run_may_take_ten_times_what_the_probe_says_for_all_that_share_the_machine():
-    tries = Tries(RunningPlan(), {SPEC.arm_name: Timing(0.5, outside=900.0)}, sharing=3)
+    tries = Retries(RunningPlan(), {SPEC.arm_name: Timing(0.5, outside=900.0)}, sharing=3)
     assert tries.limit(SPEC) == 10 * (0.5 * SPEC.steps + 900.0) * 3 + 600
 
 
 def test_or_as_long_as_the_plan_says():
-    tries = Tries(RunningPlan(limit_minutes=2.0), {SPEC.arm_name: Timing(0.5)}, sharing=3)
+    tries = Retries(RunningPlan(limit_minutes=2.0), {SPEC.arm_name: Timing(0.5)}, sharing=3)
     assert tries.limit(SPEC) == 120.0
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
 def test_a_run_that_dies_is_tried_again_as_often_as_the_plan_says(retries: int):
-    tries = Tries(RunningPlan(retries=retries), {}, 1)
+    tries = Retries(RunningPlan(retries=retries), {}, 1)
     assert [tries.again("a", DIED) for _ in range(retries + 1)] == [True] * retries + [False]
     assert tries.given_up == {"a": DIED}
     assert tries.again("b", DIED) is (retries > 0)
@@ -42,13 +43,13 @@ def test_a_run_that_dies_is_tried_again_as_often_as_the_plan_says(retries: int):
     ("retries", "expected"), [(0, [False]), (1, [True, False]), (9, [True, False])]
 )
 def test_a_run_that_hangs_is_tried_again_once_at_most(retries: int, expected: list[bool]):
-    tries = Tries(RunningPlan(retries=retries), {}, 1)
+    tries = Retries(RunningPlan(retries=retries), {}, 1)
     assert [tries.again("a", HUNG) for _ in expected] == expected
     assert tries.given_up == {"a": HUNG}
 
 
 def test_a_try_that_cannot_end_otherwise_is_the_last_and_one_that_got_further_does_not_count():
-    tries = Tries(RunningPlan(retries=1), {}, 1)
+    tries = Retries(RunningPlan(retries=1), {}, 1)
     further = Failure("timed out", "the queue's limit; it goes on", again="always")
     assert all(tries.again("a", further) for _ in range(9))
     assert tries.again("a", HUNG)
@@ -58,7 +59,7 @@ def test_a_try_that_cannot_end_otherwise_is_the_last_and_one_that_got_further_do
 
 def tuning_of(arm: str) -> list[RunSpec]:
     """An arm's tuning runs."""
-    return [s for s in carry_out(PLAN, Valley(PLAN)).stage("tune") if s.arm_name == arm]
+    return [s for s in carry_out(PLAN, Valley(PLAN)).purpose("tune") if s.arm_name == arm]
 
 
 def ids_without(run_id: str) -> set[str]:
@@ -92,7 +93,7 @@ def test_without_the_baseline_or_the_candidate_nothing_is_compared(arm: str):
 
 def test_a_comparison_run_that_is_given_up_stops_no_other():
     whole = carry_out(PLAN, Valley(PLAN))
-    for spec in whole.stage("compare", "ladder"):
+    for spec in whole.purpose("compare", "ladder"):
         assert ids_without(spec.run_id) == whole.ids - {spec.run_id}
 
 
@@ -101,7 +102,7 @@ def test_a_latecomer_is_tuned_like_the_others_and_changes_none_of_their_rates():
     first = carry_out(small_plan(arms=("adamw", "mars-adamw")), loss)
     later = carry_out(PLAN, loss, done=first.runs)
     assert first.ids <= later.ids
-    assert {s.arm_name for s in later.stage("tune", "compare")} == set(PLAN.arms)
+    assert {s.arm_name for s in later.purpose("tune", "compare")} == set(PLAN.arms)
     assert later.ids == carry_out(PLAN, loss).ids
 
 

@@ -16,9 +16,10 @@ from pretend_pilot import status, unfinished_run
 from rich.console import Console
 
 from mars_optim.cli.watch import watch
-from mars_optim.pilot.progress import STATUS, Reporter
-from mars_optim.pilot.watch import take
-from mars_optim.records import Outcome, UserError, lock, read_runs
+from mars_optim.errors import UserError
+from mars_optim.experiment.pilot.progress import STATUS, Reporter
+from mars_optim.experiment.pilot.status import take
+from mars_optim.experiment.records import Outcome, lock, read_runs
 from written_pilot import write_pilot
 
 

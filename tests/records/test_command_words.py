@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mars_optim.records import UserError
-from mars_optim.records.command import check_command, fill_command, fixed_words
-from mars_optim.records.plan_file import make_plan
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan.command import check_command, fill_command, fixed_words
+from mars_optim.experiment.plan.plan_file import make_plan
 
 GOOD = "train --optimizer {optimizer} --lr {lr} --seed {seed} --steps {steps} --out {run_dir}"
 VALUES = {

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from mars_optim.records import UserError, lock
-from mars_optim.records.lock import pilot_lock, worker_lock
+from mars_optim.errors import UserError
+from mars_optim.experiment.records import lock
+from mars_optim.experiment.records.lock import pilot_lock, worker_lock
 
 pytest.importorskip("fcntl")
 
 HOLD = """
 import sys, pathlib
-from mars_optim.records import lock
+from mars_optim.experiment.records import lock
 with getattr(lock, sys.argv[1])(pathlib.Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.readline()
@@ -26,7 +27,7 @@ with getattr(lock, sys.argv[1])(pathlib.Path(sys.argv[2])):
 
 TRY = """
 import sys, pathlib
-from mars_optim.records import lock
+from mars_optim.experiment.records import lock
 try:
     with lock.pilot_lock(pathlib.Path(sys.argv[1])):
         print("held")

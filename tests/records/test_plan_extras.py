@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from mars_optim.records import Plan, RunSpec, UserError
-from mars_optim.records.arms import ABLATIONS, ARMS, ablation_arms, ablation_name
-from mars_optim.records.optional import SensitivityPlan, SizePlan
-from mars_optim.records.plan import ComparisonPlan, TaskPlan, TrainingPlan
-from mars_optim.records.plan_file import make_plan, plan_toml
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.arms import ABLATIONS, ARMS, ablation_arms, ablation_name
+from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
+from mars_optim.experiment.plan.plan import ComparisonPlan, TaskPlan, TrainingPlan
+from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
 
 ABLATED = tuple(ablation_name("mars-adamw", kind) for kind in ABLATIONS)
 
@@ -32,7 +33,7 @@ def read_back(plan: Plan) -> Plan:
 )
 def test_runs_made_before_these_options_keep_their_names(arm: str, run_id: str):
     spec = RunSpec(
-        stage="compare",
+        purpose="compare",
         arm_name=arm,
         arm=ARMS[arm],
         lr=3e-3,
@@ -142,7 +143,7 @@ def test_a_run_is_covered_at_its_size_and_at_the_gammas_of_the_sensitivity_only(
     )
     own, wide = plan.sizes()
     spec = RunSpec(
-        stage="tune",
+        purpose="tune",
         arm_name="mars-adamw",
         arm=plan.arm["mars-adamw"],
         lr=1e-3,
@@ -159,5 +160,5 @@ def test_a_run_is_covered_at_its_size_and_at_the_gammas_of_the_sensitivity_only(
     assert not plan.covers(replace(lion, task=wide.task))
     other = replace(spec, arm=replace(spec.arm, gamma=0.05))
     assert not plan.covers(other)
-    assert plan.covers(replace(other, stage="sensitivity"))
-    assert not plan.covers(replace(spec, stage="sensitivity", arm=replace(spec.arm, gamma=0.1)))
+    assert plan.covers(replace(other, purpose="sensitivity"))
+    assert not plan.covers(replace(spec, purpose="sensitivity", arm=replace(spec.arm, gamma=0.1)))

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mars_optim.records import Plan, UserError
-from mars_optim.records.arms import ARMS
-from mars_optim.records.config import from_dict
-from mars_optim.records.plan_file import load_plan, make_plan
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.plan_file import load_plan, make_plan
+from mars_optim.options import from_dict
 
 MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     # unknown keys, at every level
@@ -21,7 +22,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[training]\nstesp = 8", ("unknown key 'training.stesp'", "'training.steps'?")),
     ("[tuning]\ntrails = 8", ("unknown key 'tuning.trails'", "'tuning.trials'?")),
     ("[comparison]\nsedes = [1]", ("unknown key 'comparison.sedes'", "'comparison.seeds'?")),
-    ("[decision]\nwort = 1", ("unknown key 'decision.wort'", "'decision.worth'?")),
+    ("[decision]\nmin_savin = 1", ("unknown key 'decision.min_savin'", "'decision.min_saving'?")),
     ("[cost]\ncurency = 'x'", ("unknown key 'cost.curency'", "'cost.currency'?")),
     (
         "[arm.nadamw]\nweight_decya = 1",
@@ -79,7 +80,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[comparison]\nladder = [0.5, 1e300]", ("comparison.ladder = [0.5, 1e+300] must be at most",)),
     ("[comparison]\nladder = [0.5, 2, 2]", ("comparison.ladder = [0.5, 2.0, 2.0]", "different")),
     ("[comparison]\nladder = [0.5, 1, 2]", ("comparison.ladder = [0.5, 1.0, 2.0]", "different")),
-    ("[decision]\nworth = 1", ("decision.worth = 1.0 must be at most 0.99",)),
+    ("[decision]\nmin_saving = 1", ("decision.min_saving = 1.0 must be at most 0.99",)),
     ("[decision]\nconfidence = 0.5", ("decision.confidence = 0.5 must be above 0.5",)),
     ("[decision]\nconfidence = 95", ("decision.confidence = 95.0 must be at most 0.999",)),
     ("[cost]\nprice_per_hour = -1", ("cost.price_per_hour = -1.0 must be at least 0",)),
@@ -141,8 +142,8 @@ AT_THE_BOUNDS = [
     "training.warmup=0.9",
     "training.grad_clip=0",
     "tuning.factor=1.5",
-    "decision.worth=-1",
-    "decision.worth=0.99",
+    "decision.min_saving=-1",
+    "decision.min_saving=0.99",
     "decision.confidence=0.501",
     "decision.confidence=0.999",
     "cost.price_per_hour=0",
@@ -237,7 +238,7 @@ def test_every_folded_arm_refuses_a_clip_and_every_other_takes_one(arm: str):
 
 
 @pytest.mark.parametrize(
-    "key", [{"cautious": True}, {"clip_over": "all"}, {"gamma_schedule": "lr"}], ids=str
+    "key", [{"cautious": True}, {"clip_over": "global"}, {"gamma_schedule": "lr"}], ids=str
 )
 def test_what_only_our_optimizers_know_is_refused_for_others(key: dict[str, Any]):
     with pytest.raises(UserError, match=r"arm\.adamw: optimizer = 'torch-adamw' knows no"):

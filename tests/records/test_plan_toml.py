@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.records import Arm, Plan, UserError
-from mars_optim.records.config import concerned
-from mars_optim.records.plan import (
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Arm, Plan
+from mars_optim.experiment.plan.plan import (
     ARMS,
     ComparisonPlan,
     CostPlan,
@@ -22,8 +22,9 @@ from mars_optim.records.plan import (
     TrainingPlan,
     TuningPlan,
 )
-from mars_optim.records.plan_file import differences, load_plan, make_plan, plan_toml
-from mars_optim.records.run import write_text
+from mars_optim.experiment.plan.plan_file import differences, load_plan, make_plan, plan_toml
+from mars_optim.files import write_text
+from mars_optim.options import concerned
 
 
 def read_back(plan: Plan, overrides: tuple[str, ...] = ()) -> Plan:
@@ -82,7 +83,7 @@ OVERRIDES: list[tuple[str, Any]] = [
     ("comparison.seeds=[7, 8]", lambda p: p.comparison.seeds == (7, 8)),
     ("comparison.ladder=[0.25, 2, 4]", lambda p: p.comparison.ladder == (0.25, 2.0, 4.0)),
     ("tuning.max_trials=9", lambda p: p.tuning.max_trials == 9),
-    ("decision.worth=-0.1", lambda p: p.decision.worth == -0.1),
+    ("decision.min_saving=-0.1", lambda p: p.decision.min_saving == -0.1),
     ("cost.currency=EUR", lambda p: p.cost.currency == "EUR"),
     ("arm.mars-adamw.lr=1e-2", lambda p: p.arm["mars-adamw"] == replace(Arm(), lr=0.01)),
     ('arms=["adamw", "mars-adamw"]', lambda p: list(p.arm) == ["adamw", "mars-adamw"]),

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from mars_optim.records import Plan, UserError
-from mars_optim.records.plan_file import (
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan_file import (
     differences,
     load_plan,
     make_plan,
     overrides,
     plan_toml,
 )
-from mars_optim.tasks import GPT
-from mars_optim.tasks.resnet import ResNet18
+from mars_optim.experiment.tasks import GPT
+from mars_optim.experiment.tasks.resnet import ResNet18
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
@@ -143,7 +144,7 @@ def test_what_was_not_published_is_marked_as_ours_to_tune(name: str):
 def test_a_step_has_480_windows_and_the_run_49_15_billion_tokens(name: str):
     task, training = plan_named(name).task, plan_named(name).training
     assert task.batch * training.accumulation == 480
-    assert task.batch * training.script_accumulation * 8 == 480  # on the authors' 8 GPUs
+    assert task.batch * training.reference_accumulation * 8 == 480  # on the authors' 8 GPUs
     step = 480 * task.context
     assert step == 491_520
     assert training.steps * step / 1e9 == pytest.approx(49.15, abs=0.005)
@@ -226,7 +227,10 @@ def test_a_recipe_of_another_version_is_refused_before_its_keys_are_looked_at(ve
             {"training": {"min_lr": 1e-5, "decay": "step"}},
             "training.min_lr = 1e-05 goes with decay = 'linear' or 'cosine' or 'wsd'",
         ),
-        ({"training": {"reading": "code"}}, "training.reading = 'code' must be 'text', 'script'"),
+        (
+            {"training": {"convention": "code"}},
+            "training.convention = 'code' must be 'paper'",
+        ),
         ({"arm": {"adamw": {"betas_1d": [0.5, 0.5]}}}, "arm.adamw.betas_1d = [0.5, 0.5] goes with"),
     ],
 )
@@ -278,7 +282,10 @@ SMALL = RECIPES["gpt2-small-openwebtext"]
             ["task.batch = 30 (recipe: 15)"],
         ),
         (("training.steps=400",), ["training.steps = 400 (recipe: 100000)"]),
-        (("training.reading=script",), ['training.reading = "script" (recipe: "text")']),
+        (
+            ("training.convention=reference_code",),
+            ['training.convention = "reference_code" (recipe: "paper")'],
+        ),
         (
             ('arms=["adamw", "mars-adamw"]', "arm.adamw.lr=0.001"),
             ["arm.adamw.lr = 0.001 (recipe: 0.0006)"],

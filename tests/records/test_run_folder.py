@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from mars_optim.records import Outcome, RunSpec, RunWriter, UserError, read_run, read_runs
-from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TaskPlan, TrainingPlan
-from mars_optim.records.run import read_json, write_json, write_text
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import RunSpec
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.plan import TaskPlan, TrainingPlan
+from mars_optim.experiment.records import Outcome, RunWriter, read_run, read_runs
+from mars_optim.files import read_json, write_json, write_text
 
 SPEC = RunSpec(
-    stage="tune",
+    purpose="tune",
     arm_name="adamw",
     arm=ARMS["adamw"],
     lr=1e-3,

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.records import Arm, RunSpec, UserError
-from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TaskPlan, TrainingPlan
-from mars_optim.records.plan_file import make_plan
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Arm, RunSpec
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.plan import TaskPlan, TrainingPlan
+from mars_optim.experiment.plan.plan_file import make_plan
 
 SPEC = RunSpec(
-    stage="compare",
+    purpose="compare",
     arm_name="mars-adamw",
     arm=ARMS["mars-adamw"],
     lr=3e-3,
@@ -50,7 +51,7 @@ def changed_specs() -> dict[str, RunSpec]:
             for sub in (sub for sub in fields(value) if sub.compare):
                 changed = replace(value, **{sub.name: other(getattr(value, sub.name))})
                 specs[f"{f.name}.{sub.name}"] = replace(SPEC, **{f.name: changed})
-        elif f.name != "stage":
+        elif f.name != "purpose":
             specs[f.name] = replace(SPEC, **{f.name: other(value)})
     return specs
 
@@ -71,9 +72,9 @@ def test_the_folder_that_a_job_lies_in_is_no_part_of_the_identity():
     assert moved.run_id == SPEC.run_id
 
 
-@pytest.mark.parametrize("stage", ["tune", "ladder", "compare"])
-def test_the_stage_is_no_part_of_the_identity(stage: str):
-    assert replace(SPEC, stage=stage).run_id == SPEC.run_id
+@pytest.mark.parametrize("purpose", ["tune", "ladder", "compare"])
+def test_the_stage_is_no_part_of_the_identity(purpose: str):
+    assert replace(SPEC, purpose=purpose).run_id == SPEC.run_id
 
 
 def test_the_id_tells_arm_rate_seed_and_steps():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_optim.cli import main
-from mars_optim.records.toml import DEEPEST, LARGEST, parse_toml
+from mars_optim.toml import DEEPEST, LARGEST, parse_toml
 
 HOSTILE = {
     "brackets": "x = " + "[" * 100_000 + "]" * 100_000,

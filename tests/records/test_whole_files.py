@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mars_optim.data.files import HashedFile
+from mars_optim.experiment.data.prepared_files import HashedFile
+from mars_optim.experiment.records.lock import folder_lock
+from mars_optim.experiment.tasks.prepared import write_whole
+from mars_optim.files import whole_file, write_text
 from mars_optim.guard.snapshots import DiskStore
-from mars_optim.records.lock import folder_lock
-from mars_optim.records.run import write_text
-from mars_optim.records.whole import whole_file
-from mars_optim.tasks.prepared import write_whole
 
 MINE = "mine"
 

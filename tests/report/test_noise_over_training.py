@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mars_optim.analysis import analyse
-from mars_optim.records import read_runs
-from mars_optim.report import Words, write_report
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.records import read_runs
+from mars_optim.experiment.report import Messages, write_report
 from written_pilot import write_pilot
 
 
@@ -28,7 +28,7 @@ def group(signal: float, noise: float, *, tensors: int = 1, clip: float = 0.0) -
 def add_noise(out: Path) -> None:
     """To the candidate's training rows: two groups, whose noise grows from row to row."""
     for run in read_runs(out / "runs"):
-        if run.spec.arm_name != "mars-adamw" or run.spec.stage != "compare":
+        if run.spec.arm_name != "mars-adamw" or run.spec.purpose != "compare":
             continue
         rows = []
         for i, row in enumerate(run.rows):
@@ -70,7 +70,7 @@ def test_a_noise_without_a_signal_has_no_scale_and_is_drawn_all_the_same(out: Pa
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_the_page_shows_the_numbers_first_and_two_pictures(out: Path, lang: str) -> None:
     add_noise(out)
-    words = Words(lang)  # type: ignore[arg-type]
+    words = Messages(lang)  # type: ignore[arg-type]
     page, *_ = write_report(analyse(out), out, words)
     source = page.read_text(encoding="utf-8")
     assert words("figure.course.noise") in source

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mars_optim.report.noise import noise_figure, noise_sentences, noise_table
+from mars_optim.experiment.report.noise_study import noise_figure, noise_sentences, noise_table
 
 
 def estimate(value: float | None, half: float = 0.1) -> dict[str, float | None]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pages import CHROMIUM, fonts_for, look_at
 
-from mars_optim.analysis import analyse, survey
-from mars_optim.report import Lang, Words, write_report, write_runs_report
+from mars_optim.experiment.analysis import analyse, survey
+from mars_optim.experiment.report import Lang, Messages, write_report, write_runs_report
 from written_pilot import EXTRAS, with_control_named, write_pilot
 from written_runs import write_run, write_sweep
 
@@ -34,7 +34,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     folder = tmp_path_factory.mktemp("pages")
     pages: dict[str, tuple[Path, int, int]] = {}
     for name, lang in PAGES:
-        path = write_page_of(name, folder / name, Words(lang))
+        path = write_page_of(name, folder / name, Messages(lang))
         for size, (width, height) in SIZES.items():
             pages[f"{name} {lang} {size}"] = (path, width, height)
     found = {}
@@ -45,7 +45,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return found
 
 
-def write_page_of(name: str, out: Path, words: Words) -> Path:
+def write_page_of(name: str, out: Path, words: Messages) -> Path:
     """A pilot's page, or that of a folder of runs with two experiments in it."""
     if name == "runs":
         write_sweep(out)

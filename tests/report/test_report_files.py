@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import rich.markup
 
-from mars_optim.analysis import analyse
-from mars_optim.report import LANGS, Lang, Words, summary, write_report
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.report import LANGS, Lang, Messages, summary, write_report
 from written_pilot import EXTRAS, with_control_named, write_pilot
 
 WIN, LOSS, UNDECIDED = dict(speedup=1.3), dict(speedup=0.8), dict(speedup=1.06, spread=0.2)
@@ -131,7 +131,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
 def test_the_page_is_well_formed_and_its_parts_are_named(tmp_path: Path, lang: Lang) -> None:
     out = tmp_path / "pilot"
     write_pilot(out, **WIN)
-    source = write_report(analyse(out), out, Words(lang))[0].read_text(encoding="utf-8")
+    source = write_report(analyse(out), out, Messages(lang))[0].read_text(encoding="utf-8")
     page = Page(source)
     assert source.startswith("<!doctype html>")
     assert page.mistakes == []
@@ -167,7 +167,7 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
     environment = analysis.environment | {"device": HOSTILE + "\x1b[31m\u202e"}
     hostile = replace(analysis, environment=environment)
     for lang in LANGS:
-        html, markdown, verdict = write_report(hostile, out, Words(lang))
+        html, markdown, verdict = write_report(hostile, out, Messages(lang))
         page = Page(html.read_text(encoding="utf-8"))
         assert page.mistakes == []
         assert "script" not in {tag for tag, _ in page.tags}
@@ -183,7 +183,7 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
             names = {e.tag.split("}")[1] for e in ET.parse(svg).iter()}
             assert "script" not in names
         assert HOSTILE in "".join(ET.parse(out / "figures" / "saving.svg").getroot().itertext())
-        rich.markup.render(summary(hostile, Words(lang)))
+        rich.markup.render(summary(hostile, Messages(lang)))
 
 
 def test_numbers_in_page_markdown_and_json_agree(tmp_path: Path) -> None:
@@ -265,11 +265,11 @@ def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
     write_pilot(out, **WIN)
     *pages, verdict = write_report(analyse(out), out)
     data = json.loads(verdict.read_text())
-    assert data["next_stage"]["key"] == "canary"
-    assert [stage["status"] for stage in data["stages"]] == ["done", "next", "later"]
+    assert data["next_step"]["key"] == "canary"
+    assert [stage["status"] for stage in data["rollout"]] == ["done", "next", "later"]
     for path in pages:
         text = html.unescape(path.read_text(encoding="utf-8")).replace("\\", "")
-        for stage in data["stages"]:
+        for stage in data["rollout"]:
             assert stage["title"] in text
             for condition in (*stage["entry"], *stage["exit"], *stage["rollback"]):
                 assert condition["text"] in text
@@ -279,12 +279,12 @@ def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
 def test_what_a_pilot_adds_finds_its_place_in_the_page(tmp_path: Path, lang: Lang) -> None:
     out = tmp_path / "pilot"
     write_pilot(out, speedup=1.3, **EXTRAS)
-    analysis, words = analyse(out), Words(lang)
+    analysis, words = analyse(out), Messages(lang)
     html, markdown, _ = write_report(analysis, out, words)
     page = Page(html.read_text(encoding="utf-8"))
     assert page.mistakes == []
     ids = [a["id"] for tag, a in page.tags if tag == "section" and "id" in a]
-    assert ids == ["answer", "cost", "cause", "sizes", "evidence", "stages", "repeat", "limits"]
+    assert ids == ["answer", "cost", "cause", "sizes", "evidence", "rollout", "repeat", "limits"]
     assert len([a for tag, a in page.tags if a.get("role") == "img"]) == 6
     for part in analysis.parts:
         assert words(f"part.{part.cause}") in page.text

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from mars_optim.analysis import analyse, survey
 from mars_optim.cli import main
-from mars_optim.records.plan_file import load_plan
-from mars_optim.records.run import write_text
-from mars_optim.report import Words, runs_summary, write_report, write_runs_report
-from mars_optim.report.document import Table
-from mars_optim.report.evidence import arms_table
-from mars_optim.report.runs import build_runs_page, comparison_table, lead
+from mars_optim.experiment.analysis import analyse, survey
+from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.report import Messages, runs_summary, write_report, write_runs_report
+from mars_optim.experiment.report.document import Table
+from mars_optim.experiment.report.evidence import arms_table
+from mars_optim.experiment.report.runs import build_runs_page, comparison_table, lead
+from mars_optim.files import write_text
 from written_pilot import write_pilot
 from written_runs import write_run, write_sweep
 
@@ -28,12 +28,12 @@ def cells(table: Table, row: int) -> list[str]:
 def test_the_table_has_ours_beside_what_was_published(tmp_path: Path):
     write_sweep(tmp_path)
     (found,) = survey(tmp_path).experiments
-    table = comparison_table(found, Words())
+    table = comparison_table(found, Messages())
     assert table.head == (
         *("Arm", "Learning rate", "Mean loss", "Published", "Recorded", "Difference, paired"),
         *("Time", "State per parameter"),
     )
-    words, difference = Words(), found.arms[1].loss_difference
+    words, difference = Messages(), found.arms[1].loss_difference
     assert difference is not None
     assert cells(table, 0) == ["adamw", "0.001", "3.0000", "2.885", "2.9", "—", "2 s", "8.0 B"]
     assert cells(table, 1) == [
@@ -73,17 +73,17 @@ def test_the_lead_says_no_more_than_the_runs_do(
     found = survey(tmp_path)
     assert lead(found.experiments[0])[0] == code
     for lang in ("en", "ja"):
-        page = build_runs_page(found, Words(lang), tmp_path)  # type: ignore[arg-type]
+        page = build_runs_page(found, Messages(lang), tmp_path)  # type: ignore[arg-type]
         assert page.lead
-        assert page.lead in runs_summary(found, Words(lang))  # type: ignore[arg-type]
+        assert page.lead in runs_summary(found, Messages(lang))  # type: ignore[arg-type]
 
 
 def test_a_single_arm_is_compared_with_nothing(tmp_path: Path):
     write_run(tmp_path, "mars-adamw", 1e-3, 1, 3.0)
-    titles = [tile.label for tile in build_runs_page(survey(tmp_path), Words(), tmp_path).tiles]
+    titles = [tile.label for tile in build_runs_page(survey(tmp_path), Messages(), tmp_path).tiles]
     assert not [title for title in titles if title.startswith("Against")]
     write_run(tmp_path, "adamw", 1e-3, 1, 3.1)
-    titles = [tile.label for tile in build_runs_page(survey(tmp_path), Words(), tmp_path).tiles]
+    titles = [tile.label for tile in build_runs_page(survey(tmp_path), Messages(), tmp_path).tiles]
     assert [title for title in titles if title.startswith("Against")]
 
 
@@ -92,7 +92,7 @@ def test_the_page_warns_of_edges_single_rates_and_departures(tmp_path: Path):
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.9)
     write_run(tmp_path, "mars-adamw", 6e-3, 1, 2.8)
     stopped = write_run(tmp_path, "nadamw", 6e-3, 1, 2.8, finished=False)
-    text = "\n".join(build_runs_page(survey(tmp_path), Words(), tmp_path).reasons)
+    text = "\n".join(build_runs_page(survey(tmp_path), Messages(), tmp_path).reasons)
     assert "at the edge of those tried: mars-adamw" in text
     assert "One learning rate was tried, so it is not tuned: adamw." in text
     assert (
@@ -128,7 +128,7 @@ def test_the_command_writes_a_page_its_figures_and_its_numbers(
 def test_the_japanese_page_says_everything_in_japanese(tmp_path: Path):
     write_sweep(tmp_path)
     write_run(tmp_path, "mars-adamw", 1e-1, 9, None)
-    html = write_runs_report(survey(tmp_path), tmp_path, Words("ja"))[0].read_text("utf-8")
+    html = write_runs_report(survey(tmp_path), tmp_path, Messages("ja"))[0].read_text("utf-8")
     visible = re.sub(r"<style.*?</style>|<code>.*?</code>|<[^>]+>", " ", html, flags=re.S)
     # names, and what the recipe itself says
     known = (
@@ -143,7 +143,7 @@ def test_experiments_stand_apart_with_figures_and_colours_of_their_own(tmp_path:
     write_sweep(tmp_path)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.5, steps=200)
     found = survey(tmp_path)
-    page = build_runs_page(found, Words(), tmp_path)
+    page = build_runs_page(found, Messages(), tmp_path)
     assert [s.key for s in page.sections] == ["evidence", "evidence-2", "repeat"]
     html = write_runs_report(found, tmp_path)[0].read_text(encoding="utf-8")
     first, second = html.split('id="evidence-2"')
@@ -175,10 +175,10 @@ def with_scores(out: Path, scores: dict[str, Any]) -> None:
 def test_a_pilots_report_shows_accuracy_and_bits_per_byte_where_runs_tell_them(tmp_path: Path):
     out = tmp_path / "pilot"
     write_pilot(out, speedup=1.3)
-    assert "Accuracy" not in arms_table(analyse(out), Words()).head
+    assert "Accuracy" not in arms_table(analyse(out), Messages()).head
     with_scores(out, {"accuracy": 0.9481, "bits_per_byte": 1.5, "own": 3.0})
     analysis = analyse(out)
-    table = arms_table(analysis, Words())
+    table = arms_table(analysis, Messages())
     assert table.head[-3:] == ("Accuracy", "Bits per byte", "own")
     assert cells(table, 0)[-3:] == ["94.81 %", "1.5000", "3.0000"]
     verdict = json.loads(write_report(analysis, out)[2].read_text())
@@ -189,6 +189,6 @@ def test_a_pilots_report_shows_accuracy_and_bits_per_byte_where_runs_tell_them(t
 def test_a_pilot_on_a_recipe_has_the_published_numbers_in_its_table(tmp_path: Path):
     out = tmp_path / "pilot"
     write_pilot(out, speedup=1.3, published__adamw="{loss = 2.885, source = 'Table 1'}")
-    table = arms_table(analyse(out), Words())
+    table = arms_table(analyse(out), Messages())
     assert table.head[-1] == "Published"
     assert [row[-1].text for row in table.rows] == ["2.885", "—", "—"]

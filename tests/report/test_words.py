@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import mars_optim
-from mars_optim.analysis import Interval, analyse
-from mars_optim.report import LANGS, Words, summary, write_report
-from mars_optim.report.words import CODE, CODE_END, catalogue
+from mars_optim.experiment.analysis import Interval, analyse
+from mars_optim.experiment.report import LANGS, Messages, summary, write_report
+from mars_optim.experiment.report.messages import CODE, CODE_END, catalogue
 from written_pilot import write_pilot
 
 SOURCES = Path(mars_optim.__file__).parent
@@ -63,7 +63,7 @@ def test_japanese_texts_are_japanese() -> None:
 
 
 def test_no_value_can_pass_for_code() -> None:
-    words = Words()
+    words = Messages()
     text = words("amendment", date=f"{CODE}x{CODE_END}", changes="`y`")
     assert text == "x: `y`"
     assert words("tile.no-price").count(CODE) == 1
@@ -77,7 +77,7 @@ def test_no_value_can_pass_for_code() -> None:
     ],
 )
 def test_numbers_are_written_as_the_language_does(lang: str, said: list[str]) -> None:
-    words = Words(lang)  # type: ignore[arg-type]
+    words = Messages(lang)  # type: ignore[arg-type]
     interval = words.between(Interval(0.02, 0.01, 0.03, 5, 0.01), words.percent)
     numbers = [words.percent(0.123), words.level(0.05), words.signed(-0.01), words.duration(432)]
     assert [*numbers, interval] == said
@@ -91,7 +91,7 @@ def test_the_japanese_report_says_everything_in_japanese(
 ) -> None:
     out = tmp_path / "pilot"
     write_pilot(out, **pilot, cost__price_per_hour="2.5", cost__currency="'円'")
-    analysis, words = analyse(out), Words("ja")
+    analysis, words = analyse(out), Messages("ja")
     html, markdown, verdict = write_report(analysis, out, words)
     assert (html.name, markdown.name, verdict.name) == (
         "report.ja.html",
@@ -128,7 +128,7 @@ def test_the_command_line_reports_in_japanese(
     assert main(["report", str(out), "--lang", "ja"]) == 0
     printed = capsys.readouterr().out
     assert "採用" in printed
-    assert Words("ja")("terminal.report", path=out / "report.ja.html") in printed
+    assert Messages("ja")("terminal.report", path=out / "report.ja.html") in printed
     assert not (out / "report.html").exists()
 
 

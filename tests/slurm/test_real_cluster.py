@@ -116,7 +116,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return json.dumps(str(path))
 
 
-QUEUE = ("--engine", "slurm", "--workers", "3", "--engine-option", "mem_gb=1")
+QUEUE = ("--executor", "slurm", "--workers", "3", "--executor-option", "mem_gb=1")
 
 
 def wait_for(condition: Callable[[], object], pilot: Pilot, seconds: float = 240.0) -> None:
@@ -164,7 +164,7 @@ def test_a_mistake_in_the_options_is_one_line(new_pilot: Callable[..., Pilot]):
         ("mem_gb=90000", "mem_gb"),
     ):
         pilot = new_pilot(option.partition("=")[0])
-        assert pilot.run("--engine", "slurm", "--engine-option", option) == 2
+        assert pilot.run("--executor", "slurm", "--executor-option", option) == 2
         *_, line = pilot.said.splitlines()
         assert len(pilot.said.splitlines()) <= 2, pilot.said
         assert line.startswith("mars: error: sbatch takes no job (")
@@ -199,7 +199,7 @@ lr = 0.1
 """
     )
     pilot = new_pilot("pilot")
-    limit = ("--engine-option", "timeout_min=1")
+    limit = ("--executor-option", "timeout_min=1")
     assert pilot.run("--plan", str(plan), *QUEUE, *limit) == 3, pilot.said
     assert len(pilot.failures()) == 2, "one for each arm"
     for reason in pilot.failures():

@@ -11,21 +11,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mars_optim.analysis.stats import t_interval
+from mars_optim.errors import UserError
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.canary import CanarySettings, canary, read_checkpoint
+from mars_optim.experiment.canary.continued import lr_factor
+from mars_optim.experiment.canary.production_checkpoint import in_saved_order
+from mars_optim.experiment.canary.result import Continued, judge
+from mars_optim.experiment.records import read_runs
+from mars_optim.experiment.records.lock import pilot_lock
 from mars_optim.guard import Alarm
 from mars_optim.optim import param_groups
-from mars_optim.records import UserError, read_runs
-from mars_optim.records.lock import pilot_lock
-from mars_optim.stage import CanarySettings, canary, read_checkpoint
-from mars_optim.stage.checkpoint import in_saved_order
-from mars_optim.stage.continued import lr_factor
-from mars_optim.stage.result import Continued, judge
 
 QUICK = dict(steps=40, history=100, seeds=(1, 2, 3), eval_tokens=64)
 
 
 class Lines:
-    """A small network on noisy lines (see :class:`~mars_optim.tasks.Task`)."""
+    """A small network on noisy lines (see :class:`~mars_optim.experiment.tasks.Task`)."""
 
     fingerprint = "lines"
     batch_tokens = 16
@@ -145,7 +146,7 @@ def test_a_harmful_switch_is_a_spike_and_sends_back(
     tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a switch without moments at ten times the learning rate does is what is looked for."""
-    import mars_optim.stage.continued as module
+    import mars_optim.experiment.canary.continued as module
     from mars_optim import MARSAdamW
 
     def careless(adamw: torch.optim.Optimizer, **options: Any) -> torch.optim.Optimizer:

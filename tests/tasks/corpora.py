@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mars_optim.tasks import Corpus, TextTask, load_corpus
+from mars_optim.experiment.tasks import Corpus, TextTask, load_corpus
 
 
 def file_content(i: int, lines: int = 120) -> bytes:

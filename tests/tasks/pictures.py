@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mars_optim.data.images import Batch, prepare_images
-from mars_optim.tasks import ImageTask, load_images
+from mars_optim.experiment.data.images import Batch, prepare_images
+from mars_optim.experiment.tasks import ImageTask, load_images
 
 
 def pictures(count: int, classes: int = 3, size: int = 8, seed: int = 0) -> Batch:

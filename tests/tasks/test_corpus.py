@@ -11,7 +11,7 @@ import pytest
 from corpora import file_content, write_files
 from torch import Tensor
 
-from mars_optim.tasks import Corpus, TextTask, load_corpus
+from mars_optim.experiment.tasks import Corpus, TextTask, load_corpus
 
 
 def as_bytes(text: Tensor) -> bytes:

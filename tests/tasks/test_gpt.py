@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mars_optim.tasks import GPT
+from mars_optim.experiment.tasks import GPT
 
 SIZES = dict(vocabulary=50, context=12, layers=2, width=16, heads=4)
 

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from pictures import picture_task, pictures, write_pictures
 from torch import nn
 
-from mars_optim.records import Plan, UserError
-from mars_optim.records.plan import TaskPlan
-from mars_optim.tasks import ResNet18, check_task, load_images
-from mars_optim.tasks.images import crop_and_flip
+from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Plan
+from mars_optim.experiment.plan.plan import TaskPlan
+from mars_optim.experiment.tasks import ResNet18, check_task, load_images
+from mars_optim.experiment.tasks.images import crop_and_flip
 
 ADDRESSES = [(seed, step, micro) for seed in (0, 1, 11) for step in (0, 1, 11) for micro in (0, 1)]
 

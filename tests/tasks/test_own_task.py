@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mars_optim.cli.init import TEMPLATES
-from mars_optim.tasks import check_task, import_task
+from mars_optim.experiment.tasks import check_task, import_task
 
 TEMPLATE = (TEMPLATES / "task" / "my_task.py").read_text()
 TEMPLATE += "\n\nONE = torch.ones((), requires_grad=True)\n"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mars_optim.tasks import Corpus
+from mars_optim.experiment.tasks import Corpus
 
 ADDRESSES = [(seed, step, micro) for seed in (0, 1, 11) for step in (0, 1, 11) for micro in (0, 1)]
 

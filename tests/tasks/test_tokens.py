@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.tasks.tokens import Tokens
+from mars_optim.experiment.tasks.token_map import Tokens
 
 
 @given(

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS
-from mars_optim.records import Run, RunSpec, RunWriter, read_run
-from mars_optim.records.arms import ARMS
-from mars_optim.records.plan import TrainingPlan
-from mars_optim.records.task import TaskPlan
-from mars_optim.tasks import Task
-from mars_optim.train import build_optimizer, lr_factor, train
+from mars_optim.experiment.plan import RunSpec
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.plan import TrainingPlan
+from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.records import Run, RunWriter, read_run
+from mars_optim.experiment.tasks import Task
+from mars_optim.experiment.training import build_optimizer, lr_factor, train
 
 TRUE = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
 
@@ -69,7 +70,7 @@ def make_spec(
     *, steps: int = 20, arm: str = "mars-adamw", lr: float = 0.05, seed: int = 1, **training: Any
 ) -> RunSpec:
     return RunSpec(
-        stage="compare",
+        purpose="compare",
         arm_name=arm,
         arm=ARMS[arm],
         lr=lr,

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim import MARS
-from mars_optim.records.arms import ARMS
-from mars_optim.tasks import GPT
-from mars_optim.train import build_optimizer, state_bytes
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.tasks import GPT
+from mars_optim.experiment.training import build_optimizer, state_bytes
 
 DECAYED = {"attention.qkv", "attention.out", "mlp.up", "mlp.down"}
 ORTHOGONAL = ("shampoo", "muon")

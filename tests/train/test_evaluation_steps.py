@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regression import Regression, make_spec
 
-from mars_optim.records import Engine, RunWriter
-from mars_optim.records.training import TrainingPlan
-from mars_optim.train import evaluation_steps, train
-from mars_optim.train.schedule import CURVE_SHARE, FORWARD
+from mars_optim.experiment.plan import ExecutionOptions
+from mars_optim.experiment.plan.training import TrainingPlan
+from mars_optim.experiment.records import RunWriter
+from mars_optim.experiment.training import evaluation_steps, train
+from mars_optim.experiment.training.schedule import CURVE_SHARE, FORWARD
 
 DEFAULT = TrainingPlan()
 
@@ -46,7 +47,7 @@ def test_evaluations_that_are_left_out_change_no_bit_of_the_run(tmp_path: Path):
     task, spec, found = Regression(), make_spec(steps=60, evaluations=5), {}
     for sparing in (True, False):
         writer = RunWriter(tmp_path / str(sparing), spec, {})
-        outcome = train(spec, task, writer, engine=Engine(sparing=sparing))
+        outcome = train(spec, task, writer, execution=ExecutionOptions(sparing=sparing))
         writer.finish(outcome)
         rows = [row["loss"] for row in writer.rows if "loss" in row]
         found[sparing] = (outcome.final_loss, rows, sum("valid_loss" in r for r in writer.rows))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.records.training import TrainingPlan
-from mars_optim.train import lr_factor, scheduled
+from mars_optim.experiment.plan.training import TrainingPlan
+from mars_optim.experiment.training import lr_factor, scheduled
 
 Decay = Literal["linear", "cosine", "step", "wsd", "constant"]
 

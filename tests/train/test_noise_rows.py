@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from regression import Regression, make_spec, rows_of
 
-from mars_optim.records import Engine, Run, RunWriter, read_run
-from mars_optim.records.noise import from_row, to_row
-from mars_optim.train import train
+from mars_optim.experiment.plan import ExecutionOptions
+from mars_optim.experiment.records import Run, RunWriter, read_run
+from mars_optim.experiment.training import train
+from mars_optim.integrations.telemetry_rows import from_row, to_row
 
 
-def recorded(folder: Path, arm: str, **engine: Any) -> Run:
+def recorded(folder: Path, arm: str, **options: Any) -> Run:
     spec = make_spec(arm=arm)
     writer = RunWriter(folder, spec, {})
-    writer.finish(train(spec, Regression(), writer, engine=Engine(**engine)))
+    writer.finish(train(spec, Regression(), writer, execution=ExecutionOptions(**options)))
     writer.close()
     return read_run(writer.path)
 

@@ -15,10 +15,11 @@ from regression import Regression, make_spec
 from torch import Tensor, nn
 from torch.distributed.checkpoint import FileSystemWriter
 
-from mars_optim.records import Engine, Run, RunSpec, RunWriter, read_run
-from mars_optim.records.arms import ARMS
-from mars_optim.records.run import CHECKPOINTS, TIMINGS
-from mars_optim.train import train
+from mars_optim.experiment.plan import ExecutionOptions, RunSpec
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.records import Run, RunWriter, read_run
+from mars_optim.experiment.records.run import CHECKPOINTS, TIMINGS
+from mars_optim.experiment.training import train
 
 STEPS = 24
 ENDS = [1, 7, 12, 23]
@@ -64,7 +65,7 @@ def run(
     torch.manual_seed(99 if begun else 7)  # a new process has another random state
     writer = RunWriter(folder, spec, {})
     try:
-        how = Engine(**{"checkpoint_steps": end or 10**6, **engine})
+        how = ExecutionOptions(**{"checkpoint_steps": end or 10**6, **engine})
         writer.finish(train(spec, task, writer, on_step, seconds, how))
     except Stop:
         pass

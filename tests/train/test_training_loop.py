@@ -9,8 +9,8 @@ import pytest
 import torch
 from regression import Regression, Scripted, make_spec, record, rows_of, train_by_hand
 
-from mars_optim.records.run import TIMINGS
-from mars_optim.train import lr_factor
+from mars_optim.experiment.records.run import TIMINGS
+from mars_optim.experiment.training import lr_factor
 
 
 def weights(task: Regression) -> list[torch.Tensor]:

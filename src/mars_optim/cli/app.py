@@ -16,8 +16,7 @@ except ImportError:  # the optimizers need torch only
     sys.exit("mars: error: the command line needs more packages: pip install 'mars-optim[pilot]'")
 
 from .._version import __version__
-from ..records import UserError
-from ..records.errors import check_text
+from ..errors import UserError, check_text
 from .canary import canary
 from .export import export
 from .noise import noise

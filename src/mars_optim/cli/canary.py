@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..records import Plan, UserError
-from ..records.plan_file import load_plan
+from ..errors import UserError
+from ..experiment.plan import Plan
+from ..experiment.plan.plan_file import load_plan
 
 
 def canary(
@@ -58,9 +59,9 @@ def canary(
     chosen = load_plan(plan) if plan else Plan()
     console = Console(highlight=False)
 
-    from ..pilot.job import environment
-    from ..stage import CanarySettings, read_checkpoint
-    from ..stage import canary as run
+    from ..experiment.canary import CanarySettings, read_checkpoint
+    from ..experiment.canary import canary as run
+    from ..experiment.executors.runnable import environment
 
     candidate = chosen.arm[chosen.comparison.candidate]
     if candidate.rule != "adamw":
@@ -104,7 +105,7 @@ def canary(
 
 
 def _task(plan: Plan):  # type: ignore[no-untyped-def]
-    from ..pilot.job import load_task
+    from ..experiment.executors.runnable import load_task
 
     try:
         return load_task(plan)

@@ -8,8 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..records import UserError
-from ..records.errors import did_you_mean
+from ..errors import UserError, did_you_mean
 
 
 def examine(target: str, rule: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..records import UserError
+from ..errors import UserError
 
 
 def export(
@@ -52,7 +52,7 @@ def export(
     if transformers is not None:
         if out is not None:
             raise UserError("--out is for runs; --transformers OUT names its folder itself")
-        from ..export.transformers import export_model
+        from ..experiment.export.transformers import export_model
 
         print(export_model(run_dir, transformers, best=best))
         return
@@ -63,8 +63,8 @@ def export(
 
 
 def _export_runs(run_dir: Path, name: str, out: Path) -> str:
-    from ..export.bridges import make_bridge
-    from ..export.scalars import export_runs
+    from ..experiment.export.bridges import make_bridge
+    from ..experiment.export.scalars import export_runs
 
     bridge = make_bridge(name, out, project=run_dir.resolve().name)
     written, kept = export_runs(run_dir, bridge)

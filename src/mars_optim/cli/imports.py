@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..jobs.files import headings, is_csv
-from ..jobs.found import BETWEEN, RunsPlan
-from ..jobs.imported import import_runs
-from ..records.config import from_dict
-from ..records.plan_file import override
-from ..records.toml import read_toml
+from ..experiment.external.discovery import BETWEEN, RunsPlan
+from ..experiment.external.imported import import_runs
+from ..experiment.external.metric_files import headings, is_csv
+from ..experiment.plan.plan_file import override
+from ..options import from_dict
+from ..toml import read_toml
 
 
 def import_from(sources: tuple[str, ...], sets: tuple[str, ...], out: Path) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ..records import UserError
-from ..records.plan_file import make_plan, plan_toml
-from ..records.run import write_text
+from ..errors import UserError
+from ..experiment.plan.plan_file import make_plan, plan_toml
+from ..files import write_text
 
 Kind = Literal["plan", "task", "command", "runs"]
 

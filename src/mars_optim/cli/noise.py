@@ -12,9 +12,10 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..records import Plan, UserError
-from ..records.plan_file import load_plan, make_plan
-from ..records.run import write_text
+from ..errors import UserError
+from ..experiment.plan import Plan
+from ..experiment.plan.plan_file import load_plan, make_plan
+from ..files import write_text
 
 TOLD_EVERY = 10.0  # seconds, where there is no terminal
 
@@ -104,8 +105,8 @@ def noise(
 def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    from ..pilot.job import environment
-    from ..pilot.noise import NoiseStudy, study_noise
+    from ..experiment.executors.runnable import environment
+    from ..experiment.noise_study import NoiseStudy, study_noise
 
     study = NoiseStudy(**options, confidence=plan.decision.confidence)
     console = Console(stderr=True, highlight=False)
@@ -122,7 +123,7 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task(plan: Plan) -> Any:
-    from ..pilot.job import load_task
+    from ..experiment.executors.runnable import load_task
 
     try:
         return load_task(plan)
@@ -131,7 +132,7 @@ def _task(plan: Plan) -> Any:
 
 
 def _write(found: dict[str, Any], out: Path) -> None:
-    from ..report.noise import noise_figure
+    from ..experiment.report.noise_study import noise_figure
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -142,7 +143,7 @@ def _write(found: dict[str, Any], out: Path) -> None:
 
 
 def _show(found: dict[str, Any], out: Path, console: Console) -> None:
-    from ..report.noise import noise_sentences, noise_table
+    from ..experiment.report.noise_study import noise_sentences, noise_table
 
     console.print(noise_table(found) + "\n", soft_wrap=True, markup=False)
     for sentence in noise_sentences(found):

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..records import Failure, Plan, UserError, read_runs
-from ..records.plan_file import load_plan, make_plan
+from ..errors import UserError
+from ..experiment.plan import Plan
+from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.records import Failure, read_runs
 from .report import Lang, write
 
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
@@ -28,8 +30,8 @@ def pilot(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     ablations: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     workers: int | Literal["auto"] = 1,
-    engine: Literal["local", "slurm"] = "local",
-    engine_option: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    executor: Literal["local", "slurm"] = "local",
+    executor_option: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     lang: Lang = "en",
 ) -> None:
     """Train arm against arm and end with a verdict and a report.
@@ -54,13 +56,13 @@ def pilot(
         short for --set comparison.ablations=true.
     workers:
         Runs at a time on this machine, which share its cores and accelerators; "auto" for one
-        per accelerator or, without any, one per core and four at the most. With --engine slurm:
+        per accelerator or, without any, one per core and four at the most. With --executor slurm:
         jobs in the queue at a time.
-    engine:
+    executor:
         "local" for processes on this machine; "slurm" for jobs in a SLURM queue, with --out on a
         file system that all its machines share.
-    engine_option:
-        One option of a job, such as --engine-option partition=gpu. May be repeated.
+    executor_option:
+        One option of a job, such as --executor-option partition=gpu. May be repeated.
     lang:
         Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     """
@@ -75,22 +77,24 @@ def pilot(
     chosen = _plan(out, plan, set)
     _check_workers(workers)
 
-    from ..pilot import run_pilot
-    from ..pilot.shares import automatic_workers
-    from ..pilot.slurm import Slurm
-    from ..pilot.submission import parse_options
-    from ..pilot.workers import Workers
+    from ..experiment.executors.local import LocalExecutor
+    from ..experiment.executors.resources import automatic_workers
+    from ..experiment.executors.slurm import Slurm
+    from ..experiment.executors.slurm_submission import parse_options
+    from ..experiment.pilot import run_pilot
 
     console = Console(highlight=False)
-    if engine == "slurm":
+    if executor == "slurm":
         if workers == "auto":
-            raise UserError("--workers auto counts this machine's devices: with --engine slurm, N")
-        make_pool: Any = partial(Slurm, count=workers, options=parse_options(engine_option))
-    elif engine_option:
-        raise UserError("--engine-option is for --engine slurm")
+            raise UserError(
+                "--workers auto counts this machine's devices: with --executor slurm, N"
+            )
+        make_pool: Any = partial(Slurm, count=workers, options=parse_options(executor_option))
+    elif executor_option:
+        raise UserError("--executor-option is for --executor slurm")
     else:
         count = automatic_workers() if workers == "auto" else workers
-        make_pool = partial(Workers, count=count)
+        make_pool = partial(LocalExecutor, count=count)
     try:
         missing = run_pilot(chosen, out, console, make_pool)
     except KeyboardInterrupt:
@@ -137,16 +141,16 @@ def plan_command(
     workers:
         Runs at a time, as for the pilot.
     effect:
-        Share of tokens saved that is to be seen (default: decision.worth).
+        Share of tokens saved that is to be seen (default: decision.min_saving).
     json:
         Print all numbers as JSON.
     """
     chosen = _plan(out, plan, set)
     _check_workers(workers)
-    wanted = effect if effect is not None else max(chosen.decision.worth, 0.01)
+    wanted = effect if effect is not None else max(chosen.decision.min_saving, 0.01)
 
-    from ..pilot.forecast import forecast
-    from ..pilot.shares import automatic_workers
+    from ..experiment.executors.resources import automatic_workers
+    from ..experiment.pilot.forecast import forecast
     from .plan import as_json, show
 
     console = Console(highlight=False)

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ..pilot.forecast import Forecast, Noise, Seeds
-from ..pilot.price import between, price_line
-from ..records import Plan
+from ..experiment.pilot.forecast import Forecast, Noise, Seeds
+from ..experiment.pilot.price import between, price_line
+from ..experiment.plan import Plan
 
 
 def as_json(plan: Plan, found: Forecast) -> str:
@@ -42,15 +42,15 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
     if found.left:
         left = price_line(found.left, plan.cost.currency) if found.left.runs[1] else "nothing"
         text.append(f"[bold]Left of it:[/] {left}.")
-    stages = dict.fromkeys((i.size, i.stage) for i in found.price.items)
-    for size, stage in stages:
-        items = [i for i in found.price.items if (i.size, i.stage) == (size, stage)]
+    purposes = dict.fromkeys((i.size, i.purpose) for i in found.price.items)
+    for size, purpose in purposes:
+        items = [i for i in found.price.items if (i.size, i.purpose) == (size, purpose)]
         runs = [sum(i.runs[end] for i in items) for end in (0, 1)]
         tokens = [sum(i.steps[end] for i in items) * found.tokens_per_step for end in (0, 1)]
         where = "" if size == "main" else f" at size {size}"
         arms = ", ".join(dict.fromkeys(i.arm for i in items))
         text.append(
-            f"  {stage}{where}: {between(runs[0], runs[1], 0)} runs, "
+            f"  {purpose}{where}: {between(runs[0], runs[1], 0)} runs, "
             f"{between(tokens[0] / 1e6, tokens[1] / 1e6, 1)} M tokens ({arms})"
         )
     text += ["", *_around(plan, found), *_memory(plan, found), "", *_noise(found.noise)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ..records import UserError
+from ..errors import UserError
 
 
 def prepare(
@@ -68,9 +68,9 @@ def prepare(
             raise UserError(f"--out {out} lies in the source {source}: give a folder outside it")
     if not 0 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 0 to 1024")
-    from ..data import TokenOptions, prepare_tokens
-    from ..data.folders import told
-    from ..data.kinds import find_sources, image_files, not_images, prepare_image_files
+    from ..experiment.data import TokenOptions, prepare_tokens
+    from ..experiment.data.folders import told
+    from ..experiment.data.kinds import find_sources, image_files, not_images, prepare_image_files
 
     shown = _Progress()
     try:
@@ -103,7 +103,7 @@ def _cores() -> int:
 
 
 def _verify(sources: tuple[str, ...]) -> None:
-    from ..tasks.prepared import check_files, read_manifest
+    from ..experiment.tasks.prepared import check_files, read_manifest
 
     if len(sources) != 1:
         raise UserError("--verify takes one folder")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..records import UserError
+from ..errors import UserError
 
 Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow
 
@@ -63,10 +63,10 @@ def report(
 
 def write(out: Path, console: Console, lang: Lang) -> None:
     """Write the report of ``out`` and say the verdict."""
-    from ..analysis import analyse
-    from ..report import Words, summary, write_report
+    from ..experiment.analysis import analyse
+    from ..experiment.report import Messages, summary, write_report
 
-    analysis, words = analyse(out), Words(lang)
+    analysis, words = analyse(out), Messages(lang)
     paths = write_report(analysis, out, words)
     console.print(summary(analysis, words), soft_wrap=True)
     console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
@@ -74,10 +74,10 @@ def write(out: Path, console: Console, lang: Lang) -> None:
 
 def write_runs(out: Path, console: Console, lang: Lang) -> None:
     """Write the report of a folder of runs without a plan, and say what they show."""
-    from ..analysis import survey
-    from ..report import Words, runs_summary, write_runs_report
+    from ..experiment.analysis import survey
+    from ..experiment.report import Messages, runs_summary, write_runs_report
 
-    found, words = survey(out), Words(lang)
+    found, words = survey(out), Messages(lang)
     paths = write_runs_report(found, out, words)
     console.print(runs_summary(found, words), soft_wrap=True, markup=False)
     console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)

@@ -12,7 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ..records import RunSpec, UserError, read_run
+from ..errors import UserError
+from ..experiment.plan import RunSpec
+from ..experiment.records import read_run
 
 TOLD_FIRST, TOLD_SHARE = 10.0, 0.02  # seconds between lines without a terminal, at least
 
@@ -91,7 +93,7 @@ class Steps:
 
     def _state(self, step: int, now: float) -> str:
         """The last loss on disk, and the time left at the speed so far."""
-        from ..pilot.progress import clock
+        from ..experiment.pilot.progress import clock
 
         text = ""
         try:

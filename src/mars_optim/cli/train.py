@@ -13,10 +13,13 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..records import Engine, Outcome, Plan, RunSpec, UserError, read_run
-from ..records.arms import HIGHEST_LR
-from ..records.plan_file import load_plan, plan_toml
-from ..records.run import CHECKPOINTS, write_text
+from ..errors import UserError
+from ..experiment.plan import ExecutionOptions, Plan, RunSpec
+from ..experiment.plan.arms import HIGHEST_LR
+from ..experiment.plan.plan_file import load_plan, plan_toml
+from ..experiment.records import Outcome, read_run
+from ..experiment.records.run import CHECKPOINTS
+from ..files import write_text
 from .steps import Steps
 from .train_words import after, before
 
@@ -76,7 +79,7 @@ def train(
     """
     if checkpoint_minutes is not None:
         set += (f"running.checkpoint_minutes={checkpoint_minutes}",)
-    engine = Engine(
+    execution = ExecutionOptions(
         sharding=sharding,
         compile=compile,
         activation_checkpointing=activation_checkpointing,
@@ -89,7 +92,9 @@ def train(
     console, told = _consoles()
     runs: list[Path] = []
     try:
-        outcome = _run(plan, engine, out, (console, told), runs, resume, arm=arm, lr=lr, seed=seed)
+        outcome = _run(
+            plan, execution, out, (console, told), runs, resume, arm=arm, lr=lr, seed=seed
+        )
     except KeyboardInterrupt:
         # not by rich: interrupted while it printed, it would hold this back
         print(f"Stopped. The same command {_what_next(runs)}.", file=sys.stderr)
@@ -105,7 +110,7 @@ def _checked(recipe: Path, set: tuple[str, ...], **choice: Any) -> Plan:
     """
     try:
         plan = load_plan(recipe, set)
-        from ..pilot.single import check_choice
+        from ..experiment.pilot.run_estimate import check_choice
 
         if choice["lr"] is not None and not choice["lr"] <= HIGHEST_LR:
             raise UserError(f"--lr {choice['lr']:g} must be at most {HIGHEST_LR:g}")
@@ -140,21 +145,21 @@ def _consoles() -> tuple[Console, Console]:
 
 def _run(
     plan: Plan,
-    engine: Engine,
+    execution: ExecutionOptions,
     out: Path,
     consoles: tuple[Console, Console],
     runs: list[Path],
     resume: str,
     **choice: Any,
 ) -> Outcome:
-    from ..pilot.serve import outcome_of
-    from ..pilot.single import look_ahead, single_spec
-    from ..train import join_ranks
+    from ..experiment.executors.worker import outcome_of
+    from ..experiment.pilot.run_estimate import look_ahead, single_spec
+    from ..experiment.training import join_ranks
 
     console, told = consoles
     ranks = join_ranks()
-    job = _load(plan, out, engine)
-    spec = single_spec(plan, job.fingerprint, **choice)
+    runnable = _load(plan, out, execution)
+    spec = single_spec(plan, runnable.fingerprint, **choice)
     run = out / "runs" / spec.run_id
     runs.append(run)
     # the first process alone reads and writes the folder
@@ -163,26 +168,26 @@ def _run(
         console.print("This run is finished; it is not computed again.")
     else:
         if ranks.first:
-            for line in before(plan, spec, look_ahead(spec, job.task, out), run):
+            for line in before(plan, spec, look_ahead(spec, runnable.task, out), run):
                 console.print(line, soft_wrap=True)
         with _folder(plan, spec, out, resume) if ranks.first else nullcontext():
             ranks.firsts(None)  # the folder is ready
             with Steps(told, spec, run, alone=ranks.world == 1) as steps:
-                outcome = job.run(spec, steps)
+                outcome = runnable.run(spec, steps)
     if ranks.first:
         for line in after(plan, spec, outcome, read_run(run).rows, out):
             console.print(line, soft_wrap=True)
     return outcome
 
 
-def _load(plan: Plan, out: Path, engine: Engine) -> Any:
+def _load(plan: Plan, out: Path, execution: ExecutionOptions) -> Any:
     """The task, loaded; what is wrong with it in one line."""
     import torch
 
-    from ..pilot.job import TaskJob
+    from ..experiment.executors.runnable import RunnableTask
 
     try:
-        return TaskJob(plan, out, torch.get_num_threads(), engine)
+        return RunnableTask(plan, out, torch.get_num_threads(), execution)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -190,9 +195,9 @@ def _load(plan: Plan, out: Path, engine: Engine) -> Any:
 @contextmanager
 def _folder(plan: Plan, spec: RunSpec, out: Path, resume: str) -> Iterator[None]:
     """Hold the run's folder, with the plan in it."""
-    from ..pilot.run import prepare_folder
-    from ..pilot.serve import describe
-    from ..records.lock import is_locked, run_lock
+    from ..experiment.executors.worker import describe
+    from ..experiment.pilot.run import prepare_folder
+    from ..experiment.records.lock import is_locked, run_lock
 
     run = out / "runs" / spec.run_id
     prepare_folder(out)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from ..records import Outcome, Plan, RunSpec
+from ..experiment.plan import Plan, RunSpec
+from ..experiment.records import Outcome
 
 if TYPE_CHECKING:
-    from ..pilot.single import Outlook
+    from ..experiment.pilot.run_estimate import RunEstimate
 
 
-def before(plan: Plan, spec: RunSpec, outlook: Outlook, run: Path) -> list[str]:
+def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[str]:
     """What will be done, before the first step; in rich's markup."""
-    from ..pilot.progress import clock
+    from ..experiment.pilot.progress import clock
 
     training = spec.training
     title = plan.recipe.title or f"{spec.task.kind} on {spec.task.corpus or spec.task.source}"
@@ -27,7 +28,7 @@ def before(plan: Plan, spec: RunSpec, outlook: Outlook, run: Path) -> list[str]:
         f"{outlook.tokens // spec.steps:,}",
         f"  schedule: {training.decay}, {round(training.warmup * spec.steps):,} steps of warm-up, "
         f"down to {training.min_lr:g}; clip {training.grad_clip:g}; precision "
-        f"{training.precision}; reading: {training.reading}",
+        f"{training.precision}; convention: {training.convention}",
         f"  optimizer: {escape(outlook.optimizer)}",
         f"  published: {escape(told_of(plan, spec.arm_name))}",
     ]
@@ -69,7 +70,7 @@ def after(
     plan: Plan, spec: RunSpec, outcome: Outcome, rows: list[dict[str, Any]], out: Path
 ) -> list[str]:
     """The result next to the published one; in rich's markup."""
-    from ..pilot.progress import clock
+    from ..experiment.pilot.progress import clock
 
     if outcome.final_loss is None:
         lines = [f"[red]diverged[/]: {escape(outcome.reason)}"]

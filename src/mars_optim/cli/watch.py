@@ -12,13 +12,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..pilot.progress import OTHERS, clock, describe_run
-from ..pilot.watch import Progress, Snapshot, take
-from ..records import Run
-from ..records.trials import loss_at
-from ..report import Words
-from ..report.numbers import signed
-from ..report.savings import saving_interval
+from ..experiment.pilot.progress import OTHERS, clock, describe_run
+from ..experiment.pilot.status import Progress, Snapshot, take
+from ..experiment.records import Run
+from ..experiment.records.trials import loss_at
+from ..experiment.report import Messages
+from ..experiment.report.numbers import signed
+from ..experiment.report.savings import saving_interval
 
 QUIET = 60.0  # seconds without a word from the pilot that are worth a word
 LINE_EVERY = 30.0  # seconds between lines, where there is no terminal
@@ -179,6 +179,6 @@ def _interim(snapshot: Snapshot) -> Table | None:
             f"{len(arm.seeds)}/{len(snapshot.plan.comparison.seeds)}",
             "-" if arm.mean_loss is None else f"{arm.mean_loss:.4f}",
             "-" if difference is None else signed(difference.mean),
-            saving_interval(arm, Words()) if arm.log_ratio else "-",
+            saving_interval(arm, Messages()) if arm.log_ratio else "-",
         )
     return table

@@ -9,8 +9,8 @@ from .detector import Alarm, Detector
 from .settings import GuardSettings
 
 if TYPE_CHECKING:
+    from .baseline_recorder import BaselineRecorder
     from .guard import Guard, Rollback
-    from .recorder import BaselineRecorder
 
 __all__ = [
     "Alarm",
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(guard, name)
     if name == "BaselineRecorder":
-        from .recorder import BaselineRecorder
+        from .baseline_recorder import BaselineRecorder
 
         return BaselineRecorder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..records import UserError
-from ..records.run import read_json, write_json
+from ..errors import UserError
+from ..files import read_json, write_json
 
 FORMAT = 1
 LEAST = 100  # losses; fewer tell the size of the noise to no better than 15 %

@@ -14,9 +14,9 @@ from .baseline import Baseline
 from .detector import Alarm, Detector
 from .log import EventLog
 from .readings import Reading, Readings, Value
+from .rollback import RollbackTarget, repoint
 from .settings import GuardSettings
 from .snapshots import Snapshot, Stateful, copied, rng_state, set_rng_state, store_for
-from .way_back import WayBack, repoint
 
 FORMAT = 1
 
@@ -105,7 +105,7 @@ class Guard:
         self._start = step
         self._extras = dict(extras or {})
         self._on_rollback = on_rollback
-        self._way_back = WayBack.of(optimizer, adamw, lr_scale=lr_scale, in_place=in_place)
+        self._way_back = RollbackTarget.of(optimizer, adamw, lr_scale=lr_scale, in_place=in_place)
         self._detector = Detector(self.settings, self.baseline)
         self._readings = Readings(optimizer, self.settings.every)
         self._store = store_for(snapshots)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..optim.correction import tensor_norm
-from ..optim.sharded import Shards, is_sharded, layout, like, local
+from ..optim.distributed.sharded import Shards, is_sharded, layout, like, local
 
 Value = float | Tensor
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from ..records import UserError
-from ..records.config import check, option
+from ..errors import UserError
+from ..options import check, option
 
 Signal = Literal["nonfinite", "loss", "drift", "grad_norm", "clip_share", "step_seconds"]
 SIGNALS: tuple[str, ...] = get_args(Signal)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..optim.sharded import is_sharded
+from ..optim.distributed.sharded import is_sharded
 
 Snapshot = dict[str, Any]
 

@@ -1,11 +1,10 @@
 """The optimizers. torch only; nothing here knows the rest of the package."""
 
-from .groups import ParamGroups, param_groups
-from .mars import MARS
-from .migrate import migrate
-from .named import MARSM, MARSAdamW, MARSLion, MARSShampoo
-from .release import GradientRelease, release_gradients
-from .wrap import VarianceReduction, variance_reduce
+from .mars import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
+from .param_groups import ParamGroups, param_groups
+from .tools.migrate import migrate
+from .tools.release import GradientRelease, release_gradients
+from .tools.wrap import VarianceReduction, variance_reduce
 
 __all__ = [
     "MARS",

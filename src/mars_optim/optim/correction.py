@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .settings import Settings
-from .sharded import Shards
+from .distributed.sharded import Shards
+from .hyperparameters import Settings
 
 # Above this size a float32 norm on a CPU loses digits (2.7e-3 at 38 M elements).
 _NORM_CHUNK = 1 << 20
@@ -36,8 +36,8 @@ def remember_(last_grads: list[Tensor], grads: list[Tensor]) -> None:
     torch._foreach_copy_(last_grads, grads)
 
 
-class CommonNorm:
-    """||c_t||_2 over all tensors of all groups with ``clip_over="all"``, for one step.
+class GlobalNorm:
+    """||c_t||_2 over all tensors of all groups with ``clip_over="global"``, for one step.
 
     Found when the first of them is stepped, before any of their gradients is forgotten.
     """

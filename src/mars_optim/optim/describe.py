@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .backends import explain, state_dtypes
 from .correction import dot_and_difference, tensor_norm
-from .roles import misplaced, unstacked
-from .settings import CHOSEN, MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
-from .sharded import as_real, local
+from .distributed.sharded import as_real, local
+from .gamma.schedule import sampled_bytes, silence
+from .groups.roles import misplaced, unstacked
+from .hyperparameters import CHOSEN, MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
 
 Group = Mapping[str, Any]
 HEADER = (
@@ -58,8 +60,6 @@ def describe(groups: Iterable[Group], ratios: Mapping[int, Tensor] | None = None
 
 def path(group: Group) -> tuple[str, str]:
     """The backend that steps the group's parameters, and why it is not a faster one."""
-    from .kernels import explain  # a cycle at import
-
     tensors = _tensors(group)
     if not tensors:
         return "-", ""
@@ -103,8 +103,6 @@ def _idle(groups: list[Group], ratios: Mapping[int, Tensor]) -> list[str]:
 
 def _silent(groups: list[Group]) -> list[str]:
     """Groups whose gamma is chosen by the gradients, where these told nothing."""
-    from .gamma import silence  # cycles at import
-
     return [f"{_name(g)}: {words}" for g in groups if (words := silence(dict(g)))]
 
 
@@ -167,9 +165,6 @@ def misplaced_in(group: Group) -> list[tuple[str, str, str]]:
 
 def state_bytes(group: Group) -> int:
     """Bytes of state that the group's parameters take once they have been stepped."""
-    from .gamma import sampled_bytes  # cycles at import
-    from .kernels import state_dtypes
-
     settings = Settings.from_group({**_DEFAULTS, **group})
     total = 0
     for tensor in _tensors(group):
@@ -191,7 +186,9 @@ def _row(group: Group, way: str) -> list[str]:
         f"cautious {group['rule']}" if group.get("cautious") else str(group["rule"]),
         group["correction"] if group["gamma"] != 0 else "none",
         _gamma(group),
-        "none" if clip is None else f"{clip:g}" + " over all" * (group.get("clip_over") == "all"),
+        "none"
+        if clip is None
+        else f"{clip:g}" + " over all" * (group.get("clip_over") == "global"),
         f"{float(group['lr']):g}",
         "({:g}, {:g})".format(*group["betas"]),
         f"{group['weight_decay']:g}",

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from . import gamma as gammas
-from . import kernels
-from .checkpoint import new_pass
-from .correction import CommonNorm
-from .counter import counter
-from .exact import TwoGradientForm
-from .fit import called
-from .observed import Observed
-from .partitions import GivenShapes, check_one_group, check_partitions, inside_zero_redundancy
-from .reference import State
-from .settings import (
+from . import backends
+from .correction import GlobalNorm
+from .distributed.flat_pieces import (
+    GivenShapes,
+    check_one_group,
+    check_partitions,
+    inside_zero_redundancy,
+)
+from .distributed.sharded import layout, local
+from .gamma import schedule as gammas
+from .groups.split import check_shape, check_vector_options, split_group
+from .hyperparameters import (
     MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
@@ -36,9 +37,13 @@ from .settings import (
     resolve_gamma,
     tristate,
 )
-from .sharded import layout, local
-from .split import check_shape, check_vector_options, split_group
-from .traces import Traces
+from .observed import Observed
+from .state.checkpointed import new_runtime
+from .state.counter import counter
+from .state.fit import called
+from .state.traces import Traces
+from .two_gradient import TwoGradientForm
+from .types import State
 
 Clip = float | Literal["auto"] | None
 Update = Callable[[], None]
@@ -84,8 +89,8 @@ class MARS(TwoGradientForm, Observed):
             The one in force is ``group["gamma_now"]`` (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
-        clip_over: "tensor" or, as levanter and optax do, "all": the norm is that of c_t over all
-            tensors of all groups that have a clip with ``clip_over="all"``, and one scale holds
+        clip_over: "tensor" or, as levanter and optax do, "global": the norm is that of c_t over all
+            tensors of all groups that have a clip with ``clip_over="global"``, and one scale holds
             for all of them; vectors under plain AdamW have no clip and do not count
             (default: "tensor").
         cautious: step only where the direction has the sign of g_t, the gradient as it is in
@@ -204,12 +209,12 @@ class MARS(TwoGradientForm, Observed):
         check_vector_options(self._constructor)
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
-        self._pass = new_pass()
-        self._pass["built"] = False
+        self._runtime = new_runtime()
+        self._runtime["built"] = False
         self._given = GivenShapes(dealt=inside_zero_redundancy())
         super().__init__(params, defaults)
         check_partitions(self.param_groups, self._given)
-        self._pass["built"] = True
+        self._runtime["built"] = True
         self._refuse_silence()
 
     # --- groups ------------------------------------------------------------------------------
@@ -235,7 +240,7 @@ class MARS(TwoGradientForm, Observed):
         except Exception:
             del self.param_groups[before:]  # all of the group or nothing
             raise
-        if self._pass["built"]:
+        if self._runtime["built"]:
             self._warn_of_misplaced(self.param_groups[before:])
 
     # --- step --------------------------------------------------------------------------------
@@ -243,7 +248,7 @@ class MARS(TwoGradientForm, Observed):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """For torch.amp.GradScaler: whether the step unscales and skips by itself, as torch's."""
-        return self.defaults["fused"] is True or self._pass["released"]
+        return self.defaults["fused"] is True or self._runtime["released"]
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -262,9 +267,9 @@ class MARS(TwoGradientForm, Observed):
             ValueError: for a sparse gradient, or a group edited to a value out of range.
         """
         loss = self._evaluate(closure)
-        amp = kernels.Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        amp = backends.Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
         if amp.skips:
-            self._pass["done"] = False
+            self._runtime["done"] = False
             return loss
         # everything is checked before the first parameter moves
         work = self._work(amp) if torch.compiler.is_compiling() else self._checked_work(amp)
@@ -272,17 +277,19 @@ class MARS(TwoGradientForm, Observed):
         self._check_itself()
         for update in work:
             update()
-        self._pass["done"] = False
+        self._runtime["done"] = False
         return loss
 
-    def _work(self, amp: kernels.Amp) -> list[Update]:
+    def _work(self, amp: backends.Amp) -> list[Update]:
         """The step of all groups, laid out and not yet taken."""
         gammas.set_gammas(self.param_groups, self.state, amp)
         self._begin_measuring()
-        groups, common = enumerate(self.param_groups), CommonNorm()
-        return [update for i, group in groups for update in self._updates(i, group, amp, common)]
+        groups, global_norm = enumerate(self.param_groups), GlobalNorm()
+        return [
+            update for i, group in groups for update in self._updates(i, group, amp, global_norm)
+        ]
 
-    def _checked_work(self, amp: kernels.Amp) -> list[Update]:
+    def _checked_work(self, amp: backends.Amp) -> list[Update]:
         """The same; where it is refused, state and groups are left as they were."""
         of_groups = []
         for group in self.param_groups:
@@ -301,13 +308,13 @@ class MARS(TwoGradientForm, Observed):
             raise
 
     def _updates(
-        self, i: int, group: dict[str, Any], amp: kernels.Amp, common: CommonNorm
+        self, i: int, group: dict[str, Any], amp: backends.Amp, global_norm: GlobalNorm
     ) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
         settings, updates = Settings.from_group(group), []
         for b, (params, grads, states) in enumerate(self._buckets(group)):
             try:
-                update = kernels.prepare(
+                update = backends.prepare(
                     params,
                     grads,
                     states,
@@ -316,9 +323,9 @@ class MARS(TwoGradientForm, Observed):
                     use_fused=tristate("fused", group["fused"]),
                     amp=amp,
                     observe=self._observer(i, b),
-                    common=common,
+                    global_norm=global_norm,
                 )
-            except kernels.MisfitError as error:
+            except backends.MisfitError as error:
                 name = called(self.param_groups, params[error.index])
                 raise ValueError(f"{name} {error.reason}") from None
             updates.append(update)
@@ -336,7 +343,7 @@ class MARS(TwoGradientForm, Observed):
 
         torch.compile knows this method of optimizers by its name and calls it instead of tracing
         it, so that a new gradient tensor is no reason to compile again. It must find tensors in
-        lists of their own: ``kept`` are the buffers of :data:`kernels.STATE`, or nothing.
+        lists of their own: ``kept`` are the buffers of :data:`backends.STATE`, or nothing.
 
         Megatron calls it without lists and with ``skip_non_grad_params=False`` before it loads a
         checkpoint: state then is made of parameters without a gradient too.
@@ -360,16 +367,16 @@ class MARS(TwoGradientForm, Observed):
                 check_shape(param, settings, group.get("kind"))
             dtype, state = param.dtype, self.state[param]
             if dtype not in dtypes:
-                dtypes[dtype] = kernels.state_dtypes(dtype, settings)
+                dtypes[dtype] = backends.state_dtypes(dtype, settings)
             if "step" in state:  # tools cast a live state, too
                 beside = local(param).device if settings.capturable else None
                 state["step"] = counter(state["step"], device=beside)
-            kernels.init_state(param, state, dtypes[dtype], step_beside=settings.capturable)
+            backends.init_state(param, state, dtypes[dtype], step_beside=settings.capturable)
             if grad is None:
                 continue
             params.append(param)
             grads.append(grad)
-            for name, tensors in zip(kernels.STATE, kept, strict=False):
+            for name, tensors in zip(backends.STATE, kept, strict=False):
                 if name in state:
                     tensors.append(state[name])
 
@@ -380,9 +387,9 @@ class MARS(TwoGradientForm, Observed):
         params: list[Tensor] = []
         grads: list[Tensor] = []
         if torch.compiler.is_compiling():
-            kept: list[list[Tensor]] = [[] for _ in kernels.STATE]
+            kept: list[list[Tensor]] = [[] for _ in backends.STATE]
             self._init_group(group, params, grads, *kept)
-            whole = [(n, ts) for n, ts in zip(kernels.STATE, kept, strict=True) if ts]
+            whole = [(n, ts) for n, ts in zip(backends.STATE, kept, strict=True) if ts]
             states = [{name: tensors[i] for name, tensors in whole} for i in range(len(params))]
         else:
             self._init_group(group, params, grads)
@@ -393,3 +400,46 @@ class MARS(TwoGradientForm, Observed):
         for bucket in buckets.values():
             its_params, its_grads, its_states = map(list, zip(*bucket, strict=True))
             yield its_params, its_grads, its_states
+
+
+class MARSAdamW(MARS):
+    """MARS with rule "adamw" (paper Alg. 2). Arguments as in :class:`MARS`.
+
+    ``gamma=0, clip=None`` is torch.optim.AdamW; ``correction="folded", gamma=1 - beta1`` is AdamW
+    with Nesterov momentum (NAdamW, at constant beta1).
+    """
+
+    _rule = "adamw"
+
+
+class MARSLion(MARS):
+    """MARS with rule "lion": x <- x - lr (sign(m_t) + weight_decay x) (paper Alg. 3).
+
+    Arguments as in :class:`MARS`. The step has the size of lr in every coordinate: start from a
+    third to a tenth of AdamW's lr with three to ten times its decay. ``betas=(b2, _),
+    gamma=(b2 - b1) / b2, clip=None`` is Lion(b1, b2).
+    """
+
+    _rule = "lion"
+
+
+class MARSShampoo(MARS):
+    """MARS with rule "shampoo": x <- x - lr (sqrt(max(1, rows / cols)) U V^T + weight_decay x).
+
+    U V^T is the orthogonal factor of m_t (paper Alg. 4, with the scale and the clip of the
+    authors' code). Arguments as in :class:`MARS`. Embeddings and heads are better left to rule
+    "adamw": see ``param_groups``.
+    """
+
+    _rule = "shampoo"
+
+
+class MARSM(MARS):
+    """MARS-M, MARS on Muon (arXiv 2510.21800), with Moonlight's scale 0.2 sqrt(max(rows, cols)).
+
+    Arguments as in :class:`MARS`; beta1 is Muon's momentum. ``gamma=1 - beta1, clip=None`` is
+    torch.optim.Muon with Nesterov momentum and ``adjust_lr_fn="match_rms_adamw"``. Embeddings and
+    heads belong to rule "adamw": see ``param_groups``.
+    """
+
+    _rule = "muon"

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .checkpoint import Checkpointed
 from .describe import correction_ratio, describe, misplaced_in, warnings
-from .settings import MATRIX_RULES
+from .hyperparameters import MATRIX_RULES
+from .state.checkpointed import Checkpointed
 from .telemetry import GroupTelemetry, Observe, Telemetry
 
 
@@ -19,7 +19,7 @@ class Observed(Checkpointed):
 
     def describe(self) -> str:
         """A table of the groups, and below it what would silently not work, or did not."""
-        return describe(self.param_groups, self._pass["ratios"])
+        return describe(self.param_groups, self._runtime["ratios"])
 
     def measure(self, every: int = 1) -> None:
         """Begin to add up what :meth:`telemetry` tells. Cheap; nothing waits.
@@ -37,16 +37,16 @@ class Observed(Checkpointed):
         """
         if type(every) is not int or every < 1:
             raise ValueError(f"every={every!r} must be a whole number of at least 1")
-        telemetry = self._pass["telemetry"]
+        telemetry = self._runtime["telemetry"]
         if telemetry is None:
-            self._pass["telemetry"] = Telemetry(every)
+            self._runtime["telemetry"] = Telemetry(every)
         else:
             telemetry.every = every
 
     @property
     def measures(self) -> bool:
         """Whether :meth:`measure` has been called."""
-        return self._pass["telemetry"] is not None
+        return self._runtime["telemetry"] is not None
 
     def telemetry(self) -> list[GroupTelemetry]:
         """Noise, signal, correction and clip of each group with gradients, and start anew.
@@ -57,7 +57,7 @@ class Observed(Checkpointed):
         Raises:
             RuntimeError: if :meth:`measure` was not called before.
         """
-        telemetry = self._pass["telemetry"]
+        telemetry = self._runtime["telemetry"]
         if telemetry is None:
             raise RuntimeError(
                 "nothing has been measured: call optimizer.measure() before the steps"
@@ -66,13 +66,13 @@ class Observed(Checkpointed):
 
     def _begin_measuring(self) -> None:
         """Tell the telemetry that a step is due."""
-        if (telemetry := self._pass["telemetry"]) and not torch.compiler.is_compiling():
+        if (telemetry := self._runtime["telemetry"]) and not torch.compiler.is_compiling():
             telemetry.begin_step()
 
     def _observer(self, group: int, bucket: int) -> Observe | None:
         """Who is told of a bucket's step; nobody in backward, where tensors come one by one."""
-        telemetry = self._pass["telemetry"]
-        if telemetry is None or not telemetry.is_due or self._pass["released"]:
+        telemetry = self._runtime["telemetry"]
+        if telemetry is None or not telemetry.is_due or self._runtime["released"]:
             return None
         if torch.compiler.is_compiling():
             return None
@@ -106,9 +106,9 @@ class Observed(Checkpointed):
         """In the third step, when warm-up and priming steps are past: does the correction act?"""
         if torch.compiler.is_compiling():  # a counter would be a reason to compile again
             return
-        self._pass["steps"] += 1
-        if self._pass["steps"] == 3:
+        self._runtime["steps"] += 1
+        if self._runtime["steps"] == 3:
             for i, group in enumerate(self.param_groups):
                 ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None
                 if ratio is not None:
-                    self._pass["ratios"][i] = ratio
+                    self._runtime["ratios"][i] = ratio

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .settings import NS_COEFFICIENTS
+from .hyperparameters import NS_COEFFICIENTS
 
 Coefficients = tuple[float, float, float]
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .correction import CommonNorm
-from .settings import Settings
+from .correction import GlobalNorm
+from .hyperparameters import Settings
+from .types import State
 
-State = dict[str, Tensor]
 # What a parameter's state may hold for a step.
 KEPT = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 
@@ -29,7 +29,7 @@ def update(
     states: list[State],
     settings: Settings,
     *,
-    common: CommonNorm | None = None,
+    global_norm: GlobalNorm | None = None,
 ) -> None:
     """One MARS step on every parameter.
 
@@ -38,11 +38,17 @@ def update(
         grads: g_t, shaped and typed like the parameters; only read.
         states: per parameter ``step`` (t - 1) and the buffers of ``kernels.init_state``; changed.
         settings: the group's hyper-parameters.
-        common: the norm for ``clip_over="all"`` (default: None, over these parameters).
+        global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
     """
     norms: list[Tensor | None] = [None] * len(params)
     if settings.clips_together:
-        norms = [*(norm_over_all(grads, states, settings) if common is None else common.of(params))]
+        norms = [
+            *(
+                norm_over_all(grads, states, settings)
+                if global_norm is None
+                else global_norm.of(params)
+            )
+        ]
     for x, g, before, norm in zip(params, grads, states, norms, strict=True):
         state = {key: value.clone() for key, value in before.items() if key in KEPT}
         state["step"] += 1

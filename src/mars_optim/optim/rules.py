@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .distributed.sharded import Shards
+from .hyperparameters import Settings
 from .orthogonalize import (
     as_matrix,
     batches,
@@ -22,8 +24,6 @@ from .orthogonalize import (
     prefers_gram,
     working_dtype,
 )
-from .settings import Settings
-from .sharded import Shards
 
 CAUTIOUS_FLOOR = 1e-3  # under the share of elements that a cautious step leaves, as in timm
 

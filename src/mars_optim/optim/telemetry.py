@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .correction import CommonNorm, clip_norms, inners, scales_of
-from .settings import Settings
-from .sharded import Shards
+from .correction import GlobalNorm, clip_norms, inners, scales_of
+from .distributed.sharded import Shards
+from .hyperparameters import Settings
 
 CC, GG, LL, GL, SUMS = range(5)
 
@@ -232,7 +232,7 @@ def tell(
     states: list[dict[str, Tensor]],
     settings: Settings,
     shards: Shards | None,
-    common: CommonNorm | None = None,
+    global_norm: GlobalNorm | None = None,
 ) -> None:
     """``observe`` what a step is about to do, where its kernel does not say.
 
@@ -242,13 +242,13 @@ def tell(
         states: with g_{t-1}, before the step.
         settings: of the group.
         shards: of which whole tensors these are shards.
-        common: the norm for ``clip_over="all"``, if it is that of more tensors than these.
+        global_norm: the norm for ``clip_over="global"``, if it is that of more tensors than these.
     """
     last_grads = [s["last_grad"] for s in states] if settings.takes_difference else None
     sums, scales = sums_of(grads, last_grads, settings.gain), None
     if settings.clip is not None:
-        if common is not None and settings.clips_together:
-            norms = common.of(grads)
+        if global_norm is not None and settings.clips_together:
+            norms = global_norm.of(grads)
         else:
             norms = clip_norms(sums.select(1, CC).sqrt(), settings, shards)
         scales = scales_of(norms, settings.clip)

@@ -1,0 +1,1 @@
+"""Does it pay? Everything that needs more than torch, in the order in which data flow."""

@@ -1,0 +1,185 @@
+"""From the folder of a pilot to its numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...files import read_json
+from ..plan import Plan
+from ..plan.plan_file import load_plan, plan_of
+from ..records import Run, read_runs
+from .arm_results import arm_results, interval, step_time
+from .causes import contrasts, parts
+from .choice import in_loss, tokens_added
+from .comparison import Comparison, comparison
+from .cost import money_of
+from .missing import missing_findings
+from .model import Analysis, ArmResult, Money, Totals
+from .noise import noise_points
+from .sensitivity import lines
+from .size_trend import trend
+from .sizes import SizeResult
+from .stats import Interval
+from .verdict import decide
+
+
+def analyse(out: Path) -> Analysis:
+    """Read the plan, the probe and the runs in ``out`` and compute all that a report shows.
+
+    Raises:
+        UserError: if ``out`` holds no pilot, or no finished run.
+    """
+    plan = load_plan(plan_of(out))
+    runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
+    if not runs:
+        lacking = [f.values for f in missing_findings(plan, out) if "failure" in f.values]
+        why = "".join(f". {v['run']} is missing: {v['failure']}" for v in lacking[:1])
+        raise UserError(
+            f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
+        )
+    if len(texts := {r.spec.data for r in runs}) > 1:
+        raise UserError(f"{out} holds runs on {len(texts)} different texts: not to be compared")
+    probe = read_json(out / "probe.json") if (out / "probe.json").exists() else {}
+    sizes = [comparison(plan, size, runs) for size in plan.sizes()]
+    own = sizes[0]
+    arms = arm_results(own, probe)
+    verdict = decide(
+        plan, arms[plan.comparison.baseline], arms[plan.comparison.candidate], own.open
+    )
+    if not verdict.trusted:
+        arms = {name: without_intervals(arm) for name, arm in arms.items()}
+    candidate = arms[plan.comparison.candidate]
+    control = next((a for a in arms.values() if a.role == "control"), None)
+    totals = _totals(runs, sum(size.missing for size in sizes))
+    first = (own.runs or runs)[0].outcome
+    assert first is not None
+    results = _sizes(sizes, arms)
+    return Analysis(
+        plan=plan,
+        arms=tuple(arms.values()),
+        verdict=replace(verdict, reasons=verdict.reasons + missing_findings(plan, out)),
+        ladder=_ladder(plan, own.compared.values()),
+        unit_tokens=plan.training.steps * first.tokens // first.steps,
+        parameters=first.parameters,
+        totals=totals,
+        control_share=_share(candidate, control),
+        against_control=_paired_difference(plan, candidate, control),
+        environment=runs[-1].environment,
+        amendments=_amendments(out / "amendments.jsonl"),
+        money=_money(own, candidate, probe, totals.seconds),
+        sensitivity=lines(plan, own.runs),
+        parts=parts(plan, arms),
+        contrasts=contrasts(plan, arms),
+        sizes=results,
+        trend=trend(results, plan.decision.confidence),
+        noise=noise_points(_of_candidate(own)),
+    )
+
+
+def without_intervals(arm: ArmResult) -> ArmResult:
+    """Its losses only: differences of results that are no evidence are none."""
+    seeds = tuple(replace(s, difference=None, log_ratio=None, reading=None) for s in arm.seeds)
+    return replace(arm, seeds=seeds, loss_difference=None, log_ratio=None, log_ratio_here=None)
+
+
+def _of_candidate(own: Comparison) -> list[Run]:
+    """The candidate's compared runs, all of one budget."""
+    name, steps = own.plan.comparison.candidate, own.size.steps(1.0)
+    return [run for (arm, _, n), run in own.compared.items() if (arm, n) == (name, steps)]
+
+
+def _money(
+    own: Comparison, candidate: ArmResult, probe: Mapping[str, Any], seconds: float
+) -> Money | None:
+    measured = step_time(own, candidate.name, probe)
+    if candidate.log_ratio is None or measured is None:
+        return None
+    return money_of(
+        own.plan.cost,
+        candidate.log_ratio,
+        measured,
+        confidence=own.plan.decision.confidence,
+        pilot_seconds=seconds,
+    )
+
+
+def _sizes(sizes: list[Comparison], own: Mapping[str, ArmResult]) -> tuple[SizeResult, ...]:
+    """Those whose candidate has a saving; none if the plan has one size only."""
+    if len(sizes) < 2:
+        return ()
+    found = []
+    for at in sizes:
+        arms = own if at is sizes[0] else arm_results(at, {})
+        candidate = arms[at.plan.comparison.candidate]
+        outcome = next((r.outcome for r in at.runs if r.outcome), None)
+        if outcome is None or candidate.log_ratio is None:
+            continue
+        found.append(
+            SizeResult(
+                name=at.size.name,
+                parameters=outcome.parameters,
+                tokens=at.size.steps(1.0) * outcome.tokens // outcome.steps,
+                log_ratio=candidate.log_ratio,
+                ratios=tuple(s.log_ratio for s in candidate.seeds if s.log_ratio is not None),
+                choice=tokens_added(candidate, arms[at.plan.comparison.baseline]),
+                control=next((a.log_ratio for a in arms.values() if a.role == "control"), None),
+                at_edge=tuple(a.name for a in arms.values() if a.at_edge),
+                diverged=candidate.diverged,
+                bounds=frozenset(candidate.bounds),
+                missing=at.missing,
+            )
+        )
+    return tuple(found)
+
+
+def _ladder(plan: Plan, runs: Iterable[Run]) -> tuple[tuple[int, int, float], ...]:
+    return tuple(
+        sorted(
+            (r.spec.seed, r.outcome.tokens, r.final_loss)
+            for r in runs
+            if r.spec.arm_name == plan.comparison.baseline
+            and r.outcome
+            and r.final_loss is not None
+        )
+    )
+
+
+def _share(candidate: ArmResult, control: ArmResult | None) -> float | None:
+    if not (control and control.log_ratio and candidate.log_ratio):
+        return None
+    effect = candidate.log_ratio
+    return control.log_ratio.mean / effect.mean if effect.low > 0 else None
+
+
+def _paired_difference(plan: Plan, a: ArmResult, b: ArmResult | None) -> Interval | None:
+    if b is None:
+        return None
+    theirs = {s.seed: s.loss for s in b.seeds}
+    pairs = [(s.loss, theirs.get(s.seed)) for s in a.seeds]
+    measured = interval(plan, [x - y for x, y in pairs if x is not None and y is not None])
+    return in_loss(measured, a, b)
+
+
+def _totals(runs: list[Run], missing: int) -> Totals:
+    outcomes = [r.outcome for r in runs if r.outcome]
+    return Totals(
+        runs=len(outcomes),
+        diverged=sum(o.status == "diverged" for o in outcomes),
+        tokens=sum(o.tokens for o in outcomes),
+        seconds=sum(o.seconds for o in outcomes),
+        missing=missing,
+    )
+
+
+def _amendments(path: Path) -> tuple[dict[str, Any], ...]:
+    if not path.exists():
+        return ()
+    try:
+        return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; delete the damaged line") from None

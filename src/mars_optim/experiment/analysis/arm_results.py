@@ -1,0 +1,176 @@
+"""The arms' results at one model size, from its runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from ..plan import Plan
+from ..plan.arms import CONTROL
+from ..records import Outcome, Run
+from ..records.trials import at_edge, best_of_others, open_sides
+from .choice import fit_of, observations, regret_of, slope, with_choice
+from .comparison import Comparison
+from .ladder import tokens_to_reach
+from .model import ArmResult, Curve, SeedResult, StepTime, Trial
+from .stats import Interval, t_interval
+
+
+def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
+    """Every arm of this size; ``probe`` holds step times, by arm.
+
+    Differences and ratios to the baseline hold the choice of both learning rates.
+    """
+    found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
+    trials = {name: trials_of_one_seed(arm.trials) for name, arm in found.items()}
+    for name, mine in trials.items():
+        if mine and open_sides(mine, best_of_others(trials, name)):
+            found[name] = replace(found[name], at_edge=True)
+    return with_choice(found, at.plan.comparison.baseline)
+
+
+def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
+    plan, unit = at.plan, at.size.steps(1.0)
+    mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
+    seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
+    tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
+    trials = [Trial(lr=lr, loss=loss, seed=s) for lr, s, loss in observations(at, name, ("tune",))]
+    is_baseline = name == plan.comparison.baseline
+    first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
+    lr = next((r.spec.lr for r in mine.values()), None)
+    losses = [s.loss for s in seeds if s.loss is not None]
+    ratio = None if is_baseline else interval(plan, [s.log_ratio for s in seeds])
+    fit = fit_of(at, name)
+    return ArmResult(
+        name=name,
+        role=_role(plan, name),
+        arm=plan.arm[name],
+        lr=lr,
+        trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
+        at_edge=edge_of(trials),
+        seeds=seeds,
+        loss_difference=None if is_baseline else interval(plan, [s.difference for s in seeds]),
+        log_ratio=ratio,
+        diverged=sum(s.loss is None for s in seeds),
+        step_time=(measured.ratio, measured.low, measured.high) if measured else None,
+        bytes_per_parameter=bytes_per_parameter(first),
+        curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
+        scores=mean_scores(mine.values()),
+        regret=regret_of(fit, lr),
+        best_range=fit.low_high(plan.decision.confidence) if fit else None,
+        slope=slope(at, statistics.fmean(losses) if losses else None),
+        log_ratio_here=ratio,
+    )
+
+
+def trials_of_one_seed(trials: Sequence[Trial]) -> dict[float, float | None]:
+    """Loss by learning rate, of the seed with the most trials."""
+    if not trials:
+        return {}
+    seeds = Counter(t.seed for t in trials)
+    most = min(seeds, key=lambda seed: (-seeds[seed], seed))
+    return {t.lr: t.loss for t in trials if t.seed == most}
+
+
+def edge_of(trials: Sequence[Trial]) -> bool:
+    """Whether the best trial of the seed with the most trials is the lowest or highest tried."""
+    return bool(trials) and at_edge(trials_of_one_seed(trials))
+
+
+def bytes_per_parameter(outcome: Outcome | None) -> float | None:
+    """Of optimizer state; None where a job of the user's does not say."""
+    if outcome is None or not (outcome.state_bytes and outcome.parameters):
+        return None
+    return outcome.state_bytes / outcome.parameters
+
+
+def _role(plan: Plan, name: str) -> Literal["baseline", "candidate", "control", "other"]:
+    if name == plan.comparison.baseline:
+        return "baseline"
+    if name == plan.comparison.candidate:
+        return "candidate"
+    return "control" if name == CONTROL else "other"
+
+
+def _seed(at: Comparison, run: Run) -> SeedResult:
+    baseline, seed = at.plan.comparison.baseline, run.spec.seed
+    budgets = (1.0, *at.plan.comparison.ladder)
+    ladder = [at.compared.get((baseline, seed, at.size.steps(b))) for b in budgets]
+    rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
+    finite = [(tokens, loss) for tokens, loss in rungs if loss is not None]
+    loss, base = run.final_loss, ladder[0].final_loss if ladder[0] else None
+    reading = None
+    if len(finite) >= 2:
+        reading = tokens_to_reach(finite, math.inf if loss is None else loss)
+    return SeedResult(
+        seed=seed,
+        loss=loss,
+        difference=None if loss is None or base is None else loss - base,
+        reading=reading,
+        log_ratio=math.log(reading.tokens / _tokens(run)) if reading else None,
+    )
+
+
+def _tokens(run: Run) -> float:
+    """Tokens of the whole schedule, for a run that diverged too."""
+    assert run.outcome is not None
+    return run.outcome.tokens / run.outcome.steps * run.spec.steps
+
+
+def interval(plan: Plan, values: Iterable[float | None]) -> Interval | None:
+    """The plan's interval of the values that are known; None if none is."""
+    known = [v for v in values if v is not None]
+    return t_interval(known, plan.decision.confidence) if known else None
+
+
+def curve(run: Run) -> Curve:
+    """A run's losses over its tokens."""
+
+    def points(key: str) -> tuple[tuple[int, float], ...]:
+        return tuple((row["tokens"], row[key]) for row in run.rows if row.get(key) is not None)
+
+    return Curve(seed=run.spec.seed, train=points("loss"), valid=points("valid_loss"))
+
+
+_PLACE = {"step", "tokens", "seconds", "valid_loss"}
+
+
+def last_scores(run: Run) -> dict[str, float]:
+    """What a run's last evaluation tells beside the loss."""
+    last: dict[str, Any] = next((row for row in reversed(run.rows) if "valid_loss" in row), {})
+    found = {key: value for key, value in last.items() if key not in _PLACE}
+    return {key: float(v) for key, v in found.items() if isinstance(v, int | float)}
+
+
+def mean_scores(runs: Iterable[Run]) -> dict[str, float]:
+    """The means of the last scores that all of the runs that did not diverge have."""
+    scores = [last_scores(run) for run in runs if run.final_loss is not None]
+    shared = [key for key in (scores[0] if scores else {}) if all(key in s for s in scores)]
+    return {key: statistics.fmean(s[key] for s in scores) for key in shared}
+
+
+def step_time(at: Comparison, name: str, probe: Mapping[str, Any]) -> StepTime | None:
+    """As the probe measured it; without a probe, from the seconds of the paired runs."""
+    if probe:
+        row = probe.get(name)
+        return row and StepTime(
+            ratio=row["ratio"],
+            low=row["ratio_low"],
+            high=row["ratio_high"],
+            rounds=row.get("rounds", 1),
+        )
+    baseline, unit = at.plan.comparison.baseline, at.size.steps(1.0)
+    ratios = []
+    for seed in at.plan.comparison.seeds:
+        runs = [at.compared.get((arm, seed, unit)) for arm in (name, baseline)]
+        speeds = [r.outcome.seconds / r.outcome.steps for r in runs if r and r.outcome]
+        if len(speeds) == 2 and min(speeds) > 0:
+            ratios.append(speeds[0] / speeds[1])
+    if len(ratios) < 2:
+        return None
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return StepTime(ratio=middle, low=low, high=high, rounds=len(ratios))

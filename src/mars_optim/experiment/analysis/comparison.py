@@ -1,0 +1,59 @@
+"""Which of a pilot's runs are compared: one size, its runs sorted by arm, seed and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..plan import Plan
+from ..plan.plan import Size
+from ..records import Run
+
+Key = tuple[str, int, int]  # (arm, seed, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The runs of one size, sorted.
+
+    Args:
+        plan: of the pilot.
+        size: that is compared.
+        runs: all finished runs of this size.
+        compared: the paired ones, by arm, seed and steps.
+        missing: comparison runs that have not finished.
+        open: those among them on which the verdict rests, of baseline and candidate.
+    """
+
+    plan: Plan
+    size: Size
+    runs: tuple[Run, ...]
+    compared: Mapping[Key, Run]
+    missing: int
+    open: int
+
+
+def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
+    """Sort the finished runs of a pilot for one of its sizes."""
+    here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
+    wanted = _wanted(plan, size)
+    paired = (run for run in here if run.spec.purpose in ("compare", "ladder"))
+    compared = {key: run for run in paired if (key := _key(run)) in wanted}
+    lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
+    judged = {plan.comparison.baseline, plan.comparison.candidate}
+    undecided = sum(arm in judged for arm, _, _ in lacking)
+    return Comparison(plan, size, here, compared, len(lacking), undecided)
+
+
+def _key(run: Run) -> Key:
+    return run.spec.arm_name, run.spec.seed, run.spec.steps
+
+
+def _wanted(plan: Plan, size: Size) -> set[Key]:
+    baseline = plan.comparison.baseline
+    return {
+        (arm, seed, size.steps(budget))
+        for seed in plan.comparison.seeds
+        for arm in size.arms
+        for budget in ((1.0, *plan.comparison.ladder) if arm == baseline else (1.0,))
+    }

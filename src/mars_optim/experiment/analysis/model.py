@@ -1,0 +1,359 @@
+"""The numbers that a report shows, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ..plan import Arm, Plan
+from .ladder import Reading
+from .stats import Interval
+
+if TYPE_CHECKING:
+    from .noise import NoisePoint
+    from .sensitivity import Line
+    from .sizes import SizeResult, Trend
+
+Decision = Literal["go", "no-go", "not-enough-runs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One tuning run."""
+
+    lr: float
+    loss: float | None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedResult:
+    """One seed of one arm at the common budget, and what it is worth in the baseline's tokens.
+
+    Args:
+        seed: of the run.
+        loss: final validation loss; None if the run diverged.
+        difference: to the baseline's loss at the same seed; None if either diverged.
+        reading: of the baseline's ladder at the same seed; None without a ladder.
+        log_ratio: log of (tokens the baseline needs / tokens taken).
+    """
+
+    seed: int
+    loss: float | None
+    difference: float | None
+    reading: Reading | None
+    log_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One run's losses over its tokens."""
+
+    seed: int
+    train: tuple[tuple[int, float], ...]
+    valid: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmResult:
+    """All about one arm.
+
+    Args:
+        name: in the plan.
+        role: what it is there for.
+        arm: its settings.
+        lr: tuned; None before tuning is over.
+        trials: of the learning rate.
+        at_edge: whether the best trial is the lowest or highest tried.
+        seeds: one result per finished seed.
+        loss_difference: to the baseline, paired; None for the baseline.
+        log_ratio: log of the token ratio, paired; None for the baseline or without a ladder.
+        diverged: number of comparison runs that diverged.
+        step_time: ratio to the baseline, (median, lower quartile, upper quartile); None
+            before it was measured.
+        bytes_per_parameter: of optimizer state; None before a run has finished.
+        curves: of the comparison runs.
+        scores: what the last evaluations tell beside the loss, such as the accuracy: means over
+            the seeds.
+        regret: equally likely values of what its learning rate loses against its best one, in the
+            loss; empty where fewer than two rates were tried.
+        best_range: learning rates between which the best lies; None likewise.
+        slope: fall of the baseline's loss per unit of log tokens; None without a ladder.
+        log_ratio_here: ``log_ratio`` at these very rates, without what their choice adds.
+    """
+
+    name: str
+    role: Literal["baseline", "candidate", "control", "other"]
+    arm: Arm
+    lr: float | None
+    trials: tuple[Trial, ...]
+    at_edge: bool
+    seeds: tuple[SeedResult, ...]
+    loss_difference: Interval | None
+    log_ratio: Interval | None
+    diverged: int
+    step_time: tuple[float, float, float] | None
+    bytes_per_parameter: float | None
+    curves: tuple[Curve, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    regret: tuple[float, ...] = ()
+    best_range: tuple[float, float] | None = None
+    slope: float | None = None
+    log_ratio_here: Interval | None = None
+
+    @property
+    def mean_loss(self) -> float | None:
+        """Mean final loss over the seeds that did not diverge."""
+        losses = [s.loss for s in self.seeds if s.loss is not None]
+        return sum(losses) / len(losses) if losses else None
+
+    @property
+    def bounds(self) -> set[str]:
+        """Which readings lie outside the ladder: "at least", "at most"."""
+        return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
+
+    @property
+    def all_bounds(self) -> bool:
+        """Whether every reading is a bound: then their spread says nothing."""
+        readings = [s.reading for s in self.seeds if s.reading]
+        return bool(readings) and all(reading.bound for reading in readings)
+
+
+class Shown(Protocol):
+    """What figures of several arms need to know."""
+
+    @property
+    def arms(self) -> tuple[ArmResult, ...]:
+        """In the order of the plan."""
+        ...
+
+    @property
+    def unit_tokens(self) -> int:
+        """Of one run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to be said, without its words: the report has them, in each language.
+
+    Args:
+        code: of a message in ``experiment/report/messages.toml``.
+        values: the numbers and names that it speaks of; shares as fractions.
+    """
+
+    code: str
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The decision by the plan's rule.
+
+    Args:
+        decision: "go", "no-go" or "not-enough-runs".
+        findings: the decision's numbers, for a reader in a hurry: one sentence each.
+        reasons: what stands behind it or limits it.
+        pairs_needed: seeds that would settle it if the effect is what it looks like; None if it
+            is settled or out of reach.
+        trusted: whether the results are evidence at all; else no interval is shown.
+    """
+
+    decision: Decision
+    findings: tuple[Finding, ...]
+    reasons: tuple[Finding, ...]
+    pairs_needed: int | None
+    trusted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the pilot took."""
+
+    runs: int
+    diverged: int
+    tokens: int
+    seconds: float
+    missing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """Everything that a report shows."""
+
+    plan: Plan
+    arms: tuple[ArmResult, ...]
+    verdict: Verdict
+    ladder: tuple[tuple[int, int, float], ...]
+    """(seed, tokens, loss) of the baseline's finished runs at every budget."""
+    unit_tokens: int
+    parameters: int
+    totals: Totals
+    control_share: float | None
+    """The control's share of the candidate's effect, in log tokens; None without an effect."""
+    against_control: Interval | None
+    """Candidate's final loss minus the control's, paired."""
+    environment: dict[str, Any]
+    amendments: tuple[dict[str, Any], ...]
+    money: Money | None
+    """Hours and money on the real job; None before a saving and a step time are known."""
+    sensitivity: tuple[Line, ...]
+    """Loss over learning rate, one line for each arm and gamma that was run."""
+    parts: tuple[Part, ...]
+    """The candidate's effect cut into settings, correction and clip; empty without ablations."""
+    contrasts: tuple[Contrast, ...]
+    """The arms that the verdict is not about, with p-values by Holm's method."""
+    sizes: tuple[SizeResult, ...]
+    """The effect at each model size, the plan's own first; empty without other sizes."""
+    trend: Trend | None
+    """Whether the effect grows or shrinks with the parameters; None with one size."""
+    noise: tuple[NoisePoint, ...]
+    """The noise over the candidate's runs at the common budget; empty where not measured."""
+
+    def arm(self, name: str) -> ArmResult:
+        """The arm of this name."""
+        return next(a for a in self.arms if a.name == name)
+
+    @property
+    def baseline(self) -> ArmResult:
+        """The arm in use today."""
+        return self.arm(self.plan.comparison.baseline)
+
+    @property
+    def candidate(self) -> ArmResult:
+        """The arm that the verdict is about."""
+        return self.arm(self.plan.comparison.candidate)
+
+    @property
+    def control(self) -> ArmResult | None:
+        """NAdamW, where it is among the arms."""
+        return next((a for a in self.arms if a.role == "control"), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One step on the way from the baseline to the candidate.
+
+    Args:
+        cause: "settings" (the candidate's betas and decay), "correction" or "clip".
+        before: arm without it.
+        after: arm with it.
+        log_ratio: of tokens, after over before, paired; the parts of a whole way sum to the
+            candidate's effect where every seed is in all of them.
+    """
+
+    cause: str
+    before: str
+    after: str
+    log_ratio: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One arm against the baseline, or the candidate against another arm.
+
+    Args:
+        arm: that is judged.
+        against: the arm it is paired with.
+        log_ratio: of tokens, paired.
+        bound: what the mean is if seeds lie beyond the ladder: "at least" or "at most", or
+            "unknown" if on both sides.
+        p: of no difference; two-sided t test; None where there is a bound, for bounds do not
+            spread as what they stand for does.
+        p_holm: adjusted over all contrasts; the verdict's own is not among them.
+    """
+
+    arm: str
+    against: str
+    log_ratio: Interval
+    bound: str
+    p: float | None
+    p_holm: float | None
+
+
+# standard error of a median = 1.2533 sd / sqrt(n), and the quartiles of a normal are 1.349 sd apart
+MEDIAN_ERROR = 1.2533 / 1.349
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Time of a training step, as a ratio to the baseline's.
+
+    Args:
+        ratio: median over the rounds.
+        low: lower quartile.
+        high: upper quartile.
+        rounds: of the measurement.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+    def log_interval(self, confidence: float) -> Interval:
+        """Of the log of the ratio: the standard error of a median, from the quartiles."""
+        spread = math.log(self.high / self.low) if self.low > 0 else 0.0
+        sd = MEDIAN_ERROR * spread  # so that sd / sqrt(n) is the standard error
+        return Interval.of(math.log(self.ratio), sd, self.rounds, confidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductionJob:
+    """The real job, as it is trained today with the baseline.
+
+    Args:
+        hours: of the whole fleet, by the clock.
+        tokens: trained on; None if the plan does not tell.
+        price_per_hour: of the whole fleet.
+    """
+
+    hours: float
+    tokens: float | None
+    price_per_hour: float
+
+    @property
+    def money(self) -> float:
+        """What it costs today."""
+        return self.hours * self.price_per_hour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
+    """The saving in hours and, at a price, in money, with intervals.
+
+    Args:
+        currency: any text.
+        job: as it is today.
+        share: of the hours saved: tokens saved, with the step time on top.
+        hours: saved, of the job's.
+        tokens: saved, of the job's; None if the plan does not tell how many there are.
+        money: saved, of the job's, before the pilot is paid; None without a price.
+        pilot_hours: training time of all runs of the pilot, as if one after another.
+        pilot_money: what they cost; 0 without a price.
+        net: ``money`` less ``pilot_money``: its lower end is the downside. None without a price.
+        break_even_hours: of a job whose saving pays for the pilot, at the estimate; None if there
+            is no saving or no price.
+        break_even_hours_low: likewise, at the lower end of the interval.
+    """
+
+    currency: str
+    job: ProductionJob
+    share: Interval
+    hours: Interval
+    tokens: Interval | None
+    money: Interval | None
+    pilot_hours: float
+    pilot_money: float
+    net: Interval | None
+    break_even_hours: float | None
+    break_even_hours_low: float | None
+
+    @property
+    def break_even_tokens(self) -> float | None:
+        """``break_even_hours`` in tokens; None where either is not known."""
+        if self.break_even_hours is None or self.job.tokens is None:
+            return None
+        return self.break_even_hours * self.job.tokens / self.job.hours

@@ -1,0 +1,149 @@
+"""The decision, by a rule that was fixed in the plan before the runs: codes and numbers."""
+
+from __future__ import annotations
+
+import math
+
+from ..plan import Plan
+from ..records.trials import AROUND
+from .choice import untuned
+from .model import ArmResult, Decision, Finding, Verdict
+from .stats import Interval, pairs_needed, saved
+from .trust import refusal
+
+
+def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) -> Verdict:
+    """Apply the plan's rule to the candidate.
+
+    The interval is of the arms at their best rates: it holds what is not known of these. Go, if all
+    of it lies above ``decision.min_saving``; no-go, if all of it lies below, or a run of the
+    candidate diverged; else there are not enough runs to tell. No decision rests on what could
+    overturn it: a bound (a reading outside the ladder) on the other side of it, or an arm that it
+    judges by a learning rate at the edge of those tried. Results that cannot be what they seem
+    decide nothing (:mod:`.trust`).
+
+    Args:
+        plan: with the rule.
+        baseline: the arm in use today.
+        candidate: the arm that is judged.
+        missing: runs of baseline and candidate that have not finished.
+    """
+    if refused := refusal(baseline, candidate, missing):
+        return refused
+    threshold = -math.log1p(-plan.decision.min_saving)
+    interval = candidate.log_ratio
+    if candidate.diverged:
+        diverged = Finding(
+            "verdict.diverged",
+            dict(arm=candidate.name, diverged=candidate.diverged, runs=len(candidate.seeds)),
+        )
+        return Verdict(decision="no-go", findings=(diverged,), reasons=(), pairs_needed=None)
+    if interval is None or interval.n < 2 or missing:
+        too_few = Finding("verdict.too-few-pairs")
+        if not plan.comparison.ladder:
+            too_few = Finding("verdict.no-ladder", dict(baseline=baseline.name))
+        return Verdict(
+            decision="not-enough-runs",
+            findings=(Finding("verdict.missing", dict(missing=missing)) if missing else too_few,),
+            reasons=(Finding("reason.goes-on"),) if missing else (),
+            pairs_needed=None,
+        )
+    decision = by_interval(interval, threshold, candidate.bounds)
+    doubtful = {"go": baseline, "no-go": candidate}.get(decision)
+    if doubtful and doubtful.at_edge:
+        decision = "not-enough-runs"
+    findings = [_effect(interval, candidate, baseline, plan)]
+    if given := untuned((baseline, candidate)):
+        findings.append(Finding("verdict.these-rates", dict(arms=", ".join(given))))
+    needed = None
+    if decision == "not-enough-runs" and interval.low <= threshold <= interval.high:
+        needed = pairs_needed(
+            interval.mean, interval.sd, threshold, plan.decision.confidence, rates=interval.rates
+        )
+    if needed and needed > interval.n:
+        findings.append(Finding("verdict.seeds-needed", dict(seeds=needed)))
+    return Verdict(
+        decision=decision,
+        findings=tuple(findings),
+        reasons=_reasons(plan, baseline, candidate, decision),
+        pairs_needed=needed,
+    )
+
+
+def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
+    """The rule itself: where the interval lies, and which side of it is known."""
+    if interval.low > threshold and "at most" not in bounds:
+        return "go"
+    if interval.high < threshold and "at least" not in bounds:
+        return "no-go"
+    return "not-enough-runs"
+
+
+def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
+    """What the choice of the rates has in an interval's variance, and the runs that narrow it.
+
+    Another tuning seed repeats the trials around every arm's best. More pairs would not narrow it.
+    """
+    further = plan.tuning.more_seeds
+    used = (plan.tuning.seed, *further, *plan.comparison.seeds)
+    return dict(
+        share=interval.rates**2 / (interval.rates**2 + interval.error**2),
+        seeds=", ".join(map(str, (*further, max(used) + 1))),
+        runs=AROUND * len(plan.arms),
+    )
+
+
+def _effect(interval: Interval, candidate: ArmResult, baseline: ArmResult, plan: Plan) -> Finding:
+    share = interval.map(saved)
+    fewer = interval.mean >= 0
+    # readings bound the saving; turned into tokens spent, the bound turns round
+    bound = next(iter(candidate.bounds)).replace(" ", "-") if len(candidate.bounds) == 1 else ""
+    turned = {"at-least": "at-most", "at-most": "at-least"}
+    suffix = bound if fewer else turned.get(bound, "")
+    return Finding(
+        ("verdict.fewer" if fewer else "verdict.more") + (f".{suffix}" if suffix else ""),
+        dict(
+            candidate=candidate.name,
+            baseline=baseline.name,
+            share=share.mean if fewer else math.exp(-interval.mean) - 1,
+            low=share.low,
+            high=share.high,
+            confidence=plan.decision.confidence,
+            pairs=interval.n,
+        ),
+    )
+
+
+def _reasons(
+    plan: Plan, baseline: ArmResult, candidate: ArmResult, decision: Decision
+) -> tuple[Finding, ...]:
+    interval, threshold = candidate.log_ratio, -math.log1p(-plan.decision.min_saving)
+    min_saving = dict(min_saving=plan.decision.min_saving)
+    reasons = {
+        "go": [Finding("reason.above-min-saving", min_saving)],
+        "no-go": [Finding("reason.below-min-saving", min_saving)],
+        "not-enough-runs": [],
+    }[decision]
+    if interval and interval.low <= threshold <= interval.high:
+        reasons.append(Finding("reason.min-saving-inside", min_saving))
+    if interval and interval.high < 0:
+        reasons = [Finding("reason.below-zero")]
+    if "at least" in candidate.bounds:
+        reasons.append(Finding("reason.below-ladder"))
+    if "at most" in candidate.bounds:
+        reasons.append(Finding("reason.above-ladder"))
+    if interval and interval.n > 1 and interval.rates > interval.error:
+        theirs = plan.task.kind == "imported"
+        code = "reason.rates-dominate.imported" if theirs else "reason.rates-dominate"
+        reasons.append(Finding(code, _narrowing(plan, interval)))
+    if interval and interval.n < len(candidate.seeds):
+        lost = len(candidate.seeds) - interval.n
+        reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
+    if plan.task.kind == "imported":
+        reasons.append(Finding("reason.imported"))
+    reasons += [
+        Finding("reason.at-edge", dict(arm=arm.name))
+        for arm in (baseline, candidate)
+        if arm.at_edge
+    ]
+    return tuple(reasons)

@@ -1,0 +1,66 @@
+"""What a canary is to do, fixed before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...errors import UserError
+from ...guard.settings import GuardSettings
+from ...options import check, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanarySettings:
+    """A canary: from one AdamW checkpoint, AdamW continued against MARS continued.
+
+    Args:
+        steps: of each continuation (default: 400).
+        history: steps of AdamW from the checkpoint to the switch, by which the guard's limits are
+            known; at least 100 (default: 200).
+        decay: share of ``steps``, at the end, in which the learning rate falls to zero, so that
+            what is compared is decayed (default: 0.25).
+        seeds: data orders, the same for both arms (default: 1 to 5).
+        lr_scales: of the checkpoint's learning rate, tried for both arms alike on the data order
+            ``tuning_seed``, where there is more than one; the weight decay is divided by it, so
+            that weights decay as before (default: 1.0 alone).
+        tuning_seed: not used again (default: 0).
+        gamma: of MARS (default: 0.025).
+        clip: of MARS, 0 for none (default: 1.0).
+        accumulation: batches per step (default: 1).
+        grad_clip: largest norm of the whole gradient, 0 for no clip (default: 1.0).
+        eval_tokens: validation tokens at the end (default: 65536).
+        margin: to go on, the whole interval of the loss difference must lie below it, in nats
+            (default: 0.0).
+        confidence: of the interval (default: 0.95).
+        guard: the limits that say what a spike is (default: the guard's own).
+
+    Raises:
+        UserError: naming the setting, its value and what is allowed.
+    """
+
+    steps: int = option(400, "of each continuation", low=20, high=10**9)
+    history: int = option(200, "steps of AdamW before the switch", low=100, high=10**6)
+    decay: float = option(0.25, "share of the steps in decay to zero", low=0.0, high=1.0)
+    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "data orders", low=0)
+    lr_scales: tuple[float, ...] = option((1.0,), "of the checkpoint's lr", above=0.0)
+    tuning_seed: int = option(0, "not used again", low=0)
+    gamma: float = option(0.025, "of MARS", low=0.0)
+    clip: float = option(1.0, "of MARS, 0 for none", low=0.0)
+    accumulation: int = option(1, "batches per step", low=1)
+    grad_clip: float = option(1.0, "of the whole gradient, 0 for none", low=0.0)
+    eval_tokens: int = option(65536, "validation tokens", low=1)
+    margin: float = option(0.0, "of the loss difference, nats")
+    confidence: float = option(0.95, "of the interval", above=0.5, high=0.999)
+    guard: GuardSettings = field(default_factory=GuardSettings)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(set(self.seeds)) < max(2, len(self.seeds)):
+            raise UserError(f"seeds = {list(self.seeds)} must be two or more different data orders")
+        if not self.lr_scales:
+            raise UserError("lr_scales is empty: give 1.0 for the checkpoint's learning rate")
+        if len(self.lr_scales) > 1 and self.tuning_seed in self.seeds:
+            raise UserError(
+                f"tuning_seed = {self.tuning_seed} is among seeds: the data order that chose the "
+                "learning rate must not judge it"
+            )

@@ -1,0 +1,1 @@
+"""Who carries out runs: worker processes on this machine, or a SLURM queue."""

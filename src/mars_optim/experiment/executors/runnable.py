@@ -1,0 +1,185 @@
+"""What a worker does with a plan: train its task in this process, or run its command."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..._version import __version__
+from ..external.command_run import OFTEN, Command
+from ..plan import ExecutionOptions, Plan, RunSpec
+from ..records import Outcome, RunWriter
+
+OnStep = Callable[[int], None]
+
+
+class Runnable(Protocol):
+    """A plan's task, ready to be trained."""
+
+    fingerprint: str
+
+    def probe(self) -> dict[str, Any]:
+        """Step times of all arms (see :func:`mars_optim.experiment.executors.probe.probe`)."""
+        ...
+
+    def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
+        """Carry out ``spec`` and record it with its outcome."""
+        ...
+
+
+def load_runnable(plan: Plan, out: Path, threads: int) -> Runnable:
+    """The job of a plan, checked as far as that costs next to nothing.
+
+    Args:
+        plan: of the pilot.
+        out: its folder.
+        threads: for each run.
+
+    Raises:
+        UserError: if something that the plan names is not there.
+        ValueError: if the data are too few, or a task of the user's breaks the protocol.
+    """
+    if plan.task.kind == "command":
+        return RunnableCommand(plan, out, threads)
+    return RunnableTask(plan, out, threads)
+
+
+class RunnableCommand:
+    """Runs the plan's command."""
+
+    def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+        self.plan, self.out = plan, out
+        self.command = Command(plan.task, out, threads)
+        self.command.check()
+        self.fingerprint = self.command.fingerprint
+        self.environment = {**environment(threads), "command": plan.task.command}
+
+    def probe(self) -> dict[str, Any]:
+        """Short runs of all arms in turn, timed by their own seconds or by when rows come."""
+        from .probe import probe_command
+
+        return probe_command(self.plan, self._short_run)
+
+    def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
+        """One run of the command, in ``out / "runs"``."""
+        return self._run(spec, self.out / "runs", on_step)
+
+    def _short_run(self, spec: RunSpec) -> tuple[Outcome, bool]:
+        """Its outcome, and whether its seconds are those of its steps alone."""
+        with contextlib.closing(RunWriter(self.out / "probe", spec, self.environment)) as writer:
+            outcome, timed = self.command.timed(spec, writer, poll=OFTEN)
+            writer.finish(outcome)
+        return outcome, timed
+
+    def _run(self, spec: RunSpec, folder: Path, on_step: OnStep) -> Outcome:
+        with contextlib.closing(RunWriter(folder, spec, self.environment)) as writer:
+            outcome = self.command.run(spec, writer, on_step)
+            writer.finish(outcome)
+        return outcome
+
+
+class RunnableTask:
+    """Trains the plan's task in this process, or as one of several that make a run together.
+
+    Args:
+        plan: of the pilot.
+        out: its folder.
+        threads: for each run.
+        execution: how runs are carried out; None for a pilot's.
+    """
+
+    def __init__(
+        self, plan: Plan, out: Path, threads: int, execution: ExecutionOptions | None = None
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.plan, self.out, self.threads = plan, out, threads
+        self.execution = replace(
+            execution or ExecutionOptions(sparing=True), telemetry=plan.running.telemetry
+        )
+        self.task = load_task(plan)
+        self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
+        self.fingerprint = self.task.fingerprint
+        self.checkpoint_seconds = 60.0 * plan.running.checkpoint_minutes or math.inf
+
+    def probe(self) -> dict[str, Any]:
+        """Whole training steps of all arms in turn."""
+        from .probe import probe
+
+        return probe(self.plan, self.task)
+
+    def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
+        """One training run, in ``out / "runs"``."""
+        from ..training import run_writer, train
+
+        if spec.task not in self.sizes:
+            self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
+        writer = run_writer(self.out / "runs", spec, self._environment())
+        task, seconds = self.sizes[spec.task], self.checkpoint_seconds
+        try:
+            outcome = train(spec, task, writer, on_step, seconds, self.execution)
+            writer.finish(outcome)
+        finally:
+            writer.close()
+        return outcome
+
+    def _environment(self) -> dict[str, Any]:
+        how = {"execution": asdict(self.execution)} if self.execution else {}
+        return {**environment(self.threads), **how}
+
+
+def load_task(plan: Plan) -> Any:
+    """The :class:`~mars_optim.experiment.tasks.Task` of a plan; one of the user's is tried first.
+
+    Raises:
+        ValueError: if its data are missing or too few, or it breaks the protocol.
+    """
+    from ..tasks import ImageTask, TextTask, check_task, import_task, load_corpus, load_images
+    from ..training import alone
+
+    t = plan.task
+    if t.kind == "python":
+        task = import_task(t.source, Path(t.folder))
+        check_task(task, alone().device)
+        return task
+    if t.kind == "images":
+        return ImageTask(
+            load_images(t.corpus), batch=t.batch, width=t.width, augment=t.augment, subset=t.subset
+        )
+    return TextTask(
+        load_corpus(t.corpus),
+        context=t.context,
+        layers=t.layers,
+        width=t.width,
+        heads=t.heads,
+        batch=t.batch,
+        vocabulary=t.vocabulary,
+        bias=t.bias,
+        init=t.init,
+        scale_attention_by_layer=t.scale_attention_by_layer,
+    )
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Date, versions and machine, for the manifest."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "mars_optim": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "cores": os.cpu_count(),
+        "threads": threads,
+    }

@@ -1,0 +1,227 @@
+"""From runs that exist already to a folder that is analysed like a pilot's own."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from ..._version import __version__
+from ...errors import UserError, did_you_mean
+from ...files import write_text
+from ..plan import Arm, Plan, RunSpec
+from ..plan.arms import check_arm_name
+from ..plan.plan import ComparisonPlan, TuningPlan
+from ..plan.plan_file import load_plan, plan_of, plan_toml
+from ..plan.task import TaskPlan
+from ..plan.training import TrainingPlan
+from ..records import RunWriter
+from .discovery import Found, RunsPlan, find_runs
+from .losses import End, Kind
+from .recorder import Recorder
+from .selection import sorted_by_rate, spacing
+
+DATA = "imported"
+
+
+def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
+    """Write the runs that ``source`` names into ``out``, with a plan that fits them.
+
+    Args:
+        source: which runs, and what is compared.
+        folder: from where its paths are reckoned.
+        out: folder to write; one that holds trained runs is refused.
+
+    Returns:
+        What was read, in a line.
+
+    Raises:
+        UserError: if runs cannot be read, or cannot be compared at all.
+    """
+    measured = [_measured(run, source) for run in find_runs(source, folder)]
+    found, lacks = (
+        [run for run, _ in measured],
+        next((f"; {note}" for _, note in measured if note), ""),
+    )
+    _check_once(found)
+    plan = plan_for(found, source)
+    compared, trials, rest = sorted_by_rate(
+        found, plan.training.steps, plan.comparison.seeds, lambda run: _final_loss(run, source)
+    )
+    plan = plan_for(compared, source, factor=spacing(found, plan.tuning.factor))
+    _clear(out)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    for path in (out / "plan.toml", out / "runs" / "plan.toml"):
+        write_text(path, plan_toml(plan))
+    for run in compared:
+        _write(run, "compare" if run.steps == plan.training.steps else "ladder", source, plan, out)
+    for run in trials:
+        _write(run, "tune", source, plan, out)
+    seeds = ", ".join(map(str, sorted({run.seed for run in compared})))
+    budgets = ", ".join(map(str, sorted({run.steps for run in compared})))
+    others = f"; {len(trials)} more are trials of other learning rates" if trials else ""
+    if rest:
+        others += f"; {len(rest)} of other rates and lengths are left out, such as {rest[0].source}"
+    return (
+        f"Read {len(compared)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
+        f"compared at {plan.training.steps}{others}{lacks}."
+    )
+
+
+def _final_loss(run: Found, source: RunsPlan) -> float | None:
+    recorder = _recorder(run, source, lambda **row: None)
+    for row in run.rows:
+        recorder.add(row)
+    return recorder.outcome(0.0).final_loss
+
+
+def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -> Plan:
+    """The plan that these runs would have followed.
+
+    The common budget is the one at which most seeds have both baseline and candidate (of equals
+    the longest); the baseline's other budgets are its ladder.
+
+    Args:
+        found: the runs.
+        source: what is compared.
+        factor: between neighbouring learning rates.
+
+    Raises:
+        UserError: if an arm to be compared has no runs, or no seed has a run of both.
+    """
+    runs = {(run.arm, run.seed, run.steps) for run in found}
+    arms = sorted({arm for arm, _, _ in runs}, key=lambda a: (a != source.baseline, a))
+    for role in ("baseline", "candidate"):
+        name = getattr(source, role)
+        if name not in arms:
+            hint = did_you_mean(name, arms) or f"; there are {', '.join(arms)}"
+            raise UserError(f"no run is of {role} = {name!r}{hint}; set {role}")
+    steps = {s for _, _, s in runs}
+    pairs = {
+        s: sorted(
+            {seed for _, seed, at in runs if at == s}
+            & {seed for arm, seed, at in runs if (arm, at) == (source.baseline, s)}
+            & {seed for arm, seed, at in runs if (arm, at) == (source.candidate, s)}
+        )
+        for s in steps
+    }
+    unit = max(steps, key=lambda s: (len(pairs[s]), s))
+    if not pairs[unit]:
+        raise UserError(
+            f"no seed has a run of both {source.baseline} and {source.candidate} of equally many "
+            "steps: there are no pairs to compare"
+        )
+    ladder = sorted({s for arm, _, s in runs if arm == source.baseline and s != unit})
+    return Plan(
+        arms=tuple(arms),
+        task=TaskPlan(kind="imported", runs=", ".join([*source.files, *source.charts]) or "files"),
+        training=TrainingPlan(steps=unit),
+        tuning=TuningPlan(seed=max(seed for _, seed, _ in runs) + 1, factor=factor),
+        comparison=ComparisonPlan(
+            baseline=source.baseline,
+            candidate=source.candidate,
+            seeds=tuple(pairs[unit]),
+            ladder=tuple(s / unit for s in ladder),
+        ),
+        decision=source.decision,
+        cost=source.cost,
+        arm={arm: Arm(optimizer="external") for arm in arms},
+    )
+
+
+def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
+    """With its number of steps, and what it lacks; see that it has a result after the last one."""
+    check_arm_name(run.arm)
+    recorder = _recorder(run, source, lambda **row: None)
+    try:
+        for row in run.rows:
+            recorder.add(row)
+        recorder.finish()
+        recorder.check_result()
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if run.source in text else f"{run.source}: {text}") from None
+    if recorder.broken:
+        if not run.steps:
+            raise UserError(
+                f"{run.source} diverged ({recorder.broken}), and nothing says of how many steps it "
+                f"was to be: {_SAY_STEPS}"
+            )
+        return run, ""
+    note = f"; {recorder.unclear}" if recorder.unclear else ""
+    if recorder.valid is None:
+        raise UserError(
+            f"{run.source}: {recorder.missing('valid_loss')}; say under columns which is the "
+            f"validation loss{note}"
+        )
+    step = recorder.valid[0]
+    if note and not run.steps:
+        raise UserError(f"{run.source}{note}, or {_SAY_STEPS}")
+    steps = run.steps or _last_step(recorder)
+    if not steps - 1 <= step <= steps:
+        raise UserError(
+            f"{run.source}: its last validation loss is of step {step}, not {steps}: only whole "
+            f"runs can be compared; leave it out{note}"
+            + ("" if run.steps else f", or {_SAY_STEPS} where rows go on after the last")
+        )
+    return replace(run, steps=run.steps or step), recorder.untrained
+
+
+_SAY_STEPS = "put {steps} in the pattern or names, or steps = under [[run]]"
+
+
+def _last_step(recorder: Recorder) -> int:
+    """Of a run that nothing says the length of: where its losses, or places for them, end."""
+    return max(recorder.step, *recorder.empty.values(), 0)
+
+
+def _recorder(run: Found, source: RunsPlan, write: Callable[..., None]) -> Recorder:
+    blank: set[Kind] = {("none", "bad"), ("bad", "none"), ("bad", "bad")} if run.gaps else set()
+    return Recorder(source.columns, run.steps, write, end=End(blank=blank))
+
+
+def _check_once(found: Iterable[Found]) -> None:
+    runs: dict[tuple[str, int, int, float], Found] = {}
+    for run in found:
+        first = runs.setdefault((run.arm, run.seed, run.steps, run.lr), run)
+        if first is not run:
+            raise UserError(
+                f"{first.source} and {run.source} are both {run.arm}, seed {run.seed}, {run.steps} "
+                "steps, at one learning rate or at rates that nothing tells: leave one out, or put "
+                "{lr} in the pattern or names"
+            )
+
+
+def _write(run: Found, purpose: str, source: RunsPlan, plan: Plan, out: Path) -> None:
+    spec = RunSpec(
+        purpose=purpose,
+        arm_name=run.arm,
+        arm=plan.arm[run.arm],
+        lr=run.lr,
+        seed=run.seed,
+        steps=run.steps,
+        task=plan.task,
+        training=plan.training,
+        data=DATA,
+    )
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    writer = RunWriter(
+        out / "runs", spec, {"date": today, "mars_optim": __version__, "imported": run.source}
+    )
+    recorder = _recorder(run, source, writer.row)
+    for row in run.rows:
+        recorder.add(row)
+    writer.finish(recorder.outcome(0.0))
+    writer.close()
+
+
+def _clear(out: Path) -> None:
+    if not plan_of(out).exists():
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"--out {out} holds something else: use another")
+        return
+    if load_plan(plan_of(out)).task.kind != "imported":
+        raise UserError(f"--out {out} holds a pilot that was trained: use another")
+    shutil.rmtree(out / "runs")

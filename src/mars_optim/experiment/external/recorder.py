@@ -1,0 +1,235 @@
+"""From the columns of somebody's file to a run's rows and outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import UserError, did_you_mean
+from ...options import option
+from ..records import Outcome
+from .losses import End, finite, number, step_of
+
+ROWS = 50  # training rows per run
+MOST_NAMES = 30  # of columns in a message
+SAME = 1e-6  # relative difference of one loss evaluated twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Names in the files."""
+
+    step: str = option("step", "steps taken")
+    loss: str = option("loss", "training loss, if there")
+    valid_loss: str = option("valid_loss", "validation loss; the last one of a run counts")
+    tokens: str = option("tokens", "tokens trained on so far, if there")
+    tokens_per_step: int = option(1, "where tokens are not there", low=1)
+    seconds: str = option("seconds", "of training so far, without evaluation, if there")
+    grad_norm: str = option("grad_norm", "if there")
+    state_bytes: str = option("state_bytes", "of the optimizer, if there")
+    parameters: str = option("parameters", "of the model, if there")
+
+    @property
+    def losses(self) -> frozenset[str]:
+        """Columns that must come from one place each."""
+        return frozenset({self.loss, self.valid_loss} - {""})
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Takes rows as they come, writes the run's own, and knows how it stands.
+
+    Args:
+        columns: names in the rows.
+        steps: of the whole run; 0 if only its rows tell.
+        write: takes the run's rows: training loss as the mean of about a fiftieth of the run.
+        live: the run goes on, and ends with the first row that has nothing but a loss that is no
+            number; of a finished one it counts what came after, too.
+        end: what its losses said so far.
+    """
+
+    columns: Columns
+    steps: int
+    write: Callable[..., None]
+    live: bool = False
+    end: End = field(default_factory=End)
+    step: int = 0
+    valid: tuple[int, float] | None = None
+    other: float | None = None  # another loss of the same step
+    broken: str = ""
+    known: set[str] = field(default_factory=set)
+    empty: dict[str, int] = field(default_factory=dict)  # step of the last row without a value
+    last: dict[str, tuple[int, float]] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    trained: bool = False
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take one row. ``null``, an empty cell and a missing key are no value.
+
+        Raises:
+            UserError: naming the row, if it has a loss but no step, or what should be a number is
+                none.
+        """
+        try:
+            self._add(row)
+        except UserError as error:
+            place = getattr(row, "place", "")
+            raise UserError(f"{place}: {error}" if place else str(error)) from None
+
+    def _add(self, row: dict[str, Any]) -> None:
+        c = self.columns
+        self.known |= row.keys()
+        train = number(row, c.loss) if c.loss else None
+        valid = number(row, c.valid_loss)
+        if train is None and valid is None:
+            with contextlib.suppress(UserError):  # a row without a metric may have any step
+                step = step_of(row, c.step)
+                self._keep(row, self.step if step is None else step)
+                self.empty |= {n: step for n in (c.loss, c.valid_loss) if n in row and step}
+            return
+        step = step_of(row, c.step)
+        if step is None:
+            raise UserError(
+                f"a row has a loss but no {c.step!r}: name the column of steps; it has "
+                f"{', '.join(row)}"
+            )
+        self._keep(row, step)
+        if self.losses and step // self._every > self.step // self._every:
+            self._flush()
+        self.step = max(self.step, step)
+        sure = self.end.add(step, train, valid)
+        if self.live:
+            self.broken = self.broken or sure
+        self._take(step, train, valid)
+
+    def _take(self, step: int, train: float | None, valid: float | None) -> None:
+        if train is not None and math.isfinite(train):
+            self.losses.append(train)
+            self.trained = True
+        if valid is not None and math.isfinite(valid):
+            self._flush()
+            if self.valid is None or step >= self.valid[0]:
+                again = self.valid is not None and step == self.valid[0]
+                self.other = self.valid[1] if again and self.valid else None
+                self.valid = (step, valid)
+            self.write(**self._at(step), valid_loss=valid)
+
+    def finish(self) -> None:
+        """No row comes any more."""
+        self._flush()
+        if not self.broken:
+            self.broken = self.end.broken(self.valid[0] if self.valid else -1, self.steps)
+
+    def check_result(self) -> None:
+        """See that the result is one number, and that a curve that was asked for is there.
+
+        Raises:
+            UserError: if the last step has two, or no row has the column of the training loss.
+        """
+        if (
+            self.valid
+            and self.other is not None
+            and not math.isclose(self.other, self.valid[1], rel_tol=SAME)
+        ):
+            raise UserError(
+                f"step {self.valid[0]} has two validation losses, {self.other:g} and "
+                f"{self.valid[1]:g}: are these two runs in one? Leave one out"
+            )
+        if self.untrained and self.columns.loss != Columns().loss:
+            raise UserError(self.untrained)
+
+    @property
+    def untrained(self) -> str:
+        """Why there is no training loss, if there is none."""
+        if self.trained or self.broken or not self.columns.loss:
+            return ""
+        return f"no training loss: {self.missing('loss')}"
+
+    @property
+    def other_losses(self) -> list[str]:
+        """Columns that look like the training loss by their names."""
+        taken = {self.columns.loss, self.columns.valid_loss}
+        return sorted(name for name in self.known - taken if "loss" in name.lower())
+
+    @property
+    def unclear(self) -> str:
+        """Of a run without its result: what might be a divergence or no value, if there is such."""
+        doubt = self.end.unclear(self.valid[0] if self.valid else -1, self.steps)
+        if not doubt:
+            return ""
+        return (
+            f"{doubt} may be a divergence or, as elsewhere in this log, no value: write nothing or "
+            "null where there is no value"
+        )
+
+    def outcome(self, seconds: float) -> Outcome:
+        """How the run ended.
+
+        Args:
+            seconds: that it took, where its rows say nothing of it.
+        """
+        self.finish()
+        steps = self.step if self.broken else self.steps
+        tokens = self._at_step("tokens", steps)
+        return Outcome(
+            status="diverged" if self.broken else "finished",
+            final_loss=None if self.broken or self.valid is None else self.valid[1],
+            steps=steps,
+            tokens=round(steps * self.columns.tokens_per_step if tokens is None else tokens),
+            seconds=self._at_step("seconds", steps) or seconds,
+            parameters=round(self.last.get("parameters", (0, 0.0))[1]),
+            state_bytes=round(self.last.get("state_bytes", (0, 0.0))[1]),
+            reason=self.broken,
+        )
+
+    @property
+    def tells_seconds(self) -> bool:
+        """Whether the rows say what the steps took."""
+        return bool(self._at_step("seconds", 1))
+
+    def missing(self, column: str) -> str:
+        """What there is instead of a column that never came."""
+        name = getattr(self.columns, column)
+        if not self.known:
+            return "there are no rows"
+        if name in self.known:
+            return f"{name!r} holds no number in any row"
+        there = sorted(self.known)
+        more = f" and {len(there) - MOST_NAMES} more" if len(there) > MOST_NAMES else ""
+        names = ", ".join(there[:MOST_NAMES])
+        return f"no row has {name!r}; there are {names}{more}" + did_you_mean(name, self.known)
+
+    @property
+    def _every(self) -> int:
+        return max(1, self.steps // ROWS)
+
+    def _flush(self) -> None:
+        if self.losses:
+            extra = {"grad_norm": self.last["grad_norm"][1]} if "grad_norm" in self.last else {}
+            mean = sum(self.losses) / len(self.losses)
+            self.write(**self._at(self.step), loss=mean, **extra)
+            self.losses = []
+
+    def _keep(self, row: dict[str, Any], step: int) -> None:
+        for name in ("tokens", "seconds", "grad_norm", "state_bytes", "parameters"):
+            value = finite(row, getattr(self.columns, name))
+            if value is not None:
+                self.last[name] = (step, value)
+
+    def _at(self, step: int) -> dict[str, Any]:
+        tokens = self._at_step("tokens", step)
+        at: dict[str, Any] = {
+            "step": step,
+            "tokens": round(step * self.columns.tokens_per_step if tokens is None else tokens),
+        }
+        if "seconds" in self.last:
+            at["seconds"] = round(self.last["seconds"][1], 4)
+        return at
+
+    def _at_step(self, name: str, step: int) -> float | None:
+        """A count that grows evenly, at a step soon after its last row."""
+        at, value = self.last.get(name, (0, 0.0))
+        return value * step / at if at else None

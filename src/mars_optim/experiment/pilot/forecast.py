@@ -1,0 +1,253 @@
+"""What can be known before the runs: step times, noise between seeds, memory, seeds needed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ..analysis.analyse import analyse
+from ..analysis.published import Match, nearest
+from ..analysis.stats import pairs_needed, sd_interval
+from ..executors.runnable import Runnable, load_runnable
+from ..plan import Plan, RunSpec
+from ..records import read_runs
+from .price import Price, price, remaining
+
+SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
+SHARE = 20  # a short run is this part of a whole one
+LEAST_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Standard deviation of the log token ratio between pairs of runs.
+
+    Args:
+        sd: the estimate; None if the short runs do not show it.
+        low: lower end of its 80 % interval.
+        high: upper end.
+        pairs: that it is from.
+        source: "runs" (finished pairs of this pilot) or "short runs".
+        rates: standard deviation that the choice of the rates adds to the estimate, whatever the
+            number of pairs; None where it is not known: before the pilot's own trials.
+    """
+
+    sd: float | None
+    low: float
+    high: float
+    pairs: int
+    source: str
+    rates: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeds:
+    """Seeds that show an effect with a chance of 80 %.
+
+    Args:
+        effect: share of tokens saved.
+        threshold: share that the interval must leave out: 0 to see the effect, or the plan's
+            worth to end as go.
+        needed: at the noise as estimated; None if more than 200, or if the noise is not known.
+        low: at the lower end of the noise.
+        high: at its upper end.
+    """
+
+    effect: float
+    threshold: float
+    needed: int | None
+    low: int | None
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """All that ``mars plan`` shows.
+
+    Args:
+        price: runs, hours and money.
+        left: the same of what has not been run; None if nothing has.
+        probe: step time, start, evaluation and memory of each arm, as in probe.json.
+        parameters: of the model; None if the job does not say.
+        tokens_per_step: of one optimizer step.
+        noise: between pairs.
+        seeds: that effects need.
+        published: nearest results; empty if the number of parameters is not known.
+    """
+
+    price: Price
+    left: Price | None
+    probe: dict[str, Any]
+    parameters: int | None
+    tokens_per_step: int
+    noise: Noise
+    seeds: tuple[Seeds, ...]
+    published: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Short:
+    """What the short runs gave."""
+
+    noise: Noise
+    parameters: int
+    tokens_per_step: int
+
+
+def forecast(
+    plan: Plan,
+    out: Path,
+    *,
+    workers: int,
+    threads: int,
+    effect: float,
+    say: Callable[[str], None] = lambda text: None,
+) -> Forecast:
+    """Measure a little on this machine, in this process, and tell what the pilot will take.
+
+    Args:
+        plan: of the pilot.
+        out: its folder; finished runs in it tell the noise. Nothing is written there.
+        workers: runs at a time.
+        threads: for each run.
+        effect: share of tokens saved that is to be seen.
+        say: takes lines about progress.
+
+    Raises:
+        UserError: if the task cannot be loaded, or the effect is no share.
+    """
+    if not 0 < effect < 1:
+        raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
+    with _kept_if_named() as folder:
+        probes, seconds, outside = {}, {}, {}
+        for size in plan.sizes():
+            say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
+            sized = replace(
+                plan,
+                task=size.task,
+                training=size.training,
+                scale={},
+                arms=size.arms,
+                comparison=replace(plan.comparison, ablations=False),
+                arm={arm: plan.arm[arm] for arm in size.arms},
+            )
+            job = load_runnable(sized, folder / size.name, threads)
+            probes[size.name] = job.probe()
+            for arm, row in probes[size.name].items():
+                seconds[size.name, arm] = row["seconds"]
+                outside[size.name, arm] = row["outside"]
+            if size.name == plan.sizes()[0].name:
+                say("Short runs with different seeds, to see how far they differ ...")
+                short = _short_runs(sized, job)
+    noise = _noise_of_runs(plan, out) or short.noise
+    min_saving = plan.decision.min_saving
+    wanted = [(effect, 0.0)]
+    if min_saving > 0:
+        wanted.append((max(effect, min(2 * min_saving, 0.9)), min_saving))
+    own = probes[plan.sizes()[0].name]
+    done = [r for r in read_runs(out / "runs") if r.outcome and r.spec.data == job.fingerprint]
+    return Forecast(
+        price=price(plan, seconds, workers=workers, outside=outside),
+        left=remaining(plan, done, seconds, workers=workers, outside=outside) if done else None,
+        probe=own,
+        parameters=short.parameters or None,
+        tokens_per_step=short.tokens_per_step,
+        noise=noise,
+        seeds=tuple(_seeds(plan, noise, *pair) for pair in wanted),
+        published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
+    )
+
+
+@contextmanager
+def _kept_if_named() -> Iterator[Path]:
+    """A folder that is gone afterwards, unless the error names a file in it."""
+    folder = Path(tempfile.mkdtemp(prefix="mars-plan-"))
+    named = False
+    try:
+        yield folder
+    except UserError as error:
+        named = str(folder) in str(error)
+        raise
+    finally:
+        if not named:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_runs(plan: Plan, job: Runnable) -> _Short:
+    """Pairs of short runs, and the baseline at half their length for the slope of its loss."""
+    steps = max(LEAST_STEPS, plan.training.steps // SHARE, 2 * plan.running.probe_steps)
+    baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
+    differences, drops = [], []
+    for seed in SEEDS:
+        losses = []
+        for arm, length in ((baseline, steps // 2), (baseline, steps), (candidate, steps)):
+            outcome = job.run(_spec(plan, job, arm, seed, length), lambda step: None)
+            losses.append(outcome.final_loss)
+        half, whole, other = losses
+        if half is None or whole is None or other is None:
+            continue
+        drops.append(half - whole)
+        differences.append(whole - other)
+    slope = statistics.fmean(drops) / math.log(2) if drops else 0.0
+    sd = None
+    if slope > 0 and len(differences) > 1:
+        sd = statistics.stdev(differences) / slope
+    low, high = sd_interval(sd, len(differences), 0.8) if sd else (0.0, math.inf)
+    return _Short(
+        noise=Noise(sd=sd, low=low, high=high, pairs=len(differences), source="short runs"),
+        parameters=outcome.parameters,
+        tokens_per_step=round(outcome.tokens / max(1, outcome.steps)),
+    )
+
+
+def _spec(plan: Plan, job: Runnable, arm: str, seed: int, steps: int) -> RunSpec:
+    return RunSpec(
+        purpose="probe",
+        arm_name=arm,
+        arm=plan.arm[arm],
+        lr=plan.arm[arm].lr,
+        seed=seed,
+        steps=steps,
+        task=plan.task,
+        training=plan.training,
+        data=job.fingerprint,
+    )
+
+
+def _noise_of_runs(plan: Plan, out: Path) -> Noise | None:
+    """From the pairs that are finished in ``out``, if there are two or more."""
+    try:
+        found = analyse(out)
+    except UserError:
+        return None
+    ratio = found.candidate.log_ratio
+    same = (found.plan.task, found.plan.training) == (plan.task, plan.training)
+    if not same or ratio is None or ratio.n < 2:
+        return None
+    low, high = sd_interval(ratio.sd, ratio.n, 0.8)
+    return Noise(sd=ratio.sd, low=low, high=high, pairs=ratio.n, source="runs", rates=ratio.rates)
+
+
+def _seeds(plan: Plan, noise: Noise, effect: float, threshold: float) -> Seeds:
+    distance = math.log1p(-threshold) - math.log1p(-effect)
+
+    def needed(sd: float | None) -> int | None:
+        if sd is None or not math.isfinite(sd):
+            return None
+        return pairs_needed(distance, sd, 0.0, plan.decision.confidence, rates=noise.rates or 0.0)
+
+    return Seeds(
+        effect=effect,
+        threshold=threshold,
+        needed=needed(noise.sd),
+        low=needed(noise.low) if noise.sd is not None else None,
+        high=needed(noise.high) if noise.sd is not None else None,
+    )

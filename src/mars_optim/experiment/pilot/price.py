@@ -1,0 +1,211 @@
+"""What a pilot will take, before anything is spent: runs, steps, hours, money."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from ..analysis.cost import pilot_price
+from ..plan import Plan
+from ..plan.plan import Size
+from ..records import Run
+from ..records.trials import AROUND
+from .agenda import sensitivity_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """The runs of one arm in one purpose at one size.
+
+    Args:
+        size: "main" for the plan's own.
+        purpose: "tune", "ladder", "compare" or "sensitivity".
+        arm: name in the plan.
+        runs: (least, most).
+        steps: (least, most), of all these runs.
+    """
+
+    size: str
+    purpose: str
+    arm: str
+    runs: tuple[int, int]
+    steps: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """The whole pilot; each pair is (least, most): an arm is tuned until its best is bracketed.
+
+    Args:
+        items: by size, purpose and arm.
+        runs: in all.
+        steps: in all.
+        hours: by the clock, with all workers; None before a step was timed.
+        money: at the plan's price; None without a price or hours.
+    """
+
+    items: tuple[Item, ...]
+    runs: tuple[int, int]
+    steps: tuple[int, int]
+    hours: tuple[float, float] | None
+    money: tuple[float, float] | None
+
+
+def price(
+    plan: Plan,
+    seconds: Mapping[tuple[str, str], float] | None,
+    *,
+    workers: int,
+    outside: Mapping[tuple[str, str], float] | None = None,
+) -> Price:
+    """Price a pilot.
+
+    Args:
+        plan: of the pilot.
+        seconds: of one step, by (size, arm), as a probe measured them on this machine.
+        workers: runs at a time; they are taken not to slow each other down.
+        outside: seconds of a run besides its steps, likewise: its start, its evaluations.
+    """
+    return _priced(plan, _all_items(plan), seconds, workers, outside or {})
+
+
+def remaining(
+    plan: Plan,
+    done: Iterable[Run],
+    seconds: Mapping[tuple[str, str], float] | None,
+    *,
+    workers: int,
+    outside: Mapping[tuple[str, str], float] | None = None,
+) -> Price:
+    """Price what is left of a pilot, some of whose runs have finished.
+
+    Args:
+        plan: of the pilot, perhaps with seeds that were added.
+        done: its finished runs.
+        seconds: as in :func:`price`.
+        workers: likewise.
+        outside: likewise.
+    """
+    made: dict[tuple[str, str, str], list[int]] = {}
+    again, compared = Counter[tuple[str, str]](), set()
+    for run in done:
+        spec, size = run.spec, plan.size_of(run.spec)
+        if size is None or not run.outcome:
+            continue
+        made.setdefault((size.name, spec.purpose, spec.arm_name), []).append(spec.steps)
+        if spec.purpose != "tune":
+            compared.add(size.name)  # so its search is over
+        elif spec.seed != plan.tuning.seed:
+            again[size.name, spec.arm_name] += 1
+    repeats = AROUND * len(plan.tuning.more_seeds)
+
+    def left(item: Item) -> Item:
+        if item.purpose == "tune" and item.size in compared:
+            missing = repeats - again[item.size, item.arm]
+            runs, each = (0, max(0, missing)), item.steps[0] // item.runs[0]
+            return replace(item, runs=runs, steps=(0, each * runs[1]))
+        mine = made.get((item.size, item.purpose, item.arm), [])
+        taken = [mine.pop(0) for _ in range(min(len(mine), item.runs[1]))]
+        low, high = (max(0, n - len(taken)) for n in item.runs)
+        fewest, most = (max(0, n - sum(taken)) for n in item.steps)
+        return replace(item, runs=(low, high), steps=(fewest, most))
+
+    items = _all_items(plan)
+    order = sorted(range(len(items)), key=lambda i: -items[i].runs[0])  # surest runs were made
+    found = {i: left(items[i]) for i in order}
+    return _priced(plan, tuple(found[i] for i in sorted(found)), seconds, workers, outside or {})
+
+
+def _all_items(plan: Plan) -> tuple[Item, ...]:
+    items = tuple(i for size in plan.sizes() for i in _items(plan, size))
+    return items + tuple(_sensitivity(plan))
+
+
+def _priced(
+    plan: Plan,
+    items: tuple[Item, ...],
+    seconds: Mapping[tuple[str, str], float] | None,
+    workers: int,
+    around: Mapping[tuple[str, str], float],
+) -> Price:
+    hours = None
+    if seconds is not None:
+        low, high = (
+            sum(
+                i.steps[end] * seconds[i.size, i.arm]
+                + i.runs[end] * around.get((i.size, i.arm), 0.0)
+                for i in items
+            )
+            / (3600 * workers)
+            for end in (0, 1)
+        )
+        hours = (low, high)
+    per_hour = pilot_price(plan.cost)
+    return Price(
+        items=items,
+        runs=_total(i.runs for i in items),
+        steps=_total(i.steps for i in items),
+        hours=hours,
+        money=(hours[0] * per_hour, hours[1] * per_hour) if hours and per_hour else None,
+    )
+
+
+def _items(plan: Plan, size: Size) -> list[Item]:
+    seeds, repeated = len(plan.comparison.seeds), AROUND * len(plan.tuning.more_seeds)
+    trials = (plan.tuning.trials + repeated, plan.tuning.max_trials + repeated)
+
+    def item(purpose: str, arm: str, runs: tuple[int, int], steps: int) -> Item:
+        all_steps = (runs[0] * steps, runs[1] * steps)
+        return Item(size=size.name, purpose=purpose, arm=arm, runs=runs, steps=all_steps)
+
+    unit, ladder = size.steps(1.0), plan.comparison.ladder
+    rungs = seeds * len(ladder)
+    found = [item("tune", arm, trials, unit) for arm in size.arms]
+    ladder_steps = seeds * sum(size.steps(budget) for budget in ladder)
+    found.append(
+        Item(
+            size=size.name,
+            purpose="ladder",
+            arm=plan.comparison.baseline,
+            runs=(rungs, rungs),
+            steps=(ladder_steps, ladder_steps),
+        )
+    )
+    return found + [item("compare", arm, (seeds, seeds), unit) for arm in size.arms]
+
+
+def _sensitivity(plan: Plan) -> list[Item]:
+    """Of the arms' own lines, tuning may have made every run already."""
+    if not plan.sensitivity.gammas:
+        return []
+    own, found = plan.sizes()[0], []
+    factors, unit = len(plan.sensitivity.factors), own.steps(1.0)
+    for arm, settings in sensitivity_lines(plan):
+        runs = (0 if settings == plan.arm[arm] else factors, factors)
+        steps = (runs[0] * unit, runs[1] * unit)
+        found.append(Item(size=own.name, purpose="sensitivity", arm=arm, runs=runs, steps=steps))
+    return found
+
+
+def _total(pairs: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    lows, highs = zip(*pairs, strict=True)
+    return sum(lows), sum(highs)
+
+
+def price_line(found: Price, currency: str) -> str:
+    """The price in one line: "31 to 37 runs, 0.1 to 0.2 hours, 2 to 3 USD"."""
+    parts = [f"{between(*found.runs, 0)} runs, {between(*found.steps, 0)} steps"]
+    if found.hours:
+        unit, scale = ("hours", 1.0) if found.hours[1] >= 2 else ("minutes", 60.0)
+        low, high = (scale * value for value in found.hours)
+        parts.append(f"about {between(low, high, 1)} {unit}")
+    if found.money:
+        parts.append(f"{between(*found.money, 2)} {currency}")
+    return ", ".join(parts)
+
+
+def between(low: float, high: float, digits: int) -> str:
+    """``low`` to ``high``, or the one number that they are."""
+    texts = [f"{value:,.{digits}f}" for value in (low, high)]
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)

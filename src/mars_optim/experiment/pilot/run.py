@@ -1,0 +1,263 @@
+"""A pilot from its plan to its last run; stopped at any moment, it goes on where it was."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from ...errors import UserError
+from ...files import no_link, read_json, write_json, write_text
+from ..executors.base import Executor
+from ..executors.worker import describe
+from ..plan import Plan, RunSpec
+from ..plan.optional import OWN_SIZE
+from ..plan.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
+from ..records import Failure, read_run, read_runs
+from ..records.lock import is_locked, pilot_lock
+from ..records.run import damaged_runs, record_failure
+from .agenda import agenda
+from .price import price, price_line
+from .progress import STATUS, Reporter
+from .retries import Retries, Timing
+
+LEAST_DISK = 64 * 2**20
+LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change after the first run
+
+
+def run_pilot(
+    plan: Plan, out: Path, console: Console, make_pool: Callable[[Plan, Path], Executor]
+) -> dict[str, Failure]:
+    """Carry out ``plan`` in the folder ``out``, from wherever it stands.
+
+    Args:
+        plan: of the pilot; must agree with the one in ``out`` if there is one.
+        out: gets ``plan.toml``, ``probe.json`` and ``runs/``.
+        console: for progress.
+        make_pool: makes those who carry out the runs.
+
+    Returns:
+        The last failure of each run that was given up, by run id; empty if all is done.
+
+    Raises:
+        UserError: if ``out`` cannot be used or written to, or holds another pilot.
+    """
+    prepare_folder(out)
+    try:
+        with pilot_lock(out):
+            changes = plan_changes(plan, out)
+            with make_pool(plan, out) as pool, Reporter(console, out / STATUS) as reporter:
+                data = _wait_until_ready(pool, reporter)
+                check_data(out, data)
+                adopt_plan(plan, out, changes)  # only now is it known to be one that can run
+                set_damaged_aside(out, reporter)
+                timings = _probe(plan, out, pool, reporter)
+                reporter.expect(timings, pool.count)
+                reporter.say(f"In all: {price_of(plan, timings, pool.count)}")
+                tries = Retries(plan.running, timings, pool.sharing)
+                return _run_all(plan, out, data, pool, reporter, tries)
+    except OSError as error:
+        raise UserError(describe(error, out)) from None
+
+
+def prepare_folder(out: Path) -> None:
+    """Make ``out`` and see that it can be written to.
+
+    Raises:
+        UserError: if not.
+    """
+    try:
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        open(out / ".lock", "a", opener=no_link).close()
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be used: {error.strerror}") from None
+    if shutil.disk_usage(out).free < LEAST_DISK:
+        raise UserError(f"--out {out}: less than {LEAST_DISK >> 20} MiB of disk are free")
+
+
+def plan_changes(plan: Plan, out: Path) -> list[str]:
+    """What differs from the plan that the runs in ``out`` were made by, if there is one.
+
+    More seeds, other costs and other care of the runs may be asked for later: they change no
+    finished run. Before the first run everything may change.
+
+    Raises:
+        UserError: if any other key differs.
+    """
+    path = plan_of(out)
+    if not path.exists():
+        return []
+    old = load_plan(path)
+    changes = differences(old, plan)
+    if set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
+        changes = [c for c in changes if not c.startswith("comparison.seeds")]
+    seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
+    more_seeds = ["comparison.seeds"] if seeds_kept else []
+    if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
+        more_seeds.append("tuning.more_seeds")  # the rates of a comparison that has begun stay
+    forbidden = [c for c in changes if not c.startswith((*LATER, *more_seeds))]
+    if forbidden and has_begun(out):
+        raise UserError(
+            f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
+            "--out, or leave the option out. Only seeds can be added and costs changed"
+        )
+    return changes
+
+
+def has_begun(out: Path) -> bool:
+    """Whether a real run has ended in ``out``, or is under way; one that only failed is neither."""
+    runs = out / "runs"
+    return bool(damaged_runs(runs)) or any(
+        run.outcome or is_locked(run.path) or (run.rows and not run.failures)
+        for run in read_runs(runs)
+    )
+
+
+def adopt_plan(plan: Plan, out: Path, changes: list[str]) -> None:
+    """Write the plan into ``out``, and what changed into ``amendments.jsonl``.
+
+    A rule is worth less once the results are known, so the report shows amendments. The user may
+    edit ``plan.toml``; the plan that the runs follow stands beside them.
+    """
+    amended = [c for c in changes if not c.startswith(("running.", *TOLD))]
+    begun = has_begun(out)
+    if not begun and any(not c.startswith(LATER) for c in changes):
+        (out / "probe.json").unlink(missing_ok=True)  # it timed another plan
+    if amended and begun:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        path = out / "amendments.jsonl"
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, old + json.dumps({"date": now, "changes": amended}) + "\n")
+    text = plan_toml(plan)
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    if changes or not (out / "plan.toml").exists():
+        write_text(out / "plan.toml", text)
+    write_text(out / "runs" / "plan.toml", text)
+
+
+def check_data(out: Path, data: str) -> None:
+    """See that the finished runs in ``out`` were made on the same data.
+
+    Raises:
+        UserError: if not.
+    """
+    for run in read_runs(out / "runs"):
+        if run.outcome and run.spec.data != data:
+            raise UserError(
+                f"{run.path} was made on other data ({run.spec.data[:12]}, now {data[:12]}; "
+                f"Python {run.environment.get('python')} then): losses cannot be compared; use "
+                "another --out"
+            )
+
+
+def set_damaged_aside(out: Path, reporter: Reporter) -> None:
+    """Make way for runs whose manifest can no longer be read: they are made again."""
+    for path in damaged_runs(out / "runs"):
+        os.replace(path / "manifest.json", path / "manifest.json.damaged")
+        reporter.say(f"{path}: its manifest is damaged, so the run is made again")
+
+
+def _wait_until_ready(pool: Executor, reporter: Reporter) -> str:
+    reporter.say("Loading the task ...")
+    data: list[str] = []
+    while pool.busy:
+        for event in pool.events(timeout=1.0):
+            if event.kind == "ready":
+                data.append(event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
+    return data[0]
+
+
+def _probe(plan: Plan, out: Path, pool: Executor, reporter: Reporter) -> dict[str, Timing]:
+    """What a step and a run of each arm take."""
+    path = out / "probe.json"
+    failures: list[Failure] = []
+    while not (timings := _probed(path)).keys() >= set(plan.arms):
+        if not pool.busy:
+            reporter.say("Timing one training step of each arm, in turn ...")
+            pool.give("probe")
+        for event in pool.events(timeout=1.0):
+            if event.kind == "probed":
+                write_json(path, event.value)
+            elif event.kind == "failed":
+                failures.append(event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
+        hopeless = any(failure.again == "never" for failure in failures)
+        if hopeless or len(failures) > plan.running.retries:
+            details = failures[-1].details
+            raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
+    return timings
+
+
+def _probed(path: Path) -> dict[str, Timing]:
+    try:
+        return {
+            arm: Timing(max(1e-9, float(row["seconds"])), float(row.get("outside", 0.0)))
+            for arm, row in read_json(path).items()
+        }
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        return {}  # not there yet, or damaged: a few seconds make it again
+
+
+def _run_all(
+    plan: Plan, out: Path, data: str, pool: Executor, reporter: Reporter, tries: Retries
+) -> dict[str, Failure]:
+    done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
+    specs: dict[str, RunSpec] = {}
+    announced = False
+    while True:
+        now = agenda(plan, data, done.values(), pool.running, tries.given_up)
+        reporter.plan(
+            steps=now.planned_steps,
+            runs=now.planned_runs,
+            done_steps=sum(run.spec.steps for run in done.values()),
+            done_runs=len(done),
+        )
+        if not announced:
+            _announce(plan, reporter, now.planned_runs, len(done))
+            announced = True
+        if now.finished:
+            return tries.given_up
+        for spec in now.ready[: pool.free]:
+            specs[spec.run_id] = spec
+            pool.give(spec, tries.limit(spec))
+            reporter.begin(spec)
+        for event in pool.events(timeout=1.0):
+            if event.kind == "step":
+                reporter.advance(event.run_id, event.value)
+            elif event.kind == "waits":
+                reporter.wait(event.run_id, event.value)
+            elif event.kind == "done":
+                reporter.end(event.run_id, event.value)
+                done[event.run_id] = read_run(out / "runs" / event.run_id)
+            elif event.kind == "failed":
+                record_failure(out / "runs", specs[event.run_id], event.value)
+                again = tries.again(event.run_id, event.value)
+                what_next = "it is tried again" if again else "given up; other runs go on"
+                reporter.lose(event.run_id, event.value, what_next)
+
+
+def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
+    """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
+    seconds = {(OWN_SIZE, arm): timing.step for arm, timing in timings.items()}
+    outside = {(OWN_SIZE, arm): timing.outside for arm, timing in timings.items()}
+    found = price(plan, None if plan.scale else seconds, workers=workers, outside=outside)
+    return price_line(found, plan.cost.currency)
+
+
+def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
+    left = reporter.seconds_left() or 0.0
+    kept = f", {done} of them done before" if done else ""
+    reporter.say(
+        f"{runs} runs{kept}: {', '.join(plan.arms)}, learning rates tuned alike, then "
+        f"{len(plan.comparison.seeds)} paired seeds and a ladder of budgets for "
+        f"{plan.comparison.baseline}. About {max(1, round(left / 60))} min. Stop whenever you "
+        "like: the same command goes on."
+    )

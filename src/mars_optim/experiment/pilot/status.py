@@ -1,0 +1,156 @@
+"""How a pilot in another process stands, read from its folder; nothing there is locked."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ...errors import UserError
+from ..analysis import Analysis, analyse
+from ..plan import Plan, RunSpec
+from ..plan.plan_file import load_plan, plan_of
+from ..records import Run, read_run
+from ..records.trials import Trials
+from .agenda import agenda, tuning_trials
+from .progress import STATUS
+
+State = Literal["waiting", "running", "gone", "stopped", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One run under way: which, how far, and its last loss (None before the first row)."""
+
+    spec: RunSpec
+    step: int
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A pilot at one moment.
+
+    Args:
+        plan: of the pilot.
+        state: "waiting" before its first word, "running", "gone" if its process is no more though
+            it never said so, "stopped" before its end, or "ended".
+        beat: changes while the pilot lives; None before its first word.
+        done: finished runs, in the order of their ends.
+        planned_runs: as far as they are known; tuning may add rounds.
+        seconds_left: as the pilot estimates it.
+        running: runs under way.
+        waiting: why what waits for a machine does, by the run's id.
+        trials: loss by learning rate of each arm's tuning runs.
+        interim: analysis of what is there; None before the first finished run.
+        unreadable: what could not be read.
+    """
+
+    plan: Plan
+    state: State
+    beat: int | None
+    done: tuple[Run, ...]
+    planned_runs: int
+    seconds_left: float | None
+    running: tuple[Progress, ...]
+    waiting: dict[str, str]
+    trials: dict[str, Trials]
+    interim: Analysis | None
+    unreadable: tuple[str, ...]
+
+
+def take(out: Path) -> Snapshot:
+    """Read the pilot in ``out`` as it stands.
+
+    Raises:
+        UserError: if there is no pilot.
+    """
+    if not (out / "plan.toml").exists():
+        raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
+    plan, status = load_plan(plan_of(out)), _status(out)
+    runs, unreadable = _runs(out / "runs")
+    covered = [run for run in runs if plan.covers(run.spec)]
+    done = sorted((r for r in covered if r.outcome), key=_ended)
+    interim = _interim(out)
+    state = _state(status)
+    if state == "waiting" and interim and not interim.totals.missing:
+        state = "ended"  # by a pilot that left no word, or in a copy of its folder
+    data = covered[0].spec.data if covered else ""
+    planned = status.get("planned_runs") or agenda(plan, data, done).planned_runs
+    steps = status.get("running", {}) if state == "running" else {}
+    return Snapshot(
+        plan=plan,
+        state=state,
+        beat=status.get("beat"),
+        done=tuple(done),
+        planned_runs=max(planned, len(done)),
+        seconds_left=status.get("seconds_left") if state == "running" else None,
+        running=tuple(
+            _progress(r, steps) for r in covered if not r.outcome and r.spec.run_id in steps
+        ),
+        waiting=dict(status.get("waiting", {})) if state == "running" else {},
+        trials=tuning_trials(plan, done),
+        interim=interim,
+        unreadable=tuple(unreadable),
+    )
+
+
+def _status(out: Path) -> dict[str, Any]:
+    try:
+        data = json.loads((out / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _state(status: dict[str, Any]) -> State:
+    state: State = status.get("state", "waiting")
+    here = status.get("host") == platform.node()
+    if state == "running" and here and not _alive(status.get("pid")):
+        return "gone"
+    return state
+
+
+def _alive(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
+
+
+def _runs(folder: Path) -> tuple[list[Run], list[str]]:
+    runs, unreadable = [], []
+    for manifest in sorted(folder.glob("*/manifest.json")):
+        try:
+            runs.append(read_run(manifest.parent))
+        except UserError as error:
+            unreadable.append(str(error))
+    return runs, unreadable
+
+
+def _ended(run: Run) -> float:
+    try:
+        return (run.path / "manifest.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _progress(run: Run, steps: dict[str, int]) -> Progress:
+    losses = [row["loss"] for row in run.rows if row.get("loss") is not None]
+    step = max([steps[run.spec.run_id], *(row.get("step", 0) for row in run.rows[-1:])])
+    return Progress(run.spec, step, losses[-1] if losses else None)
+
+
+def _interim(out: Path) -> Analysis | None:
+    try:
+        return analyse(out)
+    except UserError:
+        return None

@@ -1,0 +1,8 @@
+"""What is decided before the first run: plan, arms, task, training. Standard library only."""
+
+from .arms import ARMS, Arm
+from .execution import ExecutionOptions
+from .plan import Plan
+from .run_spec import RunSpec
+
+__all__ = ["ARMS", "Arm", "ExecutionOptions", "Plan", "RunSpec"]

@@ -1,0 +1,206 @@
+"""The optimizers that a pilot can compare, each with its own published defaults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ...errors import UserError
+from ...options import option
+
+HIGHEST_LR = 1e6
+"""Of any optimizer: beyond, a search for the rate overflows single precision."""
+
+_OURS = ("optimizer", ("torch-adamw", "torch-nadam", "mars"))
+_MARS = ("optimizer", ("mars",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One optimizer with its own published defaults, or the name of one that a command makes."""
+
+    optimizer: Literal["torch-adamw", "torch-nadam", "mars", "external"] = option(
+        "mars", '"torch-adamw", "torch-nadam", "mars" or, made by a command, "external"'
+    )
+    rule: Literal["adamw", "lion", "shampoo", "muon"] = option(
+        "adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS
+    )
+    lr: float = option(3e-3, "where tuning starts", above=0.0, high=HIGHEST_LR)
+    betas: tuple[float, float] = option(
+        (0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999, of=_OURS
+    )
+    weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0, of=_OURS)
+    gamma: float = option(0.025, "scale of the correction", low=0.0, of=_OURS)
+    clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0, of=_OURS)
+    correction: Literal["approx", "folded", "exact"] = option(
+        "approx", '"approx", "folded" or "exact" (a second pass a step)', of=_OURS
+    )
+    gamma_schedule: Literal["constant", "lr", "sqrt_lr", "auto", "least_error"] = option(
+        "constant",
+        'gamma over the run: "constant", with the learning rate ("lr", "sqrt_lr"), or chosen in it '
+        'by the next gradient ("auto") or the least error of the momentum ("least_error")',
+        of=_OURS,
+    )
+    clip_over: Literal["tensor", "global"] = option(
+        "tensor", 'norm that the clip looks at: each "tensor"\'s, or "global"', of=_OURS
+    )
+    cautious: bool = option(
+        False, "step only where the direction agrees with the gradient in sign", of=_OURS
+    )
+    lr_1d: float = option(
+        0.0,
+        "of vectors, and of embeddings beside a rule that orthogonalises; 0 for lr; not tuned",
+        low=0.0,
+        high=HIGHEST_LR,
+        of=_OURS,
+    )
+    betas_1d: tuple[float, float] = option(
+        (0.9, 0.95), "of the same; both in [0, 1)", low=0.0, high=0.999999, of=_MARS
+    )
+    weight_decay_1d: float = option(0.0, "of vectors", low=0.0, of=_OURS)
+    arguments: str = option(
+        "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
+    )
+
+
+def check_arm_name(name: str) -> None:
+    """Raise UserError unless ``name`` can be part of a folder's name anywhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise UserError(
+            f"arm name {name!r} must be 1 to 40 letters, digits, '.', '_' or '-', and begin with a "
+            "letter or digit"
+        )
+
+
+# gamma can be chosen in these forms
+GAMMA_FORMS = {"auto": ("folded",), "least_error": ("approx", "folded")}
+
+
+def check_arm(name: str, arm: Arm) -> None:
+    """Raise UserError for options that cannot go together, of an arm that no command makes."""
+    if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
+        raise UserError(
+            f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
+            "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
+        )
+    own = (arm.gamma_schedule, arm.clip_over, arm.cautious)
+    if arm.optimizer != "mars" and own != ("constant", "tensor", False):
+        raise UserError(
+            f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
+            "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
+        )
+    forms = GAMMA_FORMS.get(arm.gamma_schedule)
+    if forms and arm.correction not in forms:
+        raise UserError(
+            f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} cannot go with "
+            f"correction = {arm.correction!r}: use {' or '.join(map(repr, forms))}, or "
+            'gamma_schedule "lr", "sqrt_lr" or "constant"'
+        )
+    if forms and arm.betas[0] == 0:
+        raise UserError(
+            f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} needs betas[0] above 0"
+        )
+    if arm.correction == "folded" and arm.clip:
+        raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+
+
+def _mars(**options: Any) -> Arm:
+    return Arm(optimizer="mars", **options)
+
+
+# Published defaults: GPT-2's AdamW; MARS's first release; Lion's paper; Moonlight and MARS-M.
+ARMS: dict[str, Arm] = {
+    "adamw": Arm(
+        optimizer="torch-adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+    ),
+    # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
+    "nadamw": _mars(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=0.0, correction="folded"
+    ),
+    "nadamw-auto": _mars(
+        lr=1e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        gamma=0.1,
+        clip=0.0,
+        correction="folded",
+        gamma_schedule="auto",
+    ),
+    "mars-adamw": _mars(),
+    "mars-adamw-exact": _mars(correction="exact"),
+    # in the form whose gamma can change without changing the length of the steps
+    "mars-adamw-auto": _mars(lr=1e-3, clip=0.0, correction="folded", gamma_schedule="auto"),
+    # highest where the learning rate is: in the published grid, and four times the default
+    "mars-adamw-decay": _mars(gamma=0.1, gamma_schedule="lr"),
+    "mars-adamw-cautious": _mars(cautious=True),
+    "mars-adamw-clip-all": _mars(clip_over="global"),
+    # C-AdamW of "Cautious Optimizers", with AdamW's defaults
+    "cautious-adamw": _mars(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0, cautious=True
+    ),
+    # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
+    "lion": _mars(
+        rule="lion",
+        lr=3e-4,
+        betas=(0.99, 0.99),
+        weight_decay=0.3,
+        gamma=1 / 11,
+        clip=0.0,
+        correction="folded",
+    ),
+    "mars-lion": _mars(rule="lion", lr=3e-4, weight_decay=0.1),
+    # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
+    "muon": _mars(
+        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=0.0, correction="folded"
+    ),
+    "mars-m": _mars(rule="muon", lr=6e-3, weight_decay=0.1),
+    "mars-shampoo": _mars(rule="shampoo", lr=3e-3),
+    # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
+    "torch-nadam": Arm(
+        optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+    ),
+}
+
+CONTROL = "nadamw"
+"""The arm that has MARS's lag-reducing half alone."""
+
+ABLATIONS = ("plain", "no-clip", "clip-only", "baseline-betas")
+
+
+def ablation_name(candidate: str, kind: str) -> str:
+    """Name of the arm that takes something away from the candidate; ``kind`` of ABLATIONS."""
+    return f"{candidate}-{kind}"
+
+
+def ablation_arms(name: str, candidate: Arm, baseline: Arm) -> dict[str, Arm]:
+    """The candidate with one thing taken away at a time; each is tuned like any other arm.
+
+    - ``plain``: neither correction nor clip: the bare rule with the candidate's betas and decay.
+    - ``no-clip``: the correction without its clip.
+    - ``clip-only``: the clip without the correction.
+    - ``baseline-betas``: the baseline's betas, and the gamma that keeps the correction's strength
+      gamma beta1 / (1 - beta1): at an unchanged gamma other betas would change that too.
+
+    Those that would equal the candidate, or have no meaning, are left out.
+
+    Raises:
+        UserError: if the candidate has neither correction nor clip to take away.
+    """
+    if candidate.optimizer != "mars" or not (candidate.gamma or candidate.clip):
+        raise UserError(
+            f"comparison.ablations: {name} has neither gamma nor clip to take away; set it to false"
+        )
+    found = {"plain": replace(candidate, gamma=0.0, clip=0.0)}
+    if candidate.clip and candidate.gamma:
+        found["no-clip"] = replace(candidate, clip=0.0)
+        found["clip-only"] = replace(candidate, gamma=0.0)
+    beta, other = candidate.betas[0], baseline.betas[0]
+    if baseline.rule == candidate.rule and baseline.betas != candidate.betas and other and beta:
+        strength = candidate.gamma * beta / (1 - beta)
+        gamma = strength * (1 - other) / other
+        found["baseline-betas"] = replace(candidate, betas=baseline.betas, gamma=gamma)
+    return {ablation_name(name, kind): arm for kind, arm in found.items()}
+
+
+ARMS |= ablation_arms("mars-adamw", ARMS["mars-adamw"], ARMS["adamw"])

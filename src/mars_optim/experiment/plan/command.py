@@ -1,0 +1,95 @@
+"""A command with placeholders: checked before the first run, filled in for each. No shell."""
+
+from __future__ import annotations
+
+import shlex
+import string
+from collections.abc import Iterator, Mapping
+
+from ...errors import UserError, did_you_mean
+
+NEEDED = ("optimizer", "lr", "seed", "steps", "run_dir")
+ALLOWED = (*NEEDED, "arm_args", "python")
+ARGUMENTS = "{arm_args}"
+
+
+def check_command(command: str) -> None:
+    """See that a command can be split into words and names all that a run needs.
+
+    Raises:
+        UserError: for an unknown or a missing placeholder, or an open quote.
+    """
+    if not command.strip():
+        raise UserError(
+            "task.command is empty: give one such as 'python train.py --optimizer {optimizer} --lr "
+            "{lr} --seed {seed} --steps {steps} --out {run_dir}'"
+        )
+    found: set[str] = set()
+    for word in split(command, "task.command"):
+        for name in _names(word):
+            if name not in ALLOWED:
+                hint = did_you_mean(name, ALLOWED) or f"; known: {', '.join(ALLOWED)}"
+                raise UserError(
+                    f"task.command has the unknown placeholder {{{name}}}{hint} (braces of its own "
+                    "are written {{ and }})"
+                )
+            if name == "arm_args" and word != ARGUMENTS:
+                raise UserError(
+                    f"task.command: {ARGUMENTS} must be a word of its own, not in {word!r}"
+                )
+            found.add(name)
+    missing = [f"{{{name}}}" for name in NEEDED if name not in found]
+    if missing:
+        raise UserError(
+            f"task.command lacks {', '.join(missing)}: without, runs could not differ in what is "
+            "compared"
+        )
+
+
+def fill_command(command: str, values: Mapping[str, str]) -> list[str]:
+    """The words of a run.
+
+    Args:
+        command: as in the plan.
+        values: of every placeholder; that of ``arm_args`` is split into words as a shell would.
+    """
+    words: list[str] = []
+    for word in split(command, "task.command"):
+        if word == ARGUMENTS:
+            words += split(values["arm_args"], "arguments")
+        else:
+            words.append(word.format_map(values))
+    return words
+
+
+def fixed_words(command: str) -> list[str]:
+    """The words of a command that are the same in every run."""
+    return [w.format() for w in split(command, "task.command") if not any(True for _ in _names(w))]
+
+
+def split(text: str, where: str) -> list[str]:
+    """Split as a shell would.
+
+    Raises:
+        UserError: for an open quote.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{where} = {text!r} cannot be split into words: {error}") from None
+
+
+def _names(word: str) -> Iterator[str]:
+    try:
+        parts = list(string.Formatter().parse(word))
+    except ValueError as error:
+        raise UserError(
+            f"task.command: {word!r} has a brace out of place ({error}); braces of its own are "
+            "written {{ and }}"
+        ) from None
+    for _, name, form, conversion in parts:
+        if name is None:
+            continue
+        if form or conversion:
+            raise UserError(f"task.command: write {{{name}}} plain, without a format, in {word!r}")
+        yield name

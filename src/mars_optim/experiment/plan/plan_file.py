@@ -1,0 +1,207 @@
+"""A plan as a file, and as ``key=value`` changes to one."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...options import from_dict, to_toml, toml_value
+from ...toml import DEEPEST, parse_toml, read_toml
+from .arms import ARMS, Arm
+from .plan import EXTERNAL, Plan
+from .recipe import check_version
+
+
+def plan_of(out: Path) -> Path:
+    """The plan that the runs in ``out`` follow; before the first run, the one that it offers."""
+    adopted = out / "runs" / "plan.toml"
+    return adopted if adopted.exists() else out / "plan.toml"
+
+
+def load_plan(path: Path, overrides: tuple[str, ...] = ()) -> Plan:
+    """Read a plan from TOML.
+
+    Raises:
+        UserError: with the file, the key, and what is allowed.
+    """
+    data = read_toml(path, "`mars pilot --init` writes one")
+    try:
+        plan = make_plan(data, overrides, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return _with_departures(plan, data, path.parent) if overrides else plan
+
+
+def _with_departures(plan: Plan, data: dict[str, Any], folder: Path) -> Plan:
+    """With what was changed against a recipe's file written down in it."""
+    try:
+        recipe = make_plan(data, (), folder)
+    except UserError:  # a file that is a plan only with what was set
+        return plan
+    if not recipe.recipe.title:
+        return plan
+    changed = dict.fromkeys((*plan.recipe.changed, *departures(recipe, plan)))
+    return replace(plan, recipe=replace(plan.recipe, changed=tuple(changed)))
+
+
+def make_plan(
+    data: dict[str, Any], overrides: tuple[str, ...] = (), folder: Path | None = None
+) -> Plan:
+    """A plan from plain data and ``key=value`` overrides, the value in TOML.
+
+    An arm's table may give only what differs from its published default.
+
+    Args:
+        data: as parsed from TOML.
+        overrides: as given to ``--set``.
+        folder: from where ``task.folder`` is reckoned (default: the working directory).
+    """
+    data = copy.deepcopy(data)
+    recipe = data.get("recipe")
+    if isinstance(recipe, dict) and "version" in recipe:
+        check_version(recipe["version"])
+    chosen = [text for text in overrides if text.partition("=")[0].strip() == "arms"]
+    for text in chosen:
+        override(data, text)
+    if chosen:
+        _leave_out_other_arms(data)
+    for text in overrides:
+        override(data, text)
+    task = data.get("task")
+    kind = task.get("kind") if isinstance(task, dict) else None
+    if isinstance(task, dict) and kind in ("python", "command"):
+        relative = task.get("folder", ".")
+        if isinstance(relative, str):
+            task["folder"] = str((folder or Path.cwd()).joinpath(relative).resolve())
+    tables = data.get("arm")
+    if isinstance(tables, dict):
+        for name, table in tables.items():
+            if isinstance(table, dict):
+                tables[name] = {**_arm_defaults(name, kind), **table}
+                if kind == "command" and "lr" not in tables[name]:
+                    raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
+    return from_dict(Plan, data)
+
+
+def _leave_out_other_arms(data: dict[str, Any]) -> None:
+    """Of a file with more arms than are asked for, what it says of the others."""
+    arms = data.get("arms")
+    if not isinstance(arms, list):
+        return
+    for table in ("arm", "published", "ours"):
+        if isinstance(data.get(table), dict):
+            data[table] = {name: part for name, part in data[table].items() if name in arms}
+
+
+def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
+    if kind in EXTERNAL:
+        return {"optimizer": "external", **({"lr": ARMS[name].lr} if name in ARMS else {})}
+    if name not in ARMS:
+        return {}
+    return {f.name: getattr(ARMS[name], f.name) for f in fields(Arm)}
+
+
+def override(data: dict[str, Any], text: str) -> None:
+    """Apply one ``key=value`` to plain data, in place.
+
+    Raises:
+        UserError: if it is not of that form, or leads into a value.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r} must be KEY=VALUE, such as training.steps=400")
+    try:
+        parsed = parse_toml(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    except ValueError as error:
+        raise UserError(f"--set {text[:40]!r}...: {error}") from None
+    *tables, last = key.strip().split(".")
+    if len(tables) >= DEEPEST:
+        raise UserError(f"--set {text[:40]!r}...: a key has at most {DEEPEST} names")
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--set {text!r}: {table!r} is a value, not a table")
+    data[last] = parsed
+
+
+def plan_toml(plan: Plan) -> str:
+    """The plan as a TOML file with comments, which :func:`load_plan` reads back equal."""
+    head = (
+        "# A plan for `mars pilot`: does MARS pay on this task?\n"
+        "# Everything is decided here, before the first run. Any key may be left out.\n\n"
+    )
+    return head + to_toml(plan)
+
+
+def differences(a: Plan, b: Plan) -> list[str]:
+    """The keys in which two plans differ, as ``key: a's value, b's value``.
+
+    Where the job is found does not count.
+    """
+    rows_a, rows_b = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (a, b))
+    keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
+    return [
+        f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
+    ]
+
+
+TOLD = ("recipe.", "published.", "ours.")
+"""Tables that say what is known, and decide nothing."""
+
+_DO_NOT_COUNT = {"task.folder", "task.corpus", "training.eval_tokens", "training.evaluations"}
+
+
+def departures(recipe: Plan, plan: Plan) -> list[str]:
+    """Where a plan made out of a recipe departs from it, so that its result may be another one.
+
+    Where the data lie, evaluations, and another cut of a step into micro-batches do not count.
+
+    Returns:
+        One ``key = value (recipe: value)`` each, of ``task``, ``training`` and the plan's arms.
+    """
+    before, after = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (recipe, plan))
+    passed_over = set(_DO_NOT_COUNT)
+    steps = [p.task.batch * p.training.accumulation for p in (recipe, plan)]
+    if steps[0] == steps[1]:
+        passed_over |= {"task.batch", "training.accumulation"}
+    counted = ("task.", "training.", *(f"arm.{name}." for name in plan.arms))
+    return [
+        f"{key} = {toml_value(value)} (recipe: {toml_value(before.get(key, 'none'))})"
+        for key, value in after.items()
+        if key.startswith(counted) and key not in passed_over and before.get(key) != value
+    ]
+
+
+def overrides(plan: Plan) -> list[str]:
+    """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
+
+    def rows(value: Any, prefix: str = "") -> dict[str, Any]:
+        return _flat(tomllib.loads(to_toml(value, comments=False)), prefix)
+
+    known = rows(Plan())
+    for name in set(plan.arms) & set(ARMS):
+        known |= rows(ARMS[name], f"arm.{name}.")
+    now = rows(plan)
+    now.pop("task.folder", None)  # where the job lies on this machine
+    changed = {
+        key: value
+        for key, value in now.items()
+        if known.get(key) != value and not key.startswith(TOLD)
+    }
+    return [f"{key}={toml_value(value)}" for key, value in changed.items()]
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,92 @@
+"""What a recipe adds to a plan: where it comes from, what was published, and what we found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ...errors import UserError, did_you_mean
+from ...options import option
+
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A published experiment as a plan. No part of what a run is."""
+
+    title: str = option("", "model and data, in a line")
+    version: int = option(RECIPE_VERSION, "of the recipe's form", low=1)
+    source: str = option("", "where the settings were published")
+    notes: tuple[str, ...] = option((), "what to keep in mind: a sentence or two each")
+    changed: tuple[str, ...] = option((), "where this plan departs from the recipe's file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What was published about one arm; a key is left out where nothing was."""
+
+    loss: float | None = option(None, "final validation loss, nats per token")
+    accuracy: float | None = option(None, "of the test set, in per cent", low=0.0, high=100.0)
+    settings: Literal["published", "ours"] = option(
+        "published", 'the arm\'s: "published", or "ours" (to be tuned) where none were'
+    )
+    source: str = option("", 'of these numbers; "not published" where there are none')
+    note: str = option("", "what to keep in mind")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """What a run of this recipe gave us."""
+
+    loss: float | None = option(None, "final validation loss, nats per token")
+    accuracy: float | None = option(None, "of the test set, in per cent", low=0.0, high=100.0)
+    seeds: int = option(1, "that the numbers are the mean of", low=1)
+    machine: str = option("", "that it ran on")
+    date: str = option("", "of the run")
+    command: str = option("", "that makes it again")
+    note: str = option("", "what to keep in mind: all that is not as published")
+
+
+def check_version(version: object) -> None:
+    """See that a recipe is of this version, before its other keys are looked at.
+
+    Raises:
+        UserError: if not, with what to do.
+    """
+    if version != RECIPE_VERSION:
+        raise UserError(
+            f"recipe.version = {version!r}, but this mars-optim reads recipes of version "
+            f"{RECIPE_VERSION}: use the recipe that came with it, or the mars-optim that came with "
+            "the recipe"
+        )
+
+
+def check_recipe(
+    recipe: Recipe,
+    published: Mapping[str, Published],
+    ours: Mapping[str, Ours],
+    arms: Iterable[str],
+) -> None:
+    """Check what no single key of a recipe can tell.
+
+    Raises:
+        UserError: naming the key.
+    """
+    check_version(recipe.version)
+    arms = tuple(arms)
+    for table, entries in (("published", published), ("ours", ours)):
+        for name, entry in entries.items():
+            if name not in arms:
+                hint = did_you_mean(name, arms)
+                raise UserError(f"{table}.{name} is not among arms = {list(arms)}{hint}")
+            _check_source(f"{table}.{name}", entry)
+
+
+def _check_source(where: str, entry: Published | Ours) -> None:
+    """A number without its origin is none."""
+    needed = ("source",) if isinstance(entry, Published) else ("machine", "date", "command")
+    for key in needed:
+        if not getattr(entry, key).strip():
+            raise UserError(f"{where} needs the key '{key}': where its numbers come from")

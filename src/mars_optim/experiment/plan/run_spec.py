@@ -1,0 +1,79 @@
+"""What one run is, in full: two runs with equal specs are the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ...options import from_dict
+from .arms import Arm
+from .task import TaskPlan
+from .training import TrainingPlan
+
+FIRST_KEYS = {
+    "arm": "optimizer rule lr betas weight_decay gamma clip correction".split(),
+    "task": "corpus context layers width heads batch".split(),
+    "training": (
+        "steps warmup decay accumulation grad_clip eval_tokens evaluations precision".split()
+    ),
+}
+"""Keys that have always been in a run's name. Later ones join it only where they are not at their
+default, so that finished runs keep their names as keys are added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One training run, from (task, optimizer, learning rate, seed, steps) to a number.
+
+    Args:
+        purpose: why it is run: "tune", "compare" or "ladder". Not part of its identity.
+        arm_name: name of the optimizer in the plan.
+        arm: its settings.
+        lr: peak learning rate.
+        seed: of initialisation and batches; equal seeds see equal data from equal weights.
+        steps: optimizer steps, over which the schedule decays to zero.
+        task: what is trained.
+        training: how (its ``steps`` is the plan's unit budget, not this run's).
+        data: hash of the data.
+    """
+
+    purpose: str
+    arm_name: str
+    arm: Arm
+    lr: float
+    seed: int
+    steps: int
+    task: TaskPlan
+    training: TrainingPlan
+    data: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> RunSpec:
+        """The inverse of :meth:`to_dict`."""
+        return from_dict(cls, data, "spec")
+
+    @property
+    def run_id(self) -> str:
+        """Folder name: readable, and ending in a hash of everything that defines the run."""
+        return _run_id(self)
+
+
+@functools.lru_cache(maxsize=4096)  # an agenda asks again and again
+def _run_id(spec: RunSpec) -> str:
+    identity = spec.to_dict()
+    del identity["purpose"], identity["task"]["folder"]
+    for table, first in FIRST_KEYS.items():
+        part = getattr(spec, table)
+        for f in dataclasses.fields(part):
+            if f.name not in first and getattr(part, f.name) == f.default:
+                identity[table].pop(f.name, None)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{spec.arm_name}-lr{spec.lr:.3g}-seed{spec.seed}-steps{spec.steps}-{digest}"

@@ -1,0 +1,5 @@
+"""What a pilot leaves on disk: one folder a run, append-only. Standard library only."""
+
+from .run import Failure, Outcome, Run, RunWriter, read_run, read_runs
+
+__all__ = ["Failure", "Outcome", "Run", "RunWriter", "read_run", "read_runs"]

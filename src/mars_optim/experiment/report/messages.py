@@ -1,0 +1,124 @@
+"""The report's texts in one language, out of the catalogue that holds all languages."""
+
+from __future__ import annotations
+
+import re
+import string
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, get_args
+
+from ..analysis import Analysis, Finding, Interval
+from . import numbers
+
+Lang = Literal["en", "ja"]
+LANGS: tuple[Lang, ...] = get_args(Lang)
+CODE, CODE_END = "\ue000", "\ue001"
+"""Around what is code. No value can hold them, so no value can pass for code or end it."""
+
+
+@cache
+def catalogue() -> Mapping[str, Mapping[str, str]]:
+    """Code -> language -> text, from ``messages.toml``."""
+    return tomllib.loads((files(__package__) / "messages.toml").read_text(encoding="utf-8"))
+
+
+def ticks(text: str) -> str:
+    """With backticks around what is code, as in the catalogue."""
+    return text.replace(CODE, "`").replace(CODE_END, "`")
+
+
+class Messages:
+    """Says things in one language.
+
+    A text may hold ``{name}`` and ``{name:how}`` with one of the ways below, and code between
+    backticks, which is marked by :data:`CODE` in what is returned.
+
+    Args:
+        lang: "en" or "ja".
+    """
+
+    def __init__(self, lang: Lang = "en") -> None:
+        self.lang = lang
+        self.suffix = "" if lang == "en" else f".{lang}"
+        self._formatter = _Formatter(self)
+
+    def __call__(self, code: str, /, **values: Any) -> str:
+        """The text of a code, filled with values."""
+        text = re.sub("`([^`]*)`", rf"{CODE}\1{CODE_END}", catalogue()[code][self.lang])
+        return self._formatter.format(text, **values)
+
+    def finding(self, finding: Finding) -> str:
+        """What the analysis found."""
+        return self(finding.code, **finding.values)
+
+    def sentence(self, analysis: Analysis) -> str:
+        """The verdict in a sentence or two."""
+        return self("verdict.sentence", title=self.title(analysis), lead=self.lead(analysis))
+
+    def title(self, analysis: Analysis) -> str:
+        """The verdict in a word or two."""
+        return self(f"title.{analysis.verdict.decision}")
+
+    def lead(self, analysis: Analysis) -> str:
+        """The numbers that the verdict rests on."""
+        space = " " if self.lang == "en" else ""
+        return space.join(self.finding(f) for f in analysis.verdict.findings)
+
+    def percent(self, share: float) -> str:
+        """A share."""
+        text = numbers.percent(share)
+        if text == "unknown":
+            return self("unknown")
+        return text if self.lang == "en" else text.replace(" %", "%")
+
+    def level(self, share: float) -> str:
+        """A share that was chosen, without rounding."""
+        return f"{100 * share:g}{' %' if self.lang == 'en' else '%'}"
+
+    def signed(self, value: float) -> str:
+        """A number with its sign."""
+        text = numbers.signed(value)
+        return self("unknown") if text == "unknown" else text
+
+    def duration(self, seconds: float) -> str:
+        """A time, in the unit that suits it."""
+        value, unit = numbers.duration(seconds)
+        return self(unit, value=value)
+
+    def between(self, value: Interval, show: Callable[[float], str]) -> str:
+        """From the lower to the upper end of an interval."""
+        return self("between", low=show(value.low), high=show(value.high))
+
+
+class _Formatter(string.Formatter):
+    def __init__(self, words: Messages) -> None:
+        self.unknown = catalogue()["unknown"][words.lang]
+        self.ways: dict[str, Callable[[Any], str]] = {
+            "percent": words.percent,
+            "level": words.level,
+            "signed": words.signed,
+            "duration": words.duration,
+            "count": numbers.count,
+            "whole": numbers.whole,
+            "loss": lambda value: f"{value:.4f}",
+            "ratio": lambda value: f"{value:.2f}",
+            "bytes": lambda value: f"{value:.1f}",
+            "lr": lambda value: f"{value:.2g}",
+            "rate": lambda value: f"{value:.3g}",
+            "one": lambda value: f"{value:,.1f}",
+            "g": lambda value: f"{value:g}",
+            "points": lambda value: numbers.signed(100 * value, 1),
+            "s": lambda n: "" if n == 1 else "s",
+        }
+
+    def format_field(self, value: Any, way: str) -> str:
+        if value is None:
+            return self.unknown
+        if way:
+            return self.ways[way](value)
+        # neither marks of code nor characters that steer a terminal or turn the writing round
+        text = (c if c.isprintable() else " " if c.isspace() else "" for c in str(value))
+        return "".join(text)

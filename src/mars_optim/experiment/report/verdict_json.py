@@ -1,0 +1,103 @@
+"""verdict.json: what the report says, for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..._version import __version__
+from ..analysis import Analysis, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis.stats import saved
+from .messages import Messages, ticks
+from .rollout import condition_text
+
+VERDICT_FORMAT = 2
+
+
+def verdict_data(analysis: Analysis) -> dict[str, Any]:
+    """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
+    candidate, baseline, english = analysis.candidate, analysis.baseline, Messages()
+    verdict, following = analysis.verdict, next_step(analysis)
+    return {
+        "format": VERDICT_FORMAT,
+        "mars_optim": __version__,
+        "verdict": verdict.decision,
+        "sentence": ticks(english.sentence(analysis)),
+        "reasons": [ticks(english.finding(reason)) for reason in verdict.reasons],
+        "findings": [_finding(f) for f in (*verdict.findings, *verdict.reasons)],
+        "pairs_needed": verdict.pairs_needed,
+        "baseline": baseline.name,
+        "candidate": candidate.name,
+        "rule": dataclasses.asdict(analysis.plan.decision),
+        "tokens_saved": interval_data(
+            candidate.log_ratio.map(saved) if candidate.log_ratio else None
+        ),
+        "hours_saved": interval_data(analysis.money.share if analysis.money else None),
+        "control_share": analysis.control_share,
+        "arms": {
+            arm.name: {
+                "role": arm.role,
+                "lr": arm.lr,
+                "lr_at_edge": arm.at_edge,
+                "lr_range": list(arm.best_range) if arm.best_range else None,
+                "lr_trials": len(arm.trials),
+                "lr_regret": _few(arm.regret),
+                "final_losses": {str(s.seed): s.loss for s in arm.seeds},
+                "mean_loss": arm.mean_loss,
+                "loss_difference": interval_data(arm.loss_difference),
+                "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
+                "tokens_saved_at_these_rates": interval_data(
+                    arm.log_ratio_here.map(saved) if arm.log_ratio_here else None
+                ),
+                "outside_ladder": sorted(arm.bounds),
+                "diverged": arm.diverged,
+                "step_time_ratio": arm.step_time[0] if arm.step_time else None,
+                "state_bytes_per_parameter": arm.bytes_per_parameter,
+                "scores": dict(arm.scores),
+            }
+            for arm in analysis.arms
+        },
+        "next_step": _stage(following) if following else None,
+        "rollout": [_stage(stage) for stage in rollout_steps(analysis)],
+        "pilot": dataclasses.asdict(analysis.totals),
+        "parameters": analysis.parameters,
+        "tokens_per_run": analysis.unit_tokens,
+        "amendments": list(analysis.amendments),
+        "environment": analysis.environment,
+    }
+
+
+def _few(regret: Sequence[float]) -> list[float] | None:
+    """Sixteen equally likely values of what an arm's rate loses against its best."""
+    each = len(regret) // 16
+    return [sum(regret[i : i + each]) / each for i in range(0, 16 * each, each)] if each else None
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {"code": finding.code} | {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in finding.values.items()
+    }
+
+
+def _stage(stage: RolloutStep) -> dict[str, Any]:
+    """A stage with its title, each condition with its text."""
+    english = Messages()
+    lists = {
+        kind: [
+            {**dataclasses.asdict(c), "text": ticks(condition_text(c, english))}
+            for c in getattr(stage, kind)
+        ]
+        for kind in ("entry", "exit", "rollback")
+    }
+    return {**dataclasses.asdict(stage), "title": english(f"stage.{stage.key}"), **lists}
+
+
+def interval_data(value: Interval | None) -> dict[str, Any] | None:
+    """Mean, ends and number of pairs; null for what is not bounded."""
+    if value is None:
+        return None
+    data = {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.n}
+    return {key: end if math.isfinite(end) else None for key, end in data.items()}

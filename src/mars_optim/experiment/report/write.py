@@ -1,0 +1,151 @@
+"""report.html, report.md and verdict.json; for a folder of runs report.json."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ...errors import UserError
+from ...files import write_json, write_text
+from ..analysis import Analysis, Shown, Survey
+from .document import Page, Picture
+from .messages import CODE, CODE_END, Messages
+from .page import build_page
+from .svg import standalone, titled
+from .theme import FONTS, colour, dark_rules
+from .verdict_json import verdict_data
+
+
+def write_report(
+    analysis: Analysis, out: Path, words: Messages | None = None
+) -> tuple[Path, Path, Path]:
+    """Write the three files, and the figures of report.md, into ``out``.
+
+    Args:
+        analysis: of a pilot.
+        out: its folder.
+        words: of the language (default: English). Files in another language have it in their
+            name, as in ``report.ja.html``; verdict.json is the same in all.
+
+    Returns:
+        Paths of report.html, report.md and verdict.json.
+
+    Raises:
+        UserError: if ``out`` cannot be written to.
+    """
+    from .figures import draw_figures  # matplotlib is slow to import
+
+    words = words or Messages()
+    page = build_page(analysis, words, draw_figures(analysis, words), out)
+    return write_page(page, analysis, out, words, "verdict.json", verdict_data(analysis))
+
+
+def write_runs_report(
+    found: Survey, out: Path, words: Messages | None = None
+) -> tuple[Path, Path, Path]:
+    """As :func:`write_report`, for a folder of runs without a plan.
+
+    Returns:
+        Paths of report.html, report.md and report.json.
+
+    Raises:
+        UserError: if ``out`` cannot be written to.
+    """
+    from .runs import build_runs_page, runs_data
+
+    words = words or Messages()
+    page = build_runs_page(found, words, out)
+    return write_page(page, found, out, words, "report.json", runs_data(found))
+
+
+def write_page(
+    page: Page, shown: Shown | Survey, out: Path, words: Messages, data_name: str, data: Any
+) -> tuple[Path, Path, Path]:
+    """Write a page as HTML and Markdown with its figures, and its numbers as JSON.
+
+    Args:
+        page: to write.
+        shown: whose arms have colours in its tables.
+        out: folder.
+        words: of the language.
+        data_name: of the JSON file.
+        data: to be in it.
+
+    Raises:
+        UserError: if ``out`` cannot be written to.
+    """
+    suffix = words.suffix
+    paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / data_name)
+    pictures = {b.name: b for s in page.sections for b in s.blocks if isinstance(b, Picture)}
+    try:
+        (out / "figures").mkdir(exist_ok=True)
+        for name, picture in pictures.items():
+            svg = standalone(titled(picture.svg, picture.text, words.lang))
+            write_text(out / "figures" / f"{name}{suffix}.svg", svg)
+        write_text(paths[0], render_html(page, shown, words))
+        write_text(paths[1], render_markdown(page, words))
+        write_json(paths[2], data)
+    except OSError as error:
+        raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
+    return paths
+
+
+def render_html(page: Page, shown: Shown | Survey, words: Messages) -> str:
+    """The page as one self-contained HTML file, without script."""
+    experiments = shown.experiments if isinstance(shown, Survey) else (shown,)
+    # in a folder of several experiments, an arm's name is looked up with its experiment's number
+    colours = {
+        f"{arm.name}#{i}" if i else arm.name: colour(experiment, arm)
+        for i, experiment in enumerate(experiments)
+        for arm in experiment.arms
+    }
+    return _render(
+        "report.html.j2",
+        page,
+        words,
+        inline=_html,
+        plain=_plain,
+        # our own SVG, escaped where it was made
+        figure=lambda picture: Markup(titled(picture.svg, picture.text, page.lang)),
+        colours=colours,
+        dark_rules=Markup(dark_rules()),
+        fonts=Markup(FONTS),
+    )
+
+
+def render_markdown(page: Page, words: Messages) -> str:
+    """The page as Markdown, its figures beside it."""
+    return _render("report.md.j2", page, words, inline=_markdown, suffix=words.suffix)
+
+
+def _render(template: str, page: Page, words: Messages, **tools: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("mars_optim.experiment.report"),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(page=page, words=words, **tools)
+
+
+def _html(text: str) -> Markup:
+    return Markup(escape(text).replace(CODE, Markup("<code>")).replace(CODE_END, Markup("</code>")))
+
+
+def _plain(text: str) -> str:
+    return text.replace(CODE, "").replace(CODE_END, "")
+
+
+def _markdown(text: str) -> str:
+    """Everything but code is escaped; in a table, that must hold for code's bars too."""
+    parts = re.split(f"{CODE}([^{CODE_END}]*){CODE_END}", " ".join(text.split()))
+    escaped = [re.sub(r"([\\`*_\[\]<>|&~$#])", r"\\\1", part) for part in parts]
+    escaped[1::2] = [
+        f"`{part.replace('`', '').replace('|', chr(92) + '|')}`" for part in parts[1::2]
+    ]
+    return "".join(escaped)

@@ -1,0 +1,212 @@
+"""Checkpoints inside a run: one that was killed goes on, in as many processes or another number.
+
+Of all runs they are torch's distributed ones, so that four processes read what one wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import time
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.optim.optimizer import Optimizer
+
+from ...errors import UserError
+from ...files import read_json, write_text
+from ..plan import ExecutionOptions, RunSpec
+from ..records.run import CHECKPOINTS
+from .ranks import Ranks
+
+POSITION = "position.json"
+
+
+class Checkpoints:
+    """A run's whole checkpoints, each in its folder ``step-NNN``; the newest is gone on from.
+
+    One holds weights, the optimizer's state and the position in the run; random numbers are a
+    function of the position. It is written in the background to ``step-NNN.tmp``, which the first
+    process renames when all have written, so that a folder under its own name is whole.
+
+    Args:
+        run: the run's folder, on a file system that all processes share.
+        spec: of the run.
+        seconds: between two checkpoints; infinite for none by time.
+        execution: says which stay, and what happens if none can be used.
+        ranks: the processes.
+        model: bare.
+        optimizer: on its parameters.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        spec: RunSpec,
+        seconds: float,
+        execution: ExecutionOptions,
+        ranks: Ranks,
+        model: nn.Module,
+        optimizer: Optimizer,
+    ) -> None:
+        self._folder, self._seconds, self._execution = run / CHECKPOINTS, seconds, execution
+        self._of = {"run_id": spec.run_id, "torch": str(torch.__version__)}
+        self._ranks, self._model, self._optimizer = ranks, model, optimizer
+        # its own group: the background's messages must not mix with the loop's
+        self._group = distributed.new_group(backend="gloo") if ranks.world > 1 else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._last = time.monotonic()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        execution = self._execution
+        by_steps = bool(execution.checkpoint_steps or execution.keep or execution.keep_best)
+        return by_steps or math.isfinite(self._seconds)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether the next one is due by this process's clock."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def save(self, step: int, position: dict[str, Any]) -> None:
+        """Begin to write one, once the one before is written. What fails costs it, not the run.
+
+        Args:
+            step: number of steps taken.
+            position: plain values from which the loop goes on, "best_step" among them.
+        """
+        from .state_dict import begin_save
+
+        self.wait()
+        self._ranks.agree_on_buffers(self._model)
+        beside = self._folder / f"{_name(step)}.tmp"
+        if self._ranks.first and beside.is_symlink():  # of somebody else: never written through
+            beside.unlink()
+        # as text, for the loop goes on and changes what it was made of
+        text = json.dumps({"of": self._of, "position": position})
+        best = position["best_step"] if self._execution.keep_best else 0
+        written = begin_save(beside, self._model, self._optimizer, self._group)
+        self._writing = self._thread.submit(self._commit, written, beside, text, best)
+        self._last = time.monotonic()
+
+    def wait(self) -> None:
+        """Until the one under way is written, or has failed, which is a warning."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            try:
+                writing.result()
+            except OSError as error:
+                if self._ranks.first:
+                    text = f"a checkpoint in {self._folder} cannot be written: {error}"
+                    warnings.warn(text, stacklevel=2)
+
+    def close(self) -> None:
+        """Wait, and end the background's thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def restore(self) -> dict[str, Any] | None:
+        """Take the state of the newest checkpoint that can be used.
+
+        Returns:
+            Its position, or None: the run begins at its first step.
+
+        Raises:
+            UserError: under ``unusable="refuse"``, if there are some but none can be used.
+        """
+        from .state_dict import OtherModel, Unreadable, load_state
+
+        if not self.wanted:
+            return None
+        reason = ""
+        for folder, found in self._ranks.firsts(self._whole() if self._ranks.first else None):
+            reason = f"{folder} {self._unfit(found)}" if self._unfit(found) else ""
+            try:
+                if not reason:
+                    load_state(folder, self._model, self._optimizer, self._group)
+                    return dict(found["position"])
+            except OtherModel as error:
+                reason = f"{folder} is of another model: {error}"
+            except Unreadable as error:
+                reason = f"{folder} is damaged ({error})"
+            if "damaged" not in reason and self._execution.unusable == "refuse":
+                break
+        if reason and self._execution.unusable == "refuse":
+            raise UserError(
+                f"{reason}; nothing was changed: use another folder, or delete "
+                f"{self._folder} to begin this run again"
+            )
+        if self._ranks.first:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return None
+
+    def _unfit(self, found: Any) -> str:
+        """Why a checkpoint cannot be gone on from, by its position's file; empty if it can."""
+        try:
+            run_id, version, _ = found["of"]["run_id"], found["of"]["torch"], found["position"]
+        except (KeyError, TypeError):
+            return f"is damaged (no {POSITION})"
+        if run_id != self._of["run_id"]:
+            return f"is of another run, {run_id}"
+        # other versions may compute other bits; where nothing is to be lost, the run begins again
+        if version != self._of["torch"] and self._execution.unusable == "begin again":
+            return f"was written by torch {version}"
+        return ""
+
+    def _whole(self) -> list[tuple[Path, Any]]:
+        """Folders and what their position's files hold, the newest first; the rest is removed."""
+        for left in self._folder.glob("*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        found = []
+        for folder in _folders(self._folder)[::-1]:
+            try:
+                found.append((folder, read_json(folder / POSITION)))
+            except UserError:
+                found.append((folder, None))
+        return found
+
+    def _commit(self, written: Future[Any], beside: Path, text: str, best: int) -> None:
+        """In the background: once all processes have written, make it a whole one."""
+        from .state_dict import end_save
+
+        try:
+            end_save(written)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        if not self._ranks.first:
+            return
+        write_text(beside / POSITION, text)
+        whole = beside.with_suffix("")
+        if whole.exists():  # one that could not be used
+            _remove(whole)
+        beside.rename(whole)
+        for old in _folders(self._folder)[: -max(1, self._execution.keep)]:
+            if old.name != _name(best):
+                _remove(old)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:012d}"
+
+
+def _folders(checkpoints: Path) -> list[Path]:
+    """Of whole checkpoints, the oldest first."""
+    return sorted(p for p in checkpoints.glob("step-*") if re.fullmatch(r"step-\d{12}", p.name))
+
+
+def _remove(folder: Path) -> None:
+    """So that what is half removed is not taken for a whole one."""
+    away = folder.with_name(folder.name + ".old.tmp")
+    folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""From an arm's settings to an optimizer on a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from ...errors import UserError
+from ...optim import MARS, param_groups
+from ...optim.param_groups import ParamGroups
+from ..plan import Arm
+from .convention import reference_code_groups
+
+
+def arm_groups(
+    model: nn.Module,
+    arm: Arm,
+    *,
+    lr: float,
+    convention: Literal["paper", "reference_code"] = "paper",
+) -> ParamGroups:
+    """The model's parameters as an arm treats them, every arm with the same sorting.
+
+    Matrices and heads are decayed; embeddings and, unless ``weight_decay_1d`` is set, vectors are
+    not. Under rules that orthogonalise matrices, embeddings and heads get plain AdamW.
+
+    Args:
+        model: whose parameters they are.
+        arm: its settings.
+        lr: of matrices, in place of the arm's.
+        convention: "reference_code" sorts as the authors' code (see :mod:`.convention`).
+    """
+    groups = param_groups(
+        model,
+        rule=arm.rule,
+        lr=lr,
+        betas=arm.betas,
+        weight_decay=arm.weight_decay,
+        gamma=arm.gamma,
+        clip=arm.clip or None,
+        correction=arm.correction,
+        lr_1d=arm.lr_1d or None,
+        # AdamW's own betas on vectors: the arm's where the arm is AdamW, else MARS's convention
+        betas_1d=arm.betas if arm.optimizer != "mars" else arm.betas_1d,
+        weight_decay_1d=arm.weight_decay_1d,
+    )
+    if arm.optimizer == "mars" and convention == "reference_code":
+        return reference_code_groups(groups, arm, lr)
+    return groups
+
+
+def build_optimizer(
+    model: nn.Module,
+    arm: Arm,
+    *,
+    lr: float,
+    convention: Literal["paper", "reference_code"] = "paper",
+) -> Optimizer:
+    """The arm's optimizer on the model, sorted by :func:`arm_groups`.
+
+    Raises:
+        UserError: if the arm has what sharded parameters do not take.
+    """
+    groups = arm_groups(model, arm, lr=lr, convention=convention)
+    if arm.optimizer == "mars":
+        try:
+            return MARS(
+                groups,
+                correction=arm.correction,
+                gamma_schedule=arm.gamma_schedule,
+                clip_over=arm.clip_over,
+                cautious=arm.cautious,
+            )
+        except ValueError as error:
+            raise UserError(f"the arm's optimizer: {error}") from None
+    torch_groups = [
+        {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
+    ]
+    if arm.optimizer == "torch-nadam":
+        return torch.optim.NAdam(torch_groups, decoupled_weight_decay=True)
+    return torch.optim.AdamW(torch_groups, fused=True)
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of all tensors in the optimizer's state."""
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )

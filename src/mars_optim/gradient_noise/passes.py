@@ -1,0 +1,97 @@
+"""Gradients at given parameters and batches, of which no trace stays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..optim.two_gradient import buffers_of, copy_all
+
+LossFunction = Callable[[nn.Module, Any], Tensor]
+Group = Mapping[str, Any]
+
+
+class Trail:
+    """The parameters of a run's last steps, newest last: where its last gradients were taken.
+
+    Args:
+        params: of the model that is trained.
+        length: how many points to keep; memory is as many copies of the parameters.
+    """
+
+    def __init__(self, params: Iterable[Tensor], length: int) -> None:
+        self.params = list(params)
+        self.points: deque[list[Tensor]] = deque(maxlen=length)
+
+    def record(self) -> None:
+        """Keep the parameters as they are now. Call it before every optimizer step."""
+        self.points.append([p.detach().clone() for p in self.params])
+
+
+class Passes:
+    """Gradients of one model; use it inside :func:`untouched`.
+
+    Args:
+        model: in the mode (train or eval) in which it is to be measured.
+        loss_fn: (model, batch) -> mean loss, 0-d.
+        params: for which gradients are wanted.
+    """
+
+    def __init__(self, model: nn.Module, loss_fn: LossFunction, params: Sequence[Tensor]) -> None:
+        self.model, self.loss_fn, self.params = model, loss_fn, list(params)
+
+    def gradient(self, batch: Any, seed: int) -> list[Tensor]:
+        """Of the loss of ``batch``; equal seeds draw equal random numbers (dropout)."""
+        torch.manual_seed(seed)
+        with torch.enable_grad():
+            loss = self.loss_fn(self.model, batch)
+        found = torch.autograd.grad(loss, self.params, allow_unused=True)
+        pairs = zip(found, self.params, strict=True)
+        return [torch.zeros_like(p) if g is None else g.detach() for g, p in pairs]
+
+    def go_to(self, point: Sequence[Tensor]) -> None:
+        """Set the parameters."""
+        copy_all(self.params, list(point))
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module, params: Sequence[Tensor]) -> Iterator[None]:
+    """On the way out, after an exception too, all is as it was, bit for bit.
+
+    All: parameters, their ``grad``, buffers, and the random states of the CPU and of the
+    parameters' devices.
+    """
+    devices = sorted({p.device.index for p in params if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), buffers_of(model):
+        here = [p.detach().clone() for p in params]
+        try:
+            yield
+        finally:
+            copy_all(list(params), here)
+
+
+def tensors_of(group: Group) -> list[Tensor]:
+    """A group's parameters, given bare or as (name, parameter) pairs."""
+    return [p[1] if isinstance(p, tuple) else p for p in group["params"]]
+
+
+def indices_of(groups: Sequence[Group]) -> list[list[int]]:
+    """The numbers of each group's parameters in the list of all."""
+    found: list[list[int]] = []
+    start = 0
+    for group in groups:
+        count = len(tensors_of(group))
+        found.append(list(range(start, start + count)))
+        start += count
+    return found
+
+
+def kind_of(group: Group) -> str:
+    """What is in the group, as ``describe()`` says it."""
+    vectors = all(t.ndim < 2 for t in tensors_of(group))
+    return str(group.get("kind", "vector" if vectors else "matrix"))

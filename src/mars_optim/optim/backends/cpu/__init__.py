@@ -1,0 +1,1 @@
+"""Our C kernels for the CPU."""

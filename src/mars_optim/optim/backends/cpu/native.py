@@ -1,0 +1,175 @@
+"""Kernels of our own for the CPU: one pass for the clip's norms, one for everything else.
+
+Bytes moved per float32 parameter: 28 for AdamW and folded, 44 with clip and history (the paper's
+MARS-AdamW), 36 for MARS-Lion. Computed in float32 whatever the tensors are stored in, or in
+float64 if any is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array as Array
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ...correction import GlobalNorm, clip_norms, scales_of
+from ...distributed.sharded import Shards
+from ...hyperparameters import Settings
+from ...telemetry import CC, SUMS, Observe
+from ...types import State
+from ..layout import BUFFERS, columns_of, unlike
+from .build import library
+
+RULES = {"adamw": 0, "lion": 1}
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+_ALONE = 1 << 17  # elements; below, a second thread costs more than it saves
+
+
+class _Settings(ctypes.Structure):
+    """``struct settings`` of native.c."""
+
+    _fields_ = [
+        *((n, ctypes.c_double) for n in "lr beta1 beta2 eps weight_decay".split()),
+        *((n, ctypes.c_double) for n in "gain fold grad_scale".split()),
+        *((n, ctypes.c_int64) for n in "tensors blocks".split()),
+        ("clip_scales", ctypes.c_void_p),
+        *((n, ctypes.c_int32) for n in "rule maximize difference remember".split()),
+        *((n, ctypes.c_int32) for n in "x_dtype g_dtype moment_dtype last_dtype".split()),
+    ]
+
+
+def why_not(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> str | None:
+    """The reason why these kernels cannot take this step, or None if they can."""
+    if not params[0].is_cpu:
+        return f"device {params[0].device.type!r} is not a CPU"
+    if settings.rule not in RULES:
+        return f"rule={settings.rule!r} has no CPU kernel"
+    if settings.cautious:
+        return "cautious=True has no CPU kernel"
+    if settings.stochastic_rounding and params[0].dtype == torch.bfloat16:
+        return "stochastic rounding needs the multi-tensor path"
+    if torch.compiler.is_compiling():
+        return "torch.compile makes kernels of its own"
+    columns = columns_of(params, grads, states)
+    if columns is None:
+        return "some parameters have a state that others lack"
+    if reason := unlike(columns):
+        return reason
+    dtypes = {name: {t.dtype for t in column} for name, column in columns.items()}
+    moments = set().union(*(dtypes.get(name, ()) for name in MOMENTS))
+    if len(moments) > 1 or any(len(found) > 1 for found in dtypes.values()):
+        return "tensors of one bucket differ in the dtypes of their state"
+    steps = [state["step"] for state in states]
+    if {(t.dtype, t.is_cpu, t.numel()) for t in steps} != {(torch.float32, True, 1)}:
+        return "a step counter is not one float32 number on the CPU"
+    used = [found.pop() for found in dtypes.values()]
+    if unknown := set(used) - DTYPES.keys():
+        return f"dtype {unknown.pop()} has no CPU kernel"
+    found = library(_real(used))
+    if found.c is None:
+        return found.note
+    if torch.float16 in used and not found.float16:
+        return "this C compiler knows no float16"
+    return None
+
+
+def note(dtype: torch.dtype) -> str:
+    """Where the kernels for parameters of this dtype are, and how long their build took."""
+    return library(_real([dtype])).note
+
+
+def _real(dtypes: Iterable[torch.dtype]) -> str:
+    """What to compute in."""
+    return "double" if torch.float64 in dtypes else "float"
+
+
+def update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    shards: Shards | None = None,
+    *,
+    grad_scale: float = 1.0,
+    observe: Observe | None = None,
+    global_norm: GlobalNorm | None = None,
+) -> None:
+    """One MARS step; arguments as in ``reference.update``.
+
+    Args:
+        shards: of which whole tensors all of these are shards, if they are.
+        grad_scale: gradients are multiplied by it first.
+        observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
+        global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
+    """
+    tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
+    c = library(_real(t.dtype for t in tensors)).c
+    assert c is not None
+    rows, blocks = _rows(params, grads, states, settings.amsgrad, c.native_block())
+    values = _values(settings, params[0], grads[0], states[0])
+    values.grad_scale, values.tensors, values.blocks = grad_scale, len(params), blocks
+    small = blocks * c.native_block() < _ALONE
+    threads = ctypes.c_int64(1 if small else min(torch.get_num_threads(), blocks))
+    table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
+    scales = None
+    global_norm = global_norm if settings.clips_together else None
+    if (settings.clip is not None and global_norm is None) or observe is not None:
+        parts = torch.empty(blocks, SUMS, dtype=torch.float64, device="cpu")
+        sums = torch.empty(len(params), SUMS, dtype=torch.float64, device="cpu")
+        c.native_sums(*table, _pointer(parts), _pointer(sums), threads)
+    if settings.clip is not None:
+        if global_norm is not None:
+            norms = global_norm.of(params)
+        else:
+            norms = clip_norms(sums[:, CC].sqrt(), settings, shards)
+        scales = scales_of(norms.double(), settings.clip).contiguous()
+        values.clip_scales = scales.data_ptr()
+    if observe is not None:
+        observe(sums, scales)
+    c.native_update(*table, threads)
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _rows(
+    params: list[Tensor], grads: list[Tensor], states: list[State], amsgrad: bool, block: int
+) -> tuple[Array[int], int]:
+    """``struct tensor`` of native.c for each, all its fields of 8 bytes; and the blocks in all."""
+    rows: list[int] = []
+    blocks = 0
+    names = [name if name != "max_exp_avg_sq" or amsgrad else "" for name in BUFFERS]
+    for x, g, state in zip(params, grads, states, strict=True):
+        size = x.numel()
+        rows += (size, blocks, x.data_ptr(), g.data_ptr())
+        rows += [state[name].data_ptr() if name in state else 0 for name in names]
+        rows.append(state["step"].data_ptr())
+        blocks += -(-size // block)
+    return Array("q", rows), blocks
+
+
+def _values(settings: Settings, x: Tensor, g: Tensor, state: State) -> _Settings:
+    last = state.get("last_grad", g)
+    return _Settings(
+        lr=settings.lr,
+        beta1=settings.betas[0],
+        beta2=settings.betas[1],
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        gain=settings.gain if settings.takes_difference else 0.0,
+        fold=settings.gamma if settings.folds else 0.0,
+        rule=RULES[settings.rule],
+        maximize=settings.maximize,
+        difference=settings.takes_difference,
+        remember=not settings.exact,
+        x_dtype=DTYPES[x.dtype],
+        g_dtype=DTYPES[g.dtype],
+        moment_dtype=DTYPES[state["exp_avg"].dtype],
+        last_dtype=DTYPES[last.dtype],
+    )

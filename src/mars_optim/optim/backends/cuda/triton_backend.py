@@ -1,0 +1,224 @@
+"""MARS-AdamW and MARS-Lion on CUDA: one pass for the clip's norm and one for all the rest.
+
+Each element is read and written as often as the algorithm demands and no oftener, for all tensors
+of a bucket in three launches. Bytes per float32 parameter: 28 folded, as torch's fused AdamW; 44
+with the clip and a float32 stored gradient, 38 with a bfloat16 one. Nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...correction import GlobalNorm, clip_norms
+from ...distributed.sharded import Shards
+from ...hyperparameters import Settings
+from ...types import State
+from ..layout import columns_of, unlike
+from .triton_tables import CHUNK, Tables, addresses, tables_of
+
+BLOCK = 1024  # elements that a program works on at a time
+_LANES = 256  # partial sums that are added at a time
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+def why_not(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> str | None:
+    """The reason why the Triton kernels cannot take this step, or None if they can."""
+    if torch.compiler.is_compiling():
+        return "torch.compile makes its own kernels"
+    if params[0].device.type != "cuda":  # soonest, for every step on a CPU comes by
+        return f"there are Triton kernels for CUDA, not for device {params[0].device.type!r}"
+    return tensors_unfit(params, grads, states, settings) or device_unfit(params[0].device)
+
+
+def tensors_unfit(
+    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
+) -> str | None:
+    """The reason why the kernels cannot take these tensors on any device, or None."""
+    if settings.cautious:
+        return "cautious=True has no Triton kernel"
+    if settings.rule not in ("adamw", "lion"):
+        return f"there are Triton kernels for adamw and lion, not for rule={settings.rule!r}"
+    columns = columns_of(params, grads, states)
+    if columns is None:
+        return "some parameters have a state that others lack"
+    for name, column in columns.items():
+        dtypes = {x.dtype for x in column}
+        if len(dtypes) > 1 or not dtypes <= _DTYPES.keys():
+            return f"{name} has dtype {' and '.join(sorted(map(str, dtypes)))}"
+    if reason := unlike(columns):
+        return reason
+    if {(state["step"].dtype, state["step"].numel()) for state in states} != {(torch.float32, 1)}:
+        return "a step is not counted in torch.float32"
+    return None
+
+
+@functools.cache
+def device_unfit(device: torch.device) -> str | None:
+    """The reason why Triton cannot make kernels for a GPU, or None; tried once for each GPU."""
+    if not torch.cuda.is_available():
+        return "this torch finds no CUDA GPU"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+        return "the GPU's compute capability is below 8.0"
+    try:
+        with torch.cuda.device(device):
+            norms = torch.empty(1, dtype=torch.float32, device=device)
+            first = torch.zeros(2, dtype=torch.int64, device=device)
+            _kernels().norms_kernel[(1,)](norms, first, norms, lanes=_LANES)
+    except Exception as error:  # no C compiler, no Python headers, a driver too old, ...
+        return f"Triton cannot make kernels here ({type(error).__name__}: {error})"
+    return None
+
+
+@torch.no_grad()
+def update(
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    shards: Shards | None = None,
+    *,
+    grad_scale: Tensor | None = None,
+    found_inf: Tensor | None = None,
+    global_norm: GlobalNorm | None = None,
+) -> None:
+    """One MARS step, in tensors for which :func:`why_not` is None; see ``reference.update``.
+
+    Args:
+        params: x_t; changed in place, as are the states.
+        grads: g_t, times ``grad_scale`` if it is given; only read.
+        states: with ``step`` beside the parameters (``fused.place_steps``).
+        settings: the group's hyper-parameters; ``lr`` may be a tensor on the device.
+        shards: of which whole tensors all of these are shards, if they are.
+        grad_scale: a floating tensor with one element on the device (default: None, 1).
+        found_inf: the same; unless it is 0 nothing at all is changed (default: None, 0).
+        global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
+    """
+    kernels = _kernels()
+    tables = tables_of(params, states)
+    gs, grads_aligned = addresses(grads)
+    shared: dict[str, Any] = dict(
+        gs=gs,
+        lasts=tables.rows[4],
+        sizes=tables.sizes,
+        first=tables.first,
+        tensor_of=tables.tensor_of,
+        found_inf=found_inf,
+        grad_scale=grad_scale,
+        gain=float(settings.gain),
+        g_type=_element(grads[0]),
+        last_type=_element(states[0].get("last_grad")),
+        takes_difference=settings.takes_difference,
+        aligned=tables.aligned and grads_aligned,
+        chunk=CHUNK,
+        block=BLOCK,
+    )
+    with _on(params[0].device):
+        partials = norms = None
+        if global_norm is not None and settings.clips_together:
+            norms = global_norm.of(params).float().contiguous()
+        elif settings.clip is not None:
+            partials = tables.sizes.new_empty(tables.programs, dtype=torch.float32)
+            if tables.programs:
+                kernels.norm_kernel[(tables.programs,)](partials=partials, **shared)
+            if shards is not None or settings.clips_together:
+                norms = partials.new_empty(len(params))
+                kernels.norms_kernel[(len(params),)](partials, tables.first, norms, lanes=_LANES)
+                norms = clip_norms(norms, settings, shards).contiguous()
+        scalars = tables.sizes.new_empty((len(params), 4), dtype=torch.float32)
+        _prepare(scalars, tables, partials, norms, settings, found_inf)
+        if tables.programs:
+            _step(tables, scalars, params, states, settings, shared)
+
+
+def _prepare(
+    scalars: Tensor,
+    tables: Tables,
+    partials: Tensor | None,
+    norms: Tensor | None,
+    settings: Settings,
+    found_inf: Tensor | None,
+) -> None:
+    """``scalars``, (tensors, 4), from norms and steps; the steps are counted on."""
+    lr = settings.lr
+    _kernels().scalars_kernel[(len(scalars),)](
+        tables.rows[5],
+        tables.first,
+        partials,
+        norms,
+        scalars,
+        found_inf,
+        lr if isinstance(lr, Tensor) else None,
+        0.0 if isinstance(lr, Tensor) else float(lr),
+        float(settings.weight_decay),
+        float(settings.clip or 0.0),
+        _log2(settings.betas[0]),
+        _log2(settings.betas[1]),
+        adamw=settings.rule == "adamw",
+        lanes=_LANES,
+    )
+
+
+def _step(
+    tables: Tables,
+    scalars: Tensor,
+    params: list[Tensor],
+    states: list[State],
+    settings: Settings,
+    shared: dict[str, Any],
+) -> None:
+    xs, ms, vs, v_maxs, *_ = tables.rows
+    _kernels().update_kernel[(tables.programs,)](
+        xs=xs,
+        ms=ms,
+        vs=vs,
+        v_maxs=v_maxs,
+        scalars=scalars,
+        steps=tables.rows[5],
+        gamma=float(settings.gamma),
+        beta1_rest=1.0 - settings.betas[0],
+        beta2_rest=1.0 - settings.betas[1],
+        eps=float(settings.eps),
+        x_type=_element(params[0]),
+        m_type=_element(states[0]["exp_avg"]),
+        v_type=_element(states[0].get("exp_avg_sq")),
+        v_max_type=_element(states[0].get("max_exp_avg_sq")),
+        adamw=settings.rule == "adamw",
+        amsgrad=settings.amsgrad,
+        maximize=settings.maximize,
+        by_chance=settings.stochastic_rounding and params[0].dtype == torch.bfloat16,
+        remembers="last_grad" in states[0] and not settings.exact,
+        folds=settings.folds,
+        **shared,
+    )
+
+
+def _kernels() -> Any:
+    """The kernels' module: importing triton takes a moment, and it may be absent."""
+    return importlib.import_module(f"{__package__}.triton_kernels")
+
+
+def _element(tensor: Tensor | None) -> Any:
+    """Triton's name for a tensor's dtype; any for a tensor that is not there."""
+    return getattr(_kernels().tl, "float32" if tensor is None else _DTYPES[tensor.dtype])
+
+
+def _log2(beta: float) -> float:
+    """log2(beta), finite where beta is 0, so that beta^t is 0."""
+    return math.log2(beta) if beta > 0.0 else -1e9
+
+
+def _on(device: torch.device) -> Any:
+    """Launches go to the current device: make it the tensors'."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

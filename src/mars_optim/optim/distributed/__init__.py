@@ -1,0 +1,1 @@
+"""Parameters that are shards: DTensors, flat pieces, tensor parallelism."""

@@ -1,0 +1,192 @@
+r"""What gamma_t is chosen by: the next batch's verdict, or the least estimated error.
+
+With g_t the gradient, a_t the plain average of all so far, and batches drawn independently:
+
+:class:`NextGradient`: the momentum is m_t = a_t + gamma (g_t - a_t), the step -lr P m_t. The loss
+after it changes with gamma by -lr <grad F_{t+1}, P (g_t - a_t)>, and the next batch's gradient
+estimates grad F_{t+1} and knows nothing of g_t's noise::
+
+    u_t = P (g_t - a_t),   h_{t+1} = <g_{t+1}, u_t> / sum_i |g_{t+1,i} u_{t,i}|,   gamma += GAIN h
+
+P is Adam's, 1 / sqrt of the average of g^2, for any rule. gamma rests where E<g_{t+1}, u_t> = 0.
+
+:class:`LeastError`: five dot products tell the noise N of a batch and the error Q of the average::
+
+    N = |g_t - g_{t-1}|^2 / 2
+    Q = |a_{t-1}|^2 - 2 <g_t, a_{t-1}> + <g_t, g_{t-1}> + (|g_t|^2 - |g_{t-1}|^2) / 2
+
+The newest gradient then deserves the weight w = Q / (Q + N), the gain of a Kalman filter, and has
+it at gamma = (w - (1 - beta1)) / beta1.
+
+Both are derived, with what they assume, in docs/theory.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..correction import dot
+
+FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings: each waits for sums
+SHARE = 0.25  # of all steps so far: how long the averages of LeastError are
+GAIN = 0.02  # of NextGradient, a step: it settles in some tens of steps
+
+
+class Shares(NamedTuple):
+    """Of g_t in a_t, and of g_t^2 in its average."""
+
+    of_g: float
+    of_square: float
+
+
+class Criterion(Protocol):
+    """What is kept of each sampled element, what is added up, and what gamma follows from it."""
+
+    ROWS: ClassVar[int]  # kept of each element
+    SUMS: ClassVar[int]  # numbers that a step adds
+    DEGREE: ClassVar[int]  # of the sums in g: how a sample stands for the whole
+
+    def begin(self, g: Tensor) -> Tensor:
+        """What to keep, (ROWS, sampled), after the first gradient."""
+        ...
+
+    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
+        """One step's sums, float64, which may be added over tensors; and what to keep."""
+        ...
+
+    def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
+        """What is known after one more step; steps with NaN or inf do not count."""
+        ...
+
+    def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
+        """Where gamma should be, and what is remembered after that; waits for the device."""
+        ...
+
+
+class NextGradient:
+    """Would the last step have been better with more of its own gradient? See the module."""
+
+    ROWS: ClassVar[int] = 3
+    SUMS: ClassVar[int] = 2
+    DEGREE: ClassVar[int] = 1
+
+    def begin(self, g: Tensor) -> Tensor:
+        """Nothing of u, g and g^2."""
+        return torch.stack([torch.zeros_like(g), g, g * g])
+
+    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
+        """<g_t, u_{t-1}> and the same of sizes; u_t, a_t and the average of g^2."""
+        turn, average, square = kept
+        product = g * turn
+        sums = torch.stack([product.sum(), product.abs_().sum()]).double()
+        average = average.lerp(g, shares.of_g)
+        square = square.lerp(g * g, shares.of_square)
+        # where g has always been 0, g - a is, too
+        scale = square.clamp_min(torch.finfo(g.dtype).tiny).rsqrt_()
+        return sums, torch.stack([(g - average).mul_(scale), average, square])
+
+    def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
+        """The sum of h since gamma was last set; each is within [-1, 1]."""
+        agreement, size = sums.unbind()
+        told = torch.isfinite(sums).all() & (size > 0)
+        h = torch.where(told, agreement / size, 0.0)
+        return h if memory is None else memory.to(h) + h
+
+    def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
+        """gamma += GAIN h, step by step."""
+        return now + GAIN * float(memory), torch.zeros_like(memory)
+
+
+class LeastError:
+    """Which gamma makes E|m_t - grad F_t|^2 least? See :func:`best_gamma`."""
+
+    ROWS: ClassVar[int] = 2
+    SUMS: ClassVar[int] = 5
+    DEGREE: ClassVar[int] = 2
+
+    def begin(self, g: Tensor) -> Tensor:
+        """g_t and a_t."""
+        return torch.stack([g, g])
+
+    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
+        """The five products of :func:`best_gamma`; g_t and a_t."""
+        last, average = kept
+        dots = [(g, g), (last, last), (g, last), (g, average), (average, average)]
+        sums = torch.stack([dot(a, b) for a, b in dots])
+        return sums, torch.stack([g, average.lerp(g, shares.of_g)])
+
+    def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
+        """Running averages over the last SHARE of all steps, at least FIRST."""
+        means = torch.zeros_like(sums) if memory is None else memory.to(sums)
+        weight = max(1.0 / max(1, steps - 1), 1.0 / max(FIRST, SHARE * steps))
+        return torch.where(torch.isfinite(sums).all(), means.lerp(sums, weight), means)
+
+    def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
+        """The one of the least error now; the averages go on."""
+        return best_gamma(*memory.tolist(), beta=beta), memory
+
+
+CRITERIA: dict[str, Criterion] = {"auto": NextGradient(), "least_error": LeastError()}
+
+
+def newest_weight(beta: float, t: int) -> float:
+    """Of g_t in the average of t gradients with Adam's bias correction."""
+    return (1.0 - beta) / (1.0 - beta**t)
+
+
+def noise_and_signal(gg: float, ll: float, gl: float) -> tuple[float, float]:
+    """(tr Var(g), |grad F_t|^2) from means of |g_t|^2, |g_{t-1}|^2 and <g_t, g_{t-1}>.
+
+    Two batches are independent, so E<g_t, g_{t-1}> = <grad F_t, grad F_{t-1}>. With d the full
+    gradient's move in the step, the first is too large and the second too small by |d|^2 / 2.
+    """
+    return max(0.0, (gg + ll) / 2.0 - gl), gl + (gg - ll) / 2.0
+
+
+def error_of_last(gg: float, ll: float, gl: float, gm: float, mm: float) -> float:
+    """Q = E|a_{t-1} - grad F_t|^2: how far the average in memory is from the gradient that is due.
+
+    Noise and lag of a_{t-1} together, whatever path it came by: the noise of g_t is independent of
+    it, so E<g_t, a_{t-1}> = E<grad F_t, a_{t-1}>. Never below 0.
+    """
+    _, signal = noise_and_signal(gg, ll, gl)
+    return max(0.0, mm - 2.0 * gm + signal)
+
+
+def best_gamma(gg: float, ll: float, gl: float, gm: float, mm: float, *, beta: float) -> float:
+    """The gamma in [0, 1] of the least estimated error, from dot products of a run's own steps.
+
+    m_t = (1 - gamma) EMA(g)_t + gamma g_t gives the newest gradient the weight
+    w = 1 - beta + gamma beta, and leaves 1 - w to the average a_{t-1} from before. Its error is
+    (1 - w)^2 Q + w^2 N, least at w = Q / (Q + N), the gain of a Kalman filter.
+
+    ``gg``, ``ll`` and ``gl`` alone cannot tell it: they give noise and signal, and no lag. The
+    last two, of the average that is in memory anyway, close the gap without a model of how the
+    gradient moves. Two things limit it: the full gradient's move in one step must be small beside
+    the noise, and the mean must be long, for <g_t, g_{t-1}> is itself noisy (docs/theory.md).
+
+    Args:
+        gg: mean over recent steps of |g_t|^2.
+        ll: of |g_{t-1}|^2.
+        gl: of <g_t, g_{t-1}>, of two batches (not the exact form's).
+        gm: of <g_t, a_{t-1}>; a_{t-1} is the plain average EMA(g) with Adam's bias correction,
+            what ``correction="folded"`` keeps as ``exp_avg``, divided by 1 - beta^(t-1).
+        mm: of |a_{t-1}|^2.
+        beta: beta1; early in a run 1 - (1 - beta1) / (1 - beta1^t), the weight of a_{t-1}.
+
+    Raises:
+        ValueError: for a beta out of range.
+    """
+    if not 0.0 < beta < 1.0:
+        raise ValueError(f"beta={beta!r} must be above 0 and below 1")
+    if not all(map(math.isfinite, (gg, ll, gl, gm, mm))):
+        return 0.0  # a step that overflowed tells nothing: no correction
+    noise, _ = noise_and_signal(gg, ll, gl)
+    error = error_of_last(gg, ll, gl, gm, mm)
+    if error + noise <= 0.0:
+        return 0.0
+    return min(1.0, max(0.0, (error / (error + noise) - (1.0 - beta)) / beta))

@@ -1,0 +1,1 @@
+"""Which parameter gets which rule: roles, splitting of groups, their keys."""

@@ -1,0 +1,166 @@
+"""A parameter group as given -> the plain groups that MARS keeps: matrices apart from vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..distributed.flat_pieces import PIECES, way_out
+from ..hyperparameters import (
+    MATRIX_RULES,
+    Settings,
+    at_least_zero,
+    check_betas,
+    check_number,
+    plain,
+    resolve_clip,
+    resolve_correction,
+    resolve_gamma,
+)
+from .keys import check_group_keys
+
+Group = dict[str, Any]
+
+
+def split_group(
+    given: Group, defaults: Mapping[str, Any], constructor: Mapping[str, Any]
+) -> list[Group]:
+    """Resolve one group into one for matrices and one for vectors, where it has them.
+
+    Args:
+        given: as the user wrote it: ``params`` and any options.
+        defaults: the optimizer's defaults for what ``given`` leaves out.
+        constructor: ``clip``, ``correction``, ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` as
+            the constructor was given them.
+
+    Returns:
+        One or two groups with every option set. They say ``optimize_1d=True`` ("the rule is for
+        all of this group"), so adding them again does not split them again.
+
+    Raises:
+        ValueError: for a value out of range, a misspelt key, or complex matrices under a rule
+            that cannot take them.
+    """
+    check_group_keys(given)
+    options = {k: plain(v) for k, v in given.items() if k not in ("params", "param_names")}
+    own_1d = {k: options.pop(k, None) for k in ("lr_1d", "betas_1d", "weight_decay_1d")}
+    check_vector_options(own_1d)
+    resolve_gamma(options)
+    schedule = options.get("gamma_schedule", defaults["gamma_schedule"])
+    if "correction" not in options:
+        options["correction"] = resolve_correction(constructor["correction"], schedule)
+    options["clip"] = _clip(options, constructor)
+    whole = {**{k: plain(v) for k, v in defaults.items()}, **options}
+    settings = Settings.from_group(whole)
+
+    params = _as_list(given)
+    takes_vectors = whole["optimize_1d"] and settings.rule not in MATRIX_RULES
+    vectors = [] if takes_vectors else [p for p in params if _tensor(p).ndim < 2]
+    matrices = params if takes_vectors else [p for p in params if _tensor(p).ndim >= 2]
+    groups = []
+    if matrices or not params:
+        for matrix in matrices:
+            check_shape(_tensor(matrix), settings)
+        kind = {} if takes_vectors else {"kind": "matrix"}
+        groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
+    if vectors:
+        rule = {"rule": "adamw"}
+        if not whole["optimize_1d"]:
+            rule = _plain_adamw(options, own_1d, constructor, defaults)
+        part = {**whole, **rule, "params": vectors, "optimize_1d": True, "kind": "vector"}
+        if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
+            part["lr"] = part["lr"].clone()
+        groups.append(part)
+    return groups
+
+
+def check_vector_options(options: Mapping[str, Any]) -> None:
+    """Raise ValueError unless ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` are in range."""
+    for name in ("lr_1d", "weight_decay_1d"):
+        if options.get(name) is not None:
+            value = at_least_zero(name, options[name])
+            check_number(name, value, low=0.0, hint="None takes the group's own")
+    if options.get("betas_1d") is not None:
+        check_betas("betas_1d", options["betas_1d"])
+
+
+def _clip(options: Mapping[str, Any], constructor: Mapping[str, Any]) -> float | None:
+    """The group's own clip; else the constructor's, which a folded group has no use for."""
+    correction = options["correction"]
+    if "clip" in options:
+        return resolve_clip(options["clip"], correction)
+    return None if correction == "folded" else resolve_clip(constructor["clip"], correction)
+
+
+def _plain_adamw(
+    options: Mapping[str, Any],
+    own_1d: Mapping[str, Any],
+    constructor: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> Group:
+    """The paper's treatment of vectors: AdamW on the raw gradient (``optimize_1d=False``)."""
+
+    def first_given(name: str) -> Any:
+        # the group's own *_1d, the group's own value, the constructor's *_1d, its value
+        candidates = (
+            own_1d[f"{name}_1d"],
+            options.get(name),
+            constructor[f"{name}_1d"],
+            defaults[name],
+        )
+        return plain(next(value for value in candidates if value is not None))
+
+    return {
+        "rule": "adamw",
+        "lr": first_given("lr"),
+        "weight_decay": first_given("weight_decay"),
+        "betas": constructor["betas_1d"] if own_1d["betas_1d"] is None else own_1d["betas_1d"],
+        "gamma": 0.0,
+        "clip": None,
+        "correction": "approx",
+    }
+
+
+def _as_list(group: Group) -> list[Any]:
+    """The group's tensors or (name, tensor) pairs; generators are used up here, once."""
+    if "params" not in group:
+        raise ValueError("a parameter group needs the key 'params'")
+    params = group["params"]
+    if isinstance(params, Tensor):
+        return [params]
+    if isinstance(params, set):
+        raise TypeError("params must be ordered: a set is not, use a list")
+    params = list(params)
+    if group.get("param_names") and not isinstance(params[0], tuple):
+        params = list(zip(group["param_names"], params, strict=True))
+    for param in params:
+        if not isinstance(_tensor(param), Tensor):
+            raise TypeError(f"params must hold tensors, not {type(_tensor(param)).__name__}")
+    return params
+
+
+def _tensor(param: Any) -> Tensor:
+    """The tensor of a (name, tensor) pair or of a bare tensor."""
+    return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
+
+
+def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:
+    """Raise ValueError for a parameter that the group's rule cannot take.
+
+    A group of matrices (``kind``) in which vectors are found later has been partitioned by its
+    host; then only what works element by element is right.
+    """
+    if settings.rule not in MATRIX_RULES:
+        if kind == "matrix" and param.ndim < 2 and settings.gamma and settings.clip is not None:
+            raise ValueError(
+                f"a group was of matrices and {PIECES} now, and clip is of a whole tensor's norm: "
+                "set clip=None, which is right element by element"
+            )
+        return
+    wrong = "complex" if param.is_complex() else f"{param.ndim}-D" if param.ndim < 2 else ""
+    if wrong:
+        way = way_out() if param.ndim < 2 else "use rule='adamw' or 'lion' for their group"
+        flat = ", such as flat pieces (FSDP1, DeepSpeed ZeRO)" if param.ndim < 2 else ""
+        raise ValueError(f"rule={settings.rule!r} does not take {wrong} parameters{flat}: {way}")

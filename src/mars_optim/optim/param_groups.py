@@ -1,0 +1,222 @@
+"""Which parameter gets which rule, and a table that shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from .describe import describe
+from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
+from .hyperparameters import (
+    MATRIX_RULES,
+    RULES,
+    Correction,
+    Rule,
+    check_choice,
+    resolve_clip,
+    resolve_correction,
+    resolve_gamma,
+)
+
+_WORDS: dict[Kind, str] = {
+    "matrix": "a matrix",
+    "embedding": "an embedding",
+    "head": "a head",
+    "router": "a router",
+    "other": "no matrix",
+    "vector": "a vector",
+}
+
+
+class ParamGroups(list[dict[str, Any]]):
+    """Parameter groups for :class:`~mars_optim.MARS`; print it to see what goes where and why."""
+
+    guesses: Mapping[str, str] = {}
+    """Names whose role no type told, numbers as *, with what they were taken for and why."""
+
+    def describe(self) -> str:
+        """A table with one line per group, and below it what was guessed."""
+        table, *beware = describe(self).partition("\n! ")
+        told = [f"- guessed: {name} is {what}" for name, what in self.guesses.items()]
+        return "".join(["\n".join([table, *told]), *beware])
+
+    __str__ = describe
+
+
+def param_groups(
+    model: nn.Module,
+    *,
+    rule: Rule = "adamw",
+    lr: float = 3e-3,
+    betas: tuple[float, float] = (0.95, 0.99),
+    weight_decay: float = 0.01,
+    gamma: float | Literal["auto"] = 0.025,
+    clip: float | Literal["auto"] | None = "auto",
+    correction: Correction | None = None,
+    lr_1d: float | None = None,
+    betas_1d: tuple[float, float] = (0.9, 0.95),
+    weight_decay_1d: float = 0.0,
+    lr_embedding: float | None = None,
+    decay_embeddings: bool = False,
+    embeddings: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    matrices: Sequence[str] = (),
+    no_decay: Sequence[str] = (),
+    names: bool = True,
+) -> ParamGroups:
+    r"""Sort a model's trainable parameters by what they are for; each is claimed exactly once.
+
+    ======================  ================================  ===============================
+    kind                    which                             rule
+    ======================  ================================  ===============================
+    matrix                  weights of linear layers and      ``rule`` with MARS
+                            convolutions, experts
+    embedding               nn.Embedding; learnt tokens,      ``rule`` with MARS; plain AdamW
+                            positions and bias tables; a      under "shampoo" and "muon"
+                            tied head too
+    head                    ``get_output_embeddings()``, or   as embedding, with decay
+                            a linear layer of the model
+                            itself, by name, width or place
+    router                  what chooses experts              as head
+    other                   what no product of matrices is    as head, with ``lr`` and not
+                            known to use, depthwise kernels   ``lr_embedding`` under other rules
+    vector                  ndim < 2, or (1, 1, n); norms,    plain AdamW, as published
+                            biases, A_log
+    ======================  ================================  ===============================
+
+    A module's type decides where it can, then role and shape, then names. ``guesses`` of what is
+    returned has all that no type told; printing it shows them.
+
+    Convolutions count as matrices of shape (out, in * kernel). Other weights of three and more
+    dimensions (experts) count as stacks of matrices in their last two dimensions.
+
+    Args:
+        model: any module; frozen parameters are left out.
+        rule: of matrices (default: "adamw").
+        lr: of matrices, and of all others unless given (default: 3e-3).
+        betas: of the groups with MARS (default: (0.95, 0.99)).
+        weight_decay: of matrices and heads (default: 0.01).
+        gamma: (default: 0.025).
+        clip: (default: "auto").
+        correction: (default: None). These three as in :class:`~mars_optim.MARS`.
+        lr_1d: of vectors (default: None, ``lr``).
+        betas_1d: of the plain AdamW groups (default: (0.9, 0.95)).
+        weight_decay_1d: of vectors (default: 0.0).
+        lr_embedding: of embeddings and heads (default: None: ``lr``, or ``lr_1d`` where they get
+            plain AdamW).
+        decay_embeddings: (default: False, as in the authors' recipe).
+        embeddings: regular expressions, searched in parameter names (default: None, found out by
+            names that models commonly use). nn.Embedding is one whatever they say.
+        heads: likewise (default: None, found out); () for a model that ends in a hidden layer.
+        matrices: likewise; the matching parameters of two and more dimensions are matrices,
+            whatever else they look like (default: ()).
+        no_decay: likewise; the matching parameters get ``weight_decay=0`` whatever their kind.
+        names: False gives bare parameters, for hosts that take no names, such as
+            ZeroRedundancyOptimizer (default: True).
+
+    Returns:
+        A list of dicts for ``MARS(groups)``, with (name, parameter) pairs under ``params``, or
+        parameters alone.
+
+    Raises:
+        ValueError: for an unknown rule, a bad pattern, one of ``no_decay`` or ``matrices`` that
+            matches nothing, or a model without trainable parameters.
+    """
+    check_choice("rule", rule, RULES)
+    claims = claims_of(model)
+    if not claims:
+        raise ValueError("model has no trainable parameters: nothing to optimise")
+    no_decay = _checked_patterns("no_decay", no_decay, claims)
+    matrices = _checked_patterns("matrices", matrices, claims)
+    if embeddings is not None:
+        embeddings = _checked_patterns("embeddings", embeddings, None)
+    if heads is not None:
+        heads = _checked_patterns("heads", heads, None)
+    roles = Roles(model, claims, embeddings, heads, matrices).sort()
+
+    mars: dict[str, Any] = dict(rule=rule, betas=betas, gamma=gamma)
+    resolve_gamma(mars)
+    mars["correction"] = resolve_correction(correction, mars.get("gamma_schedule", "constant"))
+    mars["clip"] = resolve_clip(clip, mars["correction"])
+    plain: dict[str, Any] = {
+        "rule": "adamw",
+        "betas": betas_1d,
+        "gamma": 0.0,
+        "clip": None,
+        "correction": "approx",
+    }
+    lr_1d = lr if lr_1d is None else lr_1d
+    ends = plain if rule in MATRIX_RULES else mars  # Newton-Schulz does not suit embeddings
+    lr_ends = lr_embedding if lr_embedding is not None else (lr_1d if ends is plain else lr)
+    options: dict[Kind, dict[str, Any]] = {
+        "matrix": {**mars, "lr": lr, "weight_decay": weight_decay},
+        "embedding": {
+            **ends,
+            "lr": lr_ends,
+            "weight_decay": weight_decay if decay_embeddings else 0.0,
+        },
+        "head": {**ends, "lr": lr_ends, "weight_decay": weight_decay},
+        "router": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
+        "other": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
+        "vector": {**plain, "lr": lr_1d, "weight_decay": weight_decay_1d},
+    }
+
+    groups: dict[tuple[Kind, bool, bool], dict[str, Any]] = {}
+    for claim, (kind, why, guessed) in zip(claims, roles, strict=True):
+        undecayed = any(re.search(p, n) for p in no_decay for n in claim.names)
+        stacked = kind == "matrix" and claim.is_stack
+        fresh = {
+            "params": [],
+            **options[kind],
+            "kind": kind,
+            "why": "",
+            "stacked": stacked,
+            "optimize_1d": True,  # sorted already: MARS need not split it again
+        }
+        group = groups.setdefault((kind, stacked, undecayed), fresh)
+        if undecayed:
+            group["weight_decay"] = 0.0
+        _add_reason(group, "guessed " * guessed + why + (", no decay by name" if undecayed else ""))
+        group["params"].append((claim.names[0], claim.param) if names else claim.param)
+    sorted_groups = ParamGroups(sorted(groups.values(), key=lambda g: KINDS.index(g["kind"])))
+    sorted_groups.guesses = _guesses(claims, roles)
+    return sorted_groups
+
+
+def _guesses(claims: Sequence[Claim], roles: Sequence[Role]) -> dict[str, str]:
+    """What was guessed of each name, those of repeated blocks once."""
+    guesses = {}
+    for claim, (kind, why, guessed) in zip(claims, roles, strict=True):
+        if guessed:
+            name = re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", claim.names[0])
+            reason = "" if why.startswith("by name") else f" ({why})"
+            guesses[name] = f"{_WORDS[kind]}{reason}"
+    return guesses
+
+
+def _add_reason(group: dict[str, Any], why: str) -> None:
+    """Collect what put parameters here: each reason once, three at the most."""
+    reasons = group["why"].split("; ") if group["why"] else []
+    if why not in reasons and "..." not in reasons:
+        reasons.append(why if len(reasons) < 3 else "...")
+    group["why"] = "; ".join(reasons)
+
+
+def _checked_patterns(
+    argument: str, patterns: Sequence[str], claims: list[Claim] | None
+) -> Sequence[str]:
+    """Compile-check the patterns; with ``claims``, each must match a parameter name."""
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    for pattern in patterns:
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{argument}: {pattern!r} is no regular expression: {error}") from None
+        if claims is not None and not any(compiled.search(n) for c in claims for n in c.names):
+            some = ", ".join(c.names[0] for c in claims[:4])
+            raise ValueError(f"{argument}: {pattern!r} matches no parameter; names are {some}, ...")
+    return patterns

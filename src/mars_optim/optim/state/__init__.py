@@ -1,0 +1,1 @@
+"""What an optimizer keeps of its parameters: counters, checks, checkpoints."""

@@ -1,0 +1,348 @@
+"""Any torch optimizer becomes a MARS: it is handed c_t instead of g_t."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.optim.optimizer import Optimizer
+
+from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
+from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
+from ..distributed.sharded import Shards, layout, like, local
+from ..hyperparameters import check_number, number
+
+LAST_GRAD = "mars_last_grad"
+GAMMA, CLIP = "mars_gamma", "mars_clip"
+
+
+class Defaults(dict[str, Any]):
+    """An optimizer's defaults that know what it is under.
+
+    torch's optimizers copy and pickle their defaults, state and groups, and no hooks. So what must
+    come along goes here, where neither groups nor checkpoints see it.
+    """
+
+    reduction: VarianceReduction
+
+
+class VarianceReduction:
+    """What :func:`variance_reduce` did to an optimizer; :meth:`remove` undoes it.
+
+    Copies (``copy.deepcopy``, pickle) of the optimizer are under it too, each with a handle of its
+    own: ``VarianceReduction.of(optimizer)``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        beta1: float | None,
+        optimize_1d: bool,
+        gamma: float = 0.025,
+        clip: float | None = 1.0,
+    ) -> None:
+        self.optimizer = optimizer
+        self.beta1 = beta1
+        self.optimize_1d = optimize_1d
+        self.gamma, self.clip = gamma, clip  # of groups that do not say
+        self.given = GivenShapes()
+        self.told = False  # whether a tensor was ever corrected, or it was said that none is
+        self._hook()
+
+    @staticmethod
+    def of(optimizer: Optimizer) -> VarianceReduction | None:
+        """The handle of what ``optimizer`` is under, if anything."""
+        return getattr(optimizer.defaults, "reduction", None)
+
+    def _hook(self) -> None:
+        optimizer = self.optimizer
+        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+            optimizer.__dict__.setdefault(name, OrderedDict())  # a copy in the making has none yet
+        self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._lost = False  # whether the last step left no history, for want of state
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("optimizer", "beta1", "optimize_1d", "gamma", "clip", "given", "told")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._hook()
+
+    def remove(self) -> None:
+        """Give the optimizer back as it was: hooks, history and group keys are gone."""
+        for hook in self._hooks:
+            hook.remove()
+        for state in self.optimizer.state.values():
+            state.pop(LAST_GRAD, None)
+        for options in (*self.optimizer.param_groups, self.optimizer.defaults):
+            options.pop(GAMMA, None)
+            options.pop(CLIP, None)
+        if VarianceReduction.of(self.optimizer) is self:
+            self.optimizer.defaults = dict(self.optimizer.defaults)
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        if self._borrowed:  # the last step ended in an exception
+            self._after(optimizer, args, kwargs)
+            self._lost = False
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self._exchange()
+            return None
+        wrapped = self._around(closure)
+        if len(args) > 1:
+            return (args[0], wrapped, *args[2:]), kwargs
+        return args, {**kwargs, "closure": wrapped}
+
+    def _around(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """The closure, with the exchange behind it: gradients exist only then."""
+
+        def wrapped() -> Any:
+            if self._borrowed:
+                raise RuntimeError(
+                    f"{type(self.optimizer).__name__} calls its closure more than once in a step, "
+                    "so that no gradient is the last step's: it cannot be variance-reduced"
+                )
+            loss = closure()
+            self._exchange()
+            return loss
+
+        return wrapped
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        """p.grad <- c_t, in the memory of g_{t-1} where it is kept."""
+        if getattr(self.optimizer, "grad_scale", None) is not None:
+            raise RuntimeError(
+                "gradients are still scaled here: call scaler.unscale_(optimizer) before "
+                "scaler.step(optimizer)"
+            )
+        for group in self.optimizer.param_groups:
+            self._check(group)
+        self.check_pieces()
+        self._check_history()
+        for group in self.optimizer.param_groups:
+            gamma, clip, beta1 = *self._options(group), self._beta1(group)
+            buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
+            for param in group["params"]:
+                grad = param.grad
+                if grad is None or (param.ndim < 2 and not self.optimize_1d):
+                    continue
+                # a state that the optimizer has not begun must stay empty until it has
+                last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
+                g = like(grad, param)
+                c = torch.zeros_like(g) if last_grad is None else last_grad
+                buckets[param.device, param.dtype, layout(param)].append((param, c, g))
+                self._borrowed.append((param, grad, c))
+            for bucket in buckets.values():  # one collective for the norms of each
+                params, cs, gs = map(list, zip(*bucket, strict=True))
+                cs, gs = [local(c) for c in cs], [local(g) for g in gs]
+                corrected_(cs, gs, gain=gamma * beta1 / (1.0 - beta1))
+                if clip is not None:
+                    norms = whole_norms(norms_of(cs), Shards.of(params))
+                    clipped(cs, norms, clip, in_place=True)
+        self._tell_of_none()
+        for param, _, c in self._borrowed:
+            param.grad = c
+
+    def check_pieces(self) -> None:
+        """Raise ValueError for flat pieces of tensors, but where they are corrected and unclipped.
+
+        What a host has swapped in is known by :class:`~.partitions.GivenShapes`.
+        """
+        groups = self.optimizer.param_groups
+        self.given.note(groups)
+        for group in groups:
+            gamma, clip = self._options(group)
+            wrong = gamma and (clip is not None or not self.optimize_1d)
+            if wrong and self.given.is_flat(group, groups):
+                why = "variance_reduce corrects no 1-D tensor"
+                if self.optimize_1d:
+                    why = f"clip={clip:g} is of a whole tensor's norm"
+                raise ValueError(
+                    f"{type(self.optimizer).__name__}: {PIECES}, and {why}: give it "
+                    "optimize_1d=True, clip=None, which is right element by element, or use "
+                    f"{WHOLE}"
+                )
+
+    def check_reach(self) -> None:
+        """Raise ValueError where no tensor of the optimizer could ever be corrected."""
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if not params or not self.gamma or self.optimize_1d or any(map(is_lazy, params)):
+            return
+        if all(p.ndim < 2 for p in params):
+            raise ValueError(
+                f"{type(self.optimizer).__name__} has no tensor of two and more dimensions, so "
+                "variance_reduce would correct nothing: give it optimize_1d=True (with clip=None "
+                "if these are flat pieces: FSDP1, DeepSpeed ZeRO), or gamma=0"
+            )
+
+    def _check_history(self) -> None:
+        """Raise RuntimeError where the last step kept no gradient for this one to differ from.
+
+        A wrapper around another optimizer has hooks, and no state of its own.
+        """
+        if self._lost:
+            raise RuntimeError(
+                f"{type(self.optimizer).__name__} keeps no state of its own for the parameters "
+                "that it steps, so the last step's gradient is kept nowhere and nothing is "
+                "variance-reduced: if it wraps another optimizer, call variance_reduce on that one"
+            )
+
+    def _tell_of_none(self) -> None:
+        """Say once, before a step, that it corrects none of the gradients that there are."""
+        if self.told:
+            return
+        groups = self.optimizer.param_groups
+        self.told = any(g[GAMMA] and p.grad is not None for g in groups for p in g["params"])
+        if self.told and not self._borrowed:
+            warnings.warn(
+                f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient of this "
+                "step, for none is of two and more dimensions: give it optimize_1d=True",
+                stacklevel=5,
+            )
+
+    @torch.no_grad()
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """p.grad as the user left it; g_{t-1} <- g_t."""
+        self._lost = bool(self._borrowed) and not any(
+            optimizer.state.get(param) for param, *_ in self._borrowed
+        )
+        for param, grad, c in self._borrowed:
+            if param.grad is c:
+                param.grad = grad
+            remember_([local(c)], [local(like(grad, param))])
+            if optimizer.state.get(param):
+                optimizer.state[param][LAST_GRAD] = c
+        self._borrowed = []
+
+    def _options(self, group: dict[str, Any]) -> tuple[float, float | None]:
+        """gamma and clip of a group.
+
+        A checkpoint from before the optimizer was wrapped, which replaces the groups, lacks them:
+        then those that it was wrapped with hold.
+        """
+        gamma = number(GAMMA, group.setdefault(GAMMA, self.gamma))
+        clip = group.setdefault(CLIP, self.clip)
+        clip = None if clip is None else number(CLIP, clip)
+        check_options(gamma, clip)
+        return gamma, clip
+
+    def _check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError, before any gradient is exchanged, for what cannot be corrected."""
+        self._options(group), self._beta1(group)
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise ValueError("variance_reduce does not take sparse gradients")
+            last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
+            if last_grad is not None and last_grad.shape != param.shape:
+                raise ValueError(
+                    f"{LAST_GRAD} of a parameter of shape {tuple(param.shape)} has shape "
+                    f"{tuple(last_grad.shape)}: the checkpoint is another model's"
+                )
+
+    def _beta1(self, group: dict[str, Any]) -> float:
+        """The decay of the optimizer's first moment, which scales the correction."""
+        beta1 = self.beta1
+        if beta1 is None:
+            beta1 = group["betas"][0] if "betas" in group else group.get("momentum")
+        if beta1 is None or not 0.0 <= float(beta1) < 1.0:
+            raise ValueError(
+                f"{type(self.optimizer).__name__} has no 'betas' or 'momentum' in [0, 1) in its "
+                f"groups (found {beta1!r}): give variance_reduce(..., beta1=) the decay of its "
+                "first moment"
+            )
+        return float(beta1)
+
+
+def variance_reduce(
+    optimizer: Optimizer,
+    *,
+    gamma: float = 0.025,
+    clip: float | None = 1.0,
+    beta1: float | None = None,
+    optimize_1d: bool = False,
+) -> VarianceReduction:
+    """Hand ``optimizer`` the variance-reduced gradient c_t at every step from now on.
+
+    Works by step hooks, on any torch.optim.Optimizer that calls its closure at most once: SGD,
+    Adafactor, Muon, schedule-free, SOAP. After the step p.grad is what the user left there. The
+    previous gradient is in the optimizer's own state (``mars_last_grad``) and checkpoint; gamma and
+    clip are in its groups (``mars_gamma``, ``mars_clip``) and are read at each step. When resuming,
+    wrap first, then load; a checkpoint from before it was wrapped will do. Copies are under it too,
+    by ``copy.deepcopy`` and pickle; not by ``copy.copy``. On AdamW it equals
+    :class:`~mars_optim.MARSAdamW`, given its betas.
+
+    Args:
+        optimizer: changed in place.
+        gamma: scale of the correction, >= 0 (default: 0.025).
+        clip: largest norm of c_t per tensor, None for no clip (default: 1.0).
+        beta1: decay of the optimizer's first moment (default: None, from ``betas`` or ``momentum``
+            in each group, read at each step).
+        optimize_1d: correct tensors with fewer than two dimensions too (default: False).
+
+    Returns:
+        A handle; its ``remove()`` undoes everything.
+
+    Raises:
+        ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
+            which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
+            where a host makes them later, in the first step).
+    """
+    check_options(gamma, clip)
+    gamma, clip = number("gamma", gamma), None if clip is None else number("clip", clip)
+    if VarianceReduction.of(optimizer) is not None:
+        raise ValueError(
+            "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
+        )
+    if is_zero_redundancy(optimizer):
+        raise ValueError(
+            "ZeroRedundancyOptimizer keeps its state in the optimizer inside it: call "
+            "variance_reduce(optimizer.optim)"
+        )
+    check_remnants(optimizer, gamma, clip)
+    reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip)
+    try:
+        for group in optimizer.param_groups:
+            reduction._beta1(group)
+        reduction.check_pieces()
+        reduction.check_reach()
+    except ValueError:
+        reduction.remove()
+        raise
+    for group in optimizer.param_groups:
+        group[GAMMA], group[CLIP] = gamma, clip
+    # for groups that are added later, and for copies
+    defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})
+    defaults.reduction = reduction
+    optimizer.defaults = defaults
+    return reduction
+
+
+def check_options(gamma: Any, clip: Any) -> None:
+    """Raise ValueError for a gamma or clip out of range."""
+    check_number("gamma", gamma, low=0.0, hint="0 switches the correction off")
+    if clip is not None:
+        check_number("clip", clip, low=0.0, above=True, hint="None switches it off")
+
+
+def check_remnants(optimizer: Optimizer, gamma: float, clip: float | None) -> None:
+    """Raise ValueError where groups hold another gamma or clip, of a checkpoint loaded before."""
+    for group in optimizer.param_groups:
+        if GAMMA in group and (group[GAMMA], group.get(CLIP)) != (gamma, clip):
+            raise ValueError(
+                f"a loaded checkpoint says {GAMMA}={group[GAMMA]!r}, {CLIP}={group.get(CLIP)!r} "
+                f"where gamma={gamma!r}, clip={clip!r} are given: give those, or wrap the "
+                "optimizer first and load afterwards"
+            )
