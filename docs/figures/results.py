@@ -28,6 +28,7 @@ Verdict = dict[str, Any]
 
 STUDIES = {
     "gpt-fit": "built-in GPT, fitted rates",
+    "shakespeare-fit": "tinyshakespeare, fitted rates",
     "gpt": "built-in GPT, coarse rates",
     "shakespeare": "tinyshakespeare, coarse rates",
     "cifar": "CIFAR-10, coarse rates",
