@@ -66,10 +66,10 @@ def write(out: Path, console: Console, lang: Lang) -> None:
     from ..experiment.analysis import analyse
     from ..experiment.report import Messages, summary, write_report
 
-    analysis, words = analyse(out), Messages(lang)
-    paths = write_report(analysis, out, words)
-    console.print(summary(analysis, words), soft_wrap=True)
-    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+    analysis, say = analyse(out), Messages(lang)
+    paths = write_report(analysis, out, say)
+    console.print(summary(analysis, say), soft_wrap=True)
+    console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
 
 
 def write_runs(out: Path, console: Console, lang: Lang) -> None:
@@ -77,7 +77,7 @@ def write_runs(out: Path, console: Console, lang: Lang) -> None:
     from ..experiment.analysis import survey
     from ..experiment.report import Messages, runs_summary, write_runs_report
 
-    found, words = survey(out), Messages(lang)
-    paths = write_runs_report(found, out, words)
-    console.print(runs_summary(found, words), soft_wrap=True, markup=False)
-    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+    found, say = survey(out), Messages(lang)
+    paths = write_runs_report(found, out, say)
+    console.print(runs_summary(found, say), soft_wrap=True, markup=False)
+    console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
