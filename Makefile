@@ -53,7 +53,8 @@ bench: $(VENV)/.dev
 	$(BENCH).training_step --threads 1 --json docs/benchmarks/training_step.json
 	$(BENCH).page
 
-# The reports in docs/, made again from nothing: a loss, a win, and one that cannot tell
+# The reports in docs/, made again from nothing: a loss, a win, and one that cannot tell. Git holds them as
+#   Markdown, their runs packed: mars report docs/example writes the HTML
 examples: $(VENV)/.pilot
 	rm -rf docs/example docs/example-win docs/example-undecided
 	$(BIN)/mars pilot --out docs/example --workers auto
@@ -62,7 +63,8 @@ examples: $(VENV)/.pilot
 	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
 		--set 'arms=["adamw", "nadamw"]' --set comparison.candidate=nadamw \
 		--set 'comparison.seeds=[1, 2]' --set cost.price_per_hour=2.5
-	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja || exit; done
+	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja \
+		&& tar -cJf docs/$$name/runs.tar.xz -C docs/$$name --exclude=.lock runs || exit; done
 
 # The pictures of docs/theory.md
 theory: $(VENV)/.pilot

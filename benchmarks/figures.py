@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mars_optim.experiment.report.theme import ARMS, STYLE
+from mars_optim.experiment.report.figures.theme import ARMS, STYLE
 
 _TINT = {"baseline": ARMS["baseline"], "ours": ARMS["candidate"], "peer": "#b5b5b5"}
 _MARS_PEERS = "MARS of"

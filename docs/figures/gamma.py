@@ -17,9 +17,9 @@ from torch import Tensor
 
 from mars_optim.experiment.executors.runnable import load_task
 from mars_optim.experiment.plan import ARMS, ExecutionOptions, Plan
-from mars_optim.experiment.report.figures import legend, svg_element
-from mars_optim.experiment.report.svg import standalone
-from mars_optim.experiment.report.theme import AXIS
+from mars_optim.experiment.report.figures.draw import legend, svg_element
+from mars_optim.experiment.report.figures.svg import standalone
+from mars_optim.experiment.report.figures.theme import AXIS
 from mars_optim.experiment.training import Gradients, alone, build_optimizer, parallelize
 from mars_optim.experiment.training.schedule import lr_factor
 from mars_optim.optim.gamma.criteria import (

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from mars_optim.experiment.analysis.choice import added
 from mars_optim.experiment.analysis.stats import shifted, t_interval
 from mars_optim.experiment.report import numbers
-from mars_optim.experiment.report.figures import svg_element
+from mars_optim.experiment.report.figures.draw import svg_element
+from mars_optim.experiment.report.figures.svg import standalone
+from mars_optim.experiment.report.figures.theme import AXIS, CARD
 from mars_optim.experiment.report.savings import BOUNDS
-from mars_optim.experiment.report.svg import standalone
-from mars_optim.experiment.report.theme import AXIS, CARD
 
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "results.md"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from mars_optim.experiment.report.figures import legend, svg_element
-from mars_optim.experiment.report.svg import standalone
-from mars_optim.experiment.report.theme import AXIS, INK
+from mars_optim.experiment.report.figures.draw import legend, svg_element
+from mars_optim.experiment.report.figures.svg import standalone
+from mars_optim.experiment.report.figures.theme import AXIS, INK
 from mars_optim.gradient_noise.best_gamma import least_error, momentum_error
 
 FOLDER = Path(__file__).parent

@@ -17,7 +17,8 @@ from mars_optim.experiment.analysis.sizes import SizeResult
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan.optional import SizePlan
 from mars_optim.experiment.plan.plan_file import plan_toml
-from mars_optim.experiment.report import Messages, causes
+from mars_optim.experiment.report import Messages
+from mars_optim.experiment.report.sections import cause
 from mars_optim.files import write_text
 
 ABLATED = replace(PLAN, comparison=replace(PLAN.comparison, ablations=True))
@@ -81,7 +82,7 @@ def test_what_rests_on_bounds_is_given_as_a_bound_without_a_p_value(ablated: Pat
     assert (beyond.bound, beyond.p, beyond.p_holm) == ("at least", None, None)
     assert found["mars-adamw", "mars-adamw-no-clip"].bound == "at most"
     assert found["mars-adamw", "mars-adamw-plain"].p is not None
-    shown = causes.section(analyse(ablated), Messages("en"))
+    shown = cause.section(analyse(ablated), Messages("en"))
     (table,) = [block for block in shown.blocks if "p, adjusted" in str(block)]
     row = next(row for row in table.rows if row[0].text.startswith("mars-adamw-no-clip against"))
     assert row[1].text.startswith("≥ ")

@@ -10,8 +10,8 @@ from runs_by_hand import PLAN, comparison_losses, law, write_comparison, write_r
 from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.experiment.report import Messages
-from mars_optim.experiment.report.evidence import curves_picture
-from mars_optim.experiment.report.theme import colour, pictured
+from mars_optim.experiment.report.figures.theme import colour, pictured
+from mars_optim.experiment.report.sections import curves
 from mars_optim.files import write_text
 
 
@@ -27,7 +27,7 @@ def test_of_many_arms_the_best_are_drawn_and_the_tables_have_all(tmp_path: Path)
     drawn = [arm.name for arm in pictured(analysis)]
     assert drawn == list(names[:11])
     assert len({colour(analysis, arm) for arm in pictured(analysis)}) == 11
-    picture = curves_picture(analysis, words, "<svg/>")
+    picture = curves.picture(analysis, words)
     assert picture.caption.endswith(
         "Drawn are 11 of 12 arms: baseline, candidate, control and the best of the others; the "
         "tables have all."

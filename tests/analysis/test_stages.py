@@ -15,8 +15,8 @@ from mars_optim.experiment.analysis.conditions import Condition
 from mars_optim.experiment.analysis.model import Totals
 from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.plan import ARMS
-from mars_optim.experiment.report.messages import Messages, catalogue
-from mars_optim.experiment.report.rollout import condition_text
+from mars_optim.experiment.report.messages import LANGS, Messages, catalogue
+from mars_optim.experiment.report.sections.rollout import condition_text
 from mars_optim.guard.settings import GuardSettings
 
 CLEAR, LOSS, UNSURE = (0.10, 0.20), (-0.2, -0.1), (-0.1, 0.2)
@@ -130,7 +130,7 @@ def test_every_text_can_be_filled_with_what_its_condition_carries() -> None:
             for c in (*stage.entry, *stage.exit, *stage.rollback):
                 seen[c.key] = c
     for key, condition in seen.items():
-        texts = "".join(catalogue()[f"condition.{key}"].values())
+        texts = "".join(catalogue(lang)[f"condition.{key}"] for lang in LANGS)
         fields = {name for _, name, _, _ in string.Formatter().parse(texts) if name}
         assert fields <= condition.numbers.keys()
         assert "{" not in text_of(condition)

@@ -23,7 +23,7 @@ from mars_optim.errors import UserError
 from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.executors.base import Event
 from mars_optim.experiment.executors.worker import describe
-from mars_optim.experiment.pilot import run_pilot
+from mars_optim.experiment.pilot.run import run_pilot
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan_file import make_plan
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pretend import Valley, carry_out, small_plan
 
 from mars_optim.experiment.pilot.price import between, price, price_line, remaining
+from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
 from mars_optim.experiment.plan.plan import CostPlan
 
@@ -19,7 +20,7 @@ BOTH = replace(
     scale={"wide": SizePlan(width=128, steps=50)},
     sensitivity=SensitivityPlan(gammas=(0.05,), factors=(0.5, 1.0, 3.0)),
 )
-SECONDS = {(size.name, arm): 0.5 for size in BOTH.sizes() for arm in size.arms}
+TIMINGS = {(size.name, arm): Timing(0.5) for size in BOTH.sizes() for arm in size.arms}
 
 
 @given(
@@ -68,7 +69,7 @@ def test_a_tuning_seed_added_to_a_finished_pilot_costs_its_own_runs_only():
 
 
 def test_hours_are_steps_and_what_each_run_adds_shared_among_workers():
-    told = price(PLAN, SECONDS, workers=2, outside=dict.fromkeys(SECONDS, 10.0))
+    told = price(PLAN, dict.fromkeys(TIMINGS, Timing(0.5, 10.0)), workers=2)
     assert told.hours is not None
     for end in (0, 1):
         seconds = 0.5 * told.steps[end] + 10.0 * told.runs[end]
@@ -77,18 +78,18 @@ def test_hours_are_steps_and_what_each_run_adds_shared_among_workers():
 
 def test_money_is_hours_at_the_price_of_the_pilots_machine():
     plan = replace(PLAN, cost=CostPlan(price_per_hour=3.0, devices=8))
-    told = price(plan, SECONDS, workers=1)
+    told = price(plan, TIMINGS, workers=1)
     assert told.hours is not None
     assert told.money == pytest.approx([3 * h for h in told.hours])
     cheap = replace(PLAN, cost=CostPlan(price_per_hour=3.0, pilot_price_per_hour=0.5))
-    assert price(cheap, SECONDS, workers=1).money == pytest.approx([0.5 * h for h in told.hours])
-    assert price(PLAN, SECONDS, workers=1).money is None
+    assert price(cheap, TIMINGS, workers=1).money == pytest.approx([0.5 * h for h in told.hours])
+    assert price(PLAN, TIMINGS, workers=1).money is None
     assert price(plan, None, workers=1).money is None
 
 
 def test_the_price_fits_one_line():
     plan = replace(PLAN, cost=CostPlan(price_per_hour=3600.0))
-    assert price_line(price(plan, SECONDS, workers=1), "円") == (
+    assert price_line(price(plan, TIMINGS, workers=1), "円") == (
         "25 to 58 runs, 2,600 to 5,900 steps, about 21.7 to 49.2 minutes, 1,300.00 to 2,950.00 円"
     )
     assert price_line(price(PLAN, None, workers=1), "") == "25 to 58 runs, 2,600 to 5,900 steps"

@@ -18,6 +18,7 @@ from rich.console import Console
 from mars_optim.cli.watch import watch
 from mars_optim.errors import UserError
 from mars_optim.experiment.pilot.progress import STATUS, Reporter
+from mars_optim.experiment.pilot.standing import lines
 from mars_optim.experiment.pilot.status import take
 from mars_optim.experiment.records import Outcome, lock, read_runs
 from written_pilot import write_pilot
@@ -147,6 +148,25 @@ def test_the_pilot_says_how_it_stands_and_how_it_ended(out: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Reporter(console, out / STATUS):
         raise KeyboardInterrupt
     assert take(out).state == "stopped"
+
+
+def test_the_pilot_and_who_looks_on_show_the_same(out: Path) -> None:
+    run = unfinished_run(out, "adamw", seed=4, steps=1000, rows=0)
+    spec = next(r.spec for r in read_runs(out / "runs") if r.spec.run_id == run)
+    with Reporter(Console(file=io.StringIO()), out / STATUS) as reporter:
+        reporter.plan(steps=39_000, runs=39, done_steps=27_000, done_runs=27)
+        reporter.begin(spec)
+        reporter.advance(run, 120)
+        for why in ("", "in the queue"):
+            reporter.wait("another", why)
+            reporter.wait(run, why)
+            own, seen = reporter.standing("running"), take(out)
+            assert lines(seen) == lines(own)
+            assert (seen.done_runs, seen.planned_runs, seen.share) == (27, 39, own.share)
+    assert [str(line) for line in lines(own)] == [
+        "adamw, lr 0.001, seed 4, 1,000 steps (comparing at the tuned rates): in the queue: 12 %",
+        "another: in the queue",
+    ]
 
 
 def test_a_status_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

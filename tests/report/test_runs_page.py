@@ -14,8 +14,8 @@ from mars_optim.experiment.analysis import analyse, survey
 from mars_optim.experiment.plan.plan_file import load_plan
 from mars_optim.experiment.report import Messages, runs_summary, write_report, write_runs_report
 from mars_optim.experiment.report.document import Table
-from mars_optim.experiment.report.evidence import arms_table
-from mars_optim.experiment.report.runs import build_runs_page, comparison_table, lead
+from mars_optim.experiment.report.runs_page import build_runs_page, comparison_table, lead
+from mars_optim.experiment.report.sections.evidence import arms_table
 from mars_optim.files import write_text
 from written_pilot import write_pilot
 from written_runs import write_run, write_sweep

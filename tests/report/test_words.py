@@ -1,4 +1,4 @@
-"""One catalogue, all languages side by side: none lacks a text, a number or a word."""
+"""The catalogue of messages: its languages agree, and what one lacks is said in English."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 import mars_optim
 from mars_optim.experiment.analysis import Interval, analyse
-from mars_optim.experiment.report import LANGS, Messages, summary, write_report
+from mars_optim.experiment.report import Messages, summary, write_report
 from mars_optim.experiment.report.messages import CODE, CODE_END, catalogue
-from written_pilot import write_pilot
+from written_pilot import EXTRAS, write_pilot
 
 SOURCES = Path(mars_optim.__file__).parent
 
@@ -21,14 +21,44 @@ def fields(text: str) -> set[tuple[str, str]]:
     return {(name, way or "") for _, name, way, _ in string.Formatter().parse(text) if name}
 
 
-@pytest.mark.parametrize("code", catalogue())
-def test_every_text_is_there_in_every_language_with_the_same_values(code: str) -> None:
-    texts = catalogue()[code]
-    assert tuple(texts) == LANGS
-    assert all(texts.values())
-    values = [{f for f in fields(text) if f[1] != "s"} for text in texts.values()]
-    assert all(v == values[0] for v in values)
-    assert len({re.sub("[^`]", "", text) for text in texts.values()}) == 1
+ENGLISH, JAPANESE = catalogue("en"), catalogue("ja")
+
+
+@pytest.mark.parametrize("code", JAPANESE)
+def test_a_translated_text_has_the_values_of_the_english_one(code: str) -> None:
+    texts = ENGLISH[code], JAPANESE[code]
+    assert all(texts)
+    english, japanese = ({f for f in fields(text) if f[1] != "s"} for text in texts)
+    assert english == japanese
+    assert texts[0].count("`") == texts[1].count("`")
+
+
+def test_a_text_without_its_translation_is_said_in_english(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = {"en": ENGLISH, "ja": {"diverged": "発散"}}
+    monkeypatch.setattr("mars_optim.experiment.report.messages.catalogue", files.__getitem__)
+    say = Messages("ja")
+    assert (say("diverged"), say("tokens", n=2000)) == ("発散", "2 k tokens")
+
+
+@pytest.mark.parametrize("pilot", [{}, EXTRAS], ids=["default plan", "with extras"])
+def test_a_japanese_report_lacks_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pilot: dict[str, str]
+) -> None:
+    said, original = set(), Messages.__call__
+
+    def note(self: Messages, code: str, /, **values: object) -> str:
+        said.add(code)
+        return original(self, code, **values)
+
+    write_pilot(tmp_path / "pilot", speedup=1.3, **pilot)
+    analysis, say = analyse(tmp_path / "pilot"), Messages("ja")
+    monkeypatch.setattr(Messages, "__call__", note)
+    write_report(analysis, tmp_path / "pilot", say)
+    summary(analysis, say)
+    assert len(said) > 100
+    assert said <= set(JAPANESE)
 
 
 def test_every_code_that_the_sources_name_is_there_and_every_text_is_used() -> None:
@@ -38,12 +68,13 @@ def test_every_code_that_the_sources_name_is_there_and_every_text_is_used() -> N
         if path.suffix in (".py", ".j2")
     )
     made = tuple(re.findall(r'f"([a-z.-]+\.)\{', source))  # such as f"title.{decision}"
+    made += ("figure.sweep.", "figure.runs.sweep.", "verdict.fewer.", "verdict.more.")
     named = set(re.findall(r'"([a-z]+(?:[.-][a-z]+)*)"', source))
-    unused = [c for c in catalogue() if c not in named and not c.startswith(made)]
-    assert [c for c in unused if not c.startswith(("verdict.fewer.", "verdict.more."))] == []
-    said = re.findall(r'(?:words|Finding)\(\s*"([^"]+)"', source)
+    assert [c for c in ENGLISH if c not in named and not c.startswith(made)] == []
+    said = re.findall(r'Finding\(\s*"([^"]+)"|(?<!\.)\bsay\(\s*"([a-z.-]+)"', source)
+    said = [finding or text for finding, text in said]
     assert len(said) > 50
-    assert [c for c in said if c not in catalogue()] == []
+    assert [c for c in said if c not in ENGLISH] == []
 
 
 def test_japanese_texts_are_japanese() -> None:
@@ -51,14 +82,9 @@ def test_japanese_texts_are_japanese() -> None:
     plain = {"none", "environment.python", "between", "with-interval", "list-separator"}
     plain |= {"verdict.sentence", "amendment", "cost.memory-value", "figure.sweep.best", "state"}
     plain |= {"part.arms", "gamma", "range", "runs.source"}
-    bare = [c for c, t in catalogue().items() if not kana_or_kanji.search(t["ja"])]
-    assert set(bare) <= plain
-    assert not any(kana_or_kanji.search(t["en"]) for t in catalogue().values())
-    half = [
-        c
-        for c, t in catalogue().items()
-        if re.search(r"[(),;]", re.sub("{.*?}|`.*?`", "", t["ja"]))
-    ]
+    assert {c for c, text in JAPANESE.items() if not kana_or_kanji.search(text)} <= plain
+    assert not any(kana_or_kanji.search(text) for text in ENGLISH.values())
+    half = [c for c, t in JAPANESE.items() if re.search(r"[(),;]", re.sub("{.*?}|`.*?`", "", t))]
     assert half == []  # full-width punctuation
 
 

@@ -81,7 +81,7 @@ def pilot(
     from ..experiment.executors.resources import automatic_workers
     from ..experiment.executors.slurm import Slurm
     from ..experiment.executors.slurm_submission import parse_options
-    from ..experiment.pilot import run_pilot
+    from ..experiment.pilot.run import run_pilot
 
     console = Console(highlight=False)
     if executor == "slurm":

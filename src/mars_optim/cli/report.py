@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import os
+import tarfile
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +14,7 @@ from rich.console import Console
 
 from ..errors import UserError
 
+PACKED = "runs.tar.xz"  # beside where runs/ would be
 Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow
 
 
@@ -30,8 +35,8 @@ def report(
     Parameters
     ----------
     out:
-        Folder of the pilot (mars-pilot), or of runs that mars train made; with --from, the folder
-        to write (mars-imported).
+        Folder of the pilot (mars-pilot), or of runs that mars train made; its runs may be packed
+        as runs.tar.xz. With --from, the folder to write (mars-imported).
     source:
         Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
         such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
@@ -50,6 +55,8 @@ def report(
     elif set:
         raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
     out = out or Path("mars-pilot")
+    if (out / PACKED).exists() and not (out / "runs").exists():
+        unpack(out)
     if (out / "plan.toml").exists():
         write(out, console, lang)
     elif (out / "runs").is_dir():
@@ -61,15 +68,32 @@ def report(
         )
 
 
+def unpack(out: Path) -> None:
+    """Make ``runs/`` from the archive in ``out``, whole or not at all.
+
+    Raises:
+        UserError: if that cannot be done.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=out) as folder, tarfile.open(out / PACKED) as archive:
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # nothing outside it
+            archive.extractall(folder)
+            os.replace(Path(folder) / "runs", out / "runs")
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        raise UserError(
+            f"{out / PACKED} cannot be unpacked: {error}; it must be an archive of the folder runs"
+        ) from None
+
+
 def write(out: Path, console: Console, lang: Lang) -> None:
     """Write the report of ``out`` and say the verdict."""
     from ..experiment.analysis import analyse
     from ..experiment.report import Messages, summary, write_report
 
-    analysis, words = analyse(out), Messages(lang)
-    paths = write_report(analysis, out, words)
-    console.print(summary(analysis, words), soft_wrap=True)
-    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+    analysis, say = analyse(out), Messages(lang)
+    paths = write_report(analysis, out, say)
+    console.print(summary(analysis, say), soft_wrap=True)
+    console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
 
 
 def write_runs(out: Path, console: Console, lang: Lang) -> None:
@@ -77,7 +101,7 @@ def write_runs(out: Path, console: Console, lang: Lang) -> None:
     from ..experiment.analysis import survey
     from ..experiment.report import Messages, runs_summary, write_runs_report
 
-    found, words = survey(out), Messages(lang)
-    paths = write_runs_report(found, out, words)
-    console.print(runs_summary(found, words), soft_wrap=True, markup=False)
-    console.print(words("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+    found, say = survey(out), Messages(lang)
+    paths = write_runs_report(found, out, say)
+    console.print(runs_summary(found, say), soft_wrap=True, markup=False)
+    console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)

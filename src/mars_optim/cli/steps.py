@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from ..errors import UserError
+from ..experiment.pilot.standing import Line, clock, with_bars
 from ..experiment.plan import RunSpec
 from ..experiment.records import read_run
 
@@ -37,20 +38,13 @@ class Steps:
         self.before: Any = None  # what dealt with Ctrl-C
         self.first: int | None = None  # the step that this session began after
         self.started = self.told = time.monotonic()
-        self.bar = Progress(
-            TextColumn("  step {task.completed:,} of {task.total:,}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %{task.description}"),
-            console=console,
-            transient=True,
-        )
-        self.id = self.bar.add_task("", total=spec.steps)
+        self.live = Live(self._bar(0), console=console, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> Steps:
         if self.alone and threading.current_thread() is threading.main_thread():
             self.before = signal.signal(signal.SIGINT, self._stop)
         if self.console.is_terminal:
-            self.bar.start()
+            self.live.start()
         return self
 
     def _stop(self, *_: object) -> None:
@@ -64,7 +58,7 @@ class Steps:
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
         if self.console.is_terminal:
-            self.bar.stop()
+            self.live.stop()
 
     def __call__(self, step: int) -> None:
         """Take note of a step.
@@ -87,14 +81,16 @@ class Steps:
         self.told = now
         state = self._state(step, now)
         if self.console.is_terminal:
-            self.bar.update(self.id, completed=step, description=state)
+            self.live.update(self._bar(step, state))
         else:
             self.console.print(f"  step {step:,} of {self.spec.steps:,}{state}", soft_wrap=True)
 
+    def _bar(self, step: int, state: str = "") -> RenderableType:
+        text = f"  step {step:,} of {self.spec.steps:,}"
+        return with_bars([Line(text, step / self.spec.steps, state)])
+
     def _state(self, step: int, now: float) -> str:
         """The last loss on disk, and the time left at the speed so far."""
-        from ..experiment.pilot.progress import clock
-
         text = ""
         try:
             row = next(r for r in reversed(read_run(self.run).rows) if r.get("loss") is not None)

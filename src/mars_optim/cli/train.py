@@ -21,7 +21,7 @@ from ..experiment.records import Outcome, read_run
 from ..experiment.records.run import CHECKPOINTS
 from ..files import write_text
 from .steps import Steps
-from .train_words import after, before
+from .train_messages import after, before
 
 DIVERGED = 1  # exit status
 

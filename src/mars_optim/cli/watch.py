@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..experiment.pilot.progress import OTHERS, clock, describe_run
-from ..experiment.pilot.status import Progress, Snapshot, take
-from ..experiment.records import Run
+from ..experiment.pilot.standing import clock, ended_line, lines, view
+from ..experiment.pilot.status import Snapshot, take
 from ..experiment.records.trials import loss_at
 from ..experiment.report import Messages
 from ..experiment.report.numbers import signed
@@ -51,7 +49,7 @@ def watch(
     """
     snapshot = take(out)
     if once or snapshot.state in ENDS:
-        console.print(picture(snapshot, quiet=0.0))
+        console.print(picture(snapshot, bars=console.is_terminal))
     elif console.is_terminal:
         _watch_live(out, console, every, sleep)
     else:
@@ -65,7 +63,8 @@ def _watch_live(out: Path, console: Console, every: float, sleep: Callable[[floa
             snapshot = take(out)
             if snapshot.beat != beat:
                 heard, beat = time.monotonic(), snapshot.beat
-            live.update(picture(snapshot, quiet=time.monotonic() - heard), refresh=True)
+            quiet = time.monotonic() - heard
+            live.update(picture(snapshot, bars=True, quiet=quiet), refresh=True)
             if snapshot.state in ENDS:
                 return
             sleep(every)
@@ -80,67 +79,38 @@ def _watch_lines(
 ) -> None:
     """A line for each run that ends, and for the whole now and then; all of it at the end."""
     told = {run.spec.run_id for run in snapshot.done}
-    console.print(_headline(snapshot), soft_wrap=True)
+    console.print(snapshot.headline, soft_wrap=True)
     last = time.monotonic()
     while snapshot.state not in ENDS:
         sleep(every)
         snapshot = take(out)
         for run in snapshot.done:
-            if run.spec.run_id not in told:
+            if run.outcome and run.spec.run_id not in told:
                 told.add(run.spec.run_id)
-                console.print(_ended_line(run, len(told), snapshot), soft_wrap=True)
+                line = ended_line(len(told), snapshot.planned_runs, run.spec, run.outcome)
+                times = f"  |  {snapshot.times}" if snapshot.times else ""
+                console.print(line + times, soft_wrap=True)
                 last = time.monotonic()
         if time.monotonic() - last > LINE_EVERY:
-            under_way = "; ".join(
-                [*(_run_line(run) for run in snapshot.running), *_waiting_lines(snapshot)]
-            )
-            console.print(f"{_headline(snapshot)}  |  {under_way}", soft_wrap=True, markup=False)
+            under_way = "; ".join(map(str, lines(snapshot)))
+            console.print(f"{snapshot.headline}  |  {under_way}", soft_wrap=True, markup=False)
             last = time.monotonic()
-    console.print(picture(snapshot, quiet=0.0))
+    console.print(picture(snapshot, bars=False))
 
 
-def picture(snapshot: Snapshot, *, quiet: float) -> RenderableType:
+def picture(snapshot: Snapshot, *, bars: bool, quiet: float = 0.0) -> RenderableType:
     """All there is to see: state, runs under way, tuning, interim differences."""
-    parts: list[RenderableType] = [Text(_headline(snapshot), style="bold")]
+    parts: list[RenderableType] = [view(snapshot, bars=bars)]
     if snapshot.state in ENDS:
         parts.append(Text(ENDS[snapshot.state]))
     elif quiet > QUIET:
         parts.append(Text(f"No word from the pilot for {clock(quiet)}.", style="yellow"))
-    parts += [Text(f"  {_run_line(run)}") for run in snapshot.running]
-    parts += [Text(f"  {line}") for line in _waiting_lines(snapshot)]
     parts += [Text(message, style="yellow") for message in snapshot.unreadable]
     if any(snapshot.trials.values()):
         parts += [Text(), _tuning(snapshot)]
     if table := _interim(snapshot):
         parts += [Text(), table]
     return Group(*parts)
-
-
-def _headline(snapshot: Snapshot) -> str:
-    text = f"{len(snapshot.done)} of {snapshot.planned_runs} runs done"
-    if snapshot.state == "waiting":
-        return f"{text}; waiting for the pilot"
-    if snapshot.seconds_left is not None:
-        text += f", about {clock(snapshot.seconds_left)} left"
-    return text
-
-
-def _run_line(run: Progress) -> str:
-    share = math.floor(100 * run.step / run.spec.steps)
-    loss = "" if run.loss is None else f", loss {run.loss:.4f}"
-    return f"{describe_run(run.spec)}: {share} %{loss}"
-
-
-def _waiting_lines(snapshot: Snapshot) -> list[str]:
-    return [f"{OTHERS.get(name, name)}: {why}" for name, why in snapshot.waiting.items()]
-
-
-def _ended_line(run: Run, number: int, snapshot: Snapshot) -> Text:
-    result = "diverged" if run.final_loss is None else f"loss {run.final_loss:.4f}"
-    left = snapshot.seconds_left
-    time_left = "" if left is None else f"  |  about {clock(left)} left"
-    line = f"{number:>3}/{snapshot.planned_runs}  {describe_run(run.spec)}: {result}{time_left}"
-    return Text(line)
 
 
 def _tuning(snapshot: Snapshot) -> Table:

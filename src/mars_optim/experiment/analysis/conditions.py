@@ -14,7 +14,7 @@ class Condition:
     """One line of the checklist.
 
     Args:
-        key: of its text, ``condition.KEY`` in ``experiment/report/messages.toml``.
+        key: of its text, ``condition.KEY`` in ``experiment/report/messages/en.toml``.
         numbers: what stands in the text; shares as fractions, None where not known.
         met: whether it holds; None if the pilot cannot know.
     """

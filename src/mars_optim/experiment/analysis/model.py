@@ -140,7 +140,7 @@ class Finding:
     """Something to be said, without its words: the report has them, in each language.
 
     Args:
-        code: of a message in ``experiment/report/messages.toml``.
+        code: of a message in ``experiment/report/messages/en.toml``.
         values: the numbers and names that it speaks of; shares as fractions.
     """
 

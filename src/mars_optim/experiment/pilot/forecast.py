@@ -20,6 +20,7 @@ from ..executors.runnable import Runnable, load_runnable
 from ..plan import Plan, RunSpec
 from ..records import read_runs
 from .price import Price, price, remaining
+from .retries import Timing
 
 SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
 SHARE = 20  # a short run is this part of a whole one
@@ -127,7 +128,7 @@ def forecast(
     if not 0 < effect < 1:
         raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
     with _kept_if_named() as folder:
-        probes, seconds, outside = {}, {}, {}
+        probes, timings = {}, {}
         for size in plan.sizes():
             say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
             sized = replace(
@@ -142,8 +143,7 @@ def forecast(
             job = load_runnable(sized, folder / size.name, threads)
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():
-                seconds[size.name, arm] = row["seconds"]
-                outside[size.name, arm] = row["outside"]
+                timings[size.name, arm] = Timing(row["seconds"], row["outside"])
             if size.name == plan.sizes()[0].name:
                 say("Short runs with different seeds, to see how far they differ ...")
                 short = _short_runs(sized, job)
@@ -155,8 +155,8 @@ def forecast(
     own = probes[plan.sizes()[0].name]
     done = [r for r in read_runs(out / "runs") if r.outcome and r.spec.data == job.fingerprint]
     return Forecast(
-        price=price(plan, seconds, workers=workers, outside=outside),
-        left=remaining(plan, done, seconds, workers=workers, outside=outside) if done else None,
+        price=price(plan, timings, workers=workers),
+        left=remaining(plan, done, timings, workers=workers) if done else None,
         probe=own,
         parameters=short.parameters or None,
         tokens_per_step=short.tokens_per_step,

@@ -12,6 +12,7 @@ from ..plan.plan import Size
 from ..records import Run
 from ..records.trials import AROUND
 from .agenda import sensitivity_lines
+from .retries import Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,40 +53,29 @@ class Price:
     money: tuple[float, float] | None
 
 
-def price(
-    plan: Plan,
-    seconds: Mapping[tuple[str, str], float] | None,
-    *,
-    workers: int,
-    outside: Mapping[tuple[str, str], float] | None = None,
-) -> Price:
+Timings = Mapping[tuple[str, str], Timing]
+"""By (size, arm), as a probe measured them on this machine."""
+
+
+def price(plan: Plan, timings: Timings | None, *, workers: int) -> Price:
     """Price a pilot.
 
     Args:
         plan: of the pilot.
-        seconds: of one step, by (size, arm), as a probe measured them on this machine.
+        timings: None before there are any, for runs and steps only.
         workers: runs at a time; they are taken not to slow each other down.
-        outside: seconds of a run besides its steps, likewise: its start, its evaluations.
     """
-    return _priced(plan, _all_items(plan), seconds, workers, outside or {})
+    return _priced(plan, _all_items(plan), timings, workers)
 
 
-def remaining(
-    plan: Plan,
-    done: Iterable[Run],
-    seconds: Mapping[tuple[str, str], float] | None,
-    *,
-    workers: int,
-    outside: Mapping[tuple[str, str], float] | None = None,
-) -> Price:
+def remaining(plan: Plan, done: Iterable[Run], timings: Timings | None, *, workers: int) -> Price:
     """Price what is left of a pilot, some of whose runs have finished.
 
     Args:
         plan: of the pilot, perhaps with seeds that were added.
         done: its finished runs.
-        seconds: as in :func:`price`.
+        timings: as in :func:`price`.
         workers: likewise.
-        outside: likewise.
     """
     made: dict[tuple[str, str, str], list[int]] = {}
     again, compared = Counter[tuple[str, str]](), set()
@@ -114,7 +104,7 @@ def remaining(
     items = _all_items(plan)
     order = sorted(range(len(items)), key=lambda i: -items[i].runs[0])  # surest runs were made
     found = {i: left(items[i]) for i in order}
-    return _priced(plan, tuple(found[i] for i in sorted(found)), seconds, workers, outside or {})
+    return _priced(plan, tuple(found[i] for i in sorted(found)), timings, workers)
 
 
 def _all_items(plan: Plan) -> tuple[Item, ...]:
@@ -122,21 +112,12 @@ def _all_items(plan: Plan) -> tuple[Item, ...]:
     return items + tuple(_sensitivity(plan))
 
 
-def _priced(
-    plan: Plan,
-    items: tuple[Item, ...],
-    seconds: Mapping[tuple[str, str], float] | None,
-    workers: int,
-    around: Mapping[tuple[str, str], float],
-) -> Price:
+def _priced(plan: Plan, items: tuple[Item, ...], timings: Timings | None, workers: int) -> Price:
     hours = None
-    if seconds is not None:
+    if timings is not None:
+        timed = [(item, timings[item.size, item.arm]) for item in items]
         low, high = (
-            sum(
-                i.steps[end] * seconds[i.size, i.arm]
-                + i.runs[end] * around.get((i.size, i.arm), 0.0)
-                for i in items
-            )
+            sum(i.steps[end] * t.step + i.runs[end] * t.outside for i, t in timed)
             / (3600 * workers)
             for end in (0, 1)
         )

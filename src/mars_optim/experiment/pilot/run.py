@@ -246,9 +246,8 @@ def _run_all(
 
 def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
     """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
-    seconds = {(OWN_SIZE, arm): timing.step for arm, timing in timings.items()}
-    outside = {(OWN_SIZE, arm): timing.outside for arm, timing in timings.items()}
-    found = price(plan, None if plan.scale else seconds, workers=workers, outside=outside)
+    own = {(OWN_SIZE, arm): timing for arm, timing in timings.items()}
+    found = price(plan, None if plan.scale else own, workers=workers)
     return price_line(found, plan.cost.currency)
 
 

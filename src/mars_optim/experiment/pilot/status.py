@@ -7,56 +7,35 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import UserError
 from ..analysis import Analysis, analyse
-from ..plan import Plan, RunSpec
+from ..plan import Plan
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_run
 from ..records.trials import Trials
 from .agenda import agenda, tuning_trials
 from .progress import STATUS
-
-State = Literal["waiting", "running", "gone", "stopped", "ended"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One run under way: which, how far, and its last loss (None before the first row)."""
-
-    spec: RunSpec
-    step: int
-    loss: float | None
+from .standing import RunProgress, Standing, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A pilot at one moment.
+class Snapshot(Standing):
+    """A pilot in another process: how it stands, and its results so far.
 
     Args:
         plan: of the pilot.
-        state: "waiting" before its first word, "running", "gone" if its process is no more though
-            it never said so, "stopped" before its end, or "ended".
         beat: changes while the pilot lives; None before its first word.
         done: finished runs, in the order of their ends.
-        planned_runs: as far as they are known; tuning may add rounds.
-        seconds_left: as the pilot estimates it.
-        running: runs under way.
-        waiting: why what waits for a machine does, by the run's id.
         trials: loss by learning rate of each arm's tuning runs.
         interim: analysis of what is there; None before the first finished run.
         unreadable: what could not be read.
     """
 
     plan: Plan
-    state: State
     beat: int | None
     done: tuple[Run, ...]
-    planned_runs: int
-    seconds_left: float | None
-    running: tuple[Progress, ...]
-    waiting: dict[str, str]
     trials: dict[str, Trials]
     interim: Analysis | None
     unreadable: tuple[str, ...]
@@ -80,18 +59,21 @@ def take(out: Path) -> Snapshot:
         state = "ended"  # by a pilot that left no word, or in a copy of its folder
     data = covered[0].spec.data if covered else ""
     planned = status.get("planned_runs") or agenda(plan, data, done).planned_runs
-    steps = status.get("running", {}) if state == "running" else {}
+    told = status if state == "running" else {}
+    steps = told.get("running", {})
     return Snapshot(
         plan=plan,
         state=state,
         beat=status.get("beat"),
         done=tuple(done),
+        done_runs=len(done),
         planned_runs=max(planned, len(done)),
-        seconds_left=status.get("seconds_left") if state == "running" else None,
+        share=told.get("share"),
+        seconds_left=told.get("seconds_left"),
         running=tuple(
             _progress(r, steps) for r in covered if not r.outcome and r.spec.run_id in steps
         ),
-        waiting=dict(status.get("waiting", {})) if state == "running" else {},
+        waiting=dict(told.get("waiting", {})),
         trials=tuning_trials(plan, done),
         interim=interim,
         unreadable=tuple(unreadable),
@@ -143,10 +125,10 @@ def _ended(run: Run) -> float:
         return 0.0
 
 
-def _progress(run: Run, steps: dict[str, int]) -> Progress:
+def _progress(run: Run, steps: dict[str, int]) -> RunProgress:
     losses = [row["loss"] for row in run.rows if row.get("loss") is not None]
     step = max([steps[run.spec.run_id], *(row.get("step", 0) for row in run.rows[-1:])])
-    return Progress(run.spec, step, losses[-1] if losses else None)
+    return RunProgress(run.spec, step, losses[-1] if losses else None)
 
 
 def _interim(out: Path) -> Analysis | None:

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from .figures import legend, svg_element
-from .svg import standalone
-from .theme import ARMS, AXIS, MIN_SAVING
+from .figures.draw import legend, svg_element
+from .figures.svg import standalone
+from .figures.theme import ARMS, AXIS, MIN_SAVING
 
 Study = dict[str, Any]
 Point = dict[str, Any]

@@ -16,25 +16,25 @@ def bounded(bounds: set[str]) -> str:
     return BOUNDS.get("/".join(bounds), "")
 
 
-def ends(value: Interval | None, words: Messages) -> str:
+def ends(value: Interval | None, say: Messages) -> str:
     """Of an interval of shares, as far as it is known."""
     if value is None:
-        return words("tile.not-known")
+        return say("tile.not-known")
     if not math.isfinite(value.low):
-        return words("one-pair")
-    return words.between(value, words.percent)
+        return say("one-pair")
+    return say.between(value, say.percent)
 
 
-def saving(arm: ArmResult, words: Messages) -> str:
+def saving(arm: ArmResult, say: Messages) -> str:
     """Tokens saved, or the bound that is known of it."""
     if arm.log_ratio is None:
-        return words("none")
-    return bounded(arm.bounds) + words.percent(saved(arm.log_ratio.mean))
+        return say("none")
+    return bounded(arm.bounds) + say.percent(saved(arm.log_ratio.mean))
 
 
-def saving_interval(arm: ArmResult, words: Messages) -> str:
+def saving_interval(arm: ArmResult, say: Messages) -> str:
     """Tokens saved with the interval, as far as it is known."""
     if arm.log_ratio is None or not math.isfinite(arm.log_ratio.low) or arm.all_bounds:
-        return saving(arm, words)
-    ends = words.between(arm.log_ratio.map(saved), words.percent)
-    return words("with-interval", value=saving(arm, words), ends=ends)
+        return saving(arm, say)
+    ends = say.between(arm.log_ratio.map(saved), say.percent)
+    return say("with-interval", value=saving(arm, say), ends=ends)

@@ -11,7 +11,7 @@ from ..._version import __version__
 from ..analysis import Analysis, Finding, Interval, RolloutStep, next_step, rollout_steps
 from ..analysis.stats import saved
 from .messages import Messages, ticks
-from .rollout import condition_text
+from .sections.rollout import condition_text
 
 VERDICT_FORMAT = 2
 

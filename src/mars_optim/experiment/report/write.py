@@ -13,22 +13,21 @@ from ...errors import UserError
 from ...files import write_json, write_text
 from ..analysis import Analysis, Shown, Survey
 from .document import Page, Picture
+from .figures.svg import standalone, titled
+from .figures.theme import FONTS, colour, dark_rules
 from .messages import CODE, CODE_END, Messages
-from .page import build_page
-from .svg import standalone, titled
-from .theme import FONTS, colour, dark_rules
 from .verdict_json import verdict_data
 
 
 def write_report(
-    analysis: Analysis, out: Path, words: Messages | None = None
+    analysis: Analysis, out: Path, say: Messages | None = None
 ) -> tuple[Path, Path, Path]:
     """Write the three files, and the figures of report.md, into ``out``.
 
     Args:
         analysis: of a pilot.
         out: its folder.
-        words: of the language (default: English). Files in another language have it in their
+        say: texts of the language (default: English). Files in another language have it in their
             name, as in ``report.ja.html``; verdict.json is the same in all.
 
     Returns:
@@ -37,15 +36,15 @@ def write_report(
     Raises:
         UserError: if ``out`` cannot be written to.
     """
-    from .figures import draw_figures  # matplotlib is slow to import
+    from .page import build_page  # matplotlib is slow to import
 
-    words = words or Messages()
-    page = build_page(analysis, words, draw_figures(analysis, words), out)
-    return write_page(page, analysis, out, words, "verdict.json", verdict_data(analysis))
+    say = say or Messages()
+    page = build_page(analysis, say, out)
+    return write_page(page, analysis, out, say, "verdict.json", verdict_data(analysis))
 
 
 def write_runs_report(
-    found: Survey, out: Path, words: Messages | None = None
+    found: Survey, out: Path, say: Messages | None = None
 ) -> tuple[Path, Path, Path]:
     """As :func:`write_report`, for a folder of runs without a plan.
 
@@ -55,15 +54,15 @@ def write_runs_report(
     Raises:
         UserError: if ``out`` cannot be written to.
     """
-    from .runs import build_runs_page, runs_data
+    from .runs_page import build_runs_page, runs_data
 
-    words = words or Messages()
-    page = build_runs_page(found, words, out)
-    return write_page(page, found, out, words, "report.json", runs_data(found))
+    say = say or Messages()
+    page = build_runs_page(found, say, out)
+    return write_page(page, found, out, say, "report.json", runs_data(found))
 
 
 def write_page(
-    page: Page, shown: Shown | Survey, out: Path, words: Messages, data_name: str, data: Any
+    page: Page, shown: Shown | Survey, out: Path, say: Messages, data_name: str, data: Any
 ) -> tuple[Path, Path, Path]:
     """Write a page as HTML and Markdown with its figures, and its numbers as JSON.
 
@@ -71,30 +70,30 @@ def write_page(
         page: to write.
         shown: whose arms have colours in its tables.
         out: folder.
-        words: of the language.
+        say: texts of the language.
         data_name: of the JSON file.
         data: to be in it.
 
     Raises:
         UserError: if ``out`` cannot be written to.
     """
-    suffix = words.suffix
+    suffix = say.suffix
     paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / data_name)
     pictures = {b.name: b for s in page.sections for b in s.blocks if isinstance(b, Picture)}
     try:
         (out / "figures").mkdir(exist_ok=True)
         for name, picture in pictures.items():
-            svg = standalone(titled(picture.svg, picture.text, words.lang))
+            svg = standalone(titled(picture.svg, picture.text, say.lang))
             write_text(out / "figures" / f"{name}{suffix}.svg", svg)
-        write_text(paths[0], render_html(page, shown, words))
-        write_text(paths[1], render_markdown(page, words))
+        write_text(paths[0], render_html(page, shown, say))
+        write_text(paths[1], render_markdown(page, say))
         write_json(paths[2], data)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
     return paths
 
 
-def render_html(page: Page, shown: Shown | Survey, words: Messages) -> str:
+def render_html(page: Page, shown: Shown | Survey, say: Messages) -> str:
     """The page as one self-contained HTML file, without script."""
     experiments = shown.experiments if isinstance(shown, Survey) else (shown,)
     # in a folder of several experiments, an arm's name is looked up with its experiment's number
@@ -106,7 +105,7 @@ def render_html(page: Page, shown: Shown | Survey, words: Messages) -> str:
     return _render(
         "report.html.j2",
         page,
-        words,
+        say,
         inline=_html,
         plain=_plain,
         # our own SVG, escaped where it was made
@@ -117,12 +116,12 @@ def render_html(page: Page, shown: Shown | Survey, words: Messages) -> str:
     )
 
 
-def render_markdown(page: Page, words: Messages) -> str:
+def render_markdown(page: Page, say: Messages) -> str:
     """The page as Markdown, its figures beside it."""
-    return _render("report.md.j2", page, words, inline=_markdown, suffix=words.suffix)
+    return _render("report.md.j2", page, say, inline=_markdown, suffix=say.suffix)
 
 
-def _render(template: str, page: Page, words: Messages, **tools: Any) -> str:
+def _render(template: str, page: Page, say: Messages, **tools: Any) -> str:
     environment = Environment(
         loader=PackageLoader("mars_optim.experiment.report"),
         autoescape=template.endswith(".html.j2"),
@@ -130,7 +129,7 @@ def _render(template: str, page: Page, words: Messages, **tools: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(page=page, words=words, **tools)
+    return environment.get_template(template).render(page=page, say=say, **tools)
 
 
 def _html(text: str) -> Markup:

@@ -12,46 +12,38 @@ from ..analysis import ArmResult, Experiment, Interval, Survey
 from ..analysis.folder import CONFIDENCE
 from ..plan.recipe import Ours, Published
 from .document import Block, Bullets, Cell, Page, Picture, Section, Table, Text, Tile
-from .evidence import (
-    curves_picture,
-    loss,
-    score_cell,
-    score_columns,
-    score_name,
-    sweep_picture,
-    told_cell,
-)
 from .messages import Messages
+from .sections import arm_cells, curves, sweep
 from .verdict_json import interval_data
 
 REPORT_FORMAT = 1
 
 
-def build_runs_page(found: Survey, words: Messages, out: Path) -> Page:
-    """The page in the words' language.
+def build_runs_page(found: Survey, say: Messages, out: Path) -> Page:
+    """The page in the language of ``say``.
 
     Args:
         found: in the folder.
-        words: of the language.
+        say: texts of the language.
         out: the folder, for the commands that the page names.
     """
     first = found.experiments[0]
     code, values = lead(first)
     arms = dict.fromkeys(arm.name for e in found.experiments for arm in e.arms)
     several = len(found.experiments) > 1
-    sections = [_section(e, words, i, several) for i, e in enumerate(found.experiments)]
+    sections = [_section(e, say, i, several) for i, e in enumerate(found.experiments)]
     return Page(
-        lang=words.lang,
-        question=first.title or words("runs.of", task=first.task),
+        lang=say.lang,
+        question=first.title or say("runs.of", task=first.task),
         decision="runs",
-        title=words("runs.title", arms=len(arms), runs=sum(e.runs for e in found.experiments)),
-        lead=words(code, **values),
-        tiles=_tiles(first, words),
-        reasons=tuple(_notes(found, words)),
-        reasons_title=words("runs.keep-in-mind"),
+        title=say("runs.title", arms=len(arms), runs=sum(e.runs for e in found.experiments)),
+        lead=say(code, **values),
+        tiles=_tiles(first, say),
+        reasons=tuple(_notes(found, say)),
+        reasons_title=say("runs.keep-in-mind"),
         following="",
-        sections=(*sections, _repeat(words, out)),
-        footer=words("runs.footer", version=__version__),
+        sections=(*sections, _repeat(say, out)),
+        footer=say("runs.footer", version=__version__),
     )
 
 
@@ -75,48 +67,48 @@ def lead(experiment: Experiment) -> tuple[str, dict[str, Any]]:
     return ("runs.lead.lower" if difference.high < 0 else "runs.lead.open"), values
 
 
-def _tiles(experiment: Experiment, words: Messages) -> tuple[Tile, ...]:
+def _tiles(experiment: Experiment, say: Messages) -> tuple[Tile, ...]:
     best = experiment.best
-    runs = words("run.runs", n=experiment.runs)
+    runs = say("run.runs", n=experiment.runs)
     total = sum(experiment.seconds[a.name] * len(a.seeds) for a in experiment.arms)
-    time = Tile(words("runs.tile.time"), words.duration(total), runs)
+    time = Tile(say("runs.tile.time"), say.duration(total), runs)
     if best is None:
         return (time,)
-    at = words("runs.at", arm=best.name, lr=best.lr)
-    tiles = [Tile(words("runs.tile.lowest"), loss(best.mean_loss, words), at)]
+    at = say("runs.at", arm=best.name, lr=best.lr)
+    tiles = [Tile(say("runs.tile.lowest"), arm_cells.loss(best.mean_loss, say), at)]
     if len(experiment.arms) > 1:
         difference = best.loss_difference
         tiles.append(
             Tile(
-                words("runs.tile.difference", baseline=experiment.baseline.name),
-                words.signed(difference.mean) if difference else words("none"),
-                _ends(difference, words),
+                say("runs.tile.difference", baseline=experiment.baseline.name),
+                say.signed(difference.mean) if difference else say("none"),
+                _ends(difference, say),
             )
         )
-    tiles.append(Tile(words("runs.tile.published"), *_published_tile(experiment, best, words)))
+    tiles.append(Tile(say("runs.tile.published"), *_published_tile(experiment, best, say)))
     return (*tiles, time)
 
 
-def _published_tile(experiment: Experiment, arm: ArmResult, words: Messages) -> tuple[str, str]:
+def _published_tile(experiment: Experiment, arm: ArmResult, say: Messages) -> tuple[str, str]:
     known = experiment.published.get(arm.name)
     if known is None or known.loss is None:
-        return words("none"), words("runs.not-published")
+        return say("none"), say("runs.not-published")
     if experiment.changed:
-        return f"{known.loss:g}", words("runs.unchanged")
-    return f"{known.loss:g}", words("runs.ours-less", difference=(arm.mean_loss or 0) - known.loss)
+        return f"{known.loss:g}", say("runs.unchanged")
+    return f"{known.loss:g}", say("runs.ours-less", difference=(arm.mean_loss or 0) - known.loss)
 
 
-def _ends(interval: Interval | None, words: Messages) -> str:
+def _ends(interval: Interval | None, say: Messages) -> str:
     if interval is None:
         return ""
     if not math.isfinite(interval.low):
-        return words("one-pair")
-    return words.between(interval, words.signed)
+        return say("one-pair")
+    return say.between(interval, say.signed)
 
 
-def _notes(found: Survey, words: Messages) -> list[str]:
+def _notes(found: Survey, say: Messages) -> list[str]:
     """What limits these numbers, over all experiments."""
-    notes, separator = [], words("list-separator")
+    notes, separator = [], say("list-separator")
     arms = [arm for e in found.experiments for arm in e.arms]
     for code, some in (
         ("runs.note.edge", [a for a in arms if a.at_edge]),
@@ -125,53 +117,39 @@ def _notes(found: Survey, words: Messages) -> list[str]:
     ):
         if some:
             names = separator.join(dict.fromkeys(a.name for a in some))
-            notes.append(words(code, arms=names))
+            notes.append(say(code, arms=names))
     changed = dict.fromkeys(text for e in found.experiments for text in e.changed)
     if changed:
-        notes.append(words("runs.note.changed", changes="; ".join(changed)))
+        notes.append(say("runs.note.changed", changes="; ".join(changed)))
     unfinished = [*(r for e in found.experiments for r in e.unfinished), *found.unfinished]
     if unfinished:
-        notes.append(words("runs.note.unfinished", runs=separator.join(unfinished)))
+        notes.append(say("runs.note.unfinished", runs=separator.join(unfinished)))
     if found.damaged:
-        notes.append(words("runs.note.damaged", runs=separator.join(found.damaged)))
+        notes.append(say("runs.note.damaged", runs=separator.join(found.damaged)))
     return notes
 
 
-def _section(experiment: Experiment, words: Messages, number: int, several: bool) -> Section:
+def _section(experiment: Experiment, say: Messages, number: int, several: bool) -> Section:
     """One experiment; names of figures and colours carry its number from the second on."""
-    from .figures import curves, svg_element, sweep  # matplotlib is slow to import
-
-    tail = f"-{number + 1}" if number else ""
-    curve_svg = svg_element(f"curves{tail}", curves(experiment, words, close=False)) + svg_element(
-        f"ends{tail}", curves(experiment, words, close=True)
-    )
-    caption = "figure.runs.curves.caption"
+    tail, arms = f"-{number + 1}" if number else "", experiment.arms
+    seeds = sorted({s.seed for arm in arms for s in arm.seeds})
     blocks: list[Block] = [
-        Text(_what(experiment, words)),
-        comparison_table(experiment, words),
-        curves_picture(experiment, words, curve_svg, name=f"curves{tail}", caption=caption),
+        Text(_what(experiment, say)),
+        comparison_table(experiment, say),
+        curves.picture(experiment, say, tail=tail, caption="figure.runs.curves.caption"),
     ]
-    if any(len(arm.trials) > 1 for arm in experiment.arms):
-        svg = svg_element(f"rates{tail}", sweep(experiment, words, "figure.runs.sweep.x"))
-        blocks.append(
-            sweep_picture(
-                experiment,
-                words,
-                svg,
-                name=f"rates{tail}",
-                caption="figure.runs.sweep.caption",
-                data="figure.runs.sweep.data",
-            )
-        )
-    blocks += [_seeds_table(experiment, words), *_sources(experiment, words)]
-    title = experiment.title or words("runs.of", task=experiment.task)
-    title = title if several else words("section.evidence")
+    if any(len(arm.trials) > 1 for arm in arms):
+        rates = sweep.picture(experiment, say, name=f"rates{tail}", code="figure.runs.sweep")
+        blocks.append(rates)
+    blocks += [arm_cells.seeds_table(arms, seeds, say), *_sources(experiment, say)]
+    title = experiment.title or say("runs.of", task=experiment.task)
+    title = title if several else say("section.evidence")
     section = Section(f"evidence{tail}", title, tuple(blocks))
     return _tagged(section, f"#{number}") if number else section
 
 
-def _what(experiment: Experiment, words: Messages) -> str:
-    text = words(
+def _what(experiment: Experiment, say: Messages) -> str:
+    text = say(
         "runs.what",
         task=experiment.task,
         parameters=experiment.parameters,
@@ -182,85 +160,53 @@ def _what(experiment: Experiment, words: Messages) -> str:
     named = {"torch": "torch "}
     keys = [key for key in ("device", "system", "torch", "date") if key in known]
     machine = ", ".join(f"{named.get(key, '')}{known[key]}" for key in keys)
-    return text + (words("run.machine", machine=machine) if machine else "")
+    return text + (say("run.machine", machine=machine) if machine else "")
 
 
-def comparison_table(experiment: Experiment, words: Messages) -> Table:
+def comparison_table(experiment: Experiment, say: Messages) -> Table:
     """A row per arm: rate, loss, difference, scores, time, memory, and what was published."""
-    scores = score_columns(experiment.arms)
+    scores = arm_cells.score_columns(experiment.arms)
     told = ("runs.published", *(["runs.recorded"] if experiment.ours else []))
     return Table(
-        words("table.runs", baseline=experiment.baseline.name),
+        say("table.runs", baseline=experiment.baseline.name),
         (
-            *(words(column) for column in ("arm", "lr", "mean-loss", *told, "difference")),
-            *(score_name(key, words) for key in scores),
-            *(words(column) for column in ("runs.time", "state")),
+            *say.each("arm", "lr", "mean-loss", *told, "difference"),
+            *(arm_cells.score_name(key, say) for key in scores),
+            *say.each("runs.time", "state"),
         ),
-        tuple(_row(experiment, arm, scores, words) for arm in experiment.arms),
+        tuple(_row(experiment, arm, scores, say) for arm in experiment.arms),
     )
 
 
 def _row(
-    experiment: Experiment, arm: ArmResult, scores: list[str], words: Messages
+    experiment: Experiment, arm: ArmResult, scores: list[str], say: Messages
 ) -> tuple[Cell, ...]:
-    none, trials = words("none"), len(arm.trials)
-    rates = words("runs.rates-at-edge" if arm.at_edge else "runs.rates", n=trials)
-    seeds = words("seeds", n=len(arm.seeds))
-    if arm.diverged:
-        seeds = words("seeds-diverged", n=len(arm.seeds), diverged=arm.diverged)
-    difference = arm.loss_difference
-    recorded = [told_cell(experiment.ours.get(arm.name), words)] if experiment.ours else []
+    rates = say("runs.rates-at-edge" if arm.at_edge else "runs.rates", n=len(arm.trials))
+    difference, ours = arm.loss_difference, experiment.ours
     return (
-        Cell(arm.name, words(f"role.{arm.role}"), arm=arm.name),
+        Cell(arm.name, say(f"role.{arm.role}"), arm=arm.name),
         Cell(f"{arm.lr:.3g}", rates),
-        Cell(loss(arm.mean_loss, words), seeds),
-        told_cell(experiment.published.get(arm.name), words),
-        *recorded,
-        Cell(
-            words.signed(difference.mean) if difference else none,
-            _ends(difference, words),
-        ),
-        *(score_cell(arm, key, words) for key in scores),
-        Cell(words.duration(experiment.seconds[arm.name])),
-        Cell(f"{arm.bytes_per_parameter:.1f} B" if arm.bytes_per_parameter else none),
+        Cell(arm_cells.loss(arm.mean_loss, say), arm_cells.seeds(arm, say)),
+        arm_cells.told(experiment.published.get(arm.name), say),
+        *([arm_cells.told(ours.get(arm.name), say)] if ours else []),
+        Cell(say.signed(difference.mean) if difference else say("none"), _ends(difference, say)),
+        *(arm_cells.score(arm, key, say) for key in scores),
+        Cell(say.duration(experiment.seconds[arm.name])),
+        arm_cells.memory(arm, say),
     )
 
 
-def _seeds_table(experiment: Experiment, words: Messages) -> Table:
-    """Final loss of every seed at the rate that was chosen."""
-    seeds = sorted({s.seed for arm in experiment.arms for s in arm.seeds})
-    losses = {(arm.name, s.seed): s.loss for arm in experiment.arms for s in arm.seeds}
-    return Table(
-        words("table.seeds"),
-        (words("seed"), *(arm.name for arm in experiment.arms)),
-        tuple(
-            (
-                Cell(str(seed)),
-                *(
-                    Cell(
-                        loss(losses[arm.name, seed], words)
-                        if (arm.name, seed) in losses
-                        else words("missing")
-                    )
-                    for arm in experiment.arms
-                ),
-            )
-            for seed in seeds
-        ),
-    )
-
-
-def _sources(experiment: Experiment, words: Messages) -> list[Block]:
+def _sources(experiment: Experiment, say: Messages) -> list[Block]:
     """Where the published numbers stand, arm by arm, and what qualifies ours."""
     told = [
-        words("runs.source", arm=name, text=": ".join(filter(None, (known.source, known.note))))
+        say("runs.source", arm=name, text=": ".join(filter(None, (known.source, known.note))))
         for name, known in experiment.published.items()
     ]
     blocks: list[Block] = []
     if told:
-        blocks.append(Bullets(tuple(told), words("runs.sources")))
+        blocks.append(Bullets(tuple(told), say("runs.sources")))
     recorded = [
-        words(
+        say(
             "runs.source",
             arm=name,
             text=", ".join(filter(None, (e.machine, e.date, e.command, e.note))),
@@ -268,12 +214,12 @@ def _sources(experiment: Experiment, words: Messages) -> list[Block]:
         for name, e in experiment.ours.items()
     ]
     if recorded:
-        blocks.append(Bullets(tuple(recorded), words("runs.recorded-how")))
+        blocks.append(Bullets(tuple(recorded), say("runs.recorded-how")))
     return blocks
 
 
-def _repeat(words: Messages, out: Path) -> Section:
-    return Section("repeat", words("section.repeat"), (Text(words("runs.repeat", out=out)),))
+def _repeat(say: Messages, out: Path) -> Section:
+    return Section("repeat", say("section.repeat"), (Text(say("runs.repeat", out=out)),))
 
 
 def _tagged(section: Section, tag: str) -> Section:

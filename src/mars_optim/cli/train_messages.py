@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from ..experiment.pilot.standing import clock
 from ..experiment.plan import Plan, RunSpec
 from ..experiment.records import Outcome
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[str]:
     """What will be done, before the first step; in rich's markup."""
-    from ..experiment.pilot.progress import clock
-
     training = spec.training
     title = plan.recipe.title or f"{spec.task.kind} on {spec.task.corpus or spec.task.source}"
     kind = "images" if spec.task.kind == "images" else "tokens"
@@ -70,8 +69,6 @@ def after(
     plan: Plan, spec: RunSpec, outcome: Outcome, rows: list[dict[str, Any]], out: Path
 ) -> list[str]:
     """The result next to the published one; in rich's markup."""
-    from ..experiment.pilot.progress import clock
-
     if outcome.final_loss is None:
         lines = [f"[red]diverged[/]: {escape(outcome.reason)}"]
     else:

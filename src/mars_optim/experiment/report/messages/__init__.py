@@ -1,4 +1,4 @@
-"""The report's texts in one language, out of the catalogue that holds all languages."""
+"""The report's texts in one language: ``en.toml``, and the like, beside this file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from ..analysis import Analysis, Finding, Interval
-from . import numbers
+from ...analysis import Analysis, Finding, Interval
+from .. import numbers
 
 Lang = Literal["en", "ja"]
 LANGS: tuple[Lang, ...] = get_args(Lang)
@@ -20,9 +20,9 @@ CODE, CODE_END = "\ue000", "\ue001"
 
 
 @cache
-def catalogue() -> Mapping[str, Mapping[str, str]]:
-    """Code -> language -> text, from ``messages.toml``."""
-    return tomllib.loads((files(__package__) / "messages.toml").read_text(encoding="utf-8"))
+def catalogue(lang: Lang) -> Mapping[str, str]:
+    """Code -> text, of one language's file; not every text need be in every language."""
+    return tomllib.loads((files(__package__) / f"{lang}.toml").read_text(encoding="utf-8"))
 
 
 def ticks(text: str) -> str:
@@ -31,7 +31,7 @@ def ticks(text: str) -> str:
 
 
 class Messages:
-    """Says things in one language.
+    """Says things in one language; in English what that language has no text for.
 
     A text may hold ``{name}`` and ``{name:how}`` with one of the ways below, and code between
     backticks, which is marked by :data:`CODE` in what is returned.
@@ -43,12 +43,21 @@ class Messages:
     def __init__(self, lang: Lang = "en") -> None:
         self.lang = lang
         self.suffix = "" if lang == "en" else f".{lang}"
+        self._texts = {**catalogue("en"), **catalogue(lang)}
         self._formatter = _Formatter(self)
 
     def __call__(self, code: str, /, **values: Any) -> str:
         """The text of a code, filled with values."""
-        text = re.sub("`([^`]*)`", rf"{CODE}\1{CODE_END}", catalogue()[code][self.lang])
+        text = re.sub("`([^`]*)`", rf"{CODE}\1{CODE_END}", self._texts[code])
         return self._formatter.format(text, **values)
+
+    def each(self, *codes: str) -> tuple[str, ...]:
+        """Texts without values."""
+        return tuple(map(self, codes))
+
+    def prose(self, *sentences: str) -> str:
+        """Sentences in a row."""
+        return ("" if self.lang == "ja" else " ").join(sentences)
 
     def finding(self, finding: Finding) -> str:
         """What the analysis found."""
@@ -64,8 +73,7 @@ class Messages:
 
     def lead(self, analysis: Analysis) -> str:
         """The numbers that the verdict rests on."""
-        space = " " if self.lang == "en" else ""
-        return space.join(self.finding(f) for f in analysis.verdict.findings)
+        return self.prose(*(self.finding(f) for f in analysis.verdict.findings))
 
     def percent(self, share: float) -> str:
         """A share."""
@@ -94,13 +102,13 @@ class Messages:
 
 
 class _Formatter(string.Formatter):
-    def __init__(self, words: Messages) -> None:
-        self.unknown = catalogue()["unknown"][words.lang]
+    def __init__(self, say: Messages) -> None:
+        self.unknown = say._texts["unknown"]
         self.ways: dict[str, Callable[[Any], str]] = {
-            "percent": words.percent,
-            "level": words.level,
-            "signed": words.signed,
-            "duration": words.duration,
+            "percent": say.percent,
+            "level": say.level,
+            "signed": say.signed,
+            "duration": say.duration,
             "count": numbers.count,
             "whole": numbers.whole,
             "loss": lambda value: f"{value:.4f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..analysis import ArmResult, Shown
+from ...analysis import ArmResult, Shown
 
 INK, TICKS, AXIS, GRID, CARD, MIN_SAVING = (
     "#333333",

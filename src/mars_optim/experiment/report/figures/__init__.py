@@ -1,0 +1,1 @@
+"""What the sections draw with: matplotlib's figures as SVG, their colours, their files."""

@@ -1,0 +1,1 @@
+"""The report's sections: each file holds a section's, or a figure's, text, picture and numbers."""

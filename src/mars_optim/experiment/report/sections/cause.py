@@ -1,0 +1,81 @@
+"""How much of the effect is MARS: the control, the ablations, the other comparisons."""
+
+from __future__ import annotations
+
+import math
+
+from ...analysis import Analysis
+from ...analysis.model import Contrast, Part
+from ...analysis.stats import saved
+from ..document import Block, Cell, Section, Table, Text
+from ..messages import Messages
+from ..savings import BOUNDS, ends, saving_interval
+
+
+def section(analysis: Analysis, say: Messages) -> Section:
+    """A note on the control; tables of the parts and of the other comparisons, if there are."""
+    blocks: list[Block] = []
+    if note := control_note(analysis, say):
+        blocks.append(Text(note))
+    names = dict(baseline=analysis.baseline.name, candidate=analysis.candidate.name)
+    if analysis.parts:
+        head = say.each("part.step", "tokens-saved", "part.seeds")
+        rows = tuple(_part(part, say) for part in analysis.parts)
+        blocks.append(Table(say("table.parts", **names), head, rows))
+    if analysis.contrasts:
+        head = say.each("contrast.comparison", "tokens-saved", "contrast.p")
+        rows = tuple(_contrast(contrast, say) for contrast in analysis.contrasts)
+        blocks.append(Table(say("table.contrasts"), head, rows))
+    return Section("cause", say("section.cause"), tuple(blocks))
+
+
+def _part(part: Part, say: Messages) -> tuple[Cell, ...]:
+    share = part.log_ratio.map(saved)
+    arms = say("part.arms", before=part.before, after=part.after)
+    return (
+        Cell(say(f"part.{part.cause}"), arms),
+        Cell(say.percent(share.mean), ends(share, say)),
+        Cell(str(part.log_ratio.n)),
+    )
+
+
+def _contrast(contrast: Contrast, say: Messages) -> tuple[Cell, ...]:
+    pair = Cell(say("contrast.pair", arm=contrast.arm, against=contrast.against))
+    share, p = contrast.log_ratio.map(saved), contrast.p_holm
+    if p is None:
+        known = contrast.bound in BOUNDS
+        sign = BOUNDS.get(contrast.bound, "")
+        return pair, Cell(sign + say.percent(share.mean) if known else say("none")), Cell("")
+    return (
+        pair,
+        Cell(say.percent(share.mean), ends(share, say)),
+        Cell("< 0.001" if p < 0.001 else f"{p:.3f}"),
+    )
+
+
+def control_note(analysis: Analysis, say: Messages) -> str:
+    """What the control arm says about the effect's cause."""
+    control, candidate = analysis.control, analysis.candidate
+    if control is None:
+        return ""
+    names = dict(control=control.name, candidate=candidate.name)
+    parts = [say("control.what", **names)]
+    if analysis.control_share is not None:
+        parts.append(say("control.share", **names, share=analysis.control_share))
+    elif candidate.log_ratio is not None:
+        parts.append(say("control.none", **names, saving=saving_interval(control, say)))
+    difference = analysis.against_control
+    if difference is not None:
+        parts.append(
+            say(
+                "control.lower" if difference.mean < 0 else "control.higher",
+                **names,
+                size=abs(difference.mean),
+                ends=say("control.ends", low=difference.low, high=difference.high)
+                if math.isfinite(difference.low)
+                else say("one-pair"),
+            )
+        )
+        if not (difference.low > 0 or difference.high < 0):
+            parts.append(say("control.holds-zero"))
+    return say.prose(*parts)

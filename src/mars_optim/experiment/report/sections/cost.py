@@ -1,0 +1,117 @@
+"""Hours, memory and money: what a switch saves on the real job, and what the pilot cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from ...analysis import Analysis, ArmResult, Interval
+from ...analysis.model import Money
+from .. import numbers
+from ..document import Block, Cell, Section, Table, Text, Tile
+from ..messages import Messages
+from ..savings import ends
+
+Row = tuple[str, str]
+
+
+def section(analysis: Analysis, say: Messages, out: Path) -> Section:
+    """A table, how it was reckoned, and how to get money where there is no price."""
+    rows = tuple((Cell(label), Cell(value)) for label, value in _rows(analysis, say))
+    blocks: list[Block] = [Table(say("table.cost"), (), rows), Text(say("cost.how"))]
+    if not analysis.plan.cost.price_per_hour:
+        blocks.append(Text(say("cost.give-a-price", out=out.as_posix())))
+    return Section("cost", say("section.cost"), tuple(blocks))
+
+
+def _rows(analysis: Analysis, say: Messages) -> list[Row]:
+    """Label and value of what is known."""
+    candidate, money, currency = analysis.candidate, analysis.money, analysis.plan.cost.currency
+    rows: list[Row] = []
+    if money and math.isfinite(money.share.low):
+        rows += _job_rows(money, say)
+    if candidate.step_time:
+        value = f"{candidate.step_time[0]:.2f}"
+        ratio = say("with-interval", value=value, ends=quartiles(candidate, say))
+        rows.append((say("cost.step-time"), ratio))
+    if candidate.bytes_per_parameter:
+        memory = say(
+            "cost.memory-value",
+            candidate=candidate.bytes_per_parameter,
+            baseline=analysis.baseline.name,
+            theirs=analysis.baseline.bytes_per_parameter,
+        )
+        rows.append((say("cost.memory"), memory))
+    rows.append((say("cost.pilot-time"), say.duration(analysis.totals.seconds)))
+    if money and money.pilot_money:
+        rows.append((say("cost.pilot-money"), numbers.money(money.pilot_money, currency)))
+    return rows
+
+
+def quartiles(arm: ArmResult, say: Messages) -> str:
+    """Of the ratio of an arm's step time to the baseline's."""
+    if arm.step_time is None:
+        return ""
+    low, high = (f"{value:.2f}" for value in arm.step_time[1:])
+    return say("between", low=low, high=high)
+
+
+def _job_rows(money: Money, say: Messages) -> list[Row]:
+    """Of the real job: tokens, hours, money, what is left after the pilot, break-even."""
+
+    def in_money(amount: float) -> str:
+        return numbers.money(amount, money.currency)
+
+    def known(value: Interval, show: Callable[[float], str]) -> str:
+        return say("with-interval", value=show(value.mean), ends=say.between(value, show))
+
+    rows, job = [], money.job
+    if money.tokens and job.tokens:
+        rows.append((say("cost.tokens", planned=job.tokens), known(money.tokens, _count)))
+    rows.append((say("cost.hours", planned=job.hours), known(money.hours, numbers.whole)))
+    if money.money and money.net:
+        rows += [
+            (say("cost.money", total=in_money(job.money)), known(money.money, in_money)),
+            (say("cost.net"), known(money.net, in_money)),
+            (say("cost.downside"), in_money(money.net.low)),
+            (say("cost.break-even"), _break_even(money, say)),
+        ]
+    return rows
+
+
+def _break_even(money: Money, say: Messages) -> str:
+    if money.break_even_hours is None:
+        return say("cost.break-even-never")
+    if money.break_even_hours_low is None:
+        return say("cost.break-even-open", hours=money.break_even_hours)
+    return say(
+        "cost.break-even-value", hours=money.break_even_hours, low=money.break_even_hours_low
+    )
+
+
+def _count(n: float) -> str:
+    return f"{numbers.MINUS if n < 0 else ''}{numbers.count(abs(n))}"
+
+
+def hours_tile(analysis: Analysis, say: Messages) -> Tile:
+    """Hours saved, for the first screen."""
+    label, known = say("tile.hours"), analysis.money
+    if known is None:
+        return Tile(label, say("none"), say("tile.not-known"))
+    share, hours, planned = known.share, known.hours.mean, known.job.hours
+    detail = say("tile.hours-of", hours=hours, planned=planned, ends=ends(share, say))
+    return Tile(label, say.percent(share.mean), detail)
+
+
+def money_tile(analysis: Analysis, say: Messages) -> Tile:
+    """Money saved, for the first screen."""
+    label, money = say("tile.money"), analysis.money
+    if not analysis.plan.cost.price_per_hour:
+        return Tile(label, say("none"), say("tile.no-price"))
+    if money is None or money.money is None:
+        return Tile(label, say("none"), say("tile.not-known"))
+    value = numbers.money(money.money.mean, money.currency)
+    if not math.isfinite(money.money.low):
+        return Tile(label, value, say("one-pair"))
+    return Tile(label, value, say.between(money.money, numbers.whole))

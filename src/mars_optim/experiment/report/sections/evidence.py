@@ -1,0 +1,84 @@
+"""The evidence: every arm, the ladder, the learning rates, the curves, every seed."""
+
+from __future__ import annotations
+
+import math
+
+from ...analysis import Analysis, ArmResult
+from ...analysis.stats import saved
+from ..document import Block, Cell, Section, Table
+from ..messages import Messages
+from ..savings import bounded
+from . import arm_cells, curves, ladder, noise_course, sensitivity, sweep
+from .cost import quartiles
+
+
+def section(analysis: Analysis, say: Messages) -> Section:
+    """All tables and figures behind the answer."""
+    pictures = [ladder.picture(analysis, say), sweep.picture(analysis, say)]
+    if analysis.sensitivity:
+        pictures.append(sensitivity.picture(analysis, say))
+    pictures.append(curves.picture(analysis, say))
+    if analysis.noise:
+        pictures.append(noise_course.picture(analysis, say))
+    blocks: tuple[Block, ...] = (
+        arms_table(analysis, say),
+        *(picture for picture in pictures if picture.data.rows),
+        arm_cells.seeds_table(analysis.arms, analysis.plan.comparison.seeds, say),
+    )
+    return Section("evidence", say("section.evidence"), blocks)
+
+
+def arms_table(analysis: Analysis, say: Messages) -> Table:
+    """A row per arm: rate, loss, difference, saving, time, memory."""
+    columns = ("arm", "lr", "mean-loss", "difference", "tokens-saved", "step-time", "state")
+    scores, published = arm_cells.score_columns(analysis.arms), analysis.plan.published
+    changed = bool(analysis.plan.recipe.changed)
+
+    def row(arm: ArmResult) -> tuple[Cell, ...]:
+        cells = _cells(arm, say) + [arm_cells.score(arm, key, say) for key in scores]
+        if published:
+            cells.append(arm_cells.told(published.get(arm.name), say, changed=changed))
+        return tuple(cells)
+
+    return Table(
+        say("table.arms", baseline=analysis.baseline.name),
+        (
+            *say.each(*columns),
+            *(arm_cells.score_name(key, say) for key in scores),
+            *([say("runs.published")] if published else []),
+        ),
+        tuple(row(arm) for arm in analysis.arms),
+    )
+
+
+def _cells(arm: ArmResult, say: Messages) -> list[Cell]:
+    none = say("none")
+    difference, share = arm.loss_difference, arm.log_ratio and arm.log_ratio.map(saved)
+    known = difference is not None and math.isfinite(difference.low)
+    spread = share is not None and math.isfinite(share.low) and not arm.all_bounds
+    return [
+        Cell(arm.name, say(f"role.{arm.role}"), arm=arm.name),
+        Cell(f"{arm.lr:.2g}" if arm.lr else none, _trials(arm, say)),
+        Cell(arm_cells.loss(arm.mean_loss, say) if arm.seeds else none, arm_cells.seeds(arm, say)),
+        Cell(
+            say.signed(difference.mean) if difference else none,
+            say.between(difference, say.signed) if difference and known else "",
+        ),
+        Cell(
+            bounded(arm.bounds) + say.percent(share.mean) if share else none,
+            say.between(share, say.percent) if share and spread else "",
+        ),
+        Cell(f"{arm.step_time[0]:.2f}" if arm.step_time else none, quartiles(arm, say)),
+        arm_cells.memory(arm, say),
+    ]
+
+
+def _trials(arm: ArmResult, say: Messages) -> str:
+    n = len(arm.trials)
+    if arm.at_edge:
+        return say("trials-at-edge", n=n)
+    if arm.best_range:
+        low, high = arm.best_range
+        return say("trials-between", n=n, low=low, high=high)
+    return say("trials", n=n)

@@ -1,0 +1,87 @@
+"""What was run, by which rule, and the command that runs it again."""
+
+from __future__ import annotations
+
+import shlex
+
+from ...analysis import Analysis
+from ...plan.plan_file import overrides, plan_toml
+from ..document import Block, Bullets, Code, Section, Text
+from ..messages import Messages
+
+MOST_OVERRIDES = 8  # with more, the plan's file is the shorter command
+
+
+def section(analysis: Analysis, say: Messages) -> Section:
+    """The runs, the rule, what was changed since, the command, the plan."""
+    blocks: list[Block] = [Text(what_was_run(analysis, say)), Text(rule(analysis, say))]
+    if analysis.amendments:
+        items = tuple(
+            say("amendment", date=a.get("date", ""), changes="; ".join(a.get("changes", ())))
+            for a in analysis.amendments
+        )
+        blocks.append(Bullets(items, title=say("amendments")))
+    changed = overrides(analysis.plan)
+    settable = not any("." in arm for arm in analysis.plan.arms)  # the dot divides keys
+    if analysis.plan.task.kind == "imported":
+        blocks.append(Text(say("repeat.imported")))
+    elif settable and len(changed) <= MOST_OVERRIDES:
+        sets = "".join(f" \\\n  --set {shlex.quote(change)}" for change in changed)
+        blocks += [Text(say("repeat.command")), Code(f"mars pilot --out again{sets}")]
+    else:
+        blocks += [Text(say("repeat.plan")), Code("mars pilot --plan plan.toml --out again")]
+    toml = plan_toml(analysis.plan)
+    blocks.append(Code(toml, summary=say("repeat.the-plan"), language="toml"))
+    return Section("repeat", say("section.repeat"), tuple(blocks))
+
+
+def what_was_run(analysis: Analysis, say: Messages) -> str:
+    """Runs, model, text, tokens and machine in a few sentences."""
+    totals = analysis.totals
+    environment = analysis.environment
+    machine = [
+        say("environment.python", version=environment["python"]) if "python" in environment else "",
+        f"torch {environment['torch']}" if "torch" in environment else "",
+        *(str(environment.get(key, "")) for key in ("system", "device", "date")),
+    ]
+    runs = say("run.runs", n=totals.runs)
+    if totals.diverged:
+        runs += say("run.diverged", n=totals.diverged)
+    if totals.missing:
+        runs += say("run.missing", n=totals.missing)
+    text = say(
+        "run.what",
+        runs=runs,
+        trained=trained(analysis, say),
+        tokens=analysis.unit_tokens,
+        total=totals.tokens,
+    )
+    parts = [part for part in machine if part]
+    return text + say("run.machine", machine=", ".join(parts)) if parts else text
+
+
+def trained(analysis: Analysis, say: Messages) -> str:
+    """What was trained, and on what."""
+    task = analysis.plan.task
+    what = say(
+        f"run.{task.kind}",
+        corpus=say("run.stdlib") if task.corpus == "stdlib" else task.corpus,
+        source=task.source,
+        command=task.command,
+        runs=task.runs,
+    )
+    if not analysis.parameters:
+        return what
+    return say("run.parameters", trained=what, parameters=analysis.parameters)
+
+
+def rule(analysis: Analysis, say: Messages) -> str:
+    """The rule that was fixed in the plan."""
+    decision = analysis.plan.decision
+    return say("repeat.rule", confidence=decision.confidence, min_saving=decision.min_saving)
+
+
+def limits(say: Messages) -> Section:
+    """What a pilot does not tell."""
+    items = tuple(say(f"limit.{key}") for key in ("size", "ladder", "lr"))
+    return Section("limits", say("section.limits"), (Bullets(items),))
