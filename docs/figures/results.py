@@ -29,6 +29,7 @@ Verdict = dict[str, Any]
 STUDIES = {
     "gpt-fit": "built-in GPT, fitted rates",
     "shakespeare-fit": "tinyshakespeare, fitted rates",
+    "cifar-fit": "CIFAR-10, fitted rates",
     "gpt": "built-in GPT, coarse rates",
     "shakespeare": "tinyshakespeare, coarse rates",
     "cifar": "CIFAR-10, coarse rates",
