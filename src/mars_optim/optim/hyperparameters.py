@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-Rule = Literal["adamw", "lion", "shampoo", "muon"]
-Correction = Literal["approx", "exact", "folded"]
-ClipOver = Literal["tensor", "global"]
-GammaSchedule = Literal["constant", "lr", "sqrt_lr", "auto", "least_error"]
-
-RULES: tuple[str, ...] = get_args(Rule)
-CORRECTIONS: tuple[str, ...] = get_args(Correction)
-CLIP_OVER: tuple[str, ...] = get_args(ClipOver)
-GAMMA_SCHEDULES: tuple[str, ...] = get_args(GammaSchedule)
-MATRIX_RULES = ("shampoo", "muon")
-CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
-
-PUBLISHED_GAMMA = 0.025
-NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+from ..optimizer_options import (
+    BY_LR,
+    CHOSEN,
+    IN_GROUPS,
+    NS_COEFFICIENTS,
+    PUBLISHED_GAMMA,
+    ClipOver,
+    Correction,
+    GammaSchedule,
+    Option,
+    Rule,
+    check_together,
+)
 
 # A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
 ROUNDING = 1e-12
@@ -56,6 +55,8 @@ class Settings:
     maximize: bool = False
     ns_steps: int = 5
     ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS
+    foreach: bool | None = None
+    fused: bool | None = None
     stacked: bool = False
     state_dtype: torch.dtype | None = None
     last_grad_dtype: torch.dtype | None = None
@@ -63,88 +64,27 @@ class Settings:
     capturable: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("rule", self.rule, RULES)
-        check_choice("correction", self.correction, CORRECTIONS)
-        check_choice("clip_over", self.clip_over, CLIP_OVER)
-        check_choice("gamma_schedule", self.gamma_schedule, GAMMA_SCHEDULES)
-        if not isinstance(self.lr, Tensor):
-            check_number("lr", self.lr, low=0.0)
-        check_number("eps", self.eps, low=0.0)
-        check_number("weight_decay", self.weight_decay, low=0.0)
-        check_number("gamma", self.gamma, low=0.0, hint="0 switches the correction off")
-        check_betas("betas", self.betas)
-        if self.clip is not None:
-            check_number("clip", self.clip, low=0.0, above=True, hint="None switches it off")
-            if self.correction == "folded":
-                raise ValueError(
-                    f"clip={self.clip!r} cannot be used with correction='folded', which keeps no "
-                    "gradient to clip: leave clip out (or None), or use correction='approx'"
-                )
-        if self.gamma_schedule != "constant":
-            self._check_schedule()
-        if self.amsgrad and self.rule != "adamw":
-            raise ValueError(f"amsgrad=True needs rule='adamw', not rule={self.rule!r}")
-        for name in ("state_dtype", "last_grad_dtype"):
-            dtype = getattr(self, name)
-            if dtype is not None and not (
-                isinstance(dtype, torch.dtype) and dtype.is_floating_point
-            ):
-                raise ValueError(f"{name}={dtype!r} must be None or a floating torch.dtype")
-        if not 1 <= self.ns_steps < 100:
-            raise ValueError(f"ns_steps={self.ns_steps!r} must be a whole number from 1 to 99")
+        for name, option in _RANGED:
+            check_option(name, getattr(self, name), option)
+        check_together(self)
+        if self.gamma_schedule in BY_LR and isinstance(self.lr, Tensor):
+            raise ValueError(
+                f"gamma_schedule={self.gamma_schedule!r} reads lr at each step: give it as a "
+                "number, or on a CPU"
+            )
+        if self.gamma_schedule in CHOSEN and self.betas[0] == 0.0:
+            raise ValueError(
+                f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0: without an "
+                "average there is no lag"
+            )
 
     @classmethod
     def from_group(cls, group: Mapping[str, Any]) -> Settings:
         """Read the settings of a resolved parameter group; numpy's numbers become Python's."""
-        if tristate("foreach", group["foreach"]) and tristate("fused", group["fused"]):
-            raise ValueError("foreach=True and fused=True exclude each other: give one of them")
-        return cls(
-            rule=group["rule"],
-            lr=learning_rate(group["lr"]),
-            betas=pair("betas", group["betas"]),
-            eps=at_least_zero("eps", group["eps"]),
-            weight_decay=at_least_zero("weight_decay", group["weight_decay"]),
-            gamma=gamma_of(group),
-            clip=None if group["clip"] is None else number("clip", group["clip"]),
-            correction=group["correction"],
-            clip_over=group["clip_over"],
-            gamma_schedule=group["gamma_schedule"],
-            cautious=flag("cautious", group["cautious"]),
-            amsgrad=flag("amsgrad", group["amsgrad"]),
-            maximize=flag("maximize", group["maximize"]),
-            ns_steps=whole("ns_steps", group["ns_steps"]),
-            ns_coefficients=triple("ns_coefficients", group["ns_coefficients"]),
-            stacked=flag("stacked", group["stacked"]),
-            state_dtype=group["state_dtype"],
-            last_grad_dtype=group["last_grad_dtype"] or group["state_dtype"],
-            stochastic_rounding=flag("stochastic_rounding", group["stochastic_rounding"]),
-            capturable=flag("capturable", group["capturable"]),
-        )
-
-    def _check_schedule(self) -> None:
-        """Raise ValueError where gamma cannot change, or be chosen, in the run."""
-        name = f"gamma_schedule={self.gamma_schedule!r}"
-        if self.capturable:
-            raise ValueError(
-                f"{name} cannot be used with capturable=True: a CUDA graph holds one gamma. Use "
-                "gamma_schedule='constant'"
-            )
-        if self.gamma_schedule in ("lr", "sqrt_lr"):
-            if isinstance(self.lr, Tensor):
-                raise ValueError(f"{name} reads lr at each step: give it as a number, or on a CPU")
-            return
-        if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
-            raise ValueError(
-                f"{name} needs correction='folded', not {self.correction!r}: there gamma acts on "
-                "the step alone, elsewhere on the second moment and the clip too"
-            )
-        if self.correction == "exact":
-            raise ValueError(
-                f"{name} weighs the noise of two batches, and correction='exact' has that of one: "
-                "use 'lr', 'sqrt_lr' or a number"
-            )
-        if self.betas[0] == 0.0:
-            raise ValueError(f"{name} needs betas[0] above 0: without an average there is no lag")
+        values = {name: read(name, group[name]) for name, read in _READ}
+        values["gamma"] = gamma_of(group)
+        values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
+        return cls(**values)
 
     @property
     def gain(self) -> float:
@@ -184,6 +124,16 @@ def gamma_of(group: Mapping[str, Any]) -> float:
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
     return number("gamma_now", group.get("gamma_now", gamma))
+
+
+def resolve(options: dict[str, Any]) -> dict[str, Any]:
+    """The same with what "auto" and None stand for in gamma, correction and clip."""
+    found = dict(options)
+    resolve_gamma(found)
+    schedule = found.get("gamma_schedule", "constant")
+    found["correction"] = resolve_correction(found["correction"], schedule)
+    found["clip"] = resolve_clip(found["clip"], found["correction"])
+    return found
 
 
 def resolve_gamma(group: dict[str, Any]) -> None:
@@ -266,6 +216,16 @@ def at_least_zero(name: str, value: object) -> float:
     return 0.0 if -ROUNDING <= real < 0.0 else real
 
 
+def number_or_none(name: str, value: object) -> float | None:
+    """``value`` as a number, or None."""
+    return None if value is None else number(name, value)
+
+
+def as_it_is(name: str, value: Any) -> Any:
+    """``value`` itself."""
+    return value
+
+
 def whole(name: str, value: object) -> int:
     """``value`` as an int; numpy's integers count, 2.0 does not."""
     if type(value) is int:
@@ -303,7 +263,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def learning_rate(lr: object) -> float | Tensor:
+def learning_rate(name: str, lr: object) -> float | Tensor:
     """As a number; a tensor stays one where reading it would wait for a device or end a graph."""
     if (
         isinstance(lr, Tensor)
@@ -311,7 +271,7 @@ def learning_rate(lr: object) -> float | Tensor:
         and (lr.device.type != "cpu" or torch.compiler.is_compiling())
     ):
         return lr
-    return float(at_least_zero("lr", lr))
+    return float(at_least_zero(name, lr))
 
 
 def pair(name: str, value: object) -> tuple[float, float]:
@@ -337,3 +297,43 @@ def check_betas(name: str, betas: object) -> None:
     for i, beta in enumerate(pair(name, betas)):
         if not 0.0 <= beta < 1.0:
             raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
+
+
+def check_option(name: str, value: Any, option: Option) -> None:
+    """Raise ValueError for a value that is out of the option's range."""
+    if value is None and option.none:
+        return
+    if option.type == "choice":
+        check_choice(name, value, option.choices)
+    elif option.type == "betas":
+        check_betas(name, value)
+    elif option.type == "number":
+        if not (name == "lr" and isinstance(value, Tensor)):  # reading it would wait
+            low = option.low if option.above is None else option.above
+            above = option.above is not None
+            check_number(name, value, low=low or 0.0, above=above, hint=option.hint)
+    elif option.type == "whole":
+        if not (option.low or 0) <= value <= (option.high or math.inf):
+            raise ValueError(
+                f"{name}={value!r} must be a whole number from {option.low} to {option.high}"
+            )
+    elif not (isinstance(value, torch.dtype) and value.is_floating_point):
+        raise ValueError(f"{name}={value!r} must be None or a floating torch.dtype")
+
+
+def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
+    """What makes of an option's value in a group the one in the settings."""
+    if name == "lr":
+        return learning_rate
+    if option.type == "number":
+        return number_or_none if option.none else at_least_zero
+    if option.type == "flag":
+        return tristate if option.none else flag
+    return {"betas": pair, "coefficients": triple, "whole": whole}.get(option.type, as_it_is)
+
+
+_SETTINGS = [
+    (name, option) for name, option in IN_GROUPS.items() if name in Settings.__dataclass_fields__
+]
+_READ = [(name, _reader(name, option)) for name, option in _SETTINGS]
+_RANGED = [(n, option) for n, option in _SETTINGS if option.type not in ("flag", "coefficients")]

@@ -17,10 +17,7 @@ from torch import Tensor
 
 from .correction import GlobalNorm
 from .hyperparameters import Settings
-from .types import State
-
-# What a parameter's state may hold for a step.
-KEPT = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+from .types import KEPT, State
 
 
 def update(

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .correction import GlobalNorm, clip_norms, inners, scales_of
+from .correction import inners
 from .distributed.sharded import Shards
 from .hyperparameters import Settings
 
@@ -224,35 +224,6 @@ def _means(number: int, group: dict[str, Any], buckets: list[list[_Bucket]]) -> 
         gamma=settings.gamma,
         tensors=sum(kinds[-1].tensors for kinds in buckets),
     )
-
-
-def tell(
-    observe: Observe,
-    grads: list[Tensor],
-    states: list[dict[str, Tensor]],
-    settings: Settings,
-    shards: Shards | None,
-    global_norm: GlobalNorm | None = None,
-) -> None:
-    """``observe`` what a step is about to do, where its kernel does not say.
-
-    Args:
-        observe: the listener.
-        grads: g_t, of this process's shards.
-        states: with g_{t-1}, before the step.
-        settings: of the group.
-        shards: of which whole tensors these are shards.
-        global_norm: the norm for ``clip_over="global"``, if it is that of more tensors than these.
-    """
-    last_grads = [s["last_grad"] for s in states] if settings.takes_difference else None
-    sums, scales = sums_of(grads, last_grads, settings.gain), None
-    if settings.clip is not None:
-        if global_norm is not None and settings.clips_together:
-            norms = global_norm.of(grads)
-        else:
-            norms = clip_norms(sums.select(1, CC).sqrt(), settings, shards)
-        scales = scales_of(norms, settings.clip)
-    observe(sums, scales)
 
 
 def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float) -> Tensor:

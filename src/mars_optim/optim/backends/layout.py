@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..distributed.sharded import PLAIN
-from ..types import State
+from ..types import BUFFERS, State
 
 PLAIN_TYPES = frozenset(PLAIN)
-BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 LAZY = (
     "is a lazy conjugate or negative of other memory: make it one of its own by "
     "x.resolve_conj().resolve_neg()"

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from ...optimizer_options import Clip, Correction
 from ..groups.keys import GROUP_KEYS
-from ..hyperparameters import Correction, check_choice
-from ..mars import MARS, Clip
+from ..hyperparameters import check_choice
+from ..mars import MARS
 from ..state.counter import check_counter, counter
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .parameter_order import Given, Named, Order, in_order, misfit
