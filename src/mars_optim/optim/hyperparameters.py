@@ -317,6 +317,10 @@ def check_option(name: str, value: Any, option: Option) -> None:
             raise ValueError(
                 f"{name}={value!r} must be a whole number from {option.low} to {option.high}"
             )
+    elif option.type == "flag":
+        flag(name, value)
+    elif option.type == "coefficients":
+        triple(name, value)
     elif not (isinstance(value, torch.dtype) and value.is_floating_point):
         raise ValueError(f"{name}={value!r} must be None or a floating torch.dtype")
 

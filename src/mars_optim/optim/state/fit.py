@@ -1,6 +1,6 @@
 """Whether state fits its parameters, and which parameter it is that it does not fit.
 
-What a step is given is looked at in ``kernels.memory``; here is what is loaded.
+What a step is given is looked at in ``backends.layout``; here is what is loaded.
 """
 
 from __future__ import annotations
