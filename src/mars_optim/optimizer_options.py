@@ -132,82 +132,34 @@ IN_GROUPS: dict[str, Option] = {k: o for k, o in TABLE.items() if o.kept} | GROU
 """What every group of an optimizer has, and its settings are made of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clash:
-    """Values of two options that cannot go together.
-
-    Args:
-        name: of the one.
-        values: of it; none given: every one but None.
-        other: name of the other.
-        others: values of the other.
-        message: why, and the way out; ``{value}`` and ``{other}`` stand for the two.
-        corrects: whether that holds only where gamma is not 0.
-    """
-
-    name: str
-    values: tuple[Any, ...]
-    other: str
-    others: tuple[Any, ...]
-    message: str
-    corrects: bool = False
-
-
-CLASHES = (
-    Clash(
-        "foreach",
-        (True,),
-        "fused",
-        (True,),
-        "foreach={value!r} and fused={other!r} exclude each other: give one of them",
+CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
+    ("foreach", (True,), "fused", (True,)): (
+        "foreach={value!r} and fused={other!r} exclude each other: give one of them"
     ),
-    Clash(
-        "clip",
-        (),
-        "correction",
-        ("folded",),
+    ("amsgrad", (True,), "rule", ("lion", *MATRIX_RULES)): (
+        "amsgrad={value!r} needs rule='adamw', not rule={other!r}"
+    ),
+    ("clip", (), "correction", ("folded",)): (
         "clip={value!r} cannot be used with correction={other!r}, which keeps no gradient to clip: "
-        "leave clip out (or None), or use correction='approx'",
+        "leave clip out (or None), or use correction='approx'"
     ),
-    Clash(
-        "gamma_schedule",
-        (*BY_LR, *CHOSEN),
-        "capturable",
-        (True,),
+    ("gamma_schedule", (*BY_LR, *CHOSEN), "capturable", (True,)): (
         "gamma_schedule={value!r} cannot be used with capturable={other!r}: a CUDA graph holds one "
-        "gamma. Use gamma_schedule='constant'",
+        "gamma. Use gamma_schedule='constant'"
     ),
-    Clash(
-        "gamma_schedule",
-        ("auto",),
-        "correction",
-        ("approx", "exact"),
-        "gamma_schedule={value!r} needs correction='folded', not {other!r}: there gamma acts on "
-        "the step alone, elsewhere on the second moment and the clip too",
-        corrects=True,
-    ),
-    Clash(
-        "gamma_schedule",
-        CHOSEN,
-        "correction",
-        ("exact",),
+    ("gamma_schedule", CHOSEN, "correction", ("exact",)): (
         "gamma_schedule={value!r} weighs the noise of two batches, and correction={other!r} has "
-        "that of one: use 'lr', 'sqrt_lr' or a number",
+        "that of one: use 'lr', 'sqrt_lr' or a number"
     ),
-    Clash(
-        "amsgrad",
-        (True,),
-        "rule",
-        ("lion", *MATRIX_RULES),
-        "amsgrad={value!r} needs rule='adamw', not rule={other!r}",
-    ),
-)
+}
+"""An option, values of it (none: all but None), another, values of that: they cannot go together.
+
+Each with what is said then, ``{value}`` and ``{other}`` being the two."""
 
 
 def check_together(options: Any) -> None:
     """Raise ValueError for options, attributes of one object, that cannot go together."""
-    for clash in CLASHES:
-        value, other = getattr(options, clash.name), getattr(options, clash.other)
-        concerned = value in clash.values if clash.values else value is not None
-        if concerned and other in clash.others and (options.gamma or not clash.corrects):
-            raise ValueError(clash.message.format(value=value, other=other))
+    for (name, values, of, others), message in CLASHES.items():
+        value, other = getattr(options, name), getattr(options, of)
+        if other in others and (value in values if values else value is not None):
+            raise ValueError(message.format(value=value, other=other))

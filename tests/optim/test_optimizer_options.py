@@ -14,8 +14,9 @@ import pytest
 from mars_optim import MARS, param_groups
 from mars_optim.experiment.plan.arms import Arm
 from mars_optim.optim.groups.keys import OPTIONS
-from mars_optim.optim.hyperparameters import Settings, check_option
-from mars_optim.optimizer_options import CLASHES, IN_GROUPS, TABLE, Clash
+from mars_optim.optim.hyperparameters import Settings
+from mars_optim.optim.values import check_option
+from mars_optim.optimizer_options import CLASHES, IN_GROUPS, TABLE
 
 from .cases import make_params
 
@@ -71,11 +72,12 @@ def test_every_word_of_a_choice_is_documented() -> None:
         assert "\n" not in option.text
 
 
-@pytest.mark.parametrize("clash", CLASHES, ids=lambda c: f"{c.name}-{c.other}")
-def test_what_the_table_forbids_is_refused_in_its_words(clash: Clash) -> None:
-    value, other = (clash.values or (1.0,))[-1], clash.others[0]
-    options = {"clip": None, "rule": "adamw", clash.name: value, clash.other: other}
-    message = clash.message.format(value=value, other=other)
+@pytest.mark.parametrize("clash", CLASHES, ids=lambda c: f"{c[0]}-{c[2]}")
+def test_what_the_table_forbids_is_refused_in_its_words(clash: Any) -> None:
+    name, values, of, others = clash
+    value, other = (values or (1.0,))[-1], others[0]
+    options = {"clip": None, "rule": "adamw", name: value, of: other}
+    message = CLASHES[clash].format(value=value, other=other)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         MARS(make_params(), **options)
 

@@ -13,6 +13,7 @@ from .backends import explain, state_dtypes
 from .correction import dot_and_difference, tensor_norm
 from .distributed.sharded import as_real, local
 from .gamma.schedule import sampled_bytes, silence
+from .groups.names import bare
 from .groups.roles import misplaced, unstacked
 from .hyperparameters import Settings, gamma_of
 
@@ -199,7 +200,7 @@ def _bytes(n: float) -> str:
 
 
 def _tensors(group: Group) -> list[Tensor]:
-    return [p[1] if isinstance(p, tuple) else p for p in group["params"]]
+    return [bare(param) for param in group["params"]]
 
 
 def _is_flat(tensor: Tensor) -> bool:

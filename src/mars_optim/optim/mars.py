@@ -39,7 +39,7 @@ from .groups.split import (
     check_vector_options,
     split_group,
 )
-from .hyperparameters import Settings, check_betas, check_choice, resolve
+from .hyperparameters import Settings, resolve
 from .observed import Observed
 from .state.checkpointed import new_runtime
 from .state.counter import counter
@@ -47,6 +47,7 @@ from .state.fit import called
 from .state.traces import Traces
 from .two_gradient import TwoGradientForm
 from .types import KEPT, State
+from .values import check_betas, check_choice
 
 Update = Callable[[], None]
 
@@ -274,7 +275,7 @@ class MARS(TwoGradientForm, Observed):
     def _updates(self, i: int, group: dict[str, Any], amp: Amp, norm: GlobalNorm) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, bucket by bucket."""
         settings, updates = Settings.from_group(group), []
-        for b, (params, grads, states) in enumerate(self._rows(group)):
+        for b, (params, grads, states) in enumerate(self._rows(group, settings)):
             bucket = Bucket(
                 params,
                 grads,
@@ -298,19 +299,21 @@ class MARS(TwoGradientForm, Observed):
         grads: list[Tensor] | None = None,
         *kept: list[Tensor],
         skip_non_grad_params: bool = True,
+        settings: Settings | None = None,
     ) -> None:
         """Fill the lists with the parameters that have a gradient; make state where there is none.
 
         torch.compile knows this method of optimizers by its name and calls it instead of tracing
         it, so that a new gradient tensor is no reason to compile again. It must find tensors in
-        lists of their own: ``kept`` are those of :data:`.types.KEPT`, or nothing.
+        lists of their own: ``kept`` are those of :data:`.types.KEPT`, or nothing. ``settings`` are
+        the group's, read again where they are not given.
 
         Megatron calls it without lists and with ``skip_non_grad_params=False`` before it loads a
         checkpoint: state then is made of parameters without a gradient too.
         """
         params = [] if params is None else params
         grads = [] if grads is None else grads
-        settings = Settings.from_group(group)
+        settings = settings or Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
         any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
         for param in group["params"]:
@@ -341,7 +344,7 @@ class MARS(TwoGradientForm, Observed):
                     tensors.append(state[name])
 
     def _rows(
-        self, group: dict[str, Any]
+        self, group: dict[str, Any], settings: Settings
     ) -> Iterable[tuple[list[Tensor], list[Tensor], list[State]]]:
         """Parameters with their gradients and states, apart by device, dtype and layout."""
         params: list[Tensor] = []
@@ -352,7 +355,7 @@ class MARS(TwoGradientForm, Observed):
             whole = [(n, ts) for n, ts in zip(KEPT, kept, strict=True) if ts]
             states = [{name: tensors[i] for name, tensors in whole} for i in range(len(params))]
         else:
-            self._init_group(group, params, grads)
+            self._init_group(group, params, grads, settings=settings)
             states = [self.state[param] for param in params]
         alike: dict[Any, tuple[list[Tensor], list[Tensor], list[State]]] = {}
         for param, grad, state in zip(params, grads, states, strict=True):

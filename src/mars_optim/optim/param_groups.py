@@ -11,7 +11,8 @@ from torch import nn
 from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule
 from .describe import describe
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
-from .hyperparameters import check_choice, resolve
+from .hyperparameters import resolve
+from .values import check_choice
 
 _WORDS: dict[Kind, str] = {
     "matrix": "a matrix",

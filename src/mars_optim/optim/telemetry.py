@@ -76,7 +76,7 @@ class GroupTelemetry:
         return {**asdict(self), "noise_scale": self.noise_scale}
 
 
-class _Bucket:
+class _Totals:
     """What one bucket of tensors has shown: a total, and the steps that are not in it yet.
 
     A step is kept as it comes, and MOST steps are added up in one go: so a step costs next to
@@ -126,7 +126,7 @@ class Telemetry:
     def __init__(self, every: int = 1) -> None:
         self.every = every
         self._steps = 0
-        self._buckets: dict[tuple[int, int], list[_Bucket]] = {}
+        self._buckets: dict[tuple[int, int], list[_Totals]] = {}
 
     def begin_step(self) -> None:
         """Count a step, before its buckets are added."""
@@ -161,7 +161,7 @@ class Telemetry:
         known = self._buckets.setdefault((group, bucket), [])
         same = next((b for b in known if b.kind == kind), None)
         if same is None:
-            known.append(same := _Bucket(shards, kind))
+            known.append(same := _Totals(shards, kind))
         same.add(sums, scales)
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Telemetry:
         self._steps = data["steps"]
         for group, number, total, *kind in data["buckets"]:
             paired, clips, tensors = kind
-            bucket = _Bucket(None, (paired, clips, tensors))
+            bucket = _Totals(None, (paired, clips, tensors))
             bucket.total = torch.tensor(total, dtype=torch.float64, device="cpu")
             self._buckets.setdefault((group, number), []).append(bucket)
 
@@ -192,7 +192,7 @@ class Telemetry:
         ]
 
 
-def _means(number: int, group: dict[str, Any], buckets: list[list[_Bucket]]) -> GroupTelemetry:
+def _means(number: int, group: dict[str, Any], buckets: list[list[_Totals]]) -> GroupTelemetry:
     sums, steps, clipped, chances = [0.0] * SUMS, 0.0, 0.0, 0.0
     for kinds in buckets:
         its_steps = 0.0

@@ -31,9 +31,11 @@ FUSED = ("fused", "native", "triton")
 def prepare(given: Bucket) -> Callable[[], None]:
     """Choose the backend and lay out its bucket; the step is taken when the result is called.
 
-    The order is fixed. The bucket: shards for DTensors, reals for complex numbers, state as the
-    chosen backend needs it, gradients unscaled, c_t counted in the common norm. Around the step,
-    from within: one dtype, whole tensors for the oracle, nothing at all if a gradient overflowed.
+    The order is fixed. Before the step: (1) shards instead of DTensors, (2) reals instead of
+    complex numbers, (3) the choice, state laid out and steps counted where it needs them,
+    (4) gradients unscaled, (5) c_t counted in the norm over all. Around it, from within: (6) one
+    dtype, (7) for the oracle whole tensors, (8) nothing at all if a gradient overflowed. What a
+    backend has in ``OWN`` of 4, 6 and 8 it does itself.
 
     Raises:
         ValueError: as :func:`choose`.
@@ -50,7 +52,7 @@ def prepare(given: Bucket) -> Callable[[], None]:
     plain.join_norm()
     step: wrappers.Step = backend.step
     if "dtypes" not in backend.OWN and mixed_dtype.needed(plain):
-        mixed_dtype.check(plain)
+        layout.lay_out(plain, keep=True)  # is it real numbers, all of it?
         step = partial(mixed_dtype.step, step)
     if name == "reference" and bucket.shards is not None:
         step = partial(wrappers.on_whole, step, given)
@@ -60,20 +62,14 @@ def prepare(given: Bucket) -> Callable[[], None]:
 
 
 def _chosen(bucket: Bucket) -> str:
-    """The backend's name, of tensors that fit each other: what is fast has looked at them itself.
-
-    State stays in the memory where it is if it is of shards.
-    """
-    lay_out = partial(
-        layout.lay_out, bucket.params, bucket.grads, bucket.states, keep=bucket.shards is not None
-    )
+    """The backend's name, of tensors that fit each other: kernels have looked at theirs."""
     try:
         name = choose(bucket)
     except ValueError:  # not for state that can be laid out as fused=True needs it
-        if lay_out():
+        if layout.lay_out(bucket):
             return choose(bucket)
         raise
-    if name in FUSED or not lay_out():
+    if name in FUSED or not layout.lay_out(bucket):
         return name
     return choose(bucket)
 

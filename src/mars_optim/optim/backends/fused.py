@@ -25,7 +25,7 @@ def why_not(bucket: Bucket) -> str | None:
     device = bucket.params[0].device
     if device.type not in ("cpu", "cuda"):
         return f"device {device.type!r} has no fused kernel here"
-    columns = columns_of(bucket.params, bucket.grads, bucket.states)
+    columns = columns_of(bucket)
     if columns is None:
         return "some parameters have a state that others lack"
     if reason := unlike(columns, in_order=True):

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..types import BUFFERS, State
 from .base import Bucket
-from .layout import lay_out
 
 
 def needed(bucket: Bucket) -> bool:
@@ -21,11 +20,6 @@ def needed(bucket: Bucket) -> bool:
     dtypes = {x.dtype for x in bucket.params} | {g.dtype for g in bucket.grads}
     dtypes |= {state[name].dtype for state in bucket.states for name in BUFFERS if name in state}
     return len(dtypes) > 1 or bucket.settings.stochastic_rounding or torch.float16 in dtypes
-
-
-def check(bucket: Bucket) -> None:
-    """Raise MisfitError unless all of it is real numbers."""
-    lay_out(bucket.params, bucket.grads, bucket.states, keep=True)
 
 
 def step(of_one_dtype: Callable[[Bucket], None], bucket: Bucket) -> None:

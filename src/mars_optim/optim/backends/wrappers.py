@@ -39,13 +39,12 @@ def of_reals(bucket: Bucket) -> Bucket:
     """
     if not bucket.params[0].is_complex():
         return bucket
-    params, grads, states = bucket.params, bucket.grads, bucket.states
-    layout.lay_out(params, grads, states, keep=bucket.shards is not None)
+    layout.lay_out(bucket)
     return replace(
         bucket,
-        params=[as_real(x) for x in params],
-        grads=[as_real(g) for g in grads],
-        states=[{key: as_real(value) for key, value in s.items()} for s in states],
+        params=[as_real(x) for x in bucket.params],
+        grads=[as_real(g) for g in bucket.grads],
+        states=[{key: as_real(value) for key, value in s.items()} for s in bucket.states],
     )
 
 

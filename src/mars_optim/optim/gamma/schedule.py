@@ -19,7 +19,8 @@ from ...optimizer_options import BY_LR, CHOSEN
 from ..backends.amp import Amp
 from ..distributed.sharded import as_real, layout
 from ..distributed.tensor_parallel import several_stages
-from ..hyperparameters import at_least_zero, gamma_of
+from ..hyperparameters import gamma_of
+from ..values import at_least_zero
 from .criteria import CRITERIA, EVERY, FIRST, Criterion, Shares, newest_weight
 
 Group = dict[str, Any]

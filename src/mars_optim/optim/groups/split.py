@@ -10,16 +10,10 @@ from torch import Tensor
 from ...optimizer_options import MATRIX_RULES, TABLE
 from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way_out
 from ..gamma.schedule import check_whole
-from ..hyperparameters import (
-    Settings,
-    at_least_zero,
-    check_option,
-    plain,
-    resolve_clip,
-    resolve_correction,
-    resolve_gamma,
-)
+from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
+from ..values import at_least_zero, check_option, plain
 from .keys import check_group_keys
+from .names import bare
 
 Group = dict[str, Any]
 
@@ -59,12 +53,12 @@ def split_group(
 
     params = _as_list(given)
     takes_vectors = whole["optimize_1d"] and settings.rule not in MATRIX_RULES
-    vectors = [] if takes_vectors else [p for p in params if _tensor(p).ndim < 2]
-    matrices = params if takes_vectors else [p for p in params if _tensor(p).ndim >= 2]
+    vectors = [] if takes_vectors else [p for p in params if bare(p).ndim < 2]
+    matrices = params if takes_vectors else [p for p in params if bare(p).ndim >= 2]
     groups = []
     if matrices or not params:
         for matrix in matrices:
-            check_shape(_tensor(matrix), settings)
+            check_shape(bare(matrix), settings)
         kind = {} if takes_vectors else {"kind": "matrix"}
         groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
     if vectors:
@@ -136,14 +130,9 @@ def _as_list(group: Group) -> list[Any]:
     if group.get("param_names") and not isinstance(params[0], tuple):
         params = list(zip(group["param_names"], params, strict=True))
     for param in params:
-        if not isinstance(_tensor(param), Tensor):
-            raise TypeError(f"params must hold tensors, not {type(_tensor(param)).__name__}")
+        if not isinstance(bare(param), Tensor):
+            raise TypeError(f"params must hold tensors, not {type(bare(param)).__name__}")
     return params
-
-
-def _tensor(param: Any) -> Tensor:
-    """The tensor of a (name, tensor) pair or of a bare tensor."""
-    return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
 
 
 def check_before_step(groups: list[Group], given: GivenShapes) -> None:

@@ -55,7 +55,7 @@ def why_not(bucket: Bucket) -> str | None:
         return "stochastic rounding needs the multi-tensor path"
     if torch.compiler.is_compiling():
         return "torch.compile makes kernels of its own"
-    columns = columns_of(params, bucket.grads, states)
+    columns = columns_of(bucket)
     if columns is None:
         return "some parameters have a state that others lack"
     if reason := unlike(columns):
@@ -95,7 +95,7 @@ def step(bucket: Bucket) -> None:
     tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
     c = library(_real(t.dtype for t in tensors)).c
     assert c is not None
-    rows, blocks = _rows(params, grads, states, settings.amsgrad, c.native_block())
+    rows, blocks = _rows(bucket, c.native_block())
     values = _values(settings, params[0], grads[0], states[0])
     values.grad_scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
     values.tensors, values.blocks = len(params), blocks
@@ -121,14 +121,13 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _rows(
-    params: list[Tensor], grads: list[Tensor], states: list[State], amsgrad: bool, block: int
-) -> tuple[Array[int], int]:
+def _rows(bucket: Bucket, block: int) -> tuple[Array[int], int]:
     """``struct tensor`` of native.c for each, all its fields of 8 bytes; and the blocks in all."""
     rows: list[int] = []
     blocks = 0
+    amsgrad = bucket.settings.amsgrad
     names = [name if name != "max_exp_avg_sq" or amsgrad else "" for name in BUFFERS]
-    for x, g, state in zip(params, grads, states, strict=True):
+    for x, g, state in zip(bucket.params, bucket.grads, bucket.states, strict=True):
         size = x.numel()
         rows += (size, blocks, x.data_ptr(), g.data_ptr())
         rows += [state[name].data_ptr() if name in state else 0 for name in names]

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 
 from ...correction import clip_norms
-from ...hyperparameters import Settings
-from ...types import State
 from ..base import Bucket
 from ..layout import columns_of, unlike
 from ..wrappers import unscaled
@@ -48,7 +46,7 @@ def tensors_unfit(bucket: Bucket) -> str | None:
         return "cautious=True has no Triton kernel"
     if settings.rule not in ("adamw", "lion"):
         return f"there are Triton kernels for adamw and lion, not for rule={settings.rule!r}"
-    columns = columns_of(bucket.params, bucket.grads, states)
+    columns = columns_of(bucket)
     if columns is None:
         return "some parameters have a state that others lack"
     for name, column in columns.items():
@@ -94,9 +92,7 @@ def step(bucket: Bucket) -> None:
     kernels = _kernels()
     tables = tables_of(params, states)
     gs, grads_aligned = addresses(bucket.grads)
-    found_inf = bucket.amp.found_inf
-    if found_inf is not None and found_inf.device != params[0].device:
-        found_inf = None  # of a CPU: 0, or the step would not have been begun
+    found_inf = _beside(bucket.amp.found_inf, params[0])
     shared: dict[str, Any] = dict(
         gs=gs,
         lasts=tables.rows[4],
@@ -104,7 +100,7 @@ def step(bucket: Bucket) -> None:
         first=tables.first,
         tensor_of=tables.tensor_of,
         found_inf=found_inf,
-        grad_scale=bucket.amp.grad_scale,
+        grad_scale=_beside(bucket.amp.grad_scale, params[0]),
         gain=float(settings.gain),
         g_type=_element(bucket.grads[0]),
         last_type=_element(states[0].get("last_grad")),
@@ -125,22 +121,21 @@ def step(bucket: Bucket) -> None:
                 norms = partials.new_empty(len(params))
                 kernels.norms_kernel[(len(params),)](partials, tables.first, norms, lanes=_LANES)
                 norms = clip_norms(norms, settings, bucket.shards).contiguous()
-        scalars = tables.sizes.new_empty((len(params), 4), dtype=torch.float32)
-        _prepare(scalars, tables, partials, norms, settings, found_inf)
+        scalars = _scalars(bucket, tables, partials, norms, found_inf)
         if tables.programs:
-            _step(tables, scalars, params, states, settings, shared)
+            _update(bucket, tables, scalars, shared)
 
 
-def _prepare(
-    scalars: Tensor,
+def _scalars(
+    bucket: Bucket,
     tables: Tables,
     partials: Tensor | None,
     norms: Tensor | None,
-    settings: Settings,
     found_inf: Tensor | None,
-) -> None:
-    """``scalars``, (tensors, 4), from norms and steps; the steps are counted on."""
-    lr = settings.lr
+) -> Tensor:
+    """What each tensor's elements share, (tensors, 4), from norms and steps; these count on."""
+    settings, lr = bucket.settings, bucket.settings.lr
+    scalars = tables.sizes.new_empty((len(bucket.params), 4), dtype=torch.float32)
     _kernels().scalars_kernel[(len(scalars),)](
         tables.rows[5],
         tables.first,
@@ -157,16 +152,12 @@ def _prepare(
         adamw=settings.rule == "adamw",
         lanes=_LANES,
     )
+    return scalars
 
 
-def _step(
-    tables: Tables,
-    scalars: Tensor,
-    params: list[Tensor],
-    states: list[State],
-    settings: Settings,
-    shared: dict[str, Any],
-) -> None:
+def _update(bucket: Bucket, tables: Tables, scalars: Tensor, shared: dict[str, Any]) -> None:
+    """x, the moments and g_{t-1} of the whole bucket."""
+    settings, x, state = bucket.settings, bucket.params[0], bucket.states[0]
     xs, ms, vs, v_maxs, *_ = tables.rows
     _kernels().update_kernel[(tables.programs,)](
         xs=xs,
@@ -179,18 +170,23 @@ def _step(
         beta1_rest=1.0 - settings.betas[0],
         beta2_rest=1.0 - settings.betas[1],
         eps=float(settings.eps),
-        x_type=_element(params[0]),
-        m_type=_element(states[0]["exp_avg"]),
-        v_type=_element(states[0].get("exp_avg_sq")),
-        v_max_type=_element(states[0].get("max_exp_avg_sq")),
+        x_type=_element(x),
+        m_type=_element(state["exp_avg"]),
+        v_type=_element(state.get("exp_avg_sq")),
+        v_max_type=_element(state.get("max_exp_avg_sq")),
         adamw=settings.rule == "adamw",
         amsgrad=settings.amsgrad,
         maximize=settings.maximize,
-        by_chance=settings.stochastic_rounding and params[0].dtype == torch.bfloat16,
-        remembers="last_grad" in states[0] and not settings.exact,
+        by_chance=settings.stochastic_rounding and x.dtype == torch.bfloat16,
+        remembers="last_grad" in state and not settings.exact,
         folds=settings.folds,
         **shared,
     )
+
+
+def _beside(number: Tensor | None, x: Tensor) -> Tensor | None:
+    """A gradient scaler's number where the kernels read it."""
+    return None if number is None else number.to(x.device, non_blocking=True)
 
 
 def _kernels() -> Any:
