@@ -15,7 +15,6 @@ Clip = float | Literal["auto"] | None
 GammaSchedule = Literal["constant", "lr", "sqrt_lr", "auto", "least_error"]
 
 RULES: tuple[str, ...] = get_args(Rule)
-CORRECTIONS: tuple[str, ...] = get_args(Correction)
 MATRIX_RULES = ("shampoo", "muon")
 BY_LR = ("lr", "sqrt_lr")  # schedules that follow the learning rate
 CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
@@ -25,21 +24,20 @@ PUBLISHED_GAMMA = 0.025
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """One option of an optimizer.
 
     Args:
-        type: of its value.
+        type: of its value; "betas" are two numbers in [0, 1), "coefficients" three.
         default: the constructor's; "auto" and, where ``none`` does not allow it, None stand for
             what the constructor makes of the other options.
         text: what it is, in a line.
+        choices: allowed words.
         low: least value.
         above: what a number must be greater than.
-        below: what a number must be less than.
         high: greatest value.
         hint: added to the error of a number that is out of range.
-        choices: allowed words.
         none: whether None is a value.
         kept: whether groups keep it; what they do not keep says how vectors are split off.
     """
@@ -47,90 +45,79 @@ class Option:
     type: Literal["number", "betas", "coefficients", "whole", "flag", "choice", "dtype"]
     default: Any
     text: str
+    choices: tuple[str, ...] = ()
     low: float | None = None
     above: float | None = None
-    below: float | None = None
     high: float | None = None
     hint: str = ""
-    choices: tuple[str, ...] = ()
     none: bool = False
     kept: bool = True
 
 
-def _number(default: Any, text: str, *, low: float | None = 0.0, **rest: Any) -> Option:
-    return Option(type="number", default=default, text=text, low=low, **rest)
-
-
-def _betas(default: tuple[float, float], text: str, **rest: Any) -> Option:
-    return Option(type="betas", default=default, text=text, low=0.0, below=1.0, **rest)
-
-
-def _choice(default: str | None, words: Any, text: str) -> Option:
-    return Option(type="choice", default=default, choices=get_args(words), text=text)
-
-
-def _flag(text: str, default: bool | None = False) -> Option:
-    return Option(type="flag", default=default, text=text, none=default is None)
-
-
-def _dtype(text: str) -> Option:
-    return Option(type="dtype", default=None, text=text, none=True)
-
-
-_OWN = "None takes the group's own"
+_OWN: dict[str, Any] = dict(hint="None takes the group's own", none=True, kept=False)
 
 TABLE: dict[str, Option] = {
-    "lr": _number(3e-3, "learning rate"),
-    "betas": _betas((0.95, 0.99), "decay of the first and of the second moment"),
-    "eps": _number(1e-8, "added to the root of the second moment"),
-    "weight_decay": _number(0.01, "decoupled, times lr"),
-    "amsgrad": _flag("divide by the running maximum of the second moment"),
-    "rule": _choice(None, Rule, "from momentum to a step; without one the class's own"),
-    "gamma": _number(
-        PUBLISHED_GAMMA, "scale of the correction", hint="0 switches the correction off"
+    "lr": Option("number", 3e-3, "learning rate", low=0.0),
+    "betas": Option("betas", (0.95, 0.99), "decay of the first and of the second moment"),
+    "eps": Option("number", 1e-8, "added to the root of the second moment", low=0.0),
+    "weight_decay": Option("number", 0.01, "decoupled, times lr", low=0.0),
+    "amsgrad": Option("flag", False, "divide by the running maximum of the second moment"),
+    "rule": Option("choice", None, "from momentum to a step; None is the class's own", RULES),
+    "gamma": Option(
+        "number",
+        PUBLISHED_GAMMA,
+        "scale of the correction",
+        low=0.0,
+        hint="0 switches the correction off",
     ),
-    "gamma_schedule": _choice(
+    "gamma_schedule": Option(
+        "choice",
         "constant",
-        GammaSchedule,
         'gamma over the run: "constant", with the learning rate ("lr", "sqrt_lr"), or chosen in it '
         'by the next gradient ("auto") or the least error of the momentum ("least_error")',
+        get_args(GammaSchedule),
     ),
-    "clip": _number(
+    "clip": Option(
+        "number",
         "auto",
         "largest norm of c_t per tensor",
-        low=None,
         above=0.0,
         hint="None switches it off",
         none=True,
     ),
-    "clip_over": _choice(
-        "tensor", ClipOver, 'norm that the clip looks at: each "tensor"\'s, or "global"'
+    "clip_over": Option(
+        "choice",
+        "tensor",
+        'norm that the clip looks at: each "tensor"\'s, or "global"',
+        get_args(ClipOver),
     ),
-    "cautious": _flag("step only where the direction agrees with the gradient in sign"),
-    "correction": _choice(None, Correction, '"approx", "folded" or "exact" (a second pass a step)'),
-    "optimize_1d": _flag("give tensors with fewer than two dimensions the rule and correction too"),
-    "lr_1d": _number(None, "learning rate of vectors", hint=_OWN, none=True, kept=False),
-    "betas_1d": _betas((0.9, 0.95), "betas of vectors", kept=False),
-    "weight_decay_1d": _number(None, "decay of vectors", hint=_OWN, none=True, kept=False),
-    "maximize": _flag("ascend"),
-    "foreach": _flag("multi-tensor arithmetic, or the plain loop", None),
-    "fused": _flag("a fused kernel, or none", None),
-    "ns_steps": Option(type="whole", default=5, text="Newton-Schulz iterations", low=1, high=99),
-    "ns_coefficients": Option(
-        type="coefficients", default=NS_COEFFICIENTS, text="of the polynomial of Newton-Schulz"
+    "cautious": Option(
+        "flag", False, "step only where the direction agrees with the gradient in sign"
     ),
-    "state_dtype": _dtype("of moments and stored gradient"),
-    "last_grad_dtype": _dtype("of the stored gradient alone"),
-    "stochastic_rounding": _flag("round steps of bfloat16 parameters up or down by chance"),
-    "capturable": _flag("keep step counters beside the parameters, for CUDA graphs"),
+    "correction": Option(
+        "choice", None, '"approx", "folded" or "exact" (a second pass a step)', get_args(Correction)
+    ),
+    "optimize_1d": Option("flag", False, "give vectors the rule and the correction too"),
+    "lr_1d": Option("number", None, "learning rate of vectors", low=0.0, **_OWN),
+    "betas_1d": Option("betas", (0.9, 0.95), "betas of vectors", kept=False),
+    "weight_decay_1d": Option("number", None, "decay of vectors", low=0.0, **_OWN),
+    "maximize": Option("flag", False, "ascend"),
+    "foreach": Option("flag", None, "multi-tensor arithmetic, or the plain loop", none=True),
+    "fused": Option("flag", None, "a fused kernel, or none", none=True),
+    "ns_steps": Option("whole", 5, "Newton-Schulz iterations", low=1, high=99),
+    "ns_coefficients": Option("coefficients", NS_COEFFICIENTS, "of Newton-Schulz's polynomial"),
+    "state_dtype": Option("dtype", None, "of moments and stored gradient", none=True),
+    "last_grad_dtype": Option("dtype", None, "of the stored gradient alone", none=True),
+    "stochastic_rounding": Option("flag", False, "round steps of bfloat16 by chance"),
+    "capturable": Option("flag", False, "keep step counters beside the parameters"),
 }
 
-GROUP_ONLY = {"stacked": _flag("leading dimensions are a batch of matrices, one for each expert")}
-"""What groups may have and the constructor has no argument for."""
-
-IN_GROUPS: dict[str, Option] = {k: o for k, o in TABLE.items() if o.kept} | GROUP_ONLY
-"""What every group of an optimizer has, and its settings are made of."""
-
+IN_GROUPS: dict[str, Option] = {
+    **{name: option for name, option in TABLE.items() if option.kept},
+    "stacked": Option("flag", False, "leading dimensions are a batch of matrices (experts)"),
+}
+"""What every group of an optimizer has, and its settings are made of: ``stacked`` too, for which
+the constructor has no argument."""
 
 CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ("foreach", (True,), "fused", (True,)): (

@@ -25,27 +25,27 @@ def defaults_of(function: Any) -> dict[str, Any]:
     return {k: p.default for k, p in inspect.signature(function).parameters.items()}
 
 
-def test_constructor_has_the_options_of_the_table_with_their_defaults() -> None:
+def test_constructor_has_the_tables_options_and_defaults() -> None:
     given = defaults_of(MARS)
     assert given.pop("params") is inspect.Parameter.empty
     assert given == {name: option.default for name, option in TABLE.items()}
     assert list(given) == list(TABLE)
 
 
-def test_param_groups_differs_from_the_table_only_where_it_says_so() -> None:
+def test_param_groups_differs_from_the_table_in_two_defaults() -> None:
     given = defaults_of(param_groups)
     differing = {n for n in given if n in TABLE and given[n] != TABLE[n].default}
     assert differing == {"rule", "weight_decay_1d"}  # adamw; vectors are not decayed
 
 
-def test_settings_have_the_options_that_groups_keep_with_their_defaults() -> None:
+def test_settings_have_what_groups_keep_with_its_defaults() -> None:
     assert {f.name for f in fields(Settings)} == set(IN_GROUPS) - {"optimize_1d"}
     for field in fields(Settings):
         if field.default is not MISSING:
             assert field.default == IN_GROUPS[field.name].default, field.name
 
 
-def test_every_group_of_an_optimizer_has_every_option_that_groups_keep() -> None:
+def test_every_group_has_what_groups_keep() -> None:
     for group in MARS(make_params()).param_groups:
         assert set(IN_GROUPS) <= set(group)
 
@@ -54,7 +54,7 @@ def test_group_keys_are_the_constructors_arguments() -> None:
     assert set(TABLE) == OPTIONS
 
 
-def test_arm_allows_the_words_and_the_defaults_of_the_table() -> None:
+def test_arm_allows_the_tables_words_and_defaults() -> None:
     hints, arm = get_type_hints(Arm), Arm()
     for name in set(hints) & set(TABLE):
         option, value = TABLE[name], getattr(arm, name)
@@ -73,7 +73,7 @@ def test_every_word_of_a_choice_is_documented() -> None:
 
 
 @pytest.mark.parametrize("clash", CLASHES, ids=lambda c: f"{c[0]}-{c[2]}")
-def test_what_the_table_forbids_is_refused_in_its_words(clash: Any) -> None:
+def test_clash_of_the_table_is_refused_in_its_words(clash: Any) -> None:
     name, values, of, others = clash
     value, other = (values or (1.0,))[-1], others[0]
     options = {"clip": None, "rule": "adamw", name: value, of: other}

@@ -47,7 +47,7 @@ from .state.fit import called
 from .state.traces import Traces
 from .two_gradient import TwoGradientForm
 from .types import KEPT, State
-from .values import check_betas, check_choice
+from .values import check_choice, check_option
 
 Update = Callable[[], None]
 
@@ -178,7 +178,7 @@ class MARS(TwoGradientForm, Observed):
         Settings.from_group(defaults)
         # as given: a group with another schedule or correction resolves its own
         self._constructor = {name: given[name] for name in ("clip", "correction", *OF_VECTORS)}
-        check_betas("betas_1d", betas_1d)
+        check_option("betas_1d", betas_1d, TABLE["betas_1d"])
         check_vector_options(self._constructor)
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")

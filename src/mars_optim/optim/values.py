@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from numbers import Real
@@ -11,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..errors import did_you_mean
 from ..optimizer_options import Option
 
 # A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
@@ -22,9 +22,8 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
     if isinstance(value, str) and value in allowed:
         return
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}{hint}")
+    words = ", ".join(map(repr, allowed))
+    raise ValueError(f"{name}={value!r} must be one of {words}{did_you_mean(value, allowed)}")
 
 
 def check_number(
@@ -137,13 +136,6 @@ def triple(name: str, value: object) -> tuple[float, float, float]:
     return a, b, c
 
 
-def check_betas(name: str, betas: object) -> None:
-    """Raise ValueError unless both betas lie in [0, 1)."""
-    for i, beta in enumerate(pair(name, betas)):
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
-
-
 def check_option(name: str, value: Any, option: Option) -> None:
     """Raise ValueError for a value that is out of the option's range."""
     if value is None and option.none:
@@ -151,7 +143,9 @@ def check_option(name: str, value: Any, option: Option) -> None:
     if option.type == "choice":
         check_choice(name, value, option.choices)
     elif option.type == "betas":
-        check_betas(name, value)
+        for i, beta in enumerate(pair(name, value)):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
     elif option.type == "number":
         if not (name == "lr" and isinstance(value, Tensor)):  # reading it would wait
             low = option.low if option.above is None else option.above
