@@ -53,9 +53,7 @@ class TwoGradientForm(Checkpointed):
         kept = [p for p in params if "last_grad" in self.state.get(p, {})]
         states = [self.state[p] for p in kept]
         scale = 1.0 if scaler is None else scaler.get_scale()
-        if (
-            scale != self._runtime["scale"]
-        ):  # it changes between steps only: the last one was skipped
+        if scale != self._runtime["scale"]:  # between steps only: the last one was skipped
             self._runtime["done"] = False
         with at_previous_point(self, model), gradients_apart(params):
             if self._runtime["done"]:  # further micro-batches add to the earlier ones
