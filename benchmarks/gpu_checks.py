@@ -102,8 +102,9 @@ def parity(device: str, dtype: torch.dtype, settings: Settings) -> dict[str, Any
             for state in states
         ]
         reference.update(exact, [grad.double() for grad in grads], exact_states, settings)
-        backends.prepare(params, grads, states, settings, use_foreach=None, use_fused=None)()
-        path = backends.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
+        bucket = backends.Bucket(params, grads, states, settings)
+        backends.prepare(bucket)()
+        path = backends.choose(bucket)
         for x, y in zip(params, exact, strict=True):
             allowed = torch.finfo(dtype).eps * y.abs() + 1e-3 * settings.lr
             worst = max([worst, *((x.double() - y).abs() / allowed).flatten().tolist()])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mars_optim.optim import backends
+from mars_optim.optim.backends import Bucket
 from mars_optim.optim.backends.cpu import native
 from mars_optim.optim.hyperparameters import Settings
 
@@ -33,9 +34,10 @@ def step(sizes: list[int], dtypes: list[torch.dtype], settings: Settings) -> Non
         if "last_grad" in state:
             state["last_grad"] = torch.zeros(n, dtype=last_dtype)
         states.append({**state, "step": torch.tensor(0.0)})
-    reason = native.why_not(params, grads, states, settings)
+    bucket = Bucket(params, grads, states, settings)
+    reason = native.why_not(bucket)
     assert reason is None, reason
-    native.update(params, grads, states, settings)
+    native.step(bucket)
     assert all(state["step"] == 1.0 for state in states)
 
 
@@ -62,8 +64,9 @@ def overrun() -> None:
     x, g = torch.ones(5000), torch.ones(5000)
     state = {"step": torch.tensor(0.0), "exp_avg": torch.zeros(4000)}
     settings = settings_of(rule="lion", gamma=0.0, clip=None)
-    assert native.why_not([x], [g], [state], settings)
-    native.update([x], [g], [state], settings)
+    bucket = Bucket([x], [g], [state], settings)
+    assert native.why_not(bucket)
+    native.step(bucket)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSAdamW, MARSLion, MARSShampoo
-from mars_optim.optim.backends import amp
+from mars_optim.optim.backends import Bucket, wrappers
 
 from .cases import OPTIMIZERS, make_grads, make_params, needs_compiler, run, same
 
@@ -73,12 +73,13 @@ def test_gradients_are_left_as_the_scaler_made_them() -> None:
 def test_on_a_device_the_step_is_undone_without_reading_the_flag(inf: float) -> None:
     x, history = torch.ones(3), {"exp_avg": torch.zeros(2), "step": torch.tensor(4.0)}
 
-    def update() -> None:
+    def update(bucket: Bucket) -> None:
         x.fill_(torch.nan)
         history["exp_avg"].add_(1.0)
         history["step"].add_(1.0)
 
-    amp.unless(torch.tensor([inf]), update, [x], [history])
+    settings: Any = None  # no step reads them here
+    wrappers.unless(torch.tensor([inf]), update, Bucket([x], [x], [history], settings))
     assert x.isnan().all() == (inf == 0.0)
     assert history["step"] == (5.0 if inf == 0.0 else 4.0)
     assert history["exp_avg"].eq(1.0 if inf == 0.0 else 0.0).all()

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mars_optim.optim import backends, orthogonalize, reference
+from mars_optim.optim.backends import Bucket
 from mars_optim.optim.backends.cpu import native
 from mars_optim.optim.backends.cpu.build import Library
 from mars_optim.optim.backends.cuda import triton_backend
-from mars_optim.optim.hyperparameters import MATRIX_RULES, Settings
+from mars_optim.optim.hyperparameters import Settings
+from mars_optim.optimizer_options import MATRIX_RULES
 
 from .cases import compiler_found, needs_compiler
 
@@ -93,12 +95,12 @@ def compare(
             state["step"] += done + i % 2  # each parameter counts its own steps
         sides.append((backends.BACKENDS[name], params, states, its_dtype))
     for step in range(steps):
-        for update, params, states, its_dtype in sides:
+        for stepper, params, states, its_dtype in sides:
             grads = fill(like, 7 + step, its_dtype, grads=True)
             given_grads = [g.clone() for g in grads]
-            if backend in backends.FUSED and update is backends.BACKENDS[backend]:
-                assert backends.FUSED[backend].why_not(params, grads, states, settings) is None
-            update(params, grads, states, settings)
+            bucket = Bucket(params, grads, states, settings)
+            assert stepper.why_not(bucket) is None
+            stepper.step(bucket)
             assert all(torch.equal(a, b) for a, b in zip(grads, given_grads, strict=True))
         (_, ours, our_states, _), (_, theirs, their_states, _) = sides
         for x, y, state, wanted in zip(ours, theirs, our_states, their_states, strict=True):
@@ -190,8 +192,9 @@ def test_a_kernel_that_cannot_be_cautious_says_so(backend: str) -> None:
     x, state = torch.ones(3), {}
     settings = settings_of(rule="adamw", cautious=True)
     backends.init_state(x, state, backends.state_dtypes(x.dtype, settings))
-    unfit = triton_backend.tensors_unfit if backend == "triton" else backends.FUSED[backend].why_not
-    assert "cautious" in (unfit([x], [x], [state], settings) or "")
+    stepper = backends.BACKENDS[backend]
+    unfit = triton_backend.tensors_unfit if backend == "triton" else stepper.why_not
+    assert "cautious" in (unfit(Bucket([x], [x], [state], settings)) or "")
 
 
 # rule, gamma, foreach=, fused=, what is taken with our CPU kernels, and without
@@ -230,11 +233,9 @@ def test_backend_is_the_fastest_or_the_one_asked_for(
         none = Library(None, "no CPU kernels: no C compiler found")
         monkeypatch.setattr(native, "library", lambda real: none)
     x, g, state = torch.ones(3), torch.ones(3), {}
-    settings = settings_of(rule=rule, gamma=gamma)
+    settings = settings_of(rule=rule, gamma=gamma, foreach=use_foreach, fused=use_fused)
     backends.init_state(x, state, backends.state_dtypes(x.dtype, settings))
-    chosen = backends.choose(
-        [x], [g], [state], settings, use_foreach=use_foreach, use_fused=use_fused
-    )
+    chosen = backends.choose(Bucket([x], [g], [state], settings))
     assert chosen == (best if compiler else plain)
 
 
@@ -284,7 +285,7 @@ def test_float32_newton_schulz_is_near_the_oracle_within_bfloat16_noise(
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
             backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-        backends.BACKENDS[backend](params, grads, states, settings)
+        backends.BACKENDS[backend].step(Bucket(params, grads, states, settings))
         ends.append(params)
     for before, ours, theirs in zip(start, *ends, strict=True):
         assert (ours - theirs).norm() < 0.1 * (theirs - before).norm()
@@ -308,7 +309,7 @@ def test_matrices_of_equal_shape_step_as_in_the_oracle(
             dtypes = backends.state_dtypes(param.dtype, settings_of(rule=rule))
             backends.init_state(param, state, dtypes)
         grads = fill(like, 7, torch.float32)
-        backends.BACKENDS["foreach"](params, grads, states, settings_of(rule=rule))
+        backends.BACKENDS["foreach"].step(Bucket(params, grads, states, settings_of(rule=rule)))
         apart.append(params)
     for start, one, together in zip(fill(like, 0, torch.float32), *apart, strict=True):
         assert (one - together).norm() <= (1e-4 if emulated else 0.05) * (one - start).norm()
@@ -322,7 +323,7 @@ def test_empty_matrix_passes_through_newton_schulz(
 ) -> None:
     settings, empty, state = settings_of(rule=rule), torch.empty(shape), {}
     backends.init_state(empty, state, backends.state_dtypes(empty.dtype, settings))
-    backends.BACKENDS[backend]([empty], [torch.empty(shape)], [state], settings)
+    backends.BACKENDS[backend].step(Bucket([empty], [torch.empty(shape)], [state], settings))
     assert state["step"] == 1.0
 
 
@@ -365,7 +366,7 @@ def test_nan_in_a_gradient_spreads_as_in_the_oracle(backend: str, clip: float | 
         states: list[reference.State] = [{}, {}]
         for param, state in zip(params, states, strict=True):
             backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-        backends.BACKENDS[name](params, grads, states, settings)
+        backends.BACKENDS[name].step(Bucket(params, grads, states, settings))
         assert params[0].isfinite().all()
         results.append(params[1].isnan().tolist())
     assert results[0] == results[1]
@@ -382,7 +383,7 @@ def test_parameters_at_odd_addresses_are_updated_to_their_last_element(backend: 
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):
             backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-        backends.BACKENDS[name](params, grads, states, settings)
+        backends.BACKENDS[name].step(Bucket(params, grads, states, settings))
         ends.append(storages)
     for ours, theirs in zip(*ends, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0.0)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mars_optim import MARS
 from mars_optim.optim import reference
+from mars_optim.optim.backends import Bucket
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.hyperparameters import Settings
 
@@ -186,7 +187,7 @@ def test_triton_is_given_no_address_of_another_shape(name: str, wrong: tuple[int
 
     def reason() -> str | None:
         grads, state = [tensors["gradient"]], {"step": torch.tensor(0.0), **tensors}
-        return triton_backend.tensors_unfit([torch.zeros(4, 3)], grads, [state], group)
+        return triton_backend.tensors_unfit(Bucket([torch.zeros(4, 3)], grads, [state], group))
 
     assert reason() is None
     tensors[name] = torch.zeros(wrong)

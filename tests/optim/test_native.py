@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from mars_optim import MARSAdamW, MARSLion
 from mars_optim.optim import backends, reference
-from mars_optim.optim.backends import mixed_dtype
+from mars_optim.optim.backends import Bucket, loop, mixed_dtype
 from mars_optim.optim.backends.cpu import build, native
 from mars_optim.optim.hyperparameters import Settings
 
@@ -50,7 +51,7 @@ def settings_of(**options: Any) -> Settings:
 
 
 def one_step(
-    update: Any, settings: Settings, shapes: list[tuple[int, ...]], dtypes: list[torch.dtype]
+    step: Any, settings: Settings, shapes: list[tuple[int, ...]], dtypes: list[torch.dtype]
 ) -> tuple[list[Tensor], list[reference.State]]:
     """Parameters and states after two steps; dtypes of parameter, moments and history."""
     generator = torch.Generator().manual_seed(3)
@@ -65,7 +66,7 @@ def one_step(
         states.append(state)
     for _ in range(2):
         grads = [torch.randn(s, generator=generator).to(dtype) for s in shapes]
-        update(params, grads, states, settings)
+        step(Bucket(params, grads, states, settings))
     return params, states
 
 
@@ -78,7 +79,7 @@ def test_result_is_the_same_to_the_last_bit_on_any_number_of_threads(
     settings, ends = settings_of(rule=rule, clip=clip), []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        ends.append(one_step(native.update, settings, shapes, [torch.float32] * 3))
+        ends.append(one_step(native.step, settings, shapes, [torch.float32] * 3))
     for params, states in ends[1:]:
         for x, y in zip(params, ends[0][0], strict=True):
             assert torch.equal(x, y)
@@ -89,8 +90,8 @@ def test_result_is_the_same_to_the_last_bit_on_any_number_of_threads(
 @pytest.mark.parametrize("size", [1, 3, 127, 4099, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 77])
 def test_every_element_of_every_block_is_the_oracles(size: int) -> None:
     settings, double = settings_of(), [torch.float64] * 3
-    ours, our_states = one_step(native.update, settings, [(size,)], double)
-    theirs, their_states = one_step(reference.update, settings, [(size,)], double)
+    ours, our_states = one_step(native.step, settings, [(size,)], double)
+    theirs, their_states = one_step(loop.step, settings, [(size,)], double)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(our_states, their_states, rtol=1e-12, atol=1e-14)
 
@@ -105,10 +106,8 @@ def test_mixed_dtypes_are_computed_in_float32_and_stored_in_each_own(
 ) -> None:
     settings = settings_of(rule=rule)
 
-    def wanted(*arguments: Any) -> None:
-        mixed_dtype.update(reference.update, *arguments)
-
-    ours, our_states = one_step(native.update, settings, [(1500,), (3, 5)], dtypes)
+    wanted = partial(mixed_dtype.step, loop.step)
+    ours, our_states = one_step(native.step, settings, [(1500,), (3, 5)], dtypes)
     theirs, their_states = one_step(wanted, settings, [(1500,), (3, 5)], dtypes)
     for x, y, state, other in zip(ours, theirs, our_states, their_states, strict=True):
         for got, want in ((x, y), *((state[k], other[k]) for k in other)):
@@ -124,7 +123,7 @@ def test_long_norm_keeps_its_digits() -> None:
     c = torch.full((38_597_376,), 0.01)
     x, last, m = torch.zeros_like(c), torch.zeros_like(c), torch.zeros_like(c)
     state = {"step": torch.tensor(0.0), "exp_avg": m, "last_grad": last}
-    native.update([x], [c], [state], settings_of(rule="lion", gamma=0.0, clip=1.0))
+    native.step(Bucket([x], [c], [state], settings_of(rule="lion", gamma=0.0, clip=1.0)))
     norm = 0.01 * 38_597_376**0.5
     torch.testing.assert_close(m[0].item(), 0.05 * 0.01 / norm, rtol=1e-6, atol=0.0)
 
@@ -153,7 +152,7 @@ def test_tensors_that_cannot_be_walked_through_together_are_left_to_others(
     x: Tensor, g: Tensor
 ) -> None:
     state = {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(x)}
-    assert native.why_not([x], [g], [state], settings_of(rule="lion", gamma=0.0))
+    assert native.why_not(Bucket([x], [g], [state], settings_of(rule="lion", gamma=0.0)))
 
 
 def test_channels_last_is_no_obstacle() -> None:
@@ -291,4 +290,4 @@ def test_state_unlike_its_parameter_is_never_read_by_address(change: Any) -> Non
     state = optimizer.state[param]
     state["exp_avg_sq"] = change(state["exp_avg_sq"])
     settings = settings_of()
-    assert native.why_not([param], [param.grad], [state], settings)
+    assert native.why_not(Bucket([param], [param.grad], [state], settings))

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 import mars_optim
 from mars_optim.optim import backends
+from mars_optim.optim.backends import Bucket
 from mars_optim.optim.backends.cuda import triton_backend, triton_tables
 
 from .test_kernels import settings_of
@@ -159,7 +161,7 @@ def test_scalars_of_a_step_are_made_in_float64(shards: bool) -> None:
 # --- which tensors are taken ---------------------------------------------------------------------
 
 
-def bucket(**changes: Any) -> tuple[list[Tensor], list[Tensor], list[dict[str, Tensor]]]:
+def bucket(rule: Any = "adamw", **changes: Any) -> Bucket:
     params = [torch.ones(4, 3), torch.ones(5)]
     states: list[dict[str, Tensor]] = [{}, {}]
     for param, state in zip(params, states, strict=True):
@@ -168,7 +170,7 @@ def bucket(**changes: Any) -> tuple[list[Tensor], list[Tensor], list[dict[str, T
         )
     states[1].update(changes.pop("state", {}))
     grads = [torch.ones(4, 3), changes.pop("grad", torch.ones(5))]
-    return params, grads, states
+    return Bucket(params, grads, states, settings_of(rule=rule))
 
 
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {
@@ -187,23 +189,23 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_kernels_are_for_cuda() -> None:
-    told = triton_backend.why_not(*bucket(), settings_of(rule="adamw"))
+    told = triton_backend.why_not(bucket())
     assert told == "there are Triton kernels for CUDA, not for device 'cpu'"
 
 
 @pytest.mark.parametrize(("changes", "reason"), UNFIT.values(), ids=UNFIT)
 def test_reason_against_the_kernels_is_told(changes: dict[str, Any], reason: str) -> None:
-    told = triton_backend.tensors_unfit(*bucket(**changes), settings_of(rule="adamw"))
+    told = triton_backend.tensors_unfit(bucket(**changes))
     assert told is not None
     assert reason in told
 
 
 def test_matrix_rules_and_float64_are_refused() -> None:
-    told = triton_backend.tensors_unfit(*bucket(), settings_of(rule="muon"))
+    told = triton_backend.tensors_unfit(bucket("muon"))
     assert "rule='muon'" in str(told)
-    params, grads, states = bucket()
-    doubles = [x.double() for x in params]
-    told = triton_backend.tensors_unfit(doubles, grads, states, settings_of(rule="adamw"))
+    floats = bucket()
+    doubles = replace(floats, params=[x.double() for x in floats.params])
+    told = triton_backend.tensors_unfit(doubles)
     assert told == "parameter has dtype torch.float64"
 
 
@@ -212,8 +214,9 @@ def test_transposed_parameters_are_taken_with_gradients_laid_out_alike() -> None
     x = torch.ones(3, 4).t()
     state: dict[str, Tensor] = {}
     backends.init_state(x, state, backends.state_dtypes(x.dtype, settings))
-    assert triton_backend.tensors_unfit([x], [torch.empty_like(x)], [state], settings) is None
-    told = triton_backend.tensors_unfit([x], [torch.ones(4, 3)], [state], settings)
+    alike = Bucket([x], [torch.empty_like(x)], [state], settings)
+    assert triton_backend.tensors_unfit(alike) is None
+    told = triton_backend.tensors_unfit(replace(alike, grads=[torch.ones(4, 3)]))
     assert "layout" in str(told)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mars_optim import MARSAdamW, MARSLion
 from mars_optim.optim import backends
-from mars_optim.optim.backends import fused
+from mars_optim.optim.backends import Bucket, wrappers
 from mars_optim.optim.backends.cuda import triton_backend
 
 from .cases import copies, make_params, same
@@ -30,24 +31,24 @@ def test_kernels_equal_the_oracle_on_a_gpu() -> None:
     run_parity()
 
 
-def gpu_bucket(settings: Any, dtype: torch.dtype = torch.float32) -> tuple[Any, Any, Any]:
+def gpu_bucket(settings: Any, dtype: torch.dtype = torch.float32) -> Bucket:
     shapes = [(300, 700), (4099,), (1,), (0,)]
     params = [x.detach().cuda() for x in make_params(shapes, dtype=dtype)]
     grads = [x.detach().cuda() for x in make_params(shapes, dtype=dtype, seed=1)]
     states: list[dict[str, Tensor]] = [{} for _ in params]
     for param, state in zip(params, states, strict=True):
         backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-    fused.place_steps(params, states, states)
-    return params, grads, states
+    bucket = Bucket(params, grads, states, settings)
+    wrappers.counted_beside(bucket, bucket)
+    return bucket
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_kernels_are_chosen_on_a_gpu(dtype: torch.dtype) -> None:
     settings = settings_of(rule="adamw", clip=1.0)
-    params, grads, states = gpu_bucket(settings, dtype)
-    assert triton_backend.why_not(params, grads, states, settings) is None
-    chosen = backends.choose(params, grads, states, settings, use_foreach=None, use_fused=None)
-    assert chosen == "triton"
+    bucket = gpu_bucket(settings, dtype)
+    assert triton_backend.why_not(bucket) is None
+    assert backends.choose(bucket) == "triton"
 
 
 @pytest.mark.parametrize("cls", [MARSAdamW, MARSLion])
@@ -71,23 +72,23 @@ def test_replayed_graph_takes_the_steps_that_eager_code_takes(fresh_grads: bool,
     settings = settings_of(rule=rule, clip=1.0)
     ends = []
     for captured in (False, True):
-        params, grads, states = gpu_bucket(settings)
-        triton_backend.update(params, grads, states, settings)
+        bucket = gpu_bucket(settings)
+        triton_backend.step(bucket)
         graph = torch.cuda.CUDAGraph()
         if fresh_grads:
-            grads = [g.clone() for g in grads]
+            bucket = replace(bucket, grads=[g.clone() for g in bucket.grads])
         if captured:
             with torch.cuda.graph(graph):
-                triton_backend.update(params, grads, states, settings)
+                triton_backend.step(bucket)
         for step in range(4):
-            for g in grads:
+            for g in bucket.grads:
                 g.mul_(0.5 + step)
             if captured:
                 graph.replay()
             else:
-                triton_backend.update(params, grads, states, settings)
+                triton_backend.step(bucket)
         torch.cuda.synchronize()
-        ends.append([*params, *(v for s in states for v in s.values())])
+        ends.append([*bucket.params, *(v for s in bucket.states for v in s.values())])
     assert same(*ends)
 
 
@@ -112,12 +113,12 @@ def test_grad_scaler_skips_a_step_with_an_overflow(fused: bool | None) -> None:
 
 def test_step_allocates_next_to_nothing() -> None:
     settings = settings_of(rule="adamw", clip=1.0)
-    params, grads, states = gpu_bucket(settings)
-    triton_backend.update(params, grads, states, settings)
+    bucket = gpu_bucket(settings)
+    triton_backend.step(bucket)
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    triton_backend.update(params, grads, states, settings)
+    triton_backend.step(bucket)
     assert torch.cuda.max_memory_allocated() - before < 20_000  # of 858 kB of parameters
 
 
@@ -128,5 +129,5 @@ def test_tensor_of_more_than_two_to_the_31_elements_is_stepped_to_its_end() -> N
     settings = settings_of(rule="lion", gamma=0.0, lr=0.5, weight_decay=0.0)
     x = torch.zeros(numel, dtype=torch.bfloat16, device="cuda")
     states = [{"exp_avg": torch.zeros_like(x), "step": torch.zeros((), device="cuda")}]
-    triton_backend.update([x], [torch.ones_like(x)], states, settings)
+    triton_backend.step(Bucket([x], [torch.ones_like(x)], states, settings))
     assert x.min().item() == x.max().item() == -0.5

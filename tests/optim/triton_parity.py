@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mars_optim import MARSAdamW
 from mars_optim.optim import backends, reference
-from mars_optim.optim.backends import mixed_dtype
+from mars_optim.optim.backends import Amp, Bucket, dispatch, loop, mixed_dtype
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.backends.cuda.triton_tables import CHUNK
 from mars_optim.optim.hyperparameters import Settings
@@ -72,7 +72,7 @@ def compare(
     steps: int = 2,
     done: int = 0,
     grad_scale: float | None = None,
-    **options: Any,
+    found_inf: float | None = None,
 ) -> None:
     """Step float32 kernels beside the float64 oracle; parameters and state must agree."""
     params = fill(tensors(shapes), 0, torch.float32)
@@ -86,9 +86,8 @@ def compare(
         grads = fill(tensors(shapes), 7 + step, torch.float32, grads=True)
         given = [g * (grad_scale or 1.0) for g in grads]
         kept = [g.clone() for g in given]
-        triton_backend.update(
-            params, given, states, settings, grad_scale=number(grad_scale), **options
-        )
+        amp = Amp(number(grad_scale), number(found_inf))
+        triton_backend.step(Bucket(params, given, states, settings, amp=amp))
         assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True))
         reference.update(exact, [g.double() for g in grads], exact_states, settings)
         for x, y, state, wanted in zip(params, exact, states, exact_states, strict=True):
@@ -164,8 +163,9 @@ def test_learning_rate_is_read_from_a_tensor(rule: str) -> None:
     params = fill(tensors(SMALL), 0, torch.float32)
     others = [x.clone() for x in params]
     grads = fill(tensors(SMALL), 7, torch.float32, grads=True)
-    triton_backend.update(params, grads, states_of(params, settings), replace(settings, lr=lr))
-    triton_backend.update(others, grads, states_of(others, settings), settings)
+    by_tensor = replace(settings, lr=lr)
+    triton_backend.step(Bucket(params, grads, states_of(params, settings), by_tensor))
+    triton_backend.step(Bucket(others, grads, states_of(others, settings), settings))
     for x, y in zip(params, others, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-7)
 
@@ -174,7 +174,7 @@ def test_learning_rate_is_read_from_a_tensor(rule: str) -> None:
 def test_gradients_are_divided_by_the_scale_of_amp(correction: str) -> None:
     clip = None if correction == "folded" else 0.1
     settings = settings_of(rule="adamw", clip=clip, correction=correction)
-    compare(settings, grad_scale=1024.0, found_inf=number(0.0))
+    compare(settings, grad_scale=1024.0, found_inf=0.0)
 
 
 def test_step_with_an_overflow_changes_nothing() -> None:
@@ -182,14 +182,12 @@ def test_step_with_an_overflow_changes_nothing() -> None:
     params = fill(tensors(SHAPES), 0, torch.float32)
     grads = fill(tensors(SHAPES), 7, torch.float32, grads=True)
     states = states_of(params, settings)
-    triton_backend.update(params, grads, states, settings)
+    triton_backend.step(Bucket(params, grads, states, settings))
     values = [*params, *(v for state in states for v in state.values())]
     before = [v.clone() for v in values]
     grads[0][0] = math.inf
-    found_inf = torch.ones(1, device=DEVICE)
-    triton_backend.update(
-        params, grads, states, settings, found_inf=found_inf, grad_scale=number(2.0)
-    )
+    amp = Amp(number(2.0), torch.ones(1, device=DEVICE))
+    triton_backend.step(Bucket(params, grads, states, settings, amp=amp))
     assert all(torch.equal(a, b) for a, b in zip(values, before, strict=True))
 
 
@@ -200,7 +198,7 @@ def test_optimizer_takes_the_same_steps_by_the_kernels(
     over = "tensor" if correction == "folded" else "global"
     ends = []
     for backend in ("triton", "reference"):
-        monkeypatch.setattr(backends, "choose", lambda *args, backend=backend, **options: backend)
+        monkeypatch.setattr(dispatch, "choose", lambda bucket, backend=backend: backend)
         params = [
             torch.nn.Parameter(p.detach().to(DEVICE)) for p in make_params(dtype=torch.float32)
         ]
@@ -242,7 +240,7 @@ def test_shards_are_clipped_by_the_norm_of_the_whole_tensor(rule: str) -> None:
             g.split(cut)[1 - rank].square().sum() for g, cut in zip(grads, cuts, strict=True)
         ]
         others: Any = OtherShards(torch.stack(squares))
-        triton_backend.update(xs, gs, states, settings, others)
+        triton_backend.step(Bucket(xs, gs, states, settings, others))
         for state, want in zip(states, wanted, strict=True):
             torch.testing.assert_close(state["exp_avg"].double(), want[rank], rtol=1e-6, atol=1e-9)
 
@@ -261,12 +259,12 @@ def test_norm_is_the_sum_of_all_programs_and_of_no_others() -> None:
 def test_nan_in_a_gradient_spreads_as_in_the_oracle(rule: str, clip: float | None) -> None:
     settings = settings_of(rule=rule, clip=clip)
     ends = []
-    for update in (triton_backend.update, reference.update):
+    for step in (triton_backend.step, loop.step):
         params = [torch.ones(4, device=DEVICE) for _ in range(2)]
         grads = [torch.ones(4, device=DEVICE) for _ in range(2)]
         grads[1][1] = math.nan
         states = states_of(params, settings)
-        update(params, grads, states, settings)
+        step(Bucket(params, grads, states, settings))
         assert params[0].isfinite().all()
         ends.append((params[1].isnan().tolist(), states[1]["exp_avg"].isnan().tolist()))
     assert ends[0] == ends[1]
@@ -275,15 +273,12 @@ def test_nan_in_a_gradient_spreads_as_in_the_oracle(rule: str, clip: float | Non
 def test_parameters_at_odd_addresses_are_updated_to_their_last_element() -> None:
     settings = settings_of(rule="adamw", clip=1.0)
     ends = []
-    for update, dtype in (
-        (triton_backend.update, torch.float32),
-        (reference.update, torch.float64),
-    ):
+    for step, dtype in ((triton_backend.step, torch.float32), (loop.step, torch.float64)):
         like = [torch.empty(n + 2, device=DEVICE) for n in (3, 513, CHUNK + 9)]
         storages = [x.to(dtype) for x in fill(like, 0, torch.float32)]
         params = [storage[1:-1] for storage in storages]
         grads = [g.to(dtype)[1:-1] for g in fill(like, 7, torch.float32)]
-        update(params, grads, states_of(params, settings), settings)
+        step(Bucket(params, grads, states_of(params, settings), settings))
         ends.append(storages)
     for ours, theirs in zip(*ends, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-6, atol=1e-6)
@@ -296,7 +291,7 @@ def test_the_same_step_gives_the_same_bits() -> None:
     ends = []
     for _ in range(2):
         params = [x.clone() for x in start]
-        triton_backend.update(params, grads, states_of(params, settings), settings)
+        triton_backend.step(Bucket(params, grads, states_of(params, settings), settings))
         ends.append(params)
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
@@ -329,16 +324,15 @@ def test_dtypes_are_rounded_once_after_a_step_in_float32(
     )
     start = fill(tensors(SHAPES[:1] + SMALL), 0, dtype)
     grads = [g.clamp(-50, 50) for g in fill(start, 7, dtype, grads=True)]
-    by_oracle: Callable[..., None] = lambda *args: mixed_dtype.update(reference.update, *args)  # noqa: E731
     ends = []
-    for update in (triton_backend.update, by_oracle):
+    for step in (triton_backend.step, partial(mixed_dtype.step, loop.step)):
         params = [x.clone() for x in start]
         states = states_of(params, settings)
         for state in states:
             for name, tensor in state.items():
                 if name != "step":
                     tensor.fill_(0.25)
-        update(params, grads, states, settings)
+        step(Bucket(params, grads, states, settings))
         ends.append((params, states))
     (params, states), (wanted, wanted_states) = ends
     for x, y, state, other in zip(params, wanted, states, wanted_states, strict=True):
@@ -356,7 +350,7 @@ def test_steps_of_bfloat16_are_rounded_by_chance_without_bias() -> None:
     )
     torch.manual_seed(0)
     x = torch.ones(4 * CHUNK, device=DEVICE, dtype=torch.bfloat16)
-    triton_backend.update([x], [torch.ones_like(x)], states_of([x], settings), settings)
+    triton_backend.step(Bucket([x], [torch.ones_like(x)], states_of([x], settings), settings))
     below = 1.0 - 2.0**-8
     assert set(x.tolist()) == {1.0, below}
     # 1 - 0.001 by a share of 0.256 of steps of 2^-8; the mean's deviation is 1.3e-5
@@ -366,5 +360,7 @@ def test_steps_of_bfloat16_are_rounded_by_chance_without_bias() -> None:
     assert torch.corrcoef(down).fill_diagonal_(0).abs().max() < 0.08
     not_finite = torch.tensor([math.inf, -math.inf, math.nan], dtype=torch.bfloat16, device=DEVICE)
     kept = not_finite.clone()
-    triton_backend.update([kept], [torch.ones_like(kept)], states_of([kept], settings), settings)
+    triton_backend.step(
+        Bucket([kept], [torch.ones_like(kept)], states_of([kept], settings), settings)
+    )
     torch.testing.assert_close(kept, not_finite, equal_nan=True)

@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from ..optim.groups.keys import GROUP_KEYS
-from ..optim.hyperparameters import check_number
 from ..optim.tools.migrate import ADAMW_KEYS, migrate
+from ..optim.values import check_number
 
 KEPT = ("betas", "eps", "weight_decay")
 HISTORY = ("last_grad", "last_param", "mars_last_grad")

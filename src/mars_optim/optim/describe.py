@@ -8,35 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..optimizer_options import CHOSEN, IN_GROUPS, MATRIX_RULES
 from .backends import explain, state_dtypes
 from .correction import dot_and_difference, tensor_norm
 from .distributed.sharded import as_real, local
 from .gamma.schedule import sampled_bytes, silence
+from .groups.names import bare
 from .groups.roles import misplaced, unstacked
-from .hyperparameters import CHOSEN, MATRIX_RULES, NS_COEFFICIENTS, Settings, gamma_of
+from .hyperparameters import Settings, gamma_of
 
 Group = Mapping[str, Any]
 HEADER = (
     "kind rule correction gamma clip lr betas decay tensors parameters dtype state path why"
 ).split()
 # what a group says once an optimizer has it, for those of param_groups that none has yet
-_DEFAULTS = dict(
-    eps=1e-8,
-    gamma_schedule="constant",
-    clip_over="tensor",
-    cautious=False,
-    amsgrad=False,
-    maximize=False,
-    foreach=None,
-    fused=None,
-    ns_steps=5,
-    ns_coefficients=NS_COEFFICIENTS,
-    stacked=False,
-    state_dtype=None,
-    last_grad_dtype=None,
-    stochastic_rounding=False,
-    capturable=False,
-)
+_DEFAULTS = {name: option.default for name, option in IN_GROUPS.items()}
 _LARGE = 100_000  # elements; no bias or norm gain has so many
 
 
@@ -63,10 +49,7 @@ def path(group: Group) -> tuple[str, str]:
     tensors = _tensors(group)
     if not tensors:
         return "-", ""
-    settings = Settings.from_group({**_DEFAULTS, **group})
-    return explain(
-        tensors, settings, use_foreach=group.get("foreach"), use_fused=group.get("fused")
-    )
+    return explain(tensors, Settings.from_group({**_DEFAULTS, **group}))
 
 
 @torch.no_grad()
@@ -217,7 +200,7 @@ def _bytes(n: float) -> str:
 
 
 def _tensors(group: Group) -> list[Tensor]:
-    return [p[1] if isinstance(p, tuple) else p for p in group["params"]]
+    return [bare(param) for param in group["params"]]
 
 
 def _is_flat(tensor: Tensor) -> bool:

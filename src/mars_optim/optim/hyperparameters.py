@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Rule = Literal["adamw", "lion", "shampoo", "muon"]
-Correction = Literal["approx", "exact", "folded"]
-ClipOver = Literal["tensor", "global"]
-GammaSchedule = Literal["constant", "lr", "sqrt_lr", "auto", "least_error"]
-
-RULES: tuple[str, ...] = get_args(Rule)
-CORRECTIONS: tuple[str, ...] = get_args(Correction)
-CLIP_OVER: tuple[str, ...] = get_args(ClipOver)
-GAMMA_SCHEDULES: tuple[str, ...] = get_args(GammaSchedule)
-MATRIX_RULES = ("shampoo", "muon")
-CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
-
-PUBLISHED_GAMMA = 0.025
-NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-
-# A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
-ROUNDING = 1e-12
+from ..optimizer_options import (
+    BY_LR,
+    CHOSEN,
+    IN_GROUPS,
+    NS_COEFFICIENTS,
+    PUBLISHED_GAMMA,
+    ClipOver,
+    Correction,
+    GammaSchedule,
+    Option,
+    Rule,
+    check_together,
+)
+from .values import (
+    at_least_zero,
+    check_option,
+    flag,
+    learning_rate,
+    number,
+    number_or_none,
+    pair,
+    triple,
+    tristate,
+    whole,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,8 @@ class Settings:
     maximize: bool = False
     ns_steps: int = 5
     ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS
+    foreach: bool | None = None
+    fused: bool | None = None
     stacked: bool = False
     state_dtype: torch.dtype | None = None
     last_grad_dtype: torch.dtype | None = None
@@ -63,88 +70,32 @@ class Settings:
     capturable: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("rule", self.rule, RULES)
-        check_choice("correction", self.correction, CORRECTIONS)
-        check_choice("clip_over", self.clip_over, CLIP_OVER)
-        check_choice("gamma_schedule", self.gamma_schedule, GAMMA_SCHEDULES)
-        if not isinstance(self.lr, Tensor):
-            check_number("lr", self.lr, low=0.0)
-        check_number("eps", self.eps, low=0.0)
-        check_number("weight_decay", self.weight_decay, low=0.0)
-        check_number("gamma", self.gamma, low=0.0, hint="0 switches the correction off")
-        check_betas("betas", self.betas)
-        if self.clip is not None:
-            check_number("clip", self.clip, low=0.0, above=True, hint="None switches it off")
-            if self.correction == "folded":
-                raise ValueError(
-                    f"clip={self.clip!r} cannot be used with correction='folded', which keeps no "
-                    "gradient to clip: leave clip out (or None), or use correction='approx'"
-                )
-        if self.gamma_schedule != "constant":
-            self._check_schedule()
-        if self.amsgrad and self.rule != "adamw":
-            raise ValueError(f"amsgrad=True needs rule='adamw', not rule={self.rule!r}")
-        for name in ("state_dtype", "last_grad_dtype"):
-            dtype = getattr(self, name)
-            if dtype is not None and not (
-                isinstance(dtype, torch.dtype) and dtype.is_floating_point
-            ):
-                raise ValueError(f"{name}={dtype!r} must be None or a floating torch.dtype")
-        if not 1 <= self.ns_steps < 100:
-            raise ValueError(f"ns_steps={self.ns_steps!r} must be a whole number from 1 to 99")
+        for name, option in _RANGED:
+            check_option(name, getattr(self, name), option)
+        if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
+            raise ValueError(
+                f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: there "
+                "gamma acts on the step alone, elsewhere on the second moment and the clip too"
+            )
+        check_together(self)
+        if self.gamma_schedule in BY_LR and isinstance(self.lr, Tensor):
+            raise ValueError(
+                f"gamma_schedule={self.gamma_schedule!r} reads lr at each step: give it as a "
+                "number, or on a CPU"
+            )
+        if self.gamma_schedule in CHOSEN and self.betas[0] == 0.0:
+            raise ValueError(
+                f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0: without an "
+                "average there is no lag"
+            )
 
     @classmethod
     def from_group(cls, group: Mapping[str, Any]) -> Settings:
         """Read the settings of a resolved parameter group; numpy's numbers become Python's."""
-        if tristate("foreach", group["foreach"]) and tristate("fused", group["fused"]):
-            raise ValueError("foreach=True and fused=True exclude each other: give one of them")
-        return cls(
-            rule=group["rule"],
-            lr=learning_rate(group["lr"]),
-            betas=pair("betas", group["betas"]),
-            eps=at_least_zero("eps", group["eps"]),
-            weight_decay=at_least_zero("weight_decay", group["weight_decay"]),
-            gamma=gamma_of(group),
-            clip=None if group["clip"] is None else number("clip", group["clip"]),
-            correction=group["correction"],
-            clip_over=group["clip_over"],
-            gamma_schedule=group["gamma_schedule"],
-            cautious=flag("cautious", group["cautious"]),
-            amsgrad=flag("amsgrad", group["amsgrad"]),
-            maximize=flag("maximize", group["maximize"]),
-            ns_steps=whole("ns_steps", group["ns_steps"]),
-            ns_coefficients=triple("ns_coefficients", group["ns_coefficients"]),
-            stacked=flag("stacked", group["stacked"]),
-            state_dtype=group["state_dtype"],
-            last_grad_dtype=group["last_grad_dtype"] or group["state_dtype"],
-            stochastic_rounding=flag("stochastic_rounding", group["stochastic_rounding"]),
-            capturable=flag("capturable", group["capturable"]),
-        )
-
-    def _check_schedule(self) -> None:
-        """Raise ValueError where gamma cannot change, or be chosen, in the run."""
-        name = f"gamma_schedule={self.gamma_schedule!r}"
-        if self.capturable:
-            raise ValueError(
-                f"{name} cannot be used with capturable=True: a CUDA graph holds one gamma. Use "
-                "gamma_schedule='constant'"
-            )
-        if self.gamma_schedule in ("lr", "sqrt_lr"):
-            if isinstance(self.lr, Tensor):
-                raise ValueError(f"{name} reads lr at each step: give it as a number, or on a CPU")
-            return
-        if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
-            raise ValueError(
-                f"{name} needs correction='folded', not {self.correction!r}: there gamma acts on "
-                "the step alone, elsewhere on the second moment and the clip too"
-            )
-        if self.correction == "exact":
-            raise ValueError(
-                f"{name} weighs the noise of two batches, and correction='exact' has that of one: "
-                "use 'lr', 'sqrt_lr' or a number"
-            )
-        if self.betas[0] == 0.0:
-            raise ValueError(f"{name} needs betas[0] above 0: without an average there is no lag")
+        values = {name: read(name, group[name]) for name, read in _READ}
+        values["gamma"] = gamma_of(group)
+        values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
+        return cls(**values)
 
     @property
     def gain(self) -> float:
@@ -186,6 +137,16 @@ def gamma_of(group: Mapping[str, Any]) -> float:
     return number("gamma_now", group.get("gamma_now", gamma))
 
 
+def resolve(options: dict[str, Any]) -> dict[str, Any]:
+    """The same with what "auto" and None stand for in gamma, correction and clip."""
+    found = dict(options)
+    resolve_gamma(found)
+    schedule = found.get("gamma_schedule", "constant")
+    found["correction"] = resolve_correction(found["correction"], schedule)
+    found["clip"] = resolve_clip(found["clip"], found["correction"])
+    return found
+
+
 def resolve_gamma(group: dict[str, Any]) -> None:
     """``gamma="auto"`` is ``gamma_schedule="auto"`` from the published gamma on."""
     gamma = group.get("gamma")
@@ -217,123 +178,20 @@ def resolve_clip(clip: float | str | None, correction: str) -> float | None:
     return clip
 
 
-def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Raise ValueError unless ``value`` is one of ``allowed``, suggesting the nearest."""
-    allowed = tuple(allowed)
-    if isinstance(value, str) and value in allowed:
-        return
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, allowed))}{hint}")
+def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
+    """What makes of an option's value in a group the one in the settings."""
+    if name == "lr":
+        return learning_rate
+    if option.type == "number":
+        return number_or_none if option.none else at_least_zero
+    if option.type == "flag":
+        return tristate if option.none else flag
+    of_type = {"betas": pair, "coefficients": triple, "whole": whole}
+    return of_type.get(option.type, lambda _, value: value)
 
 
-def check_number(
-    name: str, value: object, *, low: float, above: bool = False, hint: str = ""
-) -> None:
-    """Raise ValueError unless ``value`` is a finite number >= ``low`` (> with ``above``)."""
-    real = number(name, value)
-    if math.isfinite(real) and (real > low if above else real >= low):
-        return
-    bound = f"a finite number {'above' if above else 'of at least'} {low:g}"
-    raise ValueError(f"{name}={value!r} must be {bound}" + (f" ({hint})" if hint else ""))
-
-
-def number(name: str, value: object) -> float:
-    """``value`` as a number of Python's.
-
-    Python's and numpy's real numbers count, and so does a tensor or array of one real element.
-    Neither bools nor strings do.
-    """
-    if type(value) in (int, float):
-        return cast(float, value)  # as it is, for messages
-    if isinstance(value, Tensor):
-        real = not value.is_complex() and value.dtype != torch.bool
-        if value.numel() == 1 and real:
-            return float(value)
-        if value.numel() != 1:
-            shape = tuple(value.shape)
-            raise ValueError(f"{name}=tensor of shape {shape} must be a number or have one element")
-    elif isinstance(value, Real) and not isinstance(value, bool):
-        return float(value)
-    elif _kind(value) in ("f", "i", "u") and getattr(value, "size", 0) == 1:
-        return float(cast(Any, value).item())  # an array of numpy's, or one like it
-    raise ValueError(f"{name}={value!r} must be a number, not {type(value).__name__}")
-
-
-def at_least_zero(name: str, value: object) -> float:
-    """``value`` as a float, where what a schedule has rounded to just below 0 is 0."""
-    real = number(name, value)
-    return 0.0 if -ROUNDING <= real < 0.0 else real
-
-
-def whole(name: str, value: object) -> int:
-    """``value`` as an int; numpy's integers count, 2.0 does not."""
-    if type(value) is int:
-        return value
-    if _kind(value) in ("i", "u") and getattr(value, "size", 0) == 1:
-        return int(cast(Any, value).item())
-    raise ValueError(f"{name}={value!r} must be a whole number, not {type(value).__name__}")
-
-
-def flag(name: str, value: object) -> bool:
-    """``value`` as a bool; numpy's count, 0 and 1 do not."""
-    if isinstance(value, bool):
-        return value
-    if _kind(value) == "b" and getattr(value, "size", 0) == 1:
-        return bool(cast(Any, value).item())
-    raise ValueError(f"{name}={value!r} must be True or False")
-
-
-def tristate(name: str, value: object) -> bool | None:
-    """``value`` as a bool, or None."""
-    return None if value is None else flag(name, value)
-
-
-def _kind(value: object) -> str:
-    """numpy's letter for what ``value`` holds (f, i, u, b, ...); "" if it is none of numpy's."""
-    return str(getattr(getattr(value, "dtype", None), "kind", ""))
-
-
-def plain(value: Any) -> Any:
-    """A number or bool of numpy's as Python's, for a checkpoint must not need numpy; pairs too."""
-    if isinstance(value, tuple | list):
-        return type(value)(map(plain, value)) if type(value) in (tuple, list) else value
-    if _kind(value) in ("f", "i", "u", "b") and getattr(value, "size", 0) == 1:
-        return value.item()
-    return value
-
-
-def learning_rate(lr: object) -> float | Tensor:
-    """As a number; a tensor stays one where reading it would wait for a device or end a graph."""
-    if (
-        isinstance(lr, Tensor)
-        and lr.numel() == 1
-        and (lr.device.type != "cpu" or torch.compiler.is_compiling())
-    ):
-        return lr
-    return float(at_least_zero("lr", lr))
-
-
-def pair(name: str, value: object) -> tuple[float, float]:
-    """``value`` as two floats."""
-    try:
-        first, second = cast(Any, value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={value!r} must be a pair of numbers (beta1, beta2)") from None
-    return float(number(f"{name}[0]", first)), float(number(f"{name}[1]", second))
-
-
-def triple(name: str, value: object) -> tuple[float, float, float]:
-    """``value`` as three floats."""
-    try:
-        a, b, c = (float(number(name, x)) for x in cast(Any, value))
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={value!r} must be three numbers (a, b, c)") from None
-    return a, b, c
-
-
-def check_betas(name: str, betas: object) -> None:
-    """Raise ValueError unless both betas lie in [0, 1)."""
-    for i, beta in enumerate(pair(name, betas)):
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
+_SETTINGS = [
+    (name, option) for name, option in IN_GROUPS.items() if name in Settings.__dataclass_fields__
+]
+_READ = [(name, _reader(name, option)) for name, option in _SETTINGS]
+_RANGED = [(n, option) for n, option in _SETTINGS if option.type not in ("flag", "coefficients")]

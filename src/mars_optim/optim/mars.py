@@ -1,16 +1,28 @@
-"""class MARS: groups, state and step. The arithmetic is elsewhere."""
+"""class MARS: groups, state and step. The arithmetic, as the paper has it, is in reference.py."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from ..optimizer_options import (
+    IN_GROUPS,
+    MATRIX_RULES,
+    NS_COEFFICIENTS,
+    RULES,
+    TABLE,
+    Clip,
+    ClipOver,
+    Correction,
+    GammaSchedule,
+    Rule,
+)
 from . import backends
+from .backends import Amp, Bucket
 from .correction import GlobalNorm
 from .distributed.flat_pieces import (
     GivenShapes,
@@ -20,32 +32,23 @@ from .distributed.flat_pieces import (
 )
 from .distributed.sharded import layout, local
 from .gamma import schedule as gammas
-from .groups.split import check_shape, check_vector_options, split_group
-from .hyperparameters import (
-    MATRIX_RULES,
-    NS_COEFFICIENTS,
-    RULES,
-    ClipOver,
-    Correction,
-    GammaSchedule,
-    Rule,
-    Settings,
-    check_betas,
-    check_choice,
-    resolve_clip,
-    resolve_correction,
-    resolve_gamma,
-    tristate,
+from .groups.split import (
+    OF_VECTORS,
+    check_before_step,
+    check_shape,
+    check_vector_options,
+    split_group,
 )
+from .hyperparameters import Settings, resolve
 from .observed import Observed
 from .state.checkpointed import new_runtime
 from .state.counter import counter
 from .state.fit import called
 from .state.traces import Traces
 from .two_gradient import TwoGradientForm
-from .types import State
+from .types import KEPT, State
+from .values import check_choice, check_option
 
-Clip = float | Literal["auto"] | None
 Update = Callable[[], None]
 
 
@@ -162,50 +165,20 @@ class MARS(TwoGradientForm, Observed):
         stochastic_rounding: bool = False,
         capturable: bool = False,
     ) -> None:
-        defaults: dict[str, Any] = dict(
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            rule=self._rule if rule is None else rule,
-            gamma=gamma,
-            gamma_schedule=gamma_schedule,
-            clip=clip,
-            clip_over=clip_over,
-            correction=correction,
-            cautious=cautious,
-            optimize_1d=optimize_1d,
-            maximize=maximize,
-            foreach=foreach,
-            fused=fused,
-            ns_steps=ns_steps,
-            ns_coefficients=ns_coefficients,
-            state_dtype=state_dtype,
-            last_grad_dtype=last_grad_dtype,
-            stochastic_rounding=stochastic_rounding,
-            capturable=capturable,
-            stacked=False,
-        )
-        resolve_gamma(defaults)
-        defaults["correction"] = resolve_correction(correction, defaults["gamma_schedule"])
-        defaults["clip"] = resolve_clip(clip, defaults["correction"])
+        arguments = locals()
+        given = {name: arguments[name] for name in TABLE}
         if rule is not None:
             check_choice("rule", rule, RULES)
         if type(self) is not MARS and rule not in (None, self._rule):
             raise ValueError(
                 f"{type(self).__name__} has rule={self._rule!r}: use MARS for {rule!r}"
             )
+        defaults = {name: given.get(name, option.default) for name, option in IN_GROUPS.items()}
+        defaults = resolve({**defaults, "rule": self._rule if rule is None else rule})
         Settings.from_group(defaults)
-        self._constructor = {
-            # as given: a group with another schedule or correction resolves its own
-            "clip": clip,
-            "correction": correction,
-            "lr_1d": lr_1d,
-            "betas_1d": betas_1d,
-            "weight_decay_1d": weight_decay_1d,
-        }
-        check_betas("betas_1d", betas_1d)
+        # as given: a group with another schedule or correction resolves its own
+        self._constructor = {name: given[name] for name in ("clip", "correction", *OF_VECTORS)}
+        check_option("betas_1d", betas_1d, TABLE["betas_1d"])
         check_vector_options(self._constructor)
         if isinstance(params, set):
             raise TypeError("params must be ordered: a set is not, use a list")
@@ -260,6 +233,10 @@ class MARS(TwoGradientForm, Observed):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update every parameter that has a gradient; gradients are only read.
 
+        ``reference.py`` has the whole of the arithmetic as a loop that reads like the paper: read
+        it first. From here it goes by ``backends/dispatch.py`` to ``backends/foreach.py`` or to a
+        faster one, which do the same.
+
         Args:
             closure: re-evaluates the model and returns the loss; called once, with gradients on.
 
@@ -267,39 +244,20 @@ class MARS(TwoGradientForm, Observed):
             ValueError: for a sparse gradient, or a group edited to a value out of range.
         """
         loss = self._evaluate(closure)
-        amp = backends.Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
-        if amp.skips:
-            self._runtime["done"] = False
-            return loss
-        # everything is checked before the first parameter moves
-        work = self._work(amp) if torch.compiler.is_compiling() else self._checked_work(amp)
-        self._before_update(amp)
-        self._check_itself()
-        for update in work:
-            update()
+        amp = Amp(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        if not amp.skips:
+            # everything is checked before the first parameter moves
+            updates = self._work(amp) if torch.compiler.is_compiling() else self._checked_work(amp)
+            self._before_update(amp)
+            self._check_itself()
+            for update in updates:
+                update()
         self._runtime["done"] = False
         return loss
 
-    def _work(self, amp: backends.Amp) -> list[Update]:
-        """The step of all groups, laid out and not yet taken."""
-        gammas.set_gammas(self.param_groups, self.state, amp)
-        self._begin_measuring()
-        groups, global_norm = enumerate(self.param_groups), GlobalNorm()
-        return [
-            update for i, group in groups for update in self._updates(i, group, amp, global_norm)
-        ]
-
-    def _checked_work(self, amp: backends.Amp) -> list[Update]:
-        """The same; where it is refused, state and groups are left as they were."""
-        of_groups = []
-        for group in self.param_groups:
-            gammas.check_whole(group)
-            of_groups.append(Settings.from_group(group))
-        check_partitions(self.param_groups, self._given)
-        for group, settings in zip(self.param_groups, of_groups, strict=True):
-            for param in group["params"]:
-                if param.grad is not None:
-                    check_shape(param, settings, group.get("kind"))
+    def _checked_work(self, amp: Amp) -> list[Update]:
+        """The step of all groups; where it is refused, state and groups are left as they were."""
+        check_before_step(self.param_groups, self._given)
         traces = Traces(self.param_groups, self.state)
         try:
             return self._work(amp)
@@ -307,28 +265,31 @@ class MARS(TwoGradientForm, Observed):
             traces.remove()
             raise
 
-    def _updates(
-        self, i: int, group: dict[str, Any], amp: backends.Amp, global_norm: GlobalNorm
-    ) -> list[Update]:
-        """The step of group ``i``'s parameters that have a gradient, checked and not yet taken."""
+    def _work(self, amp: Amp) -> list[Update]:
+        """The step of all groups, laid out and not yet taken."""
+        gammas.set_gammas(self.param_groups, self.state, amp)
+        self._begin_measuring()
+        norm, groups = GlobalNorm(), enumerate(self.param_groups)
+        return [update for i, group in groups for update in self._updates(i, group, amp, norm)]
+
+    def _updates(self, i: int, group: dict[str, Any], amp: Amp, norm: GlobalNorm) -> list[Update]:
+        """The step of group ``i``'s parameters that have a gradient, bucket by bucket."""
         settings, updates = Settings.from_group(group), []
-        for b, (params, grads, states) in enumerate(self._buckets(group)):
+        for b, (params, grads, states) in enumerate(self._rows(group, settings)):
+            bucket = Bucket(
+                params,
+                grads,
+                states,
+                settings,
+                amp=amp,
+                observer=self._observer(i, b),
+                norm=norm,
+            )
             try:
-                update = backends.prepare(
-                    params,
-                    grads,
-                    states,
-                    settings,
-                    use_foreach=tristate("foreach", group["foreach"]),
-                    use_fused=tristate("fused", group["fused"]),
-                    amp=amp,
-                    observe=self._observer(i, b),
-                    global_norm=global_norm,
-                )
+                updates.append(backends.prepare(bucket))
             except backends.MisfitError as error:
                 name = called(self.param_groups, params[error.index])
                 raise ValueError(f"{name} {error.reason}") from None
-            updates.append(update)
         return updates
 
     def _init_group(
@@ -338,19 +299,21 @@ class MARS(TwoGradientForm, Observed):
         grads: list[Tensor] | None = None,
         *kept: list[Tensor],
         skip_non_grad_params: bool = True,
+        settings: Settings | None = None,
     ) -> None:
         """Fill the lists with the parameters that have a gradient; make state where there is none.
 
         torch.compile knows this method of optimizers by its name and calls it instead of tracing
         it, so that a new gradient tensor is no reason to compile again. It must find tensors in
-        lists of their own: ``kept`` are the buffers of :data:`backends.STATE`, or nothing.
+        lists of their own: ``kept`` are those of :data:`.types.KEPT`, or nothing. ``settings`` are
+        the group's, read again where they are not given.
 
         Megatron calls it without lists and with ``skip_non_grad_params=False`` before it loads a
         checkpoint: state then is made of parameters without a gradient too.
         """
         params = [] if params is None else params
         grads = [] if grads is None else grads
-        settings = Settings.from_group(group)
+        settings = settings or Settings.from_group(group)
         dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
         any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
         for param in group["params"]:
@@ -376,30 +339,32 @@ class MARS(TwoGradientForm, Observed):
                 continue
             params.append(param)
             grads.append(grad)
-            for name, tensors in zip(backends.STATE, kept, strict=False):
+            for name, tensors in zip(KEPT, kept, strict=False):
                 if name in state:
                     tensors.append(state[name])
 
-    def _buckets(
-        self, group: dict[str, Any]
-    ) -> Iterator[tuple[list[Tensor], list[Tensor], list[State]]]:
-        """The group's parameters that have a gradient, with state: one device, dtype and layout."""
+    def _rows(
+        self, group: dict[str, Any], settings: Settings
+    ) -> Iterable[tuple[list[Tensor], list[Tensor], list[State]]]:
+        """Parameters with their gradients and states, apart by device, dtype and layout."""
         params: list[Tensor] = []
         grads: list[Tensor] = []
         if torch.compiler.is_compiling():
-            kept: list[list[Tensor]] = [[] for _ in backends.STATE]
+            kept: list[list[Tensor]] = [[] for _ in KEPT]
             self._init_group(group, params, grads, *kept)
-            whole = [(n, ts) for n, ts in zip(backends.STATE, kept, strict=True) if ts]
+            whole = [(n, ts) for n, ts in zip(KEPT, kept, strict=True) if ts]
             states = [{name: tensors[i] for name, tensors in whole} for i in range(len(params))]
         else:
-            self._init_group(group, params, grads)
+            self._init_group(group, params, grads, settings=settings)
             states = [self.state[param] for param in params]
-        buckets: dict[Any, list[tuple[Tensor, Tensor, State]]] = defaultdict(list)
-        for row in zip(params, grads, states, strict=True):
-            buckets[row[0].device, row[0].dtype, layout(row[0])].append(row)
-        for bucket in buckets.values():
-            its_params, its_grads, its_states = map(list, zip(*bucket, strict=True))
-            yield its_params, its_grads, its_states
+        alike: dict[Any, tuple[list[Tensor], list[Tensor], list[State]]] = {}
+        for param, grad, state in zip(params, grads, states, strict=True):
+            key = param.device, param.dtype, layout(param)
+            row = alike.setdefault(key, ([], [], []))
+            row[0].append(param)
+            row[1].append(grad)
+            row[2].append(state)
+        return alike.values()
 
 
 class MARSAdamW(MARS):
@@ -407,6 +372,8 @@ class MARSAdamW(MARS):
 
     ``gamma=0, clip=None`` is torch.optim.AdamW; ``correction="folded", gamma=1 - beta1`` is AdamW
     with Nesterov momentum (NAdamW, at constant beta1).
+
+    The step, line by line: ``reference.adamw_direction``.
     """
 
     _rule = "adamw"
@@ -418,6 +385,8 @@ class MARSLion(MARS):
     Arguments as in :class:`MARS`. The step has the size of lr in every coordinate: start from a
     third to a tenth of AdamW's lr with three to ten times its decay. ``betas=(b2, _),
     gamma=(b2 - b1) / b2, clip=None`` is Lion(b1, b2).
+
+    The step, line by line: ``reference.lion_direction``.
     """
 
     _rule = "lion"
@@ -429,6 +398,8 @@ class MARSShampoo(MARS):
     U V^T is the orthogonal factor of m_t (paper Alg. 4, with the scale and the clip of the
     authors' code). Arguments as in :class:`MARS`. Embeddings and heads are better left to rule
     "adamw": see ``param_groups``.
+
+    The step, line by line: ``reference.shampoo_direction``.
     """
 
     _rule = "shampoo"
@@ -440,6 +411,8 @@ class MARSM(MARS):
     Arguments as in :class:`MARS`; beta1 is Muon's momentum. ``gamma=1 - beta1, clip=None`` is
     torch.optim.Muon with Nesterov momentum and ``adjust_lr_fn="match_rms_adamw"``. Embeddings and
     heads belong to rule "adamw": see ``param_groups``.
+
+    The step, line by line: ``reference.muon_direction``.
     """
 
     _rule = "muon"

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from ..optimizer_options import MATRIX_RULES
 from .describe import correction_ratio, describe, misplaced_in, warnings
-from .hyperparameters import MATRIX_RULES
 from .state.checkpointed import Checkpointed
 from .telemetry import GroupTelemetry, Observe, Telemetry
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .hyperparameters import NS_COEFFICIENTS
+from ..optimizer_options import NS_COEFFICIENTS
 
 Coefficients = tuple[float, float, float]
 

@@ -8,18 +8,11 @@ from typing import Any, Literal
 
 from torch import nn
 
+from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule
 from .describe import describe
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
-from .hyperparameters import (
-    MATRIX_RULES,
-    RULES,
-    Correction,
-    Rule,
-    check_choice,
-    resolve_clip,
-    resolve_correction,
-    resolve_gamma,
-)
+from .hyperparameters import resolve
+from .values import check_choice
 
 _WORDS: dict[Kind, str] = {
     "matrix": "a matrix",
@@ -137,10 +130,7 @@ def param_groups(
         heads = _checked_patterns("heads", heads, None)
     roles = Roles(model, claims, embeddings, heads, matrices).sort()
 
-    mars: dict[str, Any] = dict(rule=rule, betas=betas, gamma=gamma)
-    resolve_gamma(mars)
-    mars["correction"] = resolve_correction(correction, mars.get("gamma_schedule", "constant"))
-    mars["clip"] = resolve_clip(clip, mars["correction"])
+    mars = resolve(dict(rule=rule, betas=betas, gamma=gamma, correction=correction, clip=clip))
     plain: dict[str, Any] = {
         "rule": "adamw",
         "betas": betas_1d,

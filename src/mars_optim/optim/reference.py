@@ -1,7 +1,7 @@
-"""The oracle: the whole algorithm as a plain loop over tensors that reads like the paper.
+"""Read this first: the whole algorithm as a plain loop over tensors that reads like the paper.
 
-Slow on purpose: one temporary per line, no in-place tricks, any floating dtype. Every fast path has
-the signature of :func:`update` and is compared with it, in float64, by the tests.
+Slow on purpose: one temporary per line, no in-place tricks, any floating dtype. It is the oracle:
+every fast path (``backends/``) is compared with :func:`update`, in float64, by the tests.
 
 Letters as in arXiv 2411.10438: x parameter, g gradient, c variance-reduced gradient, m and v
 moments, eta learning rate, lambda weight decay.
@@ -17,10 +17,7 @@ from torch import Tensor
 
 from .correction import GlobalNorm
 from .hyperparameters import Settings
-from .types import State
-
-# What a parameter's state may hold for a step.
-KEPT = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+from .types import KEPT, State
 
 
 def update(
@@ -36,7 +33,7 @@ def update(
     Args:
         params: x_t of any shape and floating dtype; changed in place.
         grads: g_t, shaped and typed like the parameters; only read.
-        states: per parameter ``step`` (t - 1) and the buffers of ``kernels.init_state``; changed.
+        states: per parameter ``step`` (t - 1) and the buffers of ``backends.init_state``; changed.
         settings: the group's hyper-parameters.
         global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
     """

@@ -146,7 +146,7 @@ def lion_(
         torch._foreach_add_(params, signs, alpha=-settings.lr)
 
 
-def shampoo_(
+def orthogonal_(
     params: list[Tensor],
     ms: list[Tensor],
     grads: list[Tensor],
@@ -154,27 +154,35 @@ def shampoo_(
     settings: Settings,
     shards: Shards | None = None,
 ) -> None:
-    """MARS-Shampoo (paper Alg. 4): x <- x - lr (scale U V^T + lambda x).
+    """x <- x - lr (scale U V^T + lambda x): MARS-Shampoo (paper Alg. 4), MARS-M (arXiv 2510.21800).
 
-    ``scale`` = sqrt(max(1, rows / cols)) is the authors' code's, not the text's.
+    ``scale``, of :func:`orthogonal_scale`, is all that tells them apart.
     """
-    _orthogonal_step_(params, ms, grads, settings=settings, shards=shards)
-
-
-def muon_(
-    params: list[Tensor],
-    ms: list[Tensor],
-    grads: list[Tensor],
-    *,
-    settings: Settings,
-    shards: Shards | None = None,
-) -> None:
-    """MARS-M (arXiv 2510.21800): x <- x - lr (0.2 sqrt(max(rows, cols)) U V^T + lambda x)."""
-    _orthogonal_step_(params, ms, grads, settings=settings, shards=shards)
+    decay_(params, settings=settings)
+    shapes = [x.shape for x in params]
+    if shards is None:
+        directions = _directions(ms, settings)
+    else:
+        shapes = shards.shapes
+        sent = [m.to(working_dtype(m.dtype, m.device)) for m in ms]
+        whole = partial(orthogonal_direction, settings=settings)
+        directions = enumerate(shards.map_whole(whole, sent, stacked=settings.stacked))
+    if settings.cautious:
+        directions = _cautiously(directions, grads, settings, shards)
+    for i, direction in directions:
+        rows, cols = matrix_shape(shapes[i], stacked=settings.stacked)
+        scale = orthogonal_scale(rows, cols, rule=settings.rule)
+        if isinstance(settings.lr, Tensor):
+            params[i].sub_(direction.to(params[i].dtype) * (settings.lr * scale))
+        else:
+            params[i].add_(direction, alpha=-settings.lr * scale)
 
 
 def orthogonal_scale(rows: int, cols: int, *, rule: str) -> float:
-    """The factor on U V^T: MARS-M's matches AdamW's update RMS, MARS-Shampoo's is Muon's own."""
+    """The factor on U V^T: MARS-M's matches AdamW's update RMS, MARS-Shampoo's is Muon's own.
+
+    The latter is the authors' code's, not their text's.
+    """
     if rule == "muon":
         return 0.2 * math.sqrt(max(rows, cols))
     return math.sqrt(max(1.0, rows / max(1, cols)))
@@ -217,34 +225,6 @@ def _directions(ms: list[Tensor], settings: Settings) -> Iterator[tuple[int, Ten
         stack = torch.stack([matrices[i].to(dtype) for i in indices])
         for i, u_vt in zip(indices, _orthogonalised(stack, settings), strict=True):
             yield i, u_vt.reshape(ms[i].shape)
-
-
-def _orthogonal_step_(
-    params: list[Tensor],
-    ms: list[Tensor],
-    grads: list[Tensor],
-    *,
-    settings: Settings,
-    shards: Shards | None,
-) -> None:
-    decay_(params, settings=settings)
-    shapes = [x.shape for x in params]
-    if shards is None:
-        directions = _directions(ms, settings)
-    else:
-        shapes = shards.shapes
-        sent = [m.to(working_dtype(m.dtype, m.device)) for m in ms]
-        whole = partial(orthogonal_direction, settings=settings)
-        directions = enumerate(shards.map_whole(whole, sent, stacked=settings.stacked))
-    if settings.cautious:
-        directions = _cautiously(directions, grads, settings, shards)
-    for i, direction in directions:
-        rows, cols = matrix_shape(shapes[i], stacked=settings.stacked)
-        scale = orthogonal_scale(rows, cols, rule=settings.rule)
-        if isinstance(settings.lr, Tensor):
-            params[i].sub_(direction.to(params[i].dtype) * (settings.lr * scale))
-        else:
-            params[i].add_(direction, alpha=-settings.lr * scale)
 
 
 def _cautiously(

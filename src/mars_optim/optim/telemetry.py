@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .correction import GlobalNorm, clip_norms, inners, scales_of
+from .correction import inners
 from .distributed.sharded import Shards
 from .hyperparameters import Settings
 
@@ -76,7 +76,7 @@ class GroupTelemetry:
         return {**asdict(self), "noise_scale": self.noise_scale}
 
 
-class _Bucket:
+class _Totals:
     """What one bucket of tensors has shown: a total, and the steps that are not in it yet.
 
     A step is kept as it comes, and MOST steps are added up in one go: so a step costs next to
@@ -126,7 +126,7 @@ class Telemetry:
     def __init__(self, every: int = 1) -> None:
         self.every = every
         self._steps = 0
-        self._buckets: dict[tuple[int, int], list[_Bucket]] = {}
+        self._buckets: dict[tuple[int, int], list[_Totals]] = {}
 
     def begin_step(self) -> None:
         """Count a step, before its buckets are added."""
@@ -161,7 +161,7 @@ class Telemetry:
         known = self._buckets.setdefault((group, bucket), [])
         same = next((b for b in known if b.kind == kind), None)
         if same is None:
-            known.append(same := _Bucket(shards, kind))
+            known.append(same := _Totals(shards, kind))
         same.add(sums, scales)
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Telemetry:
         self._steps = data["steps"]
         for group, number, total, *kind in data["buckets"]:
             paired, clips, tensors = kind
-            bucket = _Bucket(None, (paired, clips, tensors))
+            bucket = _Totals(None, (paired, clips, tensors))
             bucket.total = torch.tensor(total, dtype=torch.float64, device="cpu")
             self._buckets.setdefault((group, number), []).append(bucket)
 
@@ -192,7 +192,7 @@ class Telemetry:
         ]
 
 
-def _means(number: int, group: dict[str, Any], buckets: list[list[_Bucket]]) -> GroupTelemetry:
+def _means(number: int, group: dict[str, Any], buckets: list[list[_Totals]]) -> GroupTelemetry:
     sums, steps, clipped, chances = [0.0] * SUMS, 0.0, 0.0, 0.0
     for kinds in buckets:
         its_steps = 0.0
@@ -224,35 +224,6 @@ def _means(number: int, group: dict[str, Any], buckets: list[list[_Bucket]]) -> 
         gamma=settings.gamma,
         tensors=sum(kinds[-1].tensors for kinds in buckets),
     )
-
-
-def tell(
-    observe: Observe,
-    grads: list[Tensor],
-    states: list[dict[str, Tensor]],
-    settings: Settings,
-    shards: Shards | None,
-    global_norm: GlobalNorm | None = None,
-) -> None:
-    """``observe`` what a step is about to do, where its kernel does not say.
-
-    Args:
-        observe: the listener.
-        grads: g_t, of this process's shards.
-        states: with g_{t-1}, before the step.
-        settings: of the group.
-        shards: of which whole tensors these are shards.
-        global_norm: the norm for ``clip_over="global"``, if it is that of more tensors than these.
-    """
-    last_grads = [s["last_grad"] for s in states] if settings.takes_difference else None
-    sums, scales = sums_of(grads, last_grads, settings.gain), None
-    if settings.clip is not None:
-        if global_norm is not None and settings.clips_together:
-            norms = global_norm.of(grads)
-        else:
-            norms = clip_norms(sums.select(1, CC).sqrt(), settings, shards)
-        scales = scales_of(norms, settings.clip)
-    observe(sums, scales)
 
 
 def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim.optimizer import Optimizer
 
 from .backends.amp import Amp
 from .distributed.sharded import is_sharded
-from .hyperparameters import Settings
+from .hyperparameters import gamma_of
 from .state.checkpointed import Checkpointed
 from .state.fit import LAST_PARAM, check_state
 from .types import State
@@ -53,9 +53,7 @@ class TwoGradientForm(Checkpointed):
         kept = [p for p in params if "last_grad" in self.state.get(p, {})]
         states = [self.state[p] for p in kept]
         scale = 1.0 if scaler is None else scaler.get_scale()
-        if (
-            scale != self._runtime["scale"]
-        ):  # it changes between steps only: the last one was skipped
+        if scale != self._runtime["scale"]:  # between steps only: the last one was skipped
             self._runtime["done"] = False
         with at_previous_point(self, model), gradients_apart(params):
             if self._runtime["done"]:  # further micro-batches add to the earlier ones
@@ -70,7 +68,7 @@ class TwoGradientForm(Checkpointed):
         self._runtime.update({"done": True, "scale": scale, "scaled": scaler is not None})
 
     def _exact(self) -> bool:
-        return any(Settings.from_group(group).exact for group in self.param_groups)
+        return any(g["correction"] == "exact" and gamma_of(g) for g in self.param_groups)
 
     def _needs_previous_pass(self) -> bool:
         """Whether a step now would lack g_{t-1}: never at the first step of all parameters."""

@@ -1,14 +1,10 @@
-"""The types that every part of the step shares."""
+"""What a parameter's state is, and what it may hold for a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
-
-from .hyperparameters import Settings
 
 State = dict[str, Tensor]
 
-
-Update = Callable[[list[Tensor], list[Tensor], list[State], Settings], None]
+BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
+KEPT = ("step", *BUFFERS)

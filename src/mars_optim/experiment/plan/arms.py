@@ -7,6 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ...errors import UserError
+from ...optimizer_options import (
+    GAMMA_FORMS,
+    TABLE,
+    ClipOver,
+    Correction,
+    GammaSchedule,
+    Rule,
+)
 from ...options import option
 
 HIGHEST_LR = 1e6
@@ -23,31 +31,18 @@ class Arm:
     optimizer: Literal["torch-adamw", "torch-nadam", "mars", "external"] = option(
         "mars", '"torch-adamw", "torch-nadam", "mars" or, made by a command, "external"'
     )
-    rule: Literal["adamw", "lion", "shampoo", "muon"] = option(
-        "adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS
-    )
+    rule: Rule = option("adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS)
     lr: float = option(3e-3, "where tuning starts", above=0.0, high=HIGHEST_LR)
     betas: tuple[float, float] = option(
         (0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999, of=_OURS
     )
     weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0, of=_OURS)
-    gamma: float = option(0.025, "scale of the correction", low=0.0, of=_OURS)
+    gamma: float = option(0.025, TABLE["gamma"].text, low=0.0, of=_OURS)
     clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0, of=_OURS)
-    correction: Literal["approx", "folded", "exact"] = option(
-        "approx", '"approx", "folded" or "exact" (a second pass a step)', of=_OURS
-    )
-    gamma_schedule: Literal["constant", "lr", "sqrt_lr", "auto", "least_error"] = option(
-        "constant",
-        'gamma over the run: "constant", with the learning rate ("lr", "sqrt_lr"), or chosen in it '
-        'by the next gradient ("auto") or the least error of the momentum ("least_error")',
-        of=_OURS,
-    )
-    clip_over: Literal["tensor", "global"] = option(
-        "tensor", 'norm that the clip looks at: each "tensor"\'s, or "global"', of=_OURS
-    )
-    cautious: bool = option(
-        False, "step only where the direction agrees with the gradient in sign", of=_OURS
-    )
+    correction: Correction = option("approx", TABLE["correction"].text, of=_OURS)
+    gamma_schedule: GammaSchedule = option("constant", TABLE["gamma_schedule"].text, of=_OURS)
+    clip_over: ClipOver = option("tensor", TABLE["clip_over"].text, of=_OURS)
+    cautious: bool = option(False, TABLE["cautious"].text, of=_OURS)
     lr_1d: float = option(
         0.0,
         "of vectors, and of embeddings beside a rule that orthogonalises; 0 for lr; not tuned",
@@ -71,10 +66,6 @@ def check_arm_name(name: str) -> None:
             f"arm name {name!r} must be 1 to 40 letters, digits, '.', '_' or '-', and begin with a "
             "letter or digit"
         )
-
-
-# gamma can be chosen in these forms
-GAMMA_FORMS = {"auto": ("folded",), "least_error": ("approx", "folded")}
 
 
 def check_arm(name: str, arm: Arm) -> None:

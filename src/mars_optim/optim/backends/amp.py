@@ -1,14 +1,10 @@
-"""A gradient scaler's ``grad_scale`` and ``found_inf``, for backends that do not take them."""
+"""A gradient scaler's ``grad_scale`` and ``found_inf``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-
-from ..types import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +41,3 @@ class Amp:
         inverse = self.grad_scale.double().reciprocal()
         scales = {g.device: inverse.to(g.device, non_blocking=True) for g in grads}
         return [(g * scales[g.device]).to(g.dtype) for g in grads]
-
-
-def unless(
-    found_inf: Tensor, update: Callable[[], None], params: list[Tensor], states: list[State]
-) -> None:
-    """``update``, undone on the device if ``found_inf``: no waiting, at the price of copies."""
-    held = [*params, *(value for state in states for value in state.values())]
-    before = [value.clone() for value in held]
-    update()
-    for value, old in zip(held, before, strict=True):
-        found = found_inf.reshape(()).to(value.device, non_blocking=True).bool()
-        torch.where(found, old, value, out=value)

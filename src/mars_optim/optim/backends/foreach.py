@@ -1,4 +1,4 @@
-"""Multi-tensor arithmetic: a handful of calls for all tensors of a group."""
+"""Multi-tensor arithmetic: a handful of calls for all tensors of a bucket."""
 
 from __future__ import annotations
 
@@ -6,33 +6,24 @@ import torch
 from torch import Tensor
 
 from .. import correction, rules
-from ..distributed.sharded import Shards
 from ..hyperparameters import Settings
-from ..telemetry import Observe, tell
 from ..types import State
+from .base import Bucket
+
+OWN: frozenset[str] = frozenset()
 
 
-def update(
-    params: list[Tensor],
-    grads: list[Tensor],
-    states: list[State],
-    settings: Settings,
-    shards: Shards | None = None,
-    *,
-    observe: Observe | None = None,
-    global_norm: correction.GlobalNorm | None = None,
-) -> None:
-    """One MARS step; arguments as in ``reference.update``.
+def why_not(bucket: Bucket) -> str | None:
+    """None: this takes every step, but for what :func:`.layout.lay_out` refuses on any path."""
+    return None
 
-    Args:
-        shards: of which whole tensors all of these are shards, if they are.
-        observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
-        global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
-    """
-    if observe is not None:
-        tell(observe, grads, states, settings, shards, global_norm)
-    with_history = GradientHistory(grads, states, settings, shards, global_norm)
-    cs = with_history.estimate()
+
+def step(bucket: Bucket) -> None:
+    """One MARS step, in the order of ``reference.update``."""
+    bucket.observe()
+    params, grads, states = bucket.params, bucket.grads, bucket.states
+    settings, shards = bucket.settings, bucket.shards
+    cs = estimate(bucket)
     ms = rules.momentum_([s["exp_avg"] for s in states], cs, settings=settings)
     match settings.rule:
         case "adamw":
@@ -49,12 +40,39 @@ def update(
             )
         case "lion":
             rules.lion_(params, ms, grads, settings=settings, shards=shards)
-        case "shampoo":
-            rules.shampoo_(params, ms, grads, settings=settings, shards=shards)
-        case "muon":
-            rules.muon_(params, ms, grads, settings=settings, shards=shards)
-    with_history.remember()
+        case "shampoo" | "muon":
+            rules.orthogonal_(params, ms, grads, settings=settings, shards=shards)
+    remember(bucket)
     advance_(states)  # last, so that it counts steps that were taken
+
+
+def estimate(bucket: Bucket) -> list[Tensor]:
+    """The clipped c_t of every parameter, in the memory of g_{t-1}; no gradient is written."""
+    cs, settings = bucket.grads, bucket.settings
+    norms = bucket.shared_norm()  # of all tensors, so while g_{t-1} is still there
+    if settings.takes_difference:
+        cs = correction.corrected_([s["last_grad"] for s in bucket.states], cs, gain=settings.gain)
+        if settings.maximize:
+            torch._foreach_neg_(cs)
+    elif settings.maximize:
+        cs = list(torch._foreach_neg(cs))
+    if settings.clip is not None:
+        if norms is None:
+            norms = correction.clip_norms(correction.norms_of(cs), settings, bucket.shards)
+        cs = correction.clipped(cs, norms, settings.clip, in_place=settings.takes_difference)
+    return cs
+
+
+def remember(bucket: Bucket) -> None:
+    """g_{t-1} <- g_t, once c_t is used up.
+
+    Also while gamma passes through 0, so that it is never stale. The exact form's g_{t-1} comes
+    from a pass of its own.
+    """
+    rows = zip(bucket.states, bucket.grads, strict=True)
+    kept = [(state["last_grad"], g) for state, g in rows if "last_grad" in state]
+    if kept and not bucket.settings.exact:
+        correction.remember_([last for last, _ in kept], [g for _, g in kept])
 
 
 def counted(states: list[State], settings: Settings) -> list[float] | list[Tensor]:
@@ -67,48 +85,3 @@ def counted(states: list[State], settings: Settings) -> list[float] | list[Tenso
 def advance_(states: list[State], by: float = 1.0) -> None:
     """t <- t + 1 for every parameter."""
     torch._foreach_add_([s["step"] for s in states], by)
-
-
-class GradientHistory:
-    """c_t in the memory of g_{t-1}, and g_t put there once c_t is used up."""
-
-    def __init__(
-        self,
-        grads: list[Tensor],
-        states: list[State],
-        settings: Settings,
-        shards: Shards | None = None,
-        global_norm: correction.GlobalNorm | None = None,
-    ) -> None:
-        self.grads = grads
-        self.settings = settings
-        self.shards = shards
-        self.global_norm = global_norm
-        self.kept = [
-            (state["last_grad"], g)
-            for state, g in zip(states, self.grads, strict=True)
-            if "last_grad" in state
-        ]
-
-    def estimate(self) -> list[Tensor]:
-        """The clipped c_t of every parameter; the user's gradients are never written."""
-        settings, cs = self.settings, self.grads
-        # of all tensors, so while g_{t-1} is still there
-        norms = self.global_norm.of(cs) if self.global_norm and settings.clips_together else None
-        if settings.takes_difference:
-            last_grads = [last_grad for last_grad, _ in self.kept]
-            cs = correction.corrected_(last_grads, cs, gain=settings.gain)
-            if settings.maximize:
-                torch._foreach_neg_(cs)
-        elif settings.maximize:
-            cs = list(torch._foreach_neg(cs))
-        if settings.clip is not None:
-            if norms is None:
-                norms = correction.clip_norms(correction.norms_of(cs), settings, self.shards)
-            cs = correction.clipped(cs, norms, settings.clip, in_place=settings.takes_difference)
-        return cs
-
-    def remember(self) -> None:
-        """g_{t-1} <- g_t, also while gamma passes through 0, so that it is never stale."""
-        if self.kept and not self.settings.exact:
-            correction.remember_([last for last, _ in self.kept], [g for _, g in self.kept])

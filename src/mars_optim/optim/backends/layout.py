@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..distributed.sharded import PLAIN
-from ..types import State
+from ..types import BUFFERS
+from .base import Bucket
 
 PLAIN_TYPES = frozenset(PLAIN)
-BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 LAZY = (
     "is a lazy conjugate or negative of other memory: make it one of its own by "
     "x.resolve_conj().resolve_neg()"
@@ -37,10 +37,9 @@ class MisfitError(ValueError):
         self.index, self.reason = index, reason
 
 
-def columns_of(
-    params: list[Tensor], grads: list[Tensor], states: list[State]
-) -> dict[str, list[Tensor]] | None:
+def columns_of(bucket: Bucket) -> dict[str, list[Tensor]] | None:
     """All that a step touches but the counters, by name; None if some lack what others have."""
+    states = bucket.states
     names = [name for name in BUFFERS if name in states[0]]
     absent = [name for name in BUFFERS if name not in names]
     for state in states:
@@ -51,7 +50,7 @@ def columns_of(
         columns = {name: [state[name] for state in states] for name in names}
     except KeyError:
         return None
-    return {"parameter": params, "gradient": grads, **columns}
+    return {"parameter": bucket.params, "gradient": bucket.grads, **columns}
 
 
 def unlike(columns: dict[str, list[Tensor]], *, in_order: bool = False) -> str | None:
@@ -111,19 +110,15 @@ def is_dense(x: Tensor) -> bool:
     return True
 
 
-def lay_out(
-    params: list[Tensor], grads: list[Tensor], states: list[State], *, keep: bool = False
-) -> bool:
+def lay_out(bucket: Bucket, *, keep: bool = False) -> bool:
     """Give state that lies in memory otherwise than its parameter the parameter's order.
 
     Asked where no fast kernel is taken, before anything is written: the state of a channels-last
     model may have to go on with contiguous weights.
 
     Args:
-        params: all of one dtype.
-        grads: theirs, only looked at.
-        states: theirs, changed.
-        keep: only look at state, too.
+        bucket: its state is changed.
+        keep: only look (default: False, only where it is of shards).
 
     Returns:
         Whether any state was laid out anew, so that a fast kernel may take it now.
@@ -131,12 +126,14 @@ def lay_out(
     Raises:
         MisfitError: for what is wrong on any path.
     """
-    columns = columns_of(params, grads, states)
+    columns = columns_of(bucket)
     if columns and unlike(columns) is None and _floating(columns):
         return False
     changed = False
-    keep = keep or torch.compiler.is_compiling()  # a graph knows strides
-    for i, (x, g, state) in enumerate(zip(params, grads, states, strict=True)):
+    # a graph knows strides
+    keep = keep or bucket.shards is not None or torch.compiler.is_compiling()
+    rows = zip(bucket.params, bucket.grads, bucket.states, strict=True)
+    for i, (x, g, state) in enumerate(rows):
         buffers = {name: state[name] for name in BUFFERS if name in state}
         if not torch.compiler.is_compiling() and (x.is_neg() or x.is_conj()):
             raise MisfitError(i, LAZY)

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..hyperparameters import Settings
-from ..types import State
-from .layout import BUFFERS
+from ..types import BUFFERS, State
+from .base import Bucket
 
 
-def needed(
-    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
-) -> bool:
+def needed(bucket: Bucket) -> bool:
     """Whether the tensors of a bucket differ in dtype, or must be rounded by chance.
 
     Or are float16, in which eps=1e-8 is 0, and an element without a gradient 0 / 0.
     """
-    dtypes = {x.dtype for x in params} | {g.dtype for g in grads}
-    dtypes |= {state[name].dtype for state in states for name in BUFFERS if name in state}
-    return len(dtypes) > 1 or settings.stochastic_rounding or torch.float16 in dtypes
+    dtypes = {x.dtype for x in bucket.params} | {g.dtype for g in bucket.grads}
+    dtypes |= {state[name].dtype for state in bucket.states for name in BUFFERS if name in state}
+    return len(dtypes) > 1 or bucket.settings.stochastic_rounding or torch.float16 in dtypes
 
 
-def update(
-    backend: Any,
-    params: list[Tensor],
-    grads: list[Tensor],
-    states: list[State],
-    settings: Settings,
-) -> None:
-    """One step of ``backend`` in float32 (float64 if anything is), stored in each own dtype."""
+def step(of_one_dtype: Callable[[Bucket], None], bucket: Bucket) -> None:
+    """One step of a backend in float32 (float64 if anything is), stored in each own dtype."""
+    params, states, settings = bucket.params, bucket.states, bucket.settings
     dtype = torch.float32
-    for tensor in (*params, *grads, *(v for s in states for v in _moments(s).values())):
+    for tensor in (*params, *bucket.grads, *(v for s in states for v in _moments(s).values())):
         dtype = torch.promote_types(dtype, tensor.dtype)
     wide_params = [p.to(dtype) for p in params]
     wide_states = [
         {"step": s["step"].clone(), **{k: v.to(dtype) for k, v in _moments(s).items()}}
         for s in states
     ]
-    backend(wide_params, [g.to(dtype) for g in grads], wide_states, settings)
+    wide_grads = [g.to(dtype) for g in bucket.grads]
+    of_one_dtype(replace(bucket, params=wide_params, grads=wide_grads, states=wide_states))
     generator = generator_of(params, wide_states)
     for param, wide in zip(params, wide_params, strict=True):
         if wide is not param:

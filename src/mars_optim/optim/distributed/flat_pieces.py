@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from ..hyperparameters import CHOSEN, MATRIX_RULES
+from ...optimizer_options import CHOSEN, MATRIX_RULES
 from .sharded import is_sharded
 
 Group = dict[str, Any]

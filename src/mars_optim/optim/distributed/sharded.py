@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor.placement_types import Placement
 
-    from ..hyperparameters import Settings
-    from ..types import State, Update
-
 WholeToWhole = Callable[[Tensor], Tensor]
 
 PLAIN = (Tensor, nn.Parameter)
@@ -238,36 +235,6 @@ class Shards:
         """The dimension of tensor i that mesh dimension d cuts."""
         placement: Any = self.placements[i][d]
         return int(placement.dim) % len(self.shapes[i])
-
-
-def update_whole(
-    update: Update,
-    params: list[Tensor],
-    grads: list[Tensor],
-    states: list[State],
-    settings: Settings,
-) -> None:
-    """``update`` on the whole of sharded tensors, every process alike: slow, simple, an oracle.
-
-    Raises:
-        ValueError: for shards that are no DTensors, which cannot be asked for the whole.
-    """
-    if not is_sharded(params[0]):
-        raise ValueError(
-            "foreach=False does not take tensor-parallel shards: leave foreach=None, which puts "
-            "together what a step needs of the whole"
-        )
-
-    def whole(value: Any) -> Any:
-        return value.full_tensor() if is_sharded(value) else value
-
-    full = [whole(param) for param in params]
-    full_states = [{key: whole(value) for key, value in state.items()} for state in states]
-    update(full, [whole(grad) for grad in grads], full_states, settings)
-    for param, x, state, full_state in zip(params, full, states, full_states, strict=True):
-        for target, source in [(param, x), *((state[k], full_state[k]) for k in state)]:
-            if is_sharded(target):
-                target.copy_(cut_like(source, target))
 
 
 def cut_like(whole: Tensor, target: Any) -> Any:

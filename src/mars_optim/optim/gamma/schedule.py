@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...optimizer_options import BY_LR, CHOSEN
 from ..backends.amp import Amp
 from ..distributed.sharded import as_real, layout
 from ..distributed.tensor_parallel import several_stages
-from ..hyperparameters import CHOSEN, at_least_zero, gamma_of
+from ..hyperparameters import gamma_of
+from ..values import at_least_zero
 from .criteria import CRITERIA, EVERY, FIRST, Criterion, Shares, newest_weight
 
 Group = dict[str, Any]
 
-BY_LR = ("lr", "sqrt_lr")
 SUMS = "gamma_sums"
 SILENT = "gamma_silent"  # steps that told nothing: since the last that did, and all; a tensor
 REMEMBERED = ("gamma_now", "gamma_steps", SUMS, SILENT, "lr_peak")  # keys of a group

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...optimizer_options import IN_GROUPS, TABLE
+
 # What users may give in a group; the constructor's arguments have the same names.
-OPTIONS = frozenset(
-    "lr betas eps weight_decay amsgrad rule gamma gamma_schedule clip clip_over correction "
-    "cautious maximize foreach fused ns_steps ns_coefficients optimize_1d lr_1d betas_1d "
-    "weight_decay_1d state_dtype last_grad_dtype stochastic_rounding capturable".split()
-)
+OPTIONS = frozenset(TABLE)
 # All the keys that mars-optim owns. Hosts add their own (``initial_lr``, ...).
-GROUP_KEYS = OPTIONS | frozenset(
-    "params param_names stacked gamma_now gamma_steps gamma_sums gamma_silent lr_peak kind "
-    "why".split()
-)
+_STATE = "gamma_now gamma_steps gamma_sums gamma_silent lr_peak".split()
+GROUP_KEYS = frozenset((*OPTIONS, *IN_GROUPS, *_STATE, "params", "param_names", "kind", "why"))
 # Keys that hosts are known to write although they are a letter or two from one of ours.
 HOST_KEYS = frozenset("beta1 beta2 beta3 eps1 eps2 lr2 l1 l2".split())
 

@@ -7,21 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ..distributed.flat_pieces import PIECES, way_out
-from ..hyperparameters import (
-    MATRIX_RULES,
-    Settings,
-    at_least_zero,
-    check_betas,
-    check_number,
-    plain,
-    resolve_clip,
-    resolve_correction,
-    resolve_gamma,
-)
+from ...optimizer_options import MATRIX_RULES, TABLE
+from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way_out
+from ..gamma.schedule import check_whole
+from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
+from ..values import at_least_zero, check_option, plain
 from .keys import check_group_keys
+from .names import bare
 
 Group = dict[str, Any]
+
+OF_VECTORS = tuple(name for name, option in TABLE.items() if not option.kept)
 
 
 def split_group(
@@ -45,7 +41,7 @@ def split_group(
     """
     check_group_keys(given)
     options = {k: plain(v) for k, v in given.items() if k not in ("params", "param_names")}
-    own_1d = {k: options.pop(k, None) for k in ("lr_1d", "betas_1d", "weight_decay_1d")}
+    own_1d = {k: options.pop(k, None) for k in OF_VECTORS}
     check_vector_options(own_1d)
     resolve_gamma(options)
     schedule = options.get("gamma_schedule", defaults["gamma_schedule"])
@@ -57,12 +53,12 @@ def split_group(
 
     params = _as_list(given)
     takes_vectors = whole["optimize_1d"] and settings.rule not in MATRIX_RULES
-    vectors = [] if takes_vectors else [p for p in params if _tensor(p).ndim < 2]
-    matrices = params if takes_vectors else [p for p in params if _tensor(p).ndim >= 2]
+    vectors = [] if takes_vectors else [p for p in params if bare(p).ndim < 2]
+    matrices = params if takes_vectors else [p for p in params if bare(p).ndim >= 2]
     groups = []
     if matrices or not params:
         for matrix in matrices:
-            check_shape(_tensor(matrix), settings)
+            check_shape(bare(matrix), settings)
         kind = {} if takes_vectors else {"kind": "matrix"}
         groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
     if vectors:
@@ -78,12 +74,10 @@ def split_group(
 
 def check_vector_options(options: Mapping[str, Any]) -> None:
     """Raise ValueError unless ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` are in range."""
-    for name in ("lr_1d", "weight_decay_1d"):
-        if options.get(name) is not None:
-            value = at_least_zero(name, options[name])
-            check_number(name, value, low=0.0, hint="None takes the group's own")
-    if options.get("betas_1d") is not None:
-        check_betas("betas_1d", options["betas_1d"])
+    for name in OF_VECTORS:
+        if (value := options.get(name)) is not None:
+            value = value if name == "betas_1d" else at_least_zero(name, value)
+            check_option(name, value, TABLE[name])
 
 
 def _clip(options: Mapping[str, Any], constructor: Mapping[str, Any]) -> float | None:
@@ -136,14 +130,27 @@ def _as_list(group: Group) -> list[Any]:
     if group.get("param_names") and not isinstance(params[0], tuple):
         params = list(zip(group["param_names"], params, strict=True))
     for param in params:
-        if not isinstance(_tensor(param), Tensor):
-            raise TypeError(f"params must hold tensors, not {type(_tensor(param)).__name__}")
+        if not isinstance(bare(param), Tensor):
+            raise TypeError(f"params must hold tensors, not {type(bare(param)).__name__}")
     return params
 
 
-def _tensor(param: Any) -> Tensor:
-    """The tensor of a (name, tensor) pair or of a bare tensor."""
-    return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
+def check_before_step(groups: list[Group], given: GivenShapes) -> None:
+    """Raise ValueError for groups that a step cannot take, as they are now.
+
+    Args:
+        groups: of a MARS; hands and hosts may have edited them.
+        given: the shapes that it was given.
+    """
+    of_groups = []
+    for group in groups:
+        check_whole(group)
+        of_groups.append(Settings.from_group(group))
+    check_partitions(groups, given)
+    for group, settings in zip(groups, of_groups, strict=True):
+        for param in group["params"]:
+            if param.grad is not None:
+                check_shape(param, settings, group.get("kind"))
 
 
 def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..distributed.sharded import local
-from ..hyperparameters import number
+from ..values import number
 
 
 def counter(step: Any, *, device: torch.device | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """Whether state fits its parameters, and which parameter it is that it does not fit.
 
-What a step is given is looked at in ``kernels.memory``; here is what is loaded.
+What a step is given is looked at in ``backends.layout``; here is what is loaded.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from ..backends.layout import BUFFERS, of_another_kind
+from ..backends.layout import of_another_kind
 from ..distributed.sharded import as_real, is_sharded
 from ..gamma import schedule as gammas
+from ..types import BUFFERS
 
 Group = dict[str, Any]
 

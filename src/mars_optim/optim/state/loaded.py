@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..hyperparameters import RULES
+from ...optimizer_options import RULES
 from .counter import check_counter
 
 Group = Mapping[str, Any]

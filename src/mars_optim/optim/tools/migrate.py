@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
+from ...optimizer_options import Clip, Correction
 from ..groups.keys import GROUP_KEYS
-from ..hyperparameters import Correction, check_choice
-from ..mars import MARS, Clip
+from ..groups.names import bare
+from ..mars import MARS
 from ..state.counter import check_counter, counter
+from ..values import check_choice
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .parameter_order import Given, Named, Order, in_order, misfit
 from .state_dict import state_dict_of
@@ -72,7 +74,7 @@ def migrate(
     check_choice("to", to, ("mars", "adamw"))
     groups, states = _read(source, params, key, order, to)
     check_rules(groups)
-    group_of = {id(p): g for g in groups for p in map(_bare, g["params"])}
+    group_of = {id(p): g for g in groups for p in map(bare, g["params"])}
     kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
     target = _mars(groups, gamma, clip, correction) if to == "mars" else _adamw(groups)
     for group in target.param_groups:  # what hosts and schedulers keep there
@@ -86,10 +88,6 @@ def migrate(
             target.state[param] = {k: _like(v, param) for k, v in state.items() if k != "step"}
             target.state[param]["step"] = counter(state["step"], device=beside).clone()
     return target
-
-
-def _bare(param: Any) -> Tensor:
-    return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
 
 
 def _like(value: Tensor, param: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ..groups.names import clean
-from ..hyperparameters import check_choice
+from ..values import check_choice
 from .state_dict import names_of
 
 Named = tuple[str, Tensor]

@@ -9,12 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ...optimizer_options import BY_LR, CHOSEN
 from ..backends import Amp
 from ..correction import GlobalNorm
 from ..distributed.flat_pieces import is_marked
 from ..distributed.sharded import is_sharded
-from ..gamma.schedule import BY_LR, follow_lr
-from ..hyperparameters import CHOSEN, Settings
+from ..gamma.schedule import follow_lr
+from ..hyperparameters import Settings
 from ..mars import MARS
 from .reuse import Reuse
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
+from ...optimizer_options import TABLE
 from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
-from ..hyperparameters import check_number, number
+from ..values import check_option, number, number_or_none
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
@@ -232,8 +233,7 @@ class VarianceReduction:
         then those that it was wrapped with hold.
         """
         gamma = number(GAMMA, group.setdefault(GAMMA, self.gamma))
-        clip = group.setdefault(CLIP, self.clip)
-        clip = None if clip is None else number(CLIP, clip)
+        clip = number_or_none(CLIP, group.setdefault(CLIP, self.clip))
         check_options(gamma, clip)
         return gamma, clip
 
@@ -301,7 +301,7 @@ def variance_reduce(
             where a host makes them later, in the first step).
     """
     check_options(gamma, clip)
-    gamma, clip = number("gamma", gamma), None if clip is None else number("clip", clip)
+    gamma, clip = number("gamma", gamma), number_or_none("clip", clip)
     if VarianceReduction.of(optimizer) is not None:
         raise ValueError(
             "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
@@ -332,9 +332,8 @@ def variance_reduce(
 
 def check_options(gamma: Any, clip: Any) -> None:
     """Raise ValueError for a gamma or clip out of range."""
-    check_number("gamma", gamma, low=0.0, hint="0 switches the correction off")
-    if clip is not None:
-        check_number("clip", clip, low=0.0, above=True, hint="None switches it off")
+    for name, value in (("gamma", gamma), ("clip", clip)):
+        check_option(name, value, TABLE[name])
 
 
 def check_remnants(optimizer: Optimizer, gamma: float, clip: float | None) -> None:

@@ -14,14 +14,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ...correction import GlobalNorm, clip_norms, scales_of
-from ...distributed.sharded import Shards
+from ...correction import clip_norms, scales_of
 from ...hyperparameters import Settings
-from ...telemetry import CC, SUMS, Observe
-from ...types import State
-from ..layout import BUFFERS, columns_of, unlike
+from ...telemetry import CC, SUMS
+from ...types import BUFFERS, State
+from ..base import Bucket
+from ..layout import columns_of, unlike
 from .build import library
 
+OWN = frozenset(("grad_scale", "dtypes"))
 RULES = {"adamw": 0, "lion": 1}
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -41,10 +42,9 @@ class _Settings(ctypes.Structure):
     ]
 
 
-def why_not(
-    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
-) -> str | None:
+def why_not(bucket: Bucket) -> str | None:
     """The reason why these kernels cannot take this step, or None if they can."""
+    params, states, settings = bucket.params, bucket.states, bucket.settings
     if not params[0].is_cpu:
         return f"device {params[0].device.type!r} is not a CPU"
     if settings.rule not in RULES:
@@ -55,7 +55,7 @@ def why_not(
         return "stochastic rounding needs the multi-tensor path"
     if torch.compiler.is_compiling():
         return "torch.compile makes kernels of its own"
-    columns = columns_of(params, grads, states)
+    columns = columns_of(bucket)
     if columns is None:
         return "some parameters have a state that others lack"
     if reason := unlike(columns):
@@ -88,49 +88,32 @@ def _real(dtypes: Iterable[torch.dtype]) -> str:
     return "double" if torch.float64 in dtypes else "float"
 
 
-def update(
-    params: list[Tensor],
-    grads: list[Tensor],
-    states: list[State],
-    settings: Settings,
-    shards: Shards | None = None,
-    *,
-    grad_scale: float = 1.0,
-    observe: Observe | None = None,
-    global_norm: GlobalNorm | None = None,
-) -> None:
-    """One MARS step; arguments as in ``reference.update``.
-
-    Args:
-        shards: of which whole tensors all of these are shards, if they are.
-        grad_scale: gradients are multiplied by it first.
-        observe: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
-        global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
-    """
+def step(bucket: Bucket) -> None:
+    """One MARS step: the sums that the clip and the observer need, then all the rest."""
+    params, grads, states = bucket.params, bucket.grads, bucket.states
+    settings, grad_scale = bucket.settings, bucket.amp.grad_scale
     tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
     c = library(_real(t.dtype for t in tensors)).c
     assert c is not None
-    rows, blocks = _rows(params, grads, states, settings.amsgrad, c.native_block())
+    rows, blocks = _rows(bucket, c.native_block())
     values = _values(settings, params[0], grads[0], states[0])
-    values.grad_scale, values.tensors, values.blocks = grad_scale, len(params), blocks
+    values.grad_scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
+    values.tensors, values.blocks = len(params), blocks
     small = blocks * c.native_block() < _ALONE
     threads = ctypes.c_int64(1 if small else min(torch.get_num_threads(), blocks))
     table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
-    scales = None
-    global_norm = global_norm if settings.clips_together else None
-    if (settings.clip is not None and global_norm is None) or observe is not None:
+    norms, scales = bucket.shared_norm(), None
+    if (settings.clip is not None and norms is None) or bucket.observer is not None:
         parts = torch.empty(blocks, SUMS, dtype=torch.float64, device="cpu")
         sums = torch.empty(len(params), SUMS, dtype=torch.float64, device="cpu")
         c.native_sums(*table, _pointer(parts), _pointer(sums), threads)
     if settings.clip is not None:
-        if global_norm is not None:
-            norms = global_norm.of(params)
-        else:
-            norms = clip_norms(sums[:, CC].sqrt(), settings, shards)
+        if norms is None:
+            norms = clip_norms(sums[:, CC].sqrt(), settings, bucket.shards)
         scales = scales_of(norms.double(), settings.clip).contiguous()
         values.clip_scales = scales.data_ptr()
-    if observe is not None:
-        observe(sums, scales)
+    if bucket.observer is not None:
+        bucket.report(sums, scales)
     c.native_update(*table, threads)
 
 
@@ -138,14 +121,13 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _rows(
-    params: list[Tensor], grads: list[Tensor], states: list[State], amsgrad: bool, block: int
-) -> tuple[Array[int], int]:
+def _rows(bucket: Bucket, block: int) -> tuple[Array[int], int]:
     """``struct tensor`` of native.c for each, all its fields of 8 bytes; and the blocks in all."""
     rows: list[int] = []
     blocks = 0
+    amsgrad = bucket.settings.amsgrad
     names = [name if name != "max_exp_avg_sq" or amsgrad else "" for name in BUFFERS]
-    for x, g, state in zip(params, grads, states, strict=True):
+    for x, g, state in zip(bucket.params, bucket.grads, bucket.states, strict=True):
         size = x.numel()
         rows += (size, blocks, x.data_ptr(), g.data_ptr())
         rows += [state[name].data_ptr() if name in state else 0 for name in names]

@@ -17,38 +17,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...correction import GlobalNorm, clip_norms
-from ...distributed.sharded import Shards
-from ...hyperparameters import Settings
-from ...types import State
+from ...correction import clip_norms
+from ..base import Bucket
 from ..layout import columns_of, unlike
+from ..wrappers import unscaled
 from .triton_tables import CHUNK, Tables, addresses, tables_of
 
+OWN = frozenset(("grad_scale", "found_inf", "dtypes"))
 BLOCK = 1024  # elements that a program works on at a time
 _LANES = 256  # partial sums that are added at a time
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
-def why_not(
-    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
-) -> str | None:
+def why_not(bucket: Bucket) -> str | None:
     """The reason why the Triton kernels cannot take this step, or None if they can."""
     if torch.compiler.is_compiling():
         return "torch.compile makes its own kernels"
-    if params[0].device.type != "cuda":  # soonest, for every step on a CPU comes by
-        return f"there are Triton kernels for CUDA, not for device {params[0].device.type!r}"
-    return tensors_unfit(params, grads, states, settings) or device_unfit(params[0].device)
+    device = bucket.params[0].device
+    if device.type != "cuda":  # soonest, for every step on a CPU comes by
+        return f"there are Triton kernels for CUDA, not for device {device.type!r}"
+    return tensors_unfit(bucket) or device_unfit(device)
 
 
-def tensors_unfit(
-    params: list[Tensor], grads: list[Tensor], states: list[State], settings: Settings
-) -> str | None:
+def tensors_unfit(bucket: Bucket) -> str | None:
     """The reason why the kernels cannot take these tensors on any device, or None."""
+    states, settings = bucket.states, bucket.settings
     if settings.cautious:
         return "cautious=True has no Triton kernel"
     if settings.rule not in ("adamw", "lion"):
         return f"there are Triton kernels for adamw and lion, not for rule={settings.rule!r}"
-    columns = columns_of(params, grads, states)
+    columns = columns_of(bucket)
     if columns is None:
         return "some parameters have a state that others lack"
     for name, column in columns.items():
@@ -82,32 +80,19 @@ def device_unfit(device: torch.device) -> str | None:
 
 
 @torch.no_grad()
-def update(
-    params: list[Tensor],
-    grads: list[Tensor],
-    states: list[State],
-    settings: Settings,
-    shards: Shards | None = None,
-    *,
-    grad_scale: Tensor | None = None,
-    found_inf: Tensor | None = None,
-    global_norm: GlobalNorm | None = None,
-) -> None:
-    """One MARS step, in tensors for which :func:`why_not` is None; see ``reference.update``.
+def step(bucket: Bucket) -> None:
+    """One MARS step, with the step counters beside the parameters.
 
-    Args:
-        params: x_t; changed in place, as are the states.
-        grads: g_t, times ``grad_scale`` if it is given; only read.
-        states: with ``step`` beside the parameters (``fused.place_steps``).
-        settings: the group's hyper-parameters; ``lr`` may be a tensor on the device.
-        shards: of which whole tensors all of these are shards, if they are.
-        grad_scale: a floating tensor with one element on the device (default: None, 1).
-        found_inf: the same; unless it is 0 nothing at all is changed (default: None, 0).
-        global_norm: the norm for ``clip_over="global"`` (default: None, over these parameters).
+    ``settings.lr`` may be a tensor on the device, as are what a gradient scaler hands over. Unless
+    its ``found_inf`` is 0 nothing at all is changed.
     """
+    if bucket.observer is not None:
+        unscaled(bucket).observe()
+    params, states, settings = bucket.params, bucket.states, bucket.settings
     kernels = _kernels()
     tables = tables_of(params, states)
-    gs, grads_aligned = addresses(grads)
+    gs, grads_aligned = addresses(bucket.grads)
+    found_inf = _beside(bucket.amp.found_inf, params[0])
     shared: dict[str, Any] = dict(
         gs=gs,
         lasts=tables.rows[4],
@@ -115,9 +100,9 @@ def update(
         first=tables.first,
         tensor_of=tables.tensor_of,
         found_inf=found_inf,
-        grad_scale=grad_scale,
+        grad_scale=_beside(bucket.amp.grad_scale, params[0]),
         gain=float(settings.gain),
-        g_type=_element(grads[0]),
+        g_type=_element(bucket.grads[0]),
         last_type=_element(states[0].get("last_grad")),
         takes_difference=settings.takes_difference,
         aligned=tables.aligned and grads_aligned,
@@ -125,33 +110,32 @@ def update(
         block=BLOCK,
     )
     with _on(params[0].device):
-        partials = norms = None
-        if global_norm is not None and settings.clips_together:
-            norms = global_norm.of(params).float().contiguous()
+        partials, norms = None, bucket.shared_norm()
+        if norms is not None:
+            norms = norms.float().contiguous()
         elif settings.clip is not None:
             partials = tables.sizes.new_empty(tables.programs, dtype=torch.float32)
             if tables.programs:
                 kernels.norm_kernel[(tables.programs,)](partials=partials, **shared)
-            if shards is not None or settings.clips_together:
+            if bucket.shards is not None or settings.clips_together:
                 norms = partials.new_empty(len(params))
                 kernels.norms_kernel[(len(params),)](partials, tables.first, norms, lanes=_LANES)
-                norms = clip_norms(norms, settings, shards).contiguous()
-        scalars = tables.sizes.new_empty((len(params), 4), dtype=torch.float32)
-        _prepare(scalars, tables, partials, norms, settings, found_inf)
+                norms = clip_norms(norms, settings, bucket.shards).contiguous()
+        scalars = _scalars(bucket, tables, partials, norms, found_inf)
         if tables.programs:
-            _step(tables, scalars, params, states, settings, shared)
+            _update(bucket, tables, scalars, shared)
 
 
-def _prepare(
-    scalars: Tensor,
+def _scalars(
+    bucket: Bucket,
     tables: Tables,
     partials: Tensor | None,
     norms: Tensor | None,
-    settings: Settings,
     found_inf: Tensor | None,
-) -> None:
-    """``scalars``, (tensors, 4), from norms and steps; the steps are counted on."""
-    lr = settings.lr
+) -> Tensor:
+    """What each tensor's elements share, (tensors, 4), from norms and steps; these count on."""
+    settings, lr = bucket.settings, bucket.settings.lr
+    scalars = tables.sizes.new_empty((len(bucket.params), 4), dtype=torch.float32)
     _kernels().scalars_kernel[(len(scalars),)](
         tables.rows[5],
         tables.first,
@@ -168,16 +152,12 @@ def _prepare(
         adamw=settings.rule == "adamw",
         lanes=_LANES,
     )
+    return scalars
 
 
-def _step(
-    tables: Tables,
-    scalars: Tensor,
-    params: list[Tensor],
-    states: list[State],
-    settings: Settings,
-    shared: dict[str, Any],
-) -> None:
+def _update(bucket: Bucket, tables: Tables, scalars: Tensor, shared: dict[str, Any]) -> None:
+    """x, the moments and g_{t-1} of the whole bucket."""
+    settings, x, state = bucket.settings, bucket.params[0], bucket.states[0]
     xs, ms, vs, v_maxs, *_ = tables.rows
     _kernels().update_kernel[(tables.programs,)](
         xs=xs,
@@ -190,18 +170,23 @@ def _step(
         beta1_rest=1.0 - settings.betas[0],
         beta2_rest=1.0 - settings.betas[1],
         eps=float(settings.eps),
-        x_type=_element(params[0]),
-        m_type=_element(states[0]["exp_avg"]),
-        v_type=_element(states[0].get("exp_avg_sq")),
-        v_max_type=_element(states[0].get("max_exp_avg_sq")),
+        x_type=_element(x),
+        m_type=_element(state["exp_avg"]),
+        v_type=_element(state.get("exp_avg_sq")),
+        v_max_type=_element(state.get("max_exp_avg_sq")),
         adamw=settings.rule == "adamw",
         amsgrad=settings.amsgrad,
         maximize=settings.maximize,
-        by_chance=settings.stochastic_rounding and params[0].dtype == torch.bfloat16,
-        remembers="last_grad" in states[0] and not settings.exact,
+        by_chance=settings.stochastic_rounding and x.dtype == torch.bfloat16,
+        remembers="last_grad" in state and not settings.exact,
         folds=settings.folds,
         **shared,
     )
+
+
+def _beside(number: Tensor | None, x: Tensor) -> Tensor | None:
+    """A gradient scaler's number where the kernels read it."""
+    return None if number is None else number.to(x.device, non_blocking=True)
 
 
 def _kernels() -> Any:

@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ...types import State
-from ..layout import BUFFERS
+from ...types import BUFFERS, State
 
 CHUNK = 4096  # elements of one program; not tuned on a GPU
 _KEPT = 256  # tables, of some kilobytes each

@@ -1,0 +1,90 @@
+"""What is stepped together, and what steps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ..correction import GlobalNorm, clip_norms, scales_of
+from ..distributed.sharded import Shards
+from ..hyperparameters import Settings
+from ..telemetry import CC, Observe, sums_of
+from ..types import State
+from .amp import Amp
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bucket:
+    """Tensors that are stepped together: of one group, one device, one dtype and one layout.
+
+    Args:
+        params: x_t of any shape and floating dtype; changed in place.
+        grads: g_t, shaped like the parameters; only read.
+        states: per parameter ``step`` (t - 1) and its buffers (``state_dtypes``); changed.
+        settings: the group's hyper-parameters.
+        shards: of which whole tensors all of these are shards, if they are.
+        amp: by what the gradients are still to be divided, and whether the step is to be skipped.
+        observer: is told the sums of every tensor, see ``telemetry``, and its clip's scale.
+        norm: of c_t over all tensors, for ``clip_over="global"`` (default: None, over these here).
+    """
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    states: list[State]
+    settings: Settings
+    shards: Shards | None = None
+    amp: Amp = Amp()
+    observer: Observe | None = None
+    norm: GlobalNorm | None = None
+
+    @property
+    def shares_norm(self) -> bool:
+        """Whether the clip looks at the norm over more tensors than these."""
+        return self.norm is not None and self.settings.clips_together
+
+    def join_norm(self) -> None:
+        """Count these c_t in that norm; all join before the first is stepped."""
+        if self.norm is not None and self.shares_norm:
+            self.norm.add(self.grads, self.states, self.settings, self.shards)
+
+    def shared_norm(self) -> Tensor | None:
+        """That norm, once for each tensor, (tensors,); None where the clip looks at these alone."""
+        return self.norm.of(self.params) if self.norm is not None and self.shares_norm else None
+
+    def observe(self) -> None:
+        """Tell the observer, if there is one, what the step is about to do."""
+        if self.observer is None:
+            return
+        settings, scales = self.settings, None
+        last_grads = [s["last_grad"] for s in self.states] if settings.takes_difference else None
+        sums = sums_of(self.grads, last_grads, settings.gain)
+        if settings.clip is not None:
+            norms = self.shared_norm()
+            if norms is None:
+                norms = clip_norms(sums.select(1, CC).sqrt(), settings, self.shards)
+            scales = scales_of(norms, settings.clip)
+        self.report(sums, scales)
+
+    def report(self, sums: Tensor, scales: Tensor | None) -> None:
+        """The same of sums that a kernel has found already."""
+        if self.observer is not None:
+            paired = self.settings.takes_difference
+            self.observer(sums, scales, shards=self.shards, paired=paired)
+
+
+class Backend(Protocol):
+    """A way to take the step of a bucket; each is a module of this package."""
+
+    OWN: frozenset[str]
+    """What it minds itself of "grad_scale", "found_inf" and "dtypes"; the rest is done around it,
+    see :func:`~.dispatch.prepare`."""
+
+    def why_not(self, bucket: Bucket) -> str | None:
+        """The reason why it cannot take this step, or None if it can."""
+        ...
+
+    def step(self, bucket: Bucket) -> None:
+        """One MARS step of tensors for which :meth:`why_not` is None, as ``reference.update``."""
+        ...

@@ -1,0 +1,106 @@
+"""What is done to a bucket before a backend has it, and around its step.
+
+:func:`.dispatch.prepare` does them, always in the order in which they stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..distributed.sharded import Shards, as_real, cut_like, is_sharded, like, local
+from . import layout
+from .amp import Amp
+from .base import Bucket
+
+Step = Callable[[Bucket], None]
+
+
+def of_shards(bucket: Bucket) -> Bucket:
+    """DTensors (all of one mesh and placement) as this process's shards, in the same memory."""
+    shards = Shards.of(bucket.params)
+    if shards is None:
+        return bucket
+    grads = [local(like(g, p)) for g, p in zip(bucket.grads, bucket.params, strict=True)]
+    states = [{key: local(value) for key, value in s.items()} for s in bucket.states]
+    params = [local(p) for p in bucket.params]
+    return replace(bucket, params=params, grads=grads, states=states, shards=shards)
+
+
+def of_reals(bucket: Bucket) -> Bucket:
+    """Complex tensors as pairs of real ones that share their memory.
+
+    Raises:
+        MisfitError: if a gradient or a state does not fit its parameter.
+    """
+    if not bucket.params[0].is_complex():
+        return bucket
+    layout.lay_out(bucket)
+    return replace(
+        bucket,
+        params=[as_real(x) for x in bucket.params],
+        grads=[as_real(g) for g in bucket.grads],
+        states=[{key: as_real(value) for key, value in s.items()} for s in bucket.states],
+    )
+
+
+def counted_beside(bucket: Bucket, given: Bucket) -> None:
+    """Move the step counters to where kernels on a device read them: beside the parameters.
+
+    Args:
+        bucket: as the kernel takes it.
+        given: the same as the optimizer keeps it.
+    """
+    for x, state, own in zip(bucket.params, given.states, bucket.states, strict=True):
+        if state["step"].device != x.device:
+            state["step"] = own["step"] = state["step"].to(x.device)
+
+
+def unscaled(bucket: Bucket) -> Bucket:
+    """Gradients divided by the gradient scaler's scale, as new tensors."""
+    if bucket.amp.grad_scale is None:
+        return bucket
+    grads, amp = bucket.amp.unscaled(bucket.grads), Amp(found_inf=bucket.amp.found_inf)
+    return replace(bucket, grads=grads, amp=amp)
+
+
+# mixed_dtype.step stands here: compute in the widest dtype, store in each own
+
+
+def on_whole(step: Step, given: Bucket, bucket: Bucket) -> None:
+    """``step`` on the whole of sharded tensors, every process alike: slow, simple, an oracle.
+
+    Args:
+        step: of whole tensors.
+        given: the DTensors.
+        bucket: their shards.
+    """
+    bucket.observe()
+
+    def whole(value: Any) -> Any:
+        return value.full_tensor() if is_sharded(value) else value
+
+    params, states = given.params, given.states
+    grads = [whole(like(g, p)) for g, p in zip(given.grads, params, strict=True)]
+    full = [whole(param) for param in params]
+    full_states = [{key: whole(value) for key, value in state.items()} for state in states]
+    all_of_it = replace(given, params=full, grads=grads, states=full_states, observer=None)
+    step(of_reals(unscaled(all_of_it)))
+    for param, x, state, full_state in zip(params, full, states, full_states, strict=True):
+        for target, source in [(param, x), *((state[k], full_state[k]) for k in state)]:
+            if is_sharded(target):
+                target.copy_(cut_like(source, target))
+
+
+def unless(found_inf: Tensor, step: Step, bucket: Bucket) -> None:
+    """``step``, undone on the device if ``found_inf``: no waiting, at the price of copies."""
+    held = [*bucket.params, *(value for state in bucket.states for value in state.values())]
+    before = [value.clone() for value in held]
+    step(bucket)
+    for value, old in zip(held, before, strict=True):
+        found = found_inf.reshape(()).to(value.device, non_blocking=True).bool()
+        torch.where(found, old, value, out=value)
