@@ -59,7 +59,8 @@ def accelerators(environment: Mapping[str, str]) -> tuple[str, list[str]]:
 
 def cores() -> int:
     """Those that this process may use, and no more than OMP_NUM_THREADS if that is set."""
-    usable = (os.cpu_count() or 1) if os.name == "nt" else len(os.sched_getaffinity(0))
+    here = hasattr(os, "sched_getaffinity")  # on Linux
+    usable = len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(usable, int(wanted)) if wanted.isdigit() and int(wanted) else usable
 
