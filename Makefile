@@ -1,4 +1,5 @@
 # make pilot: does MARS pay on this task?   make test: lint, types, import rules, tests
+#   make test-all: the slow tests too; that is what CI runs
 # make bench: step time, memory and Newton-Schulz into docs/benchmarks (idle machine, eight minutes);
 #   a checkout of the authors' code joins in by OFFICIAL=path/to/MARS
 PYTHON ?= python3
@@ -9,16 +10,21 @@ PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 SUDO := $(if $(shell command -v sudo),sudo)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot test test-slurm test-hosts test-peers examples bench theory format clean
+.PHONY: pilot check test test-all test-slurm test-hosts test-peers examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
 
-test: $(VENV)/.dev
+check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+
+test-all: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 # Pilots on a real SLURM cluster of one node on loopback, which it starts and ends (Debian, some minutes)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from docs.figures.noise_formulas import least_error, momentum_error
 from mars_optim.experiment.report.figures.draw import legend, svg_element
 from mars_optim.experiment.report.figures.svg import standalone
 from mars_optim.experiment.report.figures.theme import AXIS, INK
-from mars_optim.gradient_noise.best_gamma import least_error, momentum_error
 
 FOLDER = Path(__file__).parent
 GREY, BLUE, ORANGE, GREEN, BROWN, SKY = (

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from mars_optim.experiment.analysis import ArmResult, Interval, Verdict
-from mars_optim.experiment.analysis.ladder import Reading
+from mars_optim.experiment.analysis.ladder import LadderReading
 from mars_optim.experiment.analysis.model import SeedResult
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan import Plan
@@ -23,7 +23,7 @@ def plan_with(*, min_saving: float = 0.05, confidence: float = 0.95) -> Plan:
 
 
 def seed_result(seed: int, log_ratio: float | None, bound: Bound = "") -> SeedResult:
-    reading = None if log_ratio is None else Reading(1000 * math.exp(log_ratio), bound)
+    reading = None if log_ratio is None else LadderReading(1000 * math.exp(log_ratio), bound)
     difference = -0.1 * (log_ratio or 0.0) + 0.001 * math.sin(seed + 1)  # as no two pairs are alike
     loss = 2.0 + 0.1 * math.sin(seed) + difference
     return SeedResult(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mars_optim.experiment.analysis.simulate import (
+from benchmarks.simulated_ladders import (
     MIN_SAVING,
     Truth,
     log_ratios,

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from mars_optim.gradient_noise.best_gamma import average_variance, correction_variance
+from docs.figures.noise_formulas import average_variance, correction_variance
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "theory.md").read_text(encoding="utf-8")

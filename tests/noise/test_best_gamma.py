@@ -8,14 +8,14 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from mars_optim.gradient_noise import best_gamma
-from mars_optim.gradient_noise.best_gamma import (
+from docs.figures.noise_formulas import (
     average_variance,
-    error_of_last,
     lag_from_drift,
     least_error,
     momentum_error,
 )
+from mars_optim.gradient_noise import best_gamma
+from mars_optim.optim.gamma.criteria import error_of_last
 
 CURVATURE = torch.tensor([0.02, 0.1, 0.5, 1.0, 1.5], dtype=torch.float64)
 

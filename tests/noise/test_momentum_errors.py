@@ -10,9 +10,9 @@ import torch
 from quadratic import CURVATURE, Quadratic, draw, loss_fn, variance_at
 from torch import Tensor
 
+from docs.figures.noise_formulas import average_variance, correction_variance
 from mars_optim import MARSAdamW
 from mars_optim.gradient_noise import MomentumErrors, Trail, momentum_errors
-from mars_optim.gradient_noise.best_gamma import average_variance, correction_variance
 
 STEPS = 20
 

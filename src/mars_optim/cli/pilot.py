@@ -79,7 +79,7 @@ def pilot(
 
     from ..experiment.executors.local import LocalExecutor
     from ..experiment.executors.resources import automatic_workers
-    from ..experiment.executors.slurm import Slurm
+    from ..experiment.executors.slurm import SlurmExecutor
     from ..experiment.executors.slurm_submission import parse_options
     from ..experiment.pilot.run import run_pilot
 
@@ -89,14 +89,16 @@ def pilot(
             raise UserError(
                 "--workers auto counts this machine's devices: with --executor slurm, N"
             )
-        make_pool: Any = partial(Slurm, count=workers, options=parse_options(executor_option))
+        make_executor: Any = partial(
+            SlurmExecutor, count=workers, options=parse_options(executor_option)
+        )
     elif executor_option:
         raise UserError("--executor-option is for --executor slurm")
     else:
         count = automatic_workers() if workers == "auto" else workers
-        make_pool = partial(LocalExecutor, count=count)
+        make_executor = partial(LocalExecutor, count=count)
     try:
-        missing = run_pilot(chosen, out, console, make_pool)
+        missing = run_pilot(chosen, out, console, make_executor)
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None

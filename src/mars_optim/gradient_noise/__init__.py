@@ -4,7 +4,7 @@
 the dot products of a run's own steps. What the words mean is in docs/theory.md.
 """
 
-from .best_gamma import best_gamma
+from ..optim.gamma.criteria import best_gamma
 from .dots import Blocks, Dots
 from .estimator_errors import EstimatorError, MomentumErrors, momentum_errors
 from .intervals import Estimate

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 
 from torch.optim.optimizer import Optimizer
 
 from .baseline import Baseline
-from .readings import Reading, Readings, Value
+from .readings import Readings, StepValues, Value
 
 
 class BaselineRecorder:
@@ -24,7 +25,7 @@ class BaselineRecorder:
         self, optimizer: Optimizer, *, keep: int = 1000, every: int = 10, clip: float = 1.0
     ) -> None:
         self._readings = Readings(optimizer, every, clip)
-        self._rows: deque[Reading] = deque(maxlen=keep)
+        self._rows: deque[StepValues] = deque(maxlen=keep)
 
     def watch(
         self,
@@ -43,15 +44,8 @@ class BaselineRecorder:
         Raises:
             ValueError: if fewer than 100 steps were watched, or a loss was not finite.
         """
-        rows = (*self._rows, *self._readings.read())
-        self._rows.extend(rows[len(self._rows) :])
-
-        def column(key: str) -> tuple[float, ...]:
-            values = (getattr(row, key) for row in self._rows)
-            return tuple(v for v in values if v is not None)
-
-        keys = ("loss", "grad_norm", "clip_share", "step_seconds")
-        return Baseline(*(column(key) for key in keys))
+        self._rows.extend(self._readings.read())
+        return Baseline.from_rows(map(asdict, self._rows))
 
     def close(self) -> None:
         """Take the hook out of the optimizer."""

@@ -13,7 +13,7 @@ from torch.optim.optimizer import Optimizer
 from .baseline import Baseline
 from .detector import Alarm, Detector
 from .log import EventLog
-from .readings import Reading, Readings, Value
+from .readings import Readings, StepValues, Value
 from .rollback import RollbackTarget, repoint
 from .settings import GuardSettings
 from .snapshots import Snapshot, Stateful, copied, rng_state, set_rng_state, store_for
@@ -210,7 +210,7 @@ class Guard:
         noise = dict(loss=self._detector.reference, loss_limit=self._detector.loss_limit)
         self._log.write("start", self.step, **noise, limits=self._detector.limits)
 
-    def _examine(self, readings: Sequence[Reading]) -> Rollback | None:
+    def _examine(self, readings: Sequence[StepValues]) -> Rollback | None:
         for i, reading in enumerate(readings):
             step = self.step - len(readings) + 1 + i
             alarms = self._detector.feed(step, **asdict(reading))

@@ -19,7 +19,7 @@ Value = float | Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StepValues:
     """What one step said, as numbers that all ranks agree on."""
 
     loss: float
@@ -60,7 +60,7 @@ class Readings:
 
     def add(
         self, loss: Value, grad_norm: Value | None, step_seconds: float | None
-    ) -> list[Reading] | None:
+    ) -> list[StepValues] | None:
         """Take a step's values. At each reading, those of all steps since the last one."""
         if step_seconds is None and self._clock is not None:
             step_seconds = time.perf_counter() - self._clock
@@ -74,15 +74,16 @@ class Readings:
         self._pending.append(kept)
         return self.read() if len(self._pending) >= self.every else None
 
-    def read(self) -> list[Reading]:
+    def read(self) -> list[StepValues]:
         """All values that wait, averaged over the ranks."""
         pending, self._pending = self._pending, []
         rows = [[math.nan if v is None else v for v in row] for row in pending]
         numbers = _read(rows, self._device)
-        return [
-            Reading(*(None if given is None else v for given, v in zip(row, values, strict=True)))  # type: ignore[arg-type]
-            for row, values in zip(pending, numbers, strict=True)
+        kept = [
+            [None if given is None else number for given, number in zip(*both, strict=True)]
+            for both in zip(pending, numbers, strict=True)
         ]
+        return [StepValues(*row) for row in kept]  # type: ignore[arg-type]
 
     def start_clock(self) -> None:
         """From here to the next ``add`` is a step, unless its time is given."""

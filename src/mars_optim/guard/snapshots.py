@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..files import whole_file
 from ..optim.distributed.sharded import is_sharded
 
 Snapshot = dict[str, Any]
@@ -72,17 +71,8 @@ class DiskStore:
 
     def put(self, step: int, snapshot: Snapshot, *, copy: bool = True) -> None:
         """Write one: beside its place, to the disk, then renamed."""
-        path = self._path(step)
-        beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")  # nobody can guess it
-        try:
-            with beside.open("xb") as file:  # O_EXCL: no link is followed
-                torch.save(snapshot, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        with whole_file(self._path(step), "wb") as file:
+            torch.save(snapshot, file)
 
     def get(self, step: int) -> Snapshot:
         """Read one."""

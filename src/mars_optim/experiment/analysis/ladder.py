@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ BISECTIONS = 60  # to the last bit of a double
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LadderReading:
     """Tokens that the baseline needs to reach a loss.
 
     Args:
@@ -28,7 +28,7 @@ class Reading:
     bound: Literal["", "at least", "at most"]
 
 
-def tokens_to_reach(rungs: Sequence[tuple[int, float]], loss: float) -> Reading:
+def tokens_to_reach(rungs: Sequence[tuple[int, float]], loss: float) -> LadderReading:
     """Read one loss off one ladder, as :func:`read_ladders` does.
 
     Args:
@@ -39,10 +39,10 @@ def tokens_to_reach(rungs: Sequence[tuple[int, float]], loss: float) -> Reading:
     log_tokens, losses = [math.log(t) for t, _ in rungs], [value for _, value in rungs]
     logs, side = read_ladders(log_tokens, [losses], [loss])
     if side[0] < 0:
-        return Reading(rungs[0][0], "at most")
+        return LadderReading(rungs[0][0], "at most")
     if side[0] > 0:
-        return Reading(rungs[-1][0], "at least")
-    return Reading(math.exp(logs[0]), "")
+        return LadderReading(rungs[-1][0], "at least")
+    return LadderReading(math.exp(logs[0]), "")
 
 
 def read_ladders(
@@ -77,7 +77,10 @@ def read_ladders(
 
 
 def _solve(x: Floats, fit: Floats, y: Floats, segment: NDArray[np.int_]) -> Floats:
-    """Log tokens (n,) at which the monotone cubic through ``fit`` (n, rungs) is ``y`` (n,)."""
+    """Log tokens (n,) at which the monotone cubic through ``fit`` (n, rungs) is ``y`` (n,).
+
+    By bisection: scipy's ``PchipInterpolator.solve`` finds nothing within rounding of a rung.
+    """
     from scipy.interpolate import PchipInterpolator  # slow to import
 
     # (4, n): of the cubic in each one's segment, highest power first
@@ -92,23 +95,11 @@ def _solve(x: Floats, fit: Floats, y: Floats, segment: NDArray[np.int_]) -> Floa
 
 
 def falling_fit(values: ArrayLike) -> Floats:
-    """The never rising sequence nearest in least squares, along the last axis.
+    """The never rising sequence nearest in least squares, along the last axis (..., rungs)."""
+    from scipy.optimize import isotonic_regression  # slow to import
 
-    Pools adjacent violators, in the min-max form that works on many sequences at once.
+    def fit(row: Floats) -> Floats:
+        found: Floats = isotonic_regression(row, increasing=False).x
+        return found
 
-    Args:
-        values: (..., rungs).
-    """
-    v = np.asarray(values, float)
-    n = v.shape[-1]
-
-    def mean(a: int, b: int) -> Any:
-        return v[..., a] if a == b else v[..., a : b + 1].mean(axis=-1)
-
-    # the highest mean of any stretch that begins at a and ends at b or later
-    highest = [
-        [np.max([mean(a, c) for c in range(max(a, b), n)], axis=0) for b in range(n)]
-        for a in range(n)
-    ]
-    fit = [np.min([highest[a][b] for a in range(b + 1)], axis=0) for b in range(n)]
-    return np.stack(fit, axis=-1)
+    return np.apply_along_axis(fit, -1, np.asarray(values, float))

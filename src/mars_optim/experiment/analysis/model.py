@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..plan import Arm, Plan
-from .ladder import Reading
+from .ladder import LadderReading
 from .stats import Interval
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SeedResult:
     seed: int
     loss: float | None
     difference: float | None
-    reading: Reading | None
+    reading: LadderReading | None
     log_ratio: float | None
 
 

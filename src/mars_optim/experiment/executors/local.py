@@ -19,7 +19,7 @@ from ...errors import UserError
 from ..plan import Plan, RunSpec
 from ..records import Failure
 from .base import Event
-from .resources import Share, shares
+from .resources import Resources, divided
 from .worker import serve
 
 STARTS = 4  # of a worker in a row that end before it has loaded the task
@@ -27,7 +27,7 @@ STARTS = 4  # of a worker in a row that end before it has loaded the task
 
 @dataclass(slots=True)
 class _Worker:
-    share: Share
+    resources: Resources
     process: BaseProcess
     connection: Connection
     work: RunSpec | str | None = "starting"
@@ -53,8 +53,8 @@ class LocalExecutor:
         self._data: str | None = None
         self._workers: list[_Worker] = []
         try:
-            for share in shares(count):
-                self._workers.append(_Worker(share, *self._start(share)))
+            for resources in divided(count):
+                self._workers.append(_Worker(resources, *self._start(resources)))
         except BaseException:
             self.__exit__()
             raise
@@ -75,12 +75,12 @@ class LocalExecutor:
 
     @property
     def busy(self) -> int:
-        """LocalExecutor with work."""
+        """Workers with work."""
         return len(self._workers) - self.free
 
     @property
     def free(self) -> int:
-        """LocalExecutor without work."""
+        """Workers without work."""
         return sum(w.work is None for w in self._workers)
 
     def give(self, work: RunSpec | Literal["probe"], seconds: float = math.inf) -> None:
@@ -162,13 +162,13 @@ class LocalExecutor:
         worker.process.kill()
         worker.process.join()
         worker.connection.close()
-        worker.process, worker.connection = self._start(worker.share)
+        worker.process, worker.connection = self._start(worker.resources)
         worker.work, worker.deadline, worker.starts = "starting", math.inf, worker.starts + 1
 
-    def _start(self, share: Share) -> tuple[BaseProcess, Connection]:
+    def _start(self, resources: Resources) -> tuple[BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._plan, self._out, share))
+        process = context.Process(target=serve, args=(theirs, self._plan, self._out, resources))
         process.start()
         theirs.close()  # so that each side sees the other's end
         return process, ours

@@ -13,7 +13,7 @@ VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Resources:
     """What one worker gets.
 
     Args:
@@ -30,7 +30,7 @@ class Share:
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
 
 
-def shares(count: int) -> list[Share]:
+def divided(count: int) -> list[Resources]:
     """This machine for ``count`` workers: accelerators dealt out in turn, threads divided.
 
     One worker gets everything. With fewer accelerators than workers, some share one.
@@ -38,9 +38,9 @@ def shares(count: int) -> list[Share]:
     threads = max(1, cores() // count)
     variable, devices = accelerators(os.environ) if count > 1 else ("", [])
     if not devices:
-        return [Share(threads)] * count
+        return [Resources(threads)] * count
     dealt = [devices[i::count] or [devices[i % len(devices)]] for i in range(count)]
-    return [Share(threads, ((variable, ",".join(mine)),)) for mine in dealt]
+    return [Resources(threads, ((variable, ",".join(mine)),)) for mine in dealt]
 
 
 def accelerators(environment: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -59,7 +59,8 @@ def accelerators(environment: Mapping[str, str]) -> tuple[str, list[str]]:
 
 def cores() -> int:
     """Those that this process may use, and no more than OMP_NUM_THREADS if that is set."""
-    usable = (os.cpu_count() or 1) if os.name == "nt" else len(os.sched_getaffinity(0))
+    here = hasattr(os, "sched_getaffinity")  # on Linux
+    usable = len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(usable, int(wanted)) if wanted.isdigit() and int(wanted) else usable
 

@@ -24,7 +24,7 @@ from ..records.run import CHECKPOINTS
 from .base import Event
 from .resources import cores
 from .slurm_queue import Standing
-from .slurm_submission import NO_ANSWER, make_executor, refusal, time_limit
+from .slurm_submission import NO_ANSWER, connect, refusal, time_limit
 from .worker import answer, outcome_of, run_once
 
 LEEWAY = 10  # minutes more for the queue's own limit, which ends jobs whose pilot is gone
@@ -79,7 +79,7 @@ class _Submitted:
 
 
 @dataclass(slots=True)
-class _Away:
+class _Outage:
     """A controller that does not answer."""
 
     since: float = math.inf
@@ -87,8 +87,8 @@ class _Away:
     said: str = ""
 
 
-class Slurm:
-    """A pool of jobs in the queue (see :class:`~mars_optim.experiment.executors.base.Executor`).
+class SlurmExecutor:
+    """Jobs in a SLURM queue (see :class:`~.base.Executor`).
 
     Args:
         plan: whose runs they are.
@@ -107,14 +107,14 @@ class Slurm:
         self._folder = self._out / "jobs"
         self._options = dict(options)
         self._limit = self._options.get("timeout_min")  # minutes, for all jobs
-        self._executor, self._job_class, self._queue = make_executor(self._folder, self._options)
+        self._submitit, self._job_class, self._queue = connect(self._folder, self._options)
         self._jobs: dict[str, _Submitted] = {}
         self._told: set[str] = set()  # ids of jobs whose end has been told
         self._done: list[Event] = []
-        self._away = _Away()
+        self._outage = _Outage()
         self._submit("starting", math.inf)
 
-    def __enter__(self) -> Slurm:
+    def __enter__(self) -> SlurmExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -194,35 +194,35 @@ class Slurm:
     def _send(self, name: str) -> None:
         """Give a job to the queue. While the controller does not answer it is kept for later."""
         submitted, said = self._jobs[name], io.StringIO()
-        if time.monotonic() < self._away.again:
+        if time.monotonic() < self._outage.again:
             return
-        self._executor.update_parameters(**time_limit(self._minutes(submitted), self._options))
+        self._submitit.update_parameters(**time_limit(self._minutes(submitted), self._options))
         try:
             with contextlib.redirect_stderr(said):  # where submitit prints it, too
-                job = self._executor.submit(run_job, self._plan, self._out, submitted.work)
+                job = self._submitit.submit(run_job, self._plan, self._out, submitted.work)
         except (OSError, RuntimeError) as error:
             if isinstance(error, OSError) and error.filename != "sbatch":
                 raise
             self._refused(submitted, str(error))
             return
-        submitted.job, self._away = job, _Away()
+        submitted.job, self._outage = job, _Outage()
         write_text(self._folder / f"{name}.id", f"{job.job_id}\n")
 
     def _refused(self, submitted: _Submitted, said: str) -> None:
         now = time.monotonic()
         if not NO_ANSWER.search(said) or submitted.work == "starting":
             raise UserError(refusal(said))
-        since = min(now, self._away.since)
+        since = min(now, self._outage.since)
         if now - since > AWAY:
             raise UserError(f"{refusal(said)} (tried for {AWAY / 60:.0f} minutes)")
-        self._away = _Away(since, now + AGAIN, refusal(said))
+        self._outage = _Outage(since, now + AGAIN, refusal(said))
 
     def _send_again(self) -> None:
         for name, submitted in self._jobs.items():
             if submitted.job is not None:
                 continue
             self._send(name)
-            text = "" if submitted.job is not None else f"not submitted yet: {self._away.said}"
+            text = "" if submitted.job is not None else f"not submitted yet: {self._outage.said}"
             if text != submitted.waits:
                 submitted.waits = text
                 self._done.append(Event("waits", name, text))

@@ -33,7 +33,7 @@ HINTS = {  # what sbatch says, and the option that mends it; the first that fits
 }
 
 
-def make_executor(folder: Path, options: dict[str, Any]) -> tuple[Any, Any, Queue]:
+def connect(folder: Path, options: dict[str, Any]) -> tuple[Any, Any, Queue]:
     """submitit's executor and class of jobs, and the queue that they stand in.
 
     Raises:

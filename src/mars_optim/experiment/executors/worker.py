@@ -21,7 +21,7 @@ from ...errors import UserError
 from ..plan import Plan, RunSpec
 from ..records import Outcome, read_run
 from ..records.lock import run_lock, worker_lock
-from .resources import Share
+from .resources import Resources
 
 if TYPE_CHECKING:
     from .runnable import Runnable
@@ -30,23 +30,23 @@ REPORT_EVERY = 0.2  # seconds between reports of a run's steps
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
-def serve(connection: Connection, plan: Plan, out: Path, share: Share) -> None:
+def serve(connection: Connection, plan: Plan, out: Path, resources: Resources) -> None:
     """Run in a process of its own, and answer through ``connection``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pilot's; it ends the workers
     threading.Thread(target=_end_with_the_pilot, daemon=True).start()
-    share.take()
+    resources.take()
     with contextlib.suppress(_PilotGone), worker_lock(out):
-        _work(connection, plan, out, share)
+        _work(connection, plan, out, resources)
 
 
-def _work(connection: Connection, plan: Plan, out: Path, share: Share) -> None:
+def _work(connection: Connection, plan: Plan, out: Path, resources: Resources) -> None:
     runnable: Runnable | None = None
 
     def load() -> tuple[str, Any]:
         nonlocal runnable
         from .runnable import load_runnable
 
-        runnable = load_runnable(plan, out, share.threads)
+        runnable = load_runnable(plan, out, resources.threads)
         return "ready", runnable.fingerprint
 
     _say(connection, *answer(load, out, starting=True))

@@ -18,7 +18,7 @@ END_OF_FILE = "Ā"  # stands for byte 0, which lies between the files of a corpu
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Tokenization:
     """How the text of a run became tokens.
 
     Args:
@@ -32,7 +32,7 @@ class Reading:
     end: int
 
 
-def reading_of(spec: RunSpec, vocabulary: int) -> Reading:
+def tokenization_of(spec: RunSpec, vocabulary: int) -> Tokenization:
     """How the text of a run became tokens.
 
     Args:
@@ -46,7 +46,7 @@ def reading_of(spec: RunSpec, vocabulary: int) -> Reading:
     if is_prepared(Path(name)):
         return _prepared(spec)
     if vocabulary == BYTES or name == "stdlib" or Path(name).exists():
-        return Reading(byte_tokenizer(context), BYTES, 0)
+        return Tokenization(byte_tokenizer(context), BYTES, 0)
     raise UserError(
         f"task.corpus = {name!r} of the run is not there, and with it the tokenizer of its "
         f"{vocabulary:,} tokens: call from the folder that the run was started in"
@@ -69,7 +69,7 @@ def byte_tokenizer(context: int) -> PreTrainedTokenizerFast:
     return _wrapped(tokenizer, context, END_OF_FILE)
 
 
-def _prepared(spec: RunSpec) -> Reading:
+def _prepared(spec: RunSpec) -> Tokenization:
     folder, context = Path(spec.task.corpus), spec.task.context
     try:
         corpus = load_corpus(str(folder))
@@ -84,8 +84,8 @@ def _prepared(spec: RunSpec) -> Reading:
     tokens, end = told["vocabulary"], told["end"]
     if told["file"]:
         tokenizer = Tokenizer.from_file(str(folder / told["file"]))
-        return Reading(_wrapped(tokenizer, context, tokenizer.id_to_token(end)), tokens, end)
-    return Reading(byte_tokenizer(context) if tokens == BYTES else None, tokens, end)
+        return Tokenization(_wrapped(tokenizer, context, tokenizer.id_to_token(end)), tokens, end)
+    return Tokenization(byte_tokenizer(context) if tokens == BYTES else None, tokens, end)
 
 
 def _wrapped(tokenizer: Tokenizer, context: int, end: str | None) -> PreTrainedTokenizerFast:

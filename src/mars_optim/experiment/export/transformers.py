@@ -38,12 +38,12 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
 
     try:
         from .gpt2 import to_gpt2, vocabulary_of
-        from .tokenizer import reading_of
+        from .tokenizer import tokenization_of
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'mars-optim[hf]'") from None
     spec, state = load_weights(run.path, best=best)
-    reading = reading_of(spec, vocabulary_of(state))
-    model = to_gpt2(spec.task, state, tokens=reading.tokens, end_of_text=reading.end)
+    made = tokenization_of(spec, vocabulary_of(state))
+    model = to_gpt2(spec.task, state, tokens=made.tokens, end_of_text=made.end)
     beside = beside_of(out.absolute(), ".part")
     from transformers.utils import logging
 
@@ -51,8 +51,8 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     try:
         beside.mkdir()
         model.save_pretrained(beside)
-        if reading.tokenizer is not None:
-            reading.tokenizer.save_pretrained(beside)
+        if made.tokenizer is not None:
+            made.tokenizer.save_pretrained(beside)
         if out.is_dir():
             out.rmdir()
         os.replace(beside, out)
@@ -60,9 +60,7 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    without = (
-        "" if reading.tokenizer is not None else ", without a tokenizer: its data came as tokens"
-    )
+    without = "" if made.tokenizer is not None else ", without a tokenizer: its data came as tokens"
     return f"GPT-2 with {model.num_parameters():,} parameters written to {out}{without}"
 
 

@@ -31,7 +31,7 @@ LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change aft
 
 
 def run_pilot(
-    plan: Plan, out: Path, console: Console, make_pool: Callable[[Plan, Path], Executor]
+    plan: Plan, out: Path, console: Console, make_executor: Callable[[Plan, Path], Executor]
 ) -> dict[str, Failure]:
     """Carry out ``plan`` in the folder ``out``, from wherever it stands.
 
@@ -39,7 +39,7 @@ def run_pilot(
         plan: of the pilot; must agree with the one in ``out`` if there is one.
         out: gets ``plan.toml``, ``probe.json`` and ``runs/``.
         console: for progress.
-        make_pool: makes those who carry out the runs.
+        make_executor: makes those who carry out the runs.
 
     Returns:
         The last failure of each run that was given up, by run id; empty if all is done.
@@ -51,16 +51,16 @@ def run_pilot(
     try:
         with pilot_lock(out):
             changes = plan_changes(plan, out)
-            with make_pool(plan, out) as pool, Reporter(console, out / STATUS) as reporter:
-                data = _wait_until_ready(pool, reporter)
+            with make_executor(plan, out) as executor, Reporter(console, out / STATUS) as reporter:
+                data = _wait_until_ready(executor, reporter)
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
-                timings = _probe(plan, out, pool, reporter)
-                reporter.expect(timings, pool.count)
-                reporter.say(f"In all: {price_of(plan, timings, pool.count)}")
-                tries = Retries(plan.running, timings, pool.sharing)
-                return _run_all(plan, out, data, pool, reporter, tries)
+                timings = _probe(plan, out, executor, reporter)
+                reporter.expect(timings, executor.count)
+                reporter.say(f"In all: {price_of(plan, timings, executor.count)}")
+                tries = Retries(plan.running, timings, executor.sharing)
+                return _run_all(plan, out, data, executor, reporter, tries)
     except OSError as error:
         raise UserError(describe(error, out)) from None
 
@@ -162,11 +162,11 @@ def set_damaged_aside(out: Path, reporter: Reporter) -> None:
         reporter.say(f"{path}: its manifest is damaged, so the run is made again")
 
 
-def _wait_until_ready(pool: Executor, reporter: Reporter) -> str:
+def _wait_until_ready(executor: Executor, reporter: Reporter) -> str:
     reporter.say("Loading the task ...")
     data: list[str] = []
-    while pool.busy:
-        for event in pool.events(timeout=1.0):
+    while executor.busy:
+        for event in executor.events(timeout=1.0):
             if event.kind == "ready":
                 data.append(event.value)
             elif event.kind == "waits":
@@ -174,15 +174,15 @@ def _wait_until_ready(pool: Executor, reporter: Reporter) -> str:
     return data[0]
 
 
-def _probe(plan: Plan, out: Path, pool: Executor, reporter: Reporter) -> dict[str, Timing]:
+def _probe(plan: Plan, out: Path, executor: Executor, reporter: Reporter) -> dict[str, Timing]:
     """What a step and a run of each arm take."""
     path = out / "probe.json"
     failures: list[Failure] = []
     while not (timings := _probed(path)).keys() >= set(plan.arms):
-        if not pool.busy:
+        if not executor.busy:
             reporter.say("Timing one training step of each arm, in turn ...")
-            pool.give("probe")
-        for event in pool.events(timeout=1.0):
+            executor.give("probe")
+        for event in executor.events(timeout=1.0):
             if event.kind == "probed":
                 write_json(path, event.value)
             elif event.kind == "failed":
@@ -207,13 +207,13 @@ def _probed(path: Path) -> dict[str, Timing]:
 
 
 def _run_all(
-    plan: Plan, out: Path, data: str, pool: Executor, reporter: Reporter, tries: Retries
+    plan: Plan, out: Path, data: str, executor: Executor, reporter: Reporter, tries: Retries
 ) -> dict[str, Failure]:
     done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
     specs: dict[str, RunSpec] = {}
     announced = False
     while True:
-        now = agenda(plan, data, done.values(), pool.running, tries.given_up)
+        now = agenda(plan, data, done.values(), executor.running, tries.given_up)
         reporter.plan(
             steps=now.planned_steps,
             runs=now.planned_runs,
@@ -225,11 +225,11 @@ def _run_all(
             announced = True
         if now.finished:
             return tries.given_up
-        for spec in now.ready[: pool.free]:
+        for spec in now.ready[: executor.free]:
             specs[spec.run_id] = spec
-            pool.give(spec, tries.limit(spec))
+            executor.give(spec, tries.limit(spec))
             reporter.begin(spec)
-        for event in pool.events(timeout=1.0):
+        for event in executor.events(timeout=1.0):
             if event.kind == "step":
                 reporter.advance(event.run_id, event.value)
             elif event.kind == "waits":

@@ -1,6 +1,6 @@
 """Does the method do what it says? Pilots with a known truth, through the whole path.
 
-``python -m mars_optim.experiment.analysis.simulate`` prints the tables of docs/statistics.md.
+``python -m benchmarks.simulated_ladders`` prints the tables of docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .ladder import falling_fit, read_ladders
-from .model import Decision
-from .stats import Interval, pairs_needed, t_interval
-from .verdict import by_interval
+from mars_optim.experiment.analysis.ladder import falling_fit, read_ladders
+from mars_optim.experiment.analysis.model import Decision
+from mars_optim.experiment.analysis.stats import Interval, pairs_needed, t_interval
+from mars_optim.experiment.analysis.verdict import by_interval
 
 BUDGETS = (0.5, 0.75, 1.0, 1.5)  # the default plan's ladder
 MIN_SAVING = 0.05

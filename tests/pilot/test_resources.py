@@ -8,11 +8,11 @@ import pytest
 
 from mars_optim.experiment.executors import resources as module
 from mars_optim.experiment.executors.resources import (
-    Share,
+    Resources,
     accelerators,
     automatic_workers,
     cores,
-    shares,
+    divided,
 )
 
 
@@ -23,7 +23,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def visible(count: int) -> list[str]:
-    return [dict(share.environment).get("CUDA_VISIBLE_DEVICES", "all") for share in shares(count)]
+    return [dict(share.environment).get("CUDA_VISIBLE_DEVICES", "all") for share in divided(count)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_accelerators_are_dealt_out_in_turn(
 
 def test_on_rocm_the_same_goes_for_its_own_variable(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "2,3")
-    given = [share.environment for share in shares(2)]
+    given = [share.environment for share in divided(2)]
     assert given == [(("HIP_VISIBLE_DEVICES", "2"),), (("HIP_VISIBLE_DEVICES", "3"),)]
 
 
@@ -66,13 +66,16 @@ def test_without_a_variable_the_accelerators_of_the_machine_are_counted(
 
 def test_cores_are_divided_and_everyone_has_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "cores", lambda: 8)
-    assert [s.threads for s in shares(3)] == [2, 2, 2]
-    assert [s.threads for s in shares(1)] == [8]
-    assert [s.threads for s in shares(9)] == [1] * 9
+    assert [s.threads for s in divided(3)] == [2, 2, 2]
+    assert [s.threads for s in divided(1)] == [8]
+    assert [s.threads for s in divided(9)] == [1] * 9
 
 
 def test_no_more_cores_are_taken_than_the_user_allows(monkeypatch: pytest.MonkeyPatch):
-    assert cores() == len(os.sched_getaffinity(0))
+    everything = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    )
+    assert cores() == len(everything)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert cores() == 1
 
@@ -80,7 +83,7 @@ def test_no_more_cores_are_taken_than_the_user_allows(monkeypatch: pytest.Monkey
 def test_a_share_is_seen_by_the_process_and_by_what_it_starts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    Share(3, (("CUDA_VISIBLE_DEVICES", "1"),)).take()
+    Resources(3, (("CUDA_VISIBLE_DEVICES", "1"),)).take()
     assert (os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"]) == ("3", "1")
 
 

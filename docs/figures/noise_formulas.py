@@ -7,24 +7,10 @@ the lag of the plain average::
     E|m_t - grad F|^2 = (1 - gamma)^2 |L|^2 + N v(beta, gamma)
     v = (1 - gamma)^2 (1 - beta) / (1 + beta) + 2 gamma (1 - gamma) (1 - beta) + gamma^2
 
-a parabola in gamma, whose lowest point is :func:`least_error`. :func:`best_gamma` finds it without
-holding the path fixed, from dot products of a run's own steps. Derived in docs/theory.md.
+a parabola in gamma, whose lowest point is :func:`least_error`. Derived in docs/theory.md.
 """
 
 from __future__ import annotations
-
-from ..optim.gamma.criteria import best_gamma, error_of_last, noise_and_signal
-
-__all__ = [
-    "average_variance",
-    "best_gamma",
-    "correction_variance",
-    "error_of_last",
-    "lag_from_drift",
-    "least_error",
-    "momentum_error",
-    "noise_and_signal",
-]
 
 
 def average_variance(beta: float, gamma: float = 0.0) -> float:
