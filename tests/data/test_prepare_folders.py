@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from texts import content, documents_of, prepare, texts, write_jsonl
 
-from mars_optim.experiment.data.folders import files_below
+from mars_optim.experiment.data.sources import files_below
 
 
 def documents(out: Path) -> list[str]:

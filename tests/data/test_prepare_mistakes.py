@@ -276,7 +276,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     source, out = small(tmp_path), tmp_path / "out"
 
     def full(self: HashedFile, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(self.part))
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HashedFile, "write", full)

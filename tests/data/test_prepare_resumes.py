@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +13,8 @@ from texts import content, prepare, texts, write_jsonl
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.data import token_shards
-from mars_optim.experiment.data.process_pool import write_pieces
-from mars_optim.experiment.data.shards import ShardSettings, is_done, shard_paths
-from mars_optim.experiment.data.sources import Piece, cut, find_sources
+from mars_optim.experiment.data.shards import Record, read_record, shard_paths
+from mars_optim.experiment.data.sources import cut, find_sources
 from mars_optim.experiment.tasks import load_corpus
 from mars_optim.experiment.tasks.prepared import PARTS
 
@@ -33,7 +27,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """3 MB: four pieces."""
     folder = tmp_path_factory.mktemp("source")
     path = write_jsonl(folder / "a.jsonl", [d * 40 for d in texts(320)])
-    assert len(cut(find_sources([str(path)]))) == PIECES
+    assert len(cut(find_sources([str(path)])[0])) == PIECES
     return path
 
 
@@ -58,7 +52,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
         process = subprocess.Popen(command(source, out), stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until:
-            if out.exists() and sum(is_done(out, i) for i in range(PIECES)) >= pieces:
+            if (
+                out.exists()
+                and sum(read_record(out, i) is not None for i in range(PIECES)) >= pieces
+            ):
                 break
             time.sleep(0.002)
         process.kill()
@@ -75,13 +72,13 @@ def test_what_is_done_is_not_done_again(
     out = tmp_path / "out"
     half_done(source, out)
     written = []
-    original = token_shards.write_pieces
+    original = token_shards.write_piece
 
-    def watched(settings: ShardSettings, numbers: list[int], *rest: Any) -> Iterator[int]:
-        written.extend(numbers)
-        yield from original(settings, numbers, *rest)
+    def watched(out: Path, number: int, *rest: Any) -> Record:
+        written.append(number)
+        return original(out, number, *rest)
 
-    monkeypatch.setattr(token_shards, "write_pieces", watched)
+    monkeypatch.setattr(token_shards, "write_piece", watched)
     assert prepare(source, "--out", out, *BYTES) == 0
     assert written == [1, 3]
     assert prepare(source, "--out", tmp_path / "whole", *BYTES) == 0
@@ -90,17 +87,18 @@ def test_what_is_done_is_not_done_again(
 
 def half_done(source: Path, out: Path) -> None:
     """Stop the command after pieces 0 and 2, with a torn file of piece 1."""
-    original = token_shards.write_pieces
+    original = token_shards.write_piece
 
-    def stopped(
-        settings: ShardSettings, numbers: object, pieces: list[Piece], workers: int
-    ) -> Iterator[int]:
-        yield from original(settings, [0, 2], pieces, 1)
-        shard_paths(settings.out, 1)["train"].with_suffix(".bin.1.part").write_bytes(b"torn")
-        raise UserError("stopped")
+    def stopped(out: Path, number: int, *rest: Any) -> Record:
+        if number == 3:
+            raise UserError("stopped")
+        if number != 1:
+            return original(out, number, *rest)
+        shard_paths(out, 1)["train"].with_suffix(".bin.1.part").write_bytes(b"torn")
+        return {}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(token_shards, "write_pieces", stopped)
+        patch.setattr(token_shards, "write_piece", stopped)
         assert prepare(source, "--out", out, *BYTES) == 2
 
 
@@ -134,67 +132,10 @@ def test_two_at_once_in_one_folder_are_refused(
 
 
 @pytest.mark.slow
-def test_several_processes_write_what_one_does(tmp_path: Path, source: Path):
-    pieces = cut(find_sources([str(source)]))
-    outs = []
-    for workers in (1, 2):
-        out = tmp_path / str(workers)
-        (out / PARTS).mkdir(parents=True)
-        settings = ShardSettings(out, "uint8", None, "text", 0.05, 0, 256)
-        done = sorted(write_pieces(settings, range(len(pieces)), pieces, workers))
-        assert done == list(range(len(pieces)))
-        shutil.move(out / PARTS, tmp_path / f"{workers}-parts")
-        outs.append((content(out), content(tmp_path / f"{workers}-parts")))
-    assert outs[0] == outs[1]
-
-
-FOLLOWED = """
-import sys
-from pathlib import Path
-from mars_optim.experiment.data import process_pool as pool
-from mars_optim.experiment.data.shards import ShardSettings
-from mars_optim.experiment.data.sources import cut, find_sources
-from mars_optim.experiment.tasks.prepared import PARTS
-
-if __name__ == "__main__":
-    source, out = sys.argv[1:]
-    (Path(out) / PARTS).mkdir(parents=True)
-    settings = ShardSettings(Path(out), "uint8", None, "text", 0.05, 0, 256)
-    pieces = cut(find_sources([source]))
-    for _ in pool.write_pieces(settings, list(range(4)) * 10_000, pieces, 2):
-        print(flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_no_process_outlives_a_killed_command(tmp_path: Path, source: Path):
-    script = tmp_path / "run.py"
-    script.write_text(FOLLOWED)
-    command = [sys.executable, str(script), str(source), str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        begun = process.stdout.readline()
-        children = _children(process.pid)
-        process.kill()
-    assert begun == b"\n"
-    assert len(children) >= 2
-    until = time.monotonic() + 30
-    while any(map(_alive, children)) and time.monotonic() < until:
-        time.sleep(0.05)
-    left = [pid for pid in children if _alive(pid)]
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    assert not left
-
-
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(") ")[-1][0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_any_number_of_threads_writes_the_same_bytes(
+    tmp_path: Path, source: Path, whole: dict[str, bytes], workers: str
+):
+    out = tmp_path / "out"
+    subprocess.run([*command(source, out), "--workers", workers], check=True, capture_output=True)
+    assert content(out) == whole

@@ -54,7 +54,7 @@ def prepare(
     label:
         Column of the images' labels; by default label, labels or fine_label.
     workers:
-        Processes; 0 for one per core.
+        Threads of the tokenizer; 0 for one per core.
     verify:
         Read a prepared folder (the only source) through against its hashes, and stop.
     """
@@ -69,22 +69,23 @@ def prepare(
     if not 0 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 0 to 1024")
     from ..experiment.data import TokenOptions, prepare_tokens
-    from ..experiment.data.folders import told
-    from ..experiment.data.kinds import find_sources, image_files, not_images, prepare_image_files
+    from ..experiment.data.image_sources import image_files, prepare_image_files
+    from ..experiment.data.sources import find_sources, told
 
     shown = _Progress()
     try:
-        if images := image_files(sources):
-            held_out = image_files(valid)
+        images, left_out = image_files(sources)
+        if images:
+            held_out, more = image_files(valid)
             if valid and not held_out:
                 raise UserError(f"--valid {valid[0]} holds no images, unlike {sources[0]}")
-            shown.say(told(not_images((*sources, *valid)), "Parquet"))
+            shown.say(told(left_out + more, "Parquet"))
             manifest = prepare_image_files(images, held_out, out, label, shown.images)
         else:
-            left_out: list[Path] = []
-            found = find_sources(sources, "train" if valid else None, config, left_out)
-            found += find_sources(valid, "valid", config, left_out)
-            shown.say(told(left_out))
+            found, left_out = find_sources(sources, "train" if valid else None, config)
+            held_out_too, more = find_sources(valid, "valid", config)
+            found += held_out_too
+            shown.say(told(left_out + more))
             options = TokenOptions(tokenizer, vocabulary, text, share)
             manifest = prepare_tokens(found, out, options, workers or _cores(), shown)
     except OSError as error:

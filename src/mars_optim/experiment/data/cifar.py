@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import numpy as np
 
 from ...errors import UserError
 from .images import Batch
-from .validation_split import Split
 
-_SPLITS: dict[str, Split] = {
+_SPLITS = {
     **{f"data_batch_{i}": "train" for i in range(1, 6)},
     "train": "train",
     "test_batch": "valid",
@@ -26,16 +25,11 @@ _SPLITS: dict[str, Split] = {
 }
 _NAMES = {"batches.meta": b"label_names", "meta": b"fine_label_names"}
 _WANTED = {*_SPLITS, *_NAMES}
-_LARGEST = 192 * 2**20  # bytes of a part; CIFAR-100's training images have 155 million
+_LARGEST = 192 * 2**20  # bytes of all; CIFAR has 186 million
 _IMAGES = 1000  # at a time
 _MOST_ARRAYS = 4  # of a part
 _LABELS = (b"labels", b"fine_labels")
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    *((module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
-    ("_codecs", "encode"),
-}
+_MODULES = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs"}
 
 
 def is_cifar(path: Path) -> bool:
@@ -46,123 +40,83 @@ def is_cifar(path: Path) -> bool:
     return path.name.startswith("cifar-") and path.name.endswith((".tar.gz", ".tgz", ".tar"))
 
 
-def cifar_splits(path: Path) -> list[Split]:
-    """Which splits are in it."""
-    return [_SPLITS[name] for name in _parts(path) if name in _SPLITS]
+def read_cifar(path: Path) -> tuple[list[str], list[tuple[str, Callable[[], Iterator[Batch]]]]]:
+    """What the classes are called, and the images by split, in the order of the parts' names.
 
-
-def cifar_names(path: Path) -> list[str]:
-    """What the classes are called."""
-    there = _parts(path)
-    for name, key in _NAMES.items():
-        if name in there:
-            found = _unpickled(_read(path, name), f"{path}: {name}").get(key, [])
-            return [n.decode() if isinstance(n, bytes) else str(n) for n in found]
-    return []
-
-
-def cifar_batches(path: Path, split: Split) -> Iterator[Batch]:
-    """The images of a split, in the archive's order by name.
+    All of it is held, which is 185 MB.
 
     Raises:
         UserError: naming the part that is damaged, or is no CIFAR.
     """
-    for name in _parts(path):
-        if _SPLITS.get(name) != split:
-            continue
+    names: list[str] = []
+    found = {}
+    for name, data in _parts(path):
         where = f"{path}: {name}"
-        batch = _unpickled(_read(path, name), where)
-        pixels = batch.get(b"data")
-        labels = next((batch[key] for key in _LABELS if key in batch), None)
-        if (
-            not isinstance(pixels, np.ndarray)
-            or pixels.dtype != np.uint8
-            or pixels.ndim != 2
-            or pixels.shape[1] != 3 * 32 * 32
-            or labels is None
-            or len(labels) != len(pixels)
-        ):
-            raise UserError(
-                f"{where} is no part of CIFAR: 3072 bytes an image and labels, it needs"
-            )
-        classes = np.asarray(labels, dtype=np.int64)
-        for i in range(0, len(pixels), _IMAGES):
-            images = pixels[i : i + _IMAGES].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            yield np.ascontiguousarray(images), classes[i : i + _IMAGES]
+        part = _unpickled(data, where)
+        if name in _NAMES:
+            words = part.get(_NAMES[name], [])
+            names = [n.decode() if isinstance(n, bytes) else str(n) for n in words]
+        else:
+            found[name] = partial(_batches, *_images(part, where))
+    return names, [(_SPLITS[name], found[name]) for name in sorted(found)]
 
 
-def _parts(path: Path) -> list[str]:
-    """The names of the parts that are there, in order; none is read."""
-    if path.is_dir():
-        return sorted(p.name for p in path.iterdir() if p.name in _WANTED)
-    with _archive(path) as archive:
-        names = {Path(m.name).name for m in archive if m.isfile()}
-    return sorted(names & _WANTED)
+def _images(part: dict[Any, Any], where: str) -> Batch:
+    pixels = part.get(b"data")
+    labels = next((part[key] for key in _LABELS if key in part), None)
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.ndim != 2
+        or pixels.shape[1] != 3 * 32 * 32
+        or labels is None
+        or len(labels) != len(pixels)
+    ):
+        raise UserError(f"{where} is no part of CIFAR: 3072 bytes an image and labels, it needs")
+    return pixels, np.asarray(labels, dtype=np.int64)
 
 
-def _read(path: Path, name: str) -> bytes:
-    """One part, alone: 155 MB at the most, which is what CIFAR-100's has.
+def _batches(pixels: Any, labels: Any) -> Iterator[Batch]:
+    for i in range(0, len(pixels), _IMAGES):
+        images = pixels[i : i + _IMAGES].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        yield np.ascontiguousarray(images), labels[i : i + _IMAGES]
+
+
+def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The parts that are there.
 
     Raises:
-        UserError: if it is larger, or damaged.
+        UserError: if they are more than CIFAR has, or damaged.
     """
     if path.is_dir():
-        _check_size((path / name).stat().st_size, f"{path / name}")
-        return (path / name).read_bytes()
-    data = b""
-    with _archive(path) as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).name == name:
-                _check_size(member.size, f"{path}: {name}")
-                file = archive.extractfile(member)
-                data = file.read() if file else b""
-    return data
-
-
-def _check_size(size: int, where: str) -> None:
-    if size > _LARGEST:
-        raise UserError(
-            f"{where} has {size >> 20:,} MiB, where CIFAR's largest part has 148: this is no CIFAR"
-        )
-
-
-@contextlib.contextmanager
-def _archive(path: Path) -> Iterator[tarfile.TarFile]:
-    """The archive, of which nothing is unpacked beyond what CIFAR can be."""
+        for part in path.iterdir():
+            if part.name in _WANTED:
+                with part.open("rb") as file:
+                    yield part.name, _bounded(file, part)
+        return
     try:
-        with contextlib.ExitStack() as stack:
-            file: Any = stack.enter_context(path.open("rb"))
-            if file.peek(2)[:2] == b"\x1f\x8b":
-                file = stack.enter_context(gzip.GzipFile(fileobj=file))
-            bounded: Any = _Bounded(file)
-            yield stack.enter_context(tarfile.open(fileobj=bounded, mode="r:"))
+        with path.open("rb") as raw:
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            whole = _bounded(gzip.GzipFile(fileobj=raw) if packed else raw, path)
+        with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                part_file = archive.extractfile(member) if member.isfile() else None
+                if part_file and name in _WANTED:
+                    yield name, part_file.read()
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise UserError(f"{path} is damaged: {error}; fetch it again") from None
 
 
-class _Bounded:
-    """A file for tarfile, which would read a header of any size into memory."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LARGEST:
-            raise ValueError(f"a part of {size:,} bytes is no part of CIFAR")
-        data: bytes = self._file.read(size)
-        return data
-
-    def seek(self, place: int) -> int:
-        if place > 4 * _LARGEST:
-            raise ValueError(f"it unpacks to more than {4 * _LARGEST >> 20} MiB, as CIFAR does not")
-        return int(self._file.seek(place))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-
-class _Array:
-    """Stands for numpy's class, which a pickle may name but not call."""
+def _bounded(file: Any, path: Path) -> bytes:
+    """All of a file, which so bounds whatever its headers say."""
+    data: bytes = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise UserError(
+            f"{path} unpacks to more than {_LARGEST >> 20} MiB, where CIFAR has 178: this is no "
+            "CIFAR"
+        )
+    return data
 
 
 class _Arrays(pickle.Unpickler):
@@ -171,10 +125,15 @@ class _Arrays(pickle.Unpickler):
     _arrays = _encoded = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        known = {
+            "_reconstruct": self._array,
+            "encode": self._encode,
+            "dtype": np.dtype,
+            "ndarray": object,  # named, but not called
+        }
+        if module not in _MODULES or name not in known:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-        found = {"_reconstruct": self._array, "encode": self._encode, "ndarray": _Array}
-        return found.get(name) or super().find_class(module, name)
+        return known[name]
 
     def _array(self, *_: Any) -> Any:
         """An empty one, which its state fills."""

@@ -1,18 +1,33 @@
-"""Pieces of sources as documents, read one after the other in bounded memory."""
+"""Pieces of sources as documents, read one after the other in bounded memory.
+
+``datasets`` reads the hub's data sets only. Its readers of files take a line or a row group of any
+size into memory, make dates out of text that looks like one and nothing out of a missing key, and
+do not name the line that is wrong.
+"""
 
 from __future__ import annotations
 
+import bz2
+import codecs
+import contextlib
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...errors import UserError
-from .packed import opened, too_large
-from .parquet import check_parquet, open_parquet
-from .source import Source
-from .sources import Piece
+from .formats import (
+    ALWAYS,
+    MOST_TIMES,
+    check_parquet,
+    load_data_set,
+    open_parquet,
+    too_large,
+)
+from .sources import Piece, Source
 from .validation_split import Split
 
 Document = tuple[str, bool, Split | None]
@@ -41,65 +56,68 @@ def documents(piece: Piece, column: str) -> Iterator[Document]:
         if source.kind == "text":
             texts = _text(source, piece)
         else:
-            rows = {"jsonl": _jsonl, "parquet": _parquet, "hub": _hub}[source.kind]
-            texts = ((text, True) for text in rows(source, piece, column))
+            read = {"jsonl": _jsonl, "parquet": _parquet, "hub": _hub}[source.kind]
+            texts = ((text, True) for text in read(source, piece, column))
         for text, ends in texts:
             if text:
                 yield text, ends, source.split
 
 
-def _text(source: Source, piece: Piece) -> Iterator[tuple[str, bool]]:
-    stop: float = math.inf if source.packed else piece.stop or source.bytes
-    size = min(_MOST_PART, max(_LEAST_PART, source.bytes // _PARTS))
-    part = bytearray()
-    with opened(Path(source.path)) as file:
-        for chunk in _lines(file, piece.start, stop, _LONGEST_PART):
-            part += chunk
-            if len(part) >= _LONGEST_PART or (len(part) >= size and part.endswith(b"\n")):
-                end = _whole_characters(part)
-                head, part = part[:end], part[end:]
-                yield _decoded(bytes(head), source, file.tell()), not part and _at_end(file)
-        if part:
-            yield _decoded(bytes(part), source, file.tell()), _at_end(file)
-
-
-def _at_end(file: Any) -> bool:
-    return not file.peek(1)
-
-
-def _lines(file: BinaryIO, start: int, stop: float, longest: int) -> Iterator[bytes]:
-    """Lines that begin from byte ``start`` to before ``stop``; of longer ones, their parts."""
-    if start > 0:
-        file.seek(start - 1)
-        while (skipped := file.readline(longest)) and not skipped.endswith(b"\n"):
-            pass
-    while file.tell() < stop:
-        line = file.readline(longest)
-        if not line:
-            return
-        while line and not line.endswith(b"\n"):
-            more = file.readline(longest)
-            yield line
-            line = more
-        if line:
-            yield line
-
-
-def _whole_characters(text: bytearray) -> int:
-    """Length of ``text`` without a UTF-8 character that its end cuts in two."""
-    for back in range(1, min(4, len(text)) + 1):
-        byte = text[-back]
-        if byte >= 0xC0:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return len(text) - back if length > back else len(text)
-        if byte < 0x80:
-            break
-    return len(text)
-
-
-def _decoded(text: bytes, source: Source, end: int) -> str:
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    """A text file, unpacked as it is read if its ending says that it is packed."""
+    path = Path(source.path)
+    if not source.packed:
+        with path.open("rb") as file:
+            yield file
+        return
     try:
-        return text.decode("utf-8")
+        with (gzip if path.suffix.lower() == ".gz" else bz2).open(path, "rb") as file:
+            yield file
+    except (EOFError, OSError, zlib.error) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise UserError(f"{path} is damaged: {error}; copy it again") from None
+
+
+def _lines(source: Source, piece: Piece, longest: int) -> Iterator[tuple[bytes, int, bool]]:
+    """Lines that begin in the piece; of longer ones, their parts.
+
+    Yields:
+        The line, the byte at which it ends, and whether it is the file's last.
+    """
+    stop = math.inf if source.packed else piece.stop or source.bytes
+    most = max(ALWAYS, MOST_TIMES * source.bytes) if source.packed else math.inf
+    with _opened(source) as file:
+        if piece.start > 0:
+            file.seek(piece.start - 1)
+            while (line := file.readline(longest)) and not line.endswith(b"\n"):
+                pass
+        end, whole = file.tell(), True
+        while (end < stop or not whole) and (line := file.readline(longest)):
+            end, whole = file.tell(), line.endswith(b"\n")
+            if end >= most:
+                raise too_large(source.path)
+            yield line, end, not file.peek(1)
+
+
+def _text(source: Source, piece: Piece) -> Iterator[tuple[str, bool]]:
+    size = min(_MOST_PART, max(_LEAST_PART, source.bytes // _PARTS))
+    part, end, last = bytearray(), 0, True
+    for line, end, last in _lines(source, piece, _LONGEST_PART):
+        part += line
+        if len(part) >= _LONGEST_PART or (len(part) >= size and line.endswith(b"\n")):
+            text, length = _decoded(part, source, end, final=False)
+            del part[:length]
+            yield text, last and not part
+    if part:
+        yield _decoded(part, source, end, final=True)[0], last
+
+
+def _decoded(text: bytearray, source: Source, end: int, final: bool) -> tuple[str, int]:
+    """The text, and the bytes taken: a character that its end cuts in two may be left."""
+    try:
+        return codecs.utf_8_decode(text, "strict", final)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{source.path} is not UTF-8 near byte {end - len(text) + error.start:,}; convert it "
@@ -108,53 +126,45 @@ def _decoded(text: bytes, source: Source, end: int) -> str:
 
 
 def _jsonl(source: Source, piece: Piece, column: str) -> Iterator[str]:
-    stop = math.inf if source.packed else piece.stop
-    with opened(Path(source.path)) as file:
-        for line in _lines(file, piece.start, stop, _LONGEST_ROW):
-            if line.isspace():
-                continue
-            if len(line) >= _LONGEST_ROW:
-                raise UserError(
-                    f"{_place(source, file.tell())} is longer than {_LONGEST_ROW >> 20} MiB"
-                )
-            try:
-                row = json.loads(line)
-                text = _text_of(row[column], "", column)
-            except RecursionError:
-                raise UserError(f"{_place(source, file.tell())} is nested too deep") from None
-            except ValueError as error:
-                raise UserError(f"{_place(source, file.tell())} is no JSON: {error}") from None
-            except (KeyError, TypeError, IndexError):
-                has = f"the keys {', '.join(row)}" if isinstance(row, dict) else "no keys"
-                raise UserError(
-                    f"{_place(source, file.tell())} has no key {column!r} but {has}; name the "
-                    "text's with --text"
-                ) from None
-            except UserError as error:
-                raise UserError(f"{_place(source, file.tell())}{error}") from None
-            yield text
+    for line, end, _ in _lines(source, piece, _LONGEST_ROW):
+        if line.isspace():
+            continue
+        try:
+            text = _text_of_line(line, column)
+        except UserError as error:
+            raise UserError(f"{_place(source, end)}{error}") from None
+        yield text
+
+
+def _text_of_line(line: bytes, column: str) -> str:
+    if len(line) >= _LONGEST_ROW:
+        raise UserError(f" is longer than {_LONGEST_ROW >> 20} MiB")
+    try:
+        row = json.loads(line)
+    except RecursionError:
+        raise UserError(" is nested too deep") from None
+    except ValueError as error:
+        raise UserError(f" is no JSON: {error}") from None
+    if not isinstance(row, dict) or column not in row:
+        has = f"the keys {', '.join(row)}" if isinstance(row, dict) else "no keys"
+        raise UserError(f" has no key {column!r} but {has}; name the text's with --text")
+    return _text_of(row[column], "", column)
 
 
 def _place(source: Source, end: int) -> str:
     """Where a line is, from the byte at which it ends."""
-    number = 0
-    with opened(Path(source.path)) as file:
-        left = end
+    number, left, data = 0, end, b""
+    with _opened(source) as file:
         while left > 0 and (data := file.read(min(left, 2**20))):
             number += data.count(b"\n")
             left -= len(data)
-        number += not data.endswith(b"\n")
+    number += not data.endswith(b"\n")
     return f"{source.path}: the line that ends at byte {end:,} (line {number:,})"
 
 
 def _parquet(source: Source, piece: Piece, column: str) -> Iterator[str]:
     file = open_parquet(Path(source.path))
-    names = file.schema_arrow.names
-    if column not in names:
-        raise UserError(
-            f"{source.path} has no column {column!r} but {', '.join(names)}; name the text's with "
-            "--text"
-        )
+    _check_column(column, file.schema_arrow.names, source.path)
     groups = list(range(piece.start, piece.stop))
     longest, most = check_parquet(file, Path(source.path), groups, column)
     rows = max(1, min(_BATCH, _BATCH_BYTES // max(1, longest)))
@@ -172,12 +182,17 @@ def _parquet(source: Source, piece: Piece, column: str) -> Iterator[str]:
 
 
 def _hub(source: Source, piece: Piece, column: str) -> Iterator[str]:
-    from .hub import texts
+    data = load_data_set(source.path, source.config)[source.hub_split]
+    _check_column(column, data.column_names, f"hf:{source.path}")
+    for row in data.select_columns([column]).select(range(piece.start, piece.stop)):
+        yield _text_of(row[column], source.path, column)
 
-    for cell in texts(
-        source.path, source.config, source.hub_split, piece.start, piece.stop, column
-    ):
-        yield _text_of(cell, source.path, column)
+
+def _check_column(column: str, names: list[str], where: str) -> None:
+    if column not in names:
+        raise UserError(
+            f"{where} has no column {column!r} but {', '.join(names)}; name the text's with --text"
+        )
 
 
 def _text_of(cell: Any, place: str, column: str) -> str:

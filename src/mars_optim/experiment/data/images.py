@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UserError
-from ..records.lock import folder_lock
-from .prepared_files import HashedFile, begin, clear, finish, finished
+from .prepared_files import HashedFile, prepare_folder
 
 Pixels = npt.NDArray[np.uint8]
 Batch = tuple[Pixels, npt.NDArray[np.int64]]
 """(number, height, width, channels) and (number,)."""
+Opened = Sequence[tuple[str, Callable[[], Iterator[Batch]]]]
+"""("train" or "valid", a function that opens it), in order."""
 
 _MOST_CLASSES = 2**16
 
 
 def prepare_images(
-    sources: Sequence[tuple[str, Callable[[], Iterator[Batch]]]],
+    sources: Opened,
     out: Path,
     asked: dict[str, Any],
     names: Sequence[str] = (),
@@ -30,57 +31,38 @@ def prepare_images(
     """Write ``{train,valid}-{images,labels}.bin`` and the manifest into ``out``.
 
     Args:
-        sources: ("train" or "valid", a function that opens it), in order.
+        sources: of images.
         out: the folder.
-        asked: the sources and settings, for the manifest.
+        asked: the sources and settings, for the manifest, which is returned.
         names: of the classes, if known.
         progress: called with the number of images so far.
-
-    Returns:
-        The manifest.
 
     Raises:
         UserError: if the sources cannot be read, are of different sizes, or are only one split.
     """
-    if done := finished(out, asked):
-        clear(out)
-        return done
     for split, what in (("train", "training"), ("valid", "test")):
         if split not in [name for name, _ in sources]:
             raise UserError(
                 f"there are no {what} images: files must begin with train, test or valid"
             )
-    out.mkdir(parents=True, exist_ok=True)
-    with folder_lock(out):
-        begin(out, asked)
+
+    def work() -> dict[str, Any]:
         counted = _Counted(progress)
-        files: dict[str, Any] = {}
-        splits: dict[str, Any] = {}
-        for split in ("train", "valid"):
-            before = counted.images
-            files |= _write_split(out, split, sources, counted)
-            splits[split] = {"images": counted.images - before}
-        classes = max(counted.classes, len(names))
-        manifest = {
-            "content": "images",
-            "asked": asked,
-            "classes": classes,
+        files = _write_split(out, "train", sources, counted)
+        train = counted.images
+        files |= _write_split(out, "valid", sources, counted)
+        return {
+            "classes": max(counted.classes, len(names)),
             "names": list(names),
             **counted.statistics,
-            "splits": splits,
+            "splits": {"train": {"images": train}, "valid": {"images": counted.images - train}},
             "files": files,
         }
-        finish(out, manifest)
-        clear(out)
-    return manifest
+
+    return prepare_folder(out, "images", asked, work)
 
 
-def _write_split(
-    out: Path,
-    split: str,
-    sources: Sequence[tuple[str, Callable[[], Iterator[Batch]]]],
-    counted: _Counted,
-) -> dict[str, Any]:
+def _write_split(out: Path, split: str, sources: Opened, counted: _Counted) -> dict[str, Any]:
     before = counted.images
     with (
         HashedFile(out / f"{split}-images.bin") as images,
@@ -101,15 +83,12 @@ class _Counted:
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.images = self.classes = self.pixels = 0
         self.shape: tuple[int, ...] = ()
-        self._sums: list[int] = []
-        self._squares: list[int] = []
+        self._sums = self._squares = np.zeros(1, dtype=np.int64)
         self._progress = progress
 
     def add(self, pixels: Pixels, labels: npt.NDArray[np.int64], *, training: bool) -> None:
         shape = pixels.shape[1:]
-        if not self.shape:
-            self.shape = shape
-            self._sums, self._squares = [0] * shape[-1], [0] * shape[-1]
+        self.shape = self.shape or shape
         if shape != self.shape:
             raise UserError(
                 f"images are of different sizes, {self.shape[1]}x{self.shape[0]} and "
@@ -125,16 +104,15 @@ class _Counted:
         if training:
             wide = pixels.reshape(-1, shape[-1]).astype(np.int64)
             self.pixels += len(wide)
-            for c in range(shape[-1]):
-                self._sums[c] += int(wide[:, c].sum())
-                self._squares[c] += int((wide[:, c] ** 2).sum())
+            self._sums = self._sums + wide.sum(axis=0)
+            self._squares = self._squares + (wide**2).sum(axis=0)
         self._progress(self.images)
 
     @property
     def statistics(self) -> dict[str, Any]:
         """Of the training images, where white is 1."""
-        means = [s / self.pixels for s in self._sums]
-        squares = [s / self.pixels for s in self._squares]
+        means = [s / self.pixels for s in self._sums.tolist()]
+        squares = [s / self.pixels for s in self._squares.tolist()]
         stds = [(q - m * m) ** 0.5 for q, m in zip(squares, means, strict=True)]
         return {
             "shape": list(self.shape),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ...errors import UserError
-from ...files import beside_of
-from ..tasks.prepared import ASKED, MANIFEST, PARTS, VERIFIED, VERSION, write_whole
+from ...files import whole_file
+from ..records.lock import folder_lock
+from ..tasks.prepared import ASKED, MANIFEST, PARTS, VERIFIED, VERSION, Content, write_whole
 
 
 class HashedFile:
@@ -20,8 +20,7 @@ class HashedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = beside_of(path, ".part")
-        self._file = self.part.open("xb")  # a new one: no link is followed
+        self._whole = whole_file(path, "wb", ending=".part")
         self._digest = sha256()
         self._bytes = 0
 
@@ -37,39 +36,54 @@ class HashedFile:
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
     def __enter__(self) -> HashedFile:
+        self._file = self._whole.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
+    def __exit__(self, *error: Any) -> None:
+        self._whole.__exit__(*error)
 
 
-def begin(out: Path, asked: dict[str, Any]) -> None:
-    """Take a new or empty folder for this work, or one in which the same was begun.
+def prepare_folder(
+    out: Path, content: Content, asked: dict[str, Any], work: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Do ``work`` in a folder of its own, once. Returns the manifest, which is written last.
 
     Args:
-        out: the folder, held by this process.
+        out: the folder.
+        content: of it.
         asked: the sources and settings.
+        work: writes the files and returns the rest of the manifest.
 
     Raises:
-        UserError: if it holds anything else, which is left as it is.
+        UserError: if the folder holds anything else, which is left as it is.
     """
+    manifest = _finished(out, asked)
+    if manifest is None:
+        out.mkdir(parents=True, exist_ok=True)
+        with folder_lock(out):
+            _begin(out, asked)
+            manifest = {"version": VERSION, "content": content, "asked": asked, **work()}
+            marks = {
+                name: [facts["sha256"], facts["bytes"], (out / name).stat().st_mtime_ns]
+                for name, facts in manifest["files"].items()
+            }
+            write_whole(out / VERIFIED, json.dumps(marks, indent=1))
+            write_whole(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    return manifest
+
+
+def _begin(out: Path, asked: dict[str, Any]) -> None:
+    """Take a new or empty folder, or one in which the same was begun."""
     path, text = out / ASKED, json.dumps(asked, indent=1)
-    if path.exists():
-        if path.read_text(encoding="utf-8") != text:
-            raise UserError(
-                f"--out {out} holds unfinished work on other sources or settings; give a new "
-                "folder, or delete it"
-            )
-    elif others := {p.name for p in out.iterdir()} - {".lock", PARTS}:
+    begun = path.exists()
+    if begun and path.read_text(encoding="utf-8") != text:
+        raise UserError(
+            f"--out {out} holds unfinished work on other sources or settings; give a new folder, "
+            "or delete it"
+        )
+    others = {p.name for p in out.iterdir()} - {".lock", PARTS}
+    if others and not begun:
         raise UserError(
             f"--out {out} holds other files, such as {min(others)}; give a new or an empty folder"
         )
@@ -77,43 +91,14 @@ def begin(out: Path, asked: dict[str, Any]) -> None:
     for folder in (out, path.parent):  # what a command that was killed left half written
         for leftover in folder.glob("*.part"):
             leftover.unlink()
-    if not path.exists():
-        write_whole(path, text)
+    write_whole(path, text)
 
 
-def clear(out: Path) -> None:
-    """Remove what only an unfinished folder needs."""
-    shutil.rmtree(out / PARTS, ignore_errors=True)
-
-
-def finish(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write the manifest, which says that all else is there. Returns it with its version."""
-    manifest = {"version": VERSION, **manifest}
-    files = manifest["files"].items()
-    marks = {
-        name: [facts["sha256"], facts["bytes"], (folder / name).stat().st_mtime_ns]
-        for name, facts in files
-    }
-    write_whole(folder / VERIFIED, json.dumps(marks, indent=1))
-    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-    return manifest
-
-
-def finished(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest, if this folder was prepared in just this way; None if it is still to be done.
-
-    Args:
-        folder: to prepare into.
-        asked: the sources and settings, as the manifest keeps them under "asked".
-
-    Raises:
-        UserError: if it holds something else, which is left as it is.
-    """
-    if not folder.exists():
-        return None
-    if not folder.is_dir():
-        raise UserError(f"--out {folder} is a file; give a folder")
-    path = folder / MANIFEST
+def _finished(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest, if this folder was prepared in just this way; None if it is to be done."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder")
+    path = out / MANIFEST
     if not path.exists():
         return None
     try:
@@ -123,7 +108,7 @@ def finished(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
         same = False
     if not same:
         raise UserError(
-            f"--out {folder} holds data that were prepared from something else or in another way; "
+            f"--out {out} holds data that were prepared from something else or in another way; "
             "give a new folder"
         )
     return manifest

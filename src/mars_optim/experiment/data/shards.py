@@ -1,12 +1,10 @@
-"""One piece of the sources to its shards: what a process does."""
+"""One piece of the sources to its shards."""
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +13,20 @@ import numpy.typing as npt
 
 from ...errors import UserError
 from ..tasks.prepared import PARTS, write_whole
-from .bins import read_bin
 from .documents import documents
+from .formats import read_bin
 from .prepared_files import HashedFile
 from .sources import Piece
-from .tokenizer import BPE, Bytes, Encoder
+from .tokenizer import Tokenizer
 from .validation_split import Split, split_by_hash
 
-_BATCH_BYTES = 2**20  # of text encoded at a time
+_BATCH_BYTES = 2**21  # of text encoded at a time, in all threads together
 _BIN_TOKENS = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class ShardSettings:
-    """How all pieces are turned into tokens.
-
-    Args:
-        out: the folder.
-        dtype: of the tokens on disk.
-        tokenizer: file of the tokenizer; None for bytes, or for token files without one.
-        column: of the text.
-        share: of the documents that are for validation.
-        end: the token after a document.
-        vocabulary: number of different tokens.
-    """
-
-    out: Path
-    dtype: str
-    tokenizer: Path | None
-    column: str
-    share: float
-    end: int
-    vocabulary: int
-
-
-@dataclass(slots=True)
-class Counts:
-    """What is in a shard.
-
-    Args:
-        tokens: number of them.
-        documents: of a long text file, parts that the split tells apart.
-        bytes: of their text in UTF-8; None if not known.
-        file: its size and hash, as the manifest has them; empty if it has no token.
-    """
-
-    tokens: int = 0
-    documents: int = 0
-    bytes: int | None = 0
-    file: dict[str, Any] = field(default_factory=dict)
+Record = dict[Split, dict[str, Any]]
+"""Of each shard of a piece: its tokens, documents (or parts of a long text file that the split
+tells apart), bytes of UTF-8 (None if not known), and its file's size and hash."""
 
 
 def shard_paths(out: Path, number: int) -> dict[Split, Path]:
@@ -74,75 +37,74 @@ def shard_paths(out: Path, number: int) -> dict[Split, Path]:
     }
 
 
-def record_path(out: Path, number: int) -> Path:
-    """The file that says that a piece is done."""
-    return out / PARTS / f"{number:05}.json"
-
-
-def write_piece(settings: ShardSettings, number: int, piece: Piece) -> int:
-    """Tokenize one piece; equal pieces give equal bytes. Returns its number.
+def write_piece(
+    out: Path, number: int, piece: Piece, tokenizer: Tokenizer, column: str, share: float
+) -> Record:
+    """Tokenize one piece; equal pieces give equal bytes.
 
     Raises:
         UserError: naming the source that cannot be read.
     """
-    counts: dict[Split, Counts] = {"train": Counts(), "valid": Counts()}
-    paths = shard_paths(settings.out, number)
-    chunks = _bin_chunks if piece.sources[0].kind == "bin" else _text_chunks
+    names: tuple[Split, ...] = ("train", "valid")
+    record: Record = {s: {"tokens": 0, "documents": 0, "bytes": 0, "file": {}} for s in names}
+    paths = shard_paths(out, number)
+    if piece.sources[0].kind == "bin":
+        chunks = _bin_chunks(piece, tokenizer)
+    else:
+        chunks = _text_chunks(piece, tokenizer, column, share)
     with ExitStack() as stack:
         files: dict[Split, HashedFile] = {}
-        for split, tokens, number_of, size in chunks(settings, piece):
+        for split, tokens, documents, size in chunks:
             if split not in files:
                 files[split] = stack.enter_context(HashedFile(paths[split]))
-            files[split].write(tokens.astype(settings.dtype).tobytes())
-            count = counts[split]
-            count.tokens += len(tokens)
-            count.documents += number_of
-            known = count.bytes is not None and size is not None
-            count.bytes = count.bytes + size if known else None  # type: ignore[operator]
+            files[split].write(tokens.astype(tokenizer.dtype).tobytes())
+            count = record[split]
+            count["tokens"] += len(tokens)
+            count["documents"] += documents
+            count["bytes"] = None if size is None else count["bytes"] + size
     for split, file in files.items():
-        counts[split].file = file.facts
-    facts = {split: asdict(count) for split, count in counts.items()}
-    write_whole(record_path(settings.out, number), json.dumps(facts))
-    return number
+        record[split]["file"] = file.facts
+    write_whole(_record_path(out, number), json.dumps(record))
+    return record
 
 
-def read_record(out: Path, number: int) -> dict[Split, Counts]:
-    """What :func:`write_piece` said of a piece."""
-    facts = json.loads(record_path(out, number).read_text(encoding="utf-8"))
-    return {split: Counts(**count) for split, count in facts.items()}
-
-
-def is_done(out: Path, number: int) -> bool:
-    """Whether a piece's record and shards are there."""
-    if not record_path(out, number).exists():
-        return False
-    counts, paths = read_record(out, number), shard_paths(out, number)
-    return all(
-        paths[split].exists() and paths[split].stat().st_size == count.file["bytes"]
-        for split, count in counts.items()
-        if count.tokens
+def read_record(out: Path, number: int) -> Record | None:
+    """What :func:`write_piece` said of a piece; None if it or its shards are not there."""
+    path, shards = _record_path(out, number), shard_paths(out, number)
+    if not path.exists():
+        return None
+    record: Record = json.loads(path.read_text(encoding="utf-8"))
+    there = all(
+        shards[split].exists() and shards[split].stat().st_size == count["file"]["bytes"]
+        for split, count in record.items()
+        if count["tokens"]
     )
+    return record if there else None
+
+
+def _record_path(out: Path, number: int) -> Path:
+    return out / PARTS / f"{number:05}.json"
 
 
 Chunk = tuple[Split, npt.NDArray[Any], int, int | None]
 """Where it goes, tokens, documents, bytes of text."""
 
 
-def _text_chunks(settings: ShardSettings, piece: Piece) -> Iterator[Chunk]:
-    encoder = load_encoder(settings.tokenizer)
-    for batch in _batches(settings, piece):
-        encoded = encoder.encode([text for text, *_ in batch])
+def _text_chunks(piece: Piece, tokenizer: Tokenizer, column: str, share: float) -> Iterator[Chunk]:
+    for batch in _batches(piece, column, share):
+        encoded = tokenizer.encode([text for text, *_ in batch])
         for tokens, (_, ends, split, size) in zip(encoded, batch, strict=True):
-            end = np.array([encoder.end], dtype=tokens.dtype)  # of their type: no wider copy
-            row = np.append(tokens, end) if ends else tokens
-            yield split, row, 1, size
+            end = np.array([tokenizer.end], dtype=tokens.dtype)  # of their type: no wider copy
+            yield split, np.append(tokens, end) if ends else tokens, 1, size
 
 
-def _batches(settings: ShardSettings, piece: Piece) -> Iterator[list[tuple[str, bool, Split, int]]]:
+def _batches(
+    piece: Piece, column: str, share: float
+) -> Iterator[list[tuple[str, bool, Split, int]]]:
     batch, total = [], 0
-    for text, ends, split in documents(piece, settings.column):
+    for text, ends, split in documents(piece, column):
         data = text.encode()
-        batch.append((text, ends, split or split_by_hash(data, settings.share), len(data)))
+        batch.append((text, ends, split or split_by_hash(data, share), len(data)))
         total += len(data)
         if total >= _BATCH_BYTES:
             yield batch
@@ -151,23 +113,17 @@ def _batches(settings: ShardSettings, piece: Piece) -> Iterator[list[tuple[str, 
         yield batch
 
 
-def _bin_chunks(settings: ShardSettings, piece: Piece) -> Iterator[Chunk]:
+def _bin_chunks(piece: Piece, tokenizer: Tokenizer) -> Iterator[Chunk]:
     source = piece.sources[0]
     assert source.split is not None
-    lengths = BPE(settings.tokenizer).lengths() if settings.tokenizer else None
+    lengths = tokenizer.lengths()
     for start in range(piece.start, piece.stop, _BIN_TOKENS):
         tokens = read_bin(Path(source.path), start, min(start + _BIN_TOKENS, piece.stop))
         highest = int(tokens.max(initial=0))
-        if highest >= settings.vocabulary:
+        if highest >= tokenizer.vocabulary:
             raise UserError(
                 f"{source.path} does not match the tokenizer: it holds token {highest:,}, of which "
-                f"there are {settings.vocabulary:,}"
+                f"there are {tokenizer.vocabulary:,}"
             )
-        ends = int((tokens == settings.end).sum())
+        ends = int((tokens == tokenizer.end).sum())
         yield source.split, tokens, ends, None if lengths is None else int(lengths[tokens].sum())
-
-
-@functools.lru_cache(maxsize=1)
-def load_encoder(tokenizer: Path | None) -> Encoder:
-    """The tokenizer of this process."""
-    return BPE(tokenizer) if tokenizer else Bytes()

@@ -1,19 +1,20 @@
-"""What the sources are, and the pieces of them that one process reads at a time."""
+"""What the sources are, and the pieces of them that become one shard each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, Literal
 
 from ...errors import UserError, check_text
 from ..tasks.text import SUFFIXES
-from .bins import bin_tokens
-from .folders import files_below, told
-from .packed import OTHERS, READ
-from .parquet import open_parquet
-from .source import Kind, Source
+from .formats import bin_tokens, hub_splits, is_saved, open_parquet
 from .validation_split import Split, split_of
+
+Kind = Literal["text", "jsonl", "parquet", "hub", "bin"]
 
 _KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl",
@@ -21,65 +22,108 @@ _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".bin": "bin",
 }
+_PACKED = {".gz", ".bz2"}  # read as they are
+_OTHERS = {".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".rar"}
 _LEAST_PIECE, _MOST_PIECE, _PIECES = 2**20, 2**26, 64
+_PROBE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of a source, or some whole small files of one folder.
+class Source:
+    """A file of the user's, or a data set of the hub.
 
     Args:
-        sources: one, or more text files that are read whole.
-        start: first byte (text, jsonl), row group (parquet), row (hub) or token (bin).
-        stop: the one after the last.
+        kind: how it is read.
+        path: of the file; of a data set, its name or folder.
+        name: in the manifest.
+        split: where all of it belongs; None if each document goes by its hash.
+        bytes: its size.
+        units: bytes (text, jsonl), row groups (parquet), rows (hub) or tokens (bin).
+        config: of a data set of the hub.
+        hub_split: of a data set.
+    """
+
+    kind: Kind
+    path: str
+    name: str
+    split: Split | None
+    bytes: int
+    units: int
+    config: str = ""
+    hub_split: str = ""
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is unpacked as it is read."""
+        return self.kind != "hub" and Path(self.path).suffix.lower() in _PACKED
+
+    @property
+    def description(self) -> list[Any]:
+        """Name, size, and a hash that tells another file of the same name from it at no cost."""
+        return [self.name, self.bytes, self.split or "by hash", self._probe()]
+
+    def _probe(self) -> str:
+        if self.kind == "hub":
+            return ""
+        with Path(self.path).open("rb") as file:
+            first = file.read(_PROBE)
+            file.seek(max(0, self.bytes - _PROBE))
+            return sha256(first + file.read(_PROBE)).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part of a source, or some small text files that are read whole.
+
+    Args:
+        sources: one, or more text files.
+        start: the source's first unit.
+        stop: the one after the last; 0 if all is read.
         bytes: about how many of the sources, for the progress.
     """
 
-    sources: tuple[Source, ...]
+    sources: list[Source]
     start: int
     stop: int
     bytes: int
 
 
 def find_sources(
-    given: Sequence[str],
-    split: Split | None = None,
-    config: str = "",
-    left_out: list[Path] | None = None,
-) -> list[Source]:
+    given: Sequence[str], split: Split | None = None, config: str = ""
+) -> tuple[list[Source], list[Path]]:
     """All files that the user's words name, in order.
 
     Args:
         given: files, folders, and "hf:NAME" for data sets of the Hugging Face hub.
         split: where all of them belong, if that is given.
         config: of the data sets of the hub.
-        left_out: takes the files of folders that are not read.
+
+    Returns:
+        The sources, and the files of folders that are left out.
 
     Raises:
         UserError: if one does not exist or holds nothing that can be read.
     """
     found: list[Source] = []
+    left_out: list[Path] = []
     for word in given:
         path = Path(word)
-        if word.startswith("hf:") or _is_saved_dataset(path):
-            from .hub import hub_sources
-
-            found += hub_sources(word.removeprefix("hf:"), config, split)
+        if word.startswith("hf:") or is_saved(path):
+            found += _data_set(word.removeprefix("hf:"), config, split)
         elif path.is_dir():
             files, unread = files_below(path)
-            inside = [_file(p, path.parent, split) for p in files if _known(p)]
             unread += [p for p in files if not _known(p)]
+            inside = [_file(p, path.parent, split) for p in files if _known(p)]
             if not inside:
                 more = f"; {told(unread)}" if unread else ""
                 raise UserError(f"{word} holds no text, JSONL, Parquet or .bin file{more}")
             found += inside
-            if left_out is not None:
-                left_out += unread
+            left_out += unread
         elif path.is_file():
             found.append(_file(path, path.parent, split))
         else:
             raise UserError(f"{word} does not exist; a data set of the hub is hf:NAME")
-    return found
+    return found, left_out
 
 
 def check_once(sources: Sequence[Source]) -> None:
@@ -90,33 +134,33 @@ def check_once(sources: Sequence[Source]) -> None:
     """
     seen = set()
     for source in sources:
-        path = source.path if source.kind == "hub" else str(Path(source.path).resolve())
-        key = (path, source.config, source.hub_split)
+        key = (Path(source.path).resolve(), source.config, source.hub_split)
         if key in seen:
             raise UserError(f"{source.path} is given twice")
         seen.add(key)
 
 
-def _is_saved_dataset(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+def _data_set(name: str, config: str, split: Split | None) -> Iterator[Source]:
+    for key, to, size, rows in hub_splits(name, config, split):
+        shown = "/".join(filter(None, (f"hf:{Path(name).name}", config, key)))
+        yield Source("hub", name, shown, to, size, rows, config, key)
 
 
 def _known(path: Path) -> bool:
     ending, packed = _ending(path)
-    kinds = {kind for kind, name in _KINDS.items() if name == "jsonl"} if packed else _KINDS
-    return ending in {*SUFFIXES, *kinds}
+    return ending in {*SUFFIXES, ".ndjson"} or (not packed and ending in _KINDS)
 
 
 def _ending(path: Path) -> tuple[str, bool]:
     """In lower case, without that of its packing; and whether it is packed."""
-    packed = path.suffix.lower() in READ
+    packed = path.suffix.lower() in _PACKED
     return (Path(path.stem) if packed else path).suffix.lower(), packed
 
 
 def _file(path: Path, root: Path, split: Split | None) -> Source:
     check_text(str(path), "this file's name")
     ending, packed = _ending(path)
-    if path.suffix.lower() in OTHERS or (packed and ending in {*OTHERS, ".parquet", ".bin"}):
+    if ending in _OTHERS or (packed and ending in (".parquet", ".bin")):
         raise UserError(f"{path} is packed: unpack it first")
     kind = _KINDS.get(ending, "text")
     if kind == "bin" and split is None:
@@ -125,8 +169,60 @@ def _file(path: Path, root: Path, split: Split | None) -> Source:
             raise UserError(
                 f"{path} must be called train*.bin or val*.bin, or be given after --valid"
             )
-    name = path.relative_to(root).as_posix()
-    return Source(kind, str(path), name, split, path.stat().st_size, packed=packed)
+    name, size = path.relative_to(root).as_posix(), path.stat().st_size
+    units = 1 if packed else size
+    if kind == "parquet":
+        units = open_parquet(path).num_row_groups
+    elif kind == "bin":
+        units = bin_tokens(path)[1]
+    return Source(kind, str(path), name, split, size, units)
+
+
+def files_below(root: Path) -> tuple[list[Path], list[Path]]:
+    """All files in a folder and those below it, hidden ones left out, in the order of their names.
+
+    Links to folders are followed, but for those that lead to what is read already.
+
+    Returns:
+        The files, and the links that are not followed or lead nowhere.
+    """
+    files: list[Path] = []
+    unread: list[Path] = []
+    links: list[Path] = []
+    folders, seen = [root], set()
+    while folders or links:
+        linked = not folders
+        folder = links.pop(0) if linked else folders.pop()
+        real = folder.resolve()
+        if real in seen or (linked and root.resolve().is_relative_to(real)):
+            unread += [folder] if linked else []
+            continue
+        seen.add(real)
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+            else:
+                (files if path.is_file() else unread).append(path)
+    return sorted(files), sorted(unread)
+
+
+def told(left_out: Iterable[Path], read: str = "text, JSONL, Parquet or .bin") -> str:
+    """What is left out, in a line; empty if nothing is.
+
+    Args:
+        left_out: files and links.
+        read: the kinds that are not.
+    """
+    paths = list(left_out)
+    if not paths:
+        return ""
+    kinds = Counter(p.suffix.lower() or "no ending" for p in paths)
+    kinds_told = ", ".join(f"{n} of {kind}" for kind, n in kinds.most_common(5))
+    one = "1 file or link that is" if len(paths) == 1 else f"{len(paths)} files or links that are"
+    way = "; give one by its name to read it as text" if "text" in read else ""
+    return f"left out {one} no {read} ({kinds_told}), such as {paths[0]}{way}"
 
 
 def cut(sources: Sequence[Source]) -> list[Piece]:
@@ -134,43 +230,20 @@ def cut(sources: Sequence[Source]) -> list[Piece]:
     total = sum(source.bytes for source in sources)
     size = min(_MOST_PIECE, max(_LEAST_PIECE, total // _PIECES))
     pieces: list[Piece] = []
-    small: list[Source] = []
-
-    def gather() -> None:
-        if small:
-            pieces.append(Piece(tuple(small), 0, 0, sum(source.bytes for source in small)))
-            small.clear()
-
     for source in sources:
-        if source.kind == "text" and source.bytes <= size:
-            if small and sum(s.bytes for s in small) + source.bytes > size:
-                gather()
-            small.append(source)
-        else:
-            gather()
+        last = pieces[-1] if pieces else None
+        if source.kind != "text" or source.bytes > size:
             pieces += _pieces(source, size)
-    gather()
+        elif last and not last.stop and last.bytes + source.bytes <= size:
+            last.sources.append(source)
+            last.bytes += source.bytes
+        else:
+            pieces.append(Piece([source], 0, 0, source.bytes))
     return pieces
 
 
 def _pieces(source: Source, size: int) -> Iterator[Piece]:
-    units = _units(source)
-    per_piece = max(1, size * units // max(1, source.bytes))
-    for start in range(0, units, per_piece):
-        stop = min(start + per_piece, units)
-        yield Piece((source,), start, stop, source.bytes * (stop - start) // units)
-
-
-def _units(source: Source) -> int:
-    """How many of what a piece's start and stop count."""
-    if source.packed:
-        return 1
-    if source.kind == "parquet":
-        return int(open_parquet(Path(source.path)).num_row_groups)
-    if source.kind == "hub":
-        from .hub import rows
-
-        return rows(source.path, source.config, source.hub_split)
-    if source.kind == "bin":
-        return bin_tokens(Path(source.path))[1]
-    return source.bytes
+    per_piece = max(1, size * source.units // max(1, source.bytes))
+    for start in range(0, source.units, per_piece):
+        stop = min(start + per_piece, source.units)
+        yield Piece([source], start, stop, source.bytes * (stop - start) // source.units)

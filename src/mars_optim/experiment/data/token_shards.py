@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ..records.lock import folder_lock
 from ..tasks.prepared import write_whole
 from .documents import documents
-from .prepared_files import HashedFile, begin, clear, finish, finished
-from .process_pool import write_pieces
-from .shards import Counts, ShardSettings, is_done, read_record, shard_paths
-from .source import Source
-from .sources import Piece, check_once, cut
+from .prepared_files import HashedFile, prepare_folder
+from .shards import Record, read_record, shard_paths, write_piece
+from .sources import Piece, Source, check_once, cut
 from .tokenizer import (
-    BPE,
+    BYTES,
+    GPT2,
+    LEAST_VOCABULARY,
+    MOST_VOCABULARY,
     TOKENIZER,
-    Bytes,
-    check_vocabulary,
-    hash_of,
+    Tokenizer,
+    bpe,
     read_tokenizer,
-    token_type,
     train_tokenizer,
 )
 from .validation_split import Split, split_by_hash
 
 _SAMPLE = 2**26  # characters that our own tokenizer learns from
-_WORTH_A_PROCESS = 2**23  # bytes of sources
-_GPT2 = 50257  # tokens, the last of which ends a document
 VALID = "valid.bin"
+_SIDES: dict[Split, tuple[str, str]] = {
+    "train": ("training", "lower --share"),
+    "valid": ("validation", "raise --share, or give --valid FILE"),
+}
 
 Progress = Callable[[str, float, float], None]
 """What is being done, how much of it is done, and all of it, in bytes of the sources."""
@@ -64,14 +67,8 @@ def prepare_tokens(
     """Write token shards and their manifest into ``out``.
 
     The pieces into which the sources are cut depend on nothing but the sources, so neither the
-    number of processes nor being killed and started again changes a byte.
-
-    Args:
-        sources: in order.
-        out: the folder.
-        options: of the tokenizer and the split.
-        workers: processes.
-        progress: told how far it is.
+    number of threads (``workers``, if the tokenizer has not begun in this process) nor being killed
+    and started again changes a byte. ``progress`` is told how far it is.
 
     Returns:
         The manifest.
@@ -79,33 +76,36 @@ def prepare_tokens(
     Raises:
         UserError: if the sources cannot be read, or ``out`` holds something else.
     """
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if workers > 1 else "false"
+    os.environ["RAYON_NUM_THREADS"] = str(workers)
     _check(sources, options)
-    given = _given_tokenizer(sources, options)
+    given, word = _given_tokenizer(sources, options)
     asked = {
         "sources": [source.description for source in sources],
-        "tokenizer": _asked_tokenizer(sources, options, given),
+        "tokenizer": word,
         "column": options.column,
         "share": options.share,
     }
-    if done := finished(out, asked):
-        clear(out)
-        return done
-    out.mkdir(parents=True, exist_ok=True)
-    with folder_lock(out):
-        begin(out, asked)
+
+    def work() -> dict[str, Any]:
         pieces = cut(sources)
-        settings = _settings(sources, pieces, out, options, given, progress)
-        missing = [i for i in range(len(pieces)) if not is_done(out, i)]
-        total = sum(piece.bytes for piece in pieces)
-        ready = total - sum(pieces[i].bytes for i in missing)
-        progress("tokens", ready, total)
-        workers = min(workers, 1 + (total - ready) // _WORTH_A_PROCESS)
-        for number in write_pieces(settings, missing, pieces, workers):
-            ready += pieces[number].bytes
-            progress("tokens", ready, total)
-        manifest = finish(out, {"content": "tokens", "asked": asked, **_joined(settings, pieces)})
-        clear(out)
-    return manifest
+        tokenizer = given or _own_tokenizer(out, pieces, options, progress)
+        if tokenizer.text:
+            write_whole(out / TOKENIZER, tokenizer.text)
+        records: list[Record] = []
+        ready, total = 0, sum(piece.bytes for piece in pieces)
+        for number, piece in enumerate(pieces):
+            record = read_record(out, number)
+            if record is None:
+                progress("tokens", ready, total)
+                record = write_piece(out, number, piece, tokenizer, options.column, options.share)
+            records.append(record)
+            ready += piece.bytes
+        progress("tokens", total, total)
+        _check_tokens(records, sources)
+        return _facts(out, tokenizer, records)
+
+    return prepare_folder(out, "tokens", asked, work)
 
 
 def _check(sources: Sequence[Source], options: TokenOptions) -> None:
@@ -121,49 +121,37 @@ def _check(sources: Sequence[Source], options: TokenOptions) -> None:
         raise UserError("--tokenizer bytes does not go with .bin files, which hold tokens already")
 
 
-def _given_tokenizer(sources: Sequence[Source], options: TokenOptions) -> str:
-    """The text of the user's tokenizer.json; "" if there is none to read."""
-    if options.tokenizer in ("", "bytes"):
-        if not options.tokenizer and sources[0].kind != "bin":
-            check_vocabulary(options.vocabulary)
-        return ""
-    return read_tokenizer(options.tokenizer)
-
-
-def _asked_tokenizer(sources: Sequence[Source], options: TokenOptions, given: str) -> str:
-    if given:
-        return hash_of(given)
+def _given_tokenizer(
+    sources: Sequence[Source], options: TokenOptions
+) -> tuple[Tokenizer | None, str]:
+    """What is known before the text is read (None if it is to be learnt from it), in a word too."""
+    if options.tokenizer == "bytes":
+        return BYTES, "bytes"
+    if options.tokenizer:
+        tokenizer = read_tokenizer(options.tokenizer)
+        return tokenizer, _hash_of(tokenizer.text)
     if sources[0].kind == "bin":
-        return "gpt2, not checked"
-    return options.tokenizer or f"trained, {options.vocabulary}"
+        return GPT2, "gpt2, not checked"
+    if not LEAST_VOCABULARY <= options.vocabulary <= MOST_VOCABULARY:
+        raise UserError(
+            f"--vocabulary {options.vocabulary} must be from {LEAST_VOCABULARY} (all bytes and an "
+            f"end) to {MOST_VOCABULARY}"
+        )
+    return None, f"trained, {options.vocabulary}"
 
 
-def _settings(
-    sources: Sequence[Source],
-    pieces: Sequence[Piece],
-    out: Path,
-    options: TokenOptions,
-    given: str,
-    progress: Progress,
-) -> ShardSettings:
-    path, bins = out / TOKENIZER, sources[0].kind == "bin"
-    if not given and (bins or options.tokenizer == "bytes"):
-        vocabulary, end = (_GPT2, _GPT2 - 1) if bins else (Bytes.vocabulary, Bytes.end)
-        dtype = token_type(vocabulary)
-        return ShardSettings(out, dtype, None, options.column, options.share, end, vocabulary)
-    if not path.exists():
-        if not given:
-            progress("tokenizer", 0, 1)
-            given = train_tokenizer(
-                _sample(pieces, options.column, options.share), options.vocabulary
-            )
-        write_whole(path, given)
-    bpe = BPE(path)
-    dtype = token_type(bpe.vocabulary)
-    return ShardSettings(out, dtype, path, options.column, options.share, bpe.end, bpe.vocabulary)
+def _own_tokenizer(
+    out: Path, pieces: Sequence[Piece], options: TokenOptions, progress: Progress
+) -> Tokenizer:
+    path = out / TOKENIZER
+    if path.exists():
+        return bpe(path.read_text(encoding="utf-8"), path)
+    progress("tokenizer", 0, 1)
+    sample = _sample(pieces, options.column, options.share)
+    return bpe(train_tokenizer(sample, options.vocabulary), path)
 
 
-def _sample(pieces: Sequence[Piece], column: str, share: float) -> Any:
+def _sample(pieces: Sequence[Piece], column: str, share: float) -> Iterator[str]:
     """Training documents from all over the sources, the same every time."""
     each = max(2**16, _SAMPLE // len(pieces))
     for piece in pieces:
@@ -176,61 +164,58 @@ def _sample(pieces: Sequence[Piece], column: str, share: float) -> Any:
                     break
 
 
-def _joined(settings: ShardSettings, pieces: Sequence[Piece]) -> dict[str, Any]:
+def _check_tokens(records: Sequence[Record], sources: Sequence[Source]) -> None:
+    empty = [side for side in _SIDES if not any(record[side]["tokens"] for record in records)]
+    if len(empty) == len(_SIDES):
+        names = ", ".join(source.path for source in sources[:3]) + " ..." * (len(sources) > 3)
+        raise UserError(f"the sources hold no text, only empty documents: {names}")
+    for side in empty:
+        what, way = _SIDES[side]
+        raise UserError(f"no document is for {what}: {way} (into a new folder)")
+
+
+def _facts(out: Path, tokenizer: Tokenizer, records: Sequence[Record]) -> dict[str, Any]:
     """The manifest's account of all shards; those for validation become one."""
-    out = settings.out
-    records = [read_record(out, number) for number in range(len(pieces))]
-    sides: dict[Split, list[Counts]] = {
-        split: [record[split] for record in records] for split in ("train", "valid")
-    }
-    ways: dict[Split, tuple[str, str]] = {
-        "train": ("training", "lower --share"),
-        "valid": ("validation", "raise --share, or give --valid FILE"),
-    }
-    if not any(count.tokens for side in sides.values() for count in side):
-        names = [source.path for piece in pieces for source in piece.sources]
-        shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-        raise UserError(f"the sources hold no text, only empty documents: {shown or 'no files'}")
-    for split, (what, way) in ways.items():
-        if not any(count.tokens for count in sides[split]):
-            raise UserError(f"no document is for {what}: {way} (into a new folder)")
     files = {
-        shard_paths(out, i)["train"].name: count.file | {"tokens": count.tokens}
-        for i, count in enumerate(sides["train"])
-        if count.tokens
+        shard_paths(out, i)["train"].name: record["train"]["file"]
+        | {"tokens": record["train"]["tokens"]}
+        for i, record in enumerate(records)
+        if record["train"]["tokens"]
     }
+    names = {"train": list(files), "valid": [VALID]}
     splits = {
-        "train": {"files": list(files), **_sum(sides["train"])},
-        "valid": {"files": [VALID], **_sum(sides["valid"])},
+        side: {"files": names[side], **_sum([record[side] for record in records])}
+        for side in _SIDES
     }
-    files[VALID] = _join_valid(out, len(pieces)) | {"tokens": splits["valid"]["tokens"]}
-    tokenizer: dict[str, Any] = {
-        "file": settings.tokenizer and settings.tokenizer.name,
-        "vocabulary": settings.vocabulary,
-        "end": settings.end,
+    files[VALID] = _join_valid(out, len(records)) | {"tokens": splits["valid"]["tokens"]}
+    known: dict[str, Any] = {
+        "file": TOKENIZER if tokenizer.text else None,
+        "vocabulary": tokenizer.vocabulary,
+        "end": tokenizer.end,
     }
-    if settings.tokenizer:
-        content = settings.tokenizer.read_text(encoding="utf-8")
-        tokenizer["sha256"] = hash_of(content)
-        files[TOKENIZER] = {"bytes": len(content.encode()), "sha256": hash_of(content)}
-    return {"dtype": settings.dtype, "tokenizer": tokenizer, "splits": splits, "files": files}
+    if tokenizer.text:
+        known["sha256"] = _hash_of(tokenizer.text)
+        files[TOKENIZER] = {"bytes": len(tokenizer.text.encode()), "sha256": known["sha256"]}
+    return {"dtype": tokenizer.dtype, "tokenizer": known, "splits": splits, "files": files}
 
 
 def _join_valid(out: Path, count: int) -> dict[str, Any]:
     with HashedFile(out / VALID) as joined:
-        for number in range(count):
-            path = shard_paths(out, number)["valid"]
+        for path in (shard_paths(out, number)["valid"] for number in range(count)):
             if path.exists():
                 with path.open("rb") as part:
-                    while data := part.read(2**20):
-                        joined.write(data)
+                    shutil.copyfileobj(part, joined, 2**20)
     return joined.facts
 
 
-def _sum(counts: Sequence[Counts]) -> dict[str, Any]:
-    sizes = [count.bytes for count in counts]
+def _sum(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    sizes = [count["bytes"] for count in counts]
     return {
-        "tokens": sum(count.tokens for count in counts),
-        "documents": sum(count.documents for count in counts),
-        "bytes": None if None in sizes else sum(size or 0 for size in sizes),
+        "tokens": sum(count["tokens"] for count in counts),
+        "documents": sum(count["documents"] for count in counts),
+        "bytes": None if None in sizes else sum(sizes),
     }
+
+
+def _hash_of(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from ...files import whole_file
 
 MANIFEST = "manifest.json"
 VERIFIED = "verified.json"
@@ -123,16 +123,8 @@ def _verified(folder: Path) -> dict[str, Any]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that is there whole or not at all."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")  # that nobody can guess
-    try:
-        with open(part, "x", encoding="utf-8") as file:  # O_EXCL: no link is followed
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole_file(path, ending=".part") as file:
+        file.write(text)
 
 
 def fingerprint(manifest: dict[str, Any], *keys: str) -> str:
