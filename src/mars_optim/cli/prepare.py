@@ -83,9 +83,9 @@ def prepare(
             manifest = prepare_image_files(images, held_out, out, label, shown.images)
         else:
             found, left_out = find_sources(sources, "train" if valid else None, config)
-            held_out_too, more = find_sources(valid, "valid", config)
-            found += held_out_too
+            validation, more = find_sources(valid, "valid", config)
             shown.say(told(left_out + more))
+            found += validation
             options = TokenOptions(tokenizer, vocabulary, text, share)
             manifest = prepare_tokens(found, out, options, workers or _cores(), shown)
     except OSError as error:

@@ -50,9 +50,9 @@ def read_cifar(path: Path) -> tuple[list[str], list[tuple[str, Callable[[], Iter
     """
     names: list[str] = []
     found = {}
-    for name, data in _parts(path):
+    for name, file in _parts(path):
         where = f"{path}: {name}"
-        part = _unpickled(data, where)
+        part = _unpickled(file, where)
         if name in _NAMES:
             words = part.get(_NAMES[name], [])
             names = [n.decode() if isinstance(n, bytes) else str(n) for n in words]
@@ -82,7 +82,7 @@ def _batches(pixels: Any, labels: Any) -> Iterator[Batch]:
         yield np.ascontiguousarray(images), labels[i : i + _IMAGES]
 
 
-def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
+def _parts(path: Path) -> Iterator[tuple[str, Any]]:
     """The parts that are there.
 
     Raises:
@@ -92,7 +92,7 @@ def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
         for part in path.iterdir():
             if part.name in _WANTED:
                 with part.open("rb") as file:
-                    yield part.name, _bounded(file, part)
+                    yield part.name, io.BytesIO(_bounded(file, part))
         return
     try:
         with path.open("rb") as raw:
@@ -103,7 +103,7 @@ def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
                 name = Path(member.name).name
                 part_file = archive.extractfile(member) if member.isfile() else None
                 if part_file and name in _WANTED:
-                    yield name, part_file.read()
+                    yield name, part_file
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise UserError(f"{path} is damaged: {error}; fetch it again") from None
 
@@ -150,9 +150,9 @@ class _Arrays(pickle.Unpickler):
         return text.encode(encoding)
 
 
-def _unpickled(data: bytes, where: str) -> dict[Any, Any]:
+def _unpickled(file: Any, where: str) -> dict[Any, Any]:
     try:
-        value = _Arrays(io.BytesIO(data), encoding="bytes").load()
+        value = _Arrays(file, encoding="bytes").load()
     except Exception as error:
         raise UserError(f"{where} cannot be read: {error}") from None
     if not isinstance(value, dict):

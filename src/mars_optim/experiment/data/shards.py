@@ -54,13 +54,13 @@ def write_piece(
         chunks = _text_chunks(piece, tokenizer, column, share)
     with ExitStack() as stack:
         files: dict[Split, HashedFile] = {}
-        for split, tokens, documents, size in chunks:
+        for split, tokens, texts, size in chunks:
             if split not in files:
                 files[split] = stack.enter_context(HashedFile(paths[split]))
             files[split].write(tokens.astype(tokenizer.dtype).tobytes())
             count = record[split]
             count["tokens"] += len(tokens)
-            count["documents"] += documents
+            count["documents"] += texts
             count["bytes"] = None if size is None else count["bytes"] + size
     for split, file in files.items():
         record[split]["file"] = file.facts
