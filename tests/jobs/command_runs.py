@@ -45,7 +45,7 @@ def run(out: Path, task: TaskPlan, **options: object) -> Run:
     spec = spec_of(task, **options)  # type: ignore[arg-type]
     writer = RunWriter(out / "runs", spec, {})
     try:
-        writer.finish(Command(task, out, 1).run(spec, writer))
+        writer.finish(Command(task, out, 1).run(spec, writer)[0])
     finally:
         writer.close()
     return read_run(writer.path)

@@ -81,7 +81,7 @@ def outcome_of(clone: Path, plan: Plan, arm: str, steps: int) -> tuple[Outcome, 
     spec = replace(spec_of(plan.task, arm=arm, steps=steps), arm=plan.arm[arm])
     writer = RunWriter(clone / "runs", spec, {})
     try:
-        return Command(plan.task, clone, 1).timed(spec, writer, poll=OFTEN)
+        return Command(plan.task, clone, 1).run(spec, writer, poll=OFTEN)
     finally:
         writer.close()
 

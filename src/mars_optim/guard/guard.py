@@ -105,7 +105,7 @@ class Guard:
         self._start = step
         self._extras = dict(extras or {})
         self._on_rollback = on_rollback
-        self._way_back = RollbackTarget.of(optimizer, adamw, lr_scale=lr_scale, in_place=in_place)
+        self._target = RollbackTarget.of(optimizer, adamw, lr_scale=lr_scale, in_place=in_place)
         self._detector = Detector(self.settings, self.baseline)
         self._readings = Readings(optimizer, self.settings.every)
         self._store = store_for(snapshots)
@@ -166,7 +166,7 @@ class Guard:
             "baseline": {k: list(v) for k, v in asdict(self.baseline).items()},
             "detector": self._detector.state_dict(),
             "on": sorted(self._on),
-            "way_back": self._way_back.state_dict(),
+            "rollback": self._target.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -190,7 +190,7 @@ class Guard:
         self._detector = Detector(self.settings, self.baseline)
         self._detector.load_state_dict(state["detector"])
         self._on = set(state["on"])
-        self._way_back.load_state_dict(state["way_back"])
+        self._target.load_state_dict(state["rollback"])
         self._first = None
         for later in [s for s in self._store.steps() if s > self.step]:
             self._store.drop(later)
@@ -225,15 +225,7 @@ class Guard:
         """Log signals that went on or off."""
         now: dict[str, Alarm] = {alarm.signal: alarm for alarm in alarms}
         for signal in sorted(now.keys() - self._on):
-            alarm = now[signal]
-            self._log.write(
-                "warn",
-                step,
-                signal=signal,
-                value=alarm.value,
-                limit=alarm.limit,
-                since=alarm.since,
-            )
+            self._log.write("warn", **_told(now[signal], step))
         for signal in sorted(self._on - now.keys()):
             self._log.write("clear", step, signal=signal)
         self._on = set(now)
@@ -268,19 +260,15 @@ class Guard:
         self.optimizer.load_state_dict(copied(snapshot["optimizer"]))
         for name, extra in self._extras.items():
             extra.load_state_dict(copied(snapshot["extras"][name]))
-        adamw = self._way_back.go(self.optimizer)
+        adamw = self._target.go(self.optimizer)
         for extra in self._extras.values():
-            repoint(extra, self.optimizer, adamw, self._way_back.lr_scale)
+            repoint(extra, self.optimizer, adamw, self._target.lr_scale)
         set_rng_state(snapshot["rng"])
         self.optimizer, self.step, self.rolled_back = adamw, chosen, True
         self._position = snapshot["position"]
         self._log.write(
             "rollback",
-            detected,
-            signal=alarm.signal,
-            value=alarm.value,
-            limit=alarm.limit,
-            since=alarm.since,
+            **_told(alarm, detected),
             to_step=chosen,
             clean=clean,
             optimizer=type(adamw).__name__,
@@ -297,3 +285,9 @@ class Guard:
         if self._on_rollback:
             self._on_rollback(back)
         return back
+
+
+def _told(alarm: Alarm, step: int) -> dict[str, Any]:
+    """An alarm as the log has it, at the step at which it was seen."""
+    keys = ("signal", "value", "limit", "since")
+    return {"step": step, **{key: getattr(alarm, key) for key in keys}}

@@ -161,7 +161,8 @@ def _paired_difference(plan: Plan, a: ArmResult, b: ArmResult | None) -> Interva
         return None
     theirs = {s.seed: s.loss for s in b.seeds}
     pairs = [(s.loss, theirs.get(s.seed)) for s in a.seeds]
-    measured = interval(plan, [x - y for x, y in pairs if x is not None and y is not None])
+    differences = [x - y for x, y in pairs if x is not None and y is not None]
+    measured = interval(differences, plan.decision.confidence)
     return in_loss(measured, a, b)
 
 

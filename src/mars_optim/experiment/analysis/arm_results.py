@@ -7,16 +7,15 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from ..plan import Plan
 from ..plan.arms import CONTROL
 from ..records import Outcome, Run
 from ..records.trials import at_edge, best_of_others, open_sides
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .ladder import tokens_to_reach
-from .model import ArmResult, Curve, SeedResult, StepTime, Trial
+from .model import ArmResult, Curve, Role, SeedResult, StepTime, Trial
 from .stats import Interval, t_interval
 
 
@@ -35,6 +34,7 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     plan, unit = at.plan, at.size.steps(1.0)
+    confidence = plan.decision.confidence
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
@@ -43,17 +43,18 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
     lr = next((r.spec.lr for r in mine.values()), None)
     losses = [s.loss for s in seeds if s.loss is not None]
-    ratio = None if is_baseline else interval(plan, [s.log_ratio for s in seeds])
+    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], confidence)
+    differences = [s.difference for s in seeds]
     fit = fit_of(at, name)
     return ArmResult(
         name=name,
-        role=_role(plan, name),
+        role=role_of(name, plan.comparison.baseline, plan.comparison.candidate),
         arm=plan.arm[name],
         lr=lr,
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
         at_edge=edge_of(trials),
         seeds=seeds,
-        loss_difference=None if is_baseline else interval(plan, [s.difference for s in seeds]),
+        loss_difference=None if is_baseline else interval(differences, confidence),
         log_ratio=ratio,
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
@@ -61,7 +62,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores=mean_scores(mine.values()),
         regret=regret_of(fit, lr),
-        best_range=fit.low_high(plan.decision.confidence) if fit else None,
+        best_range=fit.low_high(confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None),
         log_ratio_here=ratio,
     )
@@ -88,10 +89,11 @@ def bytes_per_parameter(outcome: Outcome | None) -> float | None:
     return outcome.state_bytes / outcome.parameters
 
 
-def _role(plan: Plan, name: str) -> Literal["baseline", "candidate", "control", "other"]:
-    if name == plan.comparison.baseline:
+def role_of(name: str, baseline: str, candidate: str) -> Role:
+    """What an arm is there for."""
+    if name == baseline:
         return "baseline"
-    if name == plan.comparison.candidate:
+    if name == candidate:
         return "candidate"
     return "control" if name == CONTROL else "other"
 
@@ -121,10 +123,10 @@ def _tokens(run: Run) -> float:
     return run.outcome.tokens / run.outcome.steps * run.spec.steps
 
 
-def interval(plan: Plan, values: Iterable[float | None]) -> Interval | None:
-    """The plan's interval of the values that are known; None if none is."""
+def interval(values: Iterable[float | None], confidence: float) -> Interval | None:
+    """Student's interval of the values that are known; None if none is."""
     known = [v for v in values if v is not None]
-    return t_interval(known, plan.decision.confidence) if known else None
+    return t_interval(known, confidence) if known else None
 
 
 def curve(run: Run) -> Curve:

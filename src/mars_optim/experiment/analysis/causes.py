@@ -82,5 +82,6 @@ def paired(after: ArmResult, before: ArmResult, plan: Plan) -> Interval | None:
     if before.role == "baseline":
         without = dict.fromkeys(with_it, 0.0)
     pairs = [(value, without.get(seed)) for seed, value in sorted(with_it.items())]
-    measured = interval(plan, [a - b for a, b in pairs if a is not None and b is not None])
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
+    measured = interval(differences, plan.decision.confidence)
     return in_tokens(measured, after, before)

@@ -1,4 +1,4 @@
-"""Stages and their conditions, as plain data; the report has the words."""
+"""Steps of the rollout and their conditions, as plain data; the report has the words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStep:
-    """A stage with what must hold to enter it, to leave it upwards, and what sends it back.
+    """A step with what must hold to enter it, to leave it upwards, and what sends it back.
 
     Args:
         number: 1, 2 or 3.
@@ -34,8 +34,8 @@ class RolloutStep:
         status: "done", "next", "later", or "closed": not to be entered.
         command: what carries it out.
         entry: all must hold.
-        exit: all must hold to go on to the next stage.
-        rollback: any one ends the stage; with what ending it means.
+        exit: all must hold to go on to the next step.
+        rollback: any one ends the step; with what ending it means.
     """
 
     number: int

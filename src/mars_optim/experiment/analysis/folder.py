@@ -6,22 +6,21 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import UserError
 from ...options import concerned
 from ..plan import Arm, Plan
-from ..plan.arms import ARMS, CONTROL
+from ..plan.arms import ARMS
 from ..plan.plan_file import load_plan
 from ..plan.recipe import Ours, Published
 from ..records import Run, read_runs
 from ..records.run import damaged_runs
-from ..records.trials import at_edge
-from .arm_results import bytes_per_parameter, curve, mean_scores
+from ..records.trials import at_edge, most_used_lr
+from .arm_results import bytes_per_parameter, curve, interval, mean_scores, role_of
 from .choice import noise_of, regret_of, with_choice
-from .model import ArmResult, SeedResult, Trial
+from .model import ArmResult, Role, SeedResult, Trial
 from .rate_fit import Noise, fit_rate
-from .stats import Interval, t_interval
 
 CONFIDENCE = 0.95
 FACTOR = 2.0
@@ -137,11 +136,10 @@ def experiment(runs: Iterable[Run]) -> Experiment:
     order = _order(by_arm, plan, baseline)
     chosen = {name: _chosen(by_arm[name]) for name in order}
     base = {r.spec.seed: r.final_loss for r in chosen[baseline]}
+    candidate = plan.comparison.candidate if plan else "mars-adamw"
     noise = noise_of({(n, r.spec.seed): r.final_loss for n in order for r in chosen[n]})
-    arms = {
-        name: _arm(name, by_arm[name], chosen[name], base, _role(name, baseline, plan), noise)
-        for name in order
-    }
+    roles = {name: role_of(name, baseline, candidate) for name in order}
+    arms = {n: _arm(n, by_arm[n], chosen[n], base, roles[n], noise) for n in order}
     known = {name: plans.get(by_arm[name][0].spec.run_id, plan) for name in order}
     first = finished[0].outcome
     assert first is not None
@@ -223,29 +221,13 @@ def _order(arms: Iterable[str], plan: Plan | None, baseline: str) -> list[str]:
     return sorted(arms, key=place)
 
 
-def _role(
-    name: str, baseline: str, plan: Plan | None
-) -> Literal["baseline", "candidate", "control", "other"]:
-    if name == baseline:
-        return "baseline"
-    if name == (plan.comparison.candidate if plan else "mars-adamw"):
-        return "candidate"
-    return "control" if name == CONTROL else "other"
-
-
 def _chosen(runs: list[Run]) -> list[Run]:
     """The runs at an arm's learning rate: the one with most seeds, then of the lowest loss."""
     by_lr: dict[float, list[Run]] = {}
     for run in runs:
         by_lr.setdefault(run.spec.lr, []).append(run)
-
-    def rank(lr: float) -> tuple[int, float, float]:
-        losses = [r.final_loss for r in by_lr[lr]]
-        finite = [loss for loss in losses if loss is not None]
-        mean = statistics.fmean(finite) if len(finite) == len(losses) else float("inf")
-        return -len(by_lr[lr]), mean, lr
-
-    return sorted(by_lr[min(by_lr, key=rank)], key=lambda r: r.spec.seed)
+    lr = most_used_lr({lr: [r.final_loss for r in mine] for lr, mine in by_lr.items()})
+    return sorted(by_lr[lr], key=lambda r: r.spec.seed)
 
 
 def trials_of(runs: Iterable[Run]) -> tuple[Trial, ...]:
@@ -271,13 +253,14 @@ def _arm(
     runs: list[Run],
     chosen: list[Run],
     base: Mapping[int, float | None],
-    role: Literal["baseline", "candidate", "control", "other"],
+    role: Role,
     noise: Noise | None,
 ) -> ArmResult:
     trials, lr = trials_of(runs), chosen[0].spec.lr
     fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in runs], FACTOR, noise)
     tried = {t.lr: t.loss for t in trials}
     seeds = tuple(_seed(run, base.get(run.spec.seed)) for run in chosen)
+    differences = [s.difference for s in seeds]
     return ArmResult(
         name=name,
         role=role,
@@ -286,7 +269,7 @@ def _arm(
         trials=trials,
         at_edge=len(trials) > 1 and at_edge(tried),
         seeds=seeds,
-        loss_difference=None if role == "baseline" else _paired(seeds),
+        loss_difference=None if role == "baseline" else interval(differences, CONFIDENCE),
         log_ratio=None,
         diverged=sum(s.loss is None for s in seeds),
         step_time=None,
@@ -304,11 +287,6 @@ def _seed(run: Run, base: float | None) -> SeedResult:
     return SeedResult(
         seed=run.spec.seed, loss=loss, difference=difference, reading=None, log_ratio=None
     )
-
-
-def _paired(seeds: Iterable[SeedResult]) -> Interval | None:
-    known = [s.difference for s in seeds if s.difference is not None]
-    return t_interval(known, CONFIDENCE) if known else None
 
 
 def _seconds(run: Run) -> float:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .sizes import SizeResult, Trend
 
 Decision = Literal["go", "no-go", "not-enough-runs"]
+Role = Literal["baseline", "candidate", "control", "other"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ class ArmResult:
     """
 
     name: str
-    role: Literal["baseline", "candidate", "control", "other"]
+    role: Role
     arm: Arm
     lr: float | None
     trials: tuple[Trial, ...]
@@ -350,10 +351,3 @@ class Money:
     net: Interval | None
     break_even_hours: float | None
     break_even_hours_low: float | None
-
-    @property
-    def break_even_tokens(self) -> float | None:
-        """``break_even_hours`` in tokens; None where either is not known."""
-        if self.break_even_hours is None or self.job.tokens is None:
-            return None
-        return self.break_even_hours * self.job.tokens / self.job.hours

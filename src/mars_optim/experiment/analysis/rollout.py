@@ -15,7 +15,7 @@ LEAST_HISTORY = 500  # steps; noise with a memory of ten steps needs as many to 
 def rollout_steps(
     analysis: Analysis, guard: GuardSettings | None = None
 ) -> tuple[RolloutStep, ...]:
-    """The three stages, as the pilot's verdict leaves them.
+    """The three steps, as the pilot's verdict leaves them.
 
     Args:
         analysis: of the pilot.
@@ -35,8 +35,8 @@ def rollout_steps(
 
 
 def next_step(analysis: Analysis) -> RolloutStep | None:
-    """The stage to carry out now; None if the way ends here (no-go)."""
-    return next((stage for stage in rollout_steps(analysis) if stage.status == "next"), None)
+    """The step to carry out now; None if the way ends here (no-go)."""
+    return next((step for step in rollout_steps(analysis) if step.status == "next"), None)
 
 
 def _pilot(analysis: Analysis, status: Status) -> RolloutStep:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..._version import __version__
-from ..external.command_run import OFTEN, Command
+from ..external.command_run import OFTEN, POLL, Command
 from ..plan import ExecutionOptions, Plan, RunSpec
 from ..records import Outcome, RunWriter
 
@@ -69,20 +69,19 @@ class RunnableCommand:
 
     def run(self, spec: RunSpec, on_step: OnStep) -> Outcome:
         """One run of the command, in ``out / "runs"``."""
-        return self._run(spec, self.out / "runs", on_step)
+        return self._run(spec, "runs", on_step, POLL)[0]
 
     def _short_run(self, spec: RunSpec) -> tuple[Outcome, bool]:
         """Its outcome, and whether its seconds are those of its steps alone."""
-        with contextlib.closing(RunWriter(self.out / "probe", spec, self.environment)) as writer:
-            outcome, timed = self.command.timed(spec, writer, poll=OFTEN)
+        return self._run(spec, "probe", lambda step: None, OFTEN)
+
+    def _run(
+        self, spec: RunSpec, folder: str, on_step: OnStep, poll: float
+    ) -> tuple[Outcome, bool]:
+        with contextlib.closing(RunWriter(self.out / folder, spec, self.environment)) as writer:
+            outcome, timed = self.command.run(spec, writer, on_step, poll)
             writer.finish(outcome)
         return outcome, timed
-
-    def _run(self, spec: RunSpec, folder: Path, on_step: OnStep) -> Outcome:
-        with contextlib.closing(RunWriter(folder, spec, self.environment)) as writer:
-            outcome = self.command.run(spec, writer, on_step)
-            writer.finish(outcome)
-        return outcome
 
 
 class RunnableTask:

@@ -74,8 +74,12 @@ class Command:
                 raise UserError(f"task.command: {folder / word} does not exist")
 
     def run(
-        self, spec: RunSpec, writer: RunWriter, on_step: Callable[[int], None] = lambda step: None
-    ) -> Outcome:
+        self,
+        spec: RunSpec,
+        writer: RunWriter,
+        on_step: Callable[[int], None] = lambda step: None,
+        poll: float = POLL,
+    ) -> tuple[Outcome, bool]:
         """Run ``spec`` and record it.
 
         What the command writes stays in ``job/`` below the run's folder, its output in
@@ -85,26 +89,15 @@ class Command:
             spec: what to run.
             writer: takes the rows.
             on_step: called with the number of steps taken, a few times a second.
+            poll: seconds between looks at the files.
 
         Returns:
-            The outcome, not yet written. A loss that is not finite ends the run as diverged.
+            The outcome, not yet written: a loss that is not finite ends the run as diverged. And
+            whether its seconds are those of its steps alone: the command told them, or they could
+            be seen by when its rows came. Else they are the whole run's.
 
         Raises:
             UserError: if the command fails, or says too little of how it went.
-        """
-        return self.timed(spec, writer, on_step)[0]
-
-    def timed(
-        self,
-        spec: RunSpec,
-        writer: RunWriter,
-        on_step: Callable[[int], None] = lambda step: None,
-        poll: float = POLL,
-    ) -> tuple[Outcome, bool]:
-        """As :meth:`run`; and whether the seconds of the outcome are those of its steps alone.
-
-        They are if the command told them, or if they could be seen by when its rows came. Else
-        they are the whole run's.
         """
         job, log = writer.path / "job", writer.path / "log.txt"
         shutil.rmtree(job, ignore_errors=True)  # of an interrupted try

@@ -95,16 +95,8 @@ def find_runs(plan: RunsPlan, folder: Path) -> list[Found]:
         path = folder / named.file
         if not path.exists():
             raise UserError(f"{path} does not exist")
-        found.append(
-            Found(
-                source=str(path),
-                arm=named.arm,
-                seed=named.seed,
-                steps=named.steps,
-                lr=named.lr,
-                rows=read_rows(path, plan.columns.losses),
-            )
-        )
+        said = {key: getattr(named, key) for key in PARTS}
+        found.append(Found(source=str(path), rows=read_rows(path, plan.columns.losses), **said))
     if not found:
         raise UserError("no runs are named: give files, charts or [[run]] (see mars init runs)")
     return [replace(run, rows=_by_step(run.rows, plan.columns.step)) for run in found]

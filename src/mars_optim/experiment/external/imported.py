@@ -71,10 +71,7 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
 
 
 def _final_loss(run: Found, source: RunsPlan) -> float | None:
-    recorder = _recorder(run, source, lambda **row: None)
-    for row in run.rows:
-        recorder.add(row)
-    return recorder.outcome(0.0).final_loss
+    return _recorded(run, source).outcome(0.0).final_loss
 
 
 def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -> Plan:
@@ -134,10 +131,8 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
 def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
     """With its number of steps, and what it lacks; see that it has a result after the last one."""
     check_arm_name(run.arm)
-    recorder = _recorder(run, source, lambda **row: None)
     try:
-        for row in run.rows:
-            recorder.add(row)
+        recorder = _recorded(run, source)
         recorder.finish()
         recorder.check_result()
     except UserError as error:
@@ -177,9 +172,15 @@ def _last_step(recorder: Recorder) -> int:
     return max(recorder.step, *recorder.empty.values(), 0)
 
 
-def _recorder(run: Found, source: RunsPlan, write: Callable[..., None]) -> Recorder:
+def _recorded(
+    run: Found, source: RunsPlan, write: Callable[..., None] = lambda **row: None
+) -> Recorder:
+    """All rows of a run, taken."""
     blank: set[Kind] = {("none", "bad"), ("bad", "none"), ("bad", "bad")} if run.gaps else set()
-    return Recorder(source.columns, run.steps, write, end=End(blank=blank))
+    recorder = Recorder(source.columns, run.steps, write, end=End(blank=blank))
+    for row in run.rows:
+        recorder.add(row)
+    return recorder
 
 
 def _check_once(found: Iterable[Found]) -> None:
@@ -210,10 +211,7 @@ def _write(run: Found, purpose: str, source: RunsPlan, plan: Plan, out: Path) ->
     writer = RunWriter(
         out / "runs", spec, {"date": today, "mars_optim": __version__, "imported": run.source}
     )
-    recorder = _recorder(run, source, writer.row)
-    for row in run.rows:
-        recorder.add(row)
-    writer.finish(recorder.outcome(0.0))
+    writer.finish(_recorded(run, source, writer.row).outcome(0.0))
     writer.close()
 
 

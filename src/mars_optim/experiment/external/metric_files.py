@@ -120,19 +120,12 @@ def headings(path: Path) -> list[str]:
         UserError: if it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            first = file.readline(2**24)
+        with path.open("rb") as file:  # the second line shows how the file is separated
+            start = file.readline(2**24) + file.readline(2**24)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    cells = _cells(path, _decoded(first + _rest(path, first)))
+    cells = _cells(path, _decoded(start))
     return cells[0][1] if cells else []
-
-
-def _rest(path: Path, first: bytes) -> bytes:
-    """A little of what follows the first line, which shows how the file is separated."""
-    with path.open("rb") as file:
-        file.seek(len(first))
-        return file.readline(2**24)
 
 
 def _decoded(data: bytes) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+from ..records.trials import most_used_lr
 from .discovery import Found
 
 Loss = Callable[[Found], float | None]
@@ -59,14 +59,11 @@ def _tuning_seeds(runs: Iterable[Found]) -> set[int]:
 
 
 def _rate(runs: Sequence[Found], seeds: set[int], loss: Loss) -> float:
-    def rank(lr: float) -> tuple[int, float, float]:
-        mine = [run for run in runs if run.lr == lr and run.seed in seeds]
-        losses = [loss(run) for run in mine]
-        finite = [value for value in losses if value is not None]
-        whole = bool(finite) and len(finite) == len(losses)
-        return -len(mine), statistics.fmean(finite) if whole else math.inf, lr
-
-    return min({run.lr for run in runs}, key=rank)
+    losses: dict[float, list[float | None]] = {run.lr: [] for run in runs}
+    for run in runs:
+        if run.seed in seeds:
+            losses[run.lr].append(loss(run))
+    return most_used_lr(losses)
 
 
 def spacing(runs: Iterable[Found], usual: float) -> float:

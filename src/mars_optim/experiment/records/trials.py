@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 AROUND = 5
 """Trials around an arm's best rate: itself, half a step and a whole step on both sides."""
@@ -67,3 +68,18 @@ def open_sides(trials: Trials, others: float) -> tuple[int, ...]:
 def near(trials: Trials, lr: float) -> float:
     """The trial's learning rate that differs from ``lr`` by rounding only, else ``lr``."""
     return next((tried for tried in trials if math.isclose(tried, lr, rel_tol=1e-9)), lr)
+
+
+def most_used_lr(losses: Mapping[float, Sequence[float | None]]) -> float:
+    """The rate with the most runs; of equals, that of the lowest mean loss, then the lowest.
+
+    Args:
+        losses: by rate; None for a run that diverged, after which there is no mean.
+    """
+
+    def rank(lr: float) -> tuple[int, float, float]:
+        finite = [loss for loss in losses[lr] if loss is not None]
+        whole = bool(finite) and len(finite) == len(losses[lr])
+        return -len(losses[lr]), fmean(finite) if whole else math.inf, lr
+
+    return min(losses, key=rank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_PURPOSES = (1, 2, 4, 8)  # widths in units of the stem's; each stage but the first halves the image
+_FACTORS = (1, 2, 4, 8)  # widths in units of the stem's; each stage but the first halves the image
 _BLOCKS = 2  # in a stage
 
 
@@ -26,7 +26,7 @@ class ResNet18(nn.Module):
         self.stem = _conv(channels, width, 3)
         self.norm = nn.BatchNorm2d(width)
         blocks, before = [], width
-        for stage, factor in enumerate(_PURPOSES):
+        for stage, factor in enumerate(_FACTORS):
             for i in range(_BLOCKS):
                 stride = 2 if stage > 0 and i == 0 else 1
                 blocks.append(ResidualBlock(before, factor * width, stride))
