@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_optim.experiment.analysis.cost import money_of, production_job, share_of_hours
-from mars_optim.experiment.analysis.model import StepTime
+from mars_optim.experiment.analysis.money import StepTime
 from mars_optim.experiment.analysis.stats import Interval, t_interval
 from mars_optim.experiment.plan.plan import CostPlan
 

@@ -45,6 +45,6 @@ def test_the_walks_are_as_long_as_they_look():
     assert len(STEPS) > 20
 
 
-def test_every_make_target_of_the_page_is_in_the_makefile_or_to_come():
+def test_every_make_target_of_the_page_is_in_the_makefile():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    assert set(re.findall(r"`?make ([a-z-]+)", PAGE)) - targets <= {"test-all"}
+    assert set(re.findall(r"`?make ([a-z-]+)", PAGE)) <= targets

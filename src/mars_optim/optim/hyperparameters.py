@@ -153,7 +153,7 @@ def resolve_gamma(group: dict[str, Any]) -> None:
     if not (isinstance(gamma, str) and gamma == "auto"):
         return
     schedule = group.get("gamma_schedule", "constant")
-    if schedule in ("lr", "sqrt_lr"):
+    if schedule in BY_LR:
         raise ValueError(
             f"gamma='auto' and gamma_schedule={schedule!r} exclude each other: the schedule needs "
             "a number to begin with"

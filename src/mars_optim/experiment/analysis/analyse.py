@@ -19,7 +19,8 @@ from .choice import in_loss, tokens_added
 from .comparison import Comparison, comparison
 from .cost import money_of
 from .missing import missing_findings
-from .model import Analysis, ArmResult, Money, Totals
+from .model import Analysis, ArmResult, Totals
+from .money import Money
 from .noise import noise_points
 from .sensitivity import lines
 from .size_trend import trend

@@ -15,7 +15,8 @@ from ..records.trials import at_edge, best_of_others, open_sides
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .ladder import tokens_to_reach
-from .model import ArmResult, Curve, Role, SeedResult, StepTime, Trial
+from .model import ArmResult, Curve, Role, SeedResult, Trial
+from .money import StepTime
 from .stats import Interval, t_interval
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan.plan import CostPlan
-from .model import Money, ProductionJob, StepTime
+from .money import Money, ProductionJob, StepTime
 from .stats import Interval, combine, saved
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...analysis import Analysis, ArmResult, Interval
-from ...analysis.model import Money
+from ...analysis.money import Money
 from .. import numbers
 from ..document import Block, Cell, Section, Table, Text, Tile
 from ..messages import Messages
