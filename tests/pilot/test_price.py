@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pretend import Valley, carry_out, small_plan
 
 from mars_optim.experiment.pilot.price import between, price, price_line, remaining
-from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
-from mars_optim.experiment.plan.plan import CostPlan
+from mars_optim.experiment.plan.plan import CostPlan, SensitivityPlan
+from mars_optim.experiment.plan.sizes import SizePlan
 
 PLAN = small_plan()
 BOTH = replace(

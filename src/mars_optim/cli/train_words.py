@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from ..experiment.plan import Plan, RunSpec
+from ..experiment.plan.task import what_is_trained
 from ..experiment.records import Outcome
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[s
     from ..experiment.pilot.progress import clock
 
     training = spec.training
-    title = plan.recipe.title or f"{spec.task.kind} on {spec.task.corpus or spec.task.source}"
+    title = plan.recipe.title or what_is_trained(spec.task)
     kind = "images" if spec.task.kind == "images" else "tokens"
     lines = [
         f"[bold]{escape(title)}[/]: {spec.arm_name}, lr {spec.lr:g}, seed {spec.seed}",

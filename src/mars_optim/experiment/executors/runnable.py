@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..._version import __version__
 from ..external.command_run import OFTEN, Command
 from ..plan import ExecutionOptions, Plan, RunSpec
+from ..plan.task import CommandPlan, GptPlan, ImagesPlan, PythonPlan
 from ..records import Outcome, RunWriter
 
 OnStep = Callable[[int], None]
@@ -46,20 +47,20 @@ def load_runnable(plan: Plan, out: Path, threads: int) -> Runnable:
         UserError: if something that the plan names is not there.
         ValueError: if the data are too few, or a task of the user's breaks the protocol.
     """
-    if plan.task.kind == "command":
-        return RunnableCommand(plan, out, threads)
+    if isinstance(plan.task, CommandPlan):
+        return RunnableCommand(plan, plan.task, out, threads)
     return RunnableTask(plan, out, threads)
 
 
 class RunnableCommand:
     """Runs the plan's command."""
 
-    def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+    def __init__(self, plan: Plan, task: CommandPlan, out: Path, threads: int) -> None:
         self.plan, self.out = plan, out
-        self.command = Command(plan.task, out, threads)
+        self.command = Command(task, out, threads)
         self.command.check()
         self.fingerprint = self.command.fingerprint
-        self.environment = {**environment(threads), "command": plan.task.command}
+        self.environment = {**environment(threads), "command": task.command}
 
     def probe(self) -> dict[str, Any]:
         """Short runs of all arms in turn, timed by their own seconds or by when rows come."""
@@ -146,14 +147,15 @@ def load_task(plan: Plan) -> Any:
     from ..training import alone
 
     t = plan.task
-    if t.kind == "python":
+    if isinstance(t, PythonPlan):
         task = import_task(t.source, Path(t.folder))
         check_task(task, alone().device)
         return task
-    if t.kind == "images":
+    if isinstance(t, ImagesPlan):
         return ImageTask(
             load_images(t.corpus), batch=t.batch, width=t.width, augment=t.augment, subset=t.subset
         )
+    assert isinstance(t, GptPlan)  # the others are not trained here
     return TextTask(
         load_corpus(t.corpus),
         context=t.context,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 
 from ..analysis import Analysis
@@ -64,14 +65,10 @@ def what_was_run(analysis: Analysis, words: Messages) -> str:
 
 def trained(analysis: Analysis, words: Messages) -> str:
     """What was trained, and on what."""
-    task = analysis.plan.task
-    what = words(
-        f"run.{task.kind}",
-        corpus=words("run.stdlib") if task.corpus == "stdlib" else task.corpus,
-        source=task.source,
-        command=task.command,
-        runs=task.runs,
-    )
+    task = dataclasses.asdict(analysis.plan.task)
+    if task.get("corpus") == "stdlib":
+        task["corpus"] = words("run.stdlib")
+    what = words(f"run.{task['kind']}", **task)
     if not analysis.parameters:
         return what
     return words("run.parameters", trained=what, parameters=analysis.parameters)

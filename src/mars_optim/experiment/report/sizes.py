@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ..analysis import Analysis
 from ..analysis.sizes import SizeResult, Trend
 from ..analysis.stats import saved
-from ..plan.optional import OWN_SIZE
+from ..plan.sizes import OWN_SIZE
 from . import numbers
 from .document import Block, Cell, Picture, Section, Table, Text
 from .messages import Messages
