@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import math
 import os
 import platform
 from collections.abc import Callable
@@ -47,20 +46,21 @@ def load_runnable(plan: Plan, out: Path, threads: int) -> Runnable:
         UserError: if something that the plan names is not there.
         ValueError: if the data are too few, or a task of the user's breaks the protocol.
     """
-    if isinstance(plan.task, CommandPlan):
-        return RunnableCommand(plan, plan.task, out, threads)
+    if plan.task.kind == "command":
+        return RunnableCommand(plan, out, threads)
     return RunnableTask(plan, out, threads)
 
 
 class RunnableCommand:
     """Runs the plan's command."""
 
-    def __init__(self, plan: Plan, task: CommandPlan, out: Path, threads: int) -> None:
+    def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+        assert isinstance(plan.task, CommandPlan)
         self.plan, self.out = plan, out
-        self.command = Command(task, out, threads)
+        self.command = Command(plan.task, out, threads)
         self.command.check()
         self.fingerprint = self.command.fingerprint
-        self.environment = {**environment(threads), "command": task.command}
+        self.environment = {**environment(threads), "command": plan.task.command}
 
     def probe(self) -> dict[str, Any]:
         """Short runs of all arms in turn, timed by their own seconds or by when rows come."""
@@ -103,13 +103,11 @@ class RunnableTask:
 
         torch.set_num_threads(threads)
         self.plan, self.out, self.threads = plan, out, threads
-        self.execution = replace(
-            execution or ExecutionOptions(sparing=True), telemetry=plan.running.telemetry
-        )
+        execution = execution or ExecutionOptions(sparing=True)
+        self.execution = replace(execution, **asdict(plan.running))
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint
-        self.checkpoint_seconds = 60.0 * plan.running.checkpoint_minutes or math.inf
 
     def probe(self) -> dict[str, Any]:
         """Whole training steps of all arms in turn."""
@@ -124,17 +122,15 @@ class RunnableTask:
         if spec.task not in self.sizes:
             self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
         writer = run_writer(self.out / "runs", spec, self._environment())
-        task, seconds = self.sizes[spec.task], self.checkpoint_seconds
         try:
-            outcome = train(spec, task, writer, on_step, seconds, self.execution)
+            outcome = train(spec, self.sizes[spec.task], writer, on_step, self.execution)
             writer.finish(outcome)
         finally:
             writer.close()
         return outcome
 
     def _environment(self) -> dict[str, Any]:
-        how = {"execution": asdict(self.execution)} if self.execution else {}
-        return {**environment(self.threads), **how}
+        return {**environment(self.threads), "execution": asdict(self.execution)}
 
 
 def load_task(plan: Plan) -> Any:
