@@ -137,72 +137,57 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
         raise UserError(_told(error, cls, where)) from None
 
 
-_NOUNS = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
+_WORDS = {
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "too_long": "must have {max_length} entries",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "must be {expected_tags}",
 }
-_LIMITS = {
-    "greater_than_equal": ("ge", "at least"),
-    "greater_than": ("gt", "above"),
-    "less_than_equal": ("le", "at most"),
-}
+_NO_TABLE = ("dataclass_type", "dict_type", "model_attributes_type")
 _UNKNOWN = "unexpected_keyword_argument"
 
 
 def _told(error: ValidationError, cls: type[Any], where: str) -> str:
     """What is wrong first, in one line; a key that is not known before all else."""
     first = min(error.errors(include_url=False), key=lambda e: e["type"] != _UNKNOWN)
-    kind, value, loc = first["type"], first["input"], first["loc"]
+    kind, value, loc, of = first["type"], first["input"], first["loc"], first.get("ctx", {})
+    inner = kind in (_UNKNOWN, "missing")  # the last step is not there
+    path, hint, kinds = _place(cls, loc[:-1] if inner else loc, where)
+    prefix = f"{path}." if path else ""
     if kind == _UNKNOWN:
-        return _unknown(cls, loc, value, where)
-    path, _, _ = _place(cls, loc, where)
-    match kind:
-        case "missing":
-            return _missing(cls, loc, value, where)
-        case "dataclass_type" | "dict_type" | "model_attributes_type":
-            return f"{path or 'plan'} must be a table, not {_show(value)}"
-        case "goes_with":
-            return f"{path}.{first['msg']}" if path else first["msg"]
-        case "union_tag_invalid":
-            return _no_choice(f"{path}.kind", value["kind"], first["ctx"]["expected_tags"])
-        case "literal_error":
-            return _no_choice(path, value, first["ctx"]["expected"])
-        case "too_long":
-            return f"{path} = {_show(value)} must have {first['ctx']['max_length']} entries"
-    if kind in _LIMITS:
-        key, words = _LIMITS[kind]
-        limit = first["ctx"][key]
-        return f"{path} = {type(limit)(value)!r} must be {words} {limit:g}"
-    must_be = f" must be {_NOUNS[kind]}" if kind in _NOUNS else f": {first['msg']}"
-    return f"{path} = {_show(value)}{must_be}"
-
-
-def _missing(cls: type[Any], loc: tuple[int | str, ...], value: Any, where: str) -> str:
-    path, hint, _ = _place(cls, loc[:-1], where)
-    if isinstance(loc[-1], int):
+        return _unknown(prefix, str(loc[-1]), value, hint, kinds)
+    if kind == "missing" and isinstance(loc[-1], int):
         return f"{path} = {_show(value)} must have {len(get_args(hint))} entries"
-    return f"{path or 'plan'} needs the key {loc[-1]!r}"
+    if kind == "missing":
+        return f"{path or 'plan'} needs the key {loc[-1]!r}"
+    if kind in _NO_TABLE:
+        return f"{path or 'plan'} must be a table, not {_show(value)}"
+    if kind == "goes_with":
+        return prefix + first["msg"]
+    if kind == "union_tag_invalid":
+        path, value = f"{path}.kind", value["kind"]
+    for limit in (of[key] for key in ("ge", "gt", "le") if key in of):
+        value = type(limit)(value)  # a whole number where any is allowed
+    choices = re.findall(r"'([^']*)'", of.get("expected", "") + of.get("expected_tags", ""))
+    words = _WORDS[kind].format(**of) if kind in _WORDS else first["msg"]
+    return f"{path} = {_show(value)} {words}{did_you_mean(value, choices)}"
 
 
-def _no_choice(path: str, value: Any, expected: str) -> str:
-    allowed = re.findall(r"'([^']*)'", expected)
-    return f"{path} = {_show(value)} must be {expected}{did_you_mean(value, allowed)}"
-
-
-def _unknown(cls: type[Any], loc: tuple[int | str, ...], value: Any, where: str) -> str:
+def _unknown(prefix: str, key: str, value: Any, cls: type[Any], kinds: Mapping[str, Any]) -> str:
     """Of a key that a table has not; perhaps a table of another kind has it."""
-    path, hint, kinds = _place(cls, loc[:-1], where)
-    prefix, key = f"{path}." if path else "", str(loc[-1])
     having = tuple(name for name, other in kinds.items() if key in _names(other))
     if having:
-        kind = next(name for name, other in kinds.items() if other is hint)
-        return _goes_with(prefix + key, value, "kind", having, kind)
-    hints = did_you_mean(key, _names(hint), prefix) or f"; allowed: {', '.join(_names(hint))}"
-    return f"unknown key {prefix + key!r}{hints}"
+        return _goes_with(prefix + key, value, "kind", having, cls().kind)
+    hint = did_you_mean(key, _names(cls), prefix) or f"; allowed: {', '.join(_names(cls))}"
+    return f"unknown key {prefix + key!r}{hint}"
 
 
 def _names(cls: type[Any]) -> list[str]:
@@ -215,24 +200,19 @@ def _place(
     """The path in the file of a place that pydantic names, its type, and tables of other kinds."""
     path, hint, kinds = where, cls, dict[str, Any]()
     for step in loc:
-        if kinds := _kinds(hint):
+        tables: list[Any] = [a for a in get_args(hint) if dataclasses.is_dataclass(a)]
+        if len(tables) > 1:  # a union, where pydantic names the kind
+            kinds = {table().kind: table for table in tables}
             hint = kinds[str(step)]
             continue
+        kinds = {}
         if isinstance(step, int):
             path, hint = f"{path}[{step}]", get_args(hint)[0]
         else:
             path = f"{path}.{step}" if path else step
             known = getattr(hint, "__pydantic_fields__", {})
-            hint = known[step].annotation if step in known else (*get_args(hint), None)[1]
+            hint = known[step].annotation if step in known else get_args(hint)[1]
     return path, hint, kinds
-
-
-def _kinds(hint: Any) -> dict[Any, Any]:
-    """The tables of a union, by their kinds."""
-    tables: list[Any] = [a for a in get_args(hint) if dataclasses.is_dataclass(a)]
-    if len(tables) < 2:
-        return {}
-    return {get_args(t.__pydantic_fields__["kind"].annotation)[0]: t for t in tables}
 
 
 def _show(value: Any) -> str:
