@@ -24,6 +24,7 @@ from mars_optim.experiment.plan.plan import (
 )
 from mars_optim.experiment.plan.plan_file import differences, load_plan, make_plan, plan_toml
 from mars_optim.experiment.plan.table import concerned
+from mars_optim.experiment.plan.task import PythonPlan
 from mars_optim.files import write_text
 
 
@@ -188,3 +189,12 @@ def test_differences_are_empty_for_equal_plans_and_name_each_key_with_both_value
 def test_a_budget_is_rounded_to_whole_steps_and_never_to_none():
     plan = plan_with(training=TrainingPlan(steps=10))
     assert [plan.steps(b) for b in (1.0, 0.5, 0.26, 1e-9)] == [10, 5, 3, 1]
+
+
+def test_a_written_plan_becomes_one_of_another_kind_by_its_kind_alone():
+    written = tomllib.loads(plan_toml(Plan()))
+    plan = make_plan(written, ("task.kind=python", "task.source=job.py:Job"))
+    assert plan == Plan(task=PythonPlan(source="job.py:Job"))
+    written["task"]["layers"] = 3
+    with pytest.raises(UserError, match=r"task\.layers = 3 goes with kind = 'gpt', not with"):
+        make_plan(written, ("task.kind=python", "task.source=job.py:Job"))
