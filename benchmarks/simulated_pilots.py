@@ -22,7 +22,7 @@ from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan import ComparisonPlan, TuningPlan
-from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.plan.training import TrainingPlan
 from mars_optim.experiment.records import Outcome, Run
 
@@ -96,7 +96,7 @@ def plan_of(pairs: int = 5, **tuning: object) -> Plan:
     """The default pilot with two arms."""
     return Plan(
         arms=("adamw", "mars-adamw"),
-        task=TaskPlan(),
+        task=GptPlan(),
         training=TrainingPlan(steps=STEPS),
         tuning=TuningPlan(**tuning),  # type: ignore[arg-type]
         comparison=ComparisonPlan(seeds=tuple(range(1, pairs + 1))),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mars_optim.experiment.analysis import Analysis
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan import Size
 from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
+from mars_optim.experiment.plan.sizes import Size
 from mars_optim.experiment.records import Outcome, RunWriter
 from mars_optim.files import write_json
 

@@ -15,8 +15,8 @@ from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.analysis.size_trend import line_slope, trend
 from mars_optim.experiment.analysis.sizes import SizeResult
 from mars_optim.experiment.analysis.stats import t_interval
-from mars_optim.experiment.plan.optional import SizePlan
 from mars_optim.experiment.plan.plan_file import plan_toml
+from mars_optim.experiment.plan.sizes import SizePlan
 from mars_optim.experiment.report import Messages
 from mars_optim.experiment.report.sections import cause
 from mars_optim.files import write_text

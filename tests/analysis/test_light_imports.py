@@ -8,7 +8,11 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "scipy", "matplotlib", "accelerate", "rich", "numpy", "jinja2", "cyclopts"]
+HEAVY = [
+    *("torch", "scipy", "matplotlib", "accelerate", "rich", "numpy", "jinja2", "cyclopts"),
+    *("pydantic", "tomlkit", "filelock"),
+]
+PLAN = {"pydantic", "tomlkit", "filelock"}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -25,24 +29,24 @@ def loaded_by(code: str) -> set[str]:
     ("code", "allowed"),
     [
         ("import mars_optim; mars_optim.__version__; dir(mars_optim)", set()),
-        ("import mars_optim.experiment.records", set()),
-        ("import mars_optim.experiment.records.lock, mars_optim.options", set()),
+        ("import mars_optim.experiment.records", PLAN),
+        ("import mars_optim.errors, mars_optim.files, mars_optim.toml", set()),
         (
             "from mars_optim.experiment.external import command_run, imported",
-            set(),
+            PLAN,
         ),
         ("import mars_optim.integrations.plain", set()),
-        ("import mars_optim.experiment.export.bridges", set()),
-        ("import mars_optim.experiment.analysis", {"numpy"}),
+        ("import mars_optim.experiment.export.bridges", PLAN),
+        ("import mars_optim.experiment.analysis", {"numpy", *PLAN}),
         (
             "import mars_optim.experiment.analysis.verdict, mars_optim.experiment.analysis.ladder",
-            {"numpy"},
+            {"numpy", *PLAN},
         ),
         (
             "from mars_optim.experiment.analysis import stats; stats.t_interval([1.0, 2.0], 0.9)",
-            {"numpy", "scipy"},
+            {"numpy", "scipy", *PLAN},
         ),
-        ("import mars_optim.experiment.pilot", {"rich", "numpy"}),
+        ("import mars_optim.experiment.pilot", {"rich", "numpy", *PLAN}),
         ("import mars_optim; mars_optim.MARSAdamW", {"torch", "numpy"}),
         ("from mars_optim import MARS, param_groups", {"torch", "numpy"}),
         ("from mars_optim import BaselineRecorder, Guard, GuardSettings", {"torch", "numpy"}),

@@ -13,7 +13,7 @@ from runs_by_hand import PLAN, write_comparison, write_run, write_tuning
 
 from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.analysis.sensitivity import WITHIN, range_below
-from mars_optim.experiment.plan.optional import SensitivityPlan
+from mars_optim.experiment.plan.plan import SensitivityPlan
 from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.files import write_text
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import ARMS, ExecutionOptions, RunSpec
 from mars_optim.experiment.plan.plan import TrainingPlan
-from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.tasks import GPT
 from mars_optim.experiment.training import join_ranks, run_writer, train
 
@@ -71,7 +71,7 @@ def spec_of(arm: str, accumulation: int) -> RunSpec:
         lr=ARMS[arm].lr,
         seed=1,
         steps=STEPS,
-        task=TaskPlan(),
+        task=GptPlan(),
         training=TrainingPlan(accumulation=accumulation, evaluations=4, grad_clip=0.5),
         data="words",
     )

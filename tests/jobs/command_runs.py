@@ -7,7 +7,7 @@ from pathlib import Path
 from mars_optim.experiment.external.command_run import Command
 from mars_optim.experiment.plan import Arm, RunSpec
 from mars_optim.experiment.plan.plan import TrainingPlan
-from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.plan.task import CommandPlan
 from mars_optim.experiment.records import Run, RunWriter, read_run
 
 FOLDER = Path(__file__).parent
@@ -17,16 +17,17 @@ COMMAND = (
 )
 
 
-def task_with(extra: str = "", **options: object) -> TaskPlan:
-    return TaskPlan(
-        kind="command",
+def task_with(extra: str = "", **options: object) -> CommandPlan:
+    return CommandPlan(
         command=f"{COMMAND} {extra}".strip(),
         folder=str(FOLDER),
         **options,  # type: ignore[arg-type]
     )
 
 
-def spec_of(task: TaskPlan, *, arm: str = "ours", steps: int = 20, arguments: str = "") -> RunSpec:
+def spec_of(
+    task: CommandPlan, *, arm: str = "ours", steps: int = 20, arguments: str = ""
+) -> RunSpec:
     return RunSpec(
         purpose="compare",
         arm_name=arm,
@@ -40,7 +41,7 @@ def spec_of(task: TaskPlan, *, arm: str = "ours", steps: int = 20, arguments: st
     )
 
 
-def run(out: Path, task: TaskPlan, **options: object) -> Run:
+def run(out: Path, task: CommandPlan, **options: object) -> Run:
     """One run, read back."""
     spec = spec_of(task, **options)  # type: ignore[arg-type]
     writer = RunWriter(out / "runs", spec, {})

@@ -16,7 +16,7 @@ from command_runs import COMMAND, FOLDER, run, spec_of, task_with
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.external.command_run import Command
-from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.plan.task import CommandPlan
 from mars_optim.experiment.records import RunWriter
 
 
@@ -99,7 +99,7 @@ def test_nan_in_a_row_with_a_good_loss_is_no_divergence(tmp_path: Path):
 
 def test_a_program_that_cannot_be_started_says_so(tmp_path: Path):
     command = COMMAND.replace("{python} trainer.py", "./absent-{optimizer}")
-    task = TaskPlan(kind="command", command=command, folder=str(FOLDER))
+    task = CommandPlan(command=command, folder=str(FOLDER))
     with pytest.raises(UserError, match=r"status 127: \./absent-ours cannot be started: No such"):
         run(tmp_path, task)
 
@@ -135,7 +135,7 @@ def test_what_an_interrupted_try_left_is_not_read_again(tmp_path: Path):
 def test_the_fingerprint_is_of_the_command_and_of_the_files_that_it_names(tmp_path: Path):
     def fingerprint(text: str, command: str = COMMAND) -> str:
         (tmp_path / "trainer.py").write_text(text)
-        task = TaskPlan(kind="command", command=command, folder=str(tmp_path))
+        task = CommandPlan(command=command, folder=str(tmp_path))
         return Command(task, tmp_path, 1).fingerprint
 
     assert fingerprint("a = 1") == fingerprint("a = 1")
@@ -151,14 +151,14 @@ def test_the_fingerprint_is_of_the_command_and_of_the_files_that_it_names(tmp_pa
     ],
 )
 def test_what_is_not_there_is_named_before_anything_runs(command: str, parts: list[str]):
-    task = TaskPlan(kind="command", command=command, folder=str(FOLDER))
+    task = CommandPlan(command=command, folder=str(FOLDER))
     with pytest.raises(UserError) as error:
         Command(task, FOLDER, 1).check()
     for part in parts:
         assert part in str(error.value)
     by_arm = "{optimizer}.sh" + COMMAND.removeprefix("{python} trainer.py")
     for good in (COMMAND, by_arm + " {optimizer}"):
-        Command(TaskPlan(kind="command", command=good, folder=str(FOLDER)), FOLDER, 1).check()
+        Command(CommandPlan(command=good, folder=str(FOLDER)), FOLDER, 1).check()
 
 
 def test_steps_are_told_while_the_command_runs(tmp_path: Path):

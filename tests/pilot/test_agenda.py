@@ -18,7 +18,7 @@ from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.search import best_lr, next_lr
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
-from mars_optim.experiment.plan.plan import TaskPlan
+from mars_optim.experiment.plan.plan import GptPlan
 from mars_optim.experiment.records.trials import AROUND
 
 PLAN = small_plan()
@@ -188,7 +188,7 @@ def test_runs_of_an_arm_that_the_plan_does_not_have_do_not_count():
     assert agenda(PLAN, DATA, [stray]) == agenda(PLAN, DATA, [])
 
 
-@pytest.mark.parametrize("options", [dict(steps=200), dict(task=TaskPlan(width=32))], ids=str)
+@pytest.mark.parametrize("options", [dict(steps=200), dict(task=GptPlan(width=32))], ids=str)
 def test_runs_under_other_settings_do_not_count(options: dict[str, Any]):
     pilot = carry_out(PLAN, Valley(PLAN))
     other = small_plan(**options)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pretend import DATA, Valley, carry_out, small_plan
 
 from mars_optim.experiment.pilot.agenda import agenda, tuning_trials
-from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
+from mars_optim.experiment.plan.plan import SensitivityPlan
+from mars_optim.experiment.plan.sizes import SizePlan
 
 PLAN = small_plan()
 WIDER = replace(PLAN, scale={"wide": SizePlan(width=128), "long": SizePlan(steps=300)})

@@ -11,8 +11,8 @@ from pretend import Valley, carry_out, small_plan
 
 from mars_optim.experiment.pilot.price import between, price, price_line, remaining
 from mars_optim.experiment.pilot.retries import Timing
-from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
-from mars_optim.experiment.plan.plan import CostPlan
+from mars_optim.experiment.plan.plan import CostPlan, SensitivityPlan
+from mars_optim.experiment.plan.sizes import SizePlan
 
 PLAN = small_plan()
 BOTH = replace(

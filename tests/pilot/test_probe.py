@@ -13,7 +13,7 @@ from pretend import small_plan
 from mars_optim.experiment.executors import probe as probed
 from mars_optim.experiment.executors.probe import probe_command
 from mars_optim.experiment.plan import RunSpec
-from mars_optim.experiment.plan.plan import RunningPlan
+from mars_optim.experiment.plan.execution import RunningPlan
 from mars_optim.experiment.records import Outcome
 
 START, STEP = 30.0, {"adamw": 0.1, "nadamw": 0.2, "mars-adamw": 0.3}

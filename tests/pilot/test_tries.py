@@ -12,7 +12,7 @@ import mars_optim
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.retries import Retries, Timing
 from mars_optim.experiment.plan import RunSpec
-from mars_optim.experiment.plan.plan import RunningPlan
+from mars_optim.experiment.plan.execution import RunningPlan
 from mars_optim.experiment.records import Failure
 
 PLAN = small_plan()

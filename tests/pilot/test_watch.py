@@ -122,7 +122,7 @@ def test_a_pilot_that_was_killed_is_not_waited_for(out: Path) -> None:
 
 def test_the_lock_is_neither_needed_nor_taken(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lock.pilot_lock(out):
-        monkeypatch.setattr(lock, "_locked", pytest.fail)
+        monkeypatch.setattr(lock, "_lock", pytest.fail)
         assert shown(out, once=True)
 
 

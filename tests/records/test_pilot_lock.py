@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.records import lock
-from mars_optim.experiment.records.lock import pilot_lock, worker_lock
+from mars_optim.experiment.records.lock import (
+    folder_lock,
+    is_locked,
+    pilot_lock,
+    run_lock,
+    worker_lock,
+)
 
 pytest.importorskip("fcntl")
 
@@ -149,3 +157,22 @@ def test_the_lock_is_free_again_after_an_error(tmp_path: Path):
         _ = 1 / 0
     with pilot_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("kind", [pilot_lock, worker_lock, run_lock, folder_lock])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, kind: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+):
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match=r"lock: this file system has no locks"), kind(tmp_path):
+        pytest.fail("without a lock")
+
+
+def test_a_run_is_locked_while_it_is_held(tmp_path: Path):
+    assert not is_locked(tmp_path)
+    with run_lock(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)

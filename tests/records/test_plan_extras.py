@@ -10,8 +10,13 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.arms import ABLATIONS, ARMS, ablation_arms, ablation_name
-from mars_optim.experiment.plan.optional import SensitivityPlan, SizePlan
-from mars_optim.experiment.plan.plan import ComparisonPlan, TaskPlan, TrainingPlan
+from mars_optim.experiment.plan.plan import (
+    ComparisonPlan,
+    GptPlan,
+    SensitivityPlan,
+    SizePlan,
+    TrainingPlan,
+)
 from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
 
 ABLATED = tuple(ablation_name("mars-adamw", kind) for kind in ABLATIONS)
@@ -39,7 +44,7 @@ def test_runs_made_before_these_options_keep_their_names(arm: str, run_id: str):
         lr=3e-3,
         seed=1,
         steps=100,
-        task=TaskPlan(),
+        task=GptPlan(),
         training=TrainingPlan(),
         data="d" * 64,
     )

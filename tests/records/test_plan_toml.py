@@ -18,13 +18,14 @@ from mars_optim.experiment.plan.plan import (
     ARMS,
     ComparisonPlan,
     CostPlan,
-    TaskPlan,
+    GptPlan,
     TrainingPlan,
     TuningPlan,
 )
 from mars_optim.experiment.plan.plan_file import differences, load_plan, make_plan, plan_toml
+from mars_optim.experiment.plan.table import concerned
+from mars_optim.experiment.plan.task import PythonPlan
 from mars_optim.files import write_text
-from mars_optim.options import concerned
 
 
 def read_back(plan: Plan, overrides: tuple[str, ...] = ()) -> Plan:
@@ -116,10 +117,10 @@ def test_an_empty_file_is_the_built_in_plan(tmp_path: Path):
 
 def test_every_key_of_the_file_stands_under_its_comment():
     lines = plan_toml(Plan()).splitlines()
-    for made in (TaskPlan(), TrainingPlan(), TuningPlan(), ComparisonPlan(), CostPlan(), Arm()):
+    for made in (GptPlan(), TrainingPlan(), TuningPlan(), ComparisonPlan(), CostPlan(), Arm()):
         for f in filter(lambda f, made=made: concerned(f, made), fields(made)):
             i = next(i for i, line in enumerate(lines) if line.startswith(f"{f.name} = "))
-            assert lines[i - 1] == f"# {f.metadata['help']}"
+            assert lines[i - 1] == f"# {f.metadata['description']}"
 
 
 def test_the_file_holds_every_setting_of_every_arm_so_that_later_versions_read_it_alike():
@@ -151,7 +152,7 @@ def test_any_numbers_are_read_back_equal(
 
 @given(st.text(st.characters(codec="utf-8"), max_size=12))
 def test_any_text_is_read_back_equal(text: str):
-    plan = Plan(task=TaskPlan(corpus="a" + text), cost=CostPlan(currency=text))
+    plan = Plan(task=GptPlan(corpus="a" + text), cost=CostPlan(currency=text))
     assert read_back(plan) == plan
 
 
@@ -188,3 +189,12 @@ def test_differences_are_empty_for_equal_plans_and_name_each_key_with_both_value
 def test_a_budget_is_rounded_to_whole_steps_and_never_to_none():
     plan = plan_with(training=TrainingPlan(steps=10))
     assert [plan.steps(b) for b in (1.0, 0.5, 0.26, 1e-9)] == [10, 5, 3, 1]
+
+
+def test_a_written_plan_becomes_one_of_another_kind_by_its_kind_alone():
+    written = tomllib.loads(plan_toml(Plan()))
+    plan = make_plan(written, ("task.kind=python", "task.source=job.py:Job"))
+    assert plan == Plan(task=PythonPlan(source="job.py:Job"))
+    written["task"]["layers"] = 3
+    with pytest.raises(UserError, match=r"task\.layers = 3 goes with kind = 'gpt', not with"):
+        make_plan(written, ("task.kind=python", "task.source=job.py:Job"))

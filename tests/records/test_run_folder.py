@@ -13,7 +13,7 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.arms import ARMS
-from mars_optim.experiment.plan.plan import TaskPlan, TrainingPlan
+from mars_optim.experiment.plan.plan import GptPlan, TrainingPlan
 from mars_optim.experiment.records import Outcome, RunWriter, read_run, read_runs
 from mars_optim.files import read_json, write_json, write_text
 
@@ -24,7 +24,7 @@ SPEC = RunSpec(
     lr=1e-3,
     seed=0,
     steps=10,
-    task=TaskPlan(),
+    task=GptPlan(),
     training=TrainingPlan(steps=10),
     data="abc",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import Arm, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
-from mars_optim.experiment.plan.plan import TaskPlan, TrainingPlan
 from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.plan.table import concerned
+from mars_optim.experiment.plan.task import GptPlan, ImagesPlan, PythonPlan
+from mars_optim.experiment.plan.training import TrainingPlan
 
 SPEC = RunSpec(
     purpose="compare",
@@ -24,19 +26,25 @@ SPEC = RunSpec(
     lr=3e-3,
     seed=1,
     steps=100,
-    task=TaskPlan(),
+    task=GptPlan(),
     training=TrainingPlan(steps=100),
     data="d" * 64,
 )
 
 
-def other(value: Any) -> Any:
-    """A value of the same type that differs."""
+def other(value: Any, hint: Any = None) -> Any:
+    """An allowed value of the same type that differs."""
+    if get_origin(hint) is Literal:
+        return next(choice for choice in get_args(hint) if choice != value)
     match value:
+        case bool():
+            return not value
         case str():
             return value + "x"
-        case int() | float():
+        case int():
             return value + 1
+        case float() | None:
+            return value / 2 if value else 0.5
         case (first, *rest):
             return (other(first), *rest)
     raise AssertionError(value)
@@ -48,12 +56,15 @@ def changed_specs() -> dict[str, RunSpec]:
     for f in fields(RunSpec):
         value = getattr(SPEC, f.name)
         if f.name in ("arm", "task", "training"):
-            for sub in (sub for sub in fields(value) if sub.compare):
-                changed = replace(value, **{sub.name: other(getattr(value, sub.name))})
-                specs[f"{f.name}.{sub.name}"] = replace(SPEC, **{f.name: changed})
+            hints = get_type_hints(type(value))
+            for sub in (sub for sub in fields(value) if sub.compare and concerned(sub, value)):
+                if sub.name != "kind":
+                    new = other(getattr(value, sub.name), hints[sub.name])
+                    changed = replace(value, **{sub.name: new})
+                    specs[f"{f.name}.{sub.name}"] = replace(SPEC, **{f.name: changed})
         elif f.name != "purpose":
             specs[f.name] = replace(SPEC, **{f.name: other(value)})
-    return specs
+    return specs | {"kind": replace(SPEC, task=ImagesPlan())}
 
 
 @pytest.mark.parametrize("name", changed_specs())
@@ -67,9 +78,10 @@ def test_all_changed_runs_have_ids_of_their_own():
 
 
 def test_the_folder_that_a_job_lies_in_is_no_part_of_the_identity():
-    moved = replace(SPEC, task=replace(SPEC.task, folder="/elsewhere"))
-    assert moved == SPEC
-    assert moved.run_id == SPEC.run_id
+    here = replace(SPEC, task=PythonPlan(source="job.py:Job", folder="/here"))
+    moved = replace(SPEC, task=replace(here.task, folder="/elsewhere"))
+    assert moved == here
+    assert moved.run_id == here.run_id
 
 
 @pytest.mark.parametrize("purpose", ["tune", "ladder", "compare"])
@@ -98,7 +110,7 @@ def test_a_spec_comes_back_equal_from_json_with_the_same_id(
         lr=lr,
         seed=seed,
         steps=steps,
-        task=TaskPlan(corpus=corpus),
+        task=GptPlan(corpus=corpus),
     )
     again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert again == spec

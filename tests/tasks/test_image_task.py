@@ -14,7 +14,8 @@ from torch import nn
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan import TaskPlan
+from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.plan.task import ImagesPlan
 from mars_optim.experiment.tasks import ResNet18, check_task, load_images
 from mars_optim.experiment.tasks.images import crop_and_flip
 
@@ -212,9 +213,9 @@ def test_more_images_than_there_are_cannot_be_a_subset(tmp_path: Path):
 
 def test_a_plan_for_images_needs_their_folder_and_takes_no_key_of_a_gpt():
     with pytest.raises(UserError, match=r"task\.corpus must be a folder of images"):
-        Plan(task=TaskPlan(kind="images"))
+        Plan(task=ImagesPlan())
     with pytest.raises(UserError, match=r"task\.layers = 3 goes with kind = 'gpt'"):
-        Plan(task=TaskPlan(kind="images", corpus="x", layers=3))
+        make_plan({"task": {"kind": "images", "corpus": "x", "layers": 3}})
     with pytest.raises(UserError, match=r"task\.subset = 3 goes with kind = 'images'"):
-        Plan(task=TaskPlan(subset=3))
-    assert Plan(task=TaskPlan(kind="images", corpus="x", width=3)).task.augment
+        make_plan({"task": {"subset": 3}})
+    assert Plan(task=ImagesPlan(corpus="x", width=3)).task.augment

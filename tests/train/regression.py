@@ -14,7 +14,7 @@ from mars_optim import MARS
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.plan.plan import TrainingPlan
-from mars_optim.experiment.plan.task import TaskPlan
+from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.records import Run, RunWriter, read_run
 from mars_optim.experiment.tasks import Task
 from mars_optim.experiment.training import build_optimizer, lr_factor, train
@@ -76,7 +76,7 @@ def make_spec(
         lr=lr,
         seed=seed,
         steps=steps,
-        task=TaskPlan(),
+        task=GptPlan(),
         training=TrainingPlan(**training),
         data="regression",
     )

@@ -298,11 +298,11 @@ def test_an_environment_that_names_half_a_group_is_told_of_at_once(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sharding": "zero3"}, "execution.sharding = 'zero3' must be one of 'ddp', 'fsdp2'"),
+        ({"sharding": "zero3"}, "execution.sharding = 'zero3' must be 'ddp' or 'fsdp2'"),
         ({"keep": -1}, "execution.keep = -1 must be at least 0"),
         (
             {"unusable": "ignore"},
-            "execution.unusable = 'ignore' must be one of 'begin again', 'refuse'",
+            "execution.unusable = 'ignore' must be 'begin again' or 'refuse'",
         ),
     ],
 )

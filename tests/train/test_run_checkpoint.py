@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,16 +41,19 @@ class Noisy(Regression):
         return (model(batch[:, :3]) - batch[:, 3:]).square().mean()
 
 
+AT_ONCE = 1e-9  # minutes between checkpoints
+
+
 class Stop(Exception):  # noqa: N818
     """As sudden as kill -9, but in this process."""
 
 
 def run(
-    folder: Path, spec: RunSpec, *, end: int | None = None, seconds: float = math.inf, **engine: Any
+    folder: Path, spec: RunSpec, *, end: int | None = None, minutes: float = 0.0, **options: Any
 ) -> tuple[Run, list[Tensor], int]:
     """Train; with ``end`` be stopped after so many steps. What is read back, weights, steps.
 
-    A checkpoint is written at step ``end``, unless ``engine`` says otherwise.
+    A checkpoint is written at step ``end``, unless ``options`` say otherwise.
     """
 
     def on_step(step: int) -> None:
@@ -65,8 +67,10 @@ def run(
     torch.manual_seed(99 if begun else 7)  # a new process has another random state
     writer = RunWriter(folder, spec, {})
     try:
-        how = ExecutionOptions(**{"checkpoint_steps": end or 10**6, **engine})
-        writer.finish(train(spec, task, writer, on_step, seconds, how))
+        how = ExecutionOptions(
+            **{"checkpoint_steps": end or 10**6, "checkpoint_minutes": minutes, **options}
+        )
+        writer.finish(train(spec, task, writer, on_step, how))
     except Stop:
         pass
     finally:
@@ -101,7 +105,7 @@ def test_a_run_ended_again_and_again_ends_with_the_same_bits(arm: str, tmp_path:
 
 
 def test_a_finished_run_keeps_no_checkpoint(tmp_path: Path):
-    done, *_ = run(tmp_path, spec_of("mars-adamw"), seconds=0.0)
+    done, *_ = run(tmp_path, spec_of("mars-adamw"), minutes=AT_ONCE)
     assert sorted(p.name for p in done.path.iterdir()) == ["manifest.json", "rows.jsonl"]
 
 
@@ -114,9 +118,9 @@ def test_without_checkpoints_a_run_begins_again(tmp_path: Path):
 
 def test_a_checkpoint_is_written_only_when_it_is_time(tmp_path: Path):
     spec = spec_of("mars-adamw")
-    run(tmp_path / "later", spec, end=12, seconds=3600.0, checkpoint_steps=0)
+    run(tmp_path / "later", spec, end=12, minutes=60.0, checkpoint_steps=0)
     assert not list(tmp_path.rglob(CHECKPOINTS))
-    run(tmp_path / "at once", spec, end=3, seconds=0.0, checkpoint_steps=0)
+    run(tmp_path / "at once", spec, end=3, minutes=AT_ONCE, checkpoint_steps=0)
     assert [p.name for p in tmp_path.rglob("step-*")] == ["step-000000000003"]
     assert run(tmp_path / "at once", spec)[2] == STEPS - 3
 

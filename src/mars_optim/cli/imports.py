@@ -9,7 +9,7 @@ from ..experiment.external.discovery import BETWEEN, RunsPlan
 from ..experiment.external.imported import import_runs
 from ..experiment.external.metric_files import headings, is_csv
 from ..experiment.plan.plan_file import override
-from ..options import from_dict
+from ..experiment.plan.table import from_dict
 from ..toml import read_toml
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..errors import UserError
 from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.task import what_is_trained
 from ..files import write_text
 
 TOLD_EVERY = 10.0  # seconds, where there is no terminal
@@ -118,8 +119,11 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
         # not by rich: interrupted while it printed, it would hold this back
         print("Stopped. Nothing was written.", file=sys.stderr)
         raise SystemExit(130) from None
-    task = plan.task.source if plan.task.kind == "python" else f"gpt on {plan.task.corpus}"
-    return {"task": task, **found, "environment": environment(torch.get_num_threads())}
+    return {
+        "task": what_is_trained(plan.task),
+        **found,
+        "environment": environment(torch.get_num_threads()),
+    }
 
 
 def _task(plan: Plan) -> Any:

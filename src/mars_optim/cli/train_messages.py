@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from ..experiment.pilot.standing import clock
 from ..experiment.plan import Plan, RunSpec
+from ..experiment.plan.task import what_is_trained
 from ..experiment.records import Outcome
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[str]:
     """What will be done, before the first step; in rich's markup."""
     training = spec.training
-    title = plan.recipe.title or f"{spec.task.kind} on {spec.task.corpus or spec.task.source}"
+    title = plan.recipe.title or what_is_trained(spec.task)
     kind = "images" if spec.task.kind == "images" else "tokens"
     lines = [
         f"[bold]{escape(title)}[/]: {spec.arm_name}, lr {spec.lr:g}, seed {spec.seed}",

@@ -103,7 +103,7 @@ def study_noise(
         "batch_tokens": task.batch_tokens * plan.training.accumulation,
         "beta1": candidate.betas[0],
         "gamma": candidate.gamma,
-        "clip": candidate.clip or None,
+        "clip": candidate.clip,
         "grad_clip": plan.training.grad_clip or None,
         "confidence": study.confidence,
         "arms": arms,
@@ -129,7 +129,7 @@ class _Stretch:
             rule=self.candidate.rule,
             betas=self.candidate.betas,
             gamma=self.candidate.gamma,
-            clip=self.candidate.clip or None,
+            clip=self.candidate.clip,
         )
 
     def measure(self, name: str, on_gradients: OnGradients) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from ..errors import UserError
-from ..options import check, option
+from ..errors import did_you_mean
 
 Signal = Literal["nonfinite", "loss", "drift", "grad_norm", "clip_share", "step_seconds"]
 SIGNALS: tuple[str, ...] = get_args(Signal)
+
+AT_LEAST = dict(every=1, window=10, patience=1, checkpoint_every=1, keep=1)  # 0 for the others
+ABOVE_0 = ("loss_sigmas", "grad_norm_factor", "step_time_factor")
+AT_MOST = dict(every=10_000, window=10_000, patience=1_000, clip_share_rise=1, keep=1_000)
+LARGEST = 1e22  # of the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,39 +51,46 @@ class GuardSettings:
         ValueError: naming the setting, its value and what is allowed.
     """
 
-    every: int = option(10, "steps between readings", low=1, high=10_000)
-    window: int = option(50, "steps in the running median", low=10, high=10_000)
-    patience: int = option(12, "values of which more than half count", low=1, high=1_000)
-    settle: int = option(20, "steps after the switch that warn only", low=0)
-    loss_sigmas: float = option(8.0, "deviations above the running median", above=0.0)
-    loss_rise: float = option(0.05, "share of the running median", low=0.0)
-    drift_rise: float = option(0.2, "share of the lowest running median", low=0.0)
-    grad_norm_factor: float = option(3.0, "times AdamW's 99 % quantile", above=0.0)
-    clip_share_rise: float = option(0.25, "above AdamW's highest share", low=0.0, high=1.0)
-    step_time_factor: float = option(1.5, "times AdamW's median", above=0.0)
-    rollback_on: tuple[Signal, ...] = option(
-        ("nonfinite", "loss", "drift"), "signals that go back", choices=SIGNALS
-    )
-    checkpoint_every: int = option(200, "steps between snapshots", low=1)
-    keep: int = option(3, "snapshots kept", low=1, high=1_000)
+    every: int = 10
+    window: int = 50
+    patience: int = 12
+    settle: int = 20
+    loss_sigmas: float = 8.0
+    loss_rise: float = 0.05
+    drift_rise: float = 0.2
+    grad_norm_factor: float = 3.0
+    clip_share_rise: float = 0.25
+    step_time_factor: float = 1.5
+    rollback_on: tuple[Signal, ...] = ("nonfinite", "loss", "drift")
+    checkpoint_every: int = 200
+    keep: int = 3
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            number = isinstance(value, int if f.type == "int" else int | float)
-            if f.name != "rollback_on" and (isinstance(value, bool) or not number):
-                noun = "a whole number" if f.type == "int" else "a number"
-                raise ValueError(f"{f.name} = {value!r} must be {noun}")
+            if f.name != "rollback_on":
+                _check_number(f.name, getattr(self, f.name), whole=f.type == "int")
         if isinstance(self.rollback_on, str):
             raise ValueError(f"rollback_on = {self.rollback_on!r} must be a tuple of signals")
         object.__setattr__(self, "rollback_on", tuple(self.rollback_on))
-        try:
-            check(self)
-        except UserError as error:
-            raise ValueError(str(error)) from None
+        for signal in self.rollback_on:
+            if signal not in SIGNALS:
+                allowed, hint = ", ".join(map(repr, SIGNALS)), did_you_mean(signal, SIGNALS)
+                raise ValueError(f"rollback_on = {signal!r} must be one of {allowed}{hint}")
         for name in ("settle", "patience"):
             if getattr(self, name) > self.window // 2:
                 raise ValueError(
                     f"{name} = {getattr(self, name)} must be at most half of window = "
                     f"{self.window}: the running median would have moved by then"
                 )
+
+
+def _check_number(name: str, value: object, *, whole: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ValueError(f"{name} = {value!r} must be {'a whole number' if whole else 'a number'}")
+    least, most = AT_LEAST.get(name, 0), AT_MOST.get(name, LARGEST)
+    if name in ABOVE_0 and not value > 0:
+        raise ValueError(f"{name} = {value!r} must be above 0")
+    if not value >= least:
+        raise ValueError(f"{name} = {value!r} must be at least {least}")
+    if value > most:
+        raise ValueError(f"{name} = {value!r} must be at most {most:g}")

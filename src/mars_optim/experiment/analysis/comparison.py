@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..plan import Plan
-from ..plan.plan import Size
+from ..plan.sizes import Size
 from ..records import Run
 
 Key = tuple[str, int, int]  # (arm, seed, steps)

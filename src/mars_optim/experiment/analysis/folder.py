@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...options import concerned
 from ..plan import Arm, Plan
 from ..plan.arms import ARMS
 from ..plan.plan_file import load_plan
 from ..plan.recipe import Ours, Published
+from ..plan.table import concerned
+from ..plan.task import what_is_trained
 from ..records import Run, read_runs
 from ..records.run import damaged_runs
 from ..records.trials import at_edge, most_used_lr
@@ -145,7 +146,7 @@ def experiment(runs: Iterable[Run]) -> Experiment:
     assert first is not None
     return Experiment(
         title=plan.recipe.title if plan else "",
-        task=_task(finished[0]),
+        task=what_is_trained(finished[0].spec.task),
         source=plan.recipe.source if plan else "",
         arms=tuple(with_choice(arms, baseline).values()),
         seconds={n: statistics.fmean(_seconds(r) for r in chosen[n]) for n in order},
@@ -310,8 +311,3 @@ def _told(
         if (entry := entries.get(by_arm[name][0].spec.arm_name)) is not None:
             found[name] = entry
     return found
-
-
-def _task(run: Run) -> str:
-    task = run.spec.task
-    return task.source if task.kind == "python" else f"{task.kind} on {task.corpus}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...files import write_json
-from ..plan.task import TaskPlan
+from ..plan.task import GptPlan, TaskPlan
 from ..records import Run
 from ..records.lock import pilot_lock
 from ..tasks import Task
@@ -71,7 +71,7 @@ def _carry_out(
     say: Callable[[str], None],
 ) -> CanaryResult:
     runs = Continuations(
-        task, checkpoint, settings, out, plan or TaskPlan(), dict(environment or {})
+        task, checkpoint, settings, out, plan or GptPlan(), dict(environment or {})
     )
     scales, trials = _tune(runs, settings, say)
     seeds: list[Continued] = []

@@ -81,7 +81,7 @@ class Continuations:
             betas=tuple(first["betas"]),
             weight_decay=first["weight_decay"],
             gamma=s.gamma if mars else 0.0,
-            clip=s.clip if mars else 0.0,
+            clip=s.clip if mars else None,
         )
         return RunSpec(
             purpose="canary",
@@ -115,8 +115,7 @@ class Continuations:
             group["weight_decay"] /= scale
         optimizer = adamw
         if spec.arm_name == MARS:
-            clip = self.settings.clip or None
-            optimizer = migrate(adamw, gamma=self.settings.gamma, clip=clip)
+            optimizer = migrate(adamw, gamma=self.settings.gamma, clip=self.settings.clip)
         return self._record(spec, model, optimizer, start=self.settings.history, scale=scale)
 
     def _history(self, spec: RunSpec) -> Run:

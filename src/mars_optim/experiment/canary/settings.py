@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ...errors import UserError
 from ...guard.settings import GuardSettings
-from ...options import check, option
+from ..plan.table import Count, Number, NumberOrNone, Positive, Whole, option, part, table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class CanarySettings:
     """A canary: from one AdamW checkpoint, AdamW continued against MARS continued.
 
@@ -38,23 +36,22 @@ class CanarySettings:
         UserError: naming the setting, its value and what is allowed.
     """
 
-    steps: int = option(400, "of each continuation", low=20, high=10**9)
-    history: int = option(200, "steps of AdamW before the switch", low=100, high=10**6)
-    decay: float = option(0.25, "share of the steps in decay to zero", low=0.0, high=1.0)
-    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "data orders", low=0)
-    lr_scales: tuple[float, ...] = option((1.0,), "of the checkpoint's lr", above=0.0)
-    tuning_seed: int = option(0, "not used again", low=0)
-    gamma: float = option(0.025, "of MARS", low=0.0)
-    clip: float = option(1.0, "of MARS, 0 for none", low=0.0)
-    accumulation: int = option(1, "batches per step", low=1)
-    grad_clip: float = option(1.0, "of the whole gradient, 0 for none", low=0.0)
-    eval_tokens: int = option(65536, "validation tokens", low=1)
-    margin: float = option(0.0, "of the loss difference, nats")
-    confidence: float = option(0.95, "of the interval", above=0.5, high=0.999)
-    guard: GuardSettings = field(default_factory=GuardSettings)
+    steps: Whole = option(400, "of each continuation", ge=20, le=10**9)
+    history: Whole = option(200, "steps of AdamW before the switch", ge=100, le=10**6)
+    decay: Number = option(0.25, "share of the steps in decay to zero", ge=0.0, le=1.0)
+    seeds: tuple[Count, ...] = option((1, 2, 3, 4, 5), "data orders")
+    lr_scales: tuple[Positive, ...] = option((1.0,), "of the checkpoint's lr")
+    tuning_seed: Whole = option(0, "not used again", ge=0)
+    gamma: Number = option(0.025, "of MARS", ge=0.0)
+    clip: NumberOrNone = option(1.0, "of MARS, 0 for none", none=0.0, ge=0.0)
+    accumulation: Whole = option(1, "batches per step", ge=1)
+    grad_clip: Number = option(1.0, "of the whole gradient, 0 for none", ge=0.0)
+    eval_tokens: Whole = option(65536, "validation tokens", ge=1)
+    margin: Number = option(0.0, "of the loss difference, nats")
+    confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
+    guard: GuardSettings = part(GuardSettings, "what a spike is")
 
     def __post_init__(self) -> None:
-        check(self)
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise UserError(f"seeds = {list(self.seeds)} must be two or more different data orders")
         if not self.lr_scales:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import math
 import os
 import platform
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from ..._version import __version__
 from ..external.command_run import OFTEN, POLL, Command
 from ..plan import ExecutionOptions, Plan, RunSpec
+from ..plan.task import CommandPlan, GptPlan, ImagesPlan, PythonPlan
 from ..records import Outcome, RunWriter
 
 OnStep = Callable[[int], None]
@@ -55,6 +55,7 @@ class RunnableCommand:
     """Runs the plan's command."""
 
     def __init__(self, plan: Plan, out: Path, threads: int) -> None:
+        assert isinstance(plan.task, CommandPlan)
         self.plan, self.out = plan, out
         self.command = Command(plan.task, out, threads)
         self.command.check()
@@ -101,13 +102,11 @@ class RunnableTask:
 
         torch.set_num_threads(threads)
         self.plan, self.out, self.threads = plan, out, threads
-        self.execution = replace(
-            execution or ExecutionOptions(sparing=True), telemetry=plan.running.telemetry
-        )
+        execution = execution or ExecutionOptions(sparing=True)
+        self.execution = replace(execution, **asdict(plan.running))
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint
-        self.checkpoint_seconds = 60.0 * plan.running.checkpoint_minutes or math.inf
 
     def probe(self) -> dict[str, Any]:
         """Whole training steps of all arms in turn."""
@@ -122,17 +121,15 @@ class RunnableTask:
         if spec.task not in self.sizes:
             self.sizes[spec.task] = load_task(replace(self.plan, task=spec.task, scale={}))
         writer = run_writer(self.out / "runs", spec, self._environment())
-        task, seconds = self.sizes[spec.task], self.checkpoint_seconds
         try:
-            outcome = train(spec, task, writer, on_step, seconds, self.execution)
+            outcome = train(spec, self.sizes[spec.task], writer, on_step, self.execution)
             writer.finish(outcome)
         finally:
             writer.close()
         return outcome
 
     def _environment(self) -> dict[str, Any]:
-        how = {"execution": asdict(self.execution)} if self.execution else {}
-        return {**environment(self.threads), **how}
+        return {**environment(self.threads), "execution": asdict(self.execution)}
 
 
 def load_task(plan: Plan) -> Any:
@@ -145,14 +142,15 @@ def load_task(plan: Plan) -> Any:
     from ..training import alone
 
     t = plan.task
-    if t.kind == "python":
+    if isinstance(t, PythonPlan):
         task = import_task(t.source, Path(t.folder))
         check_task(task, alone().device)
         return task
-    if t.kind == "images":
+    if isinstance(t, ImagesPlan):
         return ImageTask(
             load_images(t.corpus), batch=t.batch, width=t.width, augment=t.augment, subset=t.subset
         )
+    assert isinstance(t, GptPlan)  # the others are not trained here
     return TextTask(
         load_corpus(t.corpus),
         context=t.context,

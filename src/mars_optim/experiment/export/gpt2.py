@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from ...errors import UserError
-from ..plan.task import TaskPlan
+from ..plan.task import GptPlan
 
 _NAMES = {
     "wte": "transformer.wte",
@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)")
 
 
 def to_gpt2(
-    task: TaskPlan, state: Mapping[str, Tensor], *, tokens: int, end_of_text: int
+    task: GptPlan, state: Mapping[str, Tensor], *, tokens: int, end_of_text: int
 ) -> GPT2LMHeadModel:
     """A model of transformers with the logits of :class:`~mars_optim.experiment.tasks.GPT`.
 
@@ -75,7 +75,7 @@ def vocabulary_of(state: Mapping[str, Tensor]) -> int:
     return len(state["wte.weight"])
 
 
-def _config(task: TaskPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT2Config:
+def _config(task: GptPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT2Config:
     vocabulary, width = vocabulary_of(state), state["wte.weight"].shape[1]
     context = len(state["wpe.weight"])
     layers = len({m[1] for m in map(_NAME.fullmatch, state) if m and m[1]})

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ...errors import UserError
 from ..plan import RunSpec
+from ..plan.task import GptPlan
 from ..tasks import load_corpus
 from ..tasks.prepared import is_prepared, read_manifest
 
@@ -42,9 +43,10 @@ def tokenization_of(spec: RunSpec, vocabulary: int) -> Tokenization:
     Raises:
         UserError: if the run's data are not there any more, and nothing else tells.
     """
+    assert isinstance(spec.task, GptPlan)
     name, context = spec.task.corpus, spec.task.context
     if is_prepared(Path(name)):
-        return _prepared(spec)
+        return _prepared(spec, Path(name), context)
     if vocabulary == BYTES or name == "stdlib" or Path(name).exists():
         return Tokenization(byte_tokenizer(context), BYTES, 0)
     raise UserError(
@@ -69,8 +71,7 @@ def byte_tokenizer(context: int) -> PreTrainedTokenizerFast:
     return _wrapped(tokenizer, context, END_OF_FILE)
 
 
-def _prepared(spec: RunSpec) -> Tokenization:
-    folder, context = Path(spec.task.corpus), spec.task.context
+def _prepared(spec: RunSpec, folder: Path, context: int) -> Tokenization:
     try:
         corpus = load_corpus(str(folder))
         told = read_manifest(folder, "tokens")["tokenizer"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...files import beside_of
+from ..plan.task import GptPlan
 from ..records import Run, read_run
 from .scalars import run_folders
 
@@ -27,7 +28,7 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
         UserError: if there are no weights, no GPT, or a package is missing.
     """
     run = _one_run(run_dir)
-    if run.spec.task.kind != "gpt":
+    if not isinstance(run.spec.task, GptPlan):
         raise UserError(
             f"{run.path} is a run of task.kind = {run.spec.task.kind!r}: only a 'gpt' has a "
             "counterpart in transformers; its own weights.pt holds a state dict"
@@ -43,7 +44,7 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
         raise UserError(f"{error.name} is not installed: pip install 'mars-optim[hf]'") from None
     spec, state = load_weights(run.path, best=best)
     made = tokenization_of(spec, vocabulary_of(state))
-    model = to_gpt2(spec.task, state, tokens=made.tokens, end_of_text=made.end)
+    model = to_gpt2(run.spec.task, state, tokens=made.tokens, end_of_text=made.end)
     beside = beside_of(out.absolute(), ".part")
     from transformers.utils import logging
 

@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...files import no_link
 from ..plan import RunSpec
 from ..plan.command import fill_command, fixed_words, split
-from ..plan.task import TaskPlan
+from ..plan.task import CommandPlan
 from ..records import Outcome, RunWriter
 from .metric_files import Tail
 from .pace import Pace
@@ -39,7 +39,7 @@ class Command:
         threads: for each run, where the user has not set OMP_NUM_THREADS.
     """
 
-    task: TaskPlan
+    task: CommandPlan
     out: Path
     threads: int
 
@@ -196,7 +196,7 @@ def _way(spec: RunSpec) -> str:
     )
 
 
-def columns_of(task: TaskPlan) -> Columns:
+def columns_of(task: CommandPlan) -> Columns:
     """The names in the command's files."""
     return Columns(
         step=task.step_key,

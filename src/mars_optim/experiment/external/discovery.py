@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import UserError, check_text, did_you_mean
-from ...options import option
 from ..plan.plan import CostPlan, DecisionPlan
+from ..plan.table import Number, Whole, option, table
 from .losses import step_of
 from .metric_files import headings, read_rows
 from .recorder import Columns
@@ -28,18 +28,18 @@ BETWEEN = " - "  # run and metric in the heading of a W&B chart's export
 SPREAD = ("__MIN", "__MAX")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class Named:
     """One run, said by hand."""
 
     file: str
     arm: str
-    seed: int = option(0, "", low=0)
-    steps: int = option(0, "0 for the last one in the file", low=0)
-    lr: float = option(0.0, "0 for not known", low=0.0)
+    seed: Whole = option(0, "", ge=0)
+    steps: Whole = option(0, "0 for the last one in the file", ge=0)
+    lr: Number = option(0.0, "0 for not known", ge=0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class RunsPlan:
     """Which runs there are, and what is compared (``mars init runs`` writes one)."""
 

@@ -15,7 +15,7 @@ from ..plan import Arm, Plan, RunSpec
 from ..plan.arms import check_arm_name
 from ..plan.plan import ComparisonPlan, TuningPlan
 from ..plan.plan_file import load_plan, plan_of, plan_toml
-from ..plan.task import TaskPlan
+from ..plan.task import ImportedPlan
 from ..plan.training import TrainingPlan
 from ..records import RunWriter
 from .discovery import Found, RunsPlan, find_runs
@@ -113,7 +113,7 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
     ladder = sorted({s for arm, _, s in runs if arm == source.baseline and s != unit})
     return Plan(
         arms=tuple(arms),
-        task=TaskPlan(kind="imported", runs=", ".join([*source.files, *source.charts]) or "files"),
+        task=ImportedPlan(runs=", ".join([*source.files, *source.charts]) or "files"),
         training=TrainingPlan(steps=unit),
         tuning=TuningPlan(seed=max(seed for _, seed, _ in runs) + 1, factor=factor),
         comparison=ComparisonPlan(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import UserError, did_you_mean
-from ...options import option
+from ..plan.table import Whole, option, table
 from ..records import Outcome
 from .losses import End, finite, number, step_of
 
@@ -18,7 +18,7 @@ MOST_NAMES = 30  # of columns in a message
 SAME = 1e-6  # relative difference of one loss evaluated twice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class Columns:
     """Names in the files."""
 
@@ -26,7 +26,7 @@ class Columns:
     loss: str = option("loss", "training loss, if there")
     valid_loss: str = option("valid_loss", "validation loss; the last one of a run counts")
     tokens: str = option("tokens", "tokens trained on so far, if there")
-    tokens_per_step: int = option(1, "where tokens are not there", low=1)
+    tokens_per_step: Whole = option(1, "where tokens are not there", ge=1)
     seconds: str = option("seconds", "of training so far, without evaluation, if there")
     grad_norm: str = option("grad_norm", "if there")
     state_bytes: str = option("state_bytes", "of the optimizer, if there")

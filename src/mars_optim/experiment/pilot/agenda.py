@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..analysis.rate_fit import fit_rate
 from ..plan import Arm, Plan, RunSpec
-from ..plan.plan import Size
+from ..plan.sizes import Size
 from ..records import Run
 from ..records.trials import AROUND, Trials, best_lr, best_of_others, near
 from .search import next_lr, next_outward, stencil

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..analysis.cost import pilot_price
 from ..plan import Plan
-from ..plan.plan import Size
+from ..plan.sizes import Size
 from ..records import Run
 from ..records.trials import AROUND
 from .agenda import sensitivity_lines

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..plan import RunSpec
-from ..plan.plan import RunningPlan
+from ..plan.execution import RunningPlan
 from ..records import Failure
 
 SLOWER = 10.0  # a run may be this many times slower than the probe said,

@@ -16,8 +16,8 @@ from ...files import no_link, read_json, write_json, write_text
 from ..executors.base import Executor
 from ..executors.worker import describe
 from ..plan import Plan, RunSpec
-from ..plan.optional import OWN_SIZE
 from ..plan.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
+from ..plan.sizes import OWN_SIZE
 from ..records import Failure, read_run, read_runs
 from ..records.lock import is_locked, pilot_lock
 from ..records.run import damaged_runs, record_failure

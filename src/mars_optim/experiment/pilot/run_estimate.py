@@ -85,8 +85,8 @@ def check_choice(plan: Plan, *, arm: str | None, lr: float | None, seed: int) ->
         )
     if seed < 0:
         raise UserError(f"--seed {seed} must be at least 0")
-    corpus = plan.task.corpus
-    if plan.task.kind != "python" and corpus != "stdlib" and not Path(corpus).exists():
+    corpus = getattr(plan.task, "corpus", "stdlib")
+    if corpus != "stdlib" and not Path(corpus).exists():
         raise UserError(
             f"task.corpus = {corpus!r} does not exist: `mars prepare` writes such a folder (--out "
             f"{corpus}); if the data lie elsewhere, --set task.corpus=FOLDER"

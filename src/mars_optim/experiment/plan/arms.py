@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from ...errors import UserError
 from ...optimizer_options import (
@@ -15,16 +17,18 @@ from ...optimizer_options import (
     GammaSchedule,
     Rule,
 )
-from ...options import option
+from .table import Flag, Number, NumberOrNone, option, table
 
 HIGHEST_LR = 1e6
 """Of any optimizer: beyond, a search for the rate overflows single precision."""
+
+Beta = Annotated[Number, Field(ge=0.0, le=0.999999)]
 
 _OURS = ("optimizer", ("torch-adamw", "torch-nadam", "mars"))
 _MARS = ("optimizer", ("mars",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class Arm:
     """One optimizer with its own published defaults, or the name of one that a command makes."""
 
@@ -32,28 +36,27 @@ class Arm:
         "mars", '"torch-adamw", "torch-nadam", "mars" or, made by a command, "external"'
     )
     rule: Rule = option("adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS)
-    lr: float = option(3e-3, "where tuning starts", above=0.0, high=HIGHEST_LR)
-    betas: tuple[float, float] = option(
-        (0.95, 0.99), "both in [0, 1)", low=0.0, high=0.999999, of=_OURS
+    lr: Number = option(3e-3, "where tuning starts", gt=0.0, le=HIGHEST_LR)
+    betas: tuple[Beta, Beta] = option((0.95, 0.99), "both in [0, 1)", of=_OURS)
+    weight_decay: Number = option(0.01, "of matrices, decoupled, times lr", ge=0.0, of=_OURS)
+    gamma: Number = option(0.025, TABLE["gamma"].text, ge=0.0, of=_OURS)
+    clip: NumberOrNone = option(
+        1.0, "per-tensor clip of c_t; 0 for none", none=0.0, ge=0.0, of=_OURS
     )
-    weight_decay: float = option(0.01, "of matrices, decoupled, times lr", low=0.0, of=_OURS)
-    gamma: float = option(0.025, TABLE["gamma"].text, low=0.0, of=_OURS)
-    clip: float = option(1.0, "per-tensor clip of c_t; 0 for none", low=0.0, of=_OURS)
     correction: Correction = option("approx", TABLE["correction"].text, of=_OURS)
     gamma_schedule: GammaSchedule = option("constant", TABLE["gamma_schedule"].text, of=_OURS)
     clip_over: ClipOver = option("tensor", TABLE["clip_over"].text, of=_OURS)
-    cautious: bool = option(False, TABLE["cautious"].text, of=_OURS)
-    lr_1d: float = option(
-        0.0,
+    cautious: Flag = option(False, TABLE["cautious"].text, of=_OURS)
+    lr_1d: NumberOrNone = option(
+        None,
         "of vectors, and of embeddings beside a rule that orthogonalises; 0 for lr; not tuned",
-        low=0.0,
-        high=HIGHEST_LR,
+        none=0.0,
+        ge=0.0,
+        le=HIGHEST_LR,
         of=_OURS,
     )
-    betas_1d: tuple[float, float] = option(
-        (0.9, 0.95), "of the same; both in [0, 1)", low=0.0, high=0.999999, of=_MARS
-    )
-    weight_decay_1d: float = option(0.0, "of vectors", low=0.0, of=_OURS)
+    betas_1d: tuple[Beta, Beta] = option((0.9, 0.95), "of the same; both in [0, 1)", of=_MARS)
+    weight_decay_1d: Number = option(0.0, "of vectors", ge=0.0, of=_OURS)
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )
@@ -70,7 +73,7 @@ def check_arm_name(name: str) -> None:
 
 def check_arm(name: str, arm: Arm) -> None:
     """Raise UserError for options that cannot go together, of an arm that no command makes."""
-    if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, 0):
+    if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, None):
         raise UserError(
             f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
             "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
@@ -103,32 +106,32 @@ def _mars(**options: Any) -> Arm:
 # Published defaults: GPT-2's AdamW; MARS's first release; Lion's paper; Moonlight and MARS-M.
 ARMS: dict[str, Arm] = {
     "adamw": Arm(
-        optimizer="torch-adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+        optimizer="torch-adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None
     ),
     # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
     "nadamw": _mars(
-        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=0.0, correction="folded"
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=None, correction="folded"
     ),
     "nadamw-auto": _mars(
         lr=1e-3,
         betas=(0.9, 0.95),
         weight_decay=0.1,
         gamma=0.1,
-        clip=0.0,
+        clip=None,
         correction="folded",
         gamma_schedule="auto",
     ),
     "mars-adamw": _mars(),
     "mars-adamw-exact": _mars(correction="exact"),
     # in the form whose gamma can change without changing the length of the steps
-    "mars-adamw-auto": _mars(lr=1e-3, clip=0.0, correction="folded", gamma_schedule="auto"),
+    "mars-adamw-auto": _mars(lr=1e-3, clip=None, correction="folded", gamma_schedule="auto"),
     # highest where the learning rate is: in the published grid, and four times the default
     "mars-adamw-decay": _mars(gamma=0.1, gamma_schedule="lr"),
     "mars-adamw-cautious": _mars(cautious=True),
     "mars-adamw-clip-all": _mars(clip_over="global"),
     # C-AdamW of "Cautious Optimizers", with AdamW's defaults
     "cautious-adamw": _mars(
-        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0, cautious=True
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None, cautious=True
     ),
     # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
     "lion": _mars(
@@ -137,19 +140,19 @@ ARMS: dict[str, Arm] = {
         betas=(0.99, 0.99),
         weight_decay=0.3,
         gamma=1 / 11,
-        clip=0.0,
+        clip=None,
         correction="folded",
     ),
     "mars-lion": _mars(rule="lion", lr=3e-4, weight_decay=0.1),
     # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
     "muon": _mars(
-        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=0.0, correction="folded"
+        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=None, correction="folded"
     ),
     "mars-m": _mars(rule="muon", lr=6e-3, weight_decay=0.1),
     "mars-shampoo": _mars(rule="shampoo", lr=3e-3),
     # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
     "torch-nadam": Arm(
-        optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=0.0
+        optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None
     ),
 }
 
@@ -182,9 +185,9 @@ def ablation_arms(name: str, candidate: Arm, baseline: Arm) -> dict[str, Arm]:
         raise UserError(
             f"comparison.ablations: {name} has neither gamma nor clip to take away; set it to false"
         )
-    found = {"plain": replace(candidate, gamma=0.0, clip=0.0)}
+    found = {"plain": replace(candidate, gamma=0.0, clip=None)}
     if candidate.clip and candidate.gamma:
-        found["no-clip"] = replace(candidate, clip=0.0)
+        found["no-clip"] = replace(candidate, clip=None)
         found["clip-only"] = replace(candidate, gamma=0.0)
     beta, other = candidate.betas[0], baseline.betas[0]
     if baseline.rule == candidate.rule and baseline.betas != candidate.betas and other and beta:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from ...errors import UserError, did_you_mean
-from ...options import check, option
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import split
-from .optional import OWN_SIZE, SensitivityPlan, SizePlan
+from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
-from .task import TaskPlan, check_task
+from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
+from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
+from .task import GptPlan, Kinds, TaskPlan, check_task
 from .training import TrainingPlan
 
 if TYPE_CHECKING:
@@ -20,165 +23,109 @@ if TYPE_CHECKING:
 EXTERNAL = ("command", "imported")
 """Kinds of task whose optimizers are made elsewhere."""
 
+Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@table
 class TuningPlan:
     """How the learning rate of each arm is found: the lowest point of a fit over its trials."""
 
-    trials: int = option(5, "learning rates tried for each arm, at the least", low=1, high=64)
-    max_trials: int = option(
-        16, "at the most, where the lowest point has no trials around it yet", low=1, high=64
+    trials: Whole = option(5, "learning rates tried for each arm, at the least", ge=1, le=64)
+    max_trials: Whole = option(
+        16, "at the most, where the lowest point has no trials around it yet", ge=1, le=64
     )
-    factor: float = option(
-        2.0, "between neighbouring learning rates; around the best, its square root", low=1.25
+    factor: Number = option(
+        2.0, "between neighbouring learning rates; around the best, its square root", ge=1.25
     )
-    seed: int = option(0, "seed of the tuning runs; not used again", low=0)
-    more_seeds: tuple[int, ...] = option(
-        (), "further tuning seeds: they repeat the trials around each arm's best", low=0
+    seed: Whole = option(0, "seed of the tuning runs; not used again", ge=0)
+    more_seeds: tuple[Count, ...] = option(
+        (), "further tuning seeds: they repeat the trials around each arm's best"
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class ComparisonPlan:
     """Who is compared, at the tuned learning rates."""
 
     baseline: str = option("adamw", "the arm in use today")
     candidate: str = option("mars-adamw", "the arm that the verdict is about")
-    seeds: tuple[int, ...] = option((1, 2, 3, 4, 5), "one pair of runs each", low=0)
-    ladder: tuple[float, ...] = option(
-        (0.5, 0.75, 1.5),
-        "further budgets of the baseline, in units of training.steps",
-        above=0.0,
-        high=1000,
+    seeds: tuple[Count, ...] = option((1, 2, 3, 4, 5), "one pair of runs each")
+    ladder: tuple[Budget, ...] = option(
+        (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps"
     )
-    ablations: bool = option(
+    ablations: Flag = option(
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class DecisionPlan:
     """The rule, fixed before the runs."""
 
-    min_saving: float = option(
-        0.05, "least share of tokens saved that pays for a switch", low=-1.0, high=0.99
+    min_saving: Number = option(
+        0.05, "least share of tokens saved that pays for a switch", ge=-1.0, le=0.99
     )
-    confidence: float = option(0.95, "of the interval", above=0.5, high=0.999)
+    confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class CostPlan:
     """Money; left out of the report at price 0."""
 
-    price_per_hour: float = option(
-        0.0, "of one device of the real job (of the whole fleet, if devices is 1)", low=0.0
+    price_per_hour: Number = option(
+        0.0, "of one device of the real job (of the whole fleet, if devices is 1)", ge=0.0
     )
-    devices: int = option(1, "of the real job, paid for together", low=1)
+    devices: Whole = option(1, "of the real job, paid for together", ge=1)
     currency: str = option("USD", "any text")
-    planned_hours: float = option(
-        1000.0, "hours that the real job takes today, to which the saving is applied", above=0.0
+    planned_hours: Number = option(
+        1000.0, "hours that the real job takes today, to which the saving is applied", gt=0.0
     )
-    planned_tokens: float = option(0.0, "of the real job; 0 if not known", low=0.0)
-    tokens_per_hour: float = option(
-        0.0, "of the whole fleet today; with planned_tokens it replaces planned_hours", low=0.0
+    planned_tokens: Number = option(0.0, "of the real job; 0 if not known", ge=0.0)
+    tokens_per_hour: Number = option(
+        0.0, "of the whole fleet today; with planned_tokens it replaces planned_hours", ge=0.0
     )
-    pilot_price_per_hour: float = option(
-        0.0, "of the machine that runs this pilot; 0 for price_per_hour", low=0.0
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """One size of the task, with all that a run of it needs.
-
-    Args:
-        name: "main" for the plan's own.
-        task: what is trained.
-        training: how; its ``steps`` is this size's unit budget.
-        arms: that are tuned and compared at this size.
-    """
-
-    name: str
-    task: TaskPlan
-    training: TrainingPlan
-    arms: tuple[str, ...]
-
-    def steps(self, budget: float) -> int:
-        """Optimizer steps of a budget in units of ``training.steps``."""
-        return max(1, round(budget * self.training.steps))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningPlan:
-    """How the runs are looked after. No part of what a run is: it may change at any time."""
-
-    limit_minutes: float = option(
-        0.0,
-        "a run that takes longer is ended; 0 for ten times the expected time and ten minutes",
-        low=0.0,
-    )
-    retries: int = option(
-        2, "further tries of a run that fails or dies; of one that takes too long, one", low=0
-    )
-    checkpoint_minutes: float = option(
-        5.0, "between checkpoints inside a run, from which it goes on; 0 for none", low=0.0
-    )
-    probe_steps: int = option(
-        0,
-        "least steps of the short runs that take a command's step time; 0 for a twentieth of "
-        "training.steps, ten at the least",
-        low=0,
-        high=10**12,
-    )
-    telemetry: bool = option(
-        True, "record noise, correction and clip with the training rows, where an arm is MARS"
+    pilot_price_per_hour: Number = option(
+        0.0, "of the machine that runs this pilot; 0 for price_per_hour", ge=0.0
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
+class SensitivityPlan:
+    """Runs that draw the loss over learning rate and gamma; they do not touch the verdict."""
+
+    gammas: tuple[NotNegative, ...] = option(
+        (), "of the candidate, beside its own; [] for no such runs"
+    )
+    factors: tuple[Positive, ...] = option(
+        (0.25, 0.5, 1.0, 2.0, 4.0),
+        "learning rates, in units of the tuned one, for each gamma and for the baseline",
+    )
+
+
+@table
 class Plan:
     """A whole pilot."""
 
     arms: tuple[str, ...] = option(
         ("adamw", "nadamw", "mars-adamw"), f"compared; known: {', '.join(ARMS)}"
     )
-    task: TaskPlan = field(default_factory=TaskPlan, metadata={"help": "What is trained."})
-    training: TrainingPlan = field(
-        default_factory=TrainingPlan, metadata={"help": "How every run is trained."}
+    task: TaskPlan = part(GptPlan, "What is trained.")
+    training: TrainingPlan = part(TrainingPlan, "How every run is trained.")
+    tuning: TuningPlan = part(
+        TuningPlan, "Learning rates: every arm's is found at the same resolution."
     )
-    tuning: TuningPlan = field(
-        default_factory=TuningPlan,
-        metadata={"help": "Learning rates: every arm's is found at the same resolution."},
+    comparison: ComparisonPlan = part(ComparisonPlan, "Paired seeds at the tuned rates.")
+    decision: DecisionPlan = part(DecisionPlan, "The rule, fixed before the runs.")
+    cost: CostPlan = part(CostPlan, "Money.")
+    running: RunningPlan = part(RunningPlan, "How the runs are looked after.")
+    sensitivity: SensitivityPlan = part(
+        SensitivityPlan, "Loss over learning rate and gamma; runs after the comparison."
     )
-    comparison: ComparisonPlan = field(
-        default_factory=ComparisonPlan, metadata={"help": "Paired seeds at the tuned rates."}
-    )
-    decision: DecisionPlan = field(
-        default_factory=DecisionPlan, metadata={"help": "The rule, fixed before the runs."}
-    )
-    cost: CostPlan = field(default_factory=CostPlan, metadata={"help": "Money."})
-    running: RunningPlan = field(
-        default_factory=RunningPlan, metadata={"help": "How the runs are looked after."}
-    )
-    sensitivity: SensitivityPlan = field(
-        default_factory=SensitivityPlan,
-        metadata={"help": "Loss over learning rate and gamma; runs after the comparison."},
-    )
-    scale: dict[str, SizePlan] = field(
-        default_factory=dict,
-        metadata={"help": "Other model sizes: does the effect grow or shrink?"},
-    )
-    arm: dict[str, Arm] = field(default_factory=dict, metadata={"help": "Settings of each arm."})
-    recipe: Recipe = field(
-        default_factory=Recipe,
-        metadata={"help": "The published experiment that this is.", "sparse": True},
-    )
-    published: dict[str, Published] = field(
-        default_factory=dict, metadata={"help": "What was published about each arm."}
-    )
-    ours: dict[str, Ours] = field(
-        default_factory=dict, metadata={"help": "What runs of this recipe gave us."}
-    )
+    scale: dict[str, SizePlan] = part(dict, "Other model sizes: does the effect grow or shrink?")
+    arm: dict[str, Arm] = part(dict, "Settings of each arm.")
+    recipe: Recipe = part(Recipe, "The published experiment that this is.", sparse=True)
+    published: dict[str, Published] = part(dict, "What was published about each arm.")
+    ours: dict[str, Ours] = part(dict, "What runs of this recipe gave us.")
 
     def __post_init__(self) -> None:
         """Resolve the arms' settings and check what no single key can tell.
@@ -186,22 +133,12 @@ class Plan:
         Raises:
             UserError: for an unknown arm or a plan that contradicts itself.
         """
-        check(self)
-        if self.comparison.ablations:
-            self._add_ablations()
-        for name in (*self.arms, *self.arm):
-            check_arm_name(name)
-            if name not in ARMS and name not in self.arm:
-                hint = did_you_mean(name, ARMS) or f"; known: {', '.join(ARMS)}"
-                raise UserError(f"unknown arm {name!r}{hint}; one of your own needs [arm.{name}]")
-        for name in self.arm:
-            if name not in self.arms:
-                hint = did_you_mean(name, self.arms)
-                raise UserError(f"arm.{name} is not among arms = {list(self.arms)}{hint}")
-        if len(set(self.arms)) < len(self.arms):
-            raise UserError(f"arms = {list(self.arms)} names one twice")
-        arms = {a: self.arm.get(a) or default_arm(a, self.task) for a in self.arms}
-        object.__setattr__(self, "arm", arms)
+        added = self._ablations() if self.comparison.ablations else {}
+        names, given = (*self.arms, *(n for n in added if n not in self.arms)), added | self.arm
+        _check_names(names, given)
+        arm = {name: given.get(name) or default_arm(name, self.task) for name in names}
+        for key, resolved in (("arms", names), ("arm", arm)):
+            object.__setattr__(self, key, resolved)
         check_task(self.task)
         check_recipe(self.recipe, self.published, self.ours, self.arms)
         self._check_comparison()
@@ -234,15 +171,13 @@ class Plan:
                     f"{arm.lr:g}"
                 )
 
-    def _add_ablations(self) -> None:
+    def _ablations(self) -> dict[str, Arm]:
         known = {a: default_arm(a, self.task) for a in self.arms if a in ARMS} | self.arm
         baseline, candidate = self.comparison.baseline, self.comparison.candidate
         old, new = known.get(baseline), known.get(candidate)
         if old is None or new is None:
-            return  # which _check_comparison tells
-        added = ablation_arms(candidate, new, old)
-        object.__setattr__(self, "arms", tuple(dict.fromkeys((*self.arms, *added))))
-        object.__setattr__(self, "arm", {**added, **self.arm})
+            return {}  # which _check_comparison tells
+        return ablation_arms(candidate, new, old)
 
     def _check_sizes(self) -> None:
         for name in self.scale:
@@ -255,24 +190,8 @@ class Plan:
             raise UserError(
                 f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
             )
-        if self.task.kind == "imported":
-            return
-        sizes = self.sizes()
-        for size in sizes:
-            table = "task" if size.name == OWN_SIZE else f"scale.{size.name}"
-            check_task(size.task, table)
-            if size.training.steps < 10:
-                raise UserError(f"{table}.steps = {size.training.steps} must be at least 10")
-            steps = [size.steps(budget) for budget in (1.0, *self.comparison.ladder)]
-            if len(set(steps)) < len(steps):
-                raise UserError(
-                    f"comparison.ladder = {list(self.comparison.ladder)}, with the common budget "
-                    f"1, must be different numbers of steps, not {steps}"
-                )
-        for i, size in enumerate(sizes):
-            for other in sizes[:i]:
-                if (size.task, size.training) == (other.task, other.training):
-                    raise UserError(f"scale.{size.name} is the same as {other.name}")
+        if self.task.kind != "imported":
+            check_sizes(self.sizes(), self.comparison.ladder)
 
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
@@ -326,14 +245,7 @@ class Plan:
             return (own,)
         roles = (comparison.baseline, CONTROL, comparison.candidate)
         arms = tuple(a for a in dict.fromkeys(roles) if a in self.arms)
-        others = []
-        for name, size in self.scale.items():
-            given = {f.name: getattr(size, f.name) for f in fields(size)}
-            steps = given.pop("steps") or self.training.steps
-            task = replace(self.task, **{key: value for key, value in given.items() if value})
-            training = replace(self.training, steps=steps)
-            others.append(Size(name=name, task=task, training=training, arms=arms))
-        return (own, *others)
+        return (own, *(own.scaled(name, size, arms) for name, size in self.scale.items()))
 
     def size_of(self, spec: RunSpec) -> Size | None:
         """The size at which a run was made; None if under other settings than this plan's."""
@@ -355,8 +267,22 @@ class Plan:
         return max(1, round(budget * self.training.steps))
 
 
-def default_arm(name: str, task: TaskPlan) -> Arm:
+def default_arm(name: str, task: Kinds) -> Arm:
     """The published default of an arm; of one that a command makes, its learning rate only."""
     if task.kind in EXTERNAL:
         return Arm(optimizer="external", lr=ARMS[name].lr)
     return ARMS[name]
+
+
+def _check_names(names: tuple[str, ...], given: dict[str, Arm]) -> None:
+    for name in (*names, *given):
+        check_arm_name(name)
+        if name not in ARMS and name not in given:
+            hint = did_you_mean(name, ARMS) or f"; known: {', '.join(ARMS)}"
+            raise UserError(f"unknown arm {name!r}{hint}; one of your own needs [arm.{name}]")
+    for name in given:
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise UserError(f"arm.{name} is not among arms = {list(names)}{hint}")
+    if len(set(names)) < len(names):
+        raise UserError(f"arms = {list(names)} names one twice")

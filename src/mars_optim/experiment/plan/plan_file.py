@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...options import from_dict, to_toml, toml_value
 from ...toml import DEEPEST, parse_toml, read_toml
-from .arms import ARMS, Arm
+from .arms import ARMS
 from .plan import EXTERNAL, Plan
 from .recipe import check_version
+from .table import from_dict
+from .task import of_kind
+from .written import flat, plain, to_toml, toml_value
 
 
 def plan_of(out: Path) -> Path:
@@ -71,11 +73,12 @@ def make_plan(
         _leave_out_other_arms(data)
     for text in overrides:
         override(data, text)
-    task = data.get("task")
-    kind = task.get("kind") if isinstance(task, dict) else None
-    if isinstance(task, dict) and kind in ("python", "command"):
+    task = data.get("task", {})
+    kind = task.get("kind", "gpt") if isinstance(task, dict) else None
+    if isinstance(task, dict):
+        data["task"] = task = of_kind(task)
         relative = task.get("folder", ".")
-        if isinstance(relative, str):
+        if kind in ("python", "command") and isinstance(relative, str):
             task["folder"] = str((folder or Path.cwd()).joinpath(relative).resolve())
     tables = data.get("arm")
     if isinstance(tables, dict):
@@ -100,9 +103,7 @@ def _leave_out_other_arms(data: dict[str, Any]) -> None:
 def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
     if kind in EXTERNAL:
         return {"optimizer": "external", **({"lr": ARMS[name].lr} if name in ARMS else {})}
-    if name not in ARMS:
-        return {}
-    return {f.name: getattr(ARMS[name], f.name) for f in fields(Arm)}
+    return asdict(ARMS[name]) if name in ARMS else {}
 
 
 def override(data: dict[str, Any], text: str) -> None:
@@ -144,7 +145,7 @@ def differences(a: Plan, b: Plan) -> list[str]:
 
     Where the job is found does not count.
     """
-    rows_a, rows_b = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (a, b))
+    rows_a, rows_b = (flat(plain(p)) for p in (a, b))
     keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
@@ -165,9 +166,9 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
     Returns:
         One ``key = value (recipe: value)`` each, of ``task``, ``training`` and the plan's arms.
     """
-    before, after = (_flat(tomllib.loads(to_toml(p, comments=False))) for p in (recipe, plan))
+    before, after = (flat(plain(p)) for p in (recipe, plan))
     passed_over = set(_DO_NOT_COUNT)
-    steps = [p.task.batch * p.training.accumulation for p in (recipe, plan)]
+    steps = [getattr(p.task, "batch", 1) * p.training.accumulation for p in (recipe, plan)]
     if steps[0] == steps[1]:
         passed_over |= {"task.batch", "training.accumulation"}
     counted = ("task.", "training.", *(f"arm.{name}." for name in plan.arms))
@@ -180,14 +181,10 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 
 def overrides(plan: Plan) -> list[str]:
     """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
-
-    def rows(value: Any, prefix: str = "") -> dict[str, Any]:
-        return _flat(tomllib.loads(to_toml(value, comments=False)), prefix)
-
-    known = rows(Plan())
+    known = flat(plain(Plan()))
     for name in set(plan.arms) & set(ARMS):
-        known |= rows(ARMS[name], f"arm.{name}.")
-    now = rows(plan)
+        known |= flat(plain(ARMS[name]), f"arm.{name}.")
+    now = flat(plain(plan))
     now.pop("task.folder", None)  # where the job lies on this machine
     changed = {
         key: value
@@ -195,13 +192,3 @@ def overrides(plan: Plan) -> list[str]:
         if known.get(key) != value and not key.startswith(TOLD)
     }
     return [f"{key}={toml_value(value)}" for key, value in changed.items()]
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

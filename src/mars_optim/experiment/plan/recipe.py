@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from ...errors import UserError, did_you_mean
-from ...options import option
+from .table import Number, Whole, option, table
 
 RECIPE_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class Recipe:
     """A published experiment as a plan. No part of what a run is."""
 
     title: str = option("", "model and data, in a line")
-    version: int = option(RECIPE_VERSION, "of the recipe's form", low=1)
+    version: Whole = option(RECIPE_VERSION, "of the recipe's form", ge=1)
     source: str = option("", "where the settings were published")
     notes: tuple[str, ...] = option((), "what to keep in mind: a sentence or two each")
     changed: tuple[str, ...] = option((), "where this plan departs from the recipe's file")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class Published:
     """What was published about one arm; a key is left out where nothing was."""
 
-    loss: float | None = option(None, "final validation loss, nats per token")
-    accuracy: float | None = option(None, "of the test set, in per cent", low=0.0, high=100.0)
+    loss: Number | None = option(None, "final validation loss, nats per token")
+    accuracy: Number | None = option(None, "of the test set, in per cent", ge=0.0, le=100.0)
     settings: Literal["published", "ours"] = option(
         "published", 'the arm\'s: "published", or "ours" (to be tuned) where none were'
     )
@@ -36,13 +35,13 @@ class Published:
     note: str = option("", "what to keep in mind")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class Ours:
     """What a run of this recipe gave us."""
 
-    loss: float | None = option(None, "final validation loss, nats per token")
-    accuracy: float | None = option(None, "of the test set, in per cent", low=0.0, high=100.0)
-    seeds: int = option(1, "that the numbers are the mean of", low=1)
+    loss: Number | None = option(None, "final validation loss, nats per token")
+    accuracy: Number | None = option(None, "of the test set, in per cent", ge=0.0, le=100.0)
+    seeds: Whole = option(1, "that the numbers are the mean of", ge=1)
     machine: str = option("", "that it ran on")
     date: str = option("", "of the run")
     command: str = option("", "that makes it again")
@@ -76,12 +75,12 @@ def check_recipe(
     """
     check_version(recipe.version)
     arms = tuple(arms)
-    for table, entries in (("published", published), ("ours", ours)):
+    for key, entries in (("published", published), ("ours", ours)):
         for name, entry in entries.items():
             if name not in arms:
                 hint = did_you_mean(name, arms)
-                raise UserError(f"{table}.{name} is not among arms = {list(arms)}{hint}")
-            _check_source(f"{table}.{name}", entry)
+                raise UserError(f"{key}.{name} is not among arms = {list(arms)}{hint}")
+            _check_source(f"{key}.{name}", entry)
 
 
 def _check_source(where: str, entry: Published | Ours) -> None:

@@ -6,11 +6,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
-from ...options import from_dict
 from .arms import Arm
+from .table import Number, Whole, from_dict, table
 from .task import TaskPlan
 from .training import TrainingPlan
 
@@ -25,7 +24,7 @@ FIRST_KEYS = {
 default, so that finished runs keep their names as keys are added."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@table
 class RunSpec:
     """One training run, from (task, optimizer, learning rate, seed, steps) to a number.
 
@@ -44,9 +43,9 @@ class RunSpec:
     purpose: str
     arm_name: str
     arm: Arm
-    lr: float
-    seed: int
-    steps: int
+    lr: Number
+    seed: Whole
+    steps: Whole
     task: TaskPlan
     training: TrainingPlan
     data: str
@@ -69,11 +68,16 @@ class RunSpec:
 @functools.lru_cache(maxsize=4096)  # an agenda asks again and again
 def _run_id(spec: RunSpec) -> str:
     identity = spec.to_dict()
-    del identity["purpose"], identity["task"]["folder"]
-    for table, first in FIRST_KEYS.items():
-        part = getattr(spec, table)
+    del identity["purpose"]
+    for key, first in FIRST_KEYS.items():
+        part = getattr(spec, key)
         for f in dataclasses.fields(part):
-            if f.name not in first and getattr(part, f.name) == f.default:
-                identity[table].pop(f.name, None)
+            value = getattr(part, f.name)
+            if not f.compare or (f.name not in first and value == f.default):
+                del identity[key][f.name]
+            elif value is None:
+                identity[key][f.name] = f.metadata["none"]
+    if spec.task.kind != "gpt":  # the first kind's runs do not name it
+        identity["task"]["kind"] = spec.task.kind
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return f"{spec.arm_name}-lr{spec.lr:.3g}-seed{spec.seed}-steps{spec.steps}-{digest}"

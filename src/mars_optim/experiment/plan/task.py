@@ -2,99 +2,136 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field
 
 from ...errors import UserError
-from ...options import option
 from .command import check_command
+from .table import Flag, Whole, option, table
 
-Kind = Literal["gpt", "images", "python", "command", "imported"]
+_KIND = (
+    '"gpt" (a small one, on bytes), "images" (ResNet-18), "python" (a Task of yours) or '
+    '"command" (any program)'
+)
+_CORPUS = (
+    'text: "stdlib" (this Python\'s own sources), or a path to a file or folder, such as '
+    "`mars prepare` writes; for images, only such a folder"
+)
+_WIDTH = "model width, a multiple of heads; of a ResNet, its stem's"
+_BATCH = "windows or images in a batch"
+_FOLDER = "where source or command are found, from this file; does not count as part of the job"
 
-_GPT = ("kind", ("gpt",))
-_IMAGES = ("kind", ("images",))
-_BUILT_IN = ("kind", ("gpt", "images"))
-_PYTHON = ("kind", ("python",))
-_COMMAND = ("kind", ("command",))
-_IMPORTED = ("kind", ("imported",))
 
+@table
+class GptPlan:
+    """A small GPT on text."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskPlan:
-    """What is trained: a small GPT on text, a ResNet-18 on images, or a job of the user's."""
-
-    kind: Kind = option(
-        "gpt",
-        '"gpt" (a small one, on bytes), "images" (ResNet-18), "python" (a Task of yours) or '
-        '"command" (any program)',
+    kind: Literal["gpt"] = option("gpt", _KIND)
+    corpus: str = option("stdlib", _CORPUS)
+    context: Whole = option(64, "tokens (bytes) in a window", ge=2, le=65536)
+    layers: Whole = option(2, "transformer blocks", ge=1, le=1000)
+    width: Whole = option(64, _WIDTH, ge=1, le=65536)
+    heads: Whole = option(2, "attention heads", ge=1, le=1024)
+    batch: Whole = option(8, _BATCH, ge=1, le=65536)
+    vocabulary: Whole = option(
+        0, "of the model, to pad the tokenizer's (GPT-2: 50304); 0 for no padding", ge=0
     )
-    corpus: str = option(
-        "stdlib",
-        'text: "stdlib" (this Python\'s own sources), or a path to a file or folder, such as '
-        "`mars prepare` writes; for images, only such a folder",
-        of=_BUILT_IN,
-    )
-    context: int = option(64, "tokens (bytes) in a window", low=2, high=65536, of=_GPT)
-    layers: int = option(2, "transformer blocks", low=1, high=1000, of=_GPT)
-    width: int = option(
-        64,
-        "model width, a multiple of heads; of a ResNet, its stem's",
-        low=1,
-        high=65536,
-        of=_BUILT_IN,
-    )
-    heads: int = option(2, "attention heads", low=1, high=1024, of=_GPT)
-    batch: int = option(8, "windows or images in a batch", low=1, high=65536, of=_BUILT_IN)
-    vocabulary: int = option(
-        0, "of the model, to pad the tokenizer's (GPT-2: 50304); 0 for no padding", low=0, of=_GPT
-    )
-    bias: bool = option(False, "in linear maps and norms", of=_GPT)
+    bias: Flag = option(False, "in linear maps and norms")
     init: Literal["width", "gpt2"] = option(
-        "width", '"width": N(0, 1 / width), for small models; "gpt2": N(0, 0.02^2)', of=_GPT
+        "width", '"width": N(0, 1 / width), for small models; "gpt2": N(0, 0.02^2)'
     )
-    scale_attention_by_layer: bool = option(
-        False, "divide attention logits by the block's number, as MARS's authors do", of=_GPT
-    )
-    augment: bool = option(True, "random crops (padding 4) and flips", of=_IMAGES)
-    subset: int = option(
-        0, "train on this many images, the same for every seed; 0 for all", low=0, of=_IMAGES
+    scale_attention_by_layer: Flag = option(
+        False, "divide attention logits by the block's number, as MARS's authors do"
     )
 
+
+@table
+class ImagesPlan:
+    """A ResNet-18 on images."""
+
+    kind: Literal["images"] = option("images", _KIND)
+    corpus: str = option("stdlib", _CORPUS)
+    width: Whole = option(64, _WIDTH, ge=1, le=65536)
+    batch: Whole = option(8, _BATCH, ge=1, le=65536)
+    augment: Flag = option(True, "random crops (padding 4) and flips")
+    subset: Whole = option(0, "train on this many images, the same for every seed; 0 for all", ge=0)
+
+
+@table
+class PythonPlan:
+    """A Task of the user's, in Python."""
+
+    kind: Literal["python"] = option("python", _KIND)
     source: str = option(
-        "", '"my_task.py:MyTask" or "package.module:MyTask", called without arguments', of=_PYTHON
+        "", '"my_task.py:MyTask" or "package.module:MyTask", called without arguments'
     )
+    folder: str = option(".", _FOLDER, compare=False)
 
+
+@table
+class CommandPlan:
+    """Any program of the user's."""
+
+    kind: Literal["command"] = option("command", _KIND)
     command: str = option(
-        "", "with {optimizer}, {lr}, {seed}, {steps} and {run_dir} where they belong", of=_COMMAND
+        "", "with {optimizer}, {lr}, {seed}, {steps} and {run_dir} where they belong"
     )
     metrics: str = option(
         "metrics.jsonl",
         "file that it writes in {run_dir}: JSONL, CSV or TensorBoard events; may have *",
-        of=_COMMAND,
     )
-    step_key: str = option("step", "names in that file: steps taken", of=_COMMAND)
-    loss_key: str = option("loss", "training loss", of=_COMMAND)
-    valid_key: str = option("valid_loss", "validation loss; the last one counts", of=_COMMAND)
-    tokens_key: str = option("tokens", "tokens trained on so far, if there", of=_COMMAND)
-    tokens_per_step: int = option(1, "where tokens_key is not there", low=1, of=_COMMAND)
-    seconds_key: str = option(
-        "seconds", "of training so far, without evaluation, if there", of=_COMMAND
-    )
-    grad_norm_key: str = option("grad_norm", "if there", of=_COMMAND)
-    state_bytes_key: str = option("state_bytes", "of the optimizer, if there", of=_COMMAND)
-    parameters_key: str = option("parameters", "of the model, if there", of=_COMMAND)
-
-    runs: str = option("", "where the runs came from", of=_IMPORTED)
-
-    folder: str = option(
-        ".",
-        "where source or command are found, from this file; does not count as part of the job",
-        of=("kind", ("python", "command")),
-        compare=False,
-    )
+    step_key: str = option("step", "names in that file: steps taken")
+    loss_key: str = option("loss", "training loss")
+    valid_key: str = option("valid_loss", "validation loss; the last one counts")
+    tokens_key: str = option("tokens", "tokens trained on so far, if there")
+    tokens_per_step: Whole = option(1, "where tokens_key is not there", ge=1)
+    seconds_key: str = option("seconds", "of training so far, without evaluation, if there")
+    grad_norm_key: str = option("grad_norm", "if there")
+    state_bytes_key: str = option("state_bytes", "of the optimizer, if there")
+    parameters_key: str = option("parameters", "of the model, if there")
+    folder: str = option(".", _FOLDER, compare=False)
 
 
-def check_task(task: TaskPlan, table: str = "task") -> None:
+@table
+class ImportedPlan:
+    """Runs that exist."""
+
+    kind: Literal["imported"] = option("imported", _KIND)
+    runs: str = option("", "where the runs came from")
+
+
+Kinds = GptPlan | ImagesPlan | PythonPlan | CommandPlan | ImportedPlan
+TaskPlan = Annotated[Kinds, Field(discriminator="kind")]
+
+
+def what_is_trained(task: Kinds) -> str:
+    """Its kind and its data, or where it is written, in a few words."""
+    match task:
+        case GptPlan() | ImagesPlan():
+            return f"{task.kind} on {task.corpus}"
+        case PythonPlan():
+            return task.source
+        case CommandPlan():
+            return task.command
+        case ImportedPlan():
+            return task.runs
+
+
+def of_kind(task: dict[str, Any]) -> dict[str, Any]:
+    """A task's keys with its kind, and without those of other kinds that are at their defaults."""
+    task = {"kind": "gpt", **task}
+    mine = next((cls for cls in get_args(Kinds) if cls().kind == task["kind"]), None)
+    if mine is None:
+        return task  # what kinds there are is told where it is checked
+    others = {f.name: f.default for cls in get_args(Kinds) for f in fields(cls)}
+    for f in fields(mine):
+        del others[f.name]
+    return {k: v for k, v in task.items() if k not in others or v != others[k]}
+
+
+def check_task(task: Kinds, table: str = "task") -> None:
     """Check what no single key of a task can tell.
 
     Args:
@@ -104,29 +141,41 @@ def check_task(task: TaskPlan, table: str = "task") -> None:
     Raises:
         UserError: naming the key.
     """
-    if task.kind == "gpt":
-        if task.width % task.heads:
+    match task:
+        case GptPlan():
+            _check_gpt(task, table)
+        case ImagesPlan(corpus="" | "stdlib"):
             raise UserError(
-                f"{table}.width = {task.width} must be a multiple of {table}.heads = {task.heads}"
+                "task.corpus must be a folder of images that `mars prepare` wrote, for task.kind = "
+                "'images'"
             )
-        if not task.corpus.strip():
-            raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
-    if task.kind == "images" and task.corpus in ("", "stdlib"):
+        case PythonPlan():
+            _check_source(task.source)
+        case CommandPlan():
+            check_command(task.command)
+            _check_metrics(task.metrics)
+
+
+def _check_gpt(task: GptPlan, table: str) -> None:
+    if task.width % task.heads:
         raise UserError(
-            "task.corpus must be a folder of images that `mars prepare` wrote, for task.kind = "
-            "'images'"
+            f"{table}.width = {task.width} must be a multiple of {table}.heads = {task.heads}"
         )
-    if task.kind == "python":
-        module, colon, name = task.source.rpartition(":")
-        if not (colon and module.strip() and name.isidentifier()):
-            raise UserError(
-                f"task.source = {task.source!r} must be 'my_task.py:MyTask' or "
-                "'package.module:MyTask'; `mars init task` writes an example"
-            )
-    if task.kind == "command":
-        check_command(task.command)
-        if not task.metrics.strip() or task.metrics.startswith("/") or ".." in task.metrics:
-            raise UserError(
-                f"task.metrics = {task.metrics!r} must be a file in {{run_dir}}, such as "
-                "'metrics.jsonl'"
-            )
+    if not task.corpus.strip():
+        raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+
+
+def _check_source(source: str) -> None:
+    module, colon, name = source.rpartition(":")
+    if not (colon and module.strip() and name.isidentifier()):
+        raise UserError(
+            f"task.source = {source!r} must be 'my_task.py:MyTask' or "
+            "'package.module:MyTask'; `mars init task` writes an example"
+        )
+
+
+def _check_metrics(metrics: str) -> None:
+    if not metrics.strip() or metrics.startswith("/") or ".." in metrics:
+        raise UserError(
+            f"task.metrics = {metrics!r} must be a file in {{run_dir}}, such as 'metrics.jsonl'"
+        )

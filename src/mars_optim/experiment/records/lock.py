@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from ...errors import UserError
 from ...files import no_link
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system: two pilots in one folder are not noticed
+except ImportError:  # no shared locks on this system: workers that outlive their pilot go unnoticed
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 10.0  # seconds for the workers of a killed pilot to notice and end
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -26,23 +28,21 @@ def pilot_lock(out: Path) -> Iterator[None]:
     Raises:
         UserError: if another pilot runs in ``out``.
     """
-    with _open(out / ".lock") as pilot, _open(out / ".workers.lock") as workers:
-        if not _locked(pilot, exclusive=True):
-            raise UserError(f"another pilot is running in {out}; wait for it, or use another --out")
-        deadline = time.monotonic() + PATIENCE
-        while not _locked(workers, exclusive=True):
-            if time.monotonic() > deadline:
-                raise UserError(f"a worker of an earlier pilot still writes in {out}; end it first")
-            time.sleep(0.1)
-        _unlock(workers)
+    running = f"another pilot is running in {out}; wait for it, or use another --out"
+    writing = f"a worker of an earlier pilot still writes in {out}; end it first"
+    with _held(out / ".lock", running):
+        with _held(out / ".workers.lock", writing, PATIENCE):
+            pass  # no worker is left
         yield
 
 
 @contextlib.contextmanager
 def worker_lock(out: Path) -> Iterator[None]:
-    """Show that a worker may still write in ``out``."""
-    with _open(out / ".workers.lock") as workers:
-        _locked(workers, exclusive=False)
+    """Show that a worker may still write in ``out``. Workers share it, which FileLock cannot."""
+    with open(out / ".workers.lock", "a", opener=no_link) as file:
+        if fcntl is not None:
+            with _told(file.name):
+                fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
@@ -53,9 +53,7 @@ def run_lock(run: Path) -> Iterator[None]:
     On a network file system the lock is the server's, so it holds between machines.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with _open(run / ".lock") as file:
-        while not _locked(file, exclusive=True):
-            time.sleep(0.5)
+    with _held(run / ".lock", "", -1):
         yield
 
 
@@ -66,42 +64,50 @@ def folder_lock(out: Path) -> Iterator[None]:
     Raises:
         UserError: if another one holds it.
     """
-    with _open(out / ".lock") as file:
-        if not _locked(file, exclusive=True):
-            raise UserError(
-                f"another process is writing in {out}; wait for it, or use another --out"
-            )
+    held = f"another process is writing in {out}; wait for it, or use another --out"
+    with _held(out / ".lock", held):
         yield
 
 
 def is_locked(run: Path) -> bool:
     """Whether a process, here or on another machine, holds the run's folder."""
-    try:
-        with (run / ".lock").open("r+") as file:
-            return not _locked(file, exclusive=True)
-    except FileNotFoundError:
+    path = run / ".lock"
+    if not path.exists():
         return False
-
-
-def _open(path: Path) -> IO[str]:
-    return open(path, "a", opener=no_link)
-
-
-def _locked(file: IO[str], *, exclusive: bool) -> bool:
-    if fcntl is None:
+    try:
+        with _told(path), _lock(path):
+            return False
+    except Timeout:
         return True
+
+
+@contextlib.contextmanager
+def _held(path: Path, refusal: str, patience: float = 0) -> Iterator[None]:
+    """Hold a file's lock; ``patience`` -1 waits for ever."""
+    lock = _lock(path, patience)
+    with _told(path):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(refusal) from None
     try:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        yield
+    finally:
+        lock.release()
+
+
+def _lock(path: Path, patience: float = 0) -> FileLock:
+    return FileLock(path, timeout=patience, fallback_to_soft=False, thread_local=False)
+
+
+@contextlib.contextmanager
+def _told(path: object) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
         raise UserError(
-            f"{file.name}: this file system has no locks ({error.strerror}), so two pilots could "
+            f"{path}: this file system has no locks ({error.strerror}), so two pilots could "
             "write over each other: mount it with locks (on Lustre: flock), or use another --out"
         ) from None
-    return True
-
-
-def _unlock(file: IO[str]) -> None:
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_UN)

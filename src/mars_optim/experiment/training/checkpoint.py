@@ -38,8 +38,7 @@ class Checkpoints:
     Args:
         run: the run's folder, on a file system that all processes share.
         spec: of the run.
-        seconds: between two checkpoints; infinite for none by time.
-        execution: says which stay, and what happens if none can be used.
+        execution: says when they are written, which stay, and what happens if none can be used.
         ranks: the processes.
         model: bare.
         optimizer: on its parameters.
@@ -49,13 +48,13 @@ class Checkpoints:
         self,
         run: Path,
         spec: RunSpec,
-        seconds: float,
         execution: ExecutionOptions,
         ranks: Ranks,
         model: nn.Module,
         optimizer: Optimizer,
     ) -> None:
-        self._folder, self._seconds, self._execution = run / CHECKPOINTS, seconds, execution
+        self._folder, self._execution = run / CHECKPOINTS, execution
+        self._seconds = 60.0 * execution.checkpoint_minutes or math.inf
         self._of = {"run_id": spec.run_id, "torch": str(torch.__version__)}
         self._ranks, self._model, self._optimizer = ranks, model, optimizer
         # its own group: the background's messages must not mix with the loop's

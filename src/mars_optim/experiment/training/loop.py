@@ -30,7 +30,6 @@ def train(
     task: Task,
     writer: RunWriter,
     on_step: Callable[[int], None] = lambda step: None,
-    checkpoint_seconds: float = math.inf,
     execution: ExecutionOptions | None = None,
 ) -> Outcome:
     """Run ``spec`` from its first step, or from its checkpoint, to its last and record it.
@@ -45,8 +44,6 @@ def train(
             at evaluations ``step, tokens, seconds, valid_loss`` and whatever else the task scores.
         on_step: called with the number of steps taken, after each. A KeyboardInterrupt out of it
             leaves a checkpoint of that step.
-        checkpoint_seconds: between checkpoints, from which a run that was ended goes on; infinite
-            for none by time.
         execution: how; None for one process and the defaults.
 
     Returns:
@@ -57,7 +54,7 @@ def train(
         UserError: before the first step, if the processes cannot share the run, or a checkpoint
             cannot be gone on from and is not to be lost.
     """
-    loop = _Loop(spec, task, writer, execution or ExecutionOptions(), checkpoint_seconds)
+    loop = _Loop(spec, task, writer, execution or ExecutionOptions())
     try:
         return loop.run(on_step)
     finally:
@@ -73,7 +70,6 @@ class _Loop:
         task: Task,
         writer: RunWriter,
         execution: ExecutionOptions,
-        seconds: float,
     ) -> None:
         self.spec, self.task, self.writer, self.execution = spec, task, writer, execution
         self.ranks = join_ranks()
@@ -90,7 +86,7 @@ class _Loop:
             task, self.parallelized, self.optimizer, spec.training, self.ranks, spec.seed
         )
         self.checkpoints = Checkpoints(
-            writer.path, spec, seconds, execution, self.ranks, self.bare, self.optimizer
+            writer.path, spec, execution, self.ranks, self.bare, self.optimizer
         )
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.step_tokens = task.batch_tokens * spec.training.accumulation

@@ -40,9 +40,9 @@ def arm_groups(
         betas=arm.betas,
         weight_decay=arm.weight_decay,
         gamma=arm.gamma,
-        clip=arm.clip or None,
+        clip=arm.clip,
         correction=arm.correction,
-        lr_1d=arm.lr_1d or None,
+        lr_1d=arm.lr_1d,
         # AdamW's own betas on vectors: the arm's where the arm is AdamW, else MARS's convention
         betas_1d=arm.betas if arm.optimizer != "mars" else arm.betas_1d,
         weight_decay_1d=arm.weight_decay_1d,

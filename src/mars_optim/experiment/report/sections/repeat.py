@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 
 from ...analysis import Analysis
@@ -62,14 +63,10 @@ def what_was_run(analysis: Analysis, say: Messages) -> str:
 
 def trained(analysis: Analysis, say: Messages) -> str:
     """What was trained, and on what."""
-    task = analysis.plan.task
-    what = say(
-        f"run.{task.kind}",
-        corpus=say("run.stdlib") if task.corpus == "stdlib" else task.corpus,
-        source=task.source,
-        command=task.command,
-        runs=task.runs,
-    )
+    task = dataclasses.asdict(analysis.plan.task)
+    if task.get("corpus") == "stdlib":
+        task["corpus"] = say("run.stdlib")
+    what = say(f"run.{task['kind']}", **task)
     if not analysis.parameters:
         return what
     return say("run.parameters", trained=what, parameters=analysis.parameters)

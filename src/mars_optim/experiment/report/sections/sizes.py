@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from ...analysis import Analysis
 from ...analysis.sizes import SizeResult, Trend
 from ...analysis.stats import saved
-from ...plan.optional import OWN_SIZE
+from ...plan.sizes import OWN_SIZE
 from .. import numbers
 from ..document import Block, Cell, Picture, Section, Table, Text
 from ..figures.draw import svg_element, ticks_at

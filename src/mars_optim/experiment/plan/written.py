@@ -1,0 +1,69 @@
+"""A table as TOML writes it: as plain data, and as a text with comments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tomlkit
+
+from .table import concerned
+
+
+def plain(value: Any) -> Any:
+    """A table as what TOML would be parsed to; without what it would not say."""
+    if dataclasses.is_dataclass(value):
+        return {name: plain(entry) for name, entry, _ in _written(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Plain data with one key, its path, for every value."""
+    rows: dict[str, Any] = {}
+    for key, value in data.items():
+        rows |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return rows
+
+
+def to_toml(value: Any) -> str:
+    """A table as TOML, each key under its comment."""
+    return "\n".join(_lines(value, "")).strip() + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """A number, text, truth or list as TOML writes it."""
+    return str(tomlkit.item(value).as_string())
+
+
+def _lines(value: Any, path: str, said: frozenset[str] = frozenset()) -> list[str]:
+    """``said``: keys whose comment stands above already, in a table of the same kind."""
+    lines, tables = [], []
+    prefix = f"{path}." if path else ""
+    for name, entry, help in _written(value):
+        note = [f"# {help}"] if help else []
+        if dataclasses.is_dataclass(entry):
+            tables += ["", *note, f"[{prefix}{name}]", *_lines(entry, prefix + name)]
+        elif isinstance(entry, Mapping):
+            told: frozenset[str] = frozenset()  # what the keys mean is said once
+            for key, sub in entry.items():
+                inner = f"{prefix}{name}.{tomlkit.key(key).as_string()}"
+                tables += ["", *note, f"[{inner}]", *_lines(sub, inner, told)]
+                note, told = [], told | {key for key, *_ in _written(sub)}
+        else:
+            lines += note if name not in said else []
+            lines.append(f"{name} = {toml_value(plain(entry))}")
+    return lines + tables
+
+
+def _written(value: Any) -> Iterator[tuple[str, Any, str]]:
+    """Name, value and comment of every key that a file says."""
+    for f in dataclasses.fields(value):
+        entry = getattr(value, f.name)
+        entry = f.metadata.get("none") if entry is None else entry
+        default: Any = f.default_factory
+        left_out = f.metadata.get("sparse") and entry == default()
+        if entry is not None and not left_out and concerned(f, value):
+            yield f.name, entry, f.metadata.get("description", "")
