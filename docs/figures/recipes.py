@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.plan.task import GptPlan
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "recipes.md"
@@ -19,8 +20,9 @@ GPT_ARMS = (
 def tables(folder: Path = ROOT / "recipes") -> str:
     """Both tables: losses of GPT-2 by recipe, and of CIFAR by arm."""
     plans = {path.name: load_plan(path) for path in sorted(folder.glob("*.toml"))}
-    by_size = sorted(plans, key=lambda name: (plans[name].task.corpus, plans[name].task.layers))
-    gpt = {name: plans[name] for name in by_size if plans[name].task.kind == "gpt"}
+    gpts = {name: plan.task for name, plan in plans.items() if isinstance(plan.task, GptPlan)}
+    by_size = sorted(gpts, key=lambda name: (gpts[name].corpus, gpts[name].layers))
+    gpt = {name: plans[name] for name in by_size}
     images = {name: plan for name, plan in plans.items() if plan.task.kind == "images"}
     return f"{_gpt_table(gpt)}\n\n{_images_table(images)}"
 
