@@ -62,7 +62,7 @@ def test_the_token_ratio_is_what_the_losses_were_made_with(whole: Path, arm: str
 
 
 @pytest.mark.parametrize("arm", ["mars-adamw", "nadamw"])
-def test_the_loss_difference_is_paired_so_that_the_seeds_own_level_drops_out(whole: Path, arm: str):
+def test_paired_loss_difference_cancels_the_level_of_each_seed(whole: Path, arm: str):
     result = analyse(whole).arm(arm)
     differences = [-0.5 * g for g in GAINS[arm].values()]
     assert [s.difference for s in result.seeds] == pytest.approx(differences)
@@ -156,7 +156,7 @@ def test_an_unfinished_pilot_says_how_many_runs_are_missing(tmp_path: Path, left
     assert f"{left_out} run" in sentence_of(result.verdict)
 
 
-def test_runs_of_an_arm_that_is_not_judged_do_not_hold_up_the_verdict(tmp_path: Path):
+def test_missing_runs_of_unjudged_arm_do_not_delay_the_verdict(tmp_path: Path):
     losses = comparison_losses()
     write_comparison(tmp_path / "whole", losses)
     write_comparison(tmp_path / "part", {k: v for k, v in losses.items() if k[0] != "nadamw"})
@@ -176,7 +176,7 @@ def test_runs_under_way_and_tuning_runs_do_not_count_as_done(tmp_path: Path):
     assert [s.seed for s in result.candidate.seeds] == [1, 2]
 
 
-def test_a_pilot_that_is_still_tuning_has_trials_and_no_comparison(tmp_path: Path):
+def test_pilot_still_tuning_has_trials_but_no_comparison(tmp_path: Path):
     write_comparison(tmp_path, {})
     write_tuning(tmp_path, "nadamw", {1e-3: 3.0})
     result = analyse(tmp_path)
@@ -208,7 +208,7 @@ def test_a_loss_outside_the_ladder_is_a_bound(
     assert result.candidate.bounds == {bound}
 
 
-def test_a_baseline_that_diverged_at_one_budget_is_read_between_its_others(tmp_path: Path):
+def test_baseline_diverged_at_one_budget_is_read_from_the_others(tmp_path: Path):
     result = changed(tmp_path, adamw_2_2=None)
     seed = result.candidate.seeds[1]
     assert seed.difference is None
@@ -248,7 +248,7 @@ def test_the_report_calls_an_edge_what_the_search_calls_one(
     assert analyse(tmp_path).baseline.at_edge is expected
 
 
-def test_a_folder_without_a_plan_or_without_runs_is_refused_with_the_way_out(tmp_path: Path):
+def test_folder_without_plan_or_runs_is_refused_with_advice(tmp_path: Path):
     with pytest.raises(UserError, match=r"plan\.toml does not exist"):
         analyse(tmp_path)
     write_comparison(tmp_path, {})
@@ -285,7 +285,7 @@ def test_results_that_are_no_evidence_show_no_interval_anywhere(tmp_path: Path):
     write_report(found, tmp_path)  # a page without intervals can be made
 
 
-def test_an_arm_that_learned_at_none_of_its_rates_is_not_judged_by_them(tmp_path: Path):
+def test_arm_that_learned_at_no_lr_gives_no_verdict(tmp_path: Path):
     trials = {1e-3: 6.01, 2e-3: 6.0, 4e-3: 6.02}
     write_tuning(tmp_path, "mars-adamw", trials)
     write_tuning(tmp_path, "adamw", {5e-4: 3.1, 1e-3: 3.0, 2e-3: 3.1})

@@ -62,7 +62,7 @@ def test_a_part_whose_arm_is_missing_is_left_out(tmp_path: Path):
     assert analyse(tmp_path).parts == ()
 
 
-def test_the_other_arms_are_judged_together_and_the_verdicts_own_is_not_among_them(ablated: Path):
+def test_holm_adjustment_covers_all_contrasts_but_the_verdicts(ablated: Path):
     found = analyse(ablated).contrasts
     names = [a for a in ABLATED.arms if a not in ("adamw", "mars-adamw")]
     assert [(c.arm, c.against) for c in found] == [(a, "adamw") for a in names] + [
@@ -74,7 +74,7 @@ def test_the_other_arms_are_judged_together_and_the_verdicts_own_is_not_among_th
     assert min(p for _, p in judged) == pytest.approx(len(found) * min(p for p, _ in judged))
 
 
-def test_what_rests_on_bounds_is_given_as_a_bound_without_a_p_value(ablated: Path):
+def test_contrast_resting_on_bounds_is_a_bound_without_p_value(ablated: Path):
     for seed in (1, 2, 3):  # all beyond the ladder: equal bounds, which do not spread
         write_run(ablated, "mars-adamw-no-clip", law(seed, 3.0), seed=seed, plan=ABLATED)
     found = {(c.arm, c.against): c for c in analyse(ablated).contrasts}
@@ -113,7 +113,7 @@ def test_the_slope_and_its_interval_are_scipys_regression():
     assert (ours.low, ours.high) == pytest.approx((theirs.slope - half, theirs.slope + half))
 
 
-def test_the_slopes_interval_covers_the_truth_as_often_as_it_says():
+def test_slope_interval_over_sizes_covers_truth_at_its_level():
     rng, hits, repeats = np.random.default_rng(1), 0, 2000
     sizes = (10**5, 4 * 10**5, 16 * 10**5)
     for _ in range(repeats):
@@ -126,7 +126,7 @@ def test_the_slopes_interval_covers_the_truth_as_often_as_it_says():
     assert abs(hits / repeats - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / repeats)
 
 
-def test_what_the_choice_of_rates_adds_at_one_size_is_in_the_slope_over_the_sizes():
+def test_lr_choice_at_one_size_shifts_and_widens_the_slope():
     small, large = size(100, [0.1, 0.2]), size(400, [0.3, 0.4])
     at_these_rates, better = trend([small, large], 0.95), trend([small, moved(large, 0.1)], 0.95)
     assert at_these_rates is not None
@@ -153,7 +153,7 @@ def test_a_doubling_is_log_two_of_the_slope():
     assert found.per_doubling().mean == pytest.approx(0.1)
 
 
-def test_two_sizes_say_nothing_beyond_their_pairs_and_one_nothing_at_all():
+def test_two_sizes_give_no_between_size_slope_and_one_no_trend():
     found = trend([size(100, [0.1, 0.2]), size(400, [0.3, 0.4])], 0.95)
     assert found is not None
     assert found.between is None
@@ -191,7 +191,7 @@ def test_a_folder_with_sizes_gives_the_effect_at_each(tmp_path: Path):
     assert found.trend is None  # one number of parameters only: these runs say 1000 each
 
 
-def test_runs_that_a_size_lacks_are_missing_and_do_not_hold_up_the_verdict(tmp_path: Path):
+def test_runs_missing_at_another_size_do_not_delay_the_verdict(tmp_path: Path):
     write_comparison(tmp_path, comparison_losses())
     plan = replace(PLAN, scale={"wide": SizePlan(width=128)})
     write_text(tmp_path / "plan.toml", plan_toml(plan))

@@ -72,7 +72,7 @@ def test_the_plans_worth_moves_the_line(min_saving: float, decision: str):
 
 
 @pytest.mark.parametrize("missing", [0, 3])
-def test_a_diverged_candidate_is_a_no_go_however_good_the_other_seeds(missing: int):
+def test_diverged_candidate_is_no_go_however_good_other_seeds(missing: int):
     candidate = candidate_with([0.5, 0.51, 0.52, 0.53], diverged=1)
     verdict = decide(plan_with(), baseline_with(), candidate, missing)
     assert verdict.decision == NO
@@ -109,7 +109,7 @@ def test_an_open_verdict_says_how_many_seeds_would_settle_it():
 
 
 @pytest.mark.parametrize(("ends", "bound"), [((0.1, 0.3), "at most"), ((-0.3, -0.1), "at least")])
-def test_more_seeds_are_not_promised_where_only_another_rung_would_tell(
+def test_more_seeds_are_not_advised_where_only_a_rung_would_help(
     ends: tuple[float, float], bound: Bound
 ):
     candidate = candidate_with([*np.linspace(*ends, 5)], [bound])
@@ -170,7 +170,7 @@ def test_the_sentence_tells_the_effect_with_its_interval(
         ((0.1, 0.3), ("at least", "at most"), "at least"),  # it may be either
     ],
 )
-def test_the_sentence_claims_no_bound_that_the_readings_do_not_give(
+def test_sentence_claims_no_bound_that_the_readings_do_not_give(
     ends: tuple[float, float], bounds: Sequence[Bound], wrong: str
 ):
     candidate = candidate_at(*ends, bounds=bounds)
@@ -197,7 +197,7 @@ def share_of(
 @pytest.mark.usefixtures("quick_quantiles")
 @pytest.mark.parametrize("decision", [GO, NO])
 @pytest.mark.parametrize(("pairs", "confidence"), [(3, 0.95), (5, 0.95), (5, 0.8)])
-def test_at_the_worth_itself_either_decision_is_as_rare_as_the_interval_promises(
+def test_decision_at_the_threshold_is_as_rare_as_confidence_says(
     pairs: int, confidence: float, decision: str
 ):
     rng, repeats = np.random.default_rng(1), 4000

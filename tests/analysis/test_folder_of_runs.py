@@ -23,7 +23,7 @@ def test_a_folder_without_a_finished_run_says_what_makes_one(tmp_path: Path):
         survey(tmp_path)
 
 
-def test_each_arm_stands_at_the_rate_with_most_seeds_with_paired_differences(tmp_path: Path):
+def test_arm_stands_at_lr_with_most_seeds_and_pairs_differences(tmp_path: Path):
     write_sweep(tmp_path)
     (found,) = survey(tmp_path).experiments
     assert [a.name for a in found.arms] == ["adamw", "mars-adamw"]
@@ -37,7 +37,7 @@ def test_each_arm_stands_at_the_rate_with_most_seeds_with_paired_differences(tmp
     assert found.best is mars
 
 
-def test_what_the_sweep_leaves_open_of_the_best_rate_is_in_the_interval(tmp_path: Path):
+def test_uncertain_best_lr_widens_the_loss_interval(tmp_path: Path):
     for seed in (1, 2, 3):
         for i, loss in enumerate((3.10, 3.00, 3.08)):
             write_run(tmp_path, "adamw", 1e-3 * 2**i, seed, loss + 0.01 * seed)
@@ -51,7 +51,7 @@ def test_what_the_sweep_leaves_open_of_the_best_rate_is_in_the_interval(tmp_path
     assert mars.loss_difference.high > at_these_rates.high
 
 
-def test_the_sweep_takes_the_seeds_that_all_rates_have_and_knows_an_edge(tmp_path: Path):
+def test_sweep_takes_seeds_common_to_all_lrs_and_finds_edges(tmp_path: Path):
     write_sweep(tmp_path)
     (found,) = survey(tmp_path).experiments
     adamw, mars = found.arms
@@ -62,7 +62,7 @@ def test_the_sweep_takes_the_seeds_that_all_rates_have_and_knows_an_edge(tmp_pat
 
 
 @pytest.mark.parametrize(("losses", "edge"), [((3.0, 2.9), True), ((3.0,), False)])
-def test_the_best_of_two_rates_lies_at_an_edge_and_one_rate_has_none(
+def test_best_of_two_lrs_is_at_an_edge_and_a_single_lr_is_not(
     losses: tuple[float, ...], edge: bool, tmp_path: Path
 ):
     for i, loss in enumerate(losses):
@@ -71,14 +71,14 @@ def test_the_best_of_two_rates_lies_at_an_edge_and_one_rate_has_none(
     assert found.arms[0].at_edge is edge
 
 
-def test_among_rates_with_equally_many_seeds_the_lowest_loss_is_taken(tmp_path: Path):
+def test_lr_with_lowest_loss_wins_among_equal_seed_counts(tmp_path: Path):
     for lr, loss in ((1e-3, 3.0), (2e-3, 2.9), (4e-3, 3.3), (8e-3, None)):
         write_run(tmp_path, "adamw", lr, 1, loss)
     (found,) = survey(tmp_path).experiments
     assert found.arms[0].lr == 2e-3
 
 
-def test_an_arm_of_which_all_diverged_has_no_loss_and_hides_nothing(tmp_path: Path):
+def test_fully_diverged_arm_has_no_loss_and_baseline_is_best(tmp_path: Path):
     write_run(tmp_path, "adamw", 1e-3, 1, 3.0)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, None)
     (found,) = survey(tmp_path).experiments
@@ -94,7 +94,7 @@ def test_without_a_common_seed_there_is_no_difference(tmp_path: Path):
     assert found.arms[1].loss_difference is None
 
 
-def test_published_numbers_and_ours_come_from_the_plan_beside_the_runs(tmp_path: Path):
+def test_published_numbers_and_ours_come_from_plan_beside_runs(tmp_path: Path):
     write_sweep(tmp_path)
     (found,) = survey(tmp_path).experiments
     assert found.title == RECIPE.recipe.title
@@ -115,7 +115,7 @@ def test_runs_without_a_plan_are_compared_all_the_same(tmp_path: Path):
     assert [a.name for a in found.arms] == ["adamw", "mars-adamw"]
 
 
-def test_a_plan_that_this_version_cannot_read_costs_its_words_only(tmp_path: Path):
+def test_plan_of_unreadable_version_loses_only_published_numbers(tmp_path: Path):
     write_sweep(tmp_path)
     for path in tmp_path.glob("runs/*/plan.toml"):
         path.write_text("[recipe]\nversion = 9\n")
@@ -124,7 +124,7 @@ def test_a_plan_that_this_version_cannot_read_costs_its_words_only(tmp_path: Pat
     assert len(found.arms) == 2
 
 
-def test_settings_of_one_name_are_arms_of_their_own_named_by_what_differs(tmp_path: Path):
+def test_different_settings_under_one_name_become_separate_arms(tmp_path: Path):
     write_run(tmp_path, "adamw", 1e-3, 1, 3.0)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.9)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.8, gamma=0.05, betas=(0.9, 0.99))
@@ -145,7 +145,7 @@ def test_where_tuning_would_start_makes_no_other_arm(tmp_path: Path):
     assert [(a.name, len(a.trials)) for a in found.arms] == [("adamw", 2)]
 
 
-def test_runs_of_other_lengths_schedules_or_tasks_are_experiments_of_their_own(tmp_path: Path):
+def test_runs_of_other_length_or_task_are_separate_experiments(tmp_path: Path):
     write_sweep(tmp_path)
     write_run(tmp_path, "adamw", 1e-3, 1, 2.5, steps=200)
     wider = replace(RECIPE, task=replace(RECIPE.task, width=128))
@@ -179,7 +179,7 @@ def test_scores_of_the_last_evaluation_are_means_over_the_seeds(tmp_path: Path):
     }
 
 
-def test_departures_are_those_of_the_task_the_training_and_the_arms_that_ran(tmp_path: Path):
+def test_departures_of_arms_that_did_not_run_are_left_out(tmp_path: Path):
     changed = ("training.steps = 100 (recipe: 100000)", "arm.nadamw.lr = 1.0 (recipe: 0.1)")
     plan = replace(RECIPE, recipe=replace(RECIPE.recipe, changed=changed))
     write_sweep(tmp_path, plan=plan)

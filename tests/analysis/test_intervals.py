@@ -103,7 +103,7 @@ def test_the_chance_is_the_noncentral_ts(distance: float, sd: float, n: int, con
 @given(
     mean=value, sd=st.floats(0.01, 100), threshold=value, confidence=st.sampled_from([0.8, 0.95])
 )
-def test_the_pairs_that_are_called_needed_have_the_chance_and_one_fewer_has_not(
+def test_pairs_needed_reach_the_power_and_one_fewer_does_not(
     mean: float, sd: float, threshold: float, confidence: float
 ):
     distance = abs(mean - threshold)
@@ -115,7 +115,7 @@ def test_the_pairs_that_are_called_needed_have_the_chance_and_one_fewer_has_not(
     assert needed == 2 or power(distance, sd, needed - 1, confidence) < 0.8
 
 
-def test_pairs_whose_interval_would_just_reach_have_a_chance_of_about_one_half():
+def test_interval_that_would_just_reach_has_power_of_one_half():
     n, sd = 20, 1.0
     just = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
     assert power(just, sd, n, 0.95) == pytest.approx(0.5, abs=0.02)
@@ -135,7 +135,7 @@ def test_the_interval_of_the_noise_covers_it_as_often_as_it_says(pairs: int):
     assert sd_interval(1.0, 1, 0.95) == (0.0, math.inf)
 
 
-def test_two_quantities_measured_apart_are_combined_as_their_errors_are():
+def test_combined_interval_of_two_quantities_covers_the_truth():
     rng = np.random.default_rng(3)
     hits = 0
     for _ in range(2000):
@@ -159,7 +159,7 @@ def test_holms_p_values_are_those_of_the_step_down_definition(p_values: list[flo
         assert sum(a <= level for a in adjusted) == rejected
 
 
-def test_under_no_effect_holm_calls_any_of_many_arms_an_effect_as_rarely_as_one():
+def test_holm_over_many_arms_keeps_false_effects_at_five_percent():
     rng, hits, repeats = np.random.default_rng(4), 0, 3000
     for _ in range(repeats):
         shared = rng.normal(0, 1, 5)  # the baseline's noise is in every comparison

@@ -72,5 +72,5 @@ else:
 """
 
 
-def test_a_name_that_the_package_does_not_have_is_an_attribute_error_and_loads_nothing():
+def test_missing_attribute_of_package_raises_and_loads_nothing():
     assert loaded_by(MISSING) == set()

@@ -18,7 +18,7 @@ from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.files import write_text
 
 
-def test_the_range_ends_where_the_straight_line_in_log_rate_meets_the_limit():
+def test_lr_range_ends_where_interpolated_loss_meets_the_limit():
     found = range_below({1.0: 4.0, 2.0: 3.0, 4.0: 5.0}, 3.5)
     assert found.low == pytest.approx(2 / 2**0.5)
     assert found.high == pytest.approx(2 * 2**0.25)
@@ -26,7 +26,7 @@ def test_the_range_ends_where_the_straight_line_in_log_rate_meets_the_limit():
     assert not found.censored
 
 
-def test_at_an_edge_of_those_tried_the_width_is_at_least_what_is_known():
+def test_lr_range_at_an_edge_of_the_trials_is_a_lower_bound():
     found = range_below({1.0: 3.2, 2.0: 3.0, 4.0: 5.0}, 3.5)
     assert (found.low, found.low_bound, found.high_bound) == (1.0, "at most", "")
     found = range_below({2.0: 3.0, 4.0: 3.1}, 3.5)
@@ -35,7 +35,7 @@ def test_at_an_edge_of_those_tried_the_width_is_at_least_what_is_known():
     assert found.censored
 
 
-def test_next_to_a_run_that_diverged_the_range_ends_at_the_last_that_trained():
+def test_lr_range_beside_a_diverged_run_ends_at_last_trained_lr():
     found = range_below({1.0: 4.0, 2.0: 3.0, 4.0: None, 8.0: 3.1}, 3.5)
     assert (found.high, found.high_bound, found.diverged_above) == (2.0, "at least", True)
 
@@ -75,7 +75,7 @@ def test_lines_show_the_tuning_runs_of_every_arm_side_by_side(tmp_path: Path):
     assert mars.beats_baseline.diverged_above
 
 
-def test_other_gammas_are_lines_of_their_own_and_touch_neither_tuning_nor_verdict(tmp_path: Path):
+def test_sensitivity_to_gamma_changes_neither_tuning_nor_verdict(tmp_path: Path):
     write_comparison(tmp_path, {})
     trials = {1e-3: 3.5, 2e-3: 2.9, 4e-3: 2.95}
     write_tuning(tmp_path, "mars-adamw", trials)

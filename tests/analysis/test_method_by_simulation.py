@@ -34,7 +34,7 @@ def error(rate: float) -> float:
 
 @pytest.mark.parametrize("pairs", [3, 5, 8])
 @pytest.mark.parametrize(("bend", "noise", "effect"), CASES)
-def test_the_interval_read_off_noisy_ladders_covers_the_true_effect_as_often_as_it_says(
+def test_interval_from_noisy_ladders_covers_effect_at_its_level(
     bend: float, noise: float, effect: float, pairs: int
 ):
     truth = Truth(effect=effect, noise=noise, bend=bend)
@@ -45,9 +45,7 @@ def test_the_interval_read_off_noisy_ladders_covers_the_true_effect_as_often_as_
 
 @pytest.mark.parametrize("pairs", [3, 5, 8])
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
-def test_an_effect_at_the_worth_itself_is_called_go_as_rarely_as_the_plan_states(
-    noise: float, pairs: int
-):
+def test_effect_at_threshold_is_called_go_as_rarely_as_stated(noise: float, pairs: int):
     promised = 0.025
     found = rates(Truth(effect=THRESHOLD, noise=noise), pairs, repeats=REPEATS, seed=pairs)
     assert found.go < promised + error(promised) + 0.005
@@ -64,9 +62,7 @@ def test_no_effect_is_called_go_more_rarely_still(noise: float, pairs: int):
 
 
 @pytest.mark.parametrize(("effect", "noise"), [(0.2, 0.03), (0.2, 0.07), (0.11, 0.03)])
-def test_the_seeds_that_are_advised_see_the_effect_as_often_as_promised(
-    effect: float, noise: float
-):
+def test_advised_number_of_seeds_detects_the_effect_as_promised(effect: float, noise: float):
     truth = Truth(effect=effect, noise=noise)
     sd = float(np.std(log_ratios(truth, 1, 5000, np.random.default_rng(1))[0]))
     needed = pairs_needed(effect, sd, THRESHOLD, 0.95)
@@ -81,7 +77,7 @@ def test_what_a_seed_adds_to_all_its_runs_does_not_matter():
     np.testing.assert_allclose(*ratios, atol=1e-9)
 
 
-def test_looking_first_and_adding_seeds_makes_a_go_likelier_which_the_report_notes():
+def test_adding_seeds_after_a_look_raises_the_chance_of_go():
     truth = Truth(effect=THRESHOLD, noise=0.03)
     once = looked_twice(truth, 5, 5, repeats=REPEATS)
     twice = looked_twice(truth, 5, 8, repeats=REPEATS)

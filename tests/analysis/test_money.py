@@ -40,7 +40,7 @@ def test_a_slower_step_eats_the_saving():
     assert money(step=half).share.mean == pytest.approx(1 - 1.1 / 1.25)
 
 
-def test_a_fleet_is_paid_for_together_and_the_pilot_is_one_device():
+def test_fleet_is_paid_in_full_and_pilot_as_one_device():
     fleet = money(replace(COST, devices=16))
     assert fleet.job.price_per_hour == 32.0
     assert fleet.money.mean == pytest.approx(16 * 400.0)
@@ -101,7 +101,7 @@ def test_the_downside_is_the_intervals_lower_end_less_the_pilot():
     effect=st.floats(-0.5, 0.5),
     sd=st.floats(0, 0.2),
 )
-def test_the_step_times_uncertainty_widens_the_interval_and_never_moves_it(
+def test_step_time_error_widens_the_interval_but_never_moves_it(
     ratio: float, spread: float, effect: float, sd: float
 ):
     tokens = Interval.of(effect, sd, 5, 0.95)
@@ -118,7 +118,7 @@ def test_the_step_times_uncertainty_widens_the_interval_and_never_moves_it(
     assert sure.low == pytest.approx(expected)
 
 
-def test_the_error_of_a_median_step_time_is_as_large_as_it_is_said_to_be():
+def test_median_step_time_interval_covers_truth_at_its_level():
     import numpy as np
 
     rng, hits, repeats = np.random.default_rng(0), 0, 2000

@@ -14,7 +14,7 @@ PILOTS = 40
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat, noisy", "middling", "steep, quiet"])
-def test_the_interval_holds_the_truth_wherever_the_best_rates_lie(kind: str):
+def test_interval_covers_truth_wherever_the_best_lrs_lie(kind: str):
     plan = plan_of()
     drawn = worlds(kind, 0.0, PILOTS, SHAPES)
     results = [pilot(world, i, plan) for i, world in enumerate(drawn)]
@@ -33,7 +33,7 @@ def test_a_saving_of_just_the_least_worth_seldom_ends_as_go():
 
 
 @pytest.mark.slow
-def test_where_rates_above_the_best_are_all_stuck_alike_the_best_is_still_found():
+def test_best_lr_is_found_below_a_plateau_of_stuck_lrs():
     plan = plan_of()
     drawn = worlds("steep, quiet", 0.0, 12, ["stuck"])
     results = [pilot(world, i, plan) for i, world in enumerate(drawn)]
@@ -50,7 +50,7 @@ STUCK = [  # optima of both arms, curvature, noise, number: each was off by 0.35
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimum", "curvature", "noise", "number"), STUCK)
-def test_an_arm_that_learns_at_no_rate_near_its_start_is_no_verdict(
+def test_arm_stuck_at_lrs_near_its_start_does_not_bias_the_pilot(
     optimum: tuple[float, float], curvature: float, noise: float, number: int
 ):
     world = World(
@@ -60,7 +60,7 @@ def test_an_arm_that_learns_at_no_rate_near_its_start_is_no_verdict(
         assert abs(pilot(world, seed, plan_of()).error) < 0.1
 
 
-def test_the_case_that_decided_by_its_grid_holds_the_truth_either_way_round():
+def test_optima_off_the_lr_grid_give_no_go_in_either_order():
     """No effect, optima half a step off the doubling grid: it was no-go, -14 %, or go, 12 %."""
     plan = plan_of()
     for i, optimum in enumerate([(2.5, 3.5), (3.5, 2.5)], start=10):

@@ -55,7 +55,7 @@ PLATEAU = [(x, 10.3 + 0.02 * math.sin(9 * x)) for x in (-3, -2, -1, 0, 0.5, 1, 1
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
-def test_trials_that_are_stuck_alike_beyond_a_jump_do_not_bend_the_valley(side: float):
+def test_stuck_trials_beyond_a_jump_do_not_bend_the_fit(side: float):
     near = [(x, 4.29 + valley(side * (x + 4.66), 0.42, 2.0)) for x in (-6, -5.5, -5, -4.0)]
     losses = near + PLATEAU
     fit = fitted([(2.0 ** (side * x), 0, loss) for x, loss in losses], 2.0)
@@ -95,7 +95,7 @@ def test_a_rate_off_the_lowest_point_is_known_to_lose():
     assert statistics.fmean(fit.regret(fit.best)) < 0.03 * off
 
 
-def test_a_steep_side_and_a_far_trial_do_not_move_the_lowest_point():
+def test_steep_side_and_far_trial_do_not_move_the_fitted_best():
     near = trials(0.0, curvature=0.02)
     far = [(2.0**-5, 0, 3.9), (4.0, 0, 7.0)]
     assert fitted([*near, *far], 2.0).best == pytest.approx(fitted(near, 2.0).best, rel=0.1)

@@ -75,7 +75,7 @@ def met(analysis: Analysis, number: int, key: str) -> bool | None:
     return found.met
 
 
-def test_a_condition_is_ticked_where_the_pilot_met_it_and_only_there() -> None:
+def test_condition_is_ticked_exactly_where_the_pilot_met_it() -> None:
     good, bad = analysis_of(candidate_at(*CLEAR)), analysis_of(candidate_at(*UNSURE), missing=1)
     for key in ("runs-complete", "saving-sure"):
         assert met(good, 1, key) is True
@@ -123,7 +123,7 @@ def test_before_there_are_pairs_the_checklist_says_so() -> None:
     assert json.dumps([text_of(c) for s in rollout_steps(analysis) for c in s.exit])
 
 
-def test_every_text_can_be_filled_with_what_its_condition_carries() -> None:
+def test_condition_texts_use_only_numbers_their_condition_has() -> None:
     seen = {}
     for candidate in (candidate_at(*CLEAR), replace(candidate_at(*LOSS), arm=ARMS["mars-lion"])):
         for stage in rollout_steps(analysis_of(candidate)):

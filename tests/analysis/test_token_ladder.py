@@ -58,7 +58,7 @@ def test_between_rungs_runs_scipys_monotone_cubic(rungs: list[tuple[int, float]]
     assert math.log(tokens_to_reach(rungs, loss).tokens) == pytest.approx(roots[0], abs=1e-7)
 
 
-def test_a_curve_that_flattens_is_followed_where_a_straight_line_would_flatter_the_candidate():
+def test_flattening_curve_is_read_closer_than_by_a_straight_line():
     def law(budget: float) -> float:
         return budget**-0.4 / 0.4
 
@@ -139,7 +139,7 @@ def test_the_order_of_the_rungs_does_not_matter(
     budgets=st.lists(st.integers(1, 10**9), min_size=2, max_size=6, unique=True),
     share=st.floats(0, 1),
 )
-def test_on_a_ladder_that_is_linear_in_log_tokens_every_reading_is_exact(
+def test_ladder_linear_in_log_tokens_is_read_exactly(
     slope: float, budgets: list[int], share: float
 ):
     rungs = [(t, 100 - slope * math.log(t)) for t in budgets]

@@ -92,7 +92,7 @@ def test_good_results_decide():
 
 
 @pytest.mark.parametrize("curves", [True, False])
-def test_losses_of_few_digits_may_be_equal_by_chance_if_the_curves_differ(curves: bool):
+def test_equal_rounded_losses_are_trusted_if_the_curves_differ(curves: bool):
     verdict = judged((2.50, 2.61, 2.42), (2.40, 2.40, 2.33), curves)
     assert verdict.decision == ("go" if curves else "not-enough-runs")
 
@@ -101,7 +101,7 @@ def test_losses_of_many_digits_are_not():
     assert judged(BASE, (OURS[0], OURS[0], OURS[2]), curves=True).decision == "not-enough-runs"
 
 
-def test_a_candidate_that_diverged_where_the_baseline_did_not_is_a_no_go():
+def test_candidate_diverged_where_baseline_did_not_is_a_no_go():
     assert judged((None, *BASE[1:]), (OURS[0], None, OURS[2])).decision == "no-go"
 
 

@@ -75,7 +75,7 @@ def test_it_ends_with_a_table_sentences_a_picture_and_numbers(
     assert (out / "noise.svg").read_text().count("<svg") == 4
 
 
-def test_equal_seeds_give_equal_numbers_and_json_prints_only_those(
+def test_noise_with_equal_seeds_prints_equal_json_and_only_json(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     found = []

@@ -89,7 +89,7 @@ def test_every_published_arm_trains_as_the_authors_script_does(
     assert run.spec.training.convention == "reference_code"
 
 
-def test_what_will_be_done_is_told_before_and_the_published_number_after(
+def test_plan_is_told_before_training_and_published_loss_after(
     data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert main([*shrunken(data, SMALL), "--arm", "muon", "--out", str(tmp_path)]) == 0
@@ -111,7 +111,7 @@ def test_what_will_be_done_is_told_before_and_the_published_number_after(
     assert lines.index(told["records"]) < lines.index(result)
 
 
-def test_a_run_that_keeps_to_its_recipe_is_told_the_difference_to_the_published_number(
+def test_run_true_to_recipe_prints_difference_to_published_loss(
     data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     recipe = tmp_path / "tiny.toml"
@@ -133,7 +133,7 @@ def test_a_run_that_keeps_to_its_recipe_is_told_the_difference_to_the_published_
     assert "departs" not in printed
 
 
-def test_a_finished_run_is_not_computed_again_and_its_time_is_the_next_ones_estimate(
+def test_finished_run_is_not_repeated_and_gives_a_time_estimate(
     data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     command = [*shrunken(data, SMALL), "--out", str(tmp_path)]
@@ -240,7 +240,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_after_ctrl_c_the_same_command_goes_on_from_the_step_it_stopped_at(
+def test_train_after_ctrl_c_resumes_from_the_step_it_stopped_at(
     data: dict[str, Path], tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -296,7 +296,7 @@ def test_a_stopped_run_goes_on_or_begins_again_as_asked(
     assert taken == [1, 2, 3, 4, *range(first, 11)]
 
 
-def test_a_run_stopped_without_a_checkpoint_is_said_to_begin_again(
+def test_run_stopped_without_checkpoint_is_said_to_start_over(
     data: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -43,7 +43,7 @@ def test_what_comes_out_is_what_went_in(tmp_path: Path, names: dict[str, str]):
     assert images.std == pytest.approx(TRAIN.std(axis=(0, 1, 2)) / 255)
 
 
-def test_preparing_images_again_changes_nothing_and_other_sources_are_refused(
+def test_repeated_prepare_changes_nothing_and_refuses_new_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     write_both(tmp_path / "hub")
@@ -80,7 +80,7 @@ def test_images_without_a_test_split_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_label_column_that_is_not_there_is_named_with_those_that_are(
+def test_missing_label_column_is_reported_with_existing_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     write_both(tmp_path / "hub")
@@ -124,7 +124,7 @@ class Evil:
         return open, (str(self.mark), "w")
 
 
-def test_a_pickle_that_would_run_something_is_refused_and_does_not(
+def test_pickle_that_would_run_code_is_refused_and_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     parts: dict[str, object] = dict(cifar_parts("cifar-10-python"))

@@ -54,7 +54,7 @@ def cached_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("tokenizer", [("--tokenizer", "bytes"), ("--vocabulary", 300)])
 @pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "hub", "hub by name"])
-def test_every_document_comes_back_once_on_the_side_that_its_hash_says(
+def test_each_document_comes_back_once_on_the_side_of_its_hash(
     tmp_path: Path, kind: str, tokenizer: tuple[object, ...]
 ):
     source, out = write_source(tmp_path / "source", kind), tmp_path / "out"
@@ -68,7 +68,7 @@ def test_every_document_comes_back_once_on_the_side_that_its_hash_says(
         assert facts["tokens"] == len(getattr(load_corpus(str(out)), split))
 
 
-def test_given_validation_files_are_the_validation_and_nothing_else(tmp_path: Path):
+def test_given_validation_files_are_the_whole_validation_split(tmp_path: Path):
     train = write_jsonl(tmp_path / "a.jsonl", DOCUMENTS[:40])
     valid = write_texts_parquet(tmp_path / "b.parquet", DOCUMENTS[40:])
     out = tmp_path / "out"
@@ -86,7 +86,7 @@ def test_a_data_set_with_a_validation_split_keeps_it(tmp_path: Path):
     assert documents_of(tmp_path / "out") == {"train": DOCUMENTS[:50], "valid": DOCUMENTS[50:]}
 
 
-def test_a_long_text_file_is_cut_at_ends_of_lines_and_loses_nothing(tmp_path: Path):
+def test_long_text_file_is_cut_at_line_ends_and_loses_nothing(tmp_path: Path):
     lines = [f"line {i} ünd 学習 {'x' * (i % 90)}\n" for i in range(30_000)]
     path, out = tmp_path / "long.txt", tmp_path / "out"
     path.write_text("".join(lines), encoding="utf-8")  # 2 MB: several pieces
@@ -183,7 +183,7 @@ def test_with_their_tokenizer_the_bytes_of_token_files_are_known(tmp_path: Path)
             )
 
 
-def test_a_gpt_trains_on_a_prepared_folder_and_tells_bits_per_byte(tmp_path: Path):
+def test_gpt_trains_on_prepared_folder_and_scores_bits_per_byte(tmp_path: Path):
     source, out = write_jsonl(tmp_path / "a.jsonl", DOCUMENTS), tmp_path / "out"
     prepare(source, "--out", out, "--share", SHARE, "--vocabulary", 300)
     corpus = load_corpus(str(out))
@@ -205,7 +205,7 @@ def test_our_own_tokenizer_is_the_same_each_time(tmp_path: Path):
     assert manifest_of(tmp_path / "one")["tokenizer"]["vocabulary"] == 400
 
 
-def test_one_long_text_file_gives_about_the_share_that_is_asked_for(tmp_path: Path):
+def test_one_long_text_file_is_split_near_the_requested_share(tmp_path: Path):
     path, out = tmp_path / "long.txt", tmp_path / "out"
     path.write_text("".join(f"line {i} of one long file\n" for i in range(40_000)))
     assert prepare(path, "--out", out, "--tokenizer", "bytes", "--share", 0.1) == 0

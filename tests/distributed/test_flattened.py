@@ -25,7 +25,7 @@ def test_fsdp1_without_a_clip_equals_one_process(
 
 @both_ways
 @pytest.mark.parametrize("choice", flattened.WRONG)
-def test_fsdp1_is_refused_in_one_line_where_a_piece_would_be_stepped_wrongly(
+def test_fsdp1_is_refused_in_one_line_where_pieces_step_wrongly(
     choice: str, use_orig_params: bool, ranks: Callable[[int], Ranks]
 ) -> None:
     _, words = flattened.WRONG[choice]
@@ -36,14 +36,14 @@ def test_fsdp1_is_refused_in_one_line_where_a_piece_would_be_stepped_wrongly(
         assert "\n" not in error
 
 
-def test_groups_made_before_fsdp1_flattens_the_model_are_refused_at_the_first_step(
+def test_groups_made_before_fsdp1_flattening_fail_at_first_step(
     ranks: Callable[[int], Ranks],
 ) -> None:
     for error in ranks(2).run(flattened.groups_made_before_flattening_are_refused):
         assert "flat pieces of tensors (FSDP1, DeepSpeed ZeRO), and clip=1 is of a whole" in error
 
 
-def test_fsdp1_that_shards_nothing_keeps_clip_and_vectors_as_they_are(
+def test_fsdp1_without_sharding_keeps_clip_and_vectors(
     ranks: Callable[[int], Ranks],
 ) -> None:
     ranks(2).run(flattened.replicas_of_fsdp1_keep_whole_tensors)
@@ -68,7 +68,7 @@ def test_zero_redundancy_optimizer_equals_replicas_and_resumes(
     ],
     ids=["split", "auto", "clip over all"],
 )
-def test_zero_redundancy_optimizer_is_refused_what_looks_at_all_tensors_of_a_group(
+def test_zero_redundancy_refuses_options_needing_whole_groups(
     options: dict[str, Any], words: str, ranks: Callable[[int], Ranks]
 ) -> None:
     for error in ranks(2).run(flattened.dealt_out_is_refused, options):
@@ -76,14 +76,14 @@ def test_zero_redundancy_optimizer_is_refused_what_looks_at_all_tensors_of_a_gro
         assert "\n" not in error
 
 
-def test_a_gamma_that_becomes_auto_under_zero_redundancy_optimizer_is_refused(
+def test_gamma_turned_auto_under_zero_redundancy_is_refused(
     ranks: Callable[[int], Ranks],
 ) -> None:
     for error in ranks(2).run(flattened.gamma_edited_later_is_refused):
         assert "'auto' under ZeroRedundancyOptimizer would choose another gamma" in error
 
 
-def test_variance_reduce_is_sent_to_the_optimizer_inside_zero_redundancy_optimizer(
+def test_variance_reduce_works_only_inside_zero_redundancy(
     ranks: Callable[[int], Ranks],
 ) -> None:
     for error in ranks(2).run(flattened.wrapping_the_outside_is_refused):

@@ -13,7 +13,7 @@ from .ranks import Ranks
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 @pytest.mark.parametrize("sharded", [False, True], ids=["DDP", "FSDP2"])
-def test_all_ranks_go_back_to_one_step_though_one_alone_saw_the_trouble(
+def test_all_ranks_roll_back_to_one_step_if_one_sees_trouble(
     sharded: bool, where: str, ranks: Callable[[int], Ranks], tmp_path: Path
 ) -> None:
     folder = str(tmp_path) if where == "disk" else None

@@ -66,7 +66,7 @@ def test_bfloat16_shards_with_float32_state_step_like_the_whole(rule: str, ranks
 
 
 @pytest.mark.parametrize("rule", ["shampoo", "muon"])
-def test_newton_schulz_in_bfloat16_differs_by_its_rounding_at_most(rule: str, ranks: Of) -> None:
+def test_sharded_bf16_newton_schulz_differs_only_by_rounding(rule: str, ranks: Of) -> None:
     options = {"rule": rule, "lr": 1e-2}
     ranks(4).run(layouts.steps_like_whole, "rows", torch.float32, 1e-4, options)
 
@@ -83,7 +83,7 @@ def test_newton_schulz_is_divided_among_the_processes(ranks: Of) -> None:
     assert all(c["all_to_all"] == 2 and c["all_reduce"] == 1 for c in counts)
 
 
-def test_repeated_tensors_communicate_nothing_under_a_rule_of_elements(ranks: Of) -> None:
+def test_elementwise_rule_on_replicated_tensors_sends_nothing(ranks: Of) -> None:
     for count in ranks(2).run(layouts.count_work, "repeated", "adamw"):
         assert count == {"all_reduce": 0, "all_to_all": 0, "newton_schulz": 0}
 

@@ -21,7 +21,7 @@ def test_replicas_with_bucket_views_step_like_one_process(
 
 @pytest.mark.parametrize("without_sync", [False, True], ids=["synchronised", "no_sync"])
 @pytest.mark.parametrize("set_to_none", [False, True], ids=["zeroed", "set to None"])
-def test_exact_form_accumulates_over_micro_batches_in_bucket_views(
+def test_exact_form_accumulates_micro_batches_in_bucket_views(
     set_to_none: bool, without_sync: bool, ranks: Callable[[int], Ranks]
 ) -> None:
     ranks(2).run(replicas.accumulates_like_one_process, set_to_none, without_sync)

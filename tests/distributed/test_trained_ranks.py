@@ -116,7 +116,7 @@ def test_a_run_is_that_of_one_process_to_round_off(
 @pytest.mark.parametrize(
     ("whole", "resumed"), [("4 replicas", "killed"), ("4 shards", "4 shards, left")]
 )
-def test_on_the_same_number_of_processes_it_goes_on_to_the_same_bits(
+def test_resume_on_equal_process_count_is_bit_identical(
     whole: str, resumed: str, runs: dict[str, Run]
 ) -> None:
     """Above all after one of four was killed, and torchrun started them all again."""

@@ -173,7 +173,7 @@ def alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().split()[2] != "Z"
 
 
-def test_a_corpus_that_is_not_there_gives_one_line_and_leaves_no_plan(
+def test_missing_corpus_gives_one_line_and_leaves_no_plan(
     new_pilot: Callable[[], Pilot],
 ) -> None:
     pilot = new_pilot()

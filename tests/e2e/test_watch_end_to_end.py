@@ -14,7 +14,7 @@ def start_watching(pilot: Pilot) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_it_goes_with_a_pilot_to_its_end_and_ctrl_c_ends_the_watching_only(
+def test_watch_ends_with_its_pilot_and_ctrl_c_ends_only_watching(
     new_pilot: Callable[[], Pilot],
 ) -> None:
     pilot = new_pilot()

@@ -9,7 +9,7 @@ from mars_optim.experiment.executors.runnable import load_task
 from mars_optim.experiment.plan import Plan
 
 
-def test_the_next_gradient_wants_more_gamma_where_there_is_none_and_less_where_all_is_gamma():
+def test_next_gradient_raises_gamma_from_0_and_lowers_it_from_1():
     plan = Plan()
     plan = replace(plan, training=replace(plan.training, steps=80))
     task = load_task(plan)

@@ -29,7 +29,7 @@ def events(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "guard.jsonl").read_text().splitlines()]
 
 
-def test_a_learning_rate_times_30_is_caught_and_the_run_ends_as_if_undisturbed(
+def test_guard_catches_lr_times_30_and_final_loss_is_undisturbed(
     tmp_path: Path,
 ) -> None:
     undisturbed = final_loss(tmp_path / "undisturbed", "--fault", "none")

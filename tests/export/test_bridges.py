@@ -104,7 +104,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     return fake
 
 
-def test_every_number_of_a_row_is_a_scalar_and_time_is_the_run_s_own(tmp_path: Path):
+def test_all_row_numbers_are_scalars_at_the_time_of_the_run(tmp_path: Path):
     run = read_run(write_run(tmp_path))
     rows = points(run)
     assert [row.step for row in rows] == STEPS
@@ -113,7 +113,7 @@ def test_every_number_of_a_row_is_a_scalar_and_time_is_the_run_s_own(tmp_path: P
     assert seconds == pytest.approx([row["seconds"] - 1.0 for row in ROWS], abs=1e-5)
 
 
-def test_the_numbers_of_a_table_in_a_row_are_scalars_below_its_name(tmp_path: Path):
+def test_numbers_of_a_table_in_a_row_are_scalars_under_its_name(tmp_path: Path):
     path = write_run(tmp_path)
     with (path / "rows.jsonl").open("a") as file:
         row = dict(step=21, noise=dict(scale=8.0, note="x", low=None, sure=True), note="x")
@@ -290,7 +290,7 @@ def wandb_records(folder: Path) -> list[Any]:
     return records
 
 
-def test_wandb_itself_keeps_every_scalar_offline_whatever_the_environment_says(tmp_path: Path):
+def test_wandb_keeps_all_scalars_offline_in_any_environment(tmp_path: Path):
     pytest.importorskip("wandb")
     path = write_run(tmp_path)
     out = run_mars("export", "--wandb", str(tmp_path), WANDB_MODE="online")

@@ -99,7 +99,7 @@ def test_byte_for_byte_the_tokenizer_is_the_corpus_loader_s(tmp_path: Path):
     assert (tokenizer.eos_token_id, tokenizer.model_max_length, len(tokenizer)) == (0, 24, 256)
 
 
-def test_the_folder_of_mars_train_stands_for_its_one_run_with_weights(tmp_path: Path):
+def test_gpt2_export_of_train_folder_takes_the_run_with_weights(tmp_path: Path):
     write_run(tmp_path, seed=2)
     write_trained(tmp_path, gpt().state_dict())
     assert main(["export", str(tmp_path), "--transformers", str(tmp_path / "hf")]) == 0

@@ -54,7 +54,7 @@ def export_tokens(folder: Path) -> GPT:
     return gpt(vocabulary=320)
 
 
-def test_generation_goes_on_with_the_prompt_to_the_end_of_the_context(
+def test_generation_continues_prompt_to_the_end_of_the_context(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export_bytes(folder)

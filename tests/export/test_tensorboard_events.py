@@ -81,7 +81,7 @@ def test_only_what_has_grown_is_written_again(
     assert read(folder).Scalars("loss/training")[-1].value == 0.5
 
 
-def test_a_last_line_cut_short_and_a_missing_value_are_passed_over(out: Path) -> None:
+def test_tensorboard_export_skips_truncated_line_and_null_value(out: Path) -> None:
     rows = next((out / "runs").glob("adamw-*-steps1000-*")) / "rows.jsonl"
     with rows.open("a") as file:
         file.write(json.dumps(dict(step=1001, tokens=1, seconds=11.0, loss=None)) + '\n{"step": 10')

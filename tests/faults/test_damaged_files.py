@@ -33,7 +33,7 @@ def of_run(pilot: Pilot, name: str) -> Path:
 
 
 @pytest.mark.parametrize("garbage", ["cut", "binary"])
-def test_a_run_whose_manifest_is_damaged_is_made_again_and_no_other(
+def test_only_a_run_with_a_damaged_manifest_is_made_again(
     pilot_copy: Pilot, undisturbed: Pilot, garbage: str
 ):
     manifest = of_run(pilot_copy, "manifest.json")
@@ -77,7 +77,7 @@ def test_a_report_says_which_manifests_are_damaged(pilot_copy: Pilot, garbage: s
 @pytest.mark.parametrize(
     "tail", [b'{"step": 11, "lo', b"\x00\x00\x00", b"3\n", b"[1]\n", b"null\n"]
 )
-def test_whatever_stands_in_the_last_line_the_rows_before_it_count(pilot_copy: Pilot, tail: bytes):
+def test_rows_before_a_damaged_last_line_still_count(pilot_copy: Pilot, tail: bytes):
     from mars_optim.experiment.analysis import analyse
 
     before = analyse(pilot_copy.out)

@@ -124,7 +124,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretended_job, "STEP_SECONDS", 0.0)
 
 
-def test_whichever_write_fails_the_pilot_ends_in_one_line_and_goes_on_to_the_same_tables(
+def test_pilot_with_any_write_failing_resumes_to_the_same_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with disk(monkeypatch, tmp_path, math.inf) as counted:
@@ -152,9 +152,7 @@ def test_whichever_write_fails_the_pilot_ends_in_one_line_and_goes_on_to_the_sam
         assert len(computed) <= whole.totals.runs + 1, "a finished run was computed again"
 
 
-def test_a_disk_that_fills_up_in_a_worker_is_no_failure_of_its_run(
-    pilot: Pilot, undisturbed: Pilot
-):
+def test_full_disk_in_a_worker_is_not_a_failure_of_its_run(pilot: Pilot, undisturbed: Pilot):
     pilot.faults(dict(run="nadamw-lr0.001-seed0", step=3, fault="fill_disk"))
     done = pilot.run()
     assert done.returncode == 2

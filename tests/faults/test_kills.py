@@ -28,7 +28,7 @@ def kill_something(pilot: Pilot, process: subprocess.Popen[str], chance: random.
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_leave_the_undisturbed_tables(tmp_path: Path):
+def test_twenty_random_kills_leave_the_undisturbed_tables(tmp_path: Path):
     chance = random.Random(1)
     plan = {"running__retries": "100", "comparison__seeds": "[1, 2, 3, 4, 5, 6, 7]"}
     undisturbed, pilot = Pilot(tmp_path / "undisturbed" / "pilot"), Pilot(tmp_path / "pilot")
@@ -64,9 +64,7 @@ def test_a_worker_killed_while_it_loads_the_task_is_replaced(pilot: Pilot, undis
     assert pilot.tables() == undisturbed.tables()
 
 
-def test_two_pilots_started_at_once_on_one_folder_compute_nothing_twice(
-    pilot: Pilot, undisturbed: Pilot
-):
+def test_two_pilots_on_one_folder_compute_nothing_twice(pilot: Pilot, undisturbed: Pilot):
     both = [pilot.start(step=0.01), pilot.start(step=0.01)]
     ends = [process.communicate(timeout=60) for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], ends

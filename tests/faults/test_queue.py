@@ -38,9 +38,7 @@ def queued(tmp_path: Path) -> Iterator[Pilot]:
 
 
 @pytest.mark.slow
-def test_jobs_that_die_and_fail_are_submitted_again_and_the_tables_are_the_workers_ones(
-    queued: Pilot, small: Pilot
-):
+def test_jobs_that_die_or_fail_are_resubmitted_to_equal_tables(queued: Pilot, small: Pilot):
     queued.faults(dict(run=RUN, step=3, fault="die"), dict(run=RUN, step=4, fault="fail"))
     done = queued.run(*QUEUE, workers=3, **SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -51,7 +49,7 @@ def test_jobs_that_die_and_fail_are_submitted_again_and_the_tables_are_the_worke
 
 
 @pytest.mark.slow
-def test_jobs_outlive_a_killed_pilot_and_the_next_one_takes_them_up(queued: Pilot, small: Pilot):
+def test_jobs_outlive_a_killed_pilot_and_the_next_takes_them_up(queued: Pilot, small: Pilot):
     """Runs that take eight seconds have just begun when the pilot is killed."""
     process = queued.start(*QUEUE, workers=2, step=0.8, **SMALL)
     wait_for(lambda: len(queued.computed()) >= 2)
@@ -63,7 +61,7 @@ def test_jobs_outlive_a_killed_pilot_and_the_next_one_takes_them_up(queued: Pilo
 
 
 @pytest.mark.slow
-def test_workers_of_this_machine_leave_alone_what_a_job_still_computes(queued: Pilot, small: Pilot):
+def test_local_workers_leave_alone_what_a_job_still_computes(queued: Pilot, small: Pilot):
     process = queued.start(*QUEUE, workers=2, step=0.5, **SMALL)
     wait_for(lambda: len(queued.computed()) >= 2)
     queued.kill(process)

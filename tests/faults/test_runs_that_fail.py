@@ -26,7 +26,7 @@ def failures(pilot: Pilot, part: str) -> list[dict[str, Any]]:
         ("hang", "timed out", "it took longer than its time limit"),
     ],
 )
-def test_a_run_that_fails_once_is_tried_again_and_the_tables_are_the_undisturbed_ones(
+def test_run_that_fails_once_is_retried_to_undisturbed_tables(
     pilot: Pilot, undisturbed: Pilot, fault: str, kind: str, reason: str
 ):
     pilot.faults(dict(run=TUNING, step=3, fault=fault), dict(run=COMPARED, step=9, fault=fault))
@@ -43,7 +43,7 @@ def test_a_run_that_fails_once_is_tried_again_and_the_tables_are_the_undisturbed
 
 
 @pytest.mark.parametrize(("fault", "tries"), [("die", 3), ("hang", 2)])
-def test_a_run_that_fails_again_and_again_is_said_to_be_missing_and_the_others_go_on(
+def test_run_that_keeps_failing_is_missing_and_others_go_on(
     pilot: Pilot, undisturbed: Pilot, fault: str, tries: int
 ):
     pilot.faults(dict(run=COMPARED, step=3, fault=fault, times=tries))
@@ -60,9 +60,7 @@ def test_a_run_that_fails_again_and_again_is_said_to_be_missing_and_the_others_g
     assert pilot.reasons() == undisturbed.reasons()
 
 
-def test_an_arm_whose_tuning_fails_is_left_out_and_the_others_are_compared(
-    pilot: Pilot, undisturbed: Pilot
-):
+def test_arm_whose_tuning_fails_is_left_out_of_the_comparison(pilot: Pilot, undisturbed: Pilot):
     pilot.faults(dict(run="nadamw-lr0.002-seed0", step=3, fault="die", times=3))
     done = pilot.run()
     assert done.returncode == 3
@@ -82,7 +80,7 @@ def test_without_a_tuned_baseline_nothing_is_compared(pilot: Pilot):
     assert any(run.startswith("mars-adamw-lr0.006-seed0") for run in pilot.losses())
 
 
-def test_if_every_run_fails_the_pilot_ends_with_runs_missing_and_says_why(pilot: Pilot):
+def test_pilot_whose_runs_all_fail_ends_with_the_reason(pilot: Pilot):
     pilot.faults(dict(run="adamw", step=1, fault="fail", times=99))
     done = pilot.run(running__retries="0")
     assert done.returncode == 3

@@ -88,9 +88,7 @@ def end(pilot: Pilot, process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_a_cancelled_job_counts_once_is_tried_again_and_others_wait_with_their_reason(
-    cluster: Cluster, queued: Pilot
-):
+def test_cancelled_job_counts_once_and_waiting_jobs_say_why(cluster: Cluster, queued: Pilot):
     process = queued.start(*QUEUE, workers=2, step=0.2, **SMALL)
     wait_for(lambda: len(queued.computed()) >= 2)
     first = max(cluster.running(), key=int)
@@ -147,9 +145,7 @@ def test_jobs_ask_for_a_time_that_fits_them(cluster: Cluster, queued: Pilot):
 
 
 @pytest.mark.slow
-def test_the_queues_own_limit_is_named_with_the_option_and_not_run_into_again(
-    cluster: Cluster, queued: Pilot
-):
+def test_queue_time_limit_is_named_with_option_and_not_retried(cluster: Cluster, queued: Pilot):
     queued.faults(dict(run="seed0", step=3, fault="reach_the_limit", times=9))
     done = queued.run(*QUEUE, "--executor-option", "time=10:00", workers=2, **SMALL)
     assert done.returncode == 3, done.stdout + done.stderr

@@ -87,7 +87,7 @@ def test_a_slow_rise_that_the_running_median_follows_is_a_drift() -> None:
     assert first.since <= 700 < first.step  # since the lowest median, before or at the turn
 
 
-def test_one_bad_batch_is_no_alarm_and_a_loss_that_is_not_finite_is_one_at_once() -> None:
+def test_single_bad_batch_is_no_alarm_but_nonfinite_loss_is_one() -> None:
     losses = run(normal, 1, 0.01, 700)
     losses[600] = 9.0
     assert watched(losses, history=500) == []
@@ -101,7 +101,7 @@ def test_one_bad_batch_is_no_alarm_and_a_loss_that_is_not_finite_is_one_at_once(
     ("signal", "healthy", "bad"),
     [("grad_norm", 1.2, 9.0), ("clip_share", 0.3, 0.9), ("step_seconds", 0.12, 0.4)],
 )
-def test_other_signals_are_on_while_more_than_half_of_the_last_values_are_beyond(
+def test_signal_is_on_while_over_half_of_last_values_are_beyond(
     signal: str, healthy: float, bad: float
 ) -> None:
     losses = run(normal, 1, 0.01, 500)

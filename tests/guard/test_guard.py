@@ -15,7 +15,7 @@ from mars_optim import MARS, Guard, GuardSettings, MARSAdamW, MARSLion
 from mars_optim.guard.readings import Readings
 
 
-def test_shortly_after_the_switch_a_spike_only_warns_and_if_it_lasts_goes_back(
+def test_spike_after_switch_warns_and_rolls_back_only_if_lasting(
     tmp_path: Path,
 ) -> None:
     settled = GuardSettings(every=1, window=20, patience=4, settle=10, checkpoint_every=5)
@@ -76,7 +76,7 @@ def test_the_clip_share_is_that_of_the_step_that_follows() -> None:
     assert seen == [None, 1.0, None, 1.0]  # at every second step: all of its matrices
 
 
-def test_gradients_that_are_scaled_or_not_there_yet_are_not_measured() -> None:
+def test_scaled_or_missing_gradients_are_not_measured() -> None:
     run = Run(clip=1e-3)
     readings = Readings(run.optimizer, every=1)
     for scaled, closure, expected in ((False, None, 1.0), (True, None, None), (False, 1, None)):

@@ -30,7 +30,7 @@ def run(number: int, **names: Any) -> dict[str, Any]:
     return scope
 
 
-def test_a_history_is_recorded_and_the_guarded_loop_runs_and_goes_back(
+def test_page_records_history_and_its_guarded_loop_rolls_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

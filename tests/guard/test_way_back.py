@@ -18,7 +18,7 @@ from mars_optim import Guard, GuardSettings, migrate, variance_reduce
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_it_goes_back_to_the_snapshot_before_the_trouble_with_adamws_moments(
+def test_rollback_takes_snapshot_before_trouble_and_adam_moments(
     tmp_path: Path, where: str, in_place: bool
 ) -> None:
     run, twin = Run(), Run()
@@ -59,7 +59,7 @@ def test_it_goes_back_to_the_snapshot_before_the_trouble_with_adamws_moments(
     assert kinds == ["start", *["checkpoint"] * 3, "warn", "rollback"]
 
 
-def test_a_loss_that_is_not_finite_goes_back_at_once_even_just_after_the_switch() -> None:
+def test_nonfinite_loss_rolls_back_at_once_even_after_the_switch() -> None:
     run = Run()
     before = run.weights()
     moments = {p: state["exp_avg_sq"].clone() for p, state in run.adamw.state.items()}
@@ -87,7 +87,7 @@ def test_weights_that_became_nan_are_healthy_again() -> None:
     assert all(torch.isfinite(w).all() for w in run.weights())
 
 
-def test_where_all_snapshots_are_younger_than_the_trouble_it_says_so() -> None:
+def test_rollback_is_not_clean_if_every_snapshot_is_too_young() -> None:
     run = Run()
     # drift reaches far back, and one snapshot is kept
     settings = GuardSettings(
@@ -102,7 +102,7 @@ def test_where_all_snapshots_are_younger_than_the_trouble_it_says_so() -> None:
     assert not back.clean
 
 
-def test_adamws_own_settings_hold_again_and_the_lr_is_scaled_back() -> None:
+def test_rollback_restores_adamw_settings_and_scales_lr_back() -> None:
     run = Run()
     for group in run.optimizer.param_groups:
         group.update(lr=0.04, betas=(0.95, 0.99), weight_decay=0.1)
@@ -120,7 +120,7 @@ def test_adamws_own_settings_hold_again_and_the_lr_is_scaled_back() -> None:
         assert (group["lr"], group["betas"], group["weight_decay"]) == (0.005, (0.9, 0.95), 0.01)
 
 
-def test_a_scheduler_goes_back_too_and_moves_the_adamw_from_then_on() -> None:
+def test_rollback_rewinds_scheduler_which_then_drives_adamw() -> None:
     run = Run()
     for group in run.optimizer.param_groups:
         group["lr"] = 0.04
@@ -194,7 +194,7 @@ def test_a_guarded_run_resumes_with_its_snapshots_on_disk(tmp_path: Path) -> Non
     assert third.watch(loss=math.nan) is None
 
 
-def test_snapshots_of_an_earlier_run_in_the_folder_are_not_gone_back_to(tmp_path: Path) -> None:
+def test_rollback_ignores_snapshots_of_an_earlier_run(tmp_path: Path) -> None:
     for last in (40, 12):
         run = Run()
         guard = Guard(

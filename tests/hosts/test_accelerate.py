@@ -103,7 +103,7 @@ def test_prepared_optimizer_steps_as_the_bare_one(choice: str) -> None:
     assert_same_model(other, model)
 
 
-def test_accumulated_micro_batches_equal_one_step_of_their_mean_gradient() -> None:
+def test_accumulated_micro_batches_equal_a_mean_gradient_step() -> None:
     accelerator = make_accelerator(gradient_accumulation_steps=2)
     model, optimizer = prepare(accelerator, "adamw")
     train(accelerator, model, optimizer, batches(4))
@@ -120,7 +120,7 @@ def test_accumulated_micro_batches_equal_one_step_of_their_mean_gradient() -> No
     assert_same_model(other, model)
 
 
-def test_exact_form_accumulates_through_the_optimizer_inside_the_wrapper() -> None:
+def test_exact_form_accumulates_through_the_wrapped_optimizer() -> None:
     accelerator = make_accelerator(gradient_accumulation_steps=2)
     model, optimizer = prepare(accelerator, "adamw", correction="exact")
     for batch in batches(6):

@@ -80,7 +80,7 @@ def test_exact_form_takes_a_closure_through_the_wrapper() -> None:
     assert_same_model(exact_by_hand(), model.module)
 
 
-def test_exact_form_by_previous_point_of_the_optimizer_inside_the_wrapper() -> None:
+def test_exact_form_via_the_wrapped_optimizer_equals_plain_loop() -> None:
     fabric, model, optimizer = set_up("adamw", correction="exact")
     for batch in batches(4):
         with optimizer.optimizer.previous_point():

@@ -74,7 +74,7 @@ def fit(
 
 @pytest.mark.parametrize("choice", OPTIMIZERS)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_run_resumed_from_a_checkpoint_equals_the_uninterrupted_one(
+def test_resumed_lightning_run_equals_uninterrupted_run(
     choice: str, precision: str, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"precision": precision, "gradient_clip_val": 0.5}
@@ -105,7 +105,7 @@ def test_closure_with_gradient_clipping_equals_the_plain_loop(
 
 
 @pytest.mark.parametrize("max_norm", [None, 0.5])
-def test_exact_form_runs_the_closure_at_both_points_as_the_plain_loop_does(
+def test_exact_form_closure_at_both_points_equals_plain_loop(
     max_norm: float | None, tmp_path: Path
 ) -> None:
     module = make_module(noisy=True, correction="exact")

@@ -116,7 +116,7 @@ def with_probes_in_state(state_dict: State) -> State:
     return old
 
 
-def test_a_checkpoint_with_probes_in_its_state_goes_on_to_the_same_bits() -> None:
+def test_checkpoint_with_probes_in_state_resumes_bit_identically() -> None:
     params = weights()
     optimizer = MARSAdamW(params, lr=1e-2, gamma="auto")
     train(params, optimizer, range(25))
@@ -179,7 +179,7 @@ def through_dcp(folder: Path, *, flattened: bool) -> tuple[nn.Module, MARS, nn.M
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_gamma_auto_goes_on_from_torchs_distributed_checkpoint_to_the_same_bits(
+def test_auto_gamma_resumes_from_distributed_checkpoint_bitwise(
     tmp_path: Path,
 ) -> None:
     model, optimizer, again, resumed = through_dcp(tmp_path, flattened=False)
@@ -191,6 +191,6 @@ def test_gamma_auto_goes_on_from_torchs_distributed_checkpoint_to_the_same_bits(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_flattened_checkpoint_that_lost_gammas_memory_is_refused(tmp_path: Path) -> None:
+def test_flattened_checkpoint_without_gamma_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="flatten_optimizer_state_dict=False"):
         through_dcp(tmp_path, flattened=True)

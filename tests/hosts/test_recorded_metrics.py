@@ -27,7 +27,7 @@ def final(folder: Path, steps: int) -> tuple[int, float]:
     return recorder.valid
 
 
-def test_a_hand_written_loop_appends_rows_that_can_be_read_at_once(tmp_path: Path):
+def test_handwritten_loop_appends_rows_readable_at_once(tmp_path: Path):
     record = RecordMetrics(tmp_path / "new")
     record(step=1, loss=2.5)
     path = tmp_path / "new" / "metrics.jsonl"

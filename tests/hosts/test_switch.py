@@ -182,7 +182,7 @@ def make_trainer(folder: Path, optimizer: Any, steps: int = 6) -> Any:
 
 
 @hosts_own_warnings
-def test_the_trainers_adamw_checkpoint_is_refused_by_name_of_the_way(tmp_path: Path) -> None:
+def test_trainer_adamw_checkpoint_is_refused_naming_migrate(tmp_path: Path) -> None:
     make_trainer(tmp_path, (torch.optim.AdamW, ADAMW)).train()
     resumed = make_trainer(tmp_path / "resumed", (MARSAdamW, {"lr": 3e-3}))
     with pytest.raises(ValueError, match=r"no 'rule'.*mars_optim\.migrate\(state_dict, model\)"):
@@ -190,7 +190,7 @@ def test_the_trainers_adamw_checkpoint_is_refused_by_name_of_the_way(tmp_path: P
 
 
 @hosts_own_warnings
-def test_the_trainer_resumes_from_its_own_checkpoint_once_migrated(tmp_path: Path) -> None:
+def test_trainer_resumes_from_its_own_checkpoint_once_migrated(tmp_path: Path) -> None:
     whole = make_trainer(tmp_path, (torch.optim.AdamW, ADAMW))
     whole.train()
     resumed = make_trainer(tmp_path / "resumed", (MARSAdamW, {**ADAMW, **PLAIN}))
@@ -273,7 +273,7 @@ def plain_mars(params: Any, **options: Any) -> MARSAdamW:
 
 
 @hosts_own_warnings
-def test_lightnings_adamw_checkpoint_is_refused_and_goes_on_once_migrated(tmp_path: Path) -> None:
+def test_lightning_adamw_checkpoint_is_refused_until_migrated(tmp_path: Path) -> None:
     _, whole = fit(tmp_path, torch.optim.AdamW, epochs=2)
     half, _ = fit(tmp_path, torch.optim.AdamW, epochs=1)
     file = tmp_path / "half.ckpt"

@@ -32,7 +32,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_line_every_so_many_steps_with_the_fields_of_every_group(tmp_path: Path) -> None:
+def test_telemetry_log_has_a_line_every_n_steps_with_all_groups(tmp_path: Path) -> None:
     params, optimizer = made(gamma=0.1)
     log = TelemetryLog(optimizer, tmp_path / "noise.jsonl", every=3, step=100)
     train(params, optimizer, 8)

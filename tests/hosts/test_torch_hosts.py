@@ -51,7 +51,7 @@ def advance(scheduler: Any, loss: float) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_scheduler_gives_every_group_the_rates_that_it_gives_adamw(name: str) -> None:
+def test_scheduler_sets_every_group_to_the_lr_it_gives_adamw(name: str) -> None:
     ours, plain = make_toy(), make_toy()
     optimizer = MARSAdamW(ours.parameters(), lr=1e-2)
     adamw = torch.optim.AdamW(plain.parameters(), lr=1e-2)
@@ -90,7 +90,7 @@ def test_run_with_a_scheduler_resumes_to_the_same_bits(name: str, choice: str) -
     assert_same_model(whole, resumed)
 
 
-def test_one_cycle_changes_the_betas_and_with_them_the_correction() -> None:
+def test_one_cycle_changes_betas_and_with_them_the_correction() -> None:
     model = make_toy()
     optimizer = MARSAdamW(model.parameters(), lr=1e-2, clip=None)
     scheduler = lr_scheduler.OneCycleLR(
@@ -113,7 +113,7 @@ def test_one_cycle_changes_the_betas_and_with_them_the_correction() -> None:
     assert {group["betas"][1] for group in optimizer.param_groups} == {0.99, 0.95}
 
 
-def test_lists_of_scheduler_options_have_one_entry_for_each_group_that_mars_made() -> None:
+def test_scheduler_lists_need_one_entry_for_each_mars_group() -> None:
     optimizer = MARSAdamW(make_toy().parameters(), lr=1e-2)
     assert len(optimizer.param_groups) == 2
     with pytest.raises(ValueError, match="2"):
@@ -121,7 +121,7 @@ def test_lists_of_scheduler_options_have_one_entry_for_each_group_that_mars_made
     lr_scheduler.OneCycleLR(optimizer, max_lr=[1e-2, 1e-3], total_steps=4)
 
 
-def test_scheduler_keeps_the_ratio_of_rates_that_param_groups_set() -> None:
+def test_scheduler_keeps_the_lr_ratio_set_by_param_groups() -> None:
     model = make_toy()
     optimizer = MARS(param_groups(model, lr=1e-2, lr_1d=1e-3))
     scheduler = lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
@@ -155,7 +155,7 @@ def test_averaged_model_is_the_mean_of_the_steps(choice: str) -> None:
     assert math.isfinite(loss_of(averaged, batches(1)[0]).item())
 
 
-def test_averaging_does_not_touch_the_previous_point_of_the_exact_form() -> None:
+def test_averaging_leaves_the_previous_point_of_exact_form_alone() -> None:
     alone, followed = make_toy(), make_toy()
     one = MARSAdamW(alone.parameters(), lr=1e-2, correction="exact")
     other = MARSAdamW(followed.parameters(), lr=1e-2, correction="exact")
@@ -182,7 +182,7 @@ def scaled_step(
 
 
 @every_optimizer
-def test_step_skipped_by_the_scaler_leaves_parameters_and_history_as_they_were(choice: str) -> None:
+def test_step_skipped_by_scaler_leaves_parameters_and_history(choice: str) -> None:
     model, other = make_toy(), make_toy()
     optimizer = OPTIMIZERS[choice](model.parameters(), lr=1e-2)
     skipless = OPTIMIZERS[choice](other.parameters(), lr=1e-2)
@@ -199,7 +199,7 @@ def test_step_skipped_by_the_scaler_leaves_parameters_and_history_as_they_were(c
     assert_same_model(other, model)
 
 
-def test_skipped_step_of_the_exact_form_leaves_nothing_to_the_next() -> None:
+def test_exact_form_step_skipped_by_scaler_leaves_no_trace() -> None:
     model, other = make_toy(), make_toy()
     optimizer = MARSAdamW(model.parameters(), lr=1e-2, correction="exact")
     skipless = MARSAdamW(other.parameters(), lr=1e-2, correction="exact")

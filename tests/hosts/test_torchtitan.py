@@ -76,7 +76,7 @@ def contained(
     return model, config.build(model_parts=[model])
 
 
-def test_config_builds_the_class_that_it_was_nested_in_so_a_subclass_needs_its_own() -> None:
+def test_container_config_builds_the_class_it_is_nested_in() -> None:
     configs = [ParamGroupConfig(pattern=".*", optimizer_name="MARSM")]
     with pytest.raises(NotImplementedError, match="Optimizer MARSM not added"):
         Nameless.Config(param_groups=configs).build(model_parts=[make_toy()])
@@ -98,7 +98,7 @@ def test_container_keeps_names_and_implementation_in_every_group(implementation:
 
 
 @every_implementation
-def test_container_resumed_from_its_flat_state_dict_equals_the_uninterrupted_run(
+def test_container_resumed_from_flat_state_equals_uninterrupted(
     implementation: str,
 ) -> None:
     model, container = contained(implementation)
@@ -116,7 +116,7 @@ def test_container_resumed_from_its_flat_state_dict_equals_the_uninterrupted_run
     assert "state.down.weight.last_grad" in flat
 
 
-def test_fused_for_newton_schulz_is_refused_before_anything_moves() -> None:
+def test_fused_newton_schulz_is_refused_before_anything_moves() -> None:
     model, container = contained("fused", matrices={})
     with pytest.raises(ValueError, match="fused=True is not possible here"):
         train_by_hand(model, container, batches(1))
@@ -132,7 +132,7 @@ def test_container_loads_an_old_checkpoint_twice() -> None:
     other.load_state_dict(flat)  # a roll-back
 
 
-def test_container_primes_a_parameter_without_gradients_in_mid_run_under_the_exact_form() -> None:
+def test_exact_form_primes_gradientless_parameter_without_a_move() -> None:
     model = make_toy()
     spare = torch.nn.Parameter(torch.ones(3, 3))
     named = [*model.named_parameters(), ("spare", spare)]

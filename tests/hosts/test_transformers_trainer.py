@@ -68,9 +68,7 @@ def bare(trainer: Any) -> MARS:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_trainer_resumed_from_its_checkpoint_equals_the_uninterrupted_run(
-    choice: str, tmp_path: Path
-) -> None:
+def test_resumed_trainer_run_equals_uninterrupted_run(choice: str, tmp_path: Path) -> None:
     whole = make_trainer(tmp_path, choice)
     before = [p.detach().clone() for p in whole.model.parameters()]
     whole.train()
@@ -91,7 +89,7 @@ def test_trainer_lowers_the_loss(choice: str, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_trainers_two_groups_become_matrices_and_vectors_with_its_weight_decay(
+def test_trainer_groups_keep_decay_as_matrices_and_vectors(
     tmp_path: Path,
 ) -> None:
     trainer = make_trainer(tmp_path, "MARSAdamW")
@@ -124,7 +122,7 @@ def test_trainer_accumulates_and_runs_bf16_autocast(tmp_path: Path) -> None:
     assert {value.dtype for state in states for value in state.values()} == {torch.float32}
 
 
-def test_exact_form_is_refused_at_the_second_step_for_the_trainer_gives_no_closure(
+def test_exact_form_under_trainer_without_closure_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CHOICES, "exact", (MARSAdamW, {"correction": "exact"}))

@@ -35,7 +35,7 @@ def test_without_a_clip_pieces_are_stepped_like_their_tensors(
 @pytest.mark.parametrize("choice", WRONG)
 @pytest.mark.parametrize("world", [1, 2])
 @stages
-def test_what_is_wrong_of_a_piece_is_refused_in_one_line_before_a_step(
+def test_option_wrong_for_zero_pieces_is_refused_before_a_step(
     stage: int, world: int, choice: str
 ) -> None:
     make, words = WRONG[choice]
@@ -50,7 +50,7 @@ def test_what_is_wrong_of_a_piece_is_refused_in_one_line_before_a_step(
     assert not any(rank.optimizer.state.values())
 
 
-def test_parameters_that_zero_3_has_cut_up_already_are_refused_by_the_constructor() -> None:
+def test_constructor_refuses_parameters_already_cut_by_zero_3() -> None:
     """``deepspeed.zero.Init`` leaves shapes of (0,), so nothing looks like a matrix."""
     model = make_toy()
     for p in model.parameters():

@@ -53,7 +53,7 @@ def finished(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_killed_on_the_way_it_leaves_no_process_and_goes_on_to_its_verdict(tmp_path: Path):
+def test_killed_command_pilot_leaves_no_process_and_resumes(tmp_path: Path):
     process = subprocess.Popen(pilot(tmp_path), stdout=subprocess.PIPE, text=True)
     wait_until(lambda: len(finished(tmp_path)) > 2 or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_killed_on_the_way_it_leaves_no_process_and_goes_on_to_its_verdict(tmp_p
     assert "command" in verdict["environment"]
 
 
-def test_a_command_that_fails_ends_the_pilot_with_one_line_before_the_runs(tmp_path: Path):
+def test_failing_command_ends_pilot_in_one_line_before_the_runs(tmp_path: Path):
     more = ("--set", "arm.ours.arguments=--fault crash")
     done = subprocess.run(pilot(tmp_path, *more), capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -111,7 +111,7 @@ def test_a_failed_forecast_that_names_no_log_leaves_nothing(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_command_that_cannot_make_ten_steps_is_told_of_the_short_runs_and_how_to_lengthen_them(
+def test_command_unable_to_run_ten_steps_is_told_of_probe_steps(
     tmp_path: Path,
 ):
     more = ["--set", "arm.theirs.arguments=--fault warm-up"]
@@ -130,7 +130,7 @@ def test_a_command_that_cannot_make_ten_steps_is_told_of_the_short_runs_and_how_
 
 
 @pytest.mark.slow
-def test_what_the_message_of_a_failed_probe_asks_for_can_be_done_in_the_same_folder(tmp_path: Path):
+def test_advice_of_a_failed_probe_works_in_the_same_folder(tmp_path: Path):
     wrong = subprocess.run(
         pilot(tmp_path, "--set", "task.loss_key=lost"), capture_output=True, text=True, check=False
     )

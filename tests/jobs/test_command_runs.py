@@ -20,7 +20,7 @@ from mars_optim.experiment.plan.task import CommandPlan
 from mars_optim.experiment.records import RunWriter
 
 
-def test_a_run_has_the_rows_and_the_outcome_that_the_command_wrote(tmp_path: Path):
+def test_run_has_the_rows_and_outcome_the_command_wrote(tmp_path: Path):
     made = run(tmp_path, task_with(), steps=100)
     assert made.outcome is not None
     assert (made.outcome.status, made.outcome.steps, made.outcome.tokens) == ("finished", 100, 700)
@@ -35,7 +35,7 @@ def test_a_run_has_the_rows_and_the_outcome_that_the_command_wrote(tmp_path: Pat
     assert (made.path / "log.txt").read_text() == "training ours\n"
 
 
-def test_without_a_column_of_tokens_the_plan_says_how_many_a_step_has(tmp_path: Path):
+def test_tokens_per_step_of_the_plan_replace_a_tokens_column(tmp_path: Path):
     task = task_with(tokens_key="none", tokens_per_step=5, seconds_key="none")
     made = run(tmp_path, task)
     assert made.outcome is not None
@@ -104,7 +104,7 @@ def test_a_program_that_cannot_be_started_says_so(tmp_path: Path):
         run(tmp_path, task)
 
 
-def test_metrics_under_another_name_are_missed_with_the_names_that_are_there(tmp_path: Path):
+def test_missing_metric_is_reported_with_the_names_present(tmp_path: Path):
     with pytest.raises(UserError, match=r"there are no rows; set task\.metrics"):
         run(tmp_path, task_with(metrics="metrics.csv"))
     with pytest.raises(UserError, match=r"no row has 'eval_loss'; there are loss, .*valid_loss"):
@@ -132,7 +132,7 @@ def test_what_an_interrupted_try_left_is_not_read_again(tmp_path: Path):
     assert not old.exists()
 
 
-def test_the_fingerprint_is_of_the_command_and_of_the_files_that_it_names(tmp_path: Path):
+def test_fingerprint_covers_the_command_and_the_files_it_names(tmp_path: Path):
     def fingerprint(text: str, command: str = COMMAND) -> str:
         (tmp_path / "trainer.py").write_text(text)
         task = CommandPlan(command=command, folder=str(tmp_path))

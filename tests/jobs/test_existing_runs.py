@@ -117,7 +117,7 @@ def test_tensorboard_folders_are_runs(tmp_path: Path):
     assert verdict["tokens_saved"]["pairs"] == 2
 
 
-def test_without_a_ladder_losses_are_compared_and_the_report_says_what_is_lacking(tmp_path: Path):
+def test_runs_without_ladder_compare_losses_and_report_the_lack(tmp_path: Path):
     write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
     verdict = report(tmp_path / "out", "--from", str(tmp_path / "runs"))
     assert verdict["verdict"] == "not-enough-runs"
@@ -175,7 +175,7 @@ def test_a_diverged_run_of_unknown_length_is_refused(
     assert "diverged (training loss nan at step 3), and nothing says of how many steps" in error
 
 
-def test_a_run_whose_losses_go_on_after_its_last_evaluation_is_not_whole(
+def test_run_with_losses_after_its_last_evaluation_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
@@ -291,7 +291,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "its last validation loss is of step 60, not 100" in error
 
 
-def test_a_folder_with_trained_runs_or_anything_else_is_left_alone(
+def test_report_leaves_trained_or_foreign_folders_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     source = str(EXAMPLE / "runs.toml")

@@ -18,7 +18,7 @@ from mars_optim.experiment.external.recorder import Columns, Recorder
 from mars_optim.experiment.external.rows import Row
 
 
-def test_json_lines_are_read_as_they_come_and_a_cut_line_waits_for_its_end(tmp_path: Path):
+def test_jsonl_is_read_as_it_grows_and_a_cut_line_waits(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     tail = Tail(tmp_path, "*.jsonl")
     assert list(tail.rows()) == []
@@ -51,7 +51,7 @@ def test_csv_cells_are_numbers_or_texts_and_empty_ones_are_none(tmp_path: Path):
     assert math.isnan(rows[2]["a, b"])
 
 
-def test_a_csv_file_is_read_on_even_if_its_logger_writes_a_new_header_over_it(tmp_path: Path):
+def test_csv_is_read_on_after_its_logger_rewrites_the_header(tmp_path: Path):
     path, tail = tmp_path / "m.csv", Tail(tmp_path, "m.csv")
     path.write_text("step,loss\n1,3.0\n2,2.")
     assert list(tail.rows()) == [{"step": 1.0, "loss": 3.0}]
@@ -84,7 +84,7 @@ def events(folder: Path, tag: str, value: float) -> Path:
     return next(folder.glob("*tfevents*"))
 
 
-def test_one_tag_in_two_folders_is_refused_and_may_be_named_by_its_folder(tmp_path: Path):
+def test_tag_in_two_folders_is_refused_unless_named_by_folder(tmp_path: Path):
     for name, value in (("loss_train", 1.0), ("loss_test", 2.0)):
         events(tmp_path / name, "loss", value)
     with pytest.raises(UserError, match="in two places, loss_test and loss_train: name one by its"):
@@ -131,14 +131,14 @@ def test_the_header_shows_how_a_file_is_separated(tmp_path: Path, name: str):
     assert read_rows(tmp_path / name) == [{"step": 1.0, "loss, mean": 2.5}]
 
 
-def test_two_columns_with_one_heading_are_refused_where_they_are_read(tmp_path: Path):
+def test_two_columns_with_one_heading_are_refused_when_read(tmp_path: Path):
     (tmp_path / "m.csv").write_text("step,loss,loss,x,x\n1,2.0,3.0,1,1\n")
     with pytest.raises(UserError, match="has 2 columns headed 'loss': nobody can tell which"):
         read_rows(tmp_path / "m.csv", ["loss"])
     assert len(read_rows(tmp_path / "m.csv", ["step"])) == 1
 
 
-def test_a_key_that_is_in_one_row_twice_with_two_values_is_refused(tmp_path: Path):
+def test_key_with_two_values_in_one_row_is_refused(tmp_path: Path):
     (tmp_path / "m.jsonl").write_text('{"a": 1, "a": 1}\n{"a": 1, "a": 2}\n')
     with pytest.raises(UserError, match="line 2 has the key 'a' twice"):
         read_rows(tmp_path / "m.jsonl")
@@ -193,7 +193,7 @@ def record(rows: list[dict[str, Any]], steps: int, **columns: Any) -> Recorder:
     return recorder
 
 
-def test_counts_that_stop_before_the_last_step_are_carried_on_evenly():
+def test_token_counts_that_end_early_are_extended_evenly():
     rows: list[dict[str, Any]] = [{"step": s, "loss": 1.0, "tokens": 10 * s} for s in (45, 90)]
     outcome = record([*rows, {"step": 100, "valid_loss": 0.5}], 100).outcome(7.0)
     assert (outcome.tokens, outcome.seconds, outcome.final_loss) == (1000, 7.0, 0.5)
@@ -229,7 +229,7 @@ def test_a_number_that_is_none_counts_by_what_follows_it(
     assert outcome.status == ("diverged" if reason else "finished")
 
 
-def test_where_nan_stands_for_no_value_elsewhere_nobody_can_tell_what_the_last_one_is():
+def test_last_nan_is_unclear_where_nan_elsewhere_means_no_value():
     rows = [{"step": 1, "valid_loss": NAN}, {"step": 2, "valid_loss": 2.0}]
     recorder = record([*rows, {"step": 3, "valid_loss": NAN}], 4)
     assert recorder.outcome(0.0).reason == ""
@@ -256,7 +256,7 @@ def test_a_step_or_loss_that_is_none_is_named_with_its_row(row: dict[str, Any], 
     assert str(error.value).startswith("m.jsonl, line 3: ")
 
 
-def test_rows_without_a_metric_may_have_any_step_and_any_number_beside_it():
+def test_rows_without_metric_may_have_any_step_and_number():
     rows: list[dict[str, Any]] = [
         {"step": None, "gpu": 0.9},
         {"step": "end", "tokens": NAN},

@@ -92,7 +92,7 @@ def test_the_patch_has_as_many_lines_as_the_page_says():
 
 
 @pytest.mark.parametrize("steps", [10, 33])
-def test_runs_of_any_length_end_with_their_result_at_their_last_step(clone: Path, steps: int):
+def test_runs_of_any_length_end_with_a_result_at_the_last_step(clone: Path, steps: int):
     plan = plan_of(clone)
     losses = [outcome_of(clone, plan, arm, steps)[0].final_loss for arm in plan.arms]
     assert len(set(losses)) == len(plan.arms)
@@ -100,7 +100,7 @@ def test_runs_of_any_length_end_with_their_result_at_their_last_step(clone: Path
     assert not list(clone.rglob("ckpt.pt"))
 
 
-def test_the_time_of_a_step_is_seen_by_the_rows_without_start_and_evaluations(clone: Path):
+def test_step_time_from_rows_excludes_start_and_evaluations(clone: Path):
     plan = plan_of(clone, pause=0.02)
     begun = time.monotonic()
     outcome, timed = outcome_of(clone, plan, "adamw", 40)
@@ -111,7 +111,7 @@ def test_the_time_of_a_step_is_seen_by_the_rows_without_start_and_evaluations(cl
 
 
 @pytest.mark.slow
-def test_the_probe_tells_steps_from_start_though_there_are_no_seconds(
+def test_probe_tells_steps_from_start_without_a_seconds_column(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(probe, "COMMAND_ROUNDS", 2)

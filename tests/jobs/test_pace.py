@@ -56,7 +56,7 @@ def test_start_first_step_and_evaluations_are_left_out():
     assert pace_of(*looks).step_seconds(LOOK) == pytest.approx(0.5)
 
 
-def test_an_evaluation_that_comes_with_steps_says_nothing_of_them():
+def test_evaluation_that_arrives_with_steps_gives_no_step_time():
     looks = [(1.0, train(0)), (31.0, [*train(1), *evaluation(1), *train(2)]), (32.0, train(3))]
     assert pace_of(*looks).step_seconds(LOOK) is None
     assert pace_of(*looks, (33.0, train(4))).step_seconds(LOOK) == pytest.approx(1.0)

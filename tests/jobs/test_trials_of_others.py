@@ -43,7 +43,7 @@ def report(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, 
     return json.loads((out / "verdict.json").read_text()), capsys.readouterr().out
 
 
-def test_without_trials_the_first_screen_says_that_the_rates_are_given(
+def test_report_without_trials_says_learning_rates_are_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     compared(tmp_path)
@@ -89,7 +89,7 @@ def test_a_rate_that_the_trials_show_to_be_bad_does_not_decide(
     assert saved["low"] < 0.0 < saved["high"]  # type: ignore[index]
 
 
-def test_two_runs_of_one_name_at_rates_that_nothing_tells_are_refused(
+def test_runs_of_one_name_at_unknown_learning_rates_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     compared(tmp_path)

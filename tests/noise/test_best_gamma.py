@@ -35,7 +35,7 @@ def test_the_closed_form_is_where_the_error_is_least(beta: float, lag: float):
     assert found == pytest.approx(best.x, abs=1e-5) or beta == 0.0
 
 
-def test_a_correction_pays_just_from_where_the_lag_is_beta_times_the_average_s_variance():
+def test_correction_pays_once_lag_exceeds_beta_times_variance():
     beta, noise = 0.95, 3.0
     edge = beta * noise * average_variance(beta)
     assert least_error(lag_squared=0.999 * edge, noise=noise, beta=beta) == 0.0
@@ -44,7 +44,7 @@ def test_a_correction_pays_just_from_where_the_lag_is_beta_times_the_average_s_v
 
 @pytest.mark.parametrize("beta", [0.5, 0.9, 0.98])
 @pytest.mark.parametrize("lag", [0.0, 0.01, 0.3, 20.0])
-def test_on_a_fixed_path_the_gain_of_the_filter_is_the_closed_form(beta: float, lag: float):
+def test_best_gamma_on_a_fixed_path_equals_the_closed_form(beta: float, lag: float):
     noise, signal = 2.0, 5.0
     # lag is the average's after the step: before it, 1 / beta of it, in |.| not |.|^2
     error = lag / beta**2 + noise * average_variance(beta)
@@ -80,7 +80,7 @@ def run(
 
 @pytest.mark.parametrize("gamma", [0.0, 0.05])
 @pytest.mark.parametrize(("lr", "beta"), [(0.02, 0.9), (0.1, 0.9), (0.3, 0.9), (0.3, 0.95)])
-def test_dot_products_of_a_run_give_the_gamma_of_least_true_error(
+def test_best_gamma_from_dot_products_has_the_least_true_error(
     lr: float, beta: float, gamma: float
 ):
     statistics, (aa, ab, bb) = run(lr, 0.3, beta, gamma)
@@ -94,14 +94,14 @@ def test_dot_products_of_a_run_give_the_gamma_of_least_true_error(
     assert found == pytest.approx(best.x, abs=0.04)
 
 
-def test_a_run_whose_path_follows_its_noise_asks_for_more_than_a_fixed_path_would():
+def test_best_gamma_is_larger_if_the_path_follows_its_noise():
     statistics, _ = run(1.0, 0.3, 0.9, 0.0)
     assert best_gamma(*statistics, beta=0.9) > 0.1
     statistics, _ = run(1e-4, 0.3, 0.9, 0.0)
     assert best_gamma(*statistics, beta=0.9) < 0.03
 
 
-def test_without_noise_the_error_of_the_average_is_the_lag_of_a_straight_line():
+def test_error_of_average_without_noise_is_the_straight_line_lag():
     beta, drift = 0.9, torch.tensor([0.1, -0.2], dtype=torch.float64)
     at = [t * drift for t in range(300)]
     average = torch.zeros(2, dtype=torch.float64)

@@ -85,7 +85,7 @@ def measured(seed: int, replicates: int, confidence: float, **options: float) ->
     return row
 
 
-def test_every_estimator_s_bias_and_variance_are_those_of_the_closed_form():
+def test_bias_and_variance_of_estimators_match_the_closed_form():
     model, trail = moving_model()
     groups = [group(0.9, 0.05, None, model.x), group(0.8, 0.3, None, model.y)]
     rows = momentum_errors(model, loss_fn, draw, groups, trail, replicates=60, confidence=0.9999)
@@ -134,9 +134,7 @@ def test_intervals_cover_at_their_stated_rate():
 
 
 @pytest.mark.parametrize(("gamma", "inflation"), [(0.01, 1.023), (0.025, 1.070), (0.05, 1.185)])
-def test_approx_makes_the_momentum_noisier_where_nothing_moves_and_exact_does_not(
-    gamma: float, inflation: float
-):
+def test_momentum_at_rest_is_noisier_by_approx_but_not_by_exact(gamma: float, inflation: float):
     model = Quadratic()
     trail = Trail(model.parameters(), 61)
     for _ in range(61):
@@ -155,7 +153,7 @@ def test_approx_makes_the_momentum_noisier_where_nothing_moves_and_exact_does_no
     assert row.estimators["c_exact"].bias_squared.value == 0.0
 
 
-def test_a_clip_that_acts_is_measured_as_bias_and_one_that_does_not_changes_nothing():
+def test_clip_is_measured_as_bias_only_if_it_acts():
     model, trail = moving_model()
     norms = []
     for clip in (1e-3, 1e6):

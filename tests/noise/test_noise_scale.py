@@ -28,7 +28,7 @@ def samples_of(mean: float, *, seed: int, count: int = 24, blocks: int = 8) -> D
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.1, 0.5, 3.0])
-def test_signal_and_noise_are_unbiased_and_their_intervals_cover_at_their_rate(mean: float):
+def test_signal_and_noise_are_unbiased_and_intervals_cover(mean: float):
     truth = {"signal": 40 * mean**2, "noise": 41.0}
     found: dict[str, list[float]] = {"signal": [], "noise": []}
     inside = dict.fromkeys(truth, 0)
@@ -46,7 +46,7 @@ def test_signal_and_noise_are_unbiased_and_their_intervals_cover_at_their_rate(m
 
 
 @pytest.mark.parametrize("mean", [0.1, 0.5, 3.0])
-def test_the_noise_scale_lies_in_its_interval_at_its_rate_even_where_no_signal_is_seen(mean: float):
+def test_noise_scale_interval_covers_even_without_visible_signal(mean: float):
     truth, inside, unbounded = 41.0 / (40 * mean**2), 0, 0
     for seed in range(RUNS):
         e = jackknife_ratio(Dots.variance, Dots.squared_mean, [samples_of(mean, seed=seed)], 0.9)
@@ -57,7 +57,7 @@ def test_the_noise_scale_lies_in_its_interval_at_its_rate_even_where_no_signal_i
     assert (unbounded > 0) == (mean < 0.5)
 
 
-def test_a_model_s_noise_per_group_and_in_total_is_what_its_batches_were_drawn_with():
+def test_noise_per_group_and_total_matches_the_drawn_batches():
     model = Quadratic()
     groups = [{"params": [("x", model.x)]}, {"params": [model.y, model.unused], "kind": "b"}]
     rows = noise_scale(
@@ -80,7 +80,7 @@ def test_a_model_s_noise_per_group_and_in_total_is_what_its_batches_were_drawn_w
             assert e.high - e.low < true
 
 
-def test_measuring_leaves_parameters_gradients_buffers_and_random_state_as_they_were():
+def test_noise_measurement_leaves_model_and_random_state_alone():
     model = Quadratic(dropout=0.5)
     model(draw(1)).backward()
     before = {k: v.clone() for k, v in model.state_dict().items()}

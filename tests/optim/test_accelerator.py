@@ -34,7 +34,7 @@ def test_step_never_waits_for_a_value_from_the_accelerator(
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_nothing_of_a_capturable_step_with_a_scaler_is_on_the_host(
+def test_capturable_step_with_scaler_keeps_state_off_the_host(
     make: Callable[..., MARS],
 ) -> None:
     with FakeTensorMode(), torch.no_grad():

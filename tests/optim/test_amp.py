@@ -85,7 +85,7 @@ def test_on_a_device_the_step_is_undone_without_reading_the_flag(inf: float) -> 
     assert history["exp_avg"].eq(1.0 if inf == 0.0 else 0.0).all()
 
 
-def test_fused_tells_the_scaler_that_the_step_scales_by_itself_as_in_torch() -> None:
+def test_fused_declares_its_own_amp_scaling_as_torch_does() -> None:
     assert MARSAdamW(make_params(), fused=True)._step_supports_amp_scaling
     assert not MARSAdamW(make_params())._step_supports_amp_scaling
 
@@ -97,7 +97,7 @@ def test_fused_tells_the_scaler_that_the_step_scales_by_itself_as_in_torch() -> 
         pytest.param(partial(MARSLion, fused=True), marks=needs_compiler),
     ],
 )
-def test_with_a_real_scaler_an_overflow_costs_one_step_and_nothing_else(
+def test_overflow_with_a_real_scaler_costs_one_step_only(
     cls: Callable[..., MARS],
 ) -> None:
     ours, theirs = make_params(dtype=torch.float32), make_params(dtype=torch.float32)
@@ -114,7 +114,7 @@ def test_with_a_real_scaler_an_overflow_costs_one_step_and_nothing_else(
     assert same(ours, theirs)
 
 
-def test_exact_form_keeps_its_previous_point_through_a_skipped_step() -> None:
+def test_exact_form_keeps_previous_point_over_a_skipped_step() -> None:
     params = make_params([(3, 2)], dtype=torch.float32)
     optimizer = MARSShampoo(params, correction="exact", lr=0.1)
     for t in range(2):
@@ -128,7 +128,7 @@ def test_exact_form_keeps_its_previous_point_through_a_skipped_step() -> None:
     assert torch.equal(optimizer.state[params[0]]["last_param"], last_param)
 
 
-def test_overflow_at_the_previous_point_alone_is_no_correction_at_any_scale() -> None:
+def test_overflow_at_previous_point_alone_means_no_correction() -> None:
     ends = []
     for fused in (None, True):  # the scaler divides the gradients, or the step does
         params = make_params([(3, 2)], dtype=torch.float32)

@@ -19,7 +19,7 @@ def test_each_architecture_has_its_list() -> None:
 
 
 @pytest.mark.parametrize("name", architectures.ARCHITECTURES)
-def test_newton_schulz_gets_the_matrices_of_a_public_architecture_and_nothing_else(
+def test_newton_schulz_gets_exactly_the_architecture_matrices(
     name: str,
 ) -> None:
     found = architectures.roles(architectures.build(name))

@@ -28,7 +28,7 @@ def one_step(cls: type[MARS], g: list[float], m: list[float], **options: Any) ->
     return -x.detach()[0]
 
 
-def test_adamw_steps_by_the_agreeing_elements_scaled_by_their_share() -> None:
+def test_cautious_adamw_scales_agreeing_elements_by_their_share() -> None:
     # m_t = (m + g) / 2, over 1 - beta1, over |g|
     d = one_step(MARSAdamW, [1.0, 1.0, -1.0, 2.0], [1.0, -3.0, -1.0, 2.0], gamma=0.0, cautious=True)
     torch.testing.assert_close(d, torch.tensor([2.0, 0.0, -2.0, 2.0], dtype=d.dtype) / 0.75)
@@ -47,7 +47,7 @@ def test_muon_compares_the_orthogonal_direction_not_the_momentum() -> None:
 
 
 @pytest.mark.parametrize("correction", ["approx", "folded"])
-def test_it_is_the_raw_gradient_that_is_compared_not_the_corrected_one(correction: str) -> None:
+def test_cautious_compares_the_raw_not_the_corrected_gradient(correction: str) -> None:
     """c_2 = 1 + 10 (1 - 2) = -9: the momentum follows it, against g_2 = 1."""
     x = nn.Parameter(torch.zeros(1, 1, dtype=torch.float64))
     options = dict(gamma=10.0, clip=None, weight_decay=0.0, betas=(0.5, 0.9))
@@ -62,7 +62,7 @@ def test_it_is_the_raw_gradient_that_is_compared_not_the_corrected_one(correctio
     assert (x.item() == before) == (m < 0)
 
 
-def test_no_agreement_at_all_moves_nothing_and_a_little_moves_a_thousandfold_at_most() -> None:
+def test_cautious_step_without_agreement_is_0_and_scale_capped() -> None:
     none = one_step(MARSAdamW, [1.0] * 4, [-3.0] * 4, gamma=0.0, cautious=True)
     assert none.tolist() == [0.0] * 4
     n = 4000
@@ -102,7 +102,7 @@ def test_vectors_under_plain_adamw_are_masked_too() -> None:
     assert torch.equal(params[0], before)
 
 
-def test_describe_tells_the_rule_and_why_the_path_is_no_faster_one() -> None:
+def test_describe_tells_cautious_rule_and_why_no_faster_path() -> None:
     told = MARSAdamW(make_params(dtype=torch.float32), cautious=True).describe()
     assert "cautious adamw" in told
     assert "- path foreach: " in told

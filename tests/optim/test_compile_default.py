@@ -88,7 +88,7 @@ def test_every_public_class_is_here() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_step_compiles_with_the_default_backend_once_and_is_the_same(cls: type[MARS]) -> None:
+def test_step_compiles_once_by_default_backend_with_equal_result(cls: type[MARS]) -> None:
     params = parameters()
     check_compiled(params, cls(params, lr=torch.tensor(0.01), gamma=0.1))
 
@@ -110,7 +110,7 @@ def test_every_form_compiles_with_the_default_backend() -> None:
         ({"fused": True}, "fused=True is not possible here: torch.compile makes.*fused=None"),
     ],
 )
-def test_a_path_that_cannot_be_compiled_is_refused_with_a_way_out(
+def test_path_that_cannot_be_compiled_is_refused_with_advice(
     options: dict[str, Any], words: str
 ) -> None:
     params = parameters()
@@ -142,7 +142,7 @@ def trained(*, compiled: bool, released: bool) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("released", [False, True], ids=["kept", "released"])
-def test_a_compiled_training_step_with_compiled_autograd_is_the_same(released: bool) -> None:
+def test_compiled_training_step_with_compiled_autograd_is_equal(released: bool) -> None:
     wanted = trained(compiled=False, released=False)
     with torch._dynamo.config.patch(compiled_autograd=released):
         found = trained(compiled=True, released=released)

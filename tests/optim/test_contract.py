@@ -61,7 +61,7 @@ def overwritten(optimizer: MARS, params: list[nn.Parameter]) -> None:
 @every_optimizer
 @every_backend
 @pytest.mark.parametrize("afterwards", [zeroed, overwritten])
-def test_trajectory_does_not_depend_on_what_becomes_of_the_gradient_memory(
+def test_trajectory_does_not_depend_on_reuse_of_gradient_memory(
     make: Make, backend: str, afterwards: Callable[[MARS, list[nn.Parameter]], None]
 ) -> None:
     replaced, reused = make_params(), make_params()
@@ -115,7 +115,7 @@ def test_parameter_without_gradient_stays_and_has_no_state(make: Make) -> None:
 
 
 @every_optimizer
-def test_late_first_gradient_moves_a_parameter_as_if_it_were_fresh(make: Make) -> None:
+def test_late_first_gradient_moves_parameter_as_if_fresh(make: Make) -> None:
     shapes = [(5, 3), (7,)]
     early, late, fresh = (make_params(shapes, seed=s) for s in (1, 2, 2))
     together, alone = make([*early, *late]), make(fresh)
@@ -190,7 +190,7 @@ def test_foreign_entries_in_the_state_do_no_harm(make: Make, dtype: torch.dtype)
 
 
 @every_optimizer
-def test_closure_is_called_once_with_gradients_on_and_its_loss_returned(make: Make) -> None:
+def test_closure_is_called_once_with_grad_and_its_loss_returned(make: Make) -> None:
     params = make_params()
     optimizer = make(params)
     before = copies(params)

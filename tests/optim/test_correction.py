@@ -18,7 +18,7 @@ from mars_optim.optim.correction import (
 )
 
 
-def test_correction_adds_the_scaled_difference_to_the_last_gradient() -> None:
+def test_correction_adds_scaled_difference_from_last_gradient() -> None:
     last, g = torch.tensor([1.0, -2.0]), torch.tensor([2.0, 2.0])
     (c,) = corrected_([last], [g], gain=0.5)
     assert c.tolist() == [2.5, 4.0]
@@ -56,7 +56,7 @@ def test_norm_of_a_small_tensor_has_its_dtype_and_value(dtype: torch.dtype) -> N
     assert tensor_norm(x) == 5.0
 
 
-def test_clip_leaves_zeros_and_small_gradients_and_scales_large_ones() -> None:
+def test_clip_scales_large_gradients_and_leaves_small_and_zero() -> None:
     zeros, small, large = torch.zeros(3), torch.tensor([0.3, 0.4]), torch.tensor([3.0, 4.0])
     scales = scales_of(norms_of([zeros, small, large]), 1.0).tolist()
     assert scales == pytest.approx([1.0, 1.0, 0.2], rel=1e-6)

@@ -25,7 +25,7 @@ def documented(function: Callable[..., Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("function", [MARS, param_groups], ids=["MARS", "param_groups"])
-def test_every_argument_is_documented_in_the_order_of_the_signature(
+def test_docstring_lists_every_argument_in_signature_order(
     function: Callable[..., Any],
 ) -> None:
     assert list(documented(function)) == list(inspect.signature(function).parameters)

@@ -32,9 +32,7 @@ def train(params: list[nn.Parameter], optimizer: torch.optim.Optimizer, steps: r
 
 @pytest.mark.parametrize("rule", ["adamw", "lion", "muon", "shampoo"])
 @pytest.mark.parametrize("correction", ["approx", "folded"])
-def test_bf16_parameters_with_fp32_state_follow_fp32_up_to_their_own_rounding(
-    rule: str, correction: str
-) -> None:
+def test_bf16_parameters_with_fp32_state_are_rounded_fp32_steps(rule: str, correction: str) -> None:
     options: dict[str, Any] = dict(rule=rule, correction=correction, lr=0.01, optimize_1d=True)
     exact, rounded = params_(BF16), params_(BF16)
     wide = [nn.Parameter(p.detach().to(F32)) for p in exact]
@@ -70,7 +68,7 @@ def test_state_has_the_parameters_dtype_unless_asked_otherwise() -> None:
     }
 
 
-def test_a_bf16_history_of_fp32_parameters_is_near_and_takes_half_the_memory() -> None:
+def test_bf16_history_of_fp32_parameters_is_near_at_half_memory() -> None:
     full, half = params_(F32), params_(F32)
     optimizers = MARSAdamW(full, gamma=0.1), MARSAdamW(half, gamma=0.1, last_grad_dtype=BF16)
     start = [p.detach().clone() for p in full]
@@ -110,7 +108,7 @@ def test_fp32_state_of_bf16_parameters_is_resumed_bit_for_bit(way: str) -> None:
         assert torch.equal(p, q)
 
 
-def test_stochastic_rounding_is_right_on_average_and_exact_on_what_fits() -> None:
+def test_stochastic_rounding_is_unbiased_and_exact_if_it_fits() -> None:
     torch.manual_seed(0)
     low, high = torch.tensor(1.0), torch.tensor(1.0 + 2**-7)  # neighbours in bfloat16
     x = torch.full((200_000,), 1.0 + 0.3 * 2**-7)
@@ -142,7 +140,7 @@ def moved(optimizer_options: dict[str, Any]) -> tuple[float, Tensor]:
     return float((param != 1).float().mean()), (1 - param.detach().double()).mean()
 
 
-def test_no_weight_is_stuck_with_stochastic_rounding_where_nearest_moves_none() -> None:
+def test_stochastic_rounding_moves_weights_where_nearest_cannot() -> None:
     share, _ = moved({"state_dtype": F32})
     assert share == 0.0
     share, way = moved({"state_dtype": F32, "stochastic_rounding": True})
@@ -180,7 +178,7 @@ def test_old_checkpoints_get_the_defaults_of_new_keys() -> None:
         assert torch.equal(p, q)
 
 
-def test_rounding_by_chance_is_the_same_in_replicas_and_after_resuming() -> None:
+def test_stochastic_rounding_is_equal_in_replicas_and_on_resume() -> None:
     def make() -> tuple[nn.Parameter, MARS]:
         x = nn.Parameter(torch.ones(40, 30, dtype=torch.bfloat16))
         return x, MARS([x], lr=1e-4, state_dtype=F32, stochastic_rounding=True)

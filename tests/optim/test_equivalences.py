@@ -97,7 +97,7 @@ def muon_pair(correction: str, momentum: float) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("momentum", [0.95, 0.8])
 @pytest.mark.parametrize("correction", ["approx", "folded"])
-def test_mars_m_with_gamma_1_minus_beta1_is_torch_muon_with_nesterov(
+def test_mars_m_with_gamma_1_minus_beta1_is_torch_nesterov_muon(
     correction: str, momentum: float
 ) -> None:
     sides = muon_pair(correction, momentum)
@@ -158,7 +158,7 @@ def test_unclipped_momentum_is_an_average_of_ema_and_gradient(
         assert optimizer.state[x]["exp_avg"].item() == pytest.approx(m, rel=1e-9, abs=1e-9)
 
 
-def test_folded_with_gamma_1_minus_beta1_is_adamw_with_nesterov_momentum() -> None:
+def test_folded_with_gamma_1_minus_beta1_is_nesterov_adamw() -> None:
     beta1, beta2, lr, decay, eps = 0.9, 0.97, 0.01, 0.1, 1e-8
     params = make_params(MATRICES)
     x = copies(params)

@@ -120,7 +120,7 @@ def test_gamma_one_without_clip_has_storms_momentum() -> None:
             torch.testing.assert_close(optimizer.state[param]["exp_avg"], d, rtol=1e-10, atol=1e-13)
 
 
-def test_both_passes_see_one_dropout_mask_and_the_next_batch_another() -> None:
+def test_both_passes_share_a_dropout_mask_and_batches_do_not() -> None:
     masks: list[Tensor] = []
     net = small_net(dropout=0.5)
     net[2].register_forward_hook(lambda m, i, o: masks.append((o != 0).clone()))
@@ -148,7 +148,7 @@ def test_buffers_are_updated_once_per_batch(given: bool) -> None:
     assert torch.equal(exact[1].running_var, plain[1].running_var)
 
 
-def test_an_exception_inside_restores_parameters_gradients_buffers_and_randomness() -> None:
+def test_failed_previous_pass_restores_model_and_random_state() -> None:
     net = small_net(dropout=0.5, norm=True)
     optimizer = MARSAdamW(net.parameters(), correction="exact")
     train_by_closure(net, optimizer, 3)
@@ -205,7 +205,7 @@ def test_accumulation_adds_the_gradients_of_both_passes() -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
 
 
-def test_a_step_without_the_previous_pass_is_refused_with_the_way_out() -> None:
+def test_step_without_previous_pass_is_refused_with_advice() -> None:
     net = small_net()
     optimizer = MARSAdamW(net.parameters(), correction="exact")
     batch = batches(1)[0]
@@ -273,7 +273,7 @@ def test_scaled_passes_are_unscaled_exactly() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*map(weights, nets), strict=True))
 
 
-def test_an_overflow_in_the_scaled_previous_pass_means_no_correction() -> None:
+def test_overflow_in_scaled_previous_pass_means_no_correction() -> None:
     net = small_net()
     optimizer = MARSAdamW(net.parameters(), correction="exact", gamma=0.3, clip=None)
     train_by_closure(net, optimizer, 2)

@@ -45,7 +45,7 @@ def stepped(make: Any, *shapes: tuple[int, ...], names: str = "", **options: Any
 
 @pytest.mark.parametrize("way", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize(("old", "new"), RESHAPED.values(), ids=RESHAPED)
-def test_loading_names_the_parameter_and_both_shapes_and_changes_nothing(
+def test_loading_a_misfit_names_both_shapes_and_changes_nothing(
     old: tuple[int, ...], new: tuple[int, ...], way: dict[str, Any]
 ) -> None:
     way = {**way, "optimize_1d": True}  # one group, whatever the shapes
@@ -96,7 +96,7 @@ def test_a_step_with_state_of_another_shape_moves_nothing(way: dict[str, Any], n
 
 
 @pytest.mark.parametrize("way", PATHS.values(), ids=PATHS)
-def test_a_gradient_from_before_the_parameter_was_resized_is_refused(way: dict[str, Any]) -> None:
+def test_gradient_from_before_a_parameter_resize_is_refused(way: dict[str, Any]) -> None:
     optimizer, (param,) = stepped(MARSAdamW, (3, 2), names="w", **way)
     param.data = torch.ones(5, 2)
     with pytest.raises(ValueError, match=r"'w' has shape \(5, 2\) and its gradient \(3, 2\)"):
@@ -162,7 +162,7 @@ def test_a_parameter_that_is_a_lazy_negative_is_refused(way: dict[str, Any]) -> 
         MARSAdamW([param], **way).step()
 
 
-def test_a_parameter_that_is_a_lazy_conjugate_is_refused_rather_than_left_where_it_is() -> None:
+def test_lazy_conjugate_parameter_is_refused_not_left_unmoved() -> None:
     param = nn.Parameter(torch.randn(6, 2, dtype=torch.complex64).conj())
     param.grad = torch.ones_like(param)
     with pytest.raises(ValueError, match=r"lazy conjugate or negative.*resolve_conj"):
@@ -199,7 +199,7 @@ def test_a_sample_of_another_size_is_refused() -> None:
         optimizer.load_state_dict(saved)
 
 
-def test_previous_point_is_not_one_from_before_another_correction() -> None:
+def test_previous_point_before_another_correction_is_dropped() -> None:
     param = nn.Parameter(torch.ones(3, 2))
     optimizer = MARSAdamW([param], correction="exact", clip=None)
 

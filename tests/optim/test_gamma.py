@@ -44,9 +44,7 @@ def test_a_state_dict_in_the_middle_goes_on_bit_for_bit(schedule: str) -> None:
 
 
 @pytest.mark.parametrize(("schedule", "power"), [("lr", 1.0), ("sqrt_lr", 0.5)])
-def test_gamma_keeps_its_value_in_a_warm_up_and_then_falls_with_the_lr(
-    schedule: str, power: float
-) -> None:
+def test_gamma_is_constant_in_warm_up_and_then_falls_with_lr(schedule: str, power: float) -> None:
     params = make_params()
     optimizer = MARSAdamW(params, gamma=0.1, gamma_schedule=schedule)
     found = []
@@ -102,7 +100,7 @@ def test_a_schedule_can_be_edited_in_the_run() -> None:
     assert all(p.isfinite().all() for p in params)
 
 
-def test_vectors_and_groups_without_a_correction_have_no_schedule() -> None:
+def test_vectors_and_uncorrected_groups_have_no_gamma_schedule() -> None:
     params = make_params()
     optimizer = MARSAdamW(params, gamma="auto")
     run(optimizer, params, range(30))
@@ -232,7 +230,7 @@ def test_a_compiled_step_says_that_it_cannot_change_gamma() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["auto", "least_error"])
-def test_the_sums_are_added_up_without_waiting_for_an_accelerator(schedule: str) -> None:
+def test_gamma_sums_are_added_without_waiting_for_accelerator(schedule: str) -> None:
     with FakeTensorMode(), torch.no_grad():
         param = nn.Parameter(torch.empty(3, 2, device="cuda"))
         optimizer = MARS([param], gamma_schedule=schedule)

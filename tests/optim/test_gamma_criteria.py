@@ -82,7 +82,7 @@ def test_a_sample_of_a_large_tensor_tells_the_same() -> None:
     assert optimizer.state[param][gammas.PROBE].shape == (2, gammas.SAMPLE)
 
 
-def test_a_tensor_counts_by_its_size_however_few_of_its_elements_are_sampled() -> None:
+def test_tensor_counts_by_its_size_despite_sampled_elements() -> None:
     """A large tensor of pure noise beside a small one of pure signal."""
     large, small = nn.Parameter(torch.zeros(1 << 8, 1 << 10)), nn.Parameter(torch.zeros(2, 2))
     optimizer = MARSAdamW([large, small], gamma_schedule="least_error")
@@ -139,7 +139,7 @@ def test_each_group_has_a_gamma_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["auto", "least_error"])
-def test_gamma_waits_for_its_first_steps_and_moves_by_no_more_than_its_rate(schedule: str) -> None:
+def test_gamma_waits_for_first_steps_and_moves_within_its_rate(schedule: str) -> None:
     job = Turning(4096, angle=0.5, signal=9.0, noise=0.1)
     param, optimizer = made(4096, gamma_schedule=schedule)
     chosen = []
@@ -153,7 +153,7 @@ def test_gamma_waits_for_its_first_steps_and_moves_by_no_more_than_its_rate(sche
     assert sum(step != 0 for step in steps) <= 60 // gammas.EVERY
 
 
-def test_the_next_gradient_tells_the_loss_s_own_derivative_by_gamma() -> None:
+def test_next_gradient_gives_the_derivative_of_loss_by_gamma() -> None:
     """On a quadratic, against the difference quotient of F after the step; float64."""
     generator = torch.Generator().manual_seed(0)
     size, lr, at, by = 64, 0.1, 0.2, 1e-4
@@ -198,9 +198,7 @@ class Valley:
 
 @pytest.mark.parametrize("begin", [0.01, 0.45])
 @pytest.mark.parametrize("rule", ["adamw", "lion", "muon"])
-def test_auto_comes_to_rest_at_the_same_gamma_from_wherever_it_begins(
-    rule: Any, begin: float
-) -> None:
+def test_auto_gamma_settles_at_one_value_from_any_start(rule: Any, begin: float) -> None:
     rest = _rest(rule, begin)
     assert rest == pytest.approx(_rest(rule, 0.2), abs=0.06)
 
@@ -218,7 +216,7 @@ def _rest(rule: Any, begin: float) -> float:
     return sum(seen[1000:]) / 1000
 
 
-def test_auto_falls_to_zero_where_every_step_went_too_far_and_rises_where_none_was_enough() -> None:
+def test_auto_gamma_falls_on_overshoot_and_rises_on_undershoot() -> None:
     for sign, end in ((-1.0, 0.0), (1.0, gammas.HIGHEST)):
         param, optimizer = made(4096, gamma_schedule="auto", gamma=0.2)
         full = torch.ones_like(param)
@@ -256,7 +254,7 @@ def test_gamma_does_not_depend_on_the_scale_of_the_gradients(scale: float, sched
     assert found[0] != 0.025
 
 
-def test_gradients_that_shrink_and_grow_over_the_range_of_float32_are_followed() -> None:
+def test_auto_gamma_follows_gradients_over_the_float32_range() -> None:
     """Each by its own scale: the averages of before are forgotten at their decay alone."""
     param = nn.Parameter(torch.zeros(64, 64))
     optimizer = MARSAdamW([param], gamma="auto", betas=(BETA, 0.95), lr=1e-3)
@@ -299,7 +297,7 @@ def test_memory_that_was_spoilt_before_heals() -> None:
     assert optimizer.state[param][gammas.PROBE].isfinite().all()
 
 
-def test_describe_says_when_gamma_is_no_longer_chosen_and_what_was_skipped() -> None:
+def test_describe_tells_that_gamma_choice_stopped_or_skipped() -> None:
     param, optimizer = made(512, torch.float32, gamma_schedule="auto")
     job = Turning(512, **JOBS["slow"])
     train(job, optimizer, param, range(30))

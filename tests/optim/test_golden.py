@@ -64,9 +64,7 @@ def test_float64_trajectory_is_the_published_one(name: str, backend: str) -> Non
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", [n for n, c in CASES.items() if c["dtype"] == "float32"])
-def test_newton_schulz_trajectory_is_the_published_one_within_bfloat16_noise(
-    name: str, backend: str
-) -> None:
+def test_newton_schulz_equals_published_path_within_bf16_noise(name: str, backend: str) -> None:
     steps: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for key, ours, published in trajectory(name, backend):
         steps[key].append((ours, published))
@@ -84,7 +82,7 @@ def test_newton_schulz_trajectory_is_the_published_one_within_bfloat16_noise(
         assert (points[-1][0] - points[-1][1]).norm() < 0.03 * path, key
 
 
-def test_golden_file_holds_every_rule_and_both_treatments_of_vectors() -> None:
+def test_golden_file_has_every_rule_and_both_vector_treatments() -> None:
     kinds = {case["hyper"].get("mars_type", "mars-m") for case in CASES.values()}
     assert kinds == {*CLASS_OF, "mars-m"}
     assert {case["hyper"].get("optimize_1d") for case in CASES.values()} >= {True, False}

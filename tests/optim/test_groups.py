@@ -102,7 +102,7 @@ def test_every_trainable_parameter_is_claimed_exactly_once(name: str, rule: str)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_embeddings_and_heads_get_adamw_where_the_rule_is_for_matrices(rule: str) -> None:
+def test_embeddings_and_heads_get_adamw_under_matrix_rules(rule: str) -> None:
     groups = param_groups(GPT(tied=False), rule=rule, gamma=0.05)
     by_kind = {group["kind"]: group for group in groups}
     for kind in ("embedding", "head"):
@@ -321,9 +321,7 @@ def test_table_tells_which_path_is_taken_and_why_no_faster_one(
 
 @pytest.mark.parametrize("correction", ["approx", "exact"])
 @pytest.mark.parametrize("changes", [True, False])
-def test_a_correction_that_does_nothing_is_seen_when_the_optimizer_has_run(
-    changes: bool, correction: Any
-) -> None:
+def test_correction_without_effect_is_reported_by_describe(changes: bool, correction: Any) -> None:
     weight = nn.Parameter(torch.ones(3, 2))
     optimizer = MARS([("weight", weight)], correction=correction, lr=0.1 if changes else 0.0)
     for t in range(3):
@@ -339,6 +337,6 @@ def test_a_correction_that_does_nothing_is_seen_when_the_optimizer_has_run(
     assert ("correction ratio 0 in the group of weight" in optimizer.describe()) != changes
 
 
-def test_no_momentum_makes_the_correction_nothing_and_that_is_said() -> None:
+def test_zero_momentum_is_reported_to_cancel_the_correction() -> None:
     optimizer = MARS([nn.Parameter(torch.ones(3, 2))], betas=(0.0, 0.99))
     assert "! betas[0]=0 makes the correction of the adamw group 0" in optimizer.describe()

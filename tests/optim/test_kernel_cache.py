@@ -146,7 +146,7 @@ REFUSED = {
 @needs_compiler
 @posix
 @pytest.mark.parametrize(("prepare", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_folder_that_others_can_write_is_not_used_and_one_warning_says_so(
+def test_folder_writable_by_others_is_not_used_with_one_warning(
     prepare: Any, reason: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     if os.getuid() != 0 and "12345" in reason:
@@ -213,7 +213,7 @@ def test_a_library_is_synced_before_it_has_its_name(
 
 
 @needs_compiler
-def test_a_full_disk_leaves_no_piece_and_kernels_for_this_process(
+def test_full_disk_keeps_kernels_in_process_and_leaves_no_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(handle: int) -> None:

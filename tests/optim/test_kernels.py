@@ -272,9 +272,7 @@ def test_float32_backend_is_near_the_float64_oracle(
 
 @pytest.mark.parametrize("correction", ["approx", "folded"])
 @pytest.mark.parametrize("rule", MATRIX_RULES)
-def test_float32_newton_schulz_is_near_the_oracle_within_bfloat16_noise(
-    rule: str, correction: str
-) -> None:
+def test_float32_newton_schulz_is_within_bf16_noise_of_oracle(rule: str, correction: str) -> None:
     settings = settings_of(rule=rule, correction=correction)
     like = [make() for make in (*MATRICES.values(), *STRIDED.values())]
     start = fill(like, 0, torch.float32)
@@ -373,7 +371,7 @@ def test_nan_in_a_gradient_spreads_as_in_the_oracle(backend: str, clip: float | 
 
 
 @pytest.mark.parametrize("backend", FAST)
-def test_parameters_at_odd_addresses_are_updated_to_their_last_element(backend: str) -> None:
+def test_parameters_at_odd_addresses_are_updated_to_the_end(backend: str) -> None:
     settings = settings_of(rule="adamw", clip=1.0)
     ends = []
     for name in (backend, "reference"):

@@ -39,7 +39,7 @@ def test_lambda_scheduler_reaches_every_group(make: Make) -> None:
 
 
 @every_optimizer
-def test_one_cycle_scheduler_sets_rate_and_beta1_of_the_very_next_step(make: Make) -> None:
+def test_one_cycle_sets_lr_and_beta1_of_the_very_next_step(make: Make) -> None:
     cycled, plain = make_params(), make_params()
     one, other = make(cycled), make(plain)
     scheduler = lr_scheduler.OneCycleLR(one, max_lr=[0.1, 0.05], total_steps=8)
@@ -108,7 +108,7 @@ def test_edit_of_a_group_takes_effect_at_the_next_step(key: str) -> None:
     assert not same(after, run(unedited, untouched, range(3, 6)))
 
 
-def test_gamma_that_passes_through_zero_comes_back_with_a_fresh_last_gradient() -> None:
+def test_gamma_back_from_zero_has_a_fresh_last_gradient() -> None:
     (x,) = params = make_params([(5, 3)])
     optimizer = MARSAdamW(params)
     (group,) = optimizer.param_groups
@@ -199,7 +199,7 @@ def test_group_added_after_the_start_steps_like_a_new_optimizer(make: Make) -> N
     assert same(run(optimizer, late), run(make(fresh, **OPTIONS), fresh))
 
 
-def test_checkpoint_without_a_key_of_today_takes_the_constructors_value() -> None:
+def test_checkpoint_without_a_new_key_takes_constructor_value() -> None:
     params = make_params()
     optimizer = MARSAdamW(params, ns_steps=3)
     saved = optimizer.state_dict()
@@ -231,7 +231,7 @@ def test_names_of_parameters_stay_with_them(cls: type[MARS]) -> None:
 
 
 @pytest.mark.parametrize("cls", [MARSLion, MARSM])
-def test_parameters_of_several_dtypes_step_together_as_they_do_apart(cls: type[MARS]) -> None:
+def test_mixed_dtype_parameters_step_together_as_apart(cls: type[MARS]) -> None:
     dtypes = (torch.float64, torch.float32, torch.bfloat16)
     mixed = [p for dtype in dtypes for p in make_params([(5, 3)], dtype=dtype)]
     optimizer = cls(mixed)

@@ -94,7 +94,7 @@ def test_a_step_counter_of_any_kind_counts_on(kind: str, path: str, live: bool) 
         assert state["step"].shape == ()
 
 
-def test_a_counter_that_was_cast_to_bfloat16_does_not_stand_still_at_256() -> None:
+def test_bf16_step_counter_in_checkpoint_goes_on_past_256() -> None:
     params = make_params([(2, 2)])
     optimizer = MARSAdamW(params)
     run(optimizer, params, range(1))
@@ -106,7 +106,7 @@ def test_a_counter_that_was_cast_to_bfloat16_does_not_stand_still_at_256() -> No
 
 
 @pytest.mark.parametrize("step", [-1.0, float("nan"), float("inf"), "3", None, torch.ones(2)])
-def test_a_counter_that_is_none_is_refused_before_anything_is_loaded(step: Any) -> None:
+def test_invalid_step_counter_is_refused_before_loading(step: Any) -> None:
     params = make_params([(2, 2)])
     optimizer = MARSAdamW([("w", params[0])])
     run(optimizer, params, range(1))

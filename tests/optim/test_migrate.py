@@ -63,7 +63,7 @@ def test_with_gamma_zero_and_no_clip_it_goes_on_as_adamw_would(amsgrad: bool) ->
     assert_same(net, twin)
 
 
-def test_with_gamma_auto_the_second_moment_stays_adamw_s_and_only_gamma_acts() -> None:
+def test_migrate_to_auto_gamma_keeps_adamw_second_moment() -> None:
     net = model()
     source = adamw(net)
     train(net, source, seed=1)
@@ -99,7 +99,7 @@ def test_there_and_back_again_changes_nothing() -> None:
     assert_same(net, twin)
 
 
-def test_groups_keep_their_settings_and_only_matrices_are_corrected() -> None:
+def test_migrated_groups_keep_settings_and_only_correct_matrices() -> None:
     net = model()
     source = adamw(net)
     train(net, source, seed=1)

@@ -72,7 +72,7 @@ def one_step(
 
 @pytest.mark.parametrize("rule", ["adamw", "lion"])
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_result_is_the_same_to_the_last_bit_on_any_number_of_threads(
+def test_result_is_bit_identical_on_any_number_of_threads(
     rule: str, clip: float | None, threads: None
 ) -> None:
     shapes = [(3 * BLOCK + 5,), (7,), (BLOCK,), (1,), (0,), (300, 400)]
@@ -101,7 +101,7 @@ DTYPES = list(product((torch.float32, torch.bfloat16, torch.float16), repeat=3))
 
 @pytest.mark.parametrize("rule", ["adamw", "lion"])
 @pytest.mark.parametrize("dtypes", DTYPES, ids=lambda d: "-".join(str(x)[6:] for x in d))
-def test_mixed_dtypes_are_computed_in_float32_and_stored_in_each_own(
+def test_mixed_dtypes_compute_in_float32_and_store_in_their_own(
     rule: str, dtypes: list[torch.dtype]
 ) -> None:
     settings = settings_of(rule=rule)
@@ -148,9 +148,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize(("x", "g"), LAYOUTS.values(), ids=LAYOUTS)
-def test_tensors_that_cannot_be_walked_through_together_are_left_to_others(
-    x: Tensor, g: Tensor
-) -> None:
+def test_kernel_declines_gaps_overlaps_and_unequal_layouts(x: Tensor, g: Tensor) -> None:
     state = {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(x)}
     assert native.why_not(Bucket([x], [g], [state], settings_of(rule="lion", gamma=0.0)))
 
@@ -185,7 +183,7 @@ def test_library_is_built_once_and_found_again(
     assert len(list(fresh_library.iterdir())) == 1
 
 
-def test_without_a_compiler_everything_works_and_the_reason_is_told(
+def test_everything_works_without_a_compiler_and_says_why(
     fresh_library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")

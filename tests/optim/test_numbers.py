@@ -71,9 +71,7 @@ def test_a_checkpoint_does_not_need_numpy() -> None:
 
 @pytest.mark.parametrize("as_tensor", [False, True])
 @pytest.mark.parametrize("total", [4, 7, 10])
-def test_a_schedule_that_ends_below_zero_by_rounding_ends_at_zero(
-    total: int, as_tensor: bool
-) -> None:
+def test_schedule_ending_below_zero_by_rounding_ends_at_zero(total: int, as_tensor: bool) -> None:
     params = make_params()
     lr: Any = torch.tensor(6e-4, dtype=torch.float64) if as_tensor else 6e-4
     optimizer = MARSAdamW(params, lr=lr, gamma_schedule="lr")
@@ -170,7 +168,7 @@ def test_a_refused_edit_leaves_no_traces_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize("options", [{}, {"gamma": "auto"}])
-def test_a_kernel_that_cannot_do_the_work_is_refused_without_a_trace(options: Any) -> None:
+def test_impossible_kernel_request_is_refused_without_a_trace(options: Any) -> None:
     params = [torch.nn.Parameter(torch.ones(6, 2)[::2]), *make_params([(3, 2)])]
     optimizer = MARSAdamW([{"params": [p]} for p in params[::-1]], **options)
     run(optimizer, params, range(2))

@@ -120,7 +120,7 @@ def test_nanogpts_checkpoint_says_which_order_fits() -> None:
     migrate(source.state_dict(), net.named_parameters(), order="ndim")
 
 
-def test_the_trainers_checkpoint_says_that_the_model_is_needed_for_its_order() -> None:
+def test_trainer_checkpoint_says_its_order_needs_the_model() -> None:
     net = model()
     source = trainers(net)
     train(net, source, seed=1)
@@ -240,7 +240,7 @@ def test_names_in_the_checkpoint_decide(form: str, to: Any, whole: bool) -> None
     assert_goes_on(net, source, twin, target)
 
 
-def test_names_of_a_compiled_and_wrapped_model_are_the_same_names() -> None:
+def test_names_of_compiled_and_wrapped_models_match_plain_names() -> None:
     net = model()
     source = named_source(net)
     saved = copy.deepcopy(source.state_dict())

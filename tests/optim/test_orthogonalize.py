@@ -93,7 +93,7 @@ def test_gram_form_is_the_same_iteration(
     torch.testing.assert_close(gram.double(), plain, rtol=0.0, atol=tolerance)
 
 
-def test_gram_form_in_float32_keeps_small_singular_values_apart_from_round_off() -> None:
+def test_float32_gram_form_keeps_small_singular_values() -> None:
     generator = torch.Generator().manual_seed(0)
     u, _, vh = torch.linalg.svd(
         torch.randn(48, 160, generator=generator, dtype=torch.float64), full_matrices=False
@@ -135,7 +135,7 @@ def test_gram_form_is_for_long_matrices_in_float32(
     assert prefers_gram(torch.empty(shape), dtype) is wanted
 
 
-def test_batches_hold_equal_shapes_and_at_most_two_million_elements_on_a_cpu() -> None:
+def test_cpu_batches_hold_equal_shapes_up_to_2_million_elements() -> None:
     large, wide, small = torch.Size((1024, 1024)), torch.Size((2048, 2048)), torch.Size((8, 8))
     shapes = [large, small, wide, large, large, small, wide, torch.Size((0, 3))]
     found = list(batches(shapes, CPU))
@@ -155,7 +155,7 @@ def test_batches_hold_equal_shapes_and_at_most_two_million_elements_on_a_cpu() -
     ],
     ids=str,
 )
-def test_dtype_is_float64_for_float64_and_else_bfloat16_unless_asked(
+def test_float64_stays_float64_and_others_use_bf16_unless_asked(
     given_dtype: torch.dtype, asked: torch.dtype | None, computed: torch.dtype
 ) -> None:
     m = well_conditioned((4, 3)).to(given_dtype)

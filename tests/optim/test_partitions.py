@@ -11,7 +11,7 @@ from mars_optim import MARSM, MARSAdamW, MARSLion
 LARGE = 120_000
 
 
-def test_flat_parameters_at_construction_are_warned_of_with_the_way_out() -> None:
+def test_flat_parameters_at_construction_warn_with_advice() -> None:
     flat = nn.Parameter(torch.zeros(LARGE))
     for cls in (MARSAdamW, MARSLion):
         with pytest.warns(UserWarning, match="flat partitions .*optimize_1d=True, clip=None"):

@@ -75,7 +75,7 @@ def test_it_ends_where_the_usual_loop_ends(name: str) -> None:
     assert_same(usual, released)
 
 
-def test_no_gradient_is_left_after_backward_and_parameters_have_moved() -> None:
+def test_backward_leaves_no_gradient_and_moves_parameters() -> None:
     _, (model, optimizer) = pair("folded")
     release_gradients(optimizer)
     before = copy.deepcopy(model.state_dict())
@@ -110,7 +110,7 @@ def test_it_resumes_bit_for_bit() -> None:
     assert_same(whole, resumed)
 
 
-def test_accumulation_of_a_declared_number_of_passes_is_the_usual_one() -> None:
+def test_declared_passes_accumulate_as_in_the_usual_step() -> None:
     (usual, optimizer), (released, in_backward) = pair("folded")
     release_gradients(in_backward, passes=3)
     train(usual, optimizer, range(3), passes=3)
@@ -133,7 +133,7 @@ def test_parameter_that_missed_a_pass_is_stepped_by_step() -> None:
     assert_same(*ends)
 
 
-def test_undeclared_accumulation_is_refused_before_the_second_step() -> None:
+def test_undeclared_accumulation_is_refused_before_second_step() -> None:
     _, (model, optimizer) = pair("folded")
     release_gradients(optimizer)
     loss(model, 0).backward()
@@ -175,7 +175,7 @@ def test_after_remove_gradients_are_kept_until_step() -> None:
     assert_same(usual, released)
 
 
-def test_exact_is_refused_at_once_and_when_a_group_is_edited_to_it() -> None:
+def test_exact_form_is_refused_at_once_and_when_edited_in() -> None:
     model = Tied()
     with pytest.raises(ValueError, match="use correction='folded'"):
         release_gradients(MARSAdamW(model.parameters(), correction="exact"))
@@ -244,7 +244,7 @@ class Segments(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("passes", [1, 2])
-def test_gradients_in_pieces_under_reentrant_checkpointing_wait_for_step(passes: int) -> None:
+def test_reentrant_checkpoint_gradient_pieces_wait_for_step(passes: int) -> None:
     torch.manual_seed(0)
     models = [Segments().double()]
     models.append(copy.deepcopy(models[0]))
@@ -273,7 +273,7 @@ def test_gradients_in_pieces_under_reentrant_checkpointing_wait_for_step(passes:
 
 
 @pytest.mark.parametrize("where", [0, -1])
-def test_a_setting_refused_in_one_group_moves_no_parameter_of_another(where: int) -> None:
+def test_setting_refused_in_one_group_moves_no_other_group(where: int) -> None:
     model = Tied()
     optimizer = MARSAdamW(model.parameters())
     release_gradients(optimizer)

@@ -159,7 +159,7 @@ def test_a_wrapped_models_last_layer_is_its_head_too(name: str) -> None:
     assert "head" not in of_more_dimensions(param_groups(wrapped, rule="muon"))  # a dict: a block
 
 
-def test_what_no_type_told_is_listed_as_guessed_with_repeated_blocks_once() -> None:
+def test_guessed_roles_are_listed_once_per_repeated_block() -> None:
     groups = param_groups(Transformer(), rule="muon")
     table = "blocks.*.attn.relative_position_bias_table"
     tokens = {"cls_token", "dist_token", "reg_token", "pos_embed", table}
@@ -187,7 +187,7 @@ def test_what_no_type_told_is_listed_as_guessed_with_repeated_blocks_once() -> N
         (lambda: nn.Embedding(20_000, 2), False, r"embedding or head: a parameter of shape \(20"),
     ],
 )
-def test_embedding_or_head_under_newton_schulz_is_warned_of_when_the_optimizer_is_built(
+def test_newton_schulz_on_embedding_or_head_warns_when_built(
     build: Any, named: bool, message: str
 ) -> None:
     model = build()
@@ -207,7 +207,7 @@ def test_router_scale_and_experts_in_one_are_warned_of_too() -> None:
     MARSM([{"params": [experts], "stacked": True}])
 
 
-def test_warning_comes_for_a_group_added_later_and_not_for_what_param_groups_sorted() -> None:
+def test_role_warning_comes_for_added_but_not_sorted_groups() -> None:
     optimizer = MARSM([("blocks.0.weight", nn.Parameter(torch.ones(4, 4)))])
     with pytest.warns(UserWarning, match=r"an embedding or head: lm_head\.weight"):
         optimizer.add_param_group({"params": [("lm_head.weight", nn.Parameter(torch.ones(9, 4)))]})

@@ -34,7 +34,7 @@ def test_vectors_become_a_plain_adamw_group_of_their_own(cls: type[MARS]) -> Non
 
 
 @pytest.mark.parametrize("cls", ELEMENTWISE)
-def test_optimize_1d_keeps_vectors_with_matrices_under_elementwise_rules(cls: type[MARS]) -> None:
+def test_optimize_1d_keeps_vectors_with_matrices_if_elementwise(cls: type[MARS]) -> None:
     (group,) = cls(make_params(), optimize_1d=True).param_groups
     assert len(group["params"]) == 4
 
@@ -57,7 +57,7 @@ def test_group_of_one_kind_stays_one_group(shapes_given: list[tuple[int, ...]]) 
     assert shapes(group) == shapes_given
 
 
-def test_given_groups_are_split_each_by_itself_and_left_unchanged() -> None:
+def test_given_groups_are_split_separately_and_left_unchanged() -> None:
     one, two = make_params(), make_params(seed=1)
     given = [{"params": one, "lr": 0.1}, {"params": two, "weight_decay": 0.0, "host": "kept"}]
     optimizer = MARSM(given)
@@ -128,9 +128,7 @@ def test_zero_gradient_vector_in_a_no_decay_group_stays_put(cls: type[MARS], bac
 
 @pytest.mark.parametrize("optimize_1d", [False, True])
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_groups_of_an_optimizer_given_to_another_stay_the_same_groups(
-    make: Any, optimize_1d: bool
-) -> None:
+def test_groups_passed_to_another_optimizer_stay_the_same(make: Any, optimize_1d: bool) -> None:
     first, second = make_params(), make_params()
     options = dict(optimize_1d=optimize_1d, lr_1d=0.01, weight_decay_1d=0.3, betas_1d=(0.5, 0.6))
     one = make(zip("abcd", first, strict=True), **options)
@@ -178,7 +176,7 @@ CLIPS: list[tuple[dict[str, Any], dict[str, Any], float | None]] = [
 
 
 @pytest.mark.parametrize(("constructor", "own", "clip"), CLIPS)
-def test_clip_is_the_groups_own_or_the_constructors_and_none_where_folded(
+def test_clip_is_group_or_constructor_value_and_none_if_folded(
     constructor: dict[str, Any], own: dict[str, Any], clip: float | None
 ) -> None:
     matrices, _ = MARSM([{"params": make_params(), **own}], **constructor).param_groups

@@ -84,7 +84,7 @@ def test_reading_starts_anew_and_groups_without_history_say_nan() -> None:
     assert vector.gradient > 0.0
 
 
-def test_every_so_many_steps_are_measured_and_the_rest_cost_nothing() -> None:
+def test_telemetry_measures_every_n_steps_and_skips_the_rest() -> None:
     param = nn.Parameter(torch.zeros(SHAPE))
     optimizer = MARS([param], lr=0.0)
     optimizer.measure(every=4)
@@ -123,7 +123,7 @@ def test_a_checkpoint_in_between_changes_no_bit(steps: int, tensors: int, saved:
     assert whole.to_json() == resumed.to_json()
 
 
-def test_a_group_whose_tensors_come_and_go_counts_each_step_by_its_own() -> None:
+def test_group_with_changing_tensors_counts_each_step_by_its_own() -> None:
     params = [nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
     optimizer = MARS(params, gamma=0.0, clip=1.0)
     optimizer.measure()

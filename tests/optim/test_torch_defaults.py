@@ -131,7 +131,7 @@ def test_noise_is_added_up_on_the_cpu() -> None:
     assert dots.gram[1, 2] == 8.0
 
 
-def test_vectors_and_scalars_step_with_a_default_device_from_the_beginning() -> None:
+def test_vectors_step_alike_under_a_default_device_from_start() -> None:
     ends = []
     for default in (contextlib.nullcontext, DEFAULTS["device"]):
         params: list[nn.Parameter] = make_params(dtype=torch.float32)

@@ -209,7 +209,7 @@ def test_matrix_rules_and_float64_are_refused() -> None:
     assert told == "parameter has dtype torch.float64"
 
 
-def test_transposed_parameters_are_taken_with_gradients_laid_out_alike() -> None:
+def test_transposed_parameters_need_gradients_laid_out_alike() -> None:
     settings = settings_of(rule="adamw")
     x = torch.ones(3, 4).t()
     state: dict[str, Tensor] = {}

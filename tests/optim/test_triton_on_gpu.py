@@ -122,7 +122,7 @@ def test_step_allocates_next_to_nothing() -> None:
     assert torch.cuda.max_memory_allocated() - before < 20_000  # of 858 kB of parameters
 
 
-def test_tensor_of_more_than_two_to_the_31_elements_is_stepped_to_its_end() -> None:
+def test_tensor_above_2_to_the_31_elements_is_stepped_to_its_end() -> None:
     numel = (1 << 31) + 5
     if torch.cuda.mem_get_info()[0] < 4 * 2 * numel:
         pytest.skip("needs 17 GB of free GPU memory")

@@ -103,7 +103,7 @@ def test_gradients_are_left_as_the_user_left_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_changes_the_step_and_gamma_zero_without_clip_does_not(name: str) -> None:
+def test_wrapper_changes_the_step_except_at_gamma_0_without_clip(name: str) -> None:
     runs = {}
     for kind in ("plain", "gamma 0", "mars"):
         params = params_()
@@ -120,7 +120,7 @@ def test_it_changes_the_step_and_gamma_zero_without_clip_does_not(name: str) -> 
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_resumes_bit_for_bit_from_the_optimizers_own_checkpoint(name: str) -> None:
+def test_wrapper_resumes_bit_identically_from_a_checkpoint(name: str) -> None:
     params = params_()
     optimizer = OPTIMIZERS[name](params)
     variance_reduce(optimizer, gamma=0.3)
@@ -171,7 +171,7 @@ def test_remove_leaves_a_plain_optimizer() -> None:
     variance_reduce(optimizer)  # and may be wrapped again
 
 
-def test_a_closure_is_called_once_and_its_gradients_are_corrected() -> None:
+def test_closure_is_called_once_and_its_gradients_corrected() -> None:
     params, by_hand = params_(), params_()
     optimizer, reference = adamw(params), adamw(by_hand)
     for o in (optimizer, reference):
@@ -247,7 +247,7 @@ def test_wrapping_twice_is_refused() -> None:
         variance_reduce(optimizer)
 
 
-def test_a_step_that_fails_leaves_the_gradient_and_the_next_step_is_sound() -> None:
+def test_failed_step_leaves_gradient_and_the_next_step_is_sound() -> None:
     params, twin = params_(), params_()
     optimizer, reference = adamw(params), adamw(twin)
     for o in (optimizer, reference):
@@ -331,7 +331,7 @@ def test_a_checkpoint_from_before_it_was_wrapped_goes_on() -> None:
     assert wrapped.param_groups[0]["mars_gamma"] == 0.3
 
 
-def test_a_checkpoint_that_was_loaded_before_wrapping_must_say_the_same() -> None:
+def test_wrapping_after_loading_requires_checkpoint_settings() -> None:
     params, twins = params_(), params_()
     optimizer, again = adamw(params), adamw(twins)
     variance_reduce(optimizer, gamma=0.3)
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_was_loaded_before_wrapping_must_say_the_same() -> Non
     ("edit", "message"),
     [({"mars_gamma": -1}, "gamma=-1"), ({"mars_clip": "x"}, "clip='x' must be a number")],
 )
-def test_an_edit_out_of_range_is_refused_before_any_gradient_is_exchanged(
+def test_edit_out_of_range_is_refused_before_gradients_change(
     edit: dict[str, Any], message: str
 ) -> None:
     params = params_()

@@ -17,7 +17,7 @@ def vectors(*sizes: int) -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(n)) for n in sizes]
 
 
-def test_an_optimizer_of_vectors_alone_is_refused_with_the_way_out() -> None:
+def test_optimizer_of_vectors_alone_is_refused_with_advice() -> None:
     sgd = torch.optim.SGD(vectors(30, 4), lr=0.1, momentum=0.9)
     with pytest.raises(ValueError, match=r"SGD has no tensor of two .*optimize_1d=True .*gamma=0"):
         variance_reduce(sgd)
@@ -37,7 +37,7 @@ def test_what_was_asked_for_is_done_to_vectors_alone(asked: dict[str, Any]) -> N
         sgd.step()
 
 
-def test_a_step_of_which_nothing_is_corrected_is_warned_of_before_it_is_taken_and_once() -> None:
+def test_step_with_nothing_to_correct_warns_once_beforehand() -> None:
     frozen, bias = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3))
     sgd = torch.optim.SGD([frozen, bias], lr=0.1, momentum=0.9)
     variance_reduce(sgd)
@@ -48,7 +48,7 @@ def test_a_step_of_which_nothing_is_corrected_is_warned_of_before_it_is_taken_an
     sgd.step()
 
 
-def test_vectors_that_are_stepped_now_and_then_are_no_reason_to_warn() -> None:
+def test_vectors_stepped_now_and_then_give_no_warning() -> None:
     weight, bias = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(3))
     sgd = torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9)
     variance_reduce(sgd)
@@ -68,7 +68,7 @@ def flattened_later(sgd: torch.optim.Optimizer) -> nn.Parameter:
 
 
 @pytest.mark.parametrize("copied", [False, True])
-def test_flat_pieces_that_are_swapped_in_are_refused_before_a_step(copied: bool) -> None:
+def test_swapped_in_flat_pieces_are_refused_before_a_step(copied: bool) -> None:
     weight, bias = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(6))
     for options, words in (({}, "corrects no 1-D tensor"), ({"optimize_1d": True}, "clip=1 is of")):
         sgd = torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9)
@@ -83,7 +83,7 @@ def test_flat_pieces_that_are_swapped_in_are_refused_before_a_step(copied: bool)
         assert torch.equal(flat, before)
 
 
-def test_flat_pieces_that_are_swapped_in_are_corrected_element_by_element_if_asked_for() -> None:
+def test_swapped_in_flat_pieces_are_corrected_if_asked_for() -> None:
     weight = nn.Parameter(torch.randn(6, 5, dtype=torch.float64))
     sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
     variance_reduce(sgd, gamma=0.1, optimize_1d=True, clip=None)
@@ -110,7 +110,7 @@ class Outside(torch.optim.Optimizer):
         self.inside.step(closure)
 
 
-def test_a_wrapper_that_keeps_no_history_is_refused_at_the_step_that_needs_it() -> None:
+def test_wrapper_that_keeps_no_state_is_refused_at_second_step() -> None:
     weight = nn.Parameter(torch.randn(3, 3))
     outside = Outside(torch.optim.SGD([weight], lr=0.1, momentum=0.9))
     variance_reduce(outside)

@@ -270,7 +270,7 @@ def test_nan_in_a_gradient_spreads_as_in_the_oracle(rule: str, clip: float | Non
     assert ends[0] == ends[1]
 
 
-def test_parameters_at_odd_addresses_are_updated_to_their_last_element() -> None:
+def test_parameters_at_odd_addresses_are_updated_to_the_end() -> None:
     settings = settings_of(rule="adamw", clip=1.0)
     ends = []
     for step, dtype in ((triton_backend.step, torch.float32), (loop.step, torch.float64)):

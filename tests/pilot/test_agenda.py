@@ -30,7 +30,7 @@ limits = st.fixed_dictionaries({}, optional=dict.fromkeys(ARMS_OF_PLAN, doubling
 
 
 @given(optimum=places, cliff=limits)
-def test_every_arm_is_tuned_to_the_same_resolution_or_to_the_plans_limit(
+def test_every_arm_is_tuned_to_equal_resolution_or_plan_limit(
     optimum: dict[str, float], cliff: dict[str, float]
 ):
     trials = trials_of(PLAN, carry_out(PLAN, Valley(PLAN, optimum, cliff)))
@@ -41,7 +41,7 @@ def test_every_arm_is_tuned_to_the_same_resolution_or_to_the_plans_limit(
 
 
 @given(optimum=places)
-def test_where_an_arm_starts_does_not_decide_how_near_it_comes_to_its_best(
+def test_distance_to_the_best_lr_does_not_depend_on_the_start(
     optimum: dict[str, float],
 ):
     pilot = carry_out(PLAN, Valley(PLAN, optimum))
@@ -63,7 +63,7 @@ def test_an_arm_stops_when_it_is_tuned_whatever_the_others_need(
 
 
 @given(optimum=places, cliff=limits)
-def test_the_comparison_uses_each_arms_fitted_rate_and_never_the_tuning_seed(
+def test_comparison_uses_fitted_lr_and_never_the_tuning_seed(
     optimum: dict[str, float], cliff: dict[str, float]
 ):
     pilot = carry_out(PLAN, Valley(PLAN, optimum, cliff))
@@ -87,7 +87,7 @@ def test_runs_that_finish_in_any_order_lead_to_the_same_runs(
 
 
 @given(optimum=places, workers=st.integers(1, 4), data=st.data())
-def test_a_pilot_that_was_stopped_anywhere_goes_on_to_the_same_runs(
+def test_pilot_stopped_anywhere_resumes_to_the_same_runs(
     optimum: dict[str, float], workers: int, data: st.DataObject
 ):
     loss = Valley(PLAN, optimum)
@@ -108,7 +108,7 @@ def test_the_whole_comparison_is_run_and_nothing_else():
 
 
 @given(optimum=places)
-def test_the_numbers_of_runs_and_steps_that_are_told_are_those_that_are_run(
+def test_announced_runs_and_steps_are_those_carried_out(
     optimum: dict[str, float],
 ):
     pilot = carry_out(PLAN, Valley(PLAN, optimum))
@@ -116,7 +116,7 @@ def test_the_numbers_of_runs_and_steps_that_are_told_are_those_that_are_run(
     assert pilot.last.planned_steps == sum(run.spec.steps for run in pilot.runs)
 
 
-def test_what_is_told_before_the_first_run_is_the_least_there_can_be():
+def test_runs_announced_before_the_first_are_the_minimum():
     first = agenda(PLAN, DATA, [])
     assert first.planned_runs == 3 * 5 + 2 * 5
     assert first.planned_steps == 15 * 100 + 2 * (300 + 50 + 200)
@@ -130,7 +130,7 @@ def test_a_finished_pilot_has_nothing_ready():
     assert now.ready == ()
 
 
-def test_a_pilot_with_runs_under_way_is_not_finished_and_does_not_hand_them_out_again():
+def test_pilot_with_runs_under_way_is_unfinished_and_waits():
     pilot = carry_out(PLAN, Valley(PLAN))
     last = pilot.runs.pop()
     now = agenda(PLAN, DATA, pilot.runs, [last.spec])
@@ -138,7 +138,7 @@ def test_a_pilot_with_runs_under_way_is_not_finished_and_does_not_hand_them_out_
     assert now.ready == ()
 
 
-def test_an_arm_has_one_trial_at_a_time_since_the_next_depends_on_it():
+def test_arm_has_one_trial_at_a_time_as_the_next_depends_on_it():
     ready = agenda(PLAN, DATA, []).ready
     assert [s.arm_name for s in ready] == ARMS_OF_PLAN
     now = agenda(PLAN, DATA, [], ready[:2])
@@ -158,7 +158,7 @@ def test_no_comparison_starts_before_every_arm_is_tuned():
     assert "tune" not in stages[tuned:]
 
 
-def test_the_comparison_goes_seed_by_seed_so_that_an_early_stop_leaves_whole_pairs():
+def test_comparison_goes_by_seed_so_a_stop_leaves_whole_pairs():
     plan = small_plan(seeds=(5, 3, 9))
     pilot = carry_out(plan, Valley(plan))
     assert [s.seed for s in pilot.purpose("compare", "ladder")] == [5] * 5 + [3] * 5 + [9] * 5
@@ -234,7 +234,7 @@ def test_budgets_of_equally_many_steps_are_refused_or_run_once(options: dict[str
 
 
 @pytest.mark.parametrize("trials", [1, 2, 12, 70])
-def test_tuning_ends_with_as_many_trials_as_the_plan_asks_for_if_it_may(trials: int):
+def test_tuning_ends_with_as_many_trials_as_the_plan_asks_for(trials: int):
     try:
         plan = small_plan(arms=("adamw", "mars-adamw"), trials=trials, max_trials=trials)
     except UserError:
@@ -244,7 +244,7 @@ def test_tuning_ends_with_as_many_trials_as_the_plan_asks_for_if_it_may(trials: 
     assert [len(t) for t in trials_of(plan, pilot).values()] == [trials] * 2
 
 
-def test_a_further_tuning_seed_repeats_the_trials_around_every_best():
+def test_further_tuning_seed_repeats_the_trials_around_each_best():
     plan = small_plan(more_seeds=(7,))
     pilot = carry_out(plan, Valley(plan, dict.fromkeys(plan.arms, 2.3)))
     for arm in plan.arms:
@@ -254,7 +254,7 @@ def test_a_further_tuning_seed_repeats_the_trials_around_every_best():
     assert pilot.last.planned_runs == len(pilot.runs)
 
 
-def test_a_tuning_seed_that_is_added_later_makes_no_compared_run_anew():
+def test_tuning_seed_added_later_repeats_no_compared_run():
     noisy = random.Random(0)
     valley = Valley(PLAN)
     losses: dict[str, float] = {}
@@ -272,9 +272,7 @@ def test_a_tuning_seed_that_is_added_later_makes_no_compared_run_anew():
 
 @given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False))
 @settings(max_examples=20)
-def test_an_arm_that_is_stuck_at_all_its_rates_goes_on_downwards_in_any_order(
-    workers: int, order: random.Random
-):
+def test_arm_stuck_at_all_lrs_goes_downwards_in_any_order(workers: int, order: random.Random):
     def loss(spec: RunSpec) -> float | None:
         doublings = math.log2(spec.lr / spec.arm.lr)
         if spec.arm_name == "mars-adamw":

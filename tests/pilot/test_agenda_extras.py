@@ -56,7 +56,7 @@ def test_what_is_added_leaves_the_plans_own_runs_as_they_are(plan):  # type: ign
 
 @settings(max_examples=30, deadline=None)
 @given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False), keep=st.integers(0, 60))
-def test_stopped_anywhere_and_in_any_order_it_ends_with_the_same_runs_and_the_told_number(
+def test_pilot_stopped_anywhere_in_any_order_ends_with_same_runs(
     workers: int, order: random.Random, keep: int
 ):
     whole = carry_out(BOTH, Valley(BOTH), workers=workers, order=order)
@@ -67,7 +67,7 @@ def test_stopped_anywhere_and_in_any_order_it_ends_with_the_same_runs_and_the_to
     assert again.last.planned_steps == sum(r.spec.steps for r in whole.runs)
 
 
-def test_the_sensitivity_gives_every_line_the_same_factors_and_repeats_no_run():
+def test_sensitivity_lines_have_equal_factors_and_repeat_no_run():
     pilot = carry_out(DRAWN, Valley(DRAWN))
     best = {s.arm_name: s.lr for s in pilot.purpose("compare")}
     lines: dict[tuple[str, float], set[float]] = {}
@@ -85,7 +85,7 @@ def test_the_sensitivity_gives_every_line_the_same_factors_and_repeats_no_run():
     assert not tuned & {s.run_id for s in own}
 
 
-def test_the_sensitivity_waits_for_the_tuning_and_changes_no_learning_rate():
+def test_sensitivity_waits_for_tuning_and_changes_no_lr():
     first = agenda(DRAWN, DATA, []).ready
     assert {s.purpose for s in first} == {"tune"}
     pilot = carry_out(DRAWN, Valley(DRAWN), workers=3, order=random.Random(1))

@@ -76,7 +76,7 @@ factor_ = st.floats(1.2, 10)
 
 
 @given(default=default_, factor=factor_, optimum=st.floats(-6, 6), steeper=st.floats(1, 3))
-def test_every_arm_ends_with_the_same_trials_around_its_lowest_point_wherever_it_began(
+def test_arm_ends_with_equal_trials_around_best_from_any_start(
     default: float, factor: float, optimum: float, steeper: float
 ):
     def loss(lr: float) -> float:
@@ -116,7 +116,7 @@ def test_no_learning_rate_is_tried_twice_whatever_the_losses(
     assert all(lr > 0 and math.isfinite(lr) for lr in trials)
 
 
-def test_a_best_by_noise_among_rates_that_are_all_too_high_is_not_taken_for_a_lowest_point():
+def test_noisy_best_among_rates_all_too_high_is_not_accepted():
     noise = iter([0.002, 0.0, 0.004, 0.001, 0.003, 0.002, 0.005, 0.001] * 4)
 
     def loss(lr: float) -> float:
@@ -142,7 +142,7 @@ OUTWARD: list[tuple[str, Trials, float, float | None]] = [
 @pytest.mark.parametrize(
     ("trials", "others", "expected"), [o[1:] for o in OUTWARD], ids=[o[0] for o in OUTWARD]
 )
-def test_an_arm_that_seems_to_have_learned_at_no_rate_is_tried_farther_out(
+def test_arm_that_learned_at_no_lr_is_tried_farther_out(
     trials: Trials, others: float, expected: float | None
 ):
     assert next_outward(1.0, 2.0, trials, others) == expected
@@ -161,7 +161,7 @@ def test_no_rate_of_zero_is_proposed(default: float):
 
 
 @pytest.mark.parametrize("least", [8, 12])
-def test_more_trials_are_made_near_the_best_where_the_plan_asks_for_them(least: int):
+def test_extra_trials_are_made_near_the_best_lr(least: int):
     trials: Trials = {}
     while (lr := next_lr(1.0, 2.0, trials, least)) is not None:
         trials[lr] = math.log2(lr) ** 2

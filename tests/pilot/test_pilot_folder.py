@@ -98,9 +98,7 @@ def test_another_plan_is_refused_with_the_key_and_both_values(tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_before_the_first_run_everything_may_change_and_what_was_timed_is_timed_again(
-    tmp_path: Path, change: str
-):
+def test_plan_may_change_before_first_run_and_is_timed_again(tmp_path: Path, change: str):
     adopt(PLAN, tmp_path)
     (tmp_path / "probe.json").write_text("{}")
     adopt(changed(change), tmp_path)
@@ -110,7 +108,7 @@ def test_before_the_first_run_everything_may_change_and_what_was_timed_is_timed_
     assert not (tmp_path / "probe.json").exists()
 
 
-def test_a_run_that_only_failed_freezes_nothing_and_one_under_way_does(tmp_path: Path):
+def test_failed_run_freezes_no_plan_but_a_run_under_way_does(tmp_path: Path):
     adopt(PLAN, tmp_path)
     spec = agenda(PLAN, "a" * 64, []).ready[0]
     record_failure(tmp_path / "runs", spec, Failure("failed", "its command has no such option"))
@@ -195,13 +193,13 @@ def test_a_damaged_plan_in_the_folder_is_refused_by_name(tmp_path: Path):
         adopt(PLAN, tmp_path)
 
 
-def test_runs_on_the_same_data_pass_the_check_and_so_does_an_empty_folder(tmp_path: Path):
+def test_data_check_passes_for_equal_data_and_for_empty_folder(tmp_path: Path):
     check_data(tmp_path, "a" * 64)
     write_run(tmp_path, "a" * 64)
     check_data(tmp_path, "a" * 64)
 
 
-def test_a_run_on_other_data_is_refused_with_both_hashes_and_its_python(tmp_path: Path):
+def test_run_on_other_data_is_refused_with_hashes_and_python(tmp_path: Path):
     path = write_run(tmp_path, "a" * 64)
     with pytest.raises(UserError) as error:
         check_data(tmp_path, "b" * 64)
@@ -216,7 +214,7 @@ def test_an_unfinished_run_on_other_data_is_in_nobodys_way(tmp_path: Path):
     check_data(tmp_path, "b" * 64)
 
 
-def test_the_folder_is_made_with_all_above_it_and_can_be_there_before(tmp_path: Path):
+def test_folder_is_made_with_parents_and_may_exist_before(tmp_path: Path):
     out = tmp_path / "a" / "b"
     for _ in range(2):
         prepare_folder(out)

@@ -61,14 +61,14 @@ def test_what_is_left_of_a_pilot_lies_between_what_is_told(
     assert told.steps[0] <= steps <= told.steps[1]
 
 
-def test_a_tuning_seed_added_to_a_finished_pilot_costs_its_own_runs_only():
+def test_tuning_seed_added_at_the_end_costs_only_its_own_runs():
     done = carry_out(PLAN, Valley(PLAN)).runs
     assert remaining(PLAN, done, None, workers=1).runs == (0, 0)
     more = replace(PLAN, tuning=replace(PLAN.tuning, more_seeds=(7,)))
     assert remaining(more, done, None, workers=1).runs[1] == 5 * len(PLAN.arms)
 
 
-def test_hours_are_steps_and_what_each_run_adds_shared_among_workers():
+def test_hours_are_steps_and_run_overhead_shared_among_workers():
     told = price(PLAN, dict.fromkeys(TIMINGS, Timing(0.5, 10.0)), workers=2)
     assert told.hours is not None
     for end in (0, 1):

@@ -67,7 +67,7 @@ def test_a_commands_start_is_told_apart_from_its_steps(clock: Clock, tells: bool
         assert found[arm]["ratio"] == pytest.approx(seconds / STEP["adamw"])
 
 
-def test_a_start_that_differs_from_run_to_run_is_not_taken_for_steps(clock: Clock):
+def test_varying_start_time_is_not_mistaken_for_steps(clock: Clock):
     """As nanoGPT's: seconds of imports, and ten steps of 20 ms that drown in their spread."""
     starts = itertools.cycle([30.0, 31.5, 29.0, 30.6, 32.0, 29.9, 30.4])
 

@@ -52,7 +52,7 @@ def test_on_rocm_the_same_goes_for_its_own_variable(monkeypatch: pytest.MonkeyPa
     assert given == [(("HIP_VISIBLE_DEVICES", "2"),), (("HIP_VISIBLE_DEVICES", "3"),)]
 
 
-def test_without_a_variable_the_accelerators_of_the_machine_are_counted(
+def test_accelerators_are_counted_if_no_variable_names_them(
     monkeypatch: pytest.MonkeyPatch,
 ):
     import torch
@@ -90,7 +90,7 @@ def test_a_share_is_seen_by_the_process_and_by_what_it_starts(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("devices", "count", "expected"), [("0,1,2", 64, 3), ("", 64, 4), ("", 2, 2)]
 )
-def test_automatic_is_one_run_per_accelerator_or_one_per_core_and_four_at_most(
+def test_automatic_workers_are_one_per_device_or_core_up_to_four(
     monkeypatch: pytest.MonkeyPatch, devices: str, count: int, expected: int
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)

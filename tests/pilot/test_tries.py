@@ -21,7 +21,7 @@ DIED = Failure("died", "killed")
 HUNG = Failure("timed out", "too long")
 
 
-def test_a_run_may_take_ten_times_what_the_probe_says_for_all_that_share_the_machine():
+def test_run_limit_is_ten_times_the_probed_time_of_all_sharers():
     tries = Retries(RunningPlan(), {SPEC.arm_name: Timing(0.5, outside=900.0)}, sharing=3)
     assert tries.limit(SPEC) == 10 * (0.5 * SPEC.steps + 900.0) * 3 + 600
 
@@ -32,7 +32,7 @@ def test_or_as_long_as_the_plan_says():
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_a_run_that_dies_is_tried_again_as_often_as_the_plan_says(retries: int):
+def test_run_that_dies_is_retried_as_often_as_the_plan_says(retries: int):
     tries = Retries(RunningPlan(retries=retries), {}, 1)
     assert [tries.again("a", DIED) for _ in range(retries + 1)] == [True] * retries + [False]
     assert tries.given_up == {"a": DIED}
@@ -48,7 +48,7 @@ def test_a_run_that_hangs_is_tried_again_once_at_most(retries: int, expected: li
     assert tries.given_up == {"a": HUNG}
 
 
-def test_a_try_that_cannot_end_otherwise_is_the_last_and_one_that_got_further_does_not_count():
+def test_hopeless_try_is_the_last_and_one_with_progress_is_free():
     tries = Retries(RunningPlan(retries=1), {}, 1)
     further = Failure("timed out", "the queue's limit; it goes on", again="always")
     assert all(tries.again("a", further) for _ in range(9))
@@ -75,7 +75,7 @@ def ids_without(run_id: str) -> set[str]:
 
 
 @pytest.mark.parametrize("trial", [0, 1, 2])
-def test_an_arm_whose_tuning_is_given_up_is_left_out_of_the_comparison(trial: int):
+def test_arm_whose_tuning_is_given_up_is_not_compared(trial: int):
     whole = carry_out(PLAN, Valley(PLAN)).ids
     tuning = tuning_of("nadamw")
     missing = whole - ids_without(tuning[trial].run_id)
@@ -84,7 +84,7 @@ def test_an_arm_whose_tuning_is_given_up_is_left_out_of_the_comparison(trial: in
 
 
 @pytest.mark.parametrize("arm", [PLAN.comparison.baseline, PLAN.comparison.candidate])
-def test_without_the_baseline_or_the_candidate_nothing_is_compared(arm: str):
+def test_nothing_is_compared_without_baseline_or_candidate(arm: str):
     others = [a for a in PLAN.arms if a != arm]
     made = ids_without(tuning_of(arm)[1].run_id)
     assert len(made) == sum(len(tuning_of(a)) for a in others) + 1
@@ -97,7 +97,7 @@ def test_a_comparison_run_that_is_given_up_stops_no_other():
         assert ids_without(spec.run_id) == whole.ids - {spec.run_id}
 
 
-def test_a_latecomer_is_tuned_like_the_others_and_changes_none_of_their_rates():
+def test_late_arm_is_tuned_like_others_and_changes_no_lr():
     loss = Valley(PLAN, {"nadamw": 3.0})
     first = carry_out(small_plan(arms=("adamw", "mars-adamw")), loss)
     later = carry_out(PLAN, loss, done=first.runs)

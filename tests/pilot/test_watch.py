@@ -71,7 +71,7 @@ def test_half_written_files_are_passed_over(out: Path) -> None:
     assert "cannot be read" in shown(out, once=True)
 
 
-def test_it_ends_with_the_pilot_and_tells_each_run_that_ended_meanwhile(out: Path) -> None:
+def test_watch_ends_with_pilot_and_lists_runs_ended_meanwhile(out: Path) -> None:
     status(out, planned_runs=28)
     new = next((out / "runs").glob("nadamw-*-seed3-*"))
     hidden = shutil.move(new, out / "hidden")

@@ -44,7 +44,7 @@ def test_a_mistake_in_the_command_gives_one_line(command: str, parts: list[str])
         assert part in str(error.value)
 
 
-def test_each_value_is_one_word_whatever_is_in_it_but_an_arms_arguments_are_several():
+def test_each_value_is_one_word_but_arm_arguments_are_several():
     check_command(GOOD + " {arm_args}")
     words = fill_command(GOOD + " 'a b' --set={lr} {{x}} {arm_args}", VALUES)
     assert words[:3] == ["train", "--optimizer", "adamw"]
@@ -74,7 +74,7 @@ COMPARED = {"baseline": "adamw", "candidate": "mine"}
 MINE = {"arms": ["adamw", "mine"], "task": COMMAND, "comparison": COMPARED}
 
 
-def test_a_command_may_have_arms_of_any_name_with_a_learning_rate_to_start_from():
+def test_command_arm_may_have_any_name_with_a_first_lr():
     plan = make_plan({**MINE, "arm": {"mine": {"lr": 0.5, "arguments": "--a b"}}})
     assert plan.arm["mine"].optimizer == plan.arm["adamw"].optimizer == "external"
     assert (plan.arm["mine"].lr, plan.arm["adamw"].lr) == (0.5, 1e-3)

@@ -112,7 +112,7 @@ def test_pilots_in_different_folders_do_not_disturb_each_other(tmp_path: Path, h
         pass
 
 
-def test_a_pilot_is_refused_while_a_worker_of_an_earlier_one_lives(
+def test_pilot_is_refused_while_an_earlier_worker_lives(
     tmp_path: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(lock, "PATIENCE", 0.15)

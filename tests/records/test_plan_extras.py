@@ -140,7 +140,7 @@ def test_a_size_that_makes_no_sense_is_refused_by_name(scale: dict[str, Any], wo
     assert words in str(caught.value)
 
 
-def test_a_run_is_covered_at_its_size_and_at_the_gammas_of_the_sensitivity_only():
+def test_plan_covers_only_runs_of_its_sizes_and_gammas():
     plan = Plan(
         arms=("adamw", "lion", "mars-adamw"),
         sensitivity=SensitivityPlan(gammas=(0.05,)),

@@ -121,7 +121,7 @@ def message_of(path: Path, overrides: tuple[str, ...] = ()) -> str:
 
 
 @pytest.mark.parametrize(("toml", "parts"), MISTAKES, ids=[t.splitlines()[-1] for t, _ in MISTAKES])
-def test_a_mistake_in_the_file_gives_one_line_with_the_file_and_the_key(
+def test_plan_mistake_gives_one_line_with_file_and_key(
     tmp_path: Path, toml: str, parts: tuple[str, ...]
 ):
     path = tmp_path / "plan.toml"
@@ -226,7 +226,7 @@ def test_a_binary_file_is_refused_by_name(tmp_path: Path, content: bytes):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_folded_arm_refuses_a_clip_and_every_other_takes_one(arm: str):
+def test_folded_arms_refuse_a_clip_and_other_mars_arms_take_one(arm: str):
     baseline = "adamw" if arm != "adamw" else "nadamw"
     data = {
         "arms": [baseline, arm],

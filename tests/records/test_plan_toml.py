@@ -60,7 +60,7 @@ def test_a_plan_of_all_arms_is_read_back_equal():
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_an_arms_table_may_give_only_what_differs_from_its_published_default(name: str):
+def test_arm_table_may_give_only_changes_to_its_defaults(name: str):
     baseline = "adamw" if name != "adamw" else "nadamw"
     plan = make_plan(
         {
@@ -102,7 +102,7 @@ def test_an_override_changes_its_key_only_and_survives_the_file(text: str, holds
     assert read_back(plan) == plan
 
 
-def test_the_last_of_several_overrides_wins_over_the_others_and_over_the_file():
+def test_last_override_wins_over_earlier_ones_and_the_file():
     plan = read_back(
         plan_with(training=TrainingPlan(steps=50)),
         ("training.steps=60", "tuning.trials=2", "training.steps=70"),
@@ -123,7 +123,7 @@ def test_every_key_of_the_file_stands_under_its_comment():
             assert lines[i - 1] == f"# {f.metadata['description']}"
 
 
-def test_the_file_holds_every_setting_of_every_arm_so_that_later_versions_read_it_alike():
+def test_plan_file_holds_every_setting_of_every_arm():
     written = tomllib.loads(plan_toml(Plan()))["arm"]
     assert list(written) == list(Plan().arms)
     for name, table in written.items():
@@ -159,7 +159,7 @@ def test_any_text_is_read_back_equal(text: str):
 @pytest.mark.parametrize(
     "name", ["ours", "our-arm_2", "our arm", "v1.5", 'a "quoted" arm', "größer", "ω"]
 )
-def test_an_arm_of_ones_own_is_read_back_equal_whatever_its_name_or_refused(name: str):
+def test_custom_arm_of_any_name_is_read_back_equal_or_refused(name: str):
     data = {
         "arms": ["adamw", name],
         "comparison": {"candidate": name},
@@ -174,7 +174,7 @@ def test_an_arm_of_ones_own_is_read_back_equal_whatever_its_name_or_refused(name
     assert plan.arm[name] == Arm(rule="lion", lr=1e-4)
 
 
-def test_differences_are_empty_for_equal_plans_and_name_each_key_with_both_values():
+def test_differences_name_each_key_with_both_values_or_are_empty():
     plan = Plan(
         training=TrainingPlan(steps=77),
         comparison=ComparisonPlan(seeds=(1, 2, 3, 4, 5, 6)),

@@ -200,7 +200,7 @@ def test_cifars_run_is_200_epochs_of_the_published_schedule(classes: int):
     assert count == 11_168_832 + 513 * classes  # as kuangliu's and the authors' ResNet-18
 
 
-def test_the_rates_of_adamw_and_mars_have_equal_products_with_their_decays_in_the_paper():
+def test_paper_lr_times_decay_is_equal_for_adamw_and_mars():
     for size in ("small", "medium", "large"):
         arm = plan_named(f"gpt2-{size}-openwebtext").arm
         products = [arm[a].lr * arm[a].weight_decay for a in ("adamw", "mars-adamw")]
@@ -208,7 +208,7 @@ def test_the_rates_of_adamw_and_mars_have_equal_products_with_their_decays_in_th
 
 
 @pytest.mark.parametrize("version", [2, 0, "1", 1.5])
-def test_a_recipe_of_another_version_is_refused_before_its_keys_are_looked_at(version: object):
+def test_recipe_of_another_version_is_refused_before_its_keys(version: object):
     data = {"recipe": {"version": version, "key_of_the_future": 1}, "another": {}}
     with pytest.raises(UserError, match=f"recipe.version = {version!r}, but this mars-optim reads"):
         make_plan(data)
@@ -240,7 +240,7 @@ def test_a_mistake_in_a_recipe_is_named_by_its_key(tables: dict[str, Any], messa
     assert message in str(error.value)
 
 
-def test_arms_chosen_by_set_leave_out_what_the_file_says_of_the_others():
+def test_arms_chosen_by_set_drop_what_the_file_says_of_others():
     path = RECIPES["gpt2-small-openwebtext"]
     plan = load_plan(path, ('arms=["adamw", "mars-adamw"]', "arm.adamw.lr=1e-3"))
     assert set(plan.arm) == set(plan.published) == {"adamw", "mars-adamw"}
@@ -307,7 +307,7 @@ def test_departures_of_a_departed_plan_are_those_of_both(tmp_path: Path):
     assert [text.split(" =")[0] for text in again] == ["training.steps", "task.layers"]
 
 
-def test_the_set_values_of_a_plan_leave_out_what_its_recipe_tells():
+def test_set_values_of_a_plan_leave_out_what_its_recipe_tells():
     sets = overrides(load_plan(SMALL, ("training.steps=400",)))
     assert "training.steps=400" in sets
     assert not any(text.startswith(("recipe.", "published.", "ours.")) for text in sets)

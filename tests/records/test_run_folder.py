@@ -92,7 +92,7 @@ def test_a_run_without_rows_has_none(writer: RunWriter):
     assert read_run(writer.path).rows == []
 
 
-def test_starting_a_run_again_throws_away_what_an_interrupted_try_left(writer: RunWriter):
+def test_restarted_run_discards_what_an_interrupted_try_left(writer: RunWriter):
     again = RunWriter(writer.path.parent, SPEC, {"python": "3.12.0"})
     again.row(step=1, loss=4.0)
     again.close()
@@ -108,7 +108,7 @@ def test_numbers_are_written_to_the_last_bit(writer: RunWriter):
     assert read_run(writer.path).rows[-1] == {"values": values}
 
 
-def test_runs_are_read_in_the_order_of_their_names_finished_or_not(tmp_path: Path):
+def test_runs_are_read_in_name_order_finished_or_not(tmp_path: Path):
     specs = [replace(SPEC, arm_name=name) for name in ("mars-adamw", "adamw", "lion")]
     for i, spec in enumerate(specs):
         writer = RunWriter(tmp_path, spec, {})

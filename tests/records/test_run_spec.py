@@ -77,7 +77,7 @@ def test_all_changed_runs_have_ids_of_their_own():
     assert len({spec.run_id for spec in specs.values()}) == len(specs)
 
 
-def test_the_folder_that_a_job_lies_in_is_no_part_of_the_identity():
+def test_job_folder_is_no_part_of_the_run_identity():
     here = replace(SPEC, task=PythonPlan(source="job.py:Job", folder="/here"))
     moved = replace(SPEC, task=replace(here.task, folder="/elsewhere"))
     assert moved == here
@@ -117,7 +117,7 @@ def test_a_spec_comes_back_equal_from_json_with_the_same_id(
     assert again.run_id == spec.run_id
 
 
-def test_learning_rates_that_print_alike_are_still_different_runs():
+def test_learning_rates_that_print_alike_are_different_runs():
     a, b = replace(SPEC, lr=0.00123456), replace(SPEC, lr=0.00123457)
     assert a.run_id.rpartition("-")[0] == b.run_id.rpartition("-")[0]
     assert a.run_id != b.run_id
@@ -147,7 +147,7 @@ def test_a_spec_without_one_of_its_keys_is_refused_by_name(key: str):
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "/root", "..", "a\0b", "a\nb", "x" * 300])
-def test_the_name_of_an_arm_never_leads_out_of_the_folder_of_runs(name: str):
+def test_arm_name_never_leads_out_of_the_runs_folder(name: str):
     """A plan may name arms of its own; each must be refused or make one usable folder name."""
     data = {"arms": ["adamw", name], "comparison": {"candidate": name}, "arm": {name: {}}}
     try:

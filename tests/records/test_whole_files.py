@@ -36,7 +36,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_link_at_a_name_that_could_be_guessed_is_not_written_through(tmp_path: Path, name: str):
+def test_link_at_a_guessable_name_is_not_written_through(tmp_path: Path, name: str):
     write, file = WRITERS[name]
     victim, folder = tmp_path / "victim", tmp_path / "shared"
     victim.write_text(MINE)

@@ -90,7 +90,7 @@ def test_exact_is_weighed_against_its_second_pass():
 
 
 @pytest.mark.parametrize("scale", [estimate(20.0), estimate(None)])
-def test_table_and_picture_are_made_of_what_was_seen_and_are_repeatable(scale: Any):
+def test_noise_table_and_figure_show_the_study_repeatably(scale: Any):
     found = study(scale, [0.9, 1.1])
     table = noise_table(found)
     assert "On old's path, lr 0.1" in table

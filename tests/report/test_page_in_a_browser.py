@@ -67,7 +67,7 @@ def test_nothing_sticks_out_of_the_page(views: dict[str, dict[str, Any]]) -> Non
     assert {view: v["svgs"] for view, v in views.items() if v["svgs"]} == {}
 
 
-def test_the_first_screen_has_verdict_tokens_hours_money_and_how_sure(
+def test_first_screen_has_verdict_tokens_hours_money_certainty(
     views: dict[str, dict[str, Any]],
 ) -> None:
     for view, seen in views.items():
@@ -89,7 +89,7 @@ def test_every_text_can_be_read_against_what_is_behind_it(views: dict[str, dict[
     assert {v["dark"] for view, v in views.items() if view.endswith("light")} == {False}
 
 
-def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(
+def test_keyboard_reaches_everything_in_order_and_shows_focus(
     views: dict[str, dict[str, Any]],
 ) -> None:
     for view, seen in views.items():

@@ -139,7 +139,7 @@ def test_the_japanese_page_says_everything_in_japanese(tmp_path: Path):
     assert english == set()
 
 
-def test_experiments_stand_apart_with_figures_and_colours_of_their_own(tmp_path: Path):
+def test_experiments_have_separate_figures_and_colours(tmp_path: Path):
     write_sweep(tmp_path)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.5, steps=200)
     found = survey(tmp_path)
@@ -155,7 +155,7 @@ def test_experiments_stand_apart_with_figures_and_colours_of_their_own(tmp_path:
     assert len(ids) == len(set(ids))
 
 
-def test_a_folder_that_holds_neither_pilot_nor_runs_says_what_makes_them(
+def test_folder_without_pilot_or_runs_says_what_makes_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["report", str(tmp_path / "nowhere")]) == 2
@@ -172,7 +172,7 @@ def with_scores(out: Path, scores: dict[str, Any]) -> None:
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_pilots_report_shows_accuracy_and_bits_per_byte_where_runs_tell_them(tmp_path: Path):
+def test_report_shows_accuracy_and_bits_per_byte_if_recorded(tmp_path: Path):
     out = tmp_path / "pilot"
     write_pilot(out, speedup=1.3)
     assert "Accuracy" not in arms_table(analyse(out), Messages()).head
@@ -186,7 +186,7 @@ def test_a_pilots_report_shows_accuracy_and_bits_per_byte_where_runs_tell_them(t
     assert load_plan(out / "plan.toml").recipe.title == ""
 
 
-def test_a_pilot_on_a_recipe_has_the_published_numbers_in_its_table(tmp_path: Path):
+def test_pilot_table_on_a_recipe_has_the_published_numbers(tmp_path: Path):
     out = tmp_path / "pilot"
     write_pilot(out, speedup=1.3, published__adamw="{loss = 2.885, source = 'Table 1'}")
     table = arms_table(analyse(out), Messages())

@@ -61,7 +61,7 @@ def test_a_japanese_report_lacks_no_text(
     assert said <= set(JAPANESE)
 
 
-def test_every_code_that_the_sources_name_is_there_and_every_text_is_used() -> None:
+def test_every_named_message_exists_and_every_message_is_used() -> None:
     source = "\n".join(
         path.read_text(encoding="utf-8")
         for path in SOURCES.rglob("*")

@@ -126,7 +126,7 @@ def wait_for(condition: Callable[[], object], pilot: Pilot, seconds: float = 240
         time.sleep(0.05)
 
 
-def test_whatever_happens_to_driver_jobs_and_controller_the_bits_are_the_local_pilots(
+def test_disturbed_slurm_pilot_equals_the_local_pilot_bitwise(
     cluster: Cluster, corpus: str, new_pilot: Callable[..., Pilot]
 ):
     options = SMALL | {"task.corpus": corpus}
@@ -171,7 +171,7 @@ def test_a_mistake_in_the_options_is_one_line(new_pilot: Callable[..., Pilot]):
         assert words in line
 
 
-def test_a_run_that_reaches_the_queues_limit_is_named_and_not_tried_again(
+def test_run_at_the_queue_time_limit_is_named_and_not_retried(
     new_pilot: Callable[..., Pilot], tmp_path: Path
 ):
     (tmp_path / "train.py").write_text(SLOW)

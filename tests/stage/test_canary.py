@@ -105,7 +105,7 @@ def test_with_gamma_zero_and_no_clip_the_arms_are_one(tmp_path: Path) -> None:
         assert s.mars_loss == pytest.approx(s.adamw_loss, abs=1e-6)
 
 
-def test_finished_runs_are_found_again_and_the_rest_equals_the_undisturbed(
+def test_resumed_canary_keeps_finished_runs_and_equal_losses(
     tmp_path: Path,
 ) -> None:
     checkpoint = read(saved_run(tmp_path / "c.pt"))
@@ -123,7 +123,7 @@ def test_finished_runs_are_found_again_and_the_rest_equals_the_undisturbed(
     ]
 
 
-def test_learning_rates_are_tried_for_both_arms_on_a_data_order_of_their_own(
+def test_canary_tunes_lr_of_both_arms_on_a_separate_data_order(
     tmp_path: Path,
 ) -> None:
     checkpoint = read(saved_run(tmp_path / "c.pt"))
@@ -196,7 +196,7 @@ def test_the_recommendation_follows_the_rule(
     assert result.recommendation == expected
 
 
-def test_the_learning_rate_rises_by_a_ramp_is_held_and_falls_to_zero() -> None:
+def test_canary_lr_ramps_up_holds_and_falls_to_zero() -> None:
     factors = [lr_factor(i, 100, decay=0.25, scale=3.0, ramp=20) for i in range(100)]
     assert factors[0] == pytest.approx(1.1)
     assert factors[19:75] == [3.0] * 56
@@ -231,7 +231,7 @@ def test_the_saved_order_of_the_parameters_is_found(order: str) -> None:
     assert [name for name, _ in found] == [names[id(p)] for p in held]
 
 
-def test_an_order_that_two_usual_ones_give_differently_is_not_guessed() -> None:
+def test_ambiguous_parameter_order_is_refused_not_guessed() -> None:
     class Twins(nn.Module):
         def __init__(self) -> None:
             super().__init__()

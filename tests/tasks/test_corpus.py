@@ -46,7 +46,7 @@ def test_a_twentieth_of_many_files_is_validated_on(tmp_path: Path):
     assert 15 <= len(valid) <= 48  # 30 on average, three standard deviations
 
 
-def test_a_file_stays_on_its_side_when_others_come_and_names_change(tmp_path: Path):
+def test_file_stays_on_its_side_when_files_are_added_or_renamed(tmp_path: Path):
     train, valid = sides(load_corpus(str(write_files(tmp_path))))
     for i, path in enumerate(sorted(tmp_path.iterdir())):
         path.rename(tmp_path / f"renamed{40 - i:02}.md")
@@ -133,7 +133,7 @@ def add_what_is_no_text(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("edit", [touch, write_again_in_another_order, add_what_is_no_text])
-def test_the_hash_and_the_text_do_not_depend_on_times_order_or_other_files(
+def test_corpus_hash_and_text_ignore_times_order_and_other_files(
     tmp_path: Path, edit: Callable[[Path], None]
 ):
     before = load_corpus(str(write_files(tmp_path)))
@@ -157,7 +157,7 @@ def test_a_missing_path_is_named_with_what_is_allowed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("size", [0, 100, 9_000])
-def test_too_little_text_is_refused_with_how_much_there_is_and_is_needed(tmp_path: Path, size: int):
+def test_too_little_text_is_refused_with_present_and_needed_size(tmp_path: Path, size: int):
     (tmp_path / "short.txt").write_bytes(b"x" * size)
     with pytest.raises(ValueError, match=f"holds {size:,} bytes of text in 1 files") as error:
         load_corpus(str(tmp_path))
@@ -170,12 +170,12 @@ def test_the_size_that_is_called_enough_is_enough(tmp_path: Path):
 
 
 @pytest.mark.parametrize("first", [0, 400])
-def test_forty_files_of_enough_text_are_a_corpus_however_they_hash(tmp_path: Path, first: int):
+def test_forty_files_of_enough_text_are_a_corpus_at_any_hash(tmp_path: Path, first: int):
     corpus = load_corpus(str(write_files(tmp_path, 40, first=first)))
     assert min(len(corpus.train), len(corpus.valid)) >= 1024
 
 
-def test_a_folder_in_which_one_file_has_nearly_all_the_text_is_a_corpus(tmp_path: Path):
+def test_folder_dominated_by_one_file_is_a_corpus(tmp_path: Path):
     for i in range(24):
         (tmp_path / f"note{i}.md").write_bytes(file_content(i, lines=4))
     (tmp_path / "book.txt").write_bytes(file_content(99, lines=20_000))
@@ -188,7 +188,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path):
         load_corpus(str(tmp_path))
 
 
-def test_a_context_longer_than_the_validation_text_is_refused_with_both_numbers(tmp_path: Path):
+def test_context_beyond_validation_text_is_refused_with_sizes(tmp_path: Path):
     corpus = load_corpus(str(write_files(tmp_path)))
     n = len(corpus.valid)
     with pytest.raises(ValueError, match=f"task.context = {n} is longer than") as error:
@@ -197,7 +197,7 @@ def test_a_context_longer_than_the_validation_text_is_refused_with_both_numbers(
     TextTask(corpus, context=n - 1, layers=1, width=8, heads=1, batch=1)
 
 
-def test_the_standard_library_is_read_without_tests_caches_and_packages(
+def test_stdlib_corpus_leaves_out_tests_caches_and_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     kept = [tmp_path / "a.py", tmp_path / "json" / "b.py", tmp_path / "unittest" / "testcase.py"]

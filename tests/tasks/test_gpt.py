@@ -78,7 +78,7 @@ def test_the_number_of_parameters_is_the_formula(sizes: dict[str, Any]):
     assert sum(p.numel() for p in gpt(**sizes).parameters()) == expected
 
 
-def test_matrices_start_at_one_over_the_root_of_the_width_and_residual_ones_smaller():
+def test_weights_start_at_inverse_root_width_smaller_if_residual():
     for name, p in gpt(width=128, layers=3, vocabulary=256, context=64).named_parameters():
         if p.ndim == 1:
             assert torch.equal(p, torch.ones_like(p))
@@ -89,7 +89,7 @@ def test_matrices_start_at_one_over_the_root_of_the_width_and_residual_ones_smal
         assert p.mean().item() == pytest.approx(0, abs=std / 10)
 
 
-def test_attention_is_softmax_of_scaled_products_over_earlier_positions(tokens: Tensor):
+def test_attention_is_causal_softmax_of_scaled_products(tokens: Tensor):
     attention = gpt().blocks[0].attention
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
     q, k, v = attention.qkv(x).chunk(3, -1)
@@ -111,7 +111,7 @@ def test_attention_is_softmax_of_scaled_products_over_earlier_positions(tokens: 
         (48, 25, 1600, 1_556_840_000),
     ],
 )
-def test_the_published_sizes_of_gpt2_have_their_number_of_parameters(
+def test_published_gpt2_sizes_have_their_parameter_counts(
     layers: int, heads: int, width: int, parameters: int
 ):
     with torch.device("meta"):
@@ -119,7 +119,7 @@ def test_the_published_sizes_of_gpt2_have_their_number_of_parameters(
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-def test_biases_are_in_every_norm_and_linear_map_but_the_head_and_start_at_0():
+def test_biases_start_at_0_in_every_norm_and_linear_but_the_head():
     model = gpt(bias=True)
     biases = {name: p for name, p in model.named_parameters() if name.endswith("bias")}
     modules = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.LayerNorm)]
@@ -127,7 +127,7 @@ def test_biases_are_in_every_norm_and_linear_map_but_the_head_and_start_at_0():
     assert not any(p.any() for p in biases.values())
 
 
-def test_gpt2s_initialisation_is_two_hundredths_and_smaller_into_the_residual_stream():
+def test_gpt2_initial_deviation_is_0_02_and_smaller_if_residual():
     sizes = dict(vocabulary=500, layers=3, width=128, init="gpt2")
     for name, p in gpt(**sizes).named_parameters():
         if p.ndim == 2:
@@ -136,7 +136,7 @@ def test_gpt2s_initialisation_is_two_hundredths_and_smaller_into_the_residual_st
             assert p.std().item() == pytest.approx(expected, rel=0.1), name
 
 
-def test_attention_logits_are_divided_by_the_number_of_their_block():
+def test_attention_logits_are_divided_by_their_block_number():
     model = gpt(layers=3, scale_attention_by_layer=True)
     x = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(1))
     for number, block in enumerate(model.blocks, start=1):

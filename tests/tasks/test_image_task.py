@@ -36,7 +36,7 @@ def test_an_image_batch_is_a_function_of_its_address_alone(tmp_path: Path):
     assert len({str(pixels.tolist()) for pixels, _ in first.values()}) == len(ADDRESSES)
 
 
-def test_an_epoch_takes_every_image_once_and_the_next_one_in_another_order(tmp_path: Path):
+def test_epoch_takes_every_image_once_in_a_new_order(tmp_path: Path):
     task = picture_task(tmp_path, augment=False)  # 60 images, 8 a batch: 15 batches are 2 epochs
     drawn = torch.cat([task._indices(0, step, 0) for step in range(15)])
     first, second = drawn[:60], drawn[60:]
@@ -47,7 +47,7 @@ def test_an_epoch_takes_every_image_once_and_the_next_one_in_another_order(tmp_p
     assert torch.equal(labels, task.images.train_labels[drawn[56:64]])
 
 
-def test_a_subset_is_the_same_images_for_every_seed_and_of_all_classes(tmp_path: Path):
+def test_subset_is_equal_for_every_seed_and_has_all_classes(tmp_path: Path):
     task = picture_task(tmp_path, subset=12, augment=False)
     seen = {
         seed: {i for step in range(3) for i in task._indices(seed, step, 0).tolist()}
@@ -103,7 +103,7 @@ class Seen(nn.Module):
         return self.bias.expand(len(x), 3)
 
 
-def test_the_model_sees_the_training_images_with_mean_0_and_deviation_1(tmp_path: Path):
+def test_model_sees_training_images_with_mean_0_and_deviation_1(tmp_path: Path):
     task, model = picture_task(tmp_path, augment=False, batch=60), Seen()
     loss = task.loss(model, task.batch(0, 0, 0))
     assert loss.item() == pytest.approx(1.0986123, rel=1e-6)  # ln 3
@@ -114,7 +114,7 @@ def test_the_model_sees_the_training_images_with_mean_0_and_deviation_1(tmp_path
     assert x.std(dim=(0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], rel=1e-5)
 
 
-def test_scores_are_loss_and_accuracy_over_all_classes_however_few_images(tmp_path: Path):
+def test_scores_are_loss_and_accuracy_over_all_classes(tmp_path: Path):
     task = picture_task(tmp_path)
     model = task.build_model(0)
     scores = task.scores(model, 10**6)
@@ -211,7 +211,7 @@ def test_more_images_than_there_are_cannot_be_a_subset(tmp_path: Path):
         picture_task(tmp_path, subset=61)
 
 
-def test_a_plan_for_images_needs_their_folder_and_takes_no_key_of_a_gpt():
+def test_image_plan_needs_a_folder_and_refuses_gpt_keys():
     with pytest.raises(UserError, match=r"task\.corpus must be a folder of images"):
         Plan(task=ImagesPlan())
     with pytest.raises(UserError, match=r"task\.layers = 3 goes with kind = 'gpt'"):

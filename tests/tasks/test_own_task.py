@@ -24,7 +24,7 @@ def test_the_template_keeps_the_protocol(tmp_path: Path):
     check_task(load(tmp_path))
 
 
-def test_the_fingerprint_changes_with_the_tasks_own_and_with_its_file(tmp_path: Path):
+def test_fingerprint_changes_with_the_task_and_with_its_file(tmp_path: Path):
     first, again = load(tmp_path), load(tmp_path)
     assert first.fingerprint == again.fingerprint
     changed = [TEMPLATE.replace("synthetic-1", "synthetic-2"), TEMPLATE + "# a comment\n"]
@@ -100,7 +100,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("good", "bad", "message"), BROKEN, ids=[m for *_, m in BROKEN])
-def test_a_task_that_breaks_the_protocol_is_told_which_method_and_what_mends_it(
+def test_task_breaking_the_protocol_names_method_and_remedy(
     tmp_path: Path, good: str, bad: str, message: str
 ):
     assert good in TEMPLATE

@@ -22,15 +22,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return small_corpus(tmp_path_factory.mktemp("text"))
 
 
-def test_the_same_address_is_the_same_batch_in_every_task_on_the_text(
-    corpus: Corpus, tmp_path: Path
-):
+def test_same_address_gives_same_batch_in_every_task_on_the_text(corpus: Corpus, tmp_path: Path):
     a, b = small_task(corpus), small_task(small_corpus(tmp_path), width=16, layers=2)
     for address in ADDRESSES:
         assert torch.equal(a.batch(*address), b.batch(*address))
 
 
-def test_batches_do_not_depend_on_the_order_of_calls_on_models_or_on_the_global_seed(
+def test_batches_ignore_call_order_models_and_the_global_seed(
     corpus: Corpus,
 ):
     task = small_task(corpus)
@@ -42,7 +40,7 @@ def test_batches_do_not_depend_on_the_order_of_calls_on_models_or_on_the_global_
         assert torch.equal(task.batch(*address), first[address])
 
 
-def test_drawing_a_batch_and_building_a_model_leave_the_global_random_state_alone(
+def test_drawing_and_building_leave_global_random_state_alone(
     corpus: Corpus,
 ):
     task = small_task(corpus)
@@ -88,7 +86,7 @@ def test_batches_reach_both_ends_of_the_training_text():
     assert rows == {tuple(range(17)), tuple(range(1, 18))}
 
 
-def test_equal_seeds_give_equal_weights_and_different_seeds_different_ones(corpus: Corpus):
+def test_weights_are_equal_for_equal_seeds_and_differ_otherwise(corpus: Corpus):
     task = small_task(corpus)
     torch.manual_seed(1)
     a = task.build_model(3).state_dict()
@@ -103,7 +101,7 @@ def test_the_fingerprint_is_the_hash_of_the_text(corpus: Corpus):
     assert small_task(corpus).fingerprint == corpus.sha256
 
 
-def test_the_loss_of_a_batch_is_the_mean_cross_entropy_of_the_next_byte(corpus: Corpus):
+def test_batch_loss_is_mean_cross_entropy_of_the_next_byte(corpus: Corpus):
     task = small_task(corpus)
     model, batch = task.build_model(0), task.batch(0, 0, 0)
     logs = model(batch[:, :-1]).log_softmax(-1).double()
@@ -124,14 +122,14 @@ def by_hand(model: nn.Module, corpus: Corpus, *, context: int, windows: int) -> 
 
 
 @pytest.mark.parametrize("windows", [1, 2, 3, 7])
-def test_the_validation_loss_is_the_mean_over_evenly_spread_windows(corpus: Corpus, windows: int):
+def test_validation_loss_is_the_mean_over_evenly_spread_windows(corpus: Corpus, windows: int):
     task = small_task(corpus, batch=1)  # evaluates four windows at a time: 7 makes an odd chunk
     model = task.build_model(0)
     expected = by_hand(model, corpus, context=16, windows=windows)
     assert task.evaluate(model, 16 * windows) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_validation_loss_does_not_depend_on_the_batch_and_is_the_same_each_time(
+def test_validation_loss_is_repeatable_for_any_batch_size(
     corpus: Corpus,
 ):
     task = small_task(corpus)
@@ -141,7 +139,7 @@ def test_the_validation_loss_does_not_depend_on_the_batch_and_is_the_same_each_t
     assert small_task(corpus, batch=3).evaluate(model, 500) == pytest.approx(loss, rel=1e-6)
 
 
-def test_more_tokens_than_there_are_evaluate_all_of_them_and_fewer_than_a_window_one(
+def test_evaluation_takes_one_window_at_least_and_all_at_most(
     corpus: Corpus,
 ):
     task = small_task(corpus)
@@ -152,7 +150,7 @@ def test_more_tokens_than_there_are_evaluate_all_of_them_and_fewer_than_a_window
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_evaluating_leaves_the_mode_and_the_gradients_as_they_were(corpus: Corpus, training: bool):
+def test_evaluation_leaves_mode_and_gradients_unchanged(corpus: Corpus, training: bool):
     task = small_task(corpus)
     model = task.build_model(0).train(training)
     seen = []

@@ -59,7 +59,7 @@ def group_of(optimizer: Optimizer, model: nn.Module) -> dict[str, dict[str, Any]
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_every_arm_claims_each_parameter_once_and_decays_the_same_ones(name: str):
+def test_every_arm_has_each_parameter_once_and_decays_the_same(name: str):
     model = small_gpt()
     groups = group_of(build_optimizer(model, ARMS[name], lr=0.01), model)
     decayed = {n for n, g in groups.items() if g["weight_decay"] > 0}
@@ -69,7 +69,7 @@ def test_every_arm_claims_each_parameter_once_and_decays_the_same_ones(name: str
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_every_arm_trains_a_small_gpt_at_its_default_learning_rate(name: str):
+def test_every_arm_trains_a_small_gpt_at_its_default_lr(name: str):
     model = small_gpt()
     losses = take_steps(model, build_optimizer(model, ARMS[name], lr=ARMS[name].lr), 12)
     assert losses[-1] < losses[0] - 0.01
@@ -77,7 +77,7 @@ def test_every_arm_trains_a_small_gpt_at_its_default_learning_rate(name: str):
 
 
 @pytest.mark.parametrize("name", ARMS)
-def test_every_arm_moves_every_parameter_and_repeats_itself_bit_by_bit(name: str):
+def test_every_arm_moves_all_parameters_and_is_deterministic(name: str):
     models = [small_gpt(), small_gpt()]
     for model in models:
         take_steps(model, build_optimizer(model, ARMS[name], lr=ARMS[name].lr), 3)

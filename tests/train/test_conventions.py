@@ -51,13 +51,13 @@ def corrected(model: nn.Module, arm: Arm, convention: Any) -> int:
 
 
 @pytest.mark.parametrize("arm", ["mars-adamw", "mars-lion", "mars-shampoo", "mars-adamw-exact"])
-def test_the_text_corrects_convolutions_and_the_script_the_last_layer_alone(arm: str):
+def test_paper_corrects_convolutions_and_code_only_last_layer(arm: str):
     head = 0 if arm == "mars-shampoo" else 2 * 4  # beside Newton-Schulz it has plain AdamW
     assert corrected(SmallNet(), ARMS[arm], "paper") == 4 * 27 + head
     assert corrected(SmallNet(), ARMS[arm], "reference_code") == 2 * 4
 
 
-def test_the_scripts_convolutions_get_plain_adamw_with_the_rate_and_decay_of_vectors():
+def test_code_steps_convolutions_by_adamw_with_vector_settings():
     arm = replace(ARMS["mars-adamw"], lr=0.1, lr_1d=0.003, weight_decay=0.5)
     text, script = (
         groups_of(SmallNet(), arm, convention) for convention in ("paper", "reference_code")
@@ -80,9 +80,7 @@ def test_the_scripts_convolutions_get_plain_adamw_with_the_rate_and_decay_of_vec
         (ARMS["adamw"], 0.0),
     ],
 )
-def test_vectors_are_decayed_by_the_script_only_unless_the_arm_says_otherwise(
-    arm: Arm, decay: float
-):
+def test_only_code_decays_vectors_unless_the_arm_says_otherwise(arm: Arm, decay: float):
     text, script = (
         groups_of(small_gpt(), arm, convention) for convention in ("paper", "reference_code")
     )
@@ -90,7 +88,7 @@ def test_vectors_are_decayed_by_the_script_only_unless_the_arm_says_otherwise(
     assert script["norm.weight"]["weight_decay"] == decay
 
 
-def test_a_step_without_gradient_shrinks_a_gain_by_rate_times_decay_in_the_script_only():
+def test_gain_without_gradient_is_decayed_in_code_only():
     arm = replace(ARMS["mars-adamw"], lr_1d=0.5)
     gains = {}
     for convention in ("paper", "reference_code"):
@@ -105,21 +103,21 @@ def test_a_step_without_gradient_shrinks_a_gain_by_rate_times_decay_in_the_scrip
 
 
 @pytest.mark.parametrize("convention", ["paper", "reference_code"])
-def test_embeddings_are_corrected_but_not_decayed_by_mars_adamw_in_both(convention: str):
+def test_mars_adamw_corrects_but_never_decays_embeddings(convention: str):
     groups = groups_of(small_gpt(), ARMS["mars-adamw"], convention)
     for name in ("wte.weight", "wpe.weight"):
         assert groups[name]["gamma"] == 0.025
         assert groups[name]["weight_decay"] == 0.0
 
 
-def test_the_scripts_muon_has_the_embeddings_too_and_the_texts_leaves_them_to_adamw():
+def test_embeddings_go_to_muon_in_code_and_to_adamw_in_paper():
     text, script = (groups_of(small_gpt(), MUON_OF_2024, r) for r in ("paper", "reference_code"))
     assert (text["wte.weight"]["rule"], text["wte.weight"]["lr"]) == ("adamw", 3e-3)
     assert (script["wte.weight"]["rule"], script["wte.weight"]["lr"]) == ("shampoo", 2e-2)
     assert script["norm.weight"]["lr"] == 3e-3
 
 
-def test_beside_mars_m_embeddings_are_decayed_by_the_script_with_the_matrices_rate_and_decay():
+def test_mars_m_embeddings_are_decayed_as_matrices_in_code_only():
     arm = replace(ARMS["mars-m"], lr=0.02, weight_decay=0.01)
     text, script = (
         groups_of(small_gpt(), arm, convention) for convention in ("paper", "reference_code")
@@ -156,9 +154,7 @@ def test_betas_and_rates_of_vectors_are_the_arms_own():
         (dict(accumulation=32, reference_accumulation=4, convention="reference_code"), 4.0),
     ],
 )
-def test_the_text_takes_the_mean_gradient_and_the_script_a_multiple(
-    training: dict[str, Any], scale: float
-):
+def test_paper_takes_mean_gradient_and_code_a_multiple(training: dict[str, Any], scale: float):
     assert gradient_scale(TrainingPlan(**training)) == scale
 
 

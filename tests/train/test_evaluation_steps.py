@@ -21,7 +21,7 @@ def test_the_default_plan_is_evaluated_as_often_as_it_says():
     assert evaluation_steps(DEFAULT, 1200, 512, sparing=True) == (400, 800, 1200)
 
 
-def test_a_short_run_is_evaluated_at_its_end_only_unless_asked_for_all():
+def test_short_run_is_evaluated_only_at_its_end_unless_asked():
     assert evaluation_steps(DEFAULT, 100, 512, sparing=True) == (100,)
     assert evaluation_steps(DEFAULT, 100, 512, sparing=False) == (33, 67, 100)
 
@@ -32,7 +32,7 @@ def test_a_short_run_is_evaluated_at_its_end_only_unless_asked_for_all():
     evaluations=st.integers(1, 50),
     eval_tokens=st.integers(1, 10**7),
 )
-def test_evaluations_before_the_last_are_at_most_a_tenth_of_the_work(
+def test_early_evaluations_are_at_most_a_tenth_of_the_work(
     steps: int, step_tokens: int, evaluations: int, eval_tokens: int
 ):
     plan = TrainingPlan(evaluations=evaluations, eval_tokens=eval_tokens)

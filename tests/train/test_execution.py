@@ -119,7 +119,7 @@ def test_the_newest_checkpoints_stay_and_the_best_one(tmp_path: Path):
     assert steps_kept(last) == [24]
 
 
-def test_the_best_checkpoint_is_of_the_evaluation_and_its_weights_can_be_had(tmp_path: Path):
+def test_best_checkpoint_has_the_weights_of_its_evaluation(tmp_path: Path):
     task, spec, seen = Judged(3, 1, 2, 4), make_spec(steps=STEPS, evaluations=4), {}
     writer = RunWriter(tmp_path, spec, {})
 
@@ -150,7 +150,7 @@ def test_weights_that_are_not_there_are_told_of_in_one_line(tmp_path: Path):
         load_weights(tmp_path / "nowhere")
 
 
-def test_a_checkpoint_is_what_was_when_it_was_begun_though_the_run_goes_on(
+def test_checkpoint_holds_the_state_when_its_write_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     spec, go_on, write = make_spec(steps=STEPS), threading.Event(), FileSystemWriter.write_data
@@ -181,9 +181,7 @@ def numbers(run: Run) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("damage", ["another run", "another model", "all damaged"])
-def test_checkpoints_that_are_not_to_be_lost_are_refused_before_the_first_step(
-    damage: str, tmp_path: Path
-):
+def test_unusable_checkpoints_are_refused_before_the_first_step(damage: str, tmp_path: Path):
     spec, options = make_spec(steps=STEPS), dict(checkpoint_steps=5, keep=2)
     left, _ = run(tmp_path, Words(), spec, end=12, **options)
     task = Words(width=16 if damage == "another model" else 8)
@@ -209,9 +207,7 @@ def test_checkpoints_that_are_not_to_be_lost_are_refused_before_the_first_step(
 
 
 @pytest.mark.parametrize("unusable", ["refuse", "begin again"])
-def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_gone_on_from(
-    unusable: str, tmp_path: Path
-):
+def test_damaged_newest_checkpoint_falls_back_to_the_one_before(unusable: str, tmp_path: Path):
     spec = make_spec(steps=STEPS)
     whole, _ = run(tmp_path / "whole", Regression(), spec)
     left, _ = run(tmp_path / "left", Regression(), spec, end=12, checkpoint_steps=5, keep=2)
@@ -268,7 +264,7 @@ def test_blocks_are_the_outermost_lists_of_equal_modules():
     assert blocks_of(nn.ModuleDict({"relus": nn.Sequential(nn.ReLU(), nn.ReLU())})) == []
 
 
-def test_micro_batches_that_cannot_be_dealt_out_evenly_are_refused():
+def test_micro_batches_that_do_not_divide_evenly_are_refused():
     task, spec = Regression(), make_spec(accumulation=6)
     model = parallelize(task.build_model(0), alone(), ExecutionOptions())
     optimizer = torch.optim.SGD(model.bare.parameters())
@@ -284,7 +280,7 @@ def test_micro_batches_that_cannot_be_dealt_out_evenly_are_refused():
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE = 'two' in the environment must be a whole number"),
     ],
 )
-def test_an_environment_that_names_half_a_group_is_told_of_at_once(
+def test_environment_naming_half_a_process_group_is_refused(
     environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
@@ -329,7 +325,7 @@ def test_rows_tell_tokens_per_second_and_the_optimizers_share(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("arm", "passes"), [("mars-adamw", 1), ("mars-adamw-exact", 2)])
-def test_utilisation_counts_the_models_flops_of_every_gradient_against_the_peak(
+def test_utilisation_counts_flops_of_all_gradients_over_the_peak(
     arm: str, passes: int, tmp_path: Path
 ):
     task, spec = Words(), make_spec(steps=10, arm=arm)
@@ -349,7 +345,7 @@ def test_a_gpts_flops_are_those_that_torch_counts():
     assert flops_per_token(Words(), model) == pytest.approx(counted, rel=0.01)
 
 
-def test_a_task_may_tell_its_own_flops_and_any_other_model_has_none():
+def test_task_may_give_its_own_flops_and_other_models_have_none():
     task = Regression()
     assert flops_per_token(task, task.build_model(0)) == 0
     task.flops_per_token = 123  # type: ignore[attr-defined]

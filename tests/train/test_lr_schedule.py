@@ -41,9 +41,7 @@ def test_every_step_has_a_share_above_zero_and_at_most_one(steps: int, warmup: f
 
 
 @given(steps=steps_, warmup=warmup_, decay=decay_)
-def test_it_rises_to_the_peak_right_after_the_warm_up_and_then_only_falls(
-    steps: int, warmup: float, decay: Decay
-):
+def test_lr_peaks_right_after_warm_up_and_then_only_falls(steps: int, warmup: float, decay: Decay):
     values = factors(steps, warmup, decay)
     peak = values.index(1.0)
     assert abs(peak - warmup * steps) < 1
@@ -91,19 +89,19 @@ GPT2 = TrainingPlan(steps=100_000, warmup=0.02, decay="cosine", min_lr=3e-5)
 
 @pytest.mark.parametrize("peak", [6e-4, 6e-3, 2e-2])
 @pytest.mark.parametrize("step", [2000, 2001, 10_000, 40_000, 51_000, 99_999])
-def test_the_published_cosine_is_met_at_every_step_after_the_warm_up(step: int, peak: float):
+def test_published_cosine_is_met_at_every_step_after_warm_up(step: int, peak: float):
     ours = peak * scheduled(GPT2, step, 100_000, peak=peak)
     assert ours == pytest.approx(authors_cosine(step, peak=peak, min_lr=3e-5), rel=1e-12)
 
 
 @pytest.mark.parametrize("step", [0, 1, 1000, 1999])
-def test_the_published_warm_up_is_met_to_a_two_thousandth_of_the_peak(step: int):
+def test_published_warm_up_is_met_to_1_in_2000_of_the_peak(step: int):
     ours = scheduled(GPT2, step, 100_000, peak=6e-3)
     published = authors_cosine(step, peak=6e-3, min_lr=3e-5) / 6e-3
     assert 0 < ours - published <= 1 / 2000
 
 
-def test_the_published_cosine_is_half_way_at_step_51000_and_ends_at_min_lr():
+def test_published_cosine_is_half_at_51000_and_ends_at_min_lr():
     assert 6e-4 * scheduled(GPT2, 51_000, 100_000, peak=6e-4) == pytest.approx(3.15e-4)
     assert 6e-4 * scheduled(GPT2, 100_000, 100_000, peak=6e-4) == pytest.approx(3e-5)
 
@@ -117,7 +115,7 @@ def test_steps_fall_tenfold_after_100_and_150_of_200_epochs(epoch: float, expect
     )
 
 
-def test_wsd_is_constant_up_to_four_fifths_and_then_falls_on_a_straight_line():
+def test_wsd_is_constant_to_four_fifths_and_then_falls_linearly():
     values = [lr_factor(i, 100, warmup=0.1, decay="wsd") for i in range(101)]
     assert values[10:81] == [1.0] * 71
     assert values[80:] == pytest.approx([1 - i / 20 for i in range(21)])

@@ -166,7 +166,7 @@ def test_a_checkpoint_that_cannot_be_used_is_thrown_away(
     assert numbers(resumed) == numbers(whole)
 
 
-def test_a_disk_too_small_for_a_checkpoint_costs_the_checkpoint_not_the_run(
+def test_disk_too_small_for_a_checkpoint_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*arguments: Any) -> None:
@@ -179,7 +179,7 @@ def test_a_disk_too_small_for_a_checkpoint_costs_the_checkpoint_not_the_run(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+def test_kill_while_writing_a_checkpoint_keeps_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     spec = spec_of("mars-adamw")

@@ -76,7 +76,7 @@ def test_a_run_after_a_diverged_one_is_as_if_alone(tmp_path: Path):
 @pytest.mark.parametrize(
     ("steps", "rows"), [(10, 10), (49, 49), (50, 50), (100, 50), (120, 60), (149, 75), (500, 50)]
 )
-def test_training_rows_are_evenly_spread_and_end_at_the_last_step(
+def test_training_rows_are_evenly_spread_and_end_at_last_step(
     tmp_path: Path, steps: int, rows: int
 ):
     run = record(tmp_path, Scripted([1.0] * steps), make_spec(steps=steps))
@@ -87,7 +87,7 @@ def test_training_rows_are_evenly_spread_and_end_at_the_last_step(
     assert at == [s for s in range(1, steps + 1) if s % every == 0 or s == steps]
 
 
-def test_a_training_row_is_the_mean_loss_since_the_last_and_the_rest_as_of_now(tmp_path: Path):
+def test_training_row_has_mean_loss_since_last_and_current_lr(tmp_path: Path):
     losses = [1.0 + 0.001 * i for i in range(101)]
     spec = make_spec(steps=101, accumulation=1)
     run = record(tmp_path, Scripted(losses), spec)
@@ -120,7 +120,7 @@ def test_tokens_count_every_micro_batch_and_seconds_only_grow(tmp_path: Path):
         (5, 20, [1, 2, 3, 4, 5]),
     ],
 )
-def test_evaluations_are_evenly_spread_and_the_last_is_at_the_end(
+def test_evaluations_are_evenly_spread_and_end_at_last_step(
     tmp_path: Path, steps: int, evaluations: int, at: list[int]
 ):
     run = record(tmp_path, Regression(), make_spec(steps=steps, evaluations=evaluations))

@@ -109,7 +109,7 @@ def test_it_trains_by_its_name_and_resumes_to_the_same_bits(tmp_path: Path) -> N
         assert torch.equal(value, ends[1][name]), name
 
 
-def test_its_adamw_checkpoint_is_refused_and_goes_on_once_migrated(tmp_path: Path) -> None:
+def test_litgpt_adamw_checkpoint_is_refused_until_migrated(tmp_path: Path) -> None:
     pretrain(tmp_path, ADAMW, steps=2)
     file = saved(tmp_path, 2)
     with pytest.raises(ValueError, match=r"no 'rule'.*mars_optim\.migrate\("):

@@ -33,7 +33,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_newton_schulz_gets_no_head_token_or_table_of_a_timm_model(name: str) -> None:
+def test_newton_schulz_gets_no_head_token_or_table_in_timm(name: str) -> None:
     with torch.device("meta"):
         groups = param_groups(timm.create_model(name), rule="muon")
     found: dict[str, set[str]] = {}
@@ -46,7 +46,7 @@ def test_newton_schulz_gets_no_head_token_or_table_of_a_timm_model(name: str) ->
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="docs are not in this copy of the package")
-def test_recipe_of_the_page_trains_and_the_schedule_reaches_every_group() -> None:
+def test_timm_recipe_trains_and_schedule_reaches_every_group() -> None:
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10)
     scope: dict[str, Any] = {"model": model, "epochs": 4}
     exec(block("timm"), scope)

@@ -52,7 +52,7 @@ def recipe(choice: str) -> Any:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_recipe_gives_newton_schulz_the_matrices_of_torchtitans_models_and_no_other(
+def test_recipe_gives_newton_schulz_exactly_the_model_matrices(
     name: str,
 ) -> None:
     choice, matrices, stacks = MODELS[name]
@@ -71,7 +71,7 @@ def test_recipe_gives_newton_schulz_the_matrices_of_torchtitans_models_and_no_ot
     assert "! " not in ours.describe()
 
 
-def test_stand_in_makes_the_groups_and_the_flat_state_that_torchtitan_makes() -> None:
+def test_stand_in_makes_the_groups_and_flat_state_of_torchtitan() -> None:
     scope: dict[str, Any] = {"__name__": "recipe"}
     exec(block("torchtitan"), scope)
     flat = []
@@ -111,7 +111,7 @@ def trained(folder: Path, steps: int, written: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(900)  # three runs of two processes
-def test_trainer_on_two_ranks_resumes_to_the_bits_of_the_uninterrupted_run(tmp_path: Path) -> None:
+def test_trainer_on_two_ranks_resumes_bit_identically(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", 4, tmp_path / "at-4")
     trained(tmp_path / "parts", 2, tmp_path / "at-2")
     resumed = trained(tmp_path / "parts", 4, tmp_path / "resumed")
