@@ -33,7 +33,7 @@ test-slurm: $(VENV)/.dev
 		|| { $(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; }
 	MARS_TEST_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/slurm -v
 
-# Real packages that host our optimizers (tests/hosts/real/requirements.txt), in a venv of their own
+# Real packages that host our optimizers (tests/integrations/real/requirements.txt), in a venv of their own
 #   that looks into $(VENV) too: torch is the one there
 HOSTS := $(VENV)/hosts
 SITE := import sysconfig; path = sysconfig.get_path("purelib")
@@ -42,8 +42,8 @@ test-hosts: $(VENV)/.dev
 	$(BIN)/python -c '$(SITE); print(f"import site; site.addsitedir({path!r})")' \
 		> "$$($(HOSTS)/bin/python -c '$(SITE); print(path)')/beside.pth"
 	DS_BUILD_OPS=0 $(HOSTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
-		-c constraints.txt -r tests/hosts/real/requirements.txt
-	DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest tests/hosts/real -v
+		-c constraints.txt -r tests/integrations/real/requirements.txt
+	DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(HOSTS)/bin/python -m pytest tests/integrations/real -v
 
 # Test suites of torch, timm and pytorch_optimizer, fetched, on our optimizers (docs/reliability.md; minutes).
 #   torch's are in no package: TORCH_TESTS=path/to/pytorch/test

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hurt import Pilot
+
+from tests.support.hurt import Pilot
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hurt import Pilot, reasons_of
+
+from tests.support.hurt import Pilot, reasons_of
 
 RUN = "mars-adamw-lr0.0031-seed1"
 GARBAGE = {

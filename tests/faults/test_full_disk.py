@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import pretended_job
 import pytest
-from hurt import OPTIONS, Pilot, wait_for
 from rich.console import Console
 
 from mars_optim.errors import UserError
@@ -26,6 +24,8 @@ from mars_optim.experiment.executors.worker import describe
 from mars_optim.experiment.pilot.run import run_pilot
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan_file import make_plan
+from tests.support import pretended_job
+from tests.support.hurt import OPTIONS, Pilot, wait_for
 
 PLAN = make_plan({}, tuple(f"{key}={value}" for key, value in OPTIONS.items()))
 

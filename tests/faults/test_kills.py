@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hurt import Pilot, children_of, wait_for
+
+from tests.support.hurt import Pilot, children_of, wait_for
 
 KILLS = 20
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hurt import Pilot, wait_for
 
 from mars_optim.cli import main
+from tests.support.hurt import Pilot, wait_for
 
 pytest.importorskip("submitit")
 

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from hurt import Pilot, alive, children_of, wait_for
+
+from tests.support.hurt import Pilot, alive, children_of, wait_for
 
 TUNING = "mars-adamw-lr0.003-seed0"
 COMPARED = "adamw-lr0.00103-seed2-steps10"

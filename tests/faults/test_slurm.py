@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hurt import Pilot, wait_for
-from test_queue import SMALL
 
 from mars_optim.experiment.executors.slurm_queue import Standing, ask
+from tests.faults.test_queue import SMALL
+from tests.support.hurt import Pilot, wait_for
+from tests.support.paths import ROOT
 
 pytest.importorskip("submitit")
 
 QUEUE = ("--executor", "slurm")
-PROGRAMS = Path(__file__).with_name("slurm") / "stand_in.py"
+PROGRAMS = ROOT / "tests/support/slurm/stand_in.py"
 
 
 class Cluster:

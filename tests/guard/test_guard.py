@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from run_to_guard import HISTORY, QUICK, Run, equal, events
 from torch import nn
 
 from mars_optim import MARS, Guard, GuardSettings, MARSAdamW, MARSLion
 from mars_optim.guard.readings import Readings
+from tests.support.run_to_guard import HISTORY, QUICK, Run, equal, events
 
 
 def test_spike_after_switch_warns_and_rolls_back_only_if_lasting(

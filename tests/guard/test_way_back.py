@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from run_to_guard import HISTORY, QUICK, Run, equal, events
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, SequentialLR
 
 from mars_optim import Guard, GuardSettings, migrate, variance_reduce
+from tests.support.run_to_guard import HISTORY, QUICK, Run, equal, events
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])

@@ -39,20 +39,45 @@ def construct(case: dict[str, Any], params: list[nn.Parameter], backend: dict[st
     )
 
 
+SHAPES = {"matrix": (6, 4), "wide": (3, 7), "vector": (5,), "scale": (4,)}
+STEPS = 12
+
+
+def inputs(case: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """Parameters and gradients that the recorded optimizers were given.
+
+    The norm of a gradient is about 3 in every third step, where the clip acts, and 0.3 between.
+    """
+    generator = torch.Generator().manual_seed(case["seed"])
+
+    def drawn(size: float = 0.0) -> dict[str, Tensor]:
+        tensors = {}
+        for key, shape in SHAPES.items():
+            x = torch.randn(shape, generator=generator, dtype=torch.float64)
+            tensors[key] = (x * size / x.numel() ** 0.5 if size else x).to(
+                getattr(torch, case["dtype"])
+            )
+        return tensors
+
+    return drawn(), [drawn(0.3 if t % 3 else 3.0) for t in range(STEPS)]
+
+
 def trajectory(name: str, backend: str) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Every parameter after every step: its name, ours, the published one."""
+    """Every parameter after every recorded step: its name, ours, the published one."""
     case = CASES[name]
-    dtype = getattr(torch, case["dtype"])
-    params = {k: nn.Parameter(torch.tensor(v, dtype=dtype)) for k, v in case["init"].items()}
+    init, grads = inputs(case)
+    params = {key: nn.Parameter(value) for key, value in init.items()}
     optimizer = construct(case, list(params.values()), BACKENDS[backend])
     for key, param in params.items():
         yield key, param.detach().clone(), param.detach().clone()
-    for grads, wanted in zip(case["grads"], case["params"], strict=True):
+    for t, given in enumerate(grads, 1):
         for key, param in params.items():
-            param.grad = torch.tensor(grads[key], dtype=dtype)
+            param.grad = given[key]
         optimizer.step()
+        if (published := case["params"].get(str(t))) is None:
+            continue
         for key, param in params.items():
-            yield key, param.detach().clone(), torch.tensor(wanted[key], dtype=dtype)
+            yield key, param.detach().clone(), torch.tensor(published[key], dtype=param.dtype)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

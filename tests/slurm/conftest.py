@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, missing_programs
+
+from tests.support.cluster import Cluster, missing_programs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
