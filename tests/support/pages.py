@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 OPTIONS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-quic "
     "--disable-background-networking --disable-component-update --allow-file-access-from-files "
