@@ -31,6 +31,7 @@ def made(module: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], st
     return json.loads(path.read_text()), done.stdout
 
 
+@pytest.mark.slow
 def test_step_times_stand_in_json_table_and_plot(tmp_path: Path) -> None:
     plot = tmp_path / "plot.svg"
     only = [x for piece in ("AdamW, fused", "MARSAdamW", "heavyball") for x in ("--only", piece)]
@@ -48,6 +49,7 @@ def test_step_times_stand_in_json_table_and_plot(tmp_path: Path) -> None:
     assert plot.read_text().startswith("<svg")
 
 
+@pytest.mark.slow
 def test_peer_that_is_not_installed_or_writes_gradients_is_said(tmp_path: Path) -> None:
     checkout = tmp_path / "MARS" / "optimizers"
     checkout.mkdir(parents=True)
@@ -71,6 +73,7 @@ def test_peer_that_is_not_installed_or_writes_gradients_is_said(tmp_path: Path) 
     assert seen == {"MARS of its authors", "MARS of timm"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's clear_refs")
 def test_memory_is_measured_and_state_is_what_was_counted(tmp_path: Path) -> None:
     result, out = made("memory", tmp_path, "--only", "MARSAdamW, folded")
@@ -82,6 +85,7 @@ def test_memory_is_measured_and_state_is_what_was_counted(tmp_path: Path) -> Non
     assert "gradients released" in out
 
 
+@pytest.mark.slow
 def test_newton_schulz_is_a_ratio_to_the_models_step(tmp_path: Path) -> None:
     arguments = ["--batch", "1", "--length", "8", "--rounds", "1"]
     result, out = made("newton_schulz", tmp_path, *arguments)
@@ -93,6 +97,7 @@ def test_newton_schulz_is_a_ratio_to_the_models_step(tmp_path: Path) -> None:
         assert name in out
 
 
+@pytest.mark.slow
 def test_page_gets_tables_and_figure_from_the_json_files(tmp_path: Path) -> None:
     from benchmarks.page import SECTIONS
 
@@ -115,6 +120,7 @@ def test_page_gets_tables_and_figure_from_the_json_files(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
@@ -151,6 +157,7 @@ def test_models_tensors_are_those_that_are_stepped() -> None:
     assert found == shapes
 
 
+@pytest.mark.slow
 def test_options_are_timed_in_whole_training_steps(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     arguments = ["--rounds", "2", "--layers", "1", "--threads", "1", "--json", str(path)]

@@ -30,6 +30,7 @@ def test_check_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) -> None:
     assert not (tmp_path / "gpu.json").exists()
 
 
+@pytest.mark.slow
 def test_check_can_be_rehearsed_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     done = run(sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--out", str(out))

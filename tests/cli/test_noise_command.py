@@ -75,6 +75,7 @@ def test_it_ends_with_a_table_sentences_a_picture_and_numbers(
     assert (out / "noise.svg").read_text().count("<svg") == 4
 
 
+@pytest.mark.slow
 def test_noise_with_equal_seeds_prints_equal_json_and_only_json(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -96,6 +97,7 @@ def test_a_task_of_the_user_s_is_measured(
     assert found["batch_tokens"] == 16
 
 
+@pytest.mark.slow
 def test_it_starts_from_a_checkpoint(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

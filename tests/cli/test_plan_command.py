@@ -29,6 +29,7 @@ def corpus(tmp_path: Path) -> list[str]:
     return ["--set", f"task.corpus={json.dumps(str(path))}"]
 
 
+@pytest.mark.slow
 def test_the_plan_is_priced_as_json_and_nothing_is_written(
     corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,6 +50,7 @@ def test_the_plan_is_priced_as_json_and_nothing_is_written(
     assert found["left"] is None
 
 
+@pytest.mark.slow
 def test_the_plan_reads_as_text_with_its_assumptions(
     corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

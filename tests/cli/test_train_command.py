@@ -63,6 +63,7 @@ ARMS = [
 ]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_trains_when_it_is_shrunken(
     name: str, data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -78,6 +79,7 @@ def test_every_recipe_trains_when_it_is_shrunken(
     assert "departs from it" in printed or "not published" in printed
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("name", "arm"), ARMS)
 def test_every_published_arm_trains_as_the_authors_script_does(
     name: str, arm: str, data: dict[str, Path], tmp_path: Path

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from docs.figures import gamma
 from mars_optim.experiment.executors.runnable import load_task
 from mars_optim.experiment.plan import Plan
 
 
+@pytest.mark.slow
 def test_next_gradient_raises_gamma_from_0_and_lowers_it_from_1():
     plan = Plan()
     plan = replace(plan, training=replace(plan.training, steps=80))

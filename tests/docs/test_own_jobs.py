@@ -35,6 +35,7 @@ def verdict_of(example: str, out: Path, **changes: str) -> dict[str, Any]:
     return verdict
 
 
+@pytest.mark.slow
 def test_a_task_in_python(tmp_path: Path):
     verdict = verdict_of("own_task", tmp_path, arms='["adamw", "mars-adamw"]')
     assert verdict["tokens_per_run"] == 40 * 64

@@ -24,6 +24,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_pilot_ends_with_a_verdict_and_its_files(undisturbed: Pilot) -> None:
     stdout = (undisturbed.out / "stdout.txt").read_text()
     assert f"Report: {undisturbed.out / 'report.html'}" in stdout
@@ -50,6 +51,7 @@ def test_every_arm_gets_the_same_number_of_trials(undisturbed: Pilot) -> None:
     assert 2 <= counts["adamw"] <= 3
 
 
+@pytest.mark.slow
 def test_the_same_command_again_repeats_nothing(undisturbed: Pilot, tmp_path: Path) -> None:
     before = {m: m.stat().st_mtime_ns for m in undisturbed.finished().values()}
     verdict = undisturbed.verdict()
@@ -59,6 +61,7 @@ def test_the_same_command_again_repeats_nothing(undisturbed: Pilot, tmp_path: Pa
     assert undisturbed.verdict() == verdict
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_numbers(
     undisturbed: Pilot, new_pilot: Callable[[], Pilot]
 ) -> None:
@@ -91,6 +94,7 @@ def test_workers_end_with_a_killed_pilot(new_pilot: Callable[[], Pilot]) -> None
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_with_one_line_and_status_130(new_pilot: Callable[[], Pilot]) -> None:
     pilot = new_pilot()
     process = pilot.start()
@@ -123,6 +127,7 @@ def test_another_plan_in_the_same_folder_is_refused(undisturbed: Pilot) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_added_seeds_only_add_their_runs_and_are_noted(
     undisturbed: Pilot, new_pilot: Callable[[], Pilot]
 ) -> None:
@@ -138,6 +143,7 @@ def test_added_seeds_only_add_their_runs_and_are_noted(
     assert pilot.verdict()["amendments"]
 
 
+@pytest.mark.slow
 def test_a_report_of_an_unfinished_pilot_says_what_is_missing(
     undisturbed: Pilot, new_pilot: Callable[[], Pilot]
 ) -> None:
@@ -174,6 +180,7 @@ def alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().split()[2] != "Z"
 
 
+@pytest.mark.slow
 def test_missing_corpus_gives_one_line_and_leaves_no_plan(
     new_pilot: Callable[[], Pilot],
 ) -> None:

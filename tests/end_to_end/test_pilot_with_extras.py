@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from mars_optim.experiment.analysis import analyse
 from tests.support.small_pilot import Pilot
 
 
+@pytest.mark.slow
 def test_sizes_ablations_and_sensitivity_end_in_one_analysis(
     new_pilot: Callable[[], Pilot],
 ) -> None:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.small_pilot import MARS, Pilot
 
 
@@ -14,6 +16,7 @@ def start_watching(pilot: Pilot) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_watch_ends_with_its_pilot_and_ctrl_c_ends_only_watching(
     new_pilot: Callable[[], Pilot],
 ) -> None:

@@ -33,6 +33,7 @@ def of_run(pilot: Pilot, name: str) -> Path:
     return path
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("garbage", ["cut", "binary"])
 def test_only_a_run_with_a_damaged_manifest_is_made_again(
     pilot_copy: Pilot, undisturbed: Pilot, garbage: str
@@ -48,6 +49,7 @@ def test_only_a_run_with_a_damaged_manifest_is_made_again(
     assert kept.read_bytes() == GARBAGE[garbage]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("name", ["probe.json", "failures.jsonl", "rows.jsonl"])
 def test_garbage_in_other_files_costs_no_finished_run(
     pilot_copy: Pilot, undisturbed: Pilot, name: str

@@ -124,6 +124,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretended_job, "STEP_SECONDS", 0.0)
 
 
+@pytest.mark.slow
 def test_pilot_with_any_write_failing_resumes_to_the_same_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -179,6 +180,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_real_disk_that_fills_up(small_disk: Path, undisturbed: Pilot):
     pilot = Pilot(small_disk / "pilot")
     process = pilot.start(step=0.01)

@@ -18,6 +18,7 @@ def failures(pilot: Pilot, part: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("fault", "kind", "reason"),
     [
@@ -43,6 +44,7 @@ def test_run_that_fails_once_is_retried_to_undisturbed_tables(
     assert len(again) == 2
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("fault", "tries"), [("die", 3), ("hang", 2)])
 def test_run_that_keeps_failing_is_missing_and_others_go_on(
     pilot: Pilot, undisturbed: Pilot, fault: str, tries: int
@@ -61,6 +63,7 @@ def test_run_that_keeps_failing_is_missing_and_others_go_on(
     assert pilot.reasons() == undisturbed.reasons()
 
 
+@pytest.mark.slow
 def test_arm_whose_tuning_fails_is_left_out_of_the_comparison(pilot: Pilot, undisturbed: Pilot):
     pilot.faults(dict(run="nadamw-lr0.002-seed0", step=3, fault="die", times=3))
     done = pilot.run()
@@ -73,6 +76,7 @@ def test_arm_whose_tuning_fails_is_left_out_of_the_comparison(pilot: Pilot, undi
     assert pilot.tables() == undisturbed.tables()
 
 
+@pytest.mark.slow
 def test_without_a_tuned_baseline_nothing_is_compared(pilot: Pilot):
     pilot.faults(dict(run="adamw-lr0.002-seed0", step=3, fault="die", times=99))
     done = pilot.run()
@@ -90,6 +94,7 @@ def test_pilot_whose_runs_all_fail_ends_with_the_reason(pilot: Pilot):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_hangs_ends_with_a_killed_pilot(pilot: Pilot, undisturbed: Pilot, workers: int):
     pilot.faults(dict(run=TUNING, step=3, fault="hang"))

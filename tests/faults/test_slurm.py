@@ -157,6 +157,7 @@ def test_queue_time_limit_is_named_with_option_and_not_retried(cluster: Cluster,
         assert "--executor-option timeout_min=N" in reason
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("said", "words"),
     [

@@ -85,6 +85,7 @@ def measured(seed: int, replicates: int, confidence: float, **options: float) ->
     return row
 
 
+@pytest.mark.slow
 def test_bias_and_variance_of_estimators_match_the_closed_form():
     model, trail = moving_model()
     groups = [group(0.9, 0.05, None, model.x), group(0.8, 0.3, None, model.y)]
@@ -114,6 +115,7 @@ def check(row: MomentumErrors, name: str, bias: float, variance: float) -> None:
     assert e.bias_squared.high - e.bias_squared.low < 0.3 * bias + 1e-9, name
 
 
+@pytest.mark.slow
 def test_intervals_cover_at_their_stated_rate():
     (points,) = ([p[0] for p in moving_model(steps=5)[1].points],)
     forms = closed_forms(points, 0.8, 0.3)
@@ -133,6 +135,7 @@ def test_intervals_cover_at_their_stated_rate():
     assert sum(measured_things.values()) / len(measured_things) < 0.97
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("gamma", "inflation"), [(0.01, 1.023), (0.025, 1.070), (0.05, 1.185)])
 def test_momentum_at_rest_is_noisier_by_approx_but_not_by_exact(gamma: float, inflation: float):
     model = Quadratic()
@@ -153,6 +156,7 @@ def test_momentum_at_rest_is_noisier_by_approx_but_not_by_exact(gamma: float, in
     assert row.estimators["c_exact"].bias_squared.value == 0.0
 
 
+@pytest.mark.slow
 def test_clip_is_measured_as_bias_only_if_it_acts():
     model, trail = moving_model()
     norms = []
@@ -171,6 +175,7 @@ def test_clip_is_measured_as_bias_only_if_it_acts():
         assert e.low - 0.05 * signal**2 < (signal - 1e-3) ** 2 < e.high + 0.05 * signal**2
 
 
+@pytest.mark.slow
 def test_the_measured_best_gamma_is_the_numerical_one():
     model, trail = moving_model(decay=0.95)
     (row, _) = momentum_errors(

@@ -27,6 +27,7 @@ def samples_of(mean: float, *, seed: int, count: int = 24, blocks: int = 8) -> D
     return sums.dots()[0]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("mean", [0.0, 0.1, 0.5, 3.0])
 def test_signal_and_noise_are_unbiased_and_intervals_cover(mean: float):
     truth = {"signal": 40 * mean**2, "noise": 41.0}
@@ -45,6 +46,7 @@ def test_signal_and_noise_are_unbiased_and_intervals_cover(mean: float):
         assert 0.845 <= inside[name] / RUNS <= (1.0 if mean < 0.5 else 0.955), name
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("mean", [0.1, 0.5, 3.0])
 def test_noise_scale_interval_covers_even_without_visible_signal(mean: float):
     truth, inside, unbounded = 41.0 / (40 * mean**2), 0, 0

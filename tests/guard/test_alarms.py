@@ -58,6 +58,7 @@ def watched(losses: list[float], history: int, settings: GuardSettings = SETTING
     return list(itertools.chain.from_iterable(detector.feed(i, loss) for i, loss in fed))
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("share", [0.01, 0.05])
 @pytest.mark.parametrize("noise", NOISES)
 def test_no_healthy_run_of_twenty_thousand_steps_is_rolled_back(noise: Noise, share: float) -> None:

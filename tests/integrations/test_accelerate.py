@@ -64,6 +64,7 @@ def train(accelerator: Any, model: Any, optimizer: Any, data: list[Batch]) -> No
             optimizer.zero_grad()
 
 
+@pytest.mark.slow_but_one
 @every_optimizer
 @every_precision
 def test_run_resumed_by_load_state_equals_the_uninterrupted_one(

@@ -66,6 +66,7 @@ def bare(trainer: Any) -> MARS:
     return optimizer if isinstance(optimizer, MARS) else optimizer.optimizer
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("choice", CHOICES)
 def test_resumed_trainer_run_equals_uninterrupted_run(choice: str, tmp_path: Path) -> None:
     whole = make_trainer(tmp_path, choice)

@@ -53,6 +53,7 @@ def schedule(optimizer: MARS, t: int) -> None:
         group["lr"].fill_(0.01 / t)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*script_method.*")
 @pytest.mark.parametrize("backend", [{"foreach": True}, {}], ids=["foreach", "auto"])
 @pytest.mark.parametrize("options", CASES, ids=lambda o: " ".join(map(str, o.values())))

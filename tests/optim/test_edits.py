@@ -81,6 +81,7 @@ def assert_equal(ours: Any, theirs: Any, rtol: float, atol: float) -> None:
             torch.testing.assert_close(state[name], wanted[name], rtol=rtol, atol=atol)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @settings(max_examples=60)
 @given(history=HISTORIES)

@@ -67,6 +67,7 @@ def made(numel: int, dtype: torch.dtype = torch.float64, **options: Any) -> tupl
     return param, MARSAdamW([param], **{**defaults, **options})
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("correction", ["approx", "folded"])
 @pytest.mark.parametrize("name", JOBS)
 def test_least_error_finds_the_gamma_of_the_closed_form(name: str, correction: str) -> None:
@@ -75,6 +76,7 @@ def test_least_error_finds_the_gamma_of_the_closed_form(name: str, correction: s
     assert train(job, optimizer, param, range(400)) == pytest.approx(job.best_gamma(), abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_sample_of_a_large_tensor_tells_the_same() -> None:
     job = Turning(1 << 17, **JOBS["slow"])
     param, optimizer = made(1 << 17, torch.float32)
@@ -96,6 +98,7 @@ def test_tensor_counts_by_its_size_despite_sampled_elements() -> None:
     assert abs(gl) < 0.05 * gg
 
 
+@pytest.mark.slow
 def test_bfloat16_parameters_and_scaled_gradients_tell_the_same() -> None:
     job = Turning(4096, **JOBS["slow"])
     param, optimizer = made(4096, torch.bfloat16, state_dtype=torch.float32)
@@ -125,6 +128,7 @@ def test_steps_that_overflow_neither_count_nor_stay() -> None:
     assert ends == pytest.approx(job.best_gamma(), abs=0.03)
 
 
+@pytest.mark.slow
 def test_each_group_has_a_gamma_of_its_own() -> None:
     jobs = [Turning(4096, **JOBS[name]) for name in ("fast", "noise")]
     params = [nn.Parameter(torch.zeros(512, 8, dtype=torch.float64)) for _ in jobs]
@@ -196,6 +200,7 @@ class Valley:
         return self.curvature * x + self.noise * draw
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("begin", [0.01, 0.45])
 @pytest.mark.parametrize("rule", ["adamw", "lion", "muon"])
 def test_auto_gamma_settles_at_one_value_from_any_start(rule: Any, begin: float) -> None:
@@ -227,6 +232,7 @@ def test_auto_gamma_falls_on_overshoot_and_rises_on_undershoot() -> None:
         assert optimizer.param_groups[0]["gamma_now"] == end
 
 
+@pytest.mark.slow
 def test_auto_hears_nothing_in_pure_noise() -> None:
     job = Turning(4096, angle=0.0, signal=0.0, noise=1.0)
     param, optimizer = made(4096, gamma_schedule="auto", gamma=0.1)
@@ -238,6 +244,7 @@ def noisy(step: int, shape: tuple[int, ...] = (64, 64)) -> Tensor:
     return 0.5 + (1.0 + step % 2) * torch.randn(shape, generator=generator)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("schedule", ["auto", "least_error"])
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-10, 1e10, 1e20, 1e30])
 def test_gamma_does_not_depend_on_the_scale_of_the_gradients(scale: float, schedule: Any) -> None:
@@ -265,6 +272,7 @@ def test_auto_gamma_follows_gradients_over_the_float32_range() -> None:
     assert optimizer.param_groups[0]["gamma_silent"].tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("schedule", ["auto", "least_error"])
 @pytest.mark.parametrize("spike", [1e15, 3e19, 3e38])
 def test_one_large_element_does_not_stop_gamma_from_being_chosen(

@@ -65,6 +65,7 @@ def test_a_damaged_library_is_built_anew(folder: Path) -> None:
         assert list(folder.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_truncated_library_is_no_bus_error_in_the_next_process(folder: Path) -> None:
     assert another_process(folder).returncode == 0

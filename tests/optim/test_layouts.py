@@ -227,6 +227,7 @@ def run_sanitized(tmp_path: Path, what: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_no_step_touches_memory_that_is_not_its_own(tmp_path: Path) -> None:
     done = run_sanitized(tmp_path, "steps")
@@ -234,6 +235,7 @@ def test_no_step_touches_memory_that_is_not_its_own(tmp_path: Path) -> None:
     assert "all steps taken" in done.stdout
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_sanitizer_would_have_seen_it(tmp_path: Path) -> None:
     done = run_sanitized(tmp_path, "overrun")

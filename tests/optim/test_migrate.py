@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mars_optim import MARS, Baseline, GuardSettings, MARSAdamW, MARSLion, migrate, variance_reduce
 from mars_optim.experiment.tasks import GPT
 from mars_optim.guard import Detector
+from tests.support.paths import ROOT
 
 
 def model() -> nn.Module:
@@ -187,8 +188,8 @@ def test_a_mistake_is_named_with_the_way_out(
 
 
 def train_gpt(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
-    """A small GPT on the text of this file; each step has its own batch."""
-    text = torch.tensor(list((Path(__file__).read_bytes() + b"\n") * 2))
+    """A small GPT on the text of the licence; each step has its own batch."""
+    text = torch.tensor(list((ROOT / "LICENSE").read_bytes()))
     losses = []
     for step in steps:
         generator = torch.Generator().manual_seed(step)
@@ -202,6 +203,7 @@ def train_gpt(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) ->
     return losses
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("seed", range(3))
 def test_the_switch_makes_no_loss_spike_in_a_real_run(seed: int) -> None:
     """By the guard's own test, which sees the spike of a switch without moments."""
@@ -225,7 +227,7 @@ def test_the_switch_makes_no_loss_spike_in_a_real_run(seed: int) -> None:
     _, as_it_was = alarms(twin, continued)
     gaps = [a - b for a, b in zip(losses, as_it_was, strict=True)]
     assert max(gaps) < 0.25 * (max(before[-40:]) - min(before[-40:]))  # and batch by batch
-    assert sum(losses[-10:]) < sum(before[-10:])
+    assert sum(losses[-25:]) < sum(before[-25:])
     seen, _ = alarms(careless, MARSAdamW(careless.parameters(), lr=0.1))
     assert "loss" in seen
 

@@ -210,6 +210,7 @@ def test_compiler_that_fails_is_no_error(
     assert not list(fresh_library.iterdir())
 
 
+@pytest.mark.slow
 def test_damaged_library_in_the_cache_is_built_anew(fresh_library: Path) -> None:
     assert build.library("float").c is not None
     (path,) = fresh_library.iterdir()
@@ -228,6 +229,7 @@ def test_switch_in_the_environment_forbids_it(
     assert not fresh_library.exists()
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     code = "from mars_optim.optim.backends.cpu.build import library; assert library('float').c"
     environment = {**os.environ, build.CACHE: str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}

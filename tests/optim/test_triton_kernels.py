@@ -55,6 +55,7 @@ def test_kernels_equal_the_oracle_in_tritons_interpreter() -> None:
     run_parity(TRITON_INTERPRET="1")
 
 
+@pytest.mark.slow
 def test_package_works_without_triton() -> None:
     run_python(
         "-c",
@@ -66,6 +67,7 @@ def test_package_works_without_triton() -> None:
     )
 
 
+@pytest.mark.slow
 def test_kernels_are_not_loaded_where_they_are_not_used() -> None:
     run_python(
         "-c",
@@ -112,6 +114,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
+@pytest.mark.slow_but_one
 @needs_triton
 @pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("capability", [80, 90])

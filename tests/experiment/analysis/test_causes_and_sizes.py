@@ -113,6 +113,7 @@ def test_the_slope_and_its_interval_are_scipys_regression():
     assert (ours.low, ours.high) == pytest.approx((theirs.slope - half, theirs.slope + half))
 
 
+@pytest.mark.slow
 def test_slope_interval_over_sizes_covers_truth_at_its_level():
     rng, hits, repeats = np.random.default_rng(1), 0, 2000
     sizes = (10**5, 4 * 10**5, 16 * 10**5)

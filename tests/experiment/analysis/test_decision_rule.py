@@ -194,6 +194,7 @@ def share_of(
     return hits / repeats
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.usefixtures("quick_quantiles")
 @pytest.mark.parametrize("decision", [GO, NO])
 @pytest.mark.parametrize(("pairs", "confidence"), [(3, 0.95), (5, 0.95), (5, 0.8)])

@@ -25,6 +25,7 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("code", "allowed"),
     [

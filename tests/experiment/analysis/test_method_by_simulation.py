@@ -32,6 +32,7 @@ def error(rate: float) -> float:
     return 3.5 * math.sqrt(rate * (1 - rate) / REPEATS)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("pairs", [3, 5, 8])
 @pytest.mark.parametrize(("bend", "noise", "effect"), CASES)
 def test_interval_from_noisy_ladders_covers_effect_at_its_level(
@@ -52,6 +53,7 @@ def test_effect_at_threshold_is_called_go_as_rarely_as_stated(noise: float, pair
     assert found.no_go < promised + error(promised) + 0.005
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("pairs", [3, 5, 8])
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
 def test_no_effect_is_called_go_more_rarely_still(noise: float, pairs: int):

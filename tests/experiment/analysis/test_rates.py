@@ -73,6 +73,7 @@ def test_the_units_of_losses_and_rates_do_not_matter(scale: float, unit: float):
     )
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("curvature", [0.005, 0.05, 0.4])
 @pytest.mark.parametrize("noise", [0.001, 0.004, 0.02])
 def test_the_regret_that_is_told_is_the_regret_that_there_is(curvature: float, noise: float):

@@ -112,7 +112,7 @@ def test_no_short_run_is_shorter_than_the_plan_says(clock: Clock):
 
 
 def test_a_command_without_a_start_has_none(clock: Clock, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("test_probe.START", 0.0)
+    monkeypatch.setattr(f"{__name__}.START", 0.0)
     found = probe_command(replace(PLAN), command(clock, tells=False))
     assert [row["outside"] for row in found.values()] == pytest.approx([0.0] * 3)
 

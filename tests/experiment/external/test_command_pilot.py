@@ -78,6 +78,7 @@ def test_killed_command_pilot_leaves_no_process_and_resumes(tmp_path: Path):
     assert "command" in verdict["environment"]
 
 
+@pytest.mark.slow
 def test_failing_command_ends_pilot_in_one_line_before_the_runs(tmp_path: Path):
     more = ("--set", "arm.ours.arguments=--fault crash")
     done = subprocess.run(pilot(tmp_path, *more), capture_output=True, text=True, check=False)
@@ -97,6 +98,7 @@ def forecast(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_the_log_that_a_failed_forecast_names_is_there(tmp_path: Path):
     done = forecast(tmp_path, "--set", "arm.theirs.arguments=--fault crash")
     assert done.returncode == 2

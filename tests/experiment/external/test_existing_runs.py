@@ -146,6 +146,7 @@ def test_a_diverged_run_is_one(tmp_path: Path):
     assert verdict["arms"]["mars-adamw"]["diverged"] == 1
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("gap", ["null", "NaN", '"NaN"', '""', '"n/a"'])
 def test_rows_without_a_value_do_not_make_a_run_diverge(tmp_path: Path, gap: str):
     write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})

@@ -54,6 +54,7 @@ def test_what_is_added_leaves_the_plans_own_runs_as_they_are(plan):  # type: ign
     assert again.ids == carry_out(plan, Valley(plan)).ids
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False), keep=st.integers(0, 60))
 def test_pilot_stopped_anywhere_in_any_order_ends_with_same_runs(

@@ -23,6 +23,7 @@ BOTH = replace(
 TIMINGS = {(size.name, arm): Timing(0.5) for size in BOTH.sizes() for arm in size.arms}
 
 
+@pytest.mark.slow
 @given(
     optimum=st.fixed_dictionaries(dict.fromkeys(PLAN.arms, st.floats(-5, 5))),
     both=st.booleans(),
@@ -41,6 +42,7 @@ def test_the_least_and_the_most_are_reached():
     assert len(carry_out(PLAN, far).runs) == told.runs[1]
 
 
+@pytest.mark.slow
 @given(
     optimum=st.fixed_dictionaries(dict.fromkeys(PLAN.arms, st.floats(-5, 5))),
     both=st.booleans(),

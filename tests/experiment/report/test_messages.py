@@ -42,6 +42,7 @@ def test_a_text_without_its_translation_is_said_in_english(
     assert (say("diverged"), say("tokens", n=2000)) == ("発散", "2 k tokens")
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("pilot", [{}, EXTRAS], ids=["default plan", "with extras"])
 def test_a_japanese_report_lacks_no_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pilot: dict[str, str]
@@ -109,6 +110,7 @@ def test_numbers_are_written_as_the_language_does(lang: str, said: list[str]) ->
     assert [*numbers, interval] == said
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     "pilot", [dict(speedup=1.3), dict(speedup=0.8), dict(speedup=1.06, spread=0.2)]
 )

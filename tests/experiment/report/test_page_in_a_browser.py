@@ -14,6 +14,8 @@ from tests.support.pages import CHROMIUM, fonts_for, look_at
 from tests.support.written_pilot import EXTRAS, with_control_named, write_pilot
 from tests.support.written_runs import write_run, write_sweep
 
+pytestmark = pytest.mark.slow
+
 
 def lacking(what: str) -> None:
     """Skip the test, or fail it where CI has installed ``what`` (MARS_TEST_BROWSER=1)."""

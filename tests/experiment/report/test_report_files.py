@@ -67,6 +67,7 @@ def report(out: Path) -> Page:
     return Page((out / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("pilot", "decision"), [(WIN, "go"), (LOSS, "no-go"), (UNDECIDED, "not-enough-runs")]
 )
@@ -275,6 +276,7 @@ def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
                 assert condition["text"] in text
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("lang", LANGS)
 def test_what_a_pilot_adds_finds_its_place_in_the_page(tmp_path: Path, lang: Lang) -> None:
     out = tmp_path / "pilot"

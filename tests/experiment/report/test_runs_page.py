@@ -44,6 +44,7 @@ def test_the_table_has_ours_beside_what_was_published(tmp_path: Path):
     assert table.rows[1][1].detail == "of 4 tried"
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("runs", "code"),
     [

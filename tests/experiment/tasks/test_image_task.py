@@ -129,6 +129,7 @@ def test_scores_are_loss_and_accuracy_over_all_classes(tmp_path: Path):
     assert set(task.images.valid_labels[task._valid[:12]].tolist()) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_a_resnet_learns_colours(tmp_path: Path):
     task = picture_task(tmp_path, augment=False)
     model = task.build_model(0)

@@ -68,6 +68,7 @@ def test_every_arm_has_each_parameter_once_and_decays_the_same(name: str):
     assert {g["lr"] for g in groups.values()} == {0.01}
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_trains_a_small_gpt_at_its_default_lr(name: str):
     model = small_gpt()

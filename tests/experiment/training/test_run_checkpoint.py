@@ -89,6 +89,7 @@ def spec_of(arm: str, **training: Any) -> RunSpec:
     return make_spec(arm=arm, steps=STEPS, lr=ARMS[arm].lr, accumulation=2, **training)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_run_ended_again_and_again_ends_with_the_same_bits(arm: str, tmp_path: Path):
     spec = spec_of(arm)
