@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import pytest
 import torch
 
 from benchmarks.gpu_study import __main__ as command
-from benchmarks.gpu_study import study
+from benchmarks.gpu_study import study, timing
 from benchmarks.output import UserError
-from tests.benchmarks.gpu_studies import call, looks, numbers, tiny_plan, tiny_text
+from tests.support.gpu_studies import call, looks, numbers, tiny_plan, tiny_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,8 +37,8 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     return state
 
 
-def script(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+def script(*arguments: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHON": python, "OMP_NUM_THREADS": "1"}
     command = ["benchmarks/gpu_study.sh", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -100,6 +101,23 @@ def test_timing_is_taken_once_for_each_device(data: Path, tmp_path: Path) -> Non
     assert again["timing"] == state["timing"]
 
 
+def test_arm_that_cannot_be_timed_is_told_of(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = timing.build_optimizer
+
+    def fails(model: Any, arm: Any, **options: Any) -> Any:
+        if arm.rule == "lion":
+            raise RuntimeError("no kernel")
+        return build(model, arm, **options)
+
+    monkeypatch.setattr(timing, "build_optimizer", fails)
+    plan = tiny_plan("adamw", timed=("adamw", "lion", "nadamw"))
+    _, state = call(plan, data, tmp_path, limit=looks(1))
+    assert list(state["timing"]["cpu"]["rules"]) == ["adamw", "nadamw"]
+    assert state["calls"][0]["said"][0] == "lion is not timed: RuntimeError: no kernel"
+
+
 def test_failing_arm_is_left_out_and_the_rest_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +174,24 @@ def test_script_says_in_one_line_that_there_is_no_gpu(data: Path, tmp_path: Path
     assert done.stderr.count("\n") == 1
     assert "no CUDA GPU here" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_script_unpacks_wheels_where_imports_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "one-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("one_module.py", "")
+    bare = tmp_path / "python"  # imports nothing; instead of the study it shows what it could
+    bare.write_text(
+        "#!/bin/bash\n"
+        '[ "$1" = -c ] && exit 1\n'
+        f'[ "$2" = zipfile ] && exec {sys.executable} "$@"\n'
+        'ls ${PYTHONPATH//:/ }; echo "$@"\n'
+    )
+    bare.chmod(0o755)
+    done = script("run", str(tmp_path), "OUT", python=str(bare))
+    assert done.returncode == 0, done.stderr
+    assert "one_module.py" in done.stdout.split()
+    assert done.stdout.splitlines()[-1] == f"-m benchmarks.gpu_study run {tmp_path} OUT"
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from benchmarks.gpu_study.task import DeviceText
 from benchmarks.output import UserError
 from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.tasks import GPT, TextTask, load_corpus
-from tests.benchmarks.gpu_studies import tiny_plan, tiny_text
+from tests.support.gpu_studies import tiny_plan, tiny_text
 
 ROOT = Path(__file__).parents[2]
 
