@@ -69,7 +69,18 @@ def _short(state: State) -> str:
         for arm in dict.fromkeys(run["arm"] for run in runs)
     ]
     title = f"## Short runs: validation loss after {_length(state, 'short_steps'):,} steps"
-    return f"{title}\n\n{table.markdown(['arm', *(f'{lr:.3g}' for lr in rates)], rows)}"
+    shown = table.markdown(["arm", *(f"{lr:.3g}" for lr in rates)], rows)
+    ends = [arm for arm, *_ in rows if _lowest_at_an_end(runs, arm)]
+    note = f"\n\nLowest at an end of its rates, so not tuned: {', '.join(ends)}." if ends else ""
+    return f"{title}\n\n{shown}{note}"
+
+
+def _lowest_at_an_end(runs: list[dict[str, Any]], arm: str) -> bool:
+    """Whether an arm's best rate may lie beyond those that were tried."""
+    losses = {r["lr"]: r["final_loss"] for r in runs if r["arm"] == arm}
+    known = {lr: loss for lr, loss in losses.items() if loss is not None}
+    # a run that diverged beyond the lowest is a wall, and so an end that was found
+    return bool(known) and min(known, key=known.__getitem__) in (min(losses), max(losses))
 
 
 def _long(state: State) -> str:

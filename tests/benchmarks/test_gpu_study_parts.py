@@ -179,6 +179,17 @@ def test_difference_is_paired_by_seed_with_its_interval() -> None:
     assert shown.splitlines()[-3].endswith("| 1 |")  # diverged
 
 
+def test_arm_whose_lowest_loss_is_at_an_end_is_named() -> None:
+    losses = {
+        "adamw": {1e-3: 3.0, 2e-3: 2.0, 4e-3: None},
+        "muon": {1e-3: 3.0, 2e-3: 2.0, 4e-3: 1.9},
+    }
+    runs = [row(arm, lr, 0, 10, loss) for arm, of in losses.items() for lr, loss in of.items()]
+    shown = report(state_with(*runs))
+    assert "| adamw | 3.0000 | 2.0000 | diverged |" in shown
+    assert "Lowest at an end of its rates, so not tuned: muon." in shown
+
+
 def test_single_seed_gives_a_difference_without_interval() -> None:
     shown = report(state_with(*long_runs(BASE, 3.0), *long_runs("muon", 2.9)))
     assert "| muon | 0.001 | 1 | 2.9000 | -0.1000 | - | - |" in shown
