@@ -42,7 +42,7 @@ class Option:
         kept: whether groups keep it; what they do not keep says how vectors are split off.
     """
 
-    type: Literal["number", "betas", "coefficients", "whole", "flag", "choice", "dtype"]
+    type: Literal["number", "betas", "coefficients", "whole", "flag", "choice", "dtype", "split"]
     default: Any
     text: str
     choices: tuple[str, ...] = ()
@@ -115,9 +115,12 @@ TABLE: dict[str, Option] = {
 IN_GROUPS: dict[str, Option] = {
     **{name: option for name, option in TABLE.items() if option.kept},
     "stacked": Option("flag", False, "leading dimensions are a batch of matrices (experts)"),
+    "split": Option(
+        "split", None, "blocks of each matrix that are matrices of their own", none=True
+    ),
 }
-"""What every group of an optimizer has, and its settings are made of: ``stacked`` too, for which
-the constructor has no argument."""
+"""What every group of an optimizer has, and its settings are made of: ``stacked`` and ``split``
+too, for which the constructor has no argument."""
 
 CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ("foreach", (True,), "fused", (True,)): (

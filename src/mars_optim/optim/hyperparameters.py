@@ -13,6 +13,7 @@ from ..optimizer_options import (
     BY_LR,
     CHOSEN,
     IN_GROUPS,
+    MATRIX_RULES,
     NS_COEFFICIENTS,
     PUBLISHED_GAMMA,
     ClipOver,
@@ -22,6 +23,7 @@ from ..optimizer_options import (
     Rule,
     check_together,
 )
+from .blocks import Split
 from .values import (
     at_least_zero,
     check_option,
@@ -64,6 +66,7 @@ class Settings:
     foreach: bool | None = None
     fused: bool | None = None
     stacked: bool = False
+    split: Split | None = None
     state_dtype: torch.dtype | None = None
     last_grad_dtype: torch.dtype | None = None
     stochastic_rounding: bool = False
@@ -72,6 +75,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name, option in _RANGED:
             check_option(name, getattr(self, name), option)
+        if self.split is not None and self.rule not in MATRIX_RULES:
+            raise ValueError(
+                f"split={self.split.given!r} is of Newton-Schulz, which rule={self.rule!r} does "
+                "not use: leave it out, or use rule='muon' or 'shampoo'"
+            )
         if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
             raise ValueError(
                 f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: there "
@@ -186,7 +194,7 @@ def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
         return number_or_none if option.none else at_least_zero
     if option.type == "flag":
         return tristate if option.none else flag
-    of_type = {"betas": pair, "coefficients": triple, "whole": whole}
+    of_type = {"betas": pair, "coefficients": triple, "whole": whole, "split": Split.of}
     return of_type.get(option.type, lambda _, value: value)
 
 
@@ -194,4 +202,6 @@ _SETTINGS = [
     (name, option) for name, option in IN_GROUPS.items() if name in Settings.__dataclass_fields__
 ]
 _READ = [(name, _reader(name, option)) for name, option in _SETTINGS]
-_RANGED = [(n, option) for n, option in _SETTINGS if option.type not in ("flag", "coefficients")]
+_RANGED = [
+    (n, option) for n, option in _SETTINGS if option.type not in ("flag", "coefficients", "split")
+]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import did_you_mean
 from ..optimizer_options import Option
+from .blocks import Split
 
 # A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
 ROUNDING = 1e-12
@@ -160,5 +161,7 @@ def check_option(name: str, value: Any, option: Option) -> None:
         flag(name, value)
     elif option.type == "coefficients":
         triple(name, value)
+    elif option.type == "split":
+        Split.of(name, value)
     elif not (isinstance(value, torch.dtype) and value.is_floating_point):
         raise ValueError(f"{name}={value!r} must be None or a floating torch.dtype")

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from ...optimizer_options import MATRIX_RULES, TABLE
+from ..blocks import WAY_OUT
 from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way_out
+from ..distributed.tensor_parallel import line_of, whole_shape
 from ..gamma.schedule import check_whole
 from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
 from ..values import at_least_zero, check_option, plain
@@ -59,13 +61,15 @@ def split_group(
     if matrices or not params:
         for matrix in matrices:
             check_shape(bare(matrix), settings)
+            check_split(matrix, settings)
         kind = {} if takes_vectors else {"kind": "matrix"}
         groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
     if vectors:
         rule = {"rule": "adamw"}
         if not whole["optimize_1d"]:
             rule = _plain_adamw(options, own_1d, constructor, defaults)
-        part = {**whole, **rule, "params": vectors, "optimize_1d": True, "kind": "vector"}
+        of_vectors = {"params": vectors, "optimize_1d": True, "kind": "vector", "split": None}
+        part = {**whole, **rule, **of_vectors}
         if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
             part["lr"] = part["lr"].clone()
         groups.append(part)
@@ -151,6 +155,7 @@ def check_before_step(groups: list[Group], given: GivenShapes) -> None:
         for param in group["params"]:
             if param.grad is not None:
                 check_shape(param, settings, group.get("kind"))
+                check_split(param, settings)
 
 
 def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:
@@ -171,3 +176,18 @@ def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> N
         way = way_out() if param.ndim < 2 else "use rule='adamw' or 'lion' for their group"
         flat = ", such as flat pieces (FSDP1, DeepSpeed ZeRO)" if param.ndim < 2 else ""
         raise ValueError(f"rule={settings.rule!r} does not take {wrong} parameters{flat}: {way}")
+
+
+def check_split(param: Any, settings: Settings) -> None:
+    """Raise ValueError for a weight, or a (name, weight) pair, that ``split`` does not fit."""
+    if settings.split is None:
+        return
+    tensor, given = bare(param), settings.split.given
+    line = line_of(tensor)
+    shape = tensor.shape if line is None else whole_shape(tensor, line)
+    if reason := settings.split.misfit(shape, stacked=settings.stacked):
+        name = param[0] if isinstance(param, tuple) else "a parameter"
+        raise ValueError(
+            f"split={given!r} does not fit {name} of shape {tuple(shape)}: {reason}. Give its "
+            f"group another one: {WAY_OUT}"
+        )

@@ -86,7 +86,7 @@ def _kinds(groups: Sequence[Group]) -> str:
 
 def restored(loaded: Sequence[Group], own: Sequence[Group]) -> list[dict[str, Any]]:
     """Loaded groups, with what ours say of their tensors where they say nothing."""
-    kept = ("kind", "why", "stacked")
+    kept = ("kind", "why", "stacked", "split")
     return [
         {**{key: ours[key] for key in kept if key in ours}, **theirs}
         for theirs, ours in zip(loaded, own, strict=True)
