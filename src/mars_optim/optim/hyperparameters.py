@@ -17,6 +17,7 @@ from ..optimizer_options import (
     NS_COEFFICIENTS,
     PUBLISHED_GAMMA,
     ClipOver,
+    Coefficients,
     Correction,
     GammaSchedule,
     Option,
@@ -27,12 +28,13 @@ from .blocks import Split
 from .values import (
     at_least_zero,
     check_option,
+    coefficients,
     flag,
     learning_rate,
     number,
     number_or_none,
     pair,
-    triple,
+    polynomials,
     tristate,
     whole,
 )
@@ -62,7 +64,7 @@ class Settings:
     amsgrad: bool = False
     maximize: bool = False
     ns_steps: int = 5
-    ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS
+    ns_coefficients: str | Coefficients | tuple[Coefficients, ...] = NS_COEFFICIENTS
     foreach: bool | None = None
     fused: bool | None = None
     stacked: bool = False
@@ -85,6 +87,7 @@ class Settings:
                 f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: there "
                 "gamma acts on the step alone, elsewhere on the second moment and the clip too"
             )
+        polynomials(self.ns_coefficients, self.ns_steps)
         check_together(self)
         if self.gamma_schedule in BY_LR and isinstance(self.lr, Tensor):
             raise ValueError(
@@ -120,6 +123,11 @@ class Settings:
     def exact(self) -> bool:
         """Whether that is this batch's, at the last step's parameters."""
         return self.correction == "exact" and self.gamma != 0.0
+
+    @property
+    def polynomials(self) -> tuple[Coefficients, ...]:
+        """(a, b, c) of each step of Newton-Schulz."""
+        return polynomials(self.ns_coefficients, self.ns_steps)
 
     @property
     def plain(self) -> bool:
@@ -194,7 +202,7 @@ def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
         return number_or_none if option.none else at_least_zero
     if option.type == "flag":
         return tristate if option.none else flag
-    of_type = {"betas": pair, "coefficients": triple, "whole": whole, "split": Split.of}
+    of_type = {"betas": pair, "coefficients": coefficients, "whole": whole, "split": Split.of}
     return of_type.get(option.type, lambda _, value: value)
 
 

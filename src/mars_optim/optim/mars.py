@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -17,6 +17,7 @@ from ..optimizer_options import (
     TABLE,
     Clip,
     ClipOver,
+    Coefficients,
     Correction,
     GammaSchedule,
     Rule,
@@ -119,7 +120,9 @@ class MARS(TwoGradientForm, Observed):
             None, the fastest right path).
         fused: True forces torch's fused kernel, False forbids it (default: None, where it can).
         ns_steps: Newton-Schulz iterations, 1 to 99 (default: 5).
-        ns_coefficients: of its polynomial (default: (3.4445, -4.775, 2.0315)).
+        ns_coefficients: (a, b, c) of its polynomial, three for each step, or the name of a set:
+            "simple", "quintic", "polar_express", "cans" or "deepseek_v4", which needs
+            ``ns_steps=10`` (default: (3.4445, -4.775, 2.0315), which is "simple").
         state_dtype: of moments and stored gradient, such as torch.float32 for bfloat16 parameters;
             the step is then computed in it (default: None, the parameter's own).
         last_grad_dtype: of the stored gradient alone; torch.bfloat16 saves 2 bytes per parameter
@@ -159,7 +162,7 @@ class MARS(TwoGradientForm, Observed):
         foreach: bool | None = None,
         fused: bool | None = None,
         ns_steps: int = 5,
-        ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS,
+        ns_coefficients: str | Coefficients | Sequence[Coefficients] = NS_COEFFICIENTS,
         state_dtype: torch.dtype | None = None,
         last_grad_dtype: torch.dtype | None = None,
         stochastic_rounding: bool = False,
