@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import coefficients
 from mars_optim import MARS, MARSM
 from mars_optim.optim.orthogonalize import newton_schulz
 from mars_optim.optim.values import polynomials
@@ -60,6 +61,27 @@ def test_polar_express_is_the_minimax_polynomial_behind_its_cushion() -> None:
         assert (a * 1.01, b * 1.01**3, c * 1.01**5) == pytest.approx(found, rel=1e-9)
         low = at(found, low)
         high = 2 - low
+
+
+def test_cans_as_published_would_diverge_in_bfloat16() -> None:
+    m = coefficients.matrices(24, 96)["one large value"]
+    *safe, last = NS_SETS["cans"]
+    published = tuple((a * 1.01, b * 1.01**3, c * 1.01**5) for a, b, c in safe)
+    norms = []
+    for given in ((*published, last), NS_SETS["cans"]):
+        x = newton_schulz(m, steps=7, coefficients=given, dtype=torch.bfloat16)
+        norms.append(float(x.double().norm()))
+    assert not norms[0] < 100.0  # NaN, too
+    assert norms[1] < 1.2 * 24**0.5
+
+
+@pytest.mark.skipif(not coefficients.PAGE.exists(), reason="docs are not in this copy")
+def test_page_has_the_ranges_that_its_command_finds() -> None:
+    page = coefficients.PAGE.read_text(encoding="utf-8")
+    for name, steps in coefficients.SETS:
+        low, high = coefficients.value_range(name, steps)
+        row = f'| "{name}" | {coefficients.WHERE[name]} | {steps} | {steps / 5:.1f} |'
+        assert f"{row} {low:.3f} | {high:.3f} |" in page
 
 
 def test_last_polynomials_bring_what_is_near_to_one() -> None:

@@ -127,14 +127,20 @@ def test_bfloat16_is_left_to_processors_that_multiply_it(monkeypatch: pytest.Mon
         ((4, 6), torch.float32, True),
         ((7, 6, 4), torch.float32, True),
         ((4, 6), torch.bfloat16, False),
+        ((4, 12), torch.bfloat16, True),
         ((4, 6), torch.float64, False),
     ],
     ids=str,
 )
-def test_gram_form_is_for_long_matrices_in_float32(
+def test_gram_form_is_for_long_matrices(
     shape: tuple[int, ...], dtype: torch.dtype, wanted: bool
 ) -> None:
     assert prefers_gram(torch.empty(shape), dtype) is wanted
+
+
+def test_gram_form_in_bfloat16_is_for_processors_on_which_it_was_measured() -> None:
+    assert not prefers_gram(torch.empty(4, 12, device="meta"), torch.bfloat16)
+    assert prefers_gram(torch.empty(4, 12, device="meta"), torch.float32)
 
 
 def test_batches_hold_equal_shapes_and_at_most_two_million_elements_on_a_cpu() -> None:
