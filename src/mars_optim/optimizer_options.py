@@ -154,6 +154,7 @@ TABLE: dict[str, Option] = {
     ),
     "optimize_1d": Option("flag", False, "give vectors the rule and the correction too"),
     "lr_1d": Option("number", None, "learning rate of vectors", low=0.0, **_OWN),
+    "lr_1d_ratio": Option("number", None, "the same as a multiple of lr", low=0.0, **_OWN),
     "betas_1d": Option("betas", (0.9, 0.95), "betas of vectors", kept=False),
     "weight_decay_1d": Option("number", None, "decay of vectors", low=0.0, **_OWN),
     "maximize": Option("flag", False, "ascend"),
@@ -174,13 +175,14 @@ TABLE: dict[str, Option] = {
 
 IN_GROUPS: dict[str, Option] = {
     **{name: option for name, option in TABLE.items() if option.kept},
+    "lr_ratio": Option("number", 1.0, "what lr is multiplied by in each step", low=0.0),
     "stacked": Option("flag", False, "leading dimensions are a batch of matrices (experts)"),
     "split": Option(
         "split", None, "blocks of each matrix that are matrices of their own", none=True
     ),
 }
-"""What every group of an optimizer has, and its settings are made of: ``stacked`` and ``split``
-too, for which the constructor has no argument."""
+"""What every group of an optimizer has, and its settings are made of: ``lr_ratio``, ``stacked`` and
+``split`` too, for which the constructor has no argument."""
 
 CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ("foreach", (True,), "fused", (True,)): (

@@ -44,7 +44,8 @@ from .values import (
 class Settings:
     """The hyper-parameters of one group, in torch's names and then the paper's.
 
-    Built anew from the group at every step, so that schedulers and hand edits take effect.
+    Built anew from the group at every step, so that schedulers and hand edits take effect. ``lr``
+    is what acts: the group's times its ``lr_ratio``.
 
     Raises:
         ValueError: naming the argument, its value, the allowed range and the way out.
@@ -67,6 +68,7 @@ class Settings:
     ns_coefficients: str | Coefficients | tuple[Coefficients, ...] = NS_COEFFICIENTS
     foreach: bool | None = None
     fused: bool | None = None
+    lr_ratio: float = 1.0
     stacked: bool = False
     split: Split | None = None
     state_dtype: torch.dtype | None = None
@@ -105,6 +107,8 @@ class Settings:
         """Read the settings of a resolved parameter group; numpy's numbers become Python's."""
         values = {name: read(name, group[name]) for name, read in _READ}
         values["gamma"] = gamma_of(group)
+        if values["lr_ratio"] != 1.0:
+            values["lr"] = values["lr"] * values["lr_ratio"]
         values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
         return cls(**values)
 

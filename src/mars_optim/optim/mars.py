@@ -113,6 +113,9 @@ class MARS(TwoGradientForm, Observed):
         optimize_1d: give tensors with fewer than two dimensions the rule and correction too
             (default: False). Rules "shampoo" and "muon" give them MARS-AdamW.
         lr_1d: learning rate of vectors (default: None, the group's lr).
+        lr_1d_ratio: the same as a multiple of lr, taken at each step, so that whatever moves the
+            group's lr moves it too, also a host that writes one rate into all groups
+            (default: None).
         betas_1d: betas of vectors (default: (0.9, 0.95)).
         weight_decay_1d: decay of vectors (default: None, the group's weight_decay).
         maximize: ascend (default: False).
@@ -156,6 +159,7 @@ class MARS(TwoGradientForm, Observed):
         correction: Correction | None = None,
         optimize_1d: bool = False,
         lr_1d: float | Tensor | None = None,
+        lr_1d_ratio: float | None = None,
         betas_1d: tuple[float, float] = (0.9, 0.95),
         weight_decay_1d: float | None = None,
         maximize: bool = False,

@@ -12,6 +12,7 @@ from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule
 from .describe import describe
 from .groups.fused import WORDS, Given, by_hand, place_of, said_of
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
+from .groups.split import check_vector_options
 from .hyperparameters import resolve
 from .values import check_choice
 
@@ -51,6 +52,7 @@ def param_groups(
     clip: float | Literal["auto"] | None = "auto",
     correction: Correction | None = None,
     lr_1d: float | None = None,
+    lr_1d_ratio: float | None = None,
     betas_1d: tuple[float, float] = (0.9, 0.95),
     weight_decay_1d: float = 0.0,
     lr_embedding: float | None = None,
@@ -98,6 +100,8 @@ def param_groups(
         clip: (default: "auto").
         correction: (default: None). These three as in :class:`~mars_optim.MARS`.
         lr_1d: of vectors (default: None, ``lr``).
+        lr_1d_ratio: the same as a multiple of ``lr``, see :class:`~mars_optim.MARS`
+            (default: None).
         betas_1d: of the plain AdamW groups (default: (0.9, 0.95)).
         weight_decay_1d: of vectors (default: 0.0).
         lr_embedding: of embeddings and heads (default: None: ``lr``, or ``lr_1d`` where they get
@@ -147,19 +151,22 @@ def param_groups(
         "clip": None,
         "correction": "approx",
     }
+    check_vector_options({"lr_1d": lr_1d, "lr_1d_ratio": lr_1d_ratio})
+    if lr_1d_ratio is not None:
+        plain["lr_ratio"] = lr_1d_ratio
     lr_1d = lr if lr_1d is None else lr_1d
     ends = plain if rule in MATRIX_RULES else mars  # Newton-Schulz does not suit embeddings
-    lr_ends = lr_embedding if lr_embedding is not None else (lr_1d if ends is plain else lr)
+    others = {**ends, "lr": lr_1d if ends is plain else lr}
+    if lr_embedding is not None:  # the rate itself
+        ends = {**ends, "lr": lr_embedding, **({"lr_ratio": 1.0} if lr_1d_ratio else {})}
+    else:
+        ends = others
     options: dict[Kind, dict[str, Any]] = {
         "matrix": {**mars, "lr": lr, "weight_decay": weight_decay},
-        "embedding": {
-            **ends,
-            "lr": lr_ends,
-            "weight_decay": weight_decay if decay_embeddings else 0.0,
-        },
-        "head": {**ends, "lr": lr_ends, "weight_decay": weight_decay},
-        "router": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
-        "other": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
+        "embedding": {**ends, "weight_decay": weight_decay if decay_embeddings else 0.0},
+        "head": {**ends, "weight_decay": weight_decay},
+        "router": {**others, "weight_decay": weight_decay},
+        "other": {**others, "weight_decay": weight_decay},
         "vector": {**plain, "lr": lr_1d, "weight_decay": weight_decay_1d},
     }
 

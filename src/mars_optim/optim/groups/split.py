@@ -13,7 +13,7 @@ from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way
 from ..distributed.tensor_parallel import line_of, whole_shape
 from ..gamma.schedule import check_whole
 from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
-from ..values import at_least_zero, check_option, plain
+from ..values import at_least_zero, check_option, number, plain
 from .keys import check_group_keys
 from .names import bare
 
@@ -30,8 +30,8 @@ def split_group(
     Args:
         given: as the user wrote it: ``params`` and any options.
         defaults: the optimizer's defaults for what ``given`` leaves out.
-        constructor: ``clip``, ``correction``, ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` as
-            the constructor was given them.
+        constructor: ``clip``, ``correction``, ``lr_1d``, ``lr_1d_ratio``, ``betas_1d`` and
+            ``weight_decay_1d`` as the constructor was given them.
 
     Returns:
         One or two groups with every option set. They say ``optimize_1d=True`` ("the rule is for
@@ -68,6 +68,7 @@ def split_group(
         rule = {"rule": "adamw"}
         if not whole["optimize_1d"]:
             rule = _plain_adamw(options, own_1d, constructor, defaults)
+            rule["lr_ratio"] = whole["lr_ratio"] * _ratio(own_1d, constructor)
         of_vectors = {"params": vectors, "optimize_1d": True, "kind": "vector", "split": None}
         part = {**whole, **rule, **of_vectors}
         if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
@@ -77,7 +78,13 @@ def split_group(
 
 
 def check_vector_options(options: Mapping[str, Any]) -> None:
-    """Raise ValueError unless ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` are in range."""
+    """Raise ValueError unless ``lr_1d``, ``betas_1d`` and their like are in range."""
+    absolute, ratio = options.get("lr_1d"), options.get("lr_1d_ratio")
+    if absolute is not None and ratio is not None:
+        raise ValueError(
+            f"lr_1d={absolute!r} and lr_1d_ratio={ratio!r} exclude each other: give lr_1d, or its "
+            "ratio to lr"
+        )
     for name in OF_VECTORS:
         if (value := options.get(name)) is not None:
             value = value if name == "betas_1d" else at_least_zero(name, value)
@@ -102,12 +109,10 @@ def _plain_adamw(
 
     def first_given(name: str) -> Any:
         # the group's own *_1d, the group's own value, the constructor's *_1d, its value
-        candidates = (
-            own_1d[f"{name}_1d"],
-            options.get(name),
-            constructor[f"{name}_1d"],
-            defaults[name],
-        )
+        of_constructor = constructor[f"{name}_1d"]
+        if name == "lr" and own_1d["lr_1d_ratio"] is not None:
+            of_constructor = None
+        candidates = (own_1d[f"{name}_1d"], options.get(name), of_constructor, defaults[name])
         return plain(next(value for value in candidates if value is not None))
 
     return {
@@ -119,6 +124,16 @@ def _plain_adamw(
         "clip": None,
         "correction": "approx",
     }
+
+
+def _ratio(own_1d: Mapping[str, Any], constructor: Mapping[str, Any]) -> float:
+    """What the lr of vectors is multiplied by: the group's own, unless it gives an lr of theirs."""
+    for options in (own_1d, constructor):
+        if options["lr_1d_ratio"] is not None:
+            return float(number("lr_1d_ratio", options["lr_1d_ratio"]))
+        if options["lr_1d"] is not None:
+            return 1.0
+    return 1.0
 
 
 def _as_list(group: Group) -> list[Any]:
