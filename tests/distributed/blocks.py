@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from mars_optim import MARS
+from mars_optim import MARS, param_groups
+from mars_optim.experiment.tasks.gpt import GPT
 
 from .layouts import place
 from .work import whole, world_mesh
@@ -76,3 +77,28 @@ def fully_sharded_like_separate() -> None:
     torch.testing.assert_close(
         whole(fused.weight.detach()), torch.cat(apart).detach(), rtol=1e-12, atol=1e-12
     )
+
+
+def a_model_of_the_pilot_like_one_process(split: str) -> list[Any]:
+    """The built-in GPT at a width whose QKV two processes cut within the keys; its splits."""
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(GPT(vocabulary=7, context=5, layers=2, width=6, heads=2).double())
+    alone, sharded = models
+    for block in sharded.blocks:
+        fully_shard(block, mesh=world_mesh())
+    fully_shard(sharded, mesh=world_mesh())
+    tokens = torch.randint(7, (4, 5), generator=torch.Generator().manual_seed(1))
+    splits: list[Any] = []
+    for model in models:
+        optimizer = MARS(param_groups(model, rule="muon", lr=1e-2, split=split))
+        splits.append({str(group["split"]) for group in optimizer.param_groups})
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(tokens).square().mean().backward()
+            optimizer.step()
+    for p, q in zip(alone.parameters(), sharded.parameters(), strict=True):
+        torch.testing.assert_close(whole(q.detach()), p.detach(), rtol=1e-10, atol=1e-12)
+    assert splits[0] == splits[1]
+    return sorted(splits[0])

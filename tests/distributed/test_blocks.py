@@ -37,3 +37,8 @@ def test_options_mean_the_same_for_blocks_of_shards(options: dict[str, Any], ran
 
 def test_fused_layer_under_fsdp_steps_like_separate_layers(ranks: Of) -> None:
     ranks(2).run(blocks.fully_sharded_like_separate)
+
+
+@pytest.mark.parametrize(("split", "found"), [("fused", ["3", "None"]), ("heads", ["6", "None"])])
+def test_split_of_a_models_config_holds_under_fsdp(split: str, found: list[str], ranks: Of) -> None:
+    assert ranks(2).run(blocks.a_model_of_the_pilot_like_one_process, split) == [found, found]

@@ -70,6 +70,10 @@ class MARS(TwoGradientForm, Observed):
     ``{"params": ..., "weight_decay": 0.0}`` decays nothing in that group; for the rest its vectors
     have AdamW's own settings: ``betas_1d``, no correction, no clip.
 
+    A group may also say ``stacked`` (leading dimensions are a batch of matrices), ``split`` (the
+    blocks of each matrix that are matrices of their own, see :mod:`.blocks`) and ``lr_ratio``
+    (what its lr is multiplied by in each step).
+
     Args:
         params: tensors, (name, tensor) pairs, or dicts of them with options.
         lr: learning rate, >= 0 (default: 3e-3).
