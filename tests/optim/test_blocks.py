@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mars_optim import MARS, MARSAdamW
 from mars_optim.optim.blocks import Split
 
-from .cases import make_grads, run, same
+from .cases import make_grads, make_params, run, same
 
 # name: shape, split, stacked, and how a weight is cut into separate ones
 CUTS: dict[str, tuple[tuple[int, ...], Any, bool, Any]] = {
@@ -123,6 +123,19 @@ def test_split_is_saved_copied_and_resumed() -> None:
     run(one, fused, range(2, 4))
     run(other, twins, range(2, 4))
     assert same(fused, twins)
+
+
+def test_split_is_the_programs_whatever_a_checkpoint_says() -> None:
+    for saved, own in ((None, (24, 8, 8)), (5, (24, 8, 8)), ((24, 8, 8), None)):
+        params = make_params([(40, 16)])
+        source = MARS([{"params": params, "split": saved}], rule="muon", lr=0.1, gamma=0.1)
+        run(source, params, range(2))
+        twins = copy.deepcopy(params)
+        optimizer = MARS([{"params": twins, "split": own}], rule="muon", lr=0.1, gamma=0.1)
+        optimizer.load_state_dict(copy.deepcopy(source.state_dict()))
+        assert optimizer.param_groups[0]["split"] == own
+        source.param_groups[0]["split"] = own
+        assert same(run(source, params, [2]), run(optimizer, twins, [2]))
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*script_method.*")
