@@ -266,6 +266,18 @@ INTRODUCTION = (
 )
 
 
+FUSED = (
+    "\n## Several matrices in one weight\n\n"
+    'What `param_groups(model, rule="muon", split="fused")` cuts, with the tiny sizes of these '
+    "models; where an architecture is not listed, each matrix is a weight of its own.\n"
+    'With `split="heads"` queries, keys and values are cut head by head, also where they are '
+    "weights of their own.\n"
+    "[How blocks are stepped](optimizers.md#blocks-inside-one-matrix).\n\n"
+    "| architecture | layer: its blocks |\n"
+    "|---|---|\n"
+)
+
+
 def build(name: str) -> nn.Module:
     """The architecture with tiny sizes on the meta device."""
     import transformers
@@ -311,10 +323,34 @@ def row(name: str) -> str:
     return "| " + " | ".join([name, *(cell(*kinds) for kinds in columns)]) + " |\n"
 
 
+def cut_row(name: str) -> str:
+    """The second table's line; nothing where each matrix is a weight of its own."""
+    found: dict[str, None] = {}
+    for group in param_groups(build(name), rule="muon", split="fused"):
+        if group["split"] is not None:
+            short = {
+                anywhere(n).removesuffix(".weight").rpartition(".")[2] for n, _ in group["params"]
+            }
+            found |= {f"{layer}: {in_words(group['split'])}": None for layer in sorted(short)}
+    cell = "; ".join(found).replace("_", "\\_")
+    return f"| {name} | {cell} |\n" if found else ""
+
+
+def in_words(value: Any) -> str:
+    """A group's split, for a reader."""
+    if isinstance(value, int):
+        return f"{value} equal blocks of rows"
+    nested = value if isinstance(value[0], tuple) else (value, 0)
+    sizes, dim, rounds = (*nested, 1)[:3]
+    times = f", {rounds} times in turn" if rounds > 1 else ""
+    return f"{' + '.join(map(str, sizes))} {('rows', 'columns')[dim]}{times}"
+
+
 def page() -> str:
     """The whole page."""
     intro = INTRODUCTION.format(number=len(ARCHITECTURES), version=version("transformers"))
-    return intro + "".join(row(name) for name in ARCHITECTURES)
+    table = intro + "".join(row(name) for name in ARCHITECTURES)
+    return table + FUSED + "".join(cut_row(name) for name in ARCHITECTURES)
 
 
 if __name__ == "__main__":

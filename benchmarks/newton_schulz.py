@@ -35,6 +35,7 @@ def variants() -> dict[str, Callable[[Tensor], Tensor]]:
         "plain, bfloat16": lambda m: newton_schulz(m, dtype=torch.bfloat16),
         "plain, float32": lambda m: newton_schulz(m, dtype=torch.float32),
         "Gram form, float32": lambda m: newton_schulz(m, dtype=torch.float32, gram=True),
+        "Gram form, bfloat16": lambda m: newton_schulz(m, dtype=torch.bfloat16, gram=True),
     }
 
 

@@ -21,7 +21,62 @@ CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
 GAMMA_FORMS = {"auto": ("folded",), "least_error": ("approx", "folded")}  # corrections of these
 
 PUBLISHED_GAMMA = 0.025
+Coefficients = tuple[float, float, float]
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def _safe(*rows: Coefficients) -> tuple[Coefficients, ...]:
+    """Polynomials of x / 1.01: a value that rounding puts above the greatest stays below it."""
+    return tuple((a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in rows)
+
+
+_CUBING = (1.875, -1.25, 0.375)  # Newton-Schulz's own of degree 5: near 1 it cubes the error
+NS_SETS: dict[str, tuple[Coefficients, ...]] = {
+    "simple": (NS_COEFFICIENTS,),
+    "quintic": (
+        (4.0848, -6.8946, 2.9270),
+        (3.9505, -6.3029, 2.6377),
+        (3.7418, -5.5913, 2.3037),
+        (2.8769, -3.1427, 1.2046),
+        (2.8366, -3.0525, 1.2012),
+    ),
+    "polar_express": (
+        *_safe(
+            (8.28721201814563, -23.595886519098837, 17.300387312530933),
+            (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+            (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+            (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+            (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+            (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+            (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+        ),
+        _CUBING,
+    ),
+    "cans": (
+        *_safe(
+            (8.4703, -25.1081, 18.6293),
+            (4.1828, -3.1087, 0.5806),
+            (3.9619, -2.9541, 0.5630),
+            (3.2866, -2.4647, 0.5074),
+            (2.2737, -1.6447, 0.4162),
+            (1.8887, -1.2652, 0.3765),
+        ),
+        _CUBING,
+    ),
+    "deepseek_v4": (*[NS_COEFFICIENTS] * 8, *[(2.0, -1.5, 0.5)] * 2),
+}
+"""(a, b, c) of each step of Newton-Schulz; the last one is repeated where there are more steps.
+
+- "simple": Keller Jordan's, steepest at 0; values end in about [0.7, 1.2].
+- "quintic": You Jiacheng's five (modded-nanogpt), by Emerging-Optimizers' name for them.
+- "polar_express": arXiv 2505.16932, Alg. 1, with its division of x by 1.01.
+- "cans": arXiv 2506.10935, on [1e-3, 1]: five as in Emerging-Optimizers, and a sixth of our own
+  from the same program. Also of x / 1.01: as published it diverges in bfloat16.
+- "deepseek_v4": eight steps of "simple", then two that bring the values to 1; all ten are needed,
+  as Emerging-Optimizers quotes the report of DeepSeek-V4.
+
+The minimax program in the tests makes "polar_express" and "cans" anew, to their last digits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +97,7 @@ class Option:
         kept: whether groups keep it; what they do not keep says how vectors are split off.
     """
 
-    type: Literal["number", "betas", "coefficients", "whole", "flag", "choice", "dtype"]
+    type: Literal["number", "betas", "coefficients", "whole", "flag", "choice", "dtype", "split"]
     default: Any
     text: str
     choices: tuple[str, ...] = ()
@@ -99,13 +154,19 @@ TABLE: dict[str, Option] = {
     ),
     "optimize_1d": Option("flag", False, "give vectors the rule and the correction too"),
     "lr_1d": Option("number", None, "learning rate of vectors", low=0.0, **_OWN),
+    "lr_1d_ratio": Option("number", None, "the same as a multiple of lr", low=0.0, **_OWN),
     "betas_1d": Option("betas", (0.9, 0.95), "betas of vectors", kept=False),
     "weight_decay_1d": Option("number", None, "decay of vectors", low=0.0, **_OWN),
     "maximize": Option("flag", False, "ascend"),
     "foreach": Option("flag", None, "multi-tensor arithmetic, or the plain loop", none=True),
     "fused": Option("flag", None, "a fused kernel, or none", none=True),
     "ns_steps": Option("whole", 5, "Newton-Schulz iterations", low=1, high=99),
-    "ns_coefficients": Option("coefficients", NS_COEFFICIENTS, "of Newton-Schulz's polynomial"),
+    "ns_coefficients": Option(
+        "coefficients",
+        NS_COEFFICIENTS,
+        "of Newton-Schulz's polynomial, the name of a set, or one for each step",
+        tuple(NS_SETS),
+    ),
     "state_dtype": Option("dtype", None, "of moments and stored gradient", none=True),
     "last_grad_dtype": Option("dtype", None, "of the stored gradient alone", none=True),
     "stochastic_rounding": Option("flag", False, "round steps of bfloat16 by chance"),
@@ -114,10 +175,14 @@ TABLE: dict[str, Option] = {
 
 IN_GROUPS: dict[str, Option] = {
     **{name: option for name, option in TABLE.items() if option.kept},
+    "lr_ratio": Option("number", 1.0, "what lr is multiplied by in each step", low=0.0),
     "stacked": Option("flag", False, "leading dimensions are a batch of matrices (experts)"),
+    "split": Option(
+        "split", None, "blocks of each matrix that are matrices of their own", none=True
+    ),
 }
-"""What every group of an optimizer has, and its settings are made of: ``stacked`` too, for which
-the constructor has no argument."""
+"""What every group of an optimizer has, and its settings are made of: ``lr_ratio``, ``stacked`` and
+``split`` too, for which the constructor has no argument."""
 
 CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ("foreach", (True,), "fused", (True,)): (

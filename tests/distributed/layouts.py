@@ -80,13 +80,13 @@ def steps_like_whole(layout: str, dtype: torch.dtype, rtol: float, options: dict
         )
 
 
-def wrapped_steps_like_whole(layout: str) -> int:
+def wrapped_steps_like_whole(layout: str, **options: Any) -> int:
     """The number of collectives of the norms, in four steps."""
     alone = [nn.Parameter(x) for x in draw(99)]
     parts = [nn.Parameter(place(x, layout)) for x in draw(99)]
     pair = [torch.optim.SGD(some, lr=1e-2, momentum=0.9) for some in (alone, parts)]
     for optimizer in pair:
-        variance_reduce(optimizer, gamma=0.1, clip=0.5, optimize_1d=True)
+        variance_reduce(optimizer, gamma=0.1, clip=0.5, optimize_1d=True, **options)
     with mock.patch.object(distributed, "all_reduce", wraps=distributed.all_reduce) as reduced:
         for step in range(4):
             step_both(alone, parts, *pair, step, layout)

@@ -82,6 +82,28 @@ def steps_like_whole(options: dict[str, Any], wrapped: bool) -> None:
                 torch.testing.assert_close(q.detach(), cut(p.detach(), dim), rtol=0, atol=1e-11)
 
 
+def blocks_like_whole() -> None:
+    """Megatron's fused QKV, by groups of queries, and a block that the cut goes through."""
+    splits = [((2, 1, 1), 0, 2), ((6, 4), 1), (1, 3), None, None, (1, 3)]
+    weights = [i for i, (shape, _) in enumerate(SHAPES) if len(shape) > 1]
+    alone = [nn.Parameter(x) for x in draw(99)]
+    parts = shards()
+
+    def groups(params: list[nn.Parameter]) -> list[dict[str, Any]]:
+        return [{"params": [params[i]], "split": splits[i]} for i in weights]
+
+    with parallel_state():
+        options: dict[str, Any] = dict(rule="muon", lr=1e-2, clip=0.5, gamma=0.1)
+        one, other = MARS(groups(alone), **options), MARS(groups(parts), **options)
+        for t in range(4):
+            for p, q, g, (_, dim) in zip(alone, parts, draw(t), SHAPES, strict=True):
+                p.grad, q.grad = g, cut(g, dim)
+            one.step()
+            other.step()
+    for p, q, (_, dim) in zip(alone, parts, SHAPES, strict=True):
+        torch.testing.assert_close(q.detach(), cut(p.detach(), dim), rtol=0, atol=1e-11)
+
+
 def refusals() -> None:
     """What cannot be right says so."""
 

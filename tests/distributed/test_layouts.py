@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -105,3 +106,12 @@ def test_gradients_that_are_still_partial_sums_are_summed(ranks: Of) -> None:
 def test_variance_reduce_takes_shards(layout: str, ranks: Of) -> None:
     for norms in ranks(4).run(layouts.wrapped_steps_like_whole, layout):
         assert norms == 4  # one collective a step, for all tensors of the bucket
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "rows in pairs, repeated"])
+def test_variance_reduce_masks_and_clips_shards_like_the_whole(layout: str, ranks: Of) -> None:
+    options = {"cautious": True, "clip_over": "global"}
+    for sums in ranks(4).run(
+        functools.partial(layouts.wrapped_steps_like_whole, **options), layout
+    ):
+        assert sums == 8  # norms and shares, of all tensors at once

@@ -35,3 +35,7 @@ def test_a_wrapped_optimizer_clips_the_whole_tensor(ranks: Of) -> None:
 
 def test_what_shards_cannot_do_is_refused_before_anything_moves(ranks: Of) -> None:
     ranks(2).run(megatron_shards.refusals)
+
+
+def test_blocks_of_shards_step_like_those_of_the_whole(ranks: Of) -> None:
+    ranks(2).run(megatron_shards.blocks_like_whole)

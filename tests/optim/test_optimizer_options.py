@@ -16,9 +16,11 @@ from mars_optim.experiment.plan.arms import Arm
 from mars_optim.optim.groups.keys import OPTIONS
 from mars_optim.optim.hyperparameters import Settings
 from mars_optim.optim.values import check_option
-from mars_optim.optimizer_options import CLASHES, IN_GROUPS, TABLE
+from mars_optim.optimizer_options import CLASHES, IN_GROUPS, NS_SETS, TABLE
 
 from .cases import make_params
+
+ZERO_FOR_NONE = ("lr_1d", "lr_1d_ratio", "clip", "correction", "rule", "weight_decay_1d")
 
 
 def defaults_of(function: Any) -> dict[str, Any]:
@@ -59,7 +61,9 @@ def test_arm_allows_the_tables_words_and_defaults() -> None:
     for name in set(hints) & set(TABLE):
         option, value = TABLE[name], getattr(arm, name)
         assert set(get_args(hints[name])) == set(option.choices) or not option.choices
-        if name not in ("lr_1d", "clip", "correction", "rule", "weight_decay_1d"):  # 0 for None
+        if name == "ns_coefficients":
+            assert NS_SETS[value] == (option.default,)
+        elif name not in ZERO_FOR_NONE:
             assert value == option.default, name
         check_option(name, value, option)
 

@@ -141,6 +141,8 @@ def norms_of(cs: list[Tensor]) -> Tensor:
 
 def tensor_norm(c: Tensor) -> Tensor:
     """||c||_2 as a 0-d tensor of c's dtype; chunked dot products for long float32 CPU tensors."""
+    if not c.is_contiguous() and c.numel() < _span(c):
+        c = c.contiguous()  # with gaps, as a block of columns: added up as a tensor of its own
     chunked = c.device.type == "cpu" and c.dtype == torch.float32 and c.numel() > _NORM_CHUNK
     if not (chunked and type(c) is Tensor):
         norm: Tensor = torch.linalg.vector_norm(c)
@@ -149,6 +151,11 @@ def tensor_norm(c: Tensor) -> Tensor:
     order = sorted(range(c.ndim), key=c.stride, reverse=True)
     flat = c.permute(order).reshape(-1)
     return dot(flat, flat).sqrt().to(c.dtype)
+
+
+def _span(c: Tensor) -> int:
+    """From the first to the last element of memory that a tensor with elements uses."""
+    return 1 + sum((n - 1) * s for n, s in zip(c.shape, c.stride(), strict=True))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ def _row(group: Group, way: str) -> list[str]:
         "none"
         if clip is None
         else f"{clip:g}" + " over all" * (group.get("clip_over") == "global"),
-        f"{float(group['lr']):g}",
+        f"{float(group['lr']) * group.get('lr_ratio', 1.0):g}",
         "({:g}, {:g})".format(*group["betas"]),
         f"{group['weight_decay']:g}",
         f"{len(tensors):,}",

@@ -13,24 +13,28 @@ from ..optimizer_options import (
     BY_LR,
     CHOSEN,
     IN_GROUPS,
+    MATRIX_RULES,
     NS_COEFFICIENTS,
     PUBLISHED_GAMMA,
     ClipOver,
+    Coefficients,
     Correction,
     GammaSchedule,
     Option,
     Rule,
     check_together,
 )
+from .blocks import Split
 from .values import (
     at_least_zero,
     check_option,
+    coefficients,
     flag,
     learning_rate,
     number,
     number_or_none,
     pair,
-    triple,
+    polynomials,
     tristate,
     whole,
 )
@@ -40,7 +44,8 @@ from .values import (
 class Settings:
     """The hyper-parameters of one group, in torch's names and then the paper's.
 
-    Built anew from the group at every step, so that schedulers and hand edits take effect.
+    Built anew from the group at every step, so that schedulers and hand edits take effect. ``lr``
+    is what acts: the group's times its ``lr_ratio``.
 
     Raises:
         ValueError: naming the argument, its value, the allowed range and the way out.
@@ -60,10 +65,12 @@ class Settings:
     amsgrad: bool = False
     maximize: bool = False
     ns_steps: int = 5
-    ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS
+    ns_coefficients: str | Coefficients | tuple[Coefficients, ...] = NS_COEFFICIENTS
     foreach: bool | None = None
     fused: bool | None = None
+    lr_ratio: float = 1.0
     stacked: bool = False
+    split: Split | None = None
     state_dtype: torch.dtype | None = None
     last_grad_dtype: torch.dtype | None = None
     stochastic_rounding: bool = False
@@ -72,11 +79,17 @@ class Settings:
     def __post_init__(self) -> None:
         for name, option in _RANGED:
             check_option(name, getattr(self, name), option)
+        if self.split is not None and self.rule not in MATRIX_RULES:
+            raise ValueError(
+                f"split={self.split.given!r} is of Newton-Schulz, which rule={self.rule!r} does "
+                "not use: leave it out, or use rule='muon' or 'shampoo'"
+            )
         if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
             raise ValueError(
                 f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: there "
                 "gamma acts on the step alone, elsewhere on the second moment and the clip too"
             )
+        polynomials(self.ns_coefficients, self.ns_steps)
         check_together(self)
         if self.gamma_schedule in BY_LR and isinstance(self.lr, Tensor):
             raise ValueError(
@@ -94,6 +107,8 @@ class Settings:
         """Read the settings of a resolved parameter group; numpy's numbers become Python's."""
         values = {name: read(name, group[name]) for name, read in _READ}
         values["gamma"] = gamma_of(group)
+        if values["lr_ratio"] != 1.0:
+            values["lr"] = values["lr"] * values["lr_ratio"]
         values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
         return cls(**values)
 
@@ -112,6 +127,11 @@ class Settings:
     def exact(self) -> bool:
         """Whether that is this batch's, at the last step's parameters."""
         return self.correction == "exact" and self.gamma != 0.0
+
+    @property
+    def polynomials(self) -> tuple[Coefficients, ...]:
+        """(a, b, c) of each step of Newton-Schulz."""
+        return polynomials(self.ns_coefficients, self.ns_steps)
 
     @property
     def plain(self) -> bool:
@@ -186,7 +206,7 @@ def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
         return number_or_none if option.none else at_least_zero
     if option.type == "flag":
         return tristate if option.none else flag
-    of_type = {"betas": pair, "coefficients": triple, "whole": whole}
+    of_type = {"betas": pair, "coefficients": coefficients, "whole": whole, "split": Split.of}
     return of_type.get(option.type, lambda _, value: value)
 
 
@@ -194,4 +214,6 @@ _SETTINGS = [
     (name, option) for name, option in IN_GROUPS.items() if name in Settings.__dataclass_fields__
 ]
 _READ = [(name, _reader(name, option)) for name, option in _SETTINGS]
-_RANGED = [(n, option) for n, option in _SETTINGS if option.type not in ("flag", "coefficients")]
+_RANGED = [
+    (n, option) for n, option in _SETTINGS if option.type not in ("flag", "coefficients", "split")
+]

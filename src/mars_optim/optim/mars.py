@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -17,6 +17,7 @@ from ..optimizer_options import (
     TABLE,
     Clip,
     ClipOver,
+    Coefficients,
     Correction,
     GammaSchedule,
     Rule,
@@ -69,6 +70,10 @@ class MARS(TwoGradientForm, Observed):
     ``{"params": ..., "weight_decay": 0.0}`` decays nothing in that group; for the rest its vectors
     have AdamW's own settings: ``betas_1d``, no correction, no clip.
 
+    A group may also say ``stacked`` (leading dimensions are a batch of matrices), ``split`` (the
+    blocks of each matrix that are matrices of their own, see :mod:`.blocks`) and ``lr_ratio``
+    (what its lr is multiplied by in each step).
+
     Args:
         params: tensors, (name, tensor) pairs, or dicts of them with options.
         lr: learning rate, >= 0 (default: 3e-3).
@@ -112,6 +117,9 @@ class MARS(TwoGradientForm, Observed):
         optimize_1d: give tensors with fewer than two dimensions the rule and correction too
             (default: False). Rules "shampoo" and "muon" give them MARS-AdamW.
         lr_1d: learning rate of vectors (default: None, the group's lr).
+        lr_1d_ratio: the same as a multiple of lr, taken at each step, so that whatever moves the
+            group's lr moves it too, also a host that writes one rate into all groups
+            (default: None).
         betas_1d: betas of vectors (default: (0.9, 0.95)).
         weight_decay_1d: decay of vectors (default: None, the group's weight_decay).
         maximize: ascend (default: False).
@@ -119,7 +127,9 @@ class MARS(TwoGradientForm, Observed):
             None, the fastest right path).
         fused: True forces torch's fused kernel, False forbids it (default: None, where it can).
         ns_steps: Newton-Schulz iterations, 1 to 99 (default: 5).
-        ns_coefficients: of its polynomial (default: (3.4445, -4.775, 2.0315)).
+        ns_coefficients: (a, b, c) of its polynomial, three for each step, or the name of a set:
+            "simple", "quintic", "polar_express", "cans" or "deepseek_v4", which needs
+            ``ns_steps=10`` (default: (3.4445, -4.775, 2.0315), which is "simple").
         state_dtype: of moments and stored gradient, such as torch.float32 for bfloat16 parameters;
             the step is then computed in it (default: None, the parameter's own).
         last_grad_dtype: of the stored gradient alone; torch.bfloat16 saves 2 bytes per parameter
@@ -153,13 +163,14 @@ class MARS(TwoGradientForm, Observed):
         correction: Correction | None = None,
         optimize_1d: bool = False,
         lr_1d: float | Tensor | None = None,
+        lr_1d_ratio: float | None = None,
         betas_1d: tuple[float, float] = (0.9, 0.95),
         weight_decay_1d: float | None = None,
         maximize: bool = False,
         foreach: bool | None = None,
         fused: bool | None = None,
         ns_steps: int = 5,
-        ns_coefficients: tuple[float, float, float] = NS_COEFFICIENTS,
+        ns_coefficients: str | Coefficients | Sequence[Coefficients] = NS_COEFFICIENTS,
         state_dtype: torch.dtype | None = None,
         last_grad_dtype: torch.dtype | None = None,
         stochastic_rounding: bool = False,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..optimizer_options import NS_COEFFICIENTS
-
-Coefficients = tuple[float, float, float]
+from ..optimizer_options import NS_COEFFICIENTS, Coefficients
+from .values import polynomials
 
 NS_EPS = 1e-7
 # Elements of one batch of equal shapes: what it takes for a moment stays small beside the model,
 # and on a CPU in the cache.
 _BATCH = {"cpu": 1 << 21}
 _BATCH_ELSEWHERE = 1 << 24
-# From this ratio of the sides on, five steps on the small Gram matrix cost less than on the whole.
-_GRAM_ASPECT = 1.5
+# From this ratio of the sides on, five steps on the small Gram matrix cost less than on the whole:
+# all at once in float32, in three runs in bfloat16 (docs/newton-schulz.md). Measured on CPUs alone.
+_GRAM_ASPECT = {torch.float32: 1.5, torch.bfloat16: 3.0}
 
 
 def _multiplies_bfloat16() -> bool:
@@ -60,9 +61,15 @@ def working_dtype(dtype: torch.dtype, device: torch.device | None = None) -> tor
 
 
 def prefers_gram(m: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the Gram form is the faster and exact enough: float32, one side much longer."""
-    rows, cols = m.shape[-2:]
-    return dtype == torch.float32 and max(rows, cols) >= _GRAM_ASPECT * min(rows, cols)
+    """Whether the Gram form is known to be the faster: one side is much longer.
+
+    In float64, where every digit counts, and in bfloat16 on accelerators, where nobody has
+    measured it, it is not used.
+    """
+    if dtype == torch.bfloat16 and not m.is_cpu:
+        return False
+    aspect = _GRAM_ASPECT.get(dtype, math.inf)
+    return max(m.shape[-2:]) >= aspect * max(1, min(m.shape[-2:]))
 
 
 def batches(shapes: list[torch.Size], device: torch.device) -> Iterator[list[int]]:
@@ -81,7 +88,7 @@ def newton_schulz(
     m: Tensor,
     *,
     steps: int = 5,
-    coefficients: Coefficients = NS_COEFFICIENTS,
+    coefficients: str | Coefficients | tuple[Coefficients, ...] = NS_COEFFICIENTS,
     eps: float = NS_EPS,
     dtype: torch.dtype | None = None,
     gram: bool = False,
@@ -93,13 +100,14 @@ def newton_schulz(
     Args:
         m: (..., rows, cols), real. Not changed.
         steps: iterations (default: 5).
-        coefficients: (a, b, c) (default: Keller Jordan's, steepest at zero; the singular values
-            end in about [0.7, 1.2]).
+        coefficients: (a, b, c), such for each step, or a name of
+            :data:`~mars_optim.optimizer_options.NS_SETS` (default: Keller Jordan's, steepest at
+            zero; the singular values end in about [0.7, 1.2]).
         eps: least norm divided by (default: 1e-7), so that zeros stay zeros.
         dtype: to compute in (default: None, that of :func:`working_dtype`).
-        gram: iterate on A alone, which is the same in exact arithmetic and half the work for
-            matrices that are far from square. Not for bfloat16, where it loses all digits
-            (default: False).
+        gram: iterate on A, which is the same in exact arithmetic and less work for matrices that
+            are far from square; made anew from X as often as ``dtype`` needs it (:func:`runs`), in
+            bfloat16 every two steps or so (default: False).
 
     Returns:
         (..., rows, cols) in ``dtype``.
@@ -113,40 +121,65 @@ def newton_schulz(
     if tall:
         x = x.mT
     iterate = _on_gram if gram else _on_whole
-    x = iterate(x, steps, coefficients, eps)
+    x = iterate(x, polynomials(coefficients, steps), eps)
     return (x.mT if tall else x).view(m.shape)
 
 
-def _on_whole(x: Tensor, steps: int, coefficients: Coefficients, eps: float) -> Tensor:
+def _on_whole(x: Tensor, steps: tuple[Coefficients, ...], eps: float) -> Tensor:
     """The iteration as it is written."""
-    a, b, c = coefficients
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
-    for _ in range(steps):
+    for a, b, c in steps:
         gram = x @ x.mT
         # b A + c A^2, then a X + (...) X, with torch.optim.Muon's rounding
         x = _plus(x, a, _plus(gram, b, gram, gram, c), x, 1.0)
     return x
 
 
-def _on_gram(x: Tensor, steps: int, coefficients: Coefficients, eps: float) -> Tensor:
+def _on_gram(x: Tensor, steps: tuple[Coefficients, ...], eps: float) -> Tensor:
     r"""The same on A: with P = a I + b A + c A^2, X \leftarrow P X is A \leftarrow P A P.
 
-    The product Q of all P is collected and meets X once, at the end.
+    The product Q of all P is collected and meets X once, at the end of each run of steps.
     """
-    a, b, c = coefficients
+    first, *others = runs(steps, x.dtype)
     gram = x @ x.mT
     squared_norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     norm = squared_norm.sqrt().clamp(min=eps)
-    gram = gram / (norm * norm)
+    x = (_product(gram / (norm * norm), first) / norm) @ x
+    for run in others:
+        x = _product(x @ x.mT, run) @ x
+    return x
+
+
+def runs(steps: tuple[Coefficients, ...], dtype: torch.dtype) -> list[tuple[Coefficients, ...]]:
+    r"""Steps that A is carried through before it is made anew from X.
+
+    What should be 0 in A is off by a rounding, below 0 too, and each step multiplies that by about
+    a^2, while in X X^T it is a rounding again. So a run ends before a product of a^2 is so large:
+
+    .. math:: \prod a^2 > 0.75 / \epsilon
+    """
+    found: list[list[Coefficients]] = [[]]
+    growth = 1.0
+    for step in steps:
+        if growth > 0.75 / torch.finfo(dtype).eps:
+            found.append([])
+            growth = 1.0
+        found[-1].append(step)
+        growth *= step[0] ** 2
+    return [tuple(run) for run in found]
+
+
+def _product(gram: Tensor, steps: tuple[Coefficients, ...]) -> Tensor:
+    """The product of the polynomials of all ``steps``, of a Gram matrix that takes part in them."""
     product = None
-    for step in range(steps):
+    for step, (a, b, c) in enumerate(steps):
         polynomial = _plus(gram, b, gram, gram, c)
         polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
         product = polynomial if product is None else polynomial @ product
-        if step + 1 < steps:
+        if step + 1 < len(steps):
             gram = polynomial @ gram @ polynomial
     assert product is not None
-    return (product / norm) @ x
+    return product
 
 
 def _plus(x: Tensor, beta: float, left: Tensor, right: Tensor, alpha: float) -> Tensor:

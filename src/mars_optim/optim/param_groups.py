@@ -10,7 +10,9 @@ from torch import nn
 
 from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule
 from .describe import describe
+from .groups.fused import WORDS, Given, by_hand, place_of, said_of
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
+from .groups.split import check_vector_options
 from .hyperparameters import resolve
 from .values import check_choice
 
@@ -50,6 +52,7 @@ def param_groups(
     clip: float | Literal["auto"] | None = "auto",
     correction: Correction | None = None,
     lr_1d: float | None = None,
+    lr_1d_ratio: float | None = None,
     betas_1d: tuple[float, float] = (0.9, 0.95),
     weight_decay_1d: float = 0.0,
     lr_embedding: float | None = None,
@@ -58,6 +61,7 @@ def param_groups(
     heads: Sequence[str] | None = None,
     matrices: Sequence[str] = (),
     no_decay: Sequence[str] = (),
+    split: Given = None,
     names: bool = True,
 ) -> ParamGroups:
     r"""Sort a model's trainable parameters by what they are for; each is claimed exactly once.
@@ -96,6 +100,8 @@ def param_groups(
         clip: (default: "auto").
         correction: (default: None). These three as in :class:`~mars_optim.MARS`.
         lr_1d: of vectors (default: None, ``lr``).
+        lr_1d_ratio: the same as a multiple of ``lr``, see :class:`~mars_optim.MARS`
+            (default: None).
         betas_1d: of the plain AdamW groups (default: (0.9, 0.95)).
         weight_decay_1d: of vectors (default: 0.0).
         lr_embedding: of embeddings and heads (default: None: ``lr``, or ``lr_1d`` where they get
@@ -107,6 +113,12 @@ def param_groups(
         matrices: likewise; the matching parameters of two and more dimensions are matrices,
             whatever else they look like (default: ()).
         no_decay: likewise; the matching parameters get ``weight_decay=0`` whatever their kind.
+        split: into which blocks the matrices of the rules "muon" and "shampoo" are cut, each of
+            which is orthogonalised by itself. "fused": fused QKV into queries, keys and values,
+            fused gate and up projections into two, as the model's classes and config say; "heads":
+            those, and queries, keys and values head by head. Or {pattern: blocks}, of which
+            :mod:`.blocks` has the forms and None leaves whole; or both: ("fused", {pattern: ...})
+            (default: None, as stored).
         names: False gives bare parameters, for hosts that take no names, such as
             ZeroRedundancyOptimizer (default: True).
 
@@ -115,8 +127,9 @@ def param_groups(
         parameters alone.
 
     Raises:
-        ValueError: for an unknown rule, a bad pattern, one of ``no_decay`` or ``matrices`` that
-            matches nothing, or a model without trainable parameters.
+        ValueError: for an unknown rule, a bad pattern, one of ``no_decay``, ``matrices`` or
+            ``split`` that matches nothing, a split that does not fit, or a model without trainable
+            parameters.
     """
     check_choice("rule", rule, RULES)
     claims = claims_of(model)
@@ -138,24 +151,28 @@ def param_groups(
         "clip": None,
         "correction": "approx",
     }
+    check_vector_options({"lr_1d": lr_1d, "lr_1d_ratio": lr_1d_ratio})
+    if lr_1d_ratio is not None:
+        plain["lr_ratio"] = lr_1d_ratio
     lr_1d = lr if lr_1d is None else lr_1d
     ends = plain if rule in MATRIX_RULES else mars  # Newton-Schulz does not suit embeddings
-    lr_ends = lr_embedding if lr_embedding is not None else (lr_1d if ends is plain else lr)
+    others = {**ends, "lr": lr_1d if ends is plain else lr}
+    if lr_embedding is not None:  # the rate itself
+        ends = {**ends, "lr": lr_embedding, **({"lr_ratio": 1.0} if lr_1d_ratio else {})}
+    else:
+        ends = others
     options: dict[Kind, dict[str, Any]] = {
         "matrix": {**mars, "lr": lr, "weight_decay": weight_decay},
-        "embedding": {
-            **ends,
-            "lr": lr_ends,
-            "weight_decay": weight_decay if decay_embeddings else 0.0,
-        },
-        "head": {**ends, "lr": lr_ends, "weight_decay": weight_decay},
-        "router": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
-        "other": {**ends, "lr": lr_1d if ends is plain else lr, "weight_decay": weight_decay},
+        "embedding": {**ends, "weight_decay": weight_decay if decay_embeddings else 0.0},
+        "head": {**ends, "weight_decay": weight_decay},
+        "router": {**others, "weight_decay": weight_decay},
+        "other": {**others, "weight_decay": weight_decay},
         "vector": {**plain, "lr": lr_1d, "weight_decay": weight_decay_1d},
     }
 
-    groups: dict[tuple[Kind, bool, bool], dict[str, Any]] = {}
-    for claim, (kind, why, guessed) in zip(claims, roles, strict=True):
+    cuts = splits(model, claims, roles, split, rule)
+    groups: dict[tuple[Kind, bool, bool, Any], dict[str, Any]] = {}
+    for claim, (kind, why, guessed), (cut, _) in zip(claims, roles, cuts, strict=True):
         undecayed = any(re.search(p, n) for p in no_decay for n in claim.names)
         stacked = kind == "matrix" and claim.is_stack
         fresh = {
@@ -164,26 +181,63 @@ def param_groups(
             "kind": kind,
             "why": "",
             "stacked": stacked,
+            "split": cut,
             "optimize_1d": True,  # sorted already: MARS need not split it again
         }
-        group = groups.setdefault((kind, stacked, undecayed), fresh)
+        group = groups.setdefault((kind, stacked, undecayed, cut), fresh)
         if undecayed:
             group["weight_decay"] = 0.0
-        _add_reason(group, "guessed " * guessed + why + (", no decay by name" if undecayed else ""))
+        also = ", no decay by name" * undecayed + (f", split {cut}" if cut else "")
+        _add_reason(group, "guessed " * guessed + why + also)
         group["params"].append((claim.names[0], claim.param) if names else claim.param)
     sorted_groups = ParamGroups(sorted(groups.values(), key=lambda g: KINDS.index(g["kind"])))
-    sorted_groups.guesses = _guesses(claims, roles)
+    sorted_groups.guesses = _guesses(claims, roles, cuts)
     return sorted_groups
 
 
-def _guesses(claims: Sequence[Claim], roles: Sequence[Role]) -> dict[str, str]:
+def splits(
+    model: nn.Module, claims: Sequence[Claim], roles: Sequence[Role], given: Given, rule: Rule
+) -> list[tuple[Any, bool]]:
+    """Of each claim the split that a group has for it, and whether it is guessed."""
+    parts = [given] if given is None or isinstance(given, str | Mapping) else list(given)
+    words = [part for part in parts if part is not None and not isinstance(part, Mapping)]
+    for word in words:
+        check_choice("split", word, WORDS)
+    if words[1:]:
+        raise ValueError(
+            f"split={given!r} has two words: give one of {', '.join(map(repr, WORDS))}"
+        )
+    named = {p: value for part in parts if isinstance(part, Mapping) for p, value in part.items()}
+    if given is not None and rule not in MATRIX_RULES:
+        raise ValueError(
+            f"split={given!r} is of Newton-Schulz, which rule={rule!r} does not use: leave it out, "
+            "or use rule='muon' or 'shampoo'"
+        )
+    matrices = [c for c, role in zip(claims, roles, strict=True) if role.kind == "matrix"]
+    _checked_patterns("split", list(named), matrices)
+    found: list[tuple[Any, bool]] = []
+    for claim, role in zip(claims, roles, strict=True):
+        pattern = claim.named(list(named)) and next(p for p in named if claim.named([p]))
+        if role.kind != "matrix":
+            found.append((None, False))
+        elif pattern is not None:
+            found.append((by_hand(place_of(model, claim), pattern, named[pattern]), False))
+        else:
+            found.append(said_of(place_of(model, claim), words[0]) if words else (None, False))
+    return found
+
+
+def _guesses(
+    claims: Sequence[Claim], roles: Sequence[Role], cuts: Sequence[tuple[Any, bool]]
+) -> dict[str, str]:
     """What was guessed of each name, those of repeated blocks once."""
     guesses = {}
-    for claim, (kind, why, guessed) in zip(claims, roles, strict=True):
-        if guessed:
+    for claim, (kind, why, guessed), (cut, by_name) in zip(claims, roles, cuts, strict=True):
+        if guessed or by_name:
             name = re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", claim.names[0])
-            reason = "" if why.startswith("by name") else f" ({why})"
-            guesses[name] = f"{_WORDS[kind]}{reason}"
+            reason = "" if why.startswith("by name") or not guessed else f" ({why})"
+            cut_up = f", split {cut} by its layer's name" if by_name else ""
+            guesses[name] = f"{_WORDS[kind]}{reason}{cut_up}"
     return guesses
 
 

@@ -158,12 +158,11 @@ def orthogonal_factor(m: Tensor, settings: Settings) -> Tensor:
         m = m.flatten(1)
     if m.ndim > 2:
         return torch.stack([orthogonal_factor(matrix, settings) for matrix in m])
-    a, b, c = settings.ns_coefficients
     x = m if m.dtype == torch.float64 else m.bfloat16()
     x = x / max(float(torch.linalg.vector_norm(x)), 1e-7)
     if m.size(0) > m.size(1):
         x = x.T
-    for _ in range(settings.ns_steps):
+    for a, b, c in settings.polynomials:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     u_vt: Tensor = x.T if m.size(0) > m.size(1) else x

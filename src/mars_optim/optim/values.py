@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import did_you_mean
-from ..optimizer_options import Option
+from ..optimizer_options import NS_SETS, Coefficients, Option
+from .blocks import Split
 
 # A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
 ROUNDING = 1e-12
@@ -127,13 +128,54 @@ def pair(name: str, value: object) -> tuple[float, float]:
     return float(number(f"{name}[0]", first)), float(number(f"{name}[1]", second))
 
 
-def triple(name: str, value: object) -> tuple[float, float, float]:
-    """``value`` as three floats."""
+def coefficients(name: str, value: object) -> str | Coefficients | tuple[Coefficients, ...]:
+    """``value`` as the name of a set, as three floats, or as three floats for each step."""
+    if isinstance(value, str):
+        check_choice(name, value, NS_SETS)
+        return value
+    rows = list(cast(Any, value)) if hasattr(value, "__iter__") else []
+    if rows and all(map(_is_row, rows)):
+        return tuple(_triple(name, row) for row in rows)
+    return _triple(name, value)
+
+
+def _is_row(value: object) -> bool:
+    try:
+        return not isinstance(value, str) and len(cast(Any, value)) == 3
+    except TypeError:
+        return False
+
+
+def _triple(name: str, value: object) -> Coefficients:
     try:
         a, b, c = (float(number(name, x)) for x in cast(Any, value))
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={value!r} must be three numbers (a, b, c)") from None
+        raise ValueError(
+            f"{name}={value!r} must be three numbers (a, b, c), three for each step, or one of "
+            f"{', '.join(map(repr, NS_SETS))}"
+        ) from None
     return a, b, c
+
+
+def polynomials(value: Any, steps: int) -> tuple[Coefficients, ...]:
+    """(a, b, c) of each of so many steps: of a set or list the last one is repeated.
+
+    Args:
+        value: as :func:`coefficients` has it.
+        steps: how many.
+
+    Raises:
+        ValueError: for more polynomials than steps, where all of them are needed.
+    """
+    rows: tuple[Any, ...] = NS_SETS[value] if isinstance(value, str) else value
+    if not isinstance(rows[0], tuple):
+        return (cast(Coefficients, rows),) * steps
+    if len(rows) > steps and (value == "deepseek_v4" or not isinstance(value, str)):
+        raise ValueError(
+            f"ns_steps={steps} leaves out some of the {len(rows)} polynomials of "
+            f"ns_coefficients={value!r}: give ns_steps={len(rows)}"
+        )
+    return (*rows, *[rows[-1]] * steps)[:steps]
 
 
 def check_option(name: str, value: Any, option: Option) -> None:
@@ -159,6 +201,8 @@ def check_option(name: str, value: Any, option: Option) -> None:
     elif option.type == "flag":
         flag(name, value)
     elif option.type == "coefficients":
-        triple(name, value)
+        coefficients(name, value)
+    elif option.type == "split":
+        Split.of(name, value)
     elif not (isinstance(value, torch.dtype) and value.is_floating_point):
         raise ValueError(f"{name}={value!r} must be None or a floating torch.dtype")

@@ -251,6 +251,33 @@ def test_what_only_our_optimizers_know_is_refused_for_others(key: dict[str, Any]
         make_plan({"arm": {"adamw": {**key}}})
 
 
+@pytest.mark.parametrize(
+    ("arm", "keys", "message"),
+    [
+        (
+            "nadamw-auto",
+            {"split": "fused"},
+            r"arm\.nadamw-auto\.split = 'fused' is of Newton-Schulz",
+        ),
+        ("mars-lion", {"ns_steps": 8}, r"arm\.mars-lion\.ns_steps = 8 is of Newton-Schulz"),
+        ("muon", {"split": "qkv"}, r"arm\.muon\.split.*'qkv'.*'fused'"),
+        ("muon", {"ns_coefficients": "polar"}, r"arm\.muon\.ns_coefficients.*'polar'"),
+        ("muon", {"ns_coefficients": "deepseek_v4"}, r"all of its 10 steps: set ns_steps = 10"),
+        (
+            "muon",
+            {"lr_1d": 0.1, "lr_1d_ratio": 0.5},
+            r"lr_1d = 0\.1 and lr_1d_ratio = 0\.5 ex",
+        ),
+    ],
+    ids=str,
+)
+def test_settings_of_newton_schulz_that_cannot_be_are_named(
+    arm: str, keys: dict[str, Any], message: str
+):
+    with pytest.raises(UserError, match=message):
+        make_plan({"arms": ["adamw", "mars-adamw", "nadamw", arm], "arm": {arm: keys}})
+
+
 @pytest.mark.parametrize("data", [[], "text", 3, None])
 def test_data_that_is_no_table_is_refused(data: object):
     with pytest.raises(UserError, match="plan must be a table, not "):

@@ -160,6 +160,43 @@ def test_the_lion_arm_is_lion():
     torch.testing.assert_close(model.weight.detach(), x, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "split"), [("muon-split", 3), ("mars-m-split", 3), ("muon", None)]
+)
+def test_an_arm_with_a_split_cuts_the_built_in_gpts_qkv_into_three(name: str, split: int | None):
+    model = small_gpt()
+    groups = group_of(build_optimizer(model, ARMS[name], lr=0.01), model)
+    assert groups["blocks.0.attention.qkv.weight"]["split"] == split
+    assert groups["blocks.0.mlp.up.weight"]["split"] is None
+    by_head = build_optimizer(model, replace(ARMS["muon"], split="heads"), lr=0.01)
+    assert group_of(by_head, model)["blocks.0.attention.qkv.weight"]["split"] == 6  # two heads
+
+
+def test_an_arm_with_a_split_is_its_twin_in_all_but_qkv():
+    ends = []
+    for name in ("muon", "muon-split"):
+        model = small_gpt()
+        take_steps(model, build_optimizer(model, ARMS[name], lr=0.01), 1)
+        ends.append(model.state_dict())
+    differing = {key for key in ends[0] if not torch.equal(ends[0][key], ends[1][key])}
+    assert differing == {f"blocks.{i}.attention.qkv.weight" for i in (0, 1)}
+
+
+def test_an_arms_ratio_of_the_rate_of_vectors_follows_the_tuned_rate():
+    for name in ("adamw", "muon"):
+        arm, model = replace(ARMS[name], lr_1d_ratio=0.25), small_gpt()
+        groups = group_of(build_optimizer(model, arm, lr=0.04), model)
+        assert groups["norm.weight"]["lr"] == 0.01
+        assert groups["blocks.0.mlp.up.weight"]["lr"] == 0.04
+
+
+def test_an_arms_coefficients_reach_every_matrix():
+    arm, model = replace(ARMS["muon"], ns_coefficients="polar_express", ns_steps=8), small_gpt()
+    groups = group_of(build_optimizer(model, arm, lr=0.01), model)
+    matrix = groups["blocks.0.mlp.up.weight"]
+    assert (matrix["ns_coefficients"], matrix["ns_steps"]) == ("polar_express", 8)
+
+
 # tensors of state per parameter: (of matrices, of embeddings, of vectors), besides the step
 BUFFERS = {
     "adamw": (2, 2, 2),
@@ -176,6 +213,8 @@ BUFFERS = {
     "lion": (1, 1, 2),
     "mars-lion": (2, 2, 2),
     "muon": (1, 2, 2),
+    "muon-split": (1, 2, 2),
+    "mars-m-split": (2, 2, 2),
     "mars-m": (2, 2, 2),
     "mars-shampoo": (2, 2, 2),
     "mars-adamw-plain": (2, 2, 2),

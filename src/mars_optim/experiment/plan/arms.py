@@ -11,13 +11,15 @@ from pydantic import Field
 from ...errors import UserError
 from ...optimizer_options import (
     GAMMA_FORMS,
+    MATRIX_RULES,
+    NS_SETS,
     TABLE,
     ClipOver,
     Correction,
     GammaSchedule,
     Rule,
 )
-from .table import Flag, Number, NumberOrNone, option, table
+from .table import Flag, Number, NumberOrNone, Whole, option, table
 
 HIGHEST_LR = 1e6
 """Of any optimizer: beyond, a search for the rate overflows single precision."""
@@ -55,8 +57,25 @@ class Arm:
         le=HIGHEST_LR,
         of=_OURS,
     )
+    lr_1d_ratio: NumberOrNone = option(
+        None,
+        "the same as a multiple of lr, also of a tuned one; 0 for lr_1d",
+        none=0.0,
+        ge=0.0,
+        of=_OURS,
+    )
     betas_1d: tuple[Beta, Beta] = option((0.9, 0.95), "of the same; both in [0, 1)", of=_MARS)
     weight_decay_1d: Number = option(0.0, "of vectors", ge=0.0, of=_OURS)
+    split: Literal["none", "fused", "heads"] = option(
+        "none",
+        'what is orthogonalised by itself: weights as stored, "fused" (queries, keys, values, gate '
+        'and up in one weight apart) or "heads"',
+        of=_MARS,
+    )
+    ns_steps: Whole = option(5, TABLE["ns_steps"].text, ge=1, le=99, of=_MARS)
+    ns_coefficients: Literal["simple", "quintic", "polar_express", "cans", "deepseek_v4"] = option(
+        "simple", "of Newton-Schulz's polynomials: docs/newton-schulz.md", of=_MARS
+    )
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )
@@ -84,6 +103,12 @@ def check_arm(name: str, arm: Arm) -> None:
             f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
             "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
         )
+    check_newton_schulz(name, arm)
+    if arm.lr_1d and arm.lr_1d_ratio:
+        raise UserError(
+            f"arm.{name}: lr_1d = {arm.lr_1d:g} and lr_1d_ratio = {arm.lr_1d_ratio:g} exclude each "
+            "other: set one of them to 0"
+        )
     forms = GAMMA_FORMS.get(arm.gamma_schedule)
     if forms and arm.correction not in forms:
         raise UserError(
@@ -97,6 +122,23 @@ def check_arm(name: str, arm: Arm) -> None:
         )
     if arm.correction == "folded" and arm.clip:
         raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+
+
+def check_newton_schulz(name: str, arm: Arm) -> None:
+    """Raise UserError for settings of Newton-Schulz that the arm has no use for."""
+    own = {key: getattr(arm, key) for key in ("split", "ns_steps", "ns_coefficients")}
+    changed = [key for key, value in own.items() if value != getattr(Arm(), key)]
+    if changed and (arm.optimizer != "mars" or arm.rule not in MATRIX_RULES):
+        raise UserError(
+            f"arm.{name}.{changed[0]} = {own[changed[0]]!r} is of Newton-Schulz, which rule = "
+            f"{arm.rule!r} does not use: leave it out, or use rule = 'muon' or 'shampoo'"
+        )
+    needed = len(NS_SETS["deepseek_v4"])
+    if arm.ns_coefficients == "deepseek_v4" and arm.ns_steps < needed:
+        raise UserError(
+            f"arm.{name}.ns_coefficients = 'deepseek_v4' needs all of its {needed} steps: set "
+            f"ns_steps = {needed}"
+        )
 
 
 def _mars(**options: Any) -> Arm:
@@ -149,6 +191,17 @@ ARMS: dict[str, Arm] = {
         rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=None, correction="folded"
     ),
     "mars-m": _mars(rule="muon", lr=6e-3, weight_decay=0.1),
+    # the same with queries, keys and values as matrices of their own
+    "muon-split": _mars(
+        rule="muon",
+        lr=6e-3,
+        weight_decay=0.1,
+        gamma=0.05,
+        clip=None,
+        correction="folded",
+        split="fused",
+    ),
+    "mars-m-split": _mars(rule="muon", lr=6e-3, weight_decay=0.1, split="fused"),
     "mars-shampoo": _mars(rule="shampoo", lr=3e-3),
     # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
     "torch-nadam": Arm(

@@ -68,8 +68,10 @@ def reference_code_groups(groups: ParamGroups, arm: Arm, lr: float) -> ParamGrou
             kept.append({**_changed(group, arm, groups), "params": pairs})
     if others:
         plain = dict(rule="adamw", betas=arm.betas_1d, gamma=0.0, clip=None, correction="approx")
-        named = dict(kind="vector", why="ndim is not 2", stacked=False)
-        values = dict(lr=arm.lr_1d or lr, weight_decay=decay, params=others)
+        named = dict(kind="vector", why="ndim is not 2", stacked=False, split=None)
+        values = dict(
+            lr=arm.lr_1d or lr * (arm.lr_1d_ratio or 1.0), weight_decay=decay, params=others
+        )
         kept.append({**groups[0], **plain, **named, **values})
     return ParamGroups(kept)
 

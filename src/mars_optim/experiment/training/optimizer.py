@@ -33,6 +33,7 @@ def arm_groups(
         lr: of matrices, in place of the arm's.
         convention: "reference_code" sorts as the authors' code (see :mod:`.convention`).
     """
+    lr_1d = arm.lr_1d or (lr * arm.lr_1d_ratio if arm.lr_1d_ratio else None)
     groups = param_groups(
         model,
         rule=arm.rule,
@@ -42,10 +43,11 @@ def arm_groups(
         gamma=arm.gamma,
         clip=arm.clip,
         correction=arm.correction,
-        lr_1d=arm.lr_1d,
+        lr_1d=lr_1d,
         # AdamW's own betas on vectors: the arm's where the arm is AdamW, else MARS's convention
         betas_1d=arm.betas if arm.optimizer != "mars" else arm.betas_1d,
         weight_decay_1d=arm.weight_decay_1d,
+        split=None if arm.split == "none" else arm.split,
     )
     if arm.optimizer == "mars" and convention == "reference_code":
         return reference_code_groups(groups, arm, lr)
@@ -64,18 +66,21 @@ def build_optimizer(
     Raises:
         UserError: if the arm has what sharded parameters do not take.
     """
-    groups = arm_groups(model, arm, lr=lr, convention=convention)
     if arm.optimizer == "mars":
         try:
+            groups = arm_groups(model, arm, lr=lr, convention=convention)
             return MARS(
                 groups,
                 correction=arm.correction,
                 gamma_schedule=arm.gamma_schedule,
                 clip_over=arm.clip_over,
                 cautious=arm.cautious,
+                ns_steps=arm.ns_steps,
+                ns_coefficients=arm.ns_coefficients,
             )
         except ValueError as error:
             raise UserError(f"the arm's optimizer: {error}") from None
+    groups = arm_groups(model, arm, lr=lr, convention=convention)
     torch_groups = [
         {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
     ]

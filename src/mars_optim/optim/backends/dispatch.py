@@ -34,8 +34,9 @@ def prepare(given: Bucket) -> Callable[[], None]:
     The order is fixed. Before the step: (1) shards instead of DTensors, (2) reals instead of
     complex numbers, (3) the choice, state laid out and steps counted where it needs them,
     (4) gradients unscaled, (5) c_t counted in the norm over all. Around it, from within: (6) one
-    dtype, (7) for the oracle whole tensors, (8) nothing at all if a gradient overflowed. What a
-    backend has in ``OWN`` of 4, 6 and 8 it does itself.
+    dtype, (7) blocks instead of tensors that have some, (8) for the oracle whole tensors, (9)
+    nothing at all if a gradient overflowed. What a backend has in ``OWN`` of 4, 6 and 9 it does
+    itself.
 
     Raises:
         ValueError: as :func:`choose`.
@@ -49,13 +50,15 @@ def prepare(given: Bucket) -> Callable[[], None]:
     plain = bucket
     if "grad_scale" not in backend.OWN or bucket.shares_norm:
         plain = wrappers.unscaled(bucket)
-    plain.join_norm()
+    wrappers.in_blocks(plain).join_norm()
     step: wrappers.Step = backend.step
     if "dtypes" not in backend.OWN and mixed_dtype.needed(plain):
         layout.lay_out(plain, keep=True)  # is it real numbers, all of it?
         step = partial(mixed_dtype.step, step)
     if name == "reference" and bucket.shards is not None:
         step = partial(wrappers.on_whole, step, given)
+    else:
+        step = partial(wrappers.on_blocks, step)
     if bucket.amp.on_device is not None and "found_inf" not in backend.OWN:
         step = partial(wrappers.unless, bucket.amp.on_device, step)
     return partial(step, bucket if "grad_scale" in backend.OWN else plain)

@@ -10,14 +10,16 @@ owns, finds their directions and sends every process its shard of them, two all-
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..blocks import Block, Where
+from .rows import rows_of
 from .tensor_parallel import Line, line_of, partition_dim, whole_shape
 
 if TYPE_CHECKING:
@@ -87,12 +89,15 @@ class Shards:
         cut_by: the mesh dimensions over which the tensors are cut, rather than repeated.
         placements: of each tensor, one per mesh dimension.
         shapes: of the whole tensors.
+        blocks: of which larger tensors these are blocks, and where in this process's shards of
+            them; empty where they are none.
     """
 
     mesh: DeviceMesh | Line
     cut_by: list[int]
     placements: list[tuple[Placement, ...]]
     shapes: list[torch.Size]
+    blocks: list[tuple[Block, Where]] = field(default_factory=list)
 
     @classmethod
     def of(cls, params: list[Any]) -> Shards | None:
@@ -108,6 +113,27 @@ class Shards:
             return cls(mesh, [0], [(Shard(partition_dim(p)),) for p in params], shapes)
         cut_by = [d for d in range(mesh.ndim) if cut[d] and mesh.size(d) > 1]
         return cls(mesh, cut_by, [p.placements for p in params], [p.shape for p in params])
+
+    @property
+    def ranks(self) -> tuple[tuple[int, int], ...]:
+        """Of each mesh dimension how many processes it has, and which of them this is."""
+        mesh = self.mesh
+        return tuple((mesh.size(d), mesh.get_local_rank(d)) for d in range(mesh.ndim))
+
+    def rows(self, i: int, dim: int) -> Sequence[int]:
+        """The numbers along ``dim`` that this process has of tensor ``i``."""
+        return rows_of(self.shapes[i], dim, self.placements[i], self.ranks)
+
+    def of_blocks(self, cuts: Iterable[tuple[int, Block, Where]]) -> Shards:
+        """The same of blocks: of the number of a tensor, the block, and where it is here."""
+        cuts = list(cuts)
+        return Shards(
+            self.mesh,
+            self.cut_by,
+            [self.placements[i] for i, _, _ in cuts],
+            [block.shape for _, block, _ in cuts],
+            [(block, where) for _, block, where in cuts],
+        )
 
     def whole_norms(self, norms: Tensor) -> Tensor:
         r"""Norms of the whole tensors from those of the shards: one all-reduce for all of them.
@@ -200,7 +226,7 @@ class Shards:
         order = sorted(chosen, key=owners.__getitem__)
         mine = [i for i in order if owners[i] == rank]
         # pieces[i][r]: shape of the shard of tensor i that process r has, empty ones included
-        pieces = {i: shard_shapes(self.shapes[i], self._dim(i, d), world) for i in mine}
+        pieces = {i: self._pieces(i, d, world) for i in mine}
         sent = [sum(shards[i].numel() for i in order if owners[i] == r) for r in range(world)]
         received = [sum(pieces[i][r].numel() for i in mine) for r in range(world)]
 
@@ -218,12 +244,42 @@ class Shards:
         home = _exchange(back, received, sent, group)
         return dict(zip(order, _unflat(home, [shards[i].shape for i in order]), strict=True))
 
+    def _pieces(self, i: int, d: int, world: int) -> list[torch.Size]:
+        """The shapes of the shards of tensor i that the processes along mesh dimension d have."""
+        dim = self._dim(i, d)
+        if not self.blocks or self.blocks[i][0].dim != dim:
+            return shard_shapes(self.shapes[i], dim, world)
+        block, end, lengths = self.blocks[i][0], 0, []
+        for shard in shard_shapes(block.whole, dim, world):
+            begin, end = end, end + shard[dim]
+            lengths.append(block.before(end) - block.before(begin))
+        before, after = block.shape[:dim], block.shape[dim + 1 :]
+        return [torch.Size([*before, length, *after]) for length in lengths]
+
     def _by_everyone(self, function: WholeToWhole, shard: Tensor, i: int) -> Tensor:
         """The same for a tensor cut over several mesh dimensions: every process does all of it."""
+        if self.blocks and any(self._dim(i, d) == self.blocks[i][0].dim for d in self.cut_by):
+            return self._within(function, shard, i)
+        return self._of_full(function, shard, i, self.shapes[i])
+
+    def _within(self, function: WholeToWhole, shard: Tensor, i: int) -> Tensor:
+        """The same for a block that is cut: by way of the tensor that it is a block of."""
+        block, where = self.blocks[i]
+        rows = rows_of(block.whole, block.dim, self.placements[i], self.ranks)
+        shape = torch.Size([*shard.shape[: block.dim], len(rows), *shard.shape[block.dim + 1 :]])
+        around = block.put(shard.new_zeros(shape), where, shard)
+        there = block.where(range(block.whole[block.dim]))
+
+        def within(whole: Tensor) -> Tensor:
+            return block.put(torch.zeros_like(whole), there, function(block.of(whole, there)))
+
+        return block.of(self._of_full(within, around, i, block.whole), where)
+
+    def _of_full(self, function: WholeToWhole, shard: Tensor, i: int, shape: torch.Size) -> Tensor:
+        """``function`` of the whole, gathered by every process, of which each keeps its shard."""
         from torch.distributed.tensor import DTensor
 
         assert not isinstance(self.mesh, Line)  # one dimension cuts: _by_owners
-        shape = self.shapes[i]
         stride = torch.empty(shape, device="meta").stride()
         sharded = DTensor.from_local(
             shard, self.mesh, self.placements[i], run_check=False, shape=shape, stride=stride

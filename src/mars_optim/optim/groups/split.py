@@ -8,10 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from ...optimizer_options import MATRIX_RULES, TABLE
+from ..blocks import WAY_OUT
 from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way_out
+from ..distributed.tensor_parallel import line_of, whole_shape
 from ..gamma.schedule import check_whole
 from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
-from ..values import at_least_zero, check_option, plain
+from ..values import at_least_zero, check_option, number, plain
 from .keys import check_group_keys
 from .names import bare
 
@@ -28,8 +30,8 @@ def split_group(
     Args:
         given: as the user wrote it: ``params`` and any options.
         defaults: the optimizer's defaults for what ``given`` leaves out.
-        constructor: ``clip``, ``correction``, ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` as
-            the constructor was given them.
+        constructor: ``clip``, ``correction``, ``lr_1d``, ``lr_1d_ratio``, ``betas_1d`` and
+            ``weight_decay_1d`` as the constructor was given them.
 
     Returns:
         One or two groups with every option set. They say ``optimize_1d=True`` ("the rule is for
@@ -59,13 +61,16 @@ def split_group(
     if matrices or not params:
         for matrix in matrices:
             check_shape(bare(matrix), settings)
+            check_split(matrix, settings)
         kind = {} if takes_vectors else {"kind": "matrix"}
         groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
     if vectors:
         rule = {"rule": "adamw"}
         if not whole["optimize_1d"]:
             rule = _plain_adamw(options, own_1d, constructor, defaults)
-        part = {**whole, **rule, "params": vectors, "optimize_1d": True, "kind": "vector"}
+            rule["lr_ratio"] = whole["lr_ratio"] * _ratio(own_1d, constructor)
+        of_vectors = {"params": vectors, "optimize_1d": True, "kind": "vector", "split": None}
+        part = {**whole, **rule, **of_vectors}
         if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
             part["lr"] = part["lr"].clone()
         groups.append(part)
@@ -73,7 +78,13 @@ def split_group(
 
 
 def check_vector_options(options: Mapping[str, Any]) -> None:
-    """Raise ValueError unless ``lr_1d``, ``betas_1d`` and ``weight_decay_1d`` are in range."""
+    """Raise ValueError unless ``lr_1d``, ``betas_1d`` and their like are in range."""
+    absolute, ratio = options.get("lr_1d"), options.get("lr_1d_ratio")
+    if absolute is not None and ratio is not None:
+        raise ValueError(
+            f"lr_1d={absolute!r} and lr_1d_ratio={ratio!r} exclude each other: give lr_1d, or its "
+            "ratio to lr"
+        )
     for name in OF_VECTORS:
         if (value := options.get(name)) is not None:
             value = value if name == "betas_1d" else at_least_zero(name, value)
@@ -98,12 +109,10 @@ def _plain_adamw(
 
     def first_given(name: str) -> Any:
         # the group's own *_1d, the group's own value, the constructor's *_1d, its value
-        candidates = (
-            own_1d[f"{name}_1d"],
-            options.get(name),
-            constructor[f"{name}_1d"],
-            defaults[name],
-        )
+        of_constructor = constructor[f"{name}_1d"]
+        if name == "lr" and own_1d["lr_1d_ratio"] is not None:
+            of_constructor = None
+        candidates = (own_1d[f"{name}_1d"], options.get(name), of_constructor, defaults[name])
         return plain(next(value for value in candidates if value is not None))
 
     return {
@@ -115,6 +124,16 @@ def _plain_adamw(
         "clip": None,
         "correction": "approx",
     }
+
+
+def _ratio(own_1d: Mapping[str, Any], constructor: Mapping[str, Any]) -> float:
+    """What the lr of vectors is multiplied by: the group's own, unless it gives an lr of theirs."""
+    for options in (own_1d, constructor):
+        if options["lr_1d_ratio"] is not None:
+            return float(number("lr_1d_ratio", options["lr_1d_ratio"]))
+        if options["lr_1d"] is not None:
+            return 1.0
+    return 1.0
 
 
 def _as_list(group: Group) -> list[Any]:
@@ -151,6 +170,7 @@ def check_before_step(groups: list[Group], given: GivenShapes) -> None:
         for param in group["params"]:
             if param.grad is not None:
                 check_shape(param, settings, group.get("kind"))
+                check_split(param, settings)
 
 
 def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:
@@ -171,3 +191,18 @@ def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> N
         way = way_out() if param.ndim < 2 else "use rule='adamw' or 'lion' for their group"
         flat = ", such as flat pieces (FSDP1, DeepSpeed ZeRO)" if param.ndim < 2 else ""
         raise ValueError(f"rule={settings.rule!r} does not take {wrong} parameters{flat}: {way}")
+
+
+def check_split(param: Any, settings: Settings) -> None:
+    """Raise ValueError for a weight, or a (name, weight) pair, that ``split`` does not fit."""
+    if settings.split is None:
+        return
+    tensor, given = bare(param), settings.split.given
+    line = line_of(tensor)
+    shape = tensor.shape if line is None else whole_shape(tensor, line)
+    if reason := settings.split.misfit(shape, stacked=settings.stacked):
+        name = param[0] if isinstance(param, tuple) else "a parameter"
+        raise ValueError(
+            f"split={given!r} does not fit {name} of shape {tuple(shape)}: {reason}. Give its "
+            f"group another one: {WAY_OUT}"
+        )

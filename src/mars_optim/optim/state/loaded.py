@@ -85,9 +85,12 @@ def _kinds(groups: Sequence[Group]) -> str:
 
 
 def restored(loaded: Sequence[Group], own: Sequence[Group]) -> list[dict[str, Any]]:
-    """Loaded groups, with what ours say of their tensors where they say nothing."""
+    """Loaded groups, with what ours say of their tensors where they say nothing.
+
+    ``split`` is the program's, as the rule is: momentum is the same with and without it.
+    """
     kept = ("kind", "why", "stacked")
     return [
-        {**{key: ours[key] for key in kept if key in ours}, **theirs}
+        {**{key: ours[key] for key in kept if key in ours}, **theirs, "split": ours.get("split")}
         for theirs, ours in zip(loaded, own, strict=True)
     ]

@@ -102,6 +102,8 @@ def _given(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         its = {k: group[k] for k in ("params", *ADAMW_KEYS) if k in group}
         if isinstance(its["lr"], Tensor):  # schedulers write into it
             its["lr"] = its["lr"].clone()
+        if group.get("lr_ratio", 1.0) != 1.0:
+            its["lr"] = its["lr"] * group["lr_ratio"]
         if group.get("capturable"):
             its["capturable"] = True
         given.append({**its, _ORIGIN: i})

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import TABLE
+from ...optimizer_options import TABLE, ClipOver
 from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
-from ..values import check_option, number, number_or_none
+from ..values import check_option, flag, number, number_or_none
+from .masked import Before, before_step, check_cautious, mask_
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
@@ -46,11 +47,14 @@ class VarianceReduction:
         optimize_1d: bool,
         gamma: float = 0.025,
         clip: float | None = 1.0,
+        clip_over: ClipOver = "tensor",
+        cautious: bool = False,
     ) -> None:
         self.optimizer = optimizer
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
         self.gamma, self.clip = gamma, clip  # of groups that do not say
+        self.clip_over, self.cautious = clip_over, cautious
         self.given = GivenShapes()
         self.told = False  # whether a tensor was ever corrected, or it was said that none is
         self._hook()
@@ -65,6 +69,7 @@ class VarianceReduction:
         for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
             optimizer.__dict__.setdefault(name, OrderedDict())  # a copy in the making has none yet
         self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._stepped: list[Before] = []  # to be masked after the step
         self._lost = False  # whether the last step left no history, for want of state
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
@@ -72,11 +77,11 @@ class VarianceReduction:
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("optimizer", "beta1", "optimize_1d", "gamma", "clip", "given", "told")
-        return {name: getattr(self, name) for name in kept}
+        kept = "optimizer beta1 optimize_1d gamma clip given told clip_over cautious"
+        return {name: getattr(self, name) for name in kept.split()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"clip_over": "tensor", "cautious": False, **state})
         self._hook()
 
     def remove(self) -> None:
@@ -92,6 +97,7 @@ class VarianceReduction:
             self.optimizer.defaults = dict(self.optimizer.defaults)
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        self._stepped = []
         if self._borrowed:  # the last step ended in an exception
             self._after(optimizer, args, kwargs)
             self._lost = False
@@ -131,6 +137,8 @@ class VarianceReduction:
             self._check(group)
         self.check_pieces()
         self._check_history()
+        self._stepped = before_step(self.optimizer) if self.cautious else []
+        together: list[tuple[list[Tensor], Tensor, float]] = []
         for group in self.optimizer.param_groups:
             gamma, clip, beta1 = *self._options(group), self._beta1(group)
             buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
@@ -150,10 +158,23 @@ class VarianceReduction:
                 corrected_(cs, gs, gain=gamma * beta1 / (1.0 - beta1))
                 if clip is not None:
                     norms = whole_norms(norms_of(cs), Shards.of(params))
-                    clipped(cs, norms, clip, in_place=True)
+                    together.append((cs, norms, clip))
+        for cs, norms, clip in self._clips(together):
+            clipped(cs, norms, clip, in_place=True)
         self._tell_of_none()
         for param, _, c in self._borrowed:
             param.grad = c
+
+    def _clips(
+        self, lists: list[tuple[list[Tensor], Tensor, float]]
+    ) -> list[tuple[list[Tensor], Tensor, float]]:
+        """Tensors, norms that their clip looks at, and the clip: each one's own, or that of all."""
+        if self.clip_over == "tensor" or not lists:
+            return lists
+        device = lists[0][1].device
+        parts = [norms.double().square().sum().to(device) for _, norms, _ in lists]
+        norm = torch.stack(parts).sum().sqrt()
+        return [(cs, norm.to(own).expand(len(cs)), clip) for cs, own, clip in lists]
 
     def check_pieces(self) -> None:
         """Raise ValueError for flat pieces of tensors, but where they are corrected and unclipped.
@@ -164,15 +185,17 @@ class VarianceReduction:
         self.given.note(groups)
         for group in groups:
             gamma, clip = self._options(group)
-            wrong = gamma and (clip is not None or not self.optimize_1d)
+            wrong = self.cautious or (gamma and (clip is not None or not self.optimize_1d))
             if wrong and self.given.is_flat(group, groups):
                 why = "variance_reduce corrects no 1-D tensor"
-                if self.optimize_1d:
+                if self.cautious:
+                    why = "cautious=True takes the mean over a whole tensor"
+                elif self.optimize_1d:
                     why = f"clip={clip:g} is of a whole tensor's norm"
                 raise ValueError(
                     f"{type(self.optimizer).__name__}: {PIECES}, and {why}: give it "
-                    "optimize_1d=True, clip=None, which is right element by element, or use "
-                    f"{WHOLE}"
+                    f"optimize_1d=True, clip=None{', cautious=False' * self.cautious}, which is "
+                    f"right element by element, or use {WHOLE}"
                 )
 
     def check_reach(self) -> None:
@@ -192,7 +215,7 @@ class VarianceReduction:
 
         A wrapper around another optimizer has hooks, and no state of its own.
         """
-        if self._lost:
+        if self._lost and any(group[GAMMA] for group in self.optimizer.param_groups):
             raise RuntimeError(
                 f"{type(self.optimizer).__name__} keeps no state of its own for the parameters "
                 "that it steps, so the last step's gradient is kept nowhere and nothing is "
@@ -214,7 +237,9 @@ class VarianceReduction:
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """p.grad as the user left it; g_{t-1} <- g_t."""
+        """p.grad as the user left it; g_{t-1} <- g_t; and the step masked, if it is cautious."""
+        mask_(self._stepped)
+        self._stepped = []
         self._lost = bool(self._borrowed) and not any(
             optimizer.state.get(param) for param, *_ in self._borrowed
         )
@@ -271,6 +296,8 @@ def variance_reduce(
     *,
     gamma: float = 0.025,
     clip: float | None = 1.0,
+    clip_over: ClipOver = "tensor",
+    cautious: bool = False,
     beta1: float | None = None,
     optimize_1d: bool = False,
 ) -> VarianceReduction:
@@ -288,6 +315,13 @@ def variance_reduce(
         optimizer: changed in place.
         gamma: scale of the correction, >= 0 (default: 0.025).
         clip: largest norm of c_t per tensor, None for no clip (default: 1.0).
+        clip_over: "tensor", or "global": the norm is that of all tensors that are corrected and
+            clipped (default: "tensor").
+        cautious: keep of each step what goes against g_t, scaled up by its share of the tensor, as
+            in :class:`~mars_optim.MARS`; vectors too. Decay is not masked where it is known to
+            stand apart (groups with ``decoupled_weight_decay``, torch's Muon and Adafactor), else
+            it is part of the step. Takes a copy of the parameters while a step is under way
+            (default: False).
         beta1: decay of the optimizer's first moment (default: None, from ``betas`` or ``momentum``
             in each group, read at each step).
         optimize_1d: correct tensors with fewer than two dimensions too (default: False).
@@ -298,7 +332,8 @@ def variance_reduce(
     Raises:
         ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
             which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
-            where a host makes them later, in the first step).
+            where a host makes them later, in the first step); for ``cautious`` with an optimizer
+            that keeps other points than the parameters (schedule-free).
     """
     check_options(gamma, clip)
     gamma, clip = number("gamma", gamma), number_or_none("clip", clip)
@@ -311,8 +346,13 @@ def variance_reduce(
             "ZeroRedundancyOptimizer keeps its state in the optimizer inside it: call "
             "variance_reduce(optimizer.optim)"
         )
+    check_option("clip_over", clip_over, TABLE["clip_over"])
+    if flag("cautious", cautious):
+        check_cautious(optimizer)
     check_remnants(optimizer, gamma, clip)
-    reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip)
+    reduction = VarianceReduction(
+        optimizer, beta1, optimize_1d, gamma, clip, clip_over, flag("cautious", cautious)
+    )
     try:
         for group in optimizer.param_groups:
             reduction._beta1(group)

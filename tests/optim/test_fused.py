@@ -1,0 +1,298 @@
+"""What a model's classes and config say of its fused weights, held against what the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mars_optim import MARS, param_groups
+from mars_optim.experiment.tasks.gpt import GPT
+from mars_optim.optim.blocks import Split
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytestmark = pytest.mark.filterwarnings("default")  # transformers' own are not ours to fix
+
+LLAMA: dict[str, Any] = dict(
+    vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
+    num_key_value_heads=2, intermediate_size=24, max_position_embeddings=16, head_dim=6,
+    pad_token_id=0, attn_implementation="eager",
+)  # fmt: skip
+OLDER: dict[str, Any] = {**LLAMA, "num_key_value_heads": None, "head_dim": None}
+FALCON: dict[str, Any] = dict(
+    vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=4, alibi=False
+)
+EXPERTS: dict[str, Any] = dict(num_local_experts=3, num_experts_per_tok=2)
+GPT2: dict[str, Any] = dict(n_layer=1, n_head=4, n_embd=16, vocab_size=32, n_positions=16)
+QWEN_NEXT: dict[str, Any] = dict(
+    num_hidden_layers=4, linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=6,
+    linear_value_head_dim=4, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=8,
+    shared_expert_intermediate_size=8,
+)  # fmt: skip
+
+# name: class without its ending, config, layer, split="fused", split="heads"
+ATTENTION: dict[str, tuple[str, dict[str, Any], str, Any, Any]] = {
+    "GPT-2": ("GPT2LMHeadModel", GPT2, "c_attn", ((16, 16, 16), 1), ((4,) * 12, 1)),
+    "Phi-3": ("Phi3ForCausalLM", LLAMA, "qkv_proj", (24, 12, 12), 8),
+    "GPT-NeoX": ("GPTNeoXForCausalLM", OLDER, "query_key_value", ((4, 4, 4), 0, 4), 12),
+    "Bloom": (
+        "BloomForCausalLM",
+        dict(vocab_size=32, hidden_size=16, n_layer=1, n_head=4),
+        "query_key_value",
+        ((4, 4, 4), 0, 4),
+        12,
+    ),
+    "Falcon": ("FalconForCausalLM", FALCON, "query_key_value", (16, 4, 4), 6),
+    "Falcon, heads": (
+        "FalconForCausalLM",
+        {**FALCON, "multi_query": False},
+        "query_key_value",
+        ((4, 4, 4), 0, 4),
+        12,
+    ),
+    "Falcon, groups": (
+        "FalconForCausalLM",
+        {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
+        "query_key_value",
+        ((8, 4, 4), 0, 2),
+        8,
+    ),
+    "MPT": (
+        "MptForCausalLM",
+        dict(vocab_size=32, d_model=16, n_heads=4, n_layers=1, max_seq_len=16),
+        "Wqkv",
+        3,
+        12,
+    ),
+    "GPT-BigCode": ("GPTBigCodeForCausalLM", GPT2, "c_attn", (16, 4, 4), 6),
+    "the built-in GPT": ("GPT", {}, "qkv", 3, 12),
+}
+GATED: dict[str, tuple[str, dict[str, Any], str, Any]] = {
+    "Phi-3": ("Phi3ForCausalLM", LLAMA, "gate_up_proj", 2),
+    "Mixtral": ("MixtralForCausalLM", {**LLAMA, **EXPERTS}, "gate_up_proj", 2),
+    "gpt-oss": ("GptOssForCausalLM", {**LLAMA, **EXPERTS}, "gate_up_proj", ((1, 1), 1, 24)),
+    "Llama 4": (
+        "Llama4ForCausalLM",
+        {**LLAMA, **EXPERTS, "intermediate_size_mlp": 24, "interleave_moe_layer_step": 1},
+        "gate_up_proj",
+        ((24, 24), 1),
+    ),
+}
+
+
+def build(model: str, config: dict[str, Any]) -> nn.Module:
+    torch.manual_seed(0)
+    if model == "GPT":
+        made: nn.Module = GPT(vocabulary=32, context=16, layers=1, width=16, heads=4)
+    else:
+        names = {"GPT2LMHeadModel": "GPT2Config", "Llama4ForCausalLM": "Llama4TextConfig"}
+        name = names.get(model, model.replace("ForCausalLM", "Config"))
+        made = getattr(transformers, model)(getattr(transformers, name)(**config)).eval()
+    with torch.no_grad():
+        for name, param in made.named_parameters():
+            if "bias" in name:
+                param.zero_()
+            elif param.ndim > 1:
+                param.normal_(std=0.5)
+    return made
+
+
+def splits(model: nn.Module, split: Any) -> dict[str, Any]:
+    groups = param_groups(model, rule="muon", split=split)
+    return {name: group["split"] for group in groups for name, _ in group["params"]}
+
+
+def fused_in(model: nn.Module, layer: str) -> tuple[str, nn.Parameter]:
+    found = [(n, p) for n, p in model.named_parameters() if f".{layer}" in n and p.ndim > 1]
+    return found[0]
+
+
+def without(param: nn.Parameter, split: Any, numbers: tuple[int, ...]) -> Iterator[None]:
+    """The weight while some of its blocks are zero."""
+    kept = param.detach().clone()
+    for number in numbers:
+        block = Split.of("", split).blocks(param.shape, stacked=param.ndim > 2)[number]
+        where = block.where(range(param.shape[block.dim]))
+        with torch.no_grad():
+            block.put(param, where, torch.zeros_like(block.of(param, where)))
+    yield
+    with torch.no_grad():
+        param.copy_(kept)
+
+
+def seen(model: nn.Module, path: str, *, before: bool) -> Tensor:
+    """What a module is given, or gives, in a pass over some tokens."""
+    told: list[Tensor] = []
+    module = model.get_submodule(path)
+
+    def look(_: nn.Module, given: Any, output: Any = None) -> None:
+        out = output[0] if isinstance(output, tuple) else output
+        told.append((given[0] if before else out).detach().clone())
+
+    hook = (module.register_forward_pre_hook if before else module.register_forward_hook)(look)
+    with torch.no_grad():
+        model(torch.tensor([[3, 7, 1, 9, 30, 2]]))
+    hook.remove()
+    return told[0]
+
+
+def mixed(model: nn.Module, fused: str) -> Tensor:
+    """The heads' outputs, which the layer after the attention is given."""
+    around = fused.rsplit(".", 2)[0]
+    after = ("c_proj", "o_proj", "dense", "out_proj", "out")
+    children = dict(model.get_submodule(around).named_children())
+    return seen(model, f"{around}.{next(n for n in after if n in children)}", before=True)
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_blocks_of_an_attention_are_its_queries_keys_and_values(name: str) -> None:
+    cls, config, layer, fused, heads = ATTENTION[name]
+    model = build(cls, config)
+    path, param = fused_in(model, layer)
+    assert splits(model, "fused")[path] == fused
+    assert splits(model, "heads")[path] == heads
+    outputs = {}
+    for what, numbers in {"all": (), "q": (0,), "k": (1,), "v": (2,)}.items():
+        for _ in without(param, fused, numbers):
+            outputs[what] = mixed(model, path)
+    assert outputs["v"].abs().max() == 0.0
+    assert not torch.allclose(outputs["q"], outputs["all"], atol=1e-3)
+    # without queries or without keys every position is attended alike
+    torch.testing.assert_close(outputs["q"], outputs["k"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n, case in ATTENTION.items() if n != "GPT-BigCode"])
+def test_a_block_of_a_head_moves_that_head_alone(name: str) -> None:
+    cls, config, layer, _, heads = ATTENTION[name]
+    model = build(cls, config)
+    path, param = fused_in(model, layer)
+    whole = mixed(model, path)
+    for _ in without(param, heads, (0,)):  # the first head's queries
+        changed = mixed(model, path)
+    moved = (changed - whole).abs().amax((0, 1)) > 1e-6
+    size = whole.shape[-1] // 4
+    assert moved[:size].any()
+    assert not moved[size:].any()
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_blocks_of_a_gated_layer_are_gate_and_up(name: str) -> None:
+    cls, config, layer, fused = GATED[name]
+    model = build(cls, config)
+    path, param = fused_in(model, layer)
+    assert splits(model, "fused")[path] == fused
+    around = path.removesuffix(".weight").rpartition(".")[0]
+    assert seen(model, around, before=False).abs().max() > 0.0
+    for _ in without(param, fused, (0,)):
+        assert seen(model, around, before=False).abs().max() == 0.0
+
+
+def test_heads_of_separate_queries_and_keys_are_counted_by_the_config() -> None:
+    for name in ("Llama", "Qwen3"):
+        found = splits(build(f"{name}ForCausalLM", LLAMA), "heads")
+        short = {key.split(".")[-2]: value for key, value in found.items() if "layers" in key}
+        assert (short["q_proj"], short["k_proj"], short["v_proj"]) == (4, 2, 2)
+        assert (short["o_proj"], short["down_proj"]) == (None, None)
+        assert set(splits(build(f"{name}ForCausalLM", LLAMA), "fused").values()) == {None}
+
+
+def test_linear_attention_of_qwen_is_cut_by_its_heads_of_keys() -> None:
+    found = splits(build("Qwen3NextForCausalLM", {**LLAMA, **QWEN_NEXT}), "fused")
+    short = {key.split(".")[-2]: value for key, value in found.items() if "weight" in key}
+    assert short["in_proj_qkvz"] == ((6, 6, 8, 8), 0, 2)
+    assert short["in_proj_ba"] == ((2, 2), 0, 2)
+    assert short["q_proj"] == ((6, 6), 0, 4)  # the query of each head, then its gate
+
+
+def test_attention_of_torch_is_cut_into_thirds_and_heads() -> None:
+    model = nn.TransformerEncoderLayer(12, 3)
+    assert splits(model, "fused")["self_attn.in_proj_weight"] == 3
+    assert splits(model, "heads")["self_attn.in_proj_weight"] == 9
+
+
+def test_cross_attention_has_keys_and_values_alone() -> None:
+    model = build("GPT2LMHeadModel", {**GPT2, "add_cross_attention": True})
+    found = splits(model, "fused")
+    assert found["transformer.h.0.crossattention.c_attn.weight"] == ((16, 16), 1)
+    assert found["transformer.h.0.attn.c_attn.weight"] == ((16, 16, 16), 1)
+    assert found["transformer.h.0.crossattention.q_attn.weight"] is None
+
+
+# --- what a caller says ---------------------------------------------------------------------------
+
+
+def test_sizes_of_a_pattern_are_along_a_layers_outputs() -> None:
+    model = build("GPT2LMHeadModel", GPT2)
+    found = splits(model, {r"c_attn": (16, 32), r"mlp\.c_fc": 4, r"mlp\.c_proj": ((32, 32), 0)})
+    assert found["transformer.h.0.attn.c_attn.weight"] == ((16, 32), 1)
+    assert found["transformer.h.0.mlp.c_fc.weight"] == ((16,) * 4, 1)
+    assert found["transformer.h.0.mlp.c_proj.weight"] == 2
+    assert found["transformer.h.0.attn.c_proj.weight"] is None
+
+
+def test_a_pattern_wins_over_the_word() -> None:
+    model = build("Phi3ForCausalLM", LLAMA)
+    found = splits(model, ("fused", {"gate_up": None}))
+    assert [found[fused_in(model, layer)[0]] for layer in ("qkv_proj", "gate_up_proj")] == [
+        (24, 12, 12),
+        None,
+    ]
+
+
+def test_weights_cut_alike_share_a_group_that_says_so() -> None:
+    groups = param_groups(build("Phi3ForCausalLM", {**LLAMA, "num_hidden_layers": 2}),
+                          rule="muon", split="fused")  # fmt: skip
+    matrices = [g for g in groups if g["kind"] == "matrix"]
+    assert {g["split"]: len(g["params"]) for g in matrices} == {(24, 12, 12): 2, None: 4, 2: 2}
+    assert "split (24, 12, 12)" in str(groups)
+    assert len(MARS(groups).param_groups) == len(groups)
+
+
+def test_a_layout_that_a_name_alone_tells_is_listed_as_guessed() -> None:
+    groups = param_groups(GPT(vocabulary=8, context=4, layers=1, width=8, heads=2), rule="muon",
+                          split="fused")  # fmt: skip
+    guessed = groups.guesses["blocks.*.attention.qkv.weight"]
+    assert guessed == "a matrix, split 3 by its layer's name"
+
+
+class Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query_key_value = nn.Linear(8, 24, bias=False)
+        self.out = nn.Linear(8, 8, bias=False)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"split": "qkv"}, r"split='qkv' must be one of 'fused', 'heads'"),
+    ({"split": "head"}, r"did you mean 'heads'"),
+    ({"split": ("fused", "heads")}, r"has two words: give one"),
+    (
+        {"split": "fused"},
+        r"how query_key_value\.weight of shape \(24, 8\) in Odd is fused is not known\. Say so "
+        r"by split=\('fused', \{'query_key_value': \.\.\.\}\); None there leaves it whole",
+    ),
+    ({"split": {"nothing": 3}}, r"split: 'nothing' matches no parameter"),
+    ({"split": {"(": 3}}, r"split: '\(' is no regular expression"),
+    ({"split": {"query": (8, 8)}}, r"split\['query'\]=\(8, 8\) does not fit query_key_value\.wei"),
+    ({"split": {"query": "three"}}, r"split\['query'\]='three' is no split"),
+    ({"split": "fused", "rule": "adamw"}, r"which rule='adamw' does not use"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED)
+def test_a_split_that_cannot_be_is_named_with_the_way_out(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        param_groups(Odd(), **{"rule": "muon", "heads": (), **options})
+
+
+def test_an_unknown_layout_is_said_or_left_whole() -> None:
+    for value in (3, None):
+        groups = param_groups(
+            Odd(), rule="muon", heads=(), split=("fused", {"query_key_value": value})
+        )
+        assert {g["split"] for g in groups} == {value, None}
