@@ -11,7 +11,7 @@ A study, not part of the package: ``benchmarks/filter_study.py`` trains with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -111,8 +111,8 @@ class TwoAverages(Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """One step; the weights in force are those that the gradients before it chose."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step, by the weights that the gradients so far chose; ``closure`` is not called."""
         for group in self.param_groups:
             self._judge(group)
             for p in group["params"]:

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def compare(name: str, arms: Iterable[str]) -> None:
         for factor in FACTORS:
             lr = float(f"{MIDDLE[CONTENDERS[arm][0].rule] * factor:.4g}")
             rows.add(
-                lambda arm=arm, lr=lr: train(plan, task, arm, lr=lr, seed=TUNING),
+                partial(train, plan, task, arm, lr=lr, seed=TUNING),
                 arm=arm,
                 seed=TUNING,
                 lr=lr,
@@ -172,7 +173,7 @@ def compare(name: str, arms: Iterable[str]) -> None:
         rate = float(f"{best_rate(rows.losses(arm, 'lr', [TUNING]))[0]:.4g}")
         for seed in SEEDS:
             rows.add(
-                lambda arm=arm, rate=rate, seed=seed: train(plan, task, arm, lr=rate, seed=seed),
+                partial(train, plan, task, arm, lr=rate, seed=seed),
                 arm=arm,
                 seed=seed,
                 lr=rate,
@@ -198,8 +199,8 @@ def report(name: str) -> str:
         ours, theirs = (rows.losses(arm, "seed", SEEDS) for arm in (new, old))
         gaps = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
         if len(gaps) > 1:
-            found = t_interval(gaps, 0.95)
-            text = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+            gap = t_interval(gaps, 0.95)
+            text = f"{gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
             lines.append(f"| {new} less {old} | {text} | {len(gaps)} |")
     return "\n".join(lines)
 
