@@ -91,7 +91,8 @@ class TwoAverages(Optimizer):
 
     Args:
         groups: with ``rule`` ("adamw" or "muon"), ``lr``, ``betas``, ``weight_decay``, ``gamma``
-            and ``delta``: where each begins. Where gamma is 0 the group is plain, as vectors are.
+            and ``delta``: where each begins. Where gamma begins at 0 the group is plain, as vectors
+            are.
         slow: rate of the second average.
         chosen: which of "gamma" and "delta" go by the next gradient; the others stay.
     """
@@ -106,7 +107,10 @@ class TwoAverages(Optimizer):
     ) -> None:
         keys = ("params", "rule", "lr", "betas", "weight_decay", "gamma", "delta")
         super().__init__(
-            [{k: group[k] for k in keys} | dict(told={}, steps=0) for group in groups],
+            [
+                {k: group[k] for k in keys} | dict(plain=not group["gamma"], told={}, steps=0)
+                for group in groups
+            ],
             dict(slow=slow, chosen=tuple(chosen), eps=eps),
         )
 
@@ -121,7 +125,7 @@ class TwoAverages(Optimizer):
 
     def _judge(self, group: Group) -> None:
         """Take this gradient's verdict on the last step; every EVERY steps, follow it."""
-        if not group["gamma"]:
+        if group["plain"]:
             return
         group["steps"] += 1
         for name in group["chosen"]:
@@ -153,10 +157,10 @@ class TwoAverages(Optimizer):
         share = 1 - beta**t  # of a: it is late to its size, and so is NAdamW's g
         turn = s / (1 - slow**t) - a / share
         m = a + group["gamma"] * (g - a)
-        if group["gamma"] and group["delta"]:
+        if group["delta"] and not group["plain"]:
             m = m + group["delta"] * share * turn
         scale = 1 / ((v / (1 - beta2**t)).sqrt() + group["eps"])
-        if group["gamma"] and t > 1:  # in the first step all three are one, but for rounding
+        if t > 1 and not group["plain"]:  # in the first step all three are one, but for rounding
             state["gamma"], state["delta"] = scale * (g - a / share), scale * turn
         if group["rule"] == "muon":
             matrix = as_matrix(m)

@@ -71,6 +71,8 @@ CONTENDERS: dict[str, tuple[Arm, tuple[tuple[str, ...], float] | None]] = {
     "adamw": (ARMS["adamw"], None),
     "greedy-alignment": (ARMS["greedy-alignment"], None),
     "two-none": (AUTO, (("gamma",), 0.0)),
+    "two-less": (AUTO, (("gamma",), -0.25)),  # these two were added after the first rows
+    "muon-less": (MUON, (("gamma",), -0.25)),
 }
 PAIRS = (
     ("two", "nadamw-auto"),
@@ -81,6 +83,8 @@ PAIRS = (
     ("nadamw-auto", "adamw"),
     ("greedy-alignment", "adamw"),
     ("two-none", "nadamw-auto"),
+    ("two-less", "nadamw-auto"),
+    ("muon-less", "muon-auto"),
 )
 
 

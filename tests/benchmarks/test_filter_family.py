@@ -204,3 +204,16 @@ def test_weights_move_by_the_sum_of_h_every_ten_steps():
             turns = dict(gamma=(g - a) / (v.sqrt() + 1e-8), delta=(s - a) / (v.sqrt() + 1e-8))
     assert now["gamma"] != 0.1
     assert now["delta"] != 0.0
+
+
+def test_a_gamma_that_reached_zero_goes_on_being_chosen():
+    p = parameter()
+    two = family.TwoAverages([group("adamw", [p], gamma=0.03, weight_decay=0.0, lr=0.0)], slow=0.98)
+    path = []
+    fixed = torch.arange(1.0, 7.0, dtype=torch.float64).reshape(3, 2)
+    for step in range(140):  # first the gradient turns around in every step, then it drifts away
+        p.grad = fixed * ((-1) ** step if step < 60 else step - 60.0)
+        two.step()
+        path.append(two.param_groups[0]["gamma"])
+    assert path[40] == 0.0
+    assert path[-1] > 0.1
