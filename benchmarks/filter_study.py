@@ -161,7 +161,7 @@ class Rows:
         print(json.dumps(self.rows[-1]), flush=True)
 
 
-def compare(name: str, arms: Iterable[str]) -> None:
+def compare(name: str, arms: Iterable[str], seeds: Iterable[int] = SEEDS) -> None:
     """Tune and train what is lacking, arm after arm."""
     plan, rows = make_plan(TASKS[name]), Rows(name)
     task = load_task(plan)
@@ -175,7 +175,7 @@ def compare(name: str, arms: Iterable[str]) -> None:
                 lr=lr,
             )
         rate = float(f"{best_rate(rows.losses(arm, 'lr', [TUNING]))[0]:.4g}")
-        for seed in SEEDS:
+        for seed in seeds:
             rows.add(
                 partial(train, plan, task, arm, lr=rate, seed=seed),
                 arm=arm,
@@ -214,11 +214,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--arms", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many to compare on")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.report:
-        compare(options.task, options.arms)
+        compare(options.task, options.arms, SEEDS[: options.seeds])
     print(report(options.task))
 
 
