@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from docs.figures.noise_formulas import average_variance, correction_variance
 from tests.support.paths import ROOT
@@ -52,3 +53,28 @@ def test_the_table_is_what_the_formulas_give():
     assert row("Var m / Var EMA") == pytest.approx(
         [average_variance(0.95, g) / plain for g in gammas], abs=6e-4
     )
+
+
+def test_greedy_alignment_counts_the_gradients_own_noise():
+    """E <g_t, h_t> = |S|^2 / (1 - beta) + N, over many steps of a gradient that stands still."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(12_000, 40, generator=generator, dtype=torch.float64)
+    gradients = 0.5 + noise
+    signal, variance = 0.25 * 40, 40.0
+    for beta in (0.5, 0.9):
+        h, products = torch.zeros(40, dtype=torch.float64), []
+        for g in gradients:
+            h = beta * h + g
+            products.append(g @ h)
+        mean = torch.stack(products)[1000:].mean().item()
+        assert mean == pytest.approx(signal / (1 - beta) + variance, rel=0.05)
+    # of 0.9 over 0.5 only above this share of signal
+    short, long = ((1 - beta**2) ** 0.5 for beta in (0.5, 0.9))
+    assert (short - long) / (10 * long - 2 * short) == pytest.approx(0.16, abs=0.005)
+
+
+def test_adaptive_memory_without_lambda_is_a_ratio_of_two_sizes():
+    generator = torch.Generator().manual_seed(0)
+    g, d = torch.randn(2, 9, generator=generator, dtype=torch.float64)
+    published = (g @ d - (d - g) @ g) / (d - g).square().sum()
+    assert published.item() == pytest.approx((g @ g / (g - d).square().sum()).item(), rel=1e-12)

@@ -14,6 +14,7 @@ from mars_optim import MARS
 from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.tasks import GPT
 from mars_optim.experiment.training import build_optimizer, state_bytes
+from mars_optim.experiment.training.greedy_alignment import GreedyAlignment
 from tests.support.regression import Regression, make_spec, record, rows_of
 
 DECAYED = {"attention.qkv", "attention.out", "mlp.up", "mlp.down"}
@@ -92,7 +93,12 @@ def test_every_arm_moves_all_parameters_and_is_deterministic(name: str):
 def test_each_arm_is_the_optimizer_that_its_settings_name(name: str):
     arm, model = ARMS[name], small_gpt()
     optimizer = build_optimizer(model, arm, lr=arm.lr)
-    kinds = {"torch-adamw": torch.optim.AdamW, "torch-nadam": torch.optim.NAdam, "mars": MARS}
+    kinds: dict[str, type[Optimizer]] = {
+        "torch-adamw": torch.optim.AdamW,
+        "torch-nadam": torch.optim.NAdam,
+        "greedy-alignment": GreedyAlignment,
+        "mars": MARS,
+    }
     assert type(optimizer) is kinds[arm.optimizer]
     groups = group_of(optimizer, model)
     assert groups["blocks.0.mlp.up.weight"]["betas"] == arm.betas
@@ -202,6 +208,7 @@ BUFFERS = {
     "adamw": (2, 2, 2),
     "nadamw": (2, 2, 2),
     "torch-nadam": (2, 2, 2),
+    "greedy-alignment": (4, 4, 4),
     "mars-adamw": (3, 3, 2),
     "mars-adamw-exact": (4, 4, 3),
     "nadamw-auto": (5, 5, 2),  # three are of a sample of the gradient: here of all of it
@@ -234,7 +241,8 @@ def test_the_state_is_counted_to_the_byte(name: str):
     expected = 0
     for n, p in model.named_parameters():
         buffers = vector if p.ndim < 2 else embedding if n[:3] in ("wte", "wpe") else matrix
-        scalars = 2 if name == "torch-nadam" else 1  # the step, and NAdam's product of momenta
+        # the step, NAdam's product of momenta, and of each candidate how well it agreed
+        scalars = {"torch-nadam": 2, "greedy-alignment": 4}.get(name, 1)
         expected += 4 * (buffers * p.numel() + scalars)
     assert state_bytes(optimizer) == expected
 

@@ -26,7 +26,7 @@ HIGHEST_LR = 1e6
 
 Beta = Annotated[Number, Field(ge=0.0, le=0.999999)]
 
-_OURS = ("optimizer", ("torch-adamw", "torch-nadam", "mars"))
+_OURS = ("optimizer", ("torch-adamw", "torch-nadam", "greedy-alignment", "mars"))
 _MARS = ("optimizer", ("mars",))
 
 
@@ -34,8 +34,11 @@ _MARS = ("optimizer", ("mars",))
 class Arm:
     """One optimizer with its own published defaults, or the name of one that a command makes."""
 
-    optimizer: Literal["torch-adamw", "torch-nadam", "mars", "external"] = option(
-        "mars", '"torch-adamw", "torch-nadam", "mars" or, made by a command, "external"'
+    optimizer: Literal["torch-adamw", "torch-nadam", "greedy-alignment", "mars", "external"] = (
+        option(
+            "mars",
+            '"torch-adamw", "torch-nadam", "greedy-alignment", "mars" or, by a command, "external"',
+        )
     )
     rule: Rule = option("adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS)
     lr: Number = option(3e-3, "where tuning starts", gt=0.0, le=HIGHEST_LR)
@@ -206,6 +209,15 @@ ARMS: dict[str, Arm] = {
     # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
     "torch-nadam": Arm(
         optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None
+    ),
+    # AdamW whose beta1 is picked in every step out of 0.5, betas[0] and 0.99 (arXiv 2512.06370)
+    "greedy-alignment": Arm(
+        optimizer="greedy-alignment",
+        lr=1e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        gamma=0.0,
+        clip=None,
     ),
 }
 

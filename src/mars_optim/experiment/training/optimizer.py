@@ -13,6 +13,7 @@ from ...optim import MARS, param_groups
 from ...optim.param_groups import ParamGroups
 from ..plan import Arm
 from .convention import reference_code_groups
+from .greedy_alignment import GreedyAlignment
 
 
 def arm_groups(
@@ -86,6 +87,11 @@ def build_optimizer(
     ]
     if arm.optimizer == "torch-nadam":
         return torch.optim.NAdam(torch_groups, decoupled_weight_decay=True)
+    if arm.optimizer == "greedy-alignment":
+        try:
+            return GreedyAlignment(torch_groups)
+        except ValueError as error:
+            raise UserError(f"the arm's optimizer: {error}") from None
     return torch.optim.AdamW(torch_groups, fused=True)
 
 
