@@ -31,6 +31,7 @@ from .distributed.flat_pieces import (
     inside_zero_redundancy,
 )
 from .distributed.sharded import layout, local
+from .gamma import choice, kept
 from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
@@ -208,8 +209,9 @@ class MARS(TwoGradientForm, Observed):
                 check_one_group(len(parts), sorted_before)
             for part in parts:
                 super().add_param_group(part)
-                gammas.check_whole(part)
+                gammas.check_stages(part)
             self._given.note(self.param_groups)
+            kept.begin(self.param_groups, self._runtime["plans"])
         except Exception:
             del self.param_groups[before:]  # all of the group or nothing
             raise
@@ -252,6 +254,9 @@ class MARS(TwoGradientForm, Observed):
             self._check_itself()
             for update in updates:
                 update()
+            plans, arrived = self._runtime["plans"], self._runtime["arrived"]
+            choice.observe(self.param_groups, plans, amp, arrived)
+            arrived.clear()
         self._runtime["done"] = False
         return loss
 
@@ -267,7 +272,7 @@ class MARS(TwoGradientForm, Observed):
 
     def _work(self, amp: Amp) -> list[Update]:
         """The step of all groups, laid out and not yet taken."""
-        gammas.set_gammas(self.param_groups, self.state, amp)
+        gammas.prepare(self.param_groups, self._runtime["plans"])
         self._begin_measuring()
         norm, groups = GlobalNorm(), enumerate(self.param_groups)
         return [update for i, group in groups for update in self._updates(i, group, amp, norm)]
@@ -280,7 +285,7 @@ class MARS(TwoGradientForm, Observed):
                 params,
                 grads,
                 states,
-                settings,
+                settings.beside(params[0]),
                 amp=amp,
                 observer=self._observer(i, b),
                 norm=norm,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...optimizer_options import MATRIX_RULES, TABLE
 from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way_out
-from ..gamma.schedule import check_whole
+from ..gamma.schedule import check_stages
 from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
 from ..values import at_least_zero, check_option, plain
 from .keys import check_group_keys
@@ -144,7 +144,7 @@ def check_before_step(groups: list[Group], given: GivenShapes) -> None:
     """
     of_groups = []
     for group in groups:
-        check_whole(group)
+        check_stages(group)
         of_groups.append(Settings.from_group(group))
     check_partitions(groups, given)
     for group, settings in zip(groups, of_groups, strict=True):
