@@ -142,7 +142,8 @@ def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
     gamma = at_least_zero("gamma", group["gamma"])
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
-    return learning_rate("gamma_now", group.get("gamma_now", gamma))
+    now = learning_rate("gamma_now", group.get("gamma_now", gamma))
+    return now.reshape(()) if isinstance(now, Tensor) else now
 
 
 def resolve(options: dict[str, Any]) -> dict[str, Any]:

@@ -79,11 +79,12 @@ def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp
     sums, rows = CRITERIA[group["gamma_schedule"]].look(g, kept, shares)
     seen = torch.stack([*sums, sums[0].new_ones(())])
     new = torch.stack(rows)
+    found_inf = amp.on_device
     # a CPU can be asked for nothing; float32 has no square that is too large
     known = g.device.type == "cpu" and not torch.compiler.is_compiling() and not plan.wide
-    if not known or not seen.sum().isfinite():
+    if found_inf is not None or not known or not seen.sum().isfinite():
         fine = new.isfinite().all(0)
-        if (found_inf := amp.on_device) is not None:
+        if found_inf is not None:
             skipped = found_inf.to(g.device, non_blocking=True).reshape(()) != 0
             fine &= ~skipped
             seen[:-1] = torch.where(skipped, torch.nan, seen[:-1])

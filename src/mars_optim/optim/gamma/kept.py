@@ -17,6 +17,7 @@ All of it are tensors of the group:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ Plans = MutableMapping[int, Plan]  # of groups, by their numbers
 NOW, STEPS, PEAK = "gamma_now", "gamma_steps", "lr_peak"
 PROBES, SUMS, MEMORY, SILENT = "gamma_probes", "gamma_sums", "gamma_memory", "gamma_silent"
 IN_JSON = (NOW, STEPS, SUMS, MEMORY, SILENT, PEAK)
+ONE = (1,)  # shape of a number: torch.compile takes a float64 of none for one that nobody changes
 PROBE = "gamma_probe"  # where a checkpoint keeps one in the state of its parameter
 
 
@@ -63,8 +65,8 @@ def follow(group: Group) -> None:
     """``gamma_now`` and the highest learning rate so far, where they are not what they must be."""
     lr = group["lr"]
     beside = lr.device if isinstance(lr, Tensor) else torch.device("cpu")
-    _put(group, NOW, (), home(group["params"]), group["gamma"])
-    _put(group, PEAK, (), beside, 0.0)
+    _put(group, NOW, ONE, home(group["params"]), group["gamma"])
+    _put(group, PEAK, ONE, beside, 0.0)
 
 
 def ready(group: Group, plans: Plans, i: int) -> Plan:
@@ -87,7 +89,7 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
         none = torch.zeros(len(plan.among) - 1, *sums.shape, dtype=torch.float64, device="cpu")
         group[SUMS] = torch.cat([sums[None].to("cpu", torch.float64), none])
     shapes = {
-        NOW: (),
+        NOW: ONE,
         SUMS: (len(plan.among), EVERY, criterion.SUMS + 1),
         MEMORY: (criterion.MEMORY,),
         SILENT: (2,),
@@ -95,7 +97,7 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
     for key, shape in shapes.items():
         _put(group, key, shape, plan.device, group["gamma"] if key == NOW else 0.0)
     cpu = torch.device("cpu")
-    _put(group, STEPS, (), plan.device if group["capturable"] else cpu, 0.0)
+    _put(group, STEPS, ONE, plan.device if group["capturable"] else cpu, 0.0)
     return plan
 
 
@@ -114,9 +116,12 @@ def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
 def _put(group: Group, key: str, shape: tuple[int, ...], device: torch.device, begin: Any) -> None:
     """See to it that ``group[key]`` is a float64 tensor of this shape, there; else it begins."""
     kept = group.get(key)
-    if not isinstance(kept, Tensor) or kept.shape != shape:
-        number = begin if kept is None or shape else kept  # by hand, a gamma in force is a number
-        kept = torch.full(shape, float(number), dtype=torch.float64, device="cpu")
+    if kept is not None and shape == ONE and not isinstance(kept, Tensor):
+        begin, kept = kept, None  # by hand, a gamma in force is a number
+    if kept is None or kept.numel() != math.prod(shape):
+        kept = torch.full(shape, float(begin), dtype=torch.float64, device="cpu")
+    elif kept.shape != shape:
+        kept = kept.reshape(shape)
     elif kept.device == device and kept.dtype == torch.float64:
         return
     group[key] = kept.detach().to(device, torch.float64, copy=True)

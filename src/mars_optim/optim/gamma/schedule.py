@@ -49,11 +49,15 @@ def follow_lr(group: Group) -> None:
     if not torch.compiler.is_compiling():
         kept.follow(group)
     lr, now, peak = learning_rate("lr", group["lr"]), group[NOW], group[PEAK]
-    lr = torch.as_tensor(lr, dtype=torch.float64, device=peak.device).reshape(()).clamp_min(0.0)
+    lr = torch.as_tensor(lr, dtype=torch.float64, device=peak.device).reshape(1).clamp_min(0.0)
     peak.copy_(torch.maximum(peak, lr))
     part = torch.where(peak > 0.0, lr / peak, 1.0)
     part = part.sqrt() if group["gamma_schedule"] == "sqrt_lr" else part
-    now.copy_(part * at_least_zero("gamma", group["gamma"]))
+    part = part * at_least_zero("gamma", group["gamma"])
+    if part.device.type == "cpu" and not torch.compiler.is_compiling():
+        now.fill_(float(part))  # a copy to a device would wait
+    else:
+        now.copy_(part)
 
 
 def sampled_bytes(tensor: Tensor, schedule: str) -> int:
