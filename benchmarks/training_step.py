@@ -27,6 +27,8 @@ from . import output, table
 from .output import UserError
 
 HEADER = ["option", "without", "ratio", "quartiles"]
+Clock = Callable[[], float]
+
 TURN = 24  # steps in a row: as many as between two training rows of the built-in plan
 WARMUP = 10
 
@@ -42,7 +44,9 @@ OPTIONS: dict[str, tuple[Arm, Arm, bool]] = {
 }
 
 
-def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[], float]:
+def runner(
+    plan: Plan, task: Task, arm: Arm, *, telemetry: bool, clock: Clock
+) -> Callable[[], float]:
     """Trains ``TURN`` steps further at each call and returns their seconds."""
     model = parallelize(task.build_model(seed=0), alone(), ExecutionOptions())
     optimizer = build_optimizer(model.bare, arm, lr=arm.lr)
@@ -52,7 +56,7 @@ def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[],
 
     def turn(steps: int = TURN) -> float:
         nonlocal at
-        start = time.perf_counter()
+        start = clock()
         for _ in range(steps):
             losses, _ = gradients.make(at)
             optimizer.step()
@@ -60,17 +64,17 @@ def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[],
             losses.tolist()
             at += 1
         noise_fields(optimizer)
-        return time.perf_counter() - start
+        return clock() - start
 
     turn(WARMUP)
     return turn
 
 
-def compare(plan: Plan, task: Task, name: str, rounds: int) -> dict[str, Any]:
+def compare(plan: Plan, task: Task, name: str, rounds: int, clock: Clock) -> dict[str, Any]:
     """One row: the ratio of with to without, within each round, and the time without."""
     arm, plain, telemetry = OPTIONS[name]
-    with_it = runner(plan, task, arm, telemetry=telemetry)
-    without = runner(plan, task, plain, telemetry=False)
+    with_it = runner(plan, task, arm, telemetry=telemetry, clock=clock)
+    without = runner(plan, task, plain, telemetry=False, clock=clock)
     times = []
     for number in range(rounds):  # who begins takes turns, too
         if number % 2:
@@ -113,6 +117,11 @@ def main(argv: list[str]) -> None:
     options.add_argument("--rounds", type=int, default=61, help="(default: %(default)s)")
     options.add_argument("--only", action="append", default=[], metavar="PIECE", help="of a name")
     options.add_argument("--layers", type=int, default=2, help="of the GPT (default: %(default)s)")
+    options.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the time that the process has a CPU: for a machine that others use, too",
+    )
     args: argparse.Namespace = options.parse_args(argv)
     if args.rounds < 2:
         raise UserError(f"--rounds {args.rounds} must be at least 2: quartiles need two values")
@@ -121,6 +130,7 @@ def main(argv: list[str]) -> None:
     plan = Plan()
     plan = replace(plan, task=replace(plan.task, layers=args.layers))
     names = output.chosen(list(OPTIONS), args.only)
+    clock = time.process_time if args.cpu_time else time.perf_counter
     result = output.start(args, "training_step")
     torch.manual_seed(0)
     task = load_task(plan)
@@ -128,7 +138,7 @@ def main(argv: list[str]) -> None:
     result["parameters"] = sum(p.numel() for p in task.build_model(0).parameters())
     result["rows"] = []
     for name in names:
-        row = compare(plan, task, name, args.rounds)
+        row = compare(plan, task, name, args.rounds, clock)
         result["rows"].append(row)
         print(f"  {name}: {row['ratio']['median']:.3f}", flush=True)
     print(f"\n{head(result)}\n")

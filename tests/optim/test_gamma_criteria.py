@@ -92,8 +92,8 @@ def test_a_tensor_counts_by_its_size_however_few_of_its_elements_are_sampled() -
         small.grad = torch.ones(2, 2)
         optimizer.step()
     gg, _, gl, *_ = optimizer.param_groups[0]["gamma_sums"][0, 1:3].mean(0).tolist()
-    assert gg == pytest.approx((1 << 18) + 4, rel=0.02)
-    assert abs(gl) < 0.05 * gg
+    assert gg == pytest.approx((1 << 18) + 4, rel=0.08)  # of 1,024 elements, twice
+    assert abs(gl) < 0.08 * gg
 
 
 def test_bfloat16_parameters_and_scaled_gradients_tell_the_same() -> None:

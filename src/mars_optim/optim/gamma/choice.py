@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backends.amp import Amp
+from ..backends.cpu import look
 from ..distributed.sums import sum_over
 from .criteria import CRITERIA, EVERY, FIRST, Number, Shares, newest_weight
 from .kept import MEMORY, NOW, PROBES, SILENT, STEPS, SUMS, Group, Plans, is_chosen
@@ -44,28 +45,40 @@ def observe(
         arrived: by number of the group, what was seen of gradients that are gone.
     """
     due: list[tuple[Group, Plan, Number]] = []
+    counters: list[Tensor] = []
     for i, group in enumerate(groups):
         if not is_chosen(group):
             continue
         plan, step = plans[i], step_due(group)
         seen = list(arrived.get(i, ()))
-        for kind in range(len(plan.among)):
-            if chosen := present(plan, kind):
-                seen.append((kind, look_at(group, plan, kind, chosen, amp)))
-        _write(group[SUMS], seen, step)
-        group[STEPS].add_(1.0)
+        if seen or not look_natively(group, plan, step, amp):
+            for kind in range(len(plan.among)):
+                if chosen := present(plan, kind):
+                    seen.append((kind, look_at(group, plan, kind, chosen, amp)))
+            _write(group[SUMS], seen, step)
+        counters.append(group[STEPS])
         if isinstance(step, Tensor) or step % EVERY == 0:
             due.append((group, plan, step))
-    tables = [group[SUMS].clone() for group, *_ in due]
-    sum_over(
-        [
-            part
-            for table, (_, plan, _) in zip(tables, due, strict=True)
-            for part in zip(table, plan.among, strict=True)
-        ]
-    )
-    for table, (group, _, step) in zip(tables, due, strict=True):
-        _choose(group, table.sum(0), step)
+    if counters:
+        torch._foreach_add_(counters, 1.0)
+    if due:
+        tables = [group[SUMS].clone() for group, *_ in due]
+        parts = zip(tables, due, strict=True)
+        sum_over([x for t, (_, plan, _) in parts for x in zip(t, plan.among, strict=True)])
+        for table, (group, _, step) in zip(tables, due, strict=True):
+            _choose(group, table.sum(0), step)
+
+
+def look_natively(group: Group, plan: Plan, step: Number, amp: Amp) -> bool:
+    """Look at all gradients by one call of the CPU's kernel, and write the row, if it can."""
+    if plan.rows is None or isinstance(step, Tensor) or group["gamma_schedule"] != "auto":
+        return False
+    if amp.grad_scale is not None or amp.found_inf is not None:
+        return False
+    shares = [float(newest_weight(beta, step)) for beta in group["betas"]]
+    grads = [p.grad for p in plan.params]
+    row = int(step - 1) % EVERY
+    return look.look(grads, plan.rows, group[PROBES], shares, group[SUMS], row)
 
 
 def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp) -> Tensor:
@@ -125,8 +138,7 @@ def _choose(group: Group, rows: Tensor, step: Number) -> None:
     if isinstance(step, Tensor):
         step = step.to(rows.device)
     steps = torch.arange(1 - EVERY, 1, dtype=torch.float64, device=rows.device) + step
-    told = rows.isfinite().all(1) & (rows[:, -1] > 0)
-    memory = criterion.fold(group[MEMORY], rows[:, :-1], told, steps)
+    memory = criterion.fold(group[MEMORY], rows[:, :-1], _told(rows)[1], steps)
     wanted, after = criterion.settle(now, memory, beta)
     move = (wanted - now).clamp(-RATE, RATE)
     due, first = step % EVERY == 0, step >= FIRST
@@ -144,17 +156,22 @@ def _take(target: Tensor, value: Tensor, when: bool | Tensor) -> None:
         target.copy_(value)
 
 
-def _silence(before: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
-    """How many steps told nothing, since the last that did and in all, after more of them.
+def _told(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Which steps saw gradients, and which of them have sums that are finite."""
+    seen = rows[:, -1] > 0
+    return seen, seen & rows.isfinite().all(1)
 
-    Their sums are not finite, or all zero. The first two steps cannot tell anything.
+
+def _silence(before: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
+    """How many steps told nothing, in a row until now and in all, after more of them.
+
+    Their sums are not finite, or all zero; the first two steps cannot tell anything. Where some of
+    them told something, those in a row begin again with the next.
     """
-    seen = (rows[:, -1] > 0) & (steps > 2)
-    told = seen & rows.isfinite().all(1) & (rows[:, :-1].abs().sum(1) > 0)
-    silent = seen & ~told
-    at_the_end = told.flip(0).cumsum(0) == 0
-    in_a_row = (silent.flip(0) & at_the_end).sum() + torch.where(told.any(), 0.0, before[0])
-    return torch.stack([in_a_row, before[1] + silent.sum()])
+    seen, told = _told(rows)
+    told = told & rows[:, :-1].any(1)
+    after = before + (seen & ~told & (steps > 2)).sum()
+    return torch.stack([torch.where(told.any(), 0.0, after[0]), after[1]])
 
 
 def silence(group: Group) -> str | None:

@@ -76,6 +76,8 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
         return _compiled(group, plan, criterion)
     if plan is None or not plan.fits(group["params"], criterion.DEGREE):
         plan = plans[i] = plan_of(group["params"], criterion.DEGREE)
+    elif plan.live and all(group.get(key) is kept for key, kept in plan.live.items()):
+        return plan
     rows, probes, sums = criterion.BEGIN, group.get(PROBES), group.get(SUMS)
     if isinstance(sums, Tensor) and sums.shape[-1] != criterion.SUMS + 1:
         probes = sums = None  # the schedule was edited
@@ -98,6 +100,7 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
         _put(group, key, shape, plan.device, group["gamma"] if key == NOW else 0.0)
     cpu = torch.device("cpu")
     _put(group, STEPS, ONE, plan.device if group["capturable"] else cpu, 0.0)
+    plan.live.update({key: group[key] for key in (*shapes, STEPS, PROBES)})
     return plan
 
 

@@ -7,19 +7,21 @@ of them that lie in it: the sample is the same whatever the number of processes.
 from __future__ import annotations
 
 import math
+from array import array as Array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..backends.amp import Amp
+from ..backends.cpu import look
 from ..distributed.sharded import Shards, as_real, like, local
 from ..distributed.sums import Processes
 from ..distributed.tensor_parallel import Line, partition_dim
 
-SAMPLE = 1 << 12  # elements of a tensor, at the most
+SAMPLE = 1 << 10  # elements of a tensor, at the most
 
 
 def spacing(shape: Sequence[int]) -> int:
@@ -133,6 +135,8 @@ class Plan:
         ranges: of each kind, its first and last column.
         degree: of the criterion's sums in the gradient.
         scales: by which a gradient is multiplied, so that a sample's sums are those of the whole.
+        rows: the same for the CPU's kernel; None where it cannot be taken.
+        live: what the group was last seen to keep, so that it need not be looked at again.
     """
 
     params: list[Tensor]
@@ -142,6 +146,8 @@ class Plan:
     ranges: list[tuple[int, int]]
     degree: int
     scales: Tensor
+    rows: Array[int] | None
+    live: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -164,12 +170,8 @@ class Plan:
 
     def fits(self, params: list[Tensor], degree: int) -> bool:
         """Whether it is still of these."""
-        return (
-            len(params) == len(self.params)
-            and all(p is q for p, q in zip(params, self.params, strict=True))
-            and degree == self.degree
-            and home(params) == self.device
-        )
+        same = list(map(id, params)) == list(map(id, self.params))
+        return same and degree == self.degree and home(params[:1]) == self.device
 
 
 def plan_of(params: list[Tensor], degree: int) -> Plan:
@@ -183,17 +185,21 @@ def plan_of(params: list[Tensor], degree: int) -> Plan:
             if piece.among == kind:
                 spans[i] = (end, end := end + piece.size)
         ranges.append((begin, end))
+    stand_for = [(math.prod(p.shape) / max(1, sampled(p.shape))) ** (1.0 / degree) for p in pieces]
     scales = torch.ones(end, dtype=torch.float64, device="cpu")
-    for (first, last), piece in zip(spans, pieces, strict=True):
-        stands_for = math.prod(piece.shape) / max(1, sampled(piece.shape))
-        scales[first:last] = stands_for ** (1.0 / degree)
-    return Plan(list(params), pieces, spans, among, ranges, degree, scales.to(home(params)))
+    for (first, last), scale in zip(spans, stand_for, strict=True):
+        scales[first:last] = scale
+    on_cpu = all(p.device.type == "cpu" and not p.is_complex() for p in params)
+    rows = None
+    if on_cpu and len(among) == 1:
+        rows = look.rows_of(spans, [spacing(piece.shape) for piece in pieces], stand_for)
+    scales = scales.to(home(params))
+    return Plan(list(params), pieces, spans, among, ranges, degree, scales, rows)
 
 
 def home(params: Iterable[Tensor]) -> torch.device:
-    """Where a group's samples and its gamma live: beside its first parameter on an accelerator."""
-    devices = [p.device for p in params]
-    return next((d for d in devices if d.type != "cpu"), torch.device("cpu"))
+    """Where a group's samples and its gamma live: beside its first parameter."""
+    return next((p.device for p in params), torch.device("cpu"))
 
 
 def present(plan: Plan, kind: int) -> list[int]:
