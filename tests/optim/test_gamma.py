@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,11 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSAdamW, param_groups, release_gradients
+from mars_optim.optim import backends
+from mars_optim.optim.backends import foreach
+from mars_optim.optim.correction import GlobalNorm
 from mars_optim.optim.gamma import choice, criteria
+from mars_optim.optim.hyperparameters import Settings
 
 from .cases import copies, make_grads, make_params, run, same
 
@@ -212,6 +217,30 @@ def test_gradient_release_moves_gamma_as_the_usual_loop_does(
         assert float(group["gamma_now"]) != 0.1
     for alone, released in zip(*ends, strict=True):  # a group's sums are added tensor by tensor
         torch.testing.assert_close(released, alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("correction", ["approx", "folded"])
+@pytest.mark.parametrize("rule", ["adamw", "lion", "muon"])
+def test_the_multi_tensor_path_reads_gamma_from_a_tensor(rule: Any, correction: Any) -> None:
+    ends = []
+    for on_device in (False, True):
+        params, grads = copies(make_params()[:2]), make_grads(make_params()[:2], 1)
+        number = 0.3 if correction == "folded" else 0.1
+        gamma: Any = torch.tensor(number, dtype=torch.float64) if on_device else number
+        clip = None if correction == "folded" else 0.5
+        group = {**MARS(copies(params), rule=rule, correction=correction).param_groups[0]}
+        settings = replace(Settings.from_group(group), gamma=gamma, clip=clip, clip_over="global")
+        states: list[Any] = [{} for _ in params]
+        for p, state in zip(params, states, strict=True):
+            backends.init_state(p, state, backends.state_dtypes(p.dtype, settings))
+        norm = GlobalNorm()
+        bucket = backends.Bucket(params, grads, states, settings, norm=norm)
+        for _ in range(2):
+            bucket.join_norm()
+            foreach.step(bucket)
+        ends.append(params)
+    for by_number, by_tensor in zip(*ends, strict=True):
+        torch.testing.assert_close(by_tensor, by_number, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("capturable", [False, True], ids=["counted here", "counted there"])

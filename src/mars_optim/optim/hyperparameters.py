@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from .values import (
     tristate,
     whole,
 )
+
+Scalar = TypeVar("Scalar", float, Tensor, float | Tensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +107,11 @@ class Settings:
     @property
     def gain(self) -> float | Tensor:
         """k = gamma * beta1 / (1 - beta1), the weight of the gradient difference (eq. 3.2)."""
-        beta1 = self.betas[0]
-        return self.gamma * beta1 / (1.0 - beta1)
+        return self.gain_of(self.gamma)
+
+    def gain_of(self, gamma: Scalar) -> Scalar:
+        """The same of another gamma."""
+        return gamma * self.betas[0] / (1.0 - self.betas[0])
 
     @property
     def takes_difference(self) -> bool:
