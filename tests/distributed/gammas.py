@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mars_optim import MARS
+from mars_optim.experiment.training.state_dict import begin_save, end_save, load_state
 from mars_optim.optim.gamma.sample import SAMPLE, sampled
 
 from .layouts import place
@@ -161,6 +164,27 @@ def resume(folder: str, rule: str, at: int, to: int) -> tuple[list[float], list[
         set_state_dict(
             net, optimizer, model_state_dict=state["model"], optim_state_dict=state["optim"]
         )
+    return end_of(net, optimizer, range(at, to))
+
+
+def save_by_names(folder: str, at: int, to: int) -> tuple[list[float], list[Tensor], Any]:
+    """As the pilot saves a run: states by names of parameters, the rest as JSON."""
+    net = make_net(torch.float64)
+    shard_all(net)
+    optimizer = make(net, "adamw")
+    train(net, optimizer, range(at), torch.float64)
+    memory = json.dumps(optimizer.memory())
+    apart = distributed.new_group(backend="gloo")  # as the pilot does, whose loop goes on meanwhile
+    end_save(begin_save(Path(folder), net, optimizer, apart))
+    return *end_of(net, optimizer, range(at, to)), memory
+
+
+def resume_by_names(folder: str, at: int, to: int, memory: str) -> tuple[list[float], list[Tensor]]:
+    net = make_net(torch.float64)
+    shard_all(net)
+    optimizer = make(net, "adamw")
+    load_state(Path(folder), net, optimizer, distributed.group.WORLD)
+    optimizer.remember(json.loads(memory))
     return end_of(net, optimizer, range(at, to))
 
 

@@ -83,3 +83,16 @@ def test_gamma_goes_on_in_another_number_of_processes(
     resumed = ranks(after).run(gammas.resume, *arguments)
     assert resumed[0][0] == pytest.approx(went_on[0][0], rel=1e-9)
     assert went_on[0][0][0] != 0.025
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 4)])
+def test_a_run_of_the_pilot_goes_on_with_its_gamma(
+    before: int, after: int, ranks: Of, tmp_path: Path
+) -> None:
+    folder = str(tmp_path / "saved")
+    (gammas_then, weights, memory), *_ = ranks(before).run(gammas.save_by_names, folder, 25, 61)
+    found = ranks(after).run(gammas.resume_by_names, folder, 25, 61, memory)
+    assert found[0][0] == pytest.approx(gammas_then, rel=1e-9)
+    if before == after:
+        assert found[0][0] == gammas_then
+        assert all(torch.equal(a, b) for a, b in zip(weights, found[0][1], strict=True))

@@ -166,8 +166,8 @@ BUFFERS = {
     "torch-nadam": (2, 2, 2),
     "mars-adamw": (3, 3, 2),
     "mars-adamw-exact": (4, 4, 3),
-    "nadamw-auto": (5, 5, 2),  # three are of a sample of the gradient: here of all of it
-    "mars-adamw-auto": (5, 5, 2),
+    "nadamw-auto": (2, 2, 2),  # the sample of the gradient is in the groups
+    "mars-adamw-auto": (2, 2, 2),
     "mars-adamw-decay": (3, 3, 2),
     "mars-adamw-cautious": (3, 3, 2),
     "mars-adamw-clip-all": (3, 3, 2),
