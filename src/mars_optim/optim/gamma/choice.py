@@ -15,7 +15,7 @@ from torch import Tensor
 from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sums import sum_over
-from .criteria import CRITERIA, EVERY, FIRST, Number, Shares, newest_weight
+from .criteria import EVERY, FIRST, NextGradient, Number, Shares, criterion_of, newest_weight
 from .kept import MEMORY, NOW, PROBES, SILENT, STEPS, SUMS, Group, Plans, is_chosen
 from .sample import Plan, columns_of, gathered, present
 
@@ -71,7 +71,9 @@ def observe(
 
 def look_natively(group: Group, plan: Plan, step: Number, amp: Amp) -> bool:
     """Look at all gradients by one call of the CPU's kernel, and write the row, if it can."""
-    if plan.rows is None or isinstance(step, Tensor) or group["gamma_schedule"] != "auto":
+    if plan.rows is None or isinstance(step, Tensor):
+        return False
+    if type(criterion_of(group)) is not NextGradient:
         return False
     if amp.grad_scale is not None or amp.found_inf is not None:
         return False
@@ -89,7 +91,7 @@ def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp
     columns, step = columns_of(plan, kind, chosen), step_due(group)
     g, kept = gathered(plan, chosen, columns, amp), group[PROBES][:, columns]
     shares = Shares(*(_scalar(newest_weight(beta, step)) for beta in group["betas"]))
-    sums, rows = CRITERIA[group["gamma_schedule"]].look(g, kept, shares)
+    sums, rows = criterion_of(group).look(g, kept, shares)
     seen = torch.stack([*sums, sums[0].new_ones(())])
     new = torch.stack(rows)
     found_inf = amp.on_device
@@ -133,7 +135,7 @@ def _choose(group: Group, rows: Tensor, step: Number) -> None:
         rows: (EVERY, sums and whether there were gradients).
         step: the last of them.
     """
-    criterion, now = CRITERIA[group["gamma_schedule"]], group[NOW]
+    criterion, now = criterion_of(group), group[NOW]
     beta = 1.0 - newest_weight(group["betas"][0], step)
     if isinstance(step, Tensor):
         step = step.to(rows.device)

@@ -24,7 +24,8 @@ Both are derived, with what they assume, in docs/theory.md.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -96,9 +97,11 @@ class NextGradient:
         fresh = square < 0
         average = torch.lerp(average, g, torch.where(fresh, 1.0, shares.of_g))
         square = torch.lerp(square, g * g, torch.where(fresh, 1.0, shares.of_square))
-        # where g has always been 0, g - a is, too
-        scale = square.clamp_min(torch.finfo(g.dtype).tiny).rsqrt_()
-        return sums, ((g - average).mul_(scale), average, square)
+        return sums, (self.turn(g - average, square), average, square)
+
+    def turn(self, difference: Tensor, square: Tensor) -> Tensor:
+        """u_t = P (g_t - a_t); where g has always been 0, the difference is, too."""
+        return difference.mul_(square.clamp_min(torch.finfo(square.dtype).tiny).rsqrt_())
 
     def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
         """The sum of h since gamma was last set; each is within [-1, 1]."""
@@ -108,6 +111,16 @@ class NextGradient:
     def settle(self, now: Tensor, memory: Tensor, beta: Number) -> tuple[Tensor, Tensor]:
         """gamma += GAIN h, step by step."""
         return now + GAIN * memory[0], torch.zeros_like(memory)
+
+
+class PlainNextGradient(NextGradient):
+    """The same with P = 1, of an optimizer whose step is its momentum (SGD)."""
+
+    DEGREE: ClassVar[int] = 2
+
+    def turn(self, difference: Tensor, square: Tensor) -> Tensor:
+        """u_t = g_t - a_t."""
+        return difference
 
 
 class LeastError:
@@ -153,7 +166,16 @@ class LeastError:
         return torch.where(error + noise > 0.0, best.clamp(0.0, 1.0), 0.0), memory
 
 
-CRITERIA: dict[str, Criterion] = {"auto": NextGradient(), "least_error": LeastError()}
+CRITERIA: dict[str, Criterion] = {
+    "auto": NextGradient(),
+    "least_error": LeastError(),
+    "plain": PlainNextGradient(),
+}
+
+
+def criterion_of(group: Mapping[str, Any]) -> Criterion:
+    """Of a group whose gamma is chosen."""
+    return CRITERIA[group.get("criterion", group["gamma_schedule"])]
 
 
 def newest_weight(beta: float, t: Number) -> Number:

@@ -27,7 +27,7 @@ from torch.nn.parameter import is_lazy
 
 from ...optimizer_options import BY_LR, CHOSEN
 from ..distributed.sums import Processes, sum_over
-from .criteria import CRITERIA, EVERY, Criterion
+from .criteria import EVERY, Criterion, criterion_of
 from .sample import Plan, home, plan_of, sampled, whole_shape
 
 Group = dict[str, Any]
@@ -36,6 +36,7 @@ Plans = MutableMapping[int, Plan]  # of groups, by their numbers
 NOW, STEPS, PEAK = "gamma_now", "gamma_steps", "lr_peak"
 PROBES, SUMS, MEMORY, SILENT = "gamma_probes", "gamma_sums", "gamma_memory", "gamma_silent"
 IN_JSON = (NOW, STEPS, SUMS, MEMORY, SILENT, PEAK)
+KEYS = (*IN_JSON, PROBES)
 ONE = (1,)  # shape of a number: torch.compile takes a float64 of none for one that nobody changes
 PROBE = "gamma_probe"  # where a checkpoint keeps one in the state of its parameter
 
@@ -71,7 +72,7 @@ def follow(group: Group) -> None:
 
 def ready(group: Group, plans: Plans, i: int) -> Plan:
     """Where the group's samples are; what is kept of them is made, or taken from a checkpoint."""
-    plan, criterion = plans.get(i), CRITERIA[group["gamma_schedule"]]
+    plan, criterion = plans.get(i), criterion_of(group)
     if torch.compiler.is_compiling():
         return _compiled(group, plan, criterion)
     if plan is None or not plan.fits(group["params"], criterion.DEGREE):
@@ -235,7 +236,7 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
             f"{PROBES} are of {len(probes)} parameters and their group has {len(params)}: the "
             "groups of the checkpoint are in another order, or another model's"
         )
-    rows = len(CRITERIA[group["gamma_schedule"]].BEGIN)
+    rows = len(criterion_of(group).BEGIN)
     for i, (param, probe) in enumerate(zip(params, probes, strict=True)):
         if probe is None or is_lazy(param):
             continue
