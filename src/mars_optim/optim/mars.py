@@ -90,7 +90,7 @@ class MARS(TwoGradientForm, Observed):
             group, and begin with ``gamma``: "auto" by whether the next batch's gradient would
             have liked the last step to have had more of its own (``correction="folded"`` only);
             "least_error" (experimental) as the one of the least estimated error of the momentum.
-            The one in force is ``group["gamma_now"]`` (default: "constant").
+            The one in force is ``float(group["gamma_now"])`` (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
         clip_over: "tensor" or, as levanter and optax do, "global": the norm is that of c_t over all
@@ -128,7 +128,9 @@ class MARS(TwoGradientForm, Observed):
         stochastic_rounding: round steps of bfloat16 parameters up or down by chance, so that no
             step is lost for being small (default: False).
         capturable: keep step counters beside the parameters, so that a CUDA graph can hold a step;
-            an lr that changes must then be a tensor on that device (default: False).
+            an lr that changes must then be a tensor on that device. A gamma that is chosen in the
+            run moves in the graph; of sharded parameters its sums then travel in every step
+            (default: False).
 
     Raises:
         ValueError: for a value out of range, an unknown rule, or a misspelt group key.

@@ -7,6 +7,7 @@ taken where it is due. Nothing waits for a device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sums import sum_over
-from .criteria import EVERY, FIRST, NextGradient, Number, Shares, criterion_of, newest_weight
+from .criteria import EVERY, FIRST, GAIN, NextGradient, Number, Shares, criterion_of, newest_weight
 from .kept import MEMORY, NOW, PROBES, SILENT, STEPS, SUMS, Group, Plans, is_chosen
 from .sample import Plan, columns_of, gathered, present
 
@@ -62,11 +63,21 @@ def observe(
     if counters:
         torch._foreach_add_(counters, 1.0)
     if due:
-        tables = [group[SUMS].clone() for group, *_ in due]
-        parts = zip(tables, due, strict=True)
-        sum_over([x for t, (_, plan, _) in parts for x in zip(t, plan.among, strict=True)])
-        for table, (group, _, step) in zip(tables, due, strict=True):
-            _choose(group, table.sum(0), step)
+        _settle(due)
+
+
+def _settle(due: Sequence[tuple[Group, Plan, Number]]) -> None:
+    """Move the gammas of groups by the sums of their last EVERY steps, which travel for it."""
+    cut = [(group[SUMS].clone(), plan) for group, plan, _ in due if len(plan.among) > 1]
+    sum_over([part for table, plan in cut for part in zip(table, plan.among, strict=True)])
+    whole = iter(cut)
+    for group, plan, step in due:
+        rows = next(whole)[0].sum(0) if len(plan.among) > 1 else group[SUMS][0]
+        numbers = rows.device.type == "cpu" and not isinstance(step, Tensor)
+        if numbers and isinstance(criterion_of(group), NextGradient):
+            _choose_by_numbers(group, rows.tolist(), int(step))
+        else:
+            _choose(group, rows, step)
 
 
 def look_natively(group: Group, plan: Plan, step: Number, amp: Amp) -> bool:
@@ -140,14 +151,39 @@ def _choose(group: Group, rows: Tensor, step: Number) -> None:
     if isinstance(step, Tensor):
         step = step.to(rows.device)
     steps = torch.arange(1 - EVERY, 1, dtype=torch.float64, device=rows.device) + step
-    memory = criterion.fold(group[MEMORY], rows[:, :-1], _told(rows)[1], steps)
+    seen, told = _told(rows)
+    memory = criterion.fold(group[MEMORY], rows[:, :-1], told, steps)
     wanted, after = criterion.settle(now, memory, beta)
     move = (wanted - now).clamp(-RATE, RATE)
     due, first = step % EVERY == 0, step >= FIRST
-    _take(group[SILENT], _silence(group[SILENT], rows, steps), due)
-    _take(group[MEMORY], memory, due)
+    _take(group[SILENT], _silence(group[SILENT], rows, steps, seen, told), due)
+    _take(group[MEMORY], memory, due)  # before the first setting it is only added to
     _take(group[MEMORY], after, due & first)
     _take(now, (now + move).clamp(0.0, HIGHEST), due & first)
+
+
+def _choose_by_numbers(group: Group, rows: Sequence[Sequence[float]], step: int) -> None:
+    """The same by the next gradient on a CPU, where some fifty small tensors cost more than sums.
+
+    As :class:`~.criteria.NextGradient` has it.
+    """
+    agreement, silent, told = float(group[MEMORY]), 0, False
+    for number, (of_step, size, seen) in enumerate(rows, step - EVERY + 1):
+        if seen and math.isfinite(of_step) and 0.0 < size < math.inf:
+            agreement += of_step / size
+            told = True
+        elif seen and number > 2:
+            silent += 1
+    now = float(group[NOW])
+    if step >= FIRST:
+        move = min(RATE, max(-RATE, GAIN * agreement))
+        group[NOW].fill_(min(HIGHEST, max(0.0, now + move)))
+        agreement = 0.0
+    group[MEMORY].fill_(agreement)
+    if silent or (told and group[SILENT][0]):
+        in_a_row, skipped = group[SILENT].tolist()
+        after = [0.0 if told else in_a_row + silent, skipped + silent]
+        group[SILENT].copy_(torch.tensor(after, dtype=torch.float64, device="cpu"))
 
 
 def _take(target: Tensor, value: Tensor, when: bool | Tensor) -> None:
@@ -164,13 +200,12 @@ def _told(rows: Tensor) -> tuple[Tensor, Tensor]:
     return seen, seen & rows.isfinite().all(1)
 
 
-def _silence(before: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
+def _silence(before: Tensor, rows: Tensor, steps: Tensor, seen: Tensor, told: Tensor) -> Tensor:
     """How many steps told nothing, in a row until now and in all, after more of them.
 
     Their sums are not finite, or all zero; the first two steps cannot tell anything. Where some of
     them told something, those in a row begin again with the next.
     """
-    seen, told = _told(rows)
     told = told & rows[:, :-1].any(1)
     after = before + (seen & ~told & (steps > 2)).sum()
     return torch.stack([torch.where(told.any(), 0.0, after[0]), after[1]])
@@ -187,7 +222,7 @@ def silence(group: Group) -> str | None:
     left = steps % EVERY
     if left and len(table) == 1:
         numbers = torch.arange(steps - left + 1, steps + 1, device=table.device)
-        counted = _silence(counted, table[0, :left], numbers)
+        counted = _silence(counted, table[0, :left], numbers, *_told(table[0, :left]))
     in_a_row, skipped = counted.tolist()
     name = f"gamma_schedule={group['gamma_schedule']!r}"
     why = "their gradients were zero, inf or NaN"

@@ -21,7 +21,7 @@ from ..distributed.sharded import Shards, as_real, like, local
 from ..distributed.sums import Processes
 from ..distributed.tensor_parallel import Line, partition_dim
 
-SAMPLE = 1 << 10  # elements of a tensor, at the most
+SAMPLE = 1 << 9  # elements of a tensor, at the most
 
 
 def spacing(shape: Sequence[int]) -> int:

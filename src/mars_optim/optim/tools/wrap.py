@@ -26,8 +26,8 @@ GAMMA, CLIP = "mars_gamma", "mars_clip"
 
 Group = dict[str, Any]
 
-# whose steps are linear in an average of gradients, or orthogonalise it; torch 2.8 has no Muon
-AVERAGING = (torch.optim.SGD, getattr(torch.optim, "Muon", torch.optim.SGD))
+# whose steps are an average of gradients, or orthogonalise it
+AVERAGING = (torch.optim.SGD, torch.optim.Muon)
 BETA2 = 0.99  # of the average of g^2 by which Muon's step is weighed where gamma is chosen
 NOT_CHOSEN: Group = {"gamma": 0.0, "gamma_schedule": "constant", "params": []}
 
