@@ -15,44 +15,53 @@ from typing import Any
 
 import torch
 
+from mars_optim import MARS
 from mars_optim.experiment.executors.runnable import load_task
 from mars_optim.experiment.plan import Arm, ExecutionOptions, Plan
 from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.tasks import Task
 from mars_optim.experiment.training import Gradients, alone, build_optimizer, parallelize
-from mars_optim.experiment.training.telemetry import measure as measure_noise
 from mars_optim.experiment.training.telemetry import noise_fields
 
 from . import output, table
 from .output import UserError
 
 HEADER = ["option", "without", "ratio", "quartiles"]
+Clock = Callable[[], float]
+
 TURN = 24  # steps in a row: as many as between two training rows of the built-in plan
 WARMUP = 10
 
-# name: (arm with, arm without, whether telemetry is what is added)
-OPTIONS: dict[str, tuple[Arm, Arm, bool]] = {
-    "telemetry, MARS-AdamW": (ARMS["mars-adamw"], ARMS["mars-adamw"], True),
-    "telemetry, MARS-Lion": (ARMS["mars-lion"], ARMS["mars-lion"], True),
-    "telemetry, MARS-M": (ARMS["mars-m"], ARMS["mars-m"], True),
-    'gamma="auto", folded': (ARMS["nadamw-auto"], ARMS["nadamw"], False),
-    "cautious, MARS-AdamW": (ARMS["mars-adamw-cautious"], ARMS["mars-adamw"], False),
-    'clip_over="global", MARS-AdamW': (ARMS["mars-adamw-clip-all"], ARMS["mars-adamw"], False),
-    "exact, MARS-AdamW": (ARMS["mars-adamw-exact"], ARMS["mars-adamw"], False),
+# name: (arm with, arm without, in each so-many-th step telemetry; 0 where it is not what is added)
+OPTIONS: dict[str, tuple[Arm, Arm, int]] = {
+    "telemetry, MARS-AdamW": (ARMS["mars-adamw"], ARMS["mars-adamw"], 4),
+    "telemetry, MARS-Lion": (ARMS["mars-lion"], ARMS["mars-lion"], 4),
+    "telemetry, MARS-M": (ARMS["mars-m"], ARMS["mars-m"], 4),
+    "telemetry in every step, MARS-AdamW": (ARMS["mars-adamw"], ARMS["mars-adamw"], 1),
+    "telemetry in every step, MARS-M": (ARMS["mars-m"], ARMS["mars-m"], 1),
+    'gamma="auto", folded': (ARMS["nadamw-auto"], ARMS["nadamw"], 0),
+    "cautious, MARS-AdamW": (ARMS["mars-adamw-cautious"], ARMS["mars-adamw"], 0),
+    'clip_over="global", MARS-AdamW': (ARMS["mars-adamw-clip-all"], ARMS["mars-adamw"], 0),
+    "exact, MARS-AdamW": (ARMS["mars-adamw-exact"], ARMS["mars-adamw"], 0),
 }
 
 
-def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[], float]:
+def runner(
+    plan: Plan, task: Task, arm: Arm, *, telemetry: int, clock: Clock
+) -> Callable[[], float]:
     """Trains ``TURN`` steps further at each call and returns their seconds."""
     model = parallelize(task.build_model(seed=0), alone(), ExecutionOptions())
     optimizer = build_optimizer(model.bare, arm, lr=arm.lr)
     gradients = Gradients(task, model, optimizer, plan.training, alone(), seed=0)
-    measure_noise(optimizer, wanted=telemetry)
+    if telemetry:
+        assert isinstance(optimizer, MARS)
+        optimizer.measure(every=telemetry)
     at = 0
 
     def turn(steps: int = TURN) -> float:
         nonlocal at
-        start = time.perf_counter()
+        start = clock()
         for _ in range(steps):
             losses, _ = gradients.make(at)
             optimizer.step()
@@ -60,17 +69,17 @@ def runner(plan: Plan, task: Task, arm: Arm, *, telemetry: bool) -> Callable[[],
             losses.tolist()
             at += 1
         noise_fields(optimizer)
-        return time.perf_counter() - start
+        return clock() - start
 
     turn(WARMUP)
     return turn
 
 
-def compare(plan: Plan, task: Task, name: str, rounds: int) -> dict[str, Any]:
+def compare(plan: Plan, task: Task, name: str, rounds: int, clock: Clock) -> dict[str, Any]:
     """One row: the ratio of with to without, within each round, and the time without."""
     arm, plain, telemetry = OPTIONS[name]
-    with_it = runner(plan, task, arm, telemetry=telemetry)
-    without = runner(plan, task, plain, telemetry=False)
+    with_it = runner(plan, task, arm, telemetry=telemetry, clock=clock)
+    without = runner(plan, task, plain, telemetry=0, clock=clock)
     times = []
     for number in range(rounds):  # who begins takes turns, too
         if number % 2:
@@ -113,14 +122,23 @@ def main(argv: list[str]) -> None:
     options.add_argument("--rounds", type=int, default=61, help="(default: %(default)s)")
     options.add_argument("--only", action="append", default=[], metavar="PIECE", help="of a name")
     options.add_argument("--layers", type=int, default=2, help="of the GPT (default: %(default)s)")
+    options.add_argument("--width", type=int, default=64, help="of the GPT (default: %(default)s)")
+    options.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the time that the process has a CPU: for a machine that others use, too",
+    )
     args: argparse.Namespace = options.parse_args(argv)
     if args.rounds < 2:
         raise UserError(f"--rounds {args.rounds} must be at least 2: quartiles need two values")
     if args.layers < 1:
         raise UserError(f"--layers {args.layers} must be at least 1")
     plan = Plan()
-    plan = replace(plan, task=replace(plan.task, layers=args.layers))
+    task = GptPlan()
+    heads = max(1, args.width // 64) if args.width != task.width else task.heads
+    plan = replace(plan, task=replace(task, layers=args.layers, width=args.width, heads=heads))
     names = output.chosen(list(OPTIONS), args.only)
+    clock = time.process_time if args.cpu_time else time.perf_counter
     result = output.start(args, "training_step")
     torch.manual_seed(0)
     task = load_task(plan)
@@ -128,7 +146,7 @@ def main(argv: list[str]) -> None:
     result["parameters"] = sum(p.numel() for p in task.build_model(0).parameters())
     result["rows"] = []
     for name in names:
-        row = compare(plan, task, name, args.rounds)
+        row = compare(plan, task, name, args.rounds, clock)
         result["rows"].append(row)
         print(f"  {name}: {row['ratio']['median']:.3f}", flush=True)
     print(f"\n{head(result)}\n")

@@ -195,10 +195,6 @@ CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
         "clip={value!r} cannot be used with correction={other!r}, which keeps no gradient to clip: "
         "leave clip out (or None), or use correction='approx'"
     ),
-    ("gamma_schedule", (*BY_LR, *CHOSEN), "capturable", (True,)): (
-        "gamma_schedule={value!r} cannot be used with capturable={other!r}: a CUDA graph holds one "
-        "gamma. Use gamma_schedule='constant'"
-    ),
     ("gamma_schedule", CHOSEN, "correction", ("exact",)): (
         "gamma_schedule={value!r} weighs the noise of two batches, and correction={other!r} has "
         "that of one: use 'lr', 'sqrt_lr' or a number"

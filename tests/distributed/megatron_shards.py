@@ -104,6 +104,24 @@ def blocks_like_whole() -> None:
         torch.testing.assert_close(q.detach(), cut(p.detach(), dim), rtol=0, atol=1e-11)
 
 
+def chooses_like_whole() -> None:
+    """gamma of whole tensors and of shards, in one group."""
+    alone, parts = [nn.Parameter(x) for x in draw(99)], shards()
+    with parallel_state():
+        options: dict[str, Any] = dict(lr=1e-2, gamma="auto", optimize_1d=True)
+        one, other = MARS(alone, **options), MARS(parts, **options)
+        for t in range(45):
+            for p, q, g, (_, dim) in zip(alone, parts, draw(t), SHAPES, strict=True):
+                p.grad, q.grad = g, cut(g, dim)
+            one.step()
+            other.step()
+        wanted, found = (float(o.param_groups[0]["gamma_now"]) for o in (one, other))
+        assert found == pytest.approx(wanted, rel=1e-9)
+        assert wanted != 0.025
+        for p, q, (_, dim) in zip(alone, parts, SHAPES, strict=True):
+            torch.testing.assert_close(q.detach(), cut(p.detach(), dim), rtol=0, atol=1e-9)
+
+
 def refusals() -> None:
     """What cannot be right says so."""
 
@@ -118,7 +136,6 @@ def refusals() -> None:
 
     parts = shards()
     with parallel_state():
-        refused("does not take sharded", lambda: MARSAdamW(parts, gamma="auto"))
         looped = MARSM(parts, foreach=False)
         refused("foreach=False does not take tensor-parallel", lambda: step(looped, parts))
     with parallel_state(pipeline=2):

@@ -29,6 +29,10 @@ def test_tensor_parallel_shards_step_like_the_whole(form: dict[str, Any], ranks:
     ranks(2).run(megatron_shards.steps_like_whole, {"gamma": 0.1, **form}, False)
 
 
+def test_gamma_of_shards_and_whole_tensors_is_that_of_the_whole(ranks: Of) -> None:
+    ranks(2).run(megatron_shards.chooses_like_whole)
+
+
 def test_a_wrapped_optimizer_clips_the_whole_tensor(ranks: Of) -> None:
     ranks(2).run(megatron_shards.steps_like_whole, {"gamma": 0.1, "optimize_1d": True}, True)
 

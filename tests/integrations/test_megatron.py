@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
+from mars_optim.optim.gamma.sample import sampled
 
 State = dict[str, Any]
 
@@ -108,7 +109,7 @@ def test_a_state_made_before_the_first_gradient_changes_no_step(options: dict[st
 
 
 def with_probes_in_state(state_dict: State) -> State:
-    """As releases before wrote it."""
+    """As the pilot's checkpoints have it, which go by names of parameters."""
     old = copy.deepcopy(state_dict)
     for group in old["param_groups"]:
         for i, probe in zip(group["params"], group.pop("gamma_probes", ()), strict=False):
@@ -121,7 +122,7 @@ def test_checkpoint_with_probes_in_state_resumes_bit_identically() -> None:
     optimizer = MARSAdamW(params, lr=1e-2, gamma="auto")
     train(params, optimizer, range(25))
     old = with_probes_in_state(optimizer.state_dict())
-    assert old["state"][0]["gamma_probe"].shape == (3, 2310)
+    assert old["state"][0]["gamma_probe"].shape == (3, sampled((70, 66)))
     fresh = [nn.Parameter(p.detach().clone()) for p in params]
     resumed = MARSAdamW(fresh, lr=1e-2, gamma="auto")
     resumed.load_state_dict(old)
@@ -135,14 +136,11 @@ def test_all_state_of_a_parameter_is_of_its_shape_or_one_number(schedule: str) -
     params = weights()
     optimizer = MARS(params, lr=1e-2, gamma_schedule=schedule, optimize_1d=True)
     train(params, optimizer, range(4))
-    live = {p: dict(state) for p, state in optimizer.state.items()}
     saved = optimizer.state_dict()
     for i, p in enumerate(params):
         for tensor in saved["state"][i].values():
             assert isinstance(tensor, Tensor)
             assert tensor.shape in (p.shape, ())
-    assert {p: dict(state) for p, state in optimizer.state.items()}.keys() == live.keys()
-    assert all("gamma_probe" in optimizer.state[p] for p in params)
 
 
 def test_probes_of_another_number_of_parameters_are_refused() -> None:
@@ -179,10 +177,11 @@ def through_dcp(folder: Path, *, flattened: bool) -> tuple[nn.Module, MARS, nn.M
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("flattened", [False, True], ids=["nested", "flattened"])
 def test_auto_gamma_resumes_from_distributed_checkpoint_bitwise(
-    tmp_path: Path,
+    flattened: bool, tmp_path: Path
 ) -> None:
-    model, optimizer, again, resumed = through_dcp(tmp_path, flattened=False)
+    model, optimizer, again, resumed = through_dcp(tmp_path, flattened=flattened)
     train(list(model.parameters()), optimizer, range(25, 45))
     train(list(again.parameters()), resumed, range(25, 45))
     assert optimizer.param_groups[0]["gamma_now"] == resumed.param_groups[0]["gamma_now"]
@@ -190,7 +189,11 @@ def test_auto_gamma_resumes_from_distributed_checkpoint_bitwise(
         assert torch.equal(p, q)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_flattened_checkpoint_without_gamma_memory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="flatten_optimizer_state_dict=False"):
-        through_dcp(tmp_path, flattened=True)
+def test_a_checkpoint_that_lost_gammas_memory_is_refused() -> None:
+    params = weights()
+    optimizer = MARSAdamW(params, lr=1e-2, gamma="auto")
+    train(params, optimizer, range(4))
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["gamma_probes"]
+    with pytest.raises(ValueError, match=r"lacks gamma_probes.*all of the optimizer's state_dict"):
+        optimizer.load_state_dict(saved)

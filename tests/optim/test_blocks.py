@@ -179,7 +179,7 @@ def test_split_that_does_not_fit_is_named_before_the_first_step(
         assert "h.attn" in str(caught.value)
 
 
-def test_split_edited_into_a_group_is_checked_before_anything_moves() -> None:
+def test_a_split_edited_in_is_checked_before_anything_moves() -> None:
     weight = nn.Parameter(torch.ones(6, 4))
     optimizer = MARS([weight], rule="muon")
     weight.grad = torch.ones(6, 4)

@@ -51,7 +51,7 @@ def test_cans_is_the_minimax_polynomial_of_each_interval_in_turn() -> None:
     assert NS_SETS["cans"][-1] == pytest.approx(minimax(low, high)[0], abs=1e-3)
 
 
-def test_polar_express_is_the_minimax_polynomial_behind_its_cushion() -> None:
+def test_polar_express_is_the_cushioned_minimax_polynomial() -> None:
     """Their Alg. 1's program: no narrower interval than the cushion, and the middle set to 1."""
     low, high, cushion = 1e-3, 1.0, 0.02407327424182761
     for a, b, c in NS_SETS["polar_express"][:-1]:
@@ -124,7 +124,7 @@ def test_each_set_makes_a_matrix_orthogonal(name: str) -> None:
     assert values.max() < 1.25
 
 
-def test_steps_of_a_list_are_taken_in_turn_and_the_last_is_repeated() -> None:
+def test_listed_steps_are_taken_in_turn_the_last_repeated() -> None:
     rows = ((2.0, -1.5, 0.5), (1.5, -0.5, 0.0))
     m = torch.randn(5, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     u, s, vh = torch.linalg.svd(m, full_matrices=False)
@@ -174,7 +174,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED)
-def test_unknown_or_unused_coefficients_are_named_before_the_first_step(
+def test_wrong_coefficients_are_named_before_the_first_step(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -193,7 +193,7 @@ def test_state_that_is_a_lazy_view_counts_with_its_value(
 def test_a_sample_of_another_size_is_refused() -> None:
     options: dict[str, Any] = dict(gamma="auto", names="w")
     saved = copy.deepcopy(stepped(MARSAdamW, (5, 4), **options)[0].state_dict())
-    saved["state"][0]["gamma_probe"] = torch.zeros(3, 7)
+    saved["param_groups"][0]["gamma_probes"] = [torch.zeros(3, 7)]
     optimizer, _ = stepped(MARSAdamW, (5, 4), **options)
     with pytest.raises(ValueError, match=r"'w' has shape \(5, 4\).*gamma_probe.*\(3, 7\)"):
         optimizer.load_state_dict(saved)

@@ -190,7 +190,7 @@ def test_blocks_of_a_gated_layer_are_gate_and_up(name: str) -> None:
         assert seen(model, around, before=False).abs().max() == 0.0
 
 
-def test_heads_of_separate_queries_and_keys_are_counted_by_the_config() -> None:
+def test_heads_of_separate_queries_come_from_the_config() -> None:
     for name in ("Llama", "Qwen3"):
         found = splits(build(f"{name}ForCausalLM", LLAMA), "heads")
         short = {key.split(".")[-2]: value for key, value in found.items() if "layers" in key}

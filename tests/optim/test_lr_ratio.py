@@ -29,7 +29,7 @@ def test_a_ratio_is_the_rate_that_it_makes(cls: Any, backend: str) -> None:
     assert "0.025" in one.describe().splitlines()[2]
 
 
-def test_a_host_that_writes_one_rate_into_all_groups_keeps_the_ratio() -> None:
+def test_one_rate_written_into_all_groups_keeps_the_ratio() -> None:
     ours, theirs = twins()
     one = MARSAdamW(ours, lr=1.0, lr_1d_ratio=0.5)
     other = MARSAdamW(theirs)

@@ -251,7 +251,7 @@ def test_gram_form_in_bfloat16_loses_less_than_a_digit(
         assert restarted < max(5 * plain, 0.05), (what, plain, restarted)
 
 
-def test_gram_form_without_restarts_would_lose_all_digits_in_bfloat16(
+def test_gram_form_without_restarts_loses_all_bf16_digits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     m = spectra(24, 96)["one large value"].float()

@@ -83,7 +83,7 @@ def test_kernels_are_not_loaded_where_they_are_not_used() -> None:
 INT64, FLOAT32 = "*i64", "fp32"
 COMMON: dict[str, str] = {
     **dict.fromkeys("gs lasts sizes first tensor_of".split(), INT64),
-    **{"found_inf": "*fp32", "grad_scale": "*fp32", "gain": FLOAT32},
+    **{"found_inf": "*fp32", "grad_scale": "*fp32", "gain": FLOAT32, "gamma_at": "*fp64"},
 }
 FLAGS: dict[str, Any] = dict(takes_difference=True, aligned=True, chunk=4096, block=1024)
 

@@ -60,7 +60,7 @@ OTHERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_cautious_step_is_the_step_where_it_goes_against_the_gradient(name: str) -> None:
+def test_a_cautious_step_keeps_what_goes_against_the_gradient(name: str) -> None:
     """From the same point, state and gradient, masked and not."""
     params = make_params()
     optimizer: Optimizer = OTHERS[name](params)
@@ -82,7 +82,7 @@ def test_a_cautious_step_is_the_step_where_it_goes_against_the_gradient(name: st
         torch.testing.assert_close(x.detach(), wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_without_correction_a_step_along_the_gradient_is_left_whole() -> None:
+def test_uncorrected_step_along_the_gradient_is_left_whole() -> None:
     ours, theirs = make_params(), make_params()
     sgd = torch.optim.SGD(ours, lr=0.01)
     variance_reduce(sgd, gamma=0.0, clip=None, beta1=0.0, cautious=True)
@@ -153,7 +153,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("cls", "options", "message"), REFUSED)
-def test_what_has_no_meaning_is_refused_and_leaves_the_optimizer_alone(
+def test_meaningless_options_leave_the_optimizer_alone(
     cls: Any, options: dict[str, Any], message: str
 ) -> None:
     optimizer = cls(make_params(), lr=0.1, momentum=0.9)

@@ -170,6 +170,27 @@ def test_learning_rate_is_read_from_a_tensor(rule: str) -> None:
         torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("rule", ["adamw", "lion"])
+@pytest.mark.parametrize(("correction", "clip"), [("approx", 0.1), ("folded", None)])
+def test_gamma_is_read_from_a_tensor(correction: Any, clip: float | None, rule: str) -> None:
+    settings = settings_of(rule=rule, correction=correction, clip=clip, gamma=0.3)
+    gamma = torch.tensor(settings.gamma, dtype=torch.float64, device=DEVICE)
+    params = fill(tensors(SMALL), 0, torch.float32)
+    others = [x.clone() for x in params]
+    states, other_states = states_of(params, settings), states_of(others, settings)
+    for step in (7, 8):
+        grads = fill(tensors(SMALL), step, torch.float32, grads=True)
+        by_tensor = replace(settings, gamma=gamma)
+        triton_backend.step(Bucket(params, grads, states, by_tensor))
+        triton_backend.step(Bucket(others, grads, other_states, settings))
+    for x, y in zip(params, others, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-7)
+    reference.update(others, grads, other_states, settings)
+    reference.update(params, grads, states, by_tensor)
+    for x, y in zip(params, others, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("correction", ["approx", "exact", "folded"])
 def test_gradients_are_divided_by_the_scale_of_amp(correction: str) -> None:
     clip = None if correction == "folded" else 0.1

@@ -18,7 +18,9 @@ from .hyperparameters import Settings
 _NORM_CHUNK = 1 << 20
 
 
-def corrected_(last_grads: list[Tensor], grads: list[Tensor], *, gain: float) -> list[Tensor]:
+def corrected_(
+    last_grads: list[Tensor], grads: list[Tensor], *, gain: float | Tensor
+) -> list[Tensor]:
     """c_t = g_t + k (g_t - g_{t-1}), written over g_{t-1} (paper eq. 3.2, Remark 3.3).
 
     Args:
@@ -26,9 +28,24 @@ def corrected_(last_grads: list[Tensor], grads: list[Tensor], *, gain: float) ->
         grads: g_t, only read.
         gain: k = gamma * beta1 / (1 - beta1).
     """
+    if isinstance(gain, Tensor):  # only the device knows it
+        torch._foreach_sub_(last_grads, grads)
+        torch._foreach_mul_(last_grads, -gain.to(grads[0].dtype))
+        torch._foreach_add_(last_grads, grads)
+        return last_grads
     # lerp(g_prev, g, 1 + k) = g + k (g - g_prev): one pass, no temporary
     torch._foreach_lerp_(last_grads, grads, 1.0 + gain)
     return last_grads
+
+
+def folded(averages: list[Tensor], grads: list[Tensor], gamma: float | Tensor) -> list[Tensor]:
+    """(1 - gamma) EMA(g)_t + gamma g_t, as new tensors."""
+    if isinstance(gamma, Tensor):
+        ms = torch._foreach_sub(grads, averages)
+        torch._foreach_mul_(ms, gamma.to(grads[0].dtype))
+        torch._foreach_add_(ms, averages)
+        return list(ms)
+    return list(torch._foreach_lerp(averages, grads, gamma))
 
 
 def remember_(last_grads: list[Tensor], grads: list[Tensor]) -> None:
@@ -77,7 +94,7 @@ def _sum_of_squares(
         if settings.takes_difference:
             last_grad = state["last_grad"]
             dtype = torch.promote_types(c.dtype, last_grad.dtype)
-            c = torch.lerp(last_grad.to(dtype), c.to(dtype), 1.0 + settings.gain)
+            c = c.to(dtype) + settings.gain * (c.to(dtype) - last_grad.to(dtype))
         norms.append(tensor_norm(c))
     total: Tensor = whole_norms(torch.stack(norms), shards).square().sum()
     return total

@@ -12,7 +12,8 @@ from ..optimizer_options import CHOSEN, IN_GROUPS, MATRIX_RULES
 from .backends import explain, state_dtypes
 from .correction import dot_and_difference, tensor_norm
 from .distributed.sharded import as_real, local
-from .gamma.schedule import sampled_bytes, silence
+from .gamma.choice import silence
+from .gamma.schedule import sampled_bytes
 from .groups.names import bare
 from .groups.roles import misplaced, unstacked
 from .hyperparameters import Settings, gamma_of
@@ -155,7 +156,7 @@ def state_bytes(group: Group) -> int:
             total += tensor.numel() * dtype.itemsize
         if settings.exact:
             total += tensor.numel() * tensor.dtype.itemsize
-        if settings.gamma_schedule in CHOSEN and settings.gamma:
+        if settings.gamma_schedule in CHOSEN and settings.corrects:
             total += sampled_bytes(tensor, settings.gamma_schedule)
     return total
 
@@ -188,7 +189,7 @@ def _gamma(group: Group) -> str:
     schedule = group.get("gamma_schedule", "constant")
     if schedule == "constant" or group["gamma"] == 0:
         return f"{group['gamma']:g}"
-    return f"{gamma_of({**_DEFAULTS, **group}):.3g} by {schedule}"
+    return f"{float(gamma_of({**_DEFAULTS, **group})):.3g} by {schedule}"
 
 
 def _bytes(n: float) -> str:

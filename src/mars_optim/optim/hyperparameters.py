@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,13 +31,14 @@ from .values import (
     coefficients,
     flag,
     learning_rate,
-    number,
     number_or_none,
     pair,
     polynomials,
     tristate,
     whole,
 )
+
+Scalar = TypeVar("Scalar", float, Tensor, float | Tensor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Settings:
     betas: tuple[float, float]
     eps: float
     weight_decay: float
-    gamma: float
+    gamma: float | Tensor
     clip: float | None
     correction: Correction
     clip_over: ClipOver = "tensor"
@@ -84,18 +85,13 @@ class Settings:
                 f"split={self.split.given!r} is of Newton-Schulz, which rule={self.rule!r} does "
                 "not use: leave it out, or use rule='muon' or 'shampoo'"
             )
-        if self.gamma_schedule == "auto" and self.correction != "folded" and self.gamma:
+        if self.gamma_schedule == "auto" and self.correction != "folded" and self.corrects:
             raise ValueError(
                 f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: there "
                 "gamma acts on the step alone, elsewhere on the second moment and the clip too"
             )
         polynomials(self.ns_coefficients, self.ns_steps)
         check_together(self)
-        if self.gamma_schedule in BY_LR and isinstance(self.lr, Tensor):
-            raise ValueError(
-                f"gamma_schedule={self.gamma_schedule!r} reads lr at each step: give it as a "
-                "number, or on a CPU"
-            )
         if self.gamma_schedule in CHOSEN and self.betas[0] == 0.0:
             raise ValueError(
                 f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0: without an "
@@ -112,21 +108,35 @@ class Settings:
         values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
         return cls(**values)
 
+    def beside(self, param: Tensor) -> Settings:
+        """The same, with a gamma that only a device knows where this parameter is."""
+        if isinstance(self.gamma, Tensor) and self.gamma.device != param.device:
+            return replace(self, gamma=self.gamma.to(param.device, non_blocking=True))
+        return self
+
     @property
-    def gain(self) -> float:
+    def corrects(self) -> bool:
+        """Whether there is a correction. On an accelerator a gamma of the run counts as one."""
+        return isinstance(self.gamma, Tensor) or self.gamma != 0.0
+
+    @property
+    def gain(self) -> float | Tensor:
         """k = gamma * beta1 / (1 - beta1), the weight of the gradient difference (eq. 3.2)."""
-        beta1 = self.betas[0]
-        return self.gamma * beta1 / (1.0 - beta1)
+        return self.gain_of(self.gamma)
+
+    def gain_of(self, gamma: Scalar) -> Scalar:
+        """The same of another gamma."""
+        return gamma * self.betas[0] / (1.0 - self.betas[0])
 
     @property
     def takes_difference(self) -> bool:
         """Whether c_t needs a previous gradient: the last step's, or this batch's at x_{t-1}."""
-        return self.correction != "folded" and self.gamma != 0.0
+        return self.correction != "folded" and self.corrects
 
     @property
     def exact(self) -> bool:
         """Whether that is this batch's, at the last step's parameters."""
-        return self.correction == "exact" and self.gamma != 0.0
+        return self.correction == "exact" and self.corrects
 
     @property
     def polynomials(self) -> tuple[Coefficients, ...]:
@@ -136,7 +146,7 @@ class Settings:
     @property
     def plain(self) -> bool:
         """Whether c_t is the gradient itself."""
-        return self.gamma == 0.0 and self.clip is None
+        return not self.corrects and self.clip is None
 
     @property
     def clips_together(self) -> bool:
@@ -146,15 +156,19 @@ class Settings:
     @property
     def folds(self) -> bool:
         """Whether the correction is folded into the momentum."""
-        return self.correction == "folded" and self.gamma != 0.0
+        return self.correction == "folded" and self.corrects
 
 
-def gamma_of(group: Mapping[str, Any]) -> float:
-    """gamma_t of a group: what its schedule has made of ``gamma``, whose 0 switches it off."""
+def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
+    """gamma_t of a group: what its schedule has made of ``gamma``, whose 0 switches it off.
+
+    A tensor where reading it would wait for a device or end a graph.
+    """
     gamma = at_least_zero("gamma", group["gamma"])
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
-    return number("gamma_now", group.get("gamma_now", gamma))
+    now = learning_rate("gamma_now", group.get("gamma_now", gamma))
+    return now.reshape(()) if isinstance(now, Tensor) else now
 
 
 def resolve(options: dict[str, Any]) -> dict[str, Any]:

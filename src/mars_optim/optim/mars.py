@@ -32,6 +32,7 @@ from .distributed.flat_pieces import (
     inside_zero_redundancy,
 )
 from .distributed.sharded import layout, local
+from .gamma import choice, kept
 from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
@@ -94,7 +95,7 @@ class MARS(TwoGradientForm, Observed):
             group, and begin with ``gamma``: "auto" by whether the next batch's gradient would
             have liked the last step to have had more of its own (``correction="folded"`` only);
             "least_error" (experimental) as the one of the least estimated error of the momentum.
-            The one in force is ``group["gamma_now"]`` (default: "constant").
+            The one in force is ``float(group["gamma_now"])`` (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
         clip_over: "tensor" or, as levanter and optax do, "global": the norm is that of c_t over all
@@ -137,7 +138,9 @@ class MARS(TwoGradientForm, Observed):
         stochastic_rounding: round steps of bfloat16 parameters up or down by chance, so that no
             step is lost for being small (default: False).
         capturable: keep step counters beside the parameters, so that a CUDA graph can hold a step;
-            an lr that changes must then be a tensor on that device (default: False).
+            an lr that changes must then be a tensor on that device. A gamma that is chosen in the
+            run moves in the graph; of sharded parameters its sums then travel in every step
+            (default: False).
 
     Raises:
         ValueError: for a value out of range, an unknown rule, or a misspelt group key.
@@ -219,8 +222,9 @@ class MARS(TwoGradientForm, Observed):
                 check_one_group(len(parts), sorted_before)
             for part in parts:
                 super().add_param_group(part)
-                gammas.check_whole(part)
+                gammas.check_stages(part)
             self._given.note(self.param_groups)
+            kept.begin(self.param_groups, self._runtime["plans"])
         except Exception:
             del self.param_groups[before:]  # all of the group or nothing
             raise
@@ -263,6 +267,9 @@ class MARS(TwoGradientForm, Observed):
             self._check_itself()
             for update in updates:
                 update()
+            plans, arrived = self._runtime["plans"], self._runtime["arrived"]
+            choice.observe(self.param_groups, plans, amp, arrived)
+            arrived.clear()
         self._runtime["done"] = False
         return loss
 
@@ -278,7 +285,7 @@ class MARS(TwoGradientForm, Observed):
 
     def _work(self, amp: Amp) -> list[Update]:
         """The step of all groups, laid out and not yet taken."""
-        gammas.set_gammas(self.param_groups, self.state, amp)
+        gammas.prepare(self.param_groups, self._runtime["plans"])
         self._begin_measuring()
         norm, groups = GlobalNorm(), enumerate(self.param_groups)
         return [update for i, group in groups for update in self._updates(i, group, amp, norm)]
@@ -291,7 +298,7 @@ class MARS(TwoGradientForm, Observed):
                 params,
                 grads,
                 states,
-                settings,
+                settings.beside(params[0]),
                 amp=amp,
                 observer=self._observer(i, b),
                 norm=norm,

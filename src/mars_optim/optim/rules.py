@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .correction import folded
 from .distributed.sharded import Shards
 from .hyperparameters import Settings
 from .orthogonalize import (
@@ -36,7 +37,7 @@ def momentum_(exp_avgs: list[Tensor], cs: list[Tensor], *, settings: Settings) -
     """
     torch._foreach_lerp_(exp_avgs, cs, 1.0 - settings.betas[0])
     if settings.folds:
-        return list(torch._foreach_lerp(exp_avgs, cs, settings.gamma))
+        return folded(exp_avgs, cs, settings.gamma)
     return exp_avgs
 
 

@@ -219,14 +219,14 @@ def _means(number: int, group: dict[str, Any], buckets: list[list[_Totals]]) -> 
         signal=gl,
         noise=math.nan if settings.exact else difference / 2,
         cosine=gl / math.sqrt(gg * ll) if gg * ll else math.nan,
-        correction_ratio=settings.gain * math.sqrt(abs(difference) / gg) if gg else math.nan,
+        correction_ratio=float(settings.gain) * math.sqrt(abs(difference) / gg) if gg else math.nan,
         clip_rate=clipped / chances if chances else math.nan,
-        gamma=settings.gamma,
+        gamma=float(settings.gamma),
         tensors=sum(kinds[-1].tensors for kinds in buckets),
     )
 
 
-def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float) -> Tensor:
+def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float | Tensor) -> Tensor:
     """The four sums of each tensor, (tensors, SUMS) in float64, before c_t takes g_{t-1}'s memory.
 
     |c|^2 = (1 + k)^2 |g|^2 - 2 k (1 + k) <g, g_{t-1}> + k^2 |g_{t-1}|^2.

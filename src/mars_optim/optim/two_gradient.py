@@ -13,7 +13,6 @@ from torch.optim.optimizer import Optimizer
 
 from .backends.amp import Amp
 from .distributed.sharded import is_sharded
-from .hyperparameters import gamma_of
 from .state.checkpointed import Checkpointed
 from .state.fit import LAST_PARAM, check_state
 from .types import State
@@ -68,7 +67,7 @@ class TwoGradientForm(Checkpointed):
         self._runtime.update({"done": True, "scale": scale, "scaled": scaler is not None})
 
     def _exact(self) -> bool:
-        return any(g["correction"] == "exact" and gamma_of(g) for g in self.param_groups)
+        return any(g["correction"] == "exact" and g["gamma"] for g in self.param_groups)
 
     def _needs_previous_pass(self) -> bool:
         """Whether a step now would lack g_{t-1}: never at the first step of all parameters."""

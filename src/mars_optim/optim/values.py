@@ -189,7 +189,7 @@ def check_option(name: str, value: Any, option: Option) -> None:
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"{name}[{i}]={beta!r} must be in [0, 1)")
     elif option.type == "number":
-        if not (name == "lr" and isinstance(value, Tensor)):  # reading it would wait
+        if not (name in ("lr", "gamma") and isinstance(value, Tensor)):  # reading it would wait
             low = option.low if option.above is None else option.above
             above = option.above is not None
             check_number(name, value, low=low or 0.0, above=above, hint=option.hint)

@@ -21,6 +21,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.optim.optimizer import Optimizer
 
+from ...optim.gamma.kept import PROBE, PROBES
+
 
 class Unreadable(Exception):  # noqa: N818
     """A checkpoint that is damaged."""
@@ -39,6 +41,11 @@ def begin_save(
     """
     names = {id(p): name for name, p in model.named_parameters()}
     of_optimizer = {names[id(p)]: dict(entries) for p, entries in optimizer.state.items()}
+    if any(PROBES in part for part in optimizer.param_groups):  # by name too, and whole
+        parts = zip(optimizer.param_groups, optimizer.state_dict()["param_groups"], strict=True)
+        for part, saved in parts:
+            for p, probe in zip(part["params"], saved.get(PROBES, ()), strict=False):
+                of_optimizer.setdefault(names[id(p)], {})[PROBE] = probe
     _hush()
     written = async_save(
         {"model": model.state_dict(), "optimizer": of_optimizer},
@@ -175,7 +182,7 @@ def _keep_dtypes(
     for i, entries in saved.items():
         loaded = optimizer.state[parameters[i]]
         for key, value in entries.items():
-            if loaded[key].dtype != value.dtype:
+            if key in loaded and loaded[key].dtype != value.dtype:  # probes are in the groups
                 loaded[key] = value.to(loaded[key].device)
 
 

@@ -24,116 +24,161 @@ Both are derived, with what they assume, in docs/theory.md.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ..correction import dot
 
-FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings: each waits for sums
+FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings
 SHARE = 0.25  # of all steps so far: how long the averages of LeastError are
 GAIN = 0.02  # of NextGradient, a step: it settles in some tens of steps
 
+Number = float | Tensor  # a tensor of no dimension where the step is known to the device alone
+
 
 class Shares(NamedTuple):
-    """Of g_t in a_t, and of g_t^2 in its average."""
+    """Of g_t in a_t, and of g_t^2 in its average; float64, 0-d."""
 
-    of_g: float
-    of_square: float
+    of_g: Tensor
+    of_square: Tensor
 
 
 class Criterion(Protocol):
-    """What is kept of each sampled element, what is added up, and what gamma follows from it."""
+    """What is kept of each sampled element, what is added up, and what gamma follows from it.
 
-    ROWS: ClassVar[int]  # kept of each element
+    All of it is arithmetic of tensors that waits for no device and can be compiled.
+    """
+
+    BEGIN: ClassVar[tuple[float, ...]]  # the rows that are kept of an element, before its first g
     SUMS: ClassVar[int]  # numbers that a step adds
+    MEMORY: ClassVar[int]  # numbers that are remembered from one setting to the next
     DEGREE: ClassVar[int]  # of the sums in g: how a sample stands for the whole
 
-    def begin(self, g: Tensor) -> Tensor:
-        """What to keep, (ROWS, sampled), after the first gradient."""
+    def look(
+        self, g: Tensor, kept: Tensor, shares: Shares
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """One step's sums, which may be added over tensors; and the rows to keep."""
         ...
 
-    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
-        """One step's sums, float64, which may be added over tensors; and what to keep."""
+    def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
+        """What is known after more steps.
+
+        Args:
+            memory: before them, (MEMORY,).
+            rows: their sums over all elements, (steps, SUMS).
+            told: which of these count, (steps,).
+            steps: their numbers, from 1.
+        """
         ...
 
-    def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
-        """What is known after one more step; steps with NaN or inf do not count."""
-        ...
-
-    def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
-        """Where gamma should be, and what is remembered after that; waits for the device."""
+    def settle(self, now: Tensor, memory: Tensor, beta: Number) -> tuple[Tensor, Tensor]:
+        """Where gamma should be, and what is remembered after that."""
         ...
 
 
 class NextGradient:
     """Would the last step have been better with more of its own gradient? See the module."""
 
-    ROWS: ClassVar[int] = 3
+    BEGIN: ClassVar[tuple[float, ...]] = (0.0, 0.0, -1.0)  # no average of squares is below 0
     SUMS: ClassVar[int] = 2
+    MEMORY: ClassVar[int] = 1
     DEGREE: ClassVar[int] = 1
 
-    def begin(self, g: Tensor) -> Tensor:
-        """Nothing of u, g and g^2."""
-        return torch.stack([torch.zeros_like(g), g, g * g])
-
-    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
+    def look(
+        self, g: Tensor, kept: Tensor, shares: Shares
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """<g_t, u_{t-1}> and the same of sizes; u_t, a_t and the average of g^2."""
-        turn, average, square = kept
+        turn, average, square = kept.unbind()
         product = g * turn
-        sums = torch.stack([product.sum(), product.abs_().sum()]).double()
-        average = average.lerp(g, shares.of_g)
-        square = square.lerp(g * g, shares.of_square)
-        # where g has always been 0, g - a is, too
-        scale = square.clamp_min(torch.finfo(g.dtype).tiny).rsqrt_()
-        return sums, torch.stack([(g - average).mul_(scale), average, square])
+        sums = [product.sum(), product.abs_().sum()]
+        fresh = square < 0
+        average = torch.lerp(average, g, torch.where(fresh, 1.0, shares.of_g))
+        square = torch.lerp(square, g * g, torch.where(fresh, 1.0, shares.of_square))
+        return sums, (self.turn(g - average, square), average, square)
 
-    def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
+    def turn(self, difference: Tensor, square: Tensor) -> Tensor:
+        """u_t = P (g_t - a_t); where g has always been 0, the difference is, too."""
+        return difference.mul_(square.clamp_min(torch.finfo(square.dtype).tiny).rsqrt_())
+
+    def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
         """The sum of h since gamma was last set; each is within [-1, 1]."""
-        agreement, size = sums.unbind()
-        told = torch.isfinite(sums).all() & (size > 0)
-        h = torch.where(told, agreement / size, 0.0)
-        return h if memory is None else memory.to(h) + h
+        agreement, size = rows.unbind(1)
+        return memory + torch.where(told & (size > 0), agreement / size, 0.0).sum()
 
-    def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
+    def settle(self, now: Tensor, memory: Tensor, beta: Number) -> tuple[Tensor, Tensor]:
         """gamma += GAIN h, step by step."""
-        return now + GAIN * float(memory), torch.zeros_like(memory)
+        return now + GAIN * memory[0], torch.zeros_like(memory)
+
+
+class PlainNextGradient(NextGradient):
+    """The same with P = 1, of an optimizer whose step is its momentum (SGD)."""
+
+    DEGREE: ClassVar[int] = 2
+
+    def turn(self, difference: Tensor, square: Tensor) -> Tensor:
+        """u_t = g_t - a_t."""
+        return difference
 
 
 class LeastError:
     """Which gamma makes E|m_t - grad F_t|^2 least? See :func:`best_gamma`."""
 
-    ROWS: ClassVar[int] = 2
+    BEGIN: ClassVar[tuple[float, ...]] = (0.0, 0.0, 0.0)
     SUMS: ClassVar[int] = 5
+    MEMORY: ClassVar[int] = 5
     DEGREE: ClassVar[int] = 2
 
-    def begin(self, g: Tensor) -> Tensor:
-        """g_t and a_t."""
-        return torch.stack([g, g])
+    def look(
+        self, g: Tensor, kept: Tensor, shares: Shares
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """The five products of :func:`best_gamma`; g_t, a_t and that there was a g_t."""
+        last, average, begun = kept.unbind()
+        paired = g * begun
+        dots = [(paired, g), (last, last), (g, last), (g, average), (average, average)]
+        share = torch.where(begun > 0, shares.of_g, 1.0)
+        new = g, torch.lerp(average, g, share), torch.ones_like(g)
+        return [dot(a, b) for a, b in dots], new
 
-    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[Tensor, Tensor]:
-        """The five products of :func:`best_gamma`; g_t and a_t."""
-        last, average = kept
-        dots = [(g, g), (last, last), (g, last), (g, average), (average, average)]
-        sums = torch.stack([dot(a, b) for a, b in dots])
-        return sums, torch.stack([g, average.lerp(g, shares.of_g)])
+    def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
+        """Running averages over the last SHARE of all steps, at least FIRST.
 
-    def remember(self, memory: Tensor | None, sums: Tensor, steps: int) -> Tensor:
-        """Running averages over the last SHARE of all steps, at least FIRST."""
-        means = torch.zeros_like(sums) if memory is None else memory.to(sums)
-        weight = max(1.0 / max(1, steps - 1), 1.0 / max(FIRST, SHARE * steps))
-        return torch.where(torch.isfinite(sums).all(), means.lerp(sums, weight), means)
+        Step by step it is mean += weight (row - mean); here in closed form.
+        """
+        weights = torch.maximum(
+            (steps - 1.0).clamp_min(1.0).reciprocal(),
+            (SHARE * steps).clamp_min(FIRST).reciprocal(),
+        )
+        weights = torch.where(told & (steps > 1), weights, 0.0)  # the first has no g_{t-1}
+        left = (1.0 - weights).flip(0).cumprod(0).flip(0)  # of what was before each
+        after = torch.cat([left[1:], torch.ones_like(left[:1])])
+        rows = torch.where(told[:, None], rows, 0.0)
+        return left[0] * memory + (weights * after) @ rows
 
-    def settle(self, now: float, memory: Tensor, beta: float) -> tuple[float, Tensor]:
-        """The one of the least error now; the averages go on."""
-        return best_gamma(*memory.tolist(), beta=beta), memory
+    def settle(self, now: Tensor, memory: Tensor, beta: Number) -> tuple[Tensor, Tensor]:
+        """The one of the least error now, :func:`best_gamma`; the averages go on."""
+        gg, ll, gl, gm, mm = memory.unbind()
+        noise = ((gg + ll) / 2.0 - gl).clamp_min(0.0)
+        error = (mm - 2.0 * gm + gl + (gg - ll) / 2.0).clamp_min(0.0)
+        best = (error / (error + noise) - (1.0 - beta)) / beta
+        return torch.where(error + noise > 0.0, best.clamp(0.0, 1.0), 0.0), memory
 
 
-CRITERIA: dict[str, Criterion] = {"auto": NextGradient(), "least_error": LeastError()}
+CRITERIA: dict[str, Criterion] = {
+    "auto": NextGradient(),
+    "least_error": LeastError(),
+    "plain": PlainNextGradient(),
+}
 
 
-def newest_weight(beta: float, t: int) -> float:
+def criterion_of(group: Mapping[str, Any]) -> Criterion:
+    """Of a group whose gamma is chosen."""
+    return CRITERIA[group.get("criterion", group["gamma_schedule"])]
+
+
+def newest_weight(beta: float, t: Number) -> Number:
     """Of g_t in the average of t gradients with Adam's bias correction."""
     return (1.0 - beta) / (1.0 - beta**t)
 

@@ -9,7 +9,7 @@ from ...optimizer_options import IN_GROUPS, TABLE
 # What users may give in a group; the constructor's arguments have the same names.
 OPTIONS = frozenset(TABLE)
 # All the keys that mars-optim owns. Hosts add their own (``initial_lr``, ...).
-_STATE = "gamma_now gamma_steps gamma_sums gamma_silent lr_peak".split()
+_STATE = "gamma_now gamma_steps gamma_sums gamma_memory gamma_silent gamma_probes lr_peak".split()
 GROUP_KEYS = frozenset((*OPTIONS, *IN_GROUPS, *_STATE, "params", "param_names", "kind", "why"))
 # Keys that hosts are known to write although they are a letter or two from one of ours.
 HOST_KEYS = frozenset("beta1 beta2 beta3 eps1 eps2 lr2 l1 l2".split())

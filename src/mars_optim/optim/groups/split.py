@@ -11,7 +11,7 @@ from ...optimizer_options import MATRIX_RULES, TABLE
 from ..blocks import WAY_OUT
 from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way_out
 from ..distributed.tensor_parallel import line_of, whole_shape
-from ..gamma.schedule import check_whole
+from ..gamma.schedule import check_stages
 from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
 from ..values import at_least_zero, check_option, number, plain
 from .keys import check_group_keys
@@ -163,7 +163,7 @@ def check_before_step(groups: list[Group], given: GivenShapes) -> None:
     """
     of_groups = []
     for group in groups:
-        check_whole(group)
+        check_stages(group)
         of_groups.append(Settings.from_group(group))
     check_partitions(groups, given)
     for group, settings in zip(groups, of_groups, strict=True):

@@ -10,7 +10,8 @@ from torch.optim.optimizer import Optimizer
 
 from ..distributed.flat_pieces import GivenShapes
 from ..distributed.sharded import local
-from ..gamma import schedule as gammas
+from ..gamma import kept
+from ..gamma.choice import Seen
 from ..telemetry import Telemetry
 from .counter import counter
 from .fit import LAST_PARAM, check_names, check_state
@@ -27,6 +28,8 @@ class Runtime(TypedDict):
     steps: int  # in this process
     ratios: dict[int, Tensor]  # of correction to gradient in one of them, by number of the group
     telemetry: Telemetry | None  # if any is gathered
+    plans: kept.Plans  # where the samples are by which gamma is chosen, by number of the group
+    arrived: dict[int, list[Seen]]  # what they showed of gradients that are gone already
     released: bool  # whether backward takes the steps
     built: bool  # whether the constructor is done
 
@@ -41,6 +44,8 @@ def new_runtime(telemetry: Telemetry | None = None) -> Runtime:
         "steps": 0,
         "ratios": {},
         "telemetry": telemetry,
+        "plans": {},
+        "arrived": {},
         "released": False,
         "built": True,
     }
@@ -58,8 +63,10 @@ class Checkpointed(Optimizer):
         """As torch's; what gamma's schedule keeps of each parameter is in the groups.
 
         So all tensors in the state of a parameter are of its shape, or numbers, as hosts expect.
+        Where gamma is chosen for sharded parameters, every process must call it.
         """
-        return gammas.out_of_state(super().state_dict())
+        of_gamma = kept.saved(self.param_groups, self._runtime["plans"])
+        return kept.out_of_state(super().state_dict(), of_gamma)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load by torch's rules, but each state tensor keeps the dtype that it was saved in.
@@ -75,7 +82,7 @@ class Checkpointed(Optimizer):
 
         def look(_: Optimizer, final: dict[str, Any]) -> dict[str, Any]:
             check_loaded(final, self.param_groups)
-            found.update(gammas.into_state(final))
+            found.update(kept.into_groups(final))
             return found
 
         def restore(_: Optimizer) -> None:
@@ -128,6 +135,7 @@ class Checkpointed(Optimizer):
                     its = self.state[param]
                     beside = local(param).device if group["capturable"] else None
                     its["step"] = counter(its["step"], device=beside)
+        kept.begin(self.param_groups, self._runtime["plans"])
 
     def memory(self) -> dict[str, Any]:
         """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
@@ -137,16 +145,16 @@ class Checkpointed(Optimizer):
         """
         telemetry = self._runtime["telemetry"]
         return {
-            "gamma": gammas.to_json(self.param_groups),
+            "gamma": kept.to_json(self.param_groups, self._runtime["plans"]),
             "telemetry": None if telemetry is None else telemetry.to_json(),
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Go on from what :meth:`memory` gave, to the same bits; telemetry if it is measured."""
-        gammas.from_json(self.param_groups, memory["gamma"])
-        telemetry, kept = self._runtime["telemetry"], memory["telemetry"]
-        if telemetry and kept:
-            telemetry.from_json(kept)
+        kept.from_json(self.param_groups, self._runtime["plans"], memory["gamma"])
+        telemetry, measured = self._runtime["telemetry"], memory["telemetry"]
+        if telemetry and measured:
+            telemetry.from_json(measured)
 
 
 def keep_dtypes(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..backends.layout import of_another_kind
-from ..distributed.sharded import as_real, is_sharded
-from ..gamma import schedule as gammas
+from ..distributed.sharded import is_sharded
+from ..gamma import kept as gamma_kept
 from ..types import BUFFERS
 
 Group = dict[str, Any]
@@ -47,6 +47,12 @@ def check_state(groups: Sequence[Group], state: Mapping[Any, Any]) -> None:
             its = state.get(param)
             if its and not is_lazy(param) and (reason := misfit(param, its)):
                 raise ValueError(f"{called(groups, param)} {reason}: {WAY_OUT}")
+        wrong = gamma_kept.unfit(group) if "gamma_schedule" in group else None
+        if isinstance(wrong, tuple):
+            number, reason = wrong
+            raise ValueError(f"{called(groups, group['params'][number])} {reason}: {WAY_OUT}")
+        if wrong:
+            raise ValueError(wrong)
 
 
 def misfit(param: Tensor, state: Mapping[str, Any]) -> str | None:
@@ -61,9 +67,6 @@ def misfit(param: Tensor, state: Mapping[str, Any]) -> str | None:
             return f"has a state {name!r} that is no tensor but {type(kept).__name__}"
         if reason := of_another_kind(param, name, kept):
             return reason
-    probe = state.get(gammas.PROBE)
-    if probe is not None and probe.shape[-1:] != (gammas.sampled(as_real(param).numel()),):
-        return f"has shape {tuple(param.shape)}, of which no {gammas.PROBE} is {tuple(probe.shape)}"
     return None
 
 

@@ -9,11 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ...optimizer_options import BY_LR, CHOSEN
+from ...optimizer_options import BY_LR
 from ..backends import Amp
 from ..correction import GlobalNorm
 from ..distributed.flat_pieces import is_marked
 from ..distributed.sharded import is_sharded
+from ..gamma.choice import look_at
+from ..gamma.kept import is_chosen, ready
 from ..gamma.schedule import follow_lr
 from ..hyperparameters import Settings
 from ..mars import MARS
@@ -73,10 +75,15 @@ class GradientRelease:
                 "under checkpointing, use_reentrant=False brings each gradient in one piece"
             )
         if self._seen[param] == self.passes:
+            i, runtime = self._group_of[param], self.optimizer._runtime
             for update in self.optimizer._updates(
-                self._group_of[param], {**group, "params": [param]}, Amp(), GlobalNorm()
+                i, {**group, "params": [param]}, Amp(), GlobalNorm()
             ):
                 update()
+            if is_chosen(group):  # gamma itself moves when step() has seen all
+                plan = ready(group, runtime["plans"], i)
+                seen = look_at(group, plan, 0, [plan.number_of(param)], Amp())
+                runtime["arrived"].setdefault(i, []).append((0, seen))
             param.grad = None
 
     def _next_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -143,11 +150,6 @@ def check_releasable(group: dict[str, Any]) -> None:
         raise ValueError(
             "clip_over='global' needs all gradients at once, which release_gradients frees: "
             "use clip_over='tensor'"
-        )
-    if settings.gamma_schedule in CHOSEN and settings.gamma:
-        raise ValueError(
-            f"gamma_schedule={settings.gamma_schedule!r} looks at the gradients of a group "
-            "together, which release_gradients frees: use 'lr', 'sqrt_lr' or a number"
         )
     if settings.exact:
         raise ValueError(

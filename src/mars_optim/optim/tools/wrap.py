@@ -5,22 +5,32 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import TABLE, ClipOver
+from ...optimizer_options import PUBLISHED_GAMMA, TABLE, Clip, ClipOver
+from ..backends.amp import Amp
 from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
+from ..gamma import choice, kept
+from ..hyperparameters import gamma_of
 from ..values import check_option, flag, number, number_or_none
 from .masked import Before, before_step, check_cautious, mask_
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
+
+Group = dict[str, Any]
+
+# whose steps are an average of gradients, or orthogonalise it
+AVERAGING = (torch.optim.SGD, torch.optim.Muon)
+BETA2 = 0.99  # of the average of g^2 by which Muon's step is weighed where gamma is chosen
+NOT_CHOSEN: Group = {"gamma": 0.0, "gamma_schedule": "constant", "params": []}
 
 
 class Defaults(dict[str, Any]):
@@ -45,12 +55,13 @@ class VarianceReduction:
         optimizer: Optimizer,
         beta1: float | None,
         optimize_1d: bool,
-        gamma: float = 0.025,
+        gamma: float | Literal["auto"] = 0.025,
         clip: float | None = 1.0,
         clip_over: ClipOver = "tensor",
         cautious: bool = False,
     ) -> None:
         self.optimizer = optimizer
+        self.chosen: dict[int, Group] = {}  # what gamma="auto" keeps, by number of the group
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
         self.gamma, self.clip = gamma, clip  # of groups that do not say
@@ -71,14 +82,20 @@ class VarianceReduction:
         self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
         self._stepped: list[Before] = []  # to be masked after the step
         self._lost = False  # whether the last step left no history, for want of state
+        self._plans: kept.Plans = {}
+        for name in ("_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_post_hooks"):
+            optimizer.__dict__.setdefault(name, OrderedDict())
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
+            optimizer.register_step_post_hook(self._observe),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_post_hook(self._load),
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = "optimizer beta1 optimize_1d gamma clip given told clip_over cautious"
-        return {name: getattr(self, name) for name in kept.split()}
+        names = "optimizer beta1 optimize_1d gamma clip given told chosen clip_over cautious"
+        return {name: getattr(self, name) for name in names.split()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"clip_over": "tensor", "cautious": False, **state})
@@ -139,8 +156,9 @@ class VarianceReduction:
         self._check_history()
         self._stepped = before_step(self.optimizer) if self.cautious else []
         together: list[tuple[list[Tensor], Tensor, float]] = []
-        for group in self.optimizer.param_groups:
-            gamma, clip, beta1 = *self._options(group), self._beta1(group)
+        for i, group in enumerate(self.optimizer.param_groups):
+            given, clip = self._options(group)
+            gamma, beta1 = self._in_force(i, group, given), self._beta1(group)
             buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
             for param in group["params"]:
                 grad = param.grad
@@ -185,13 +203,16 @@ class VarianceReduction:
         self.given.note(groups)
         for group in groups:
             gamma, clip = self._options(group)
-            wrong = self.cautious or (gamma and (clip is not None or not self.optimize_1d))
+            partly = clip is not None or gamma == "auto" or not self.optimize_1d
+            wrong = self.cautious or (gamma and partly)
             if wrong and self.given.is_flat(group, groups):
                 why = "variance_reduce corrects no 1-D tensor"
                 if self.cautious:
                     why = "cautious=True takes the mean over a whole tensor"
-                elif self.optimize_1d:
+                elif self.optimize_1d and clip is not None:
                     why = f"clip={clip:g} is of a whole tensor's norm"
+                elif self.optimize_1d:
+                    why = "gamma='auto' would choose another gamma on every rank: give a number, or"
                 raise ValueError(
                     f"{type(self.optimizer).__name__}: {PIECES}, and {why}: give it "
                     f"optimize_1d=True, clip=None{', cautious=False' * self.cautious}, which is "
@@ -251,13 +272,52 @@ class VarianceReduction:
                 optimizer.state[param][LAST_GRAD] = c
         self._borrowed = []
 
-    def _options(self, group: dict[str, Any]) -> tuple[float, float | None]:
+    def _choosing(self, i: int, group: Group) -> Group:
+        """Of a group with gamma="auto", what the choice keeps: it reads one of MARS's groups."""
+        params = [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d]
+        chosen = self.chosen.setdefault(i, {"gamma": PUBLISHED_GAMMA, "gamma_schedule": "auto"})
+        chosen |= {"params": params, "betas": (self._beta1(group), BETA2), "capturable": False}
+        if isinstance(self.optimizer, torch.optim.SGD):
+            chosen["criterion"] = "plain"
+        kept.ready(chosen, self._plans, i)
+        return chosen
+
+    def _in_force(self, i: int, group: Group, gamma: float | Literal["auto"]) -> float | Tensor:
+        """A group's gamma in the step that is due."""
+        return gamma_of(self._choosing(i, group)) if gamma == "auto" else gamma
+
+    def _all_chosen(self) -> list[Group]:
+        """What the choice keeps of each group; nothing where gamma is a number."""
+        return [
+            self._choosing(i, group) if group.get(GAMMA) == "auto" else NOT_CHOSEN
+            for i, group in enumerate(self.optimizer.param_groups)
+        ]
+
+    @torch.no_grad()
+    def _observe(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Let the gradients of the step that was taken move gamma."""
+        choice.observe(self._all_chosen(), self._plans, Amp(), {})
+
+    def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
+        """What the choice keeps goes into the groups of a checkpoint, whole."""
+        of_groups = kept.saved(self._all_chosen(), self._plans)
+        for group, its in zip(state_dict["param_groups"], of_groups, strict=True):
+            group.update(its)
+
+    def _load(self, optimizer: Optimizer) -> None:
+        """And from there it is taken up in the next step."""
+        for i, group in enumerate(optimizer.param_groups):
+            its = {key: group.pop(key) for key in kept.KEYS if key in group}
+            if its and group.get(GAMMA) == "auto":
+                self.chosen[i] = {"gamma": PUBLISHED_GAMMA, "gamma_schedule": "auto", **its}
+
+    def _options(self, group: dict[str, Any]) -> tuple[float | Literal["auto"], float | None]:
         """gamma and clip of a group.
 
         A checkpoint from before the optimizer was wrapped, which replaces the groups, lacks them:
         then those that it was wrapped with hold.
         """
-        gamma = number(GAMMA, group.setdefault(GAMMA, self.gamma))
+        gamma = gamma_given(GAMMA, group.setdefault(GAMMA, self.gamma))
         clip = number_or_none(CLIP, group.setdefault(CLIP, self.clip))
         check_options(gamma, clip)
         return gamma, clip
@@ -294,8 +354,8 @@ class VarianceReduction:
 def variance_reduce(
     optimizer: Optimizer,
     *,
-    gamma: float = 0.025,
-    clip: float | None = 1.0,
+    gamma: float | Literal["auto"] = 0.025,
+    clip: Clip = "auto",
     clip_over: ClipOver = "tensor",
     cautious: bool = False,
     beta1: float | None = None,
@@ -313,8 +373,11 @@ def variance_reduce(
 
     Args:
         optimizer: changed in place.
-        gamma: scale of the correction, >= 0 (default: 0.025).
-        clip: largest norm of c_t per tensor, None for no clip (default: 1.0).
+        gamma: scale of the correction, >= 0 (default: 0.025). "auto" chooses it for each group, as
+            MARS does, for optimizers whose step is linear in an average of gradients or that
+            orthogonalise it: SGD with momentum and Muon, both without ``nesterov``.
+        clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
+            None for ``gamma="auto"``, which refuses any other).
         clip_over: "tensor", or "global": the norm is that of all tensors that are corrected and
             clipped (default: "tensor").
         cautious: keep of each step what goes against g_t, scaled up by its share of the tensor, as
@@ -332,11 +395,17 @@ def variance_reduce(
     Raises:
         ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
             which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
-            where a host makes them later, in the first step); for ``cautious`` with an optimizer
-            that keeps other points than the parameters (schedule-free).
+            where a host makes them later, in the first step). For ``cautious`` with an optimizer
+            that keeps other points than the parameters (schedule-free), and for ``gamma="auto"``
+            with one in which gamma would act on more than the step.
     """
+    gamma = gamma_given("gamma", gamma)
+    if clip == "auto":
+        clip = None if gamma == "auto" else 1.0
     check_options(gamma, clip)
-    gamma, clip = number("gamma", gamma), number_or_none("clip", clip)
+    clip = number_or_none("clip", clip)
+    if gamma == "auto":
+        check_choosable(optimizer, clip, beta1)
     if VarianceReduction.of(optimizer) is not None:
         raise ValueError(
             "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
@@ -370,13 +439,45 @@ def variance_reduce(
     return reduction
 
 
+def gamma_given(name: str, gamma: Any) -> float | Literal["auto"]:
+    """A number, or "auto"."""
+    return "auto" if isinstance(gamma, str) and gamma == "auto" else number(name, gamma)
+
+
 def check_options(gamma: Any, clip: Any) -> None:
     """Raise ValueError for a gamma or clip out of range."""
-    for name, value in (("gamma", gamma), ("clip", clip)):
-        check_option(name, value, TABLE[name])
+    if gamma != "auto":
+        check_option("gamma", gamma, TABLE["gamma"])
+    check_option("clip", clip, TABLE["clip"])
 
 
-def check_remnants(optimizer: Optimizer, gamma: float, clip: float | None) -> None:
+def check_choosable(optimizer: Optimizer, clip: float | None, beta1: float | None) -> None:
+    """Raise ValueError where the next gradient does not tell how gamma changes the loss."""
+    name, groups = type(optimizer).__name__, optimizer.param_groups
+    if clip is not None:
+        raise ValueError(
+            f"clip={clip!r} cannot be used with gamma='auto', for then gamma would act on the "
+            "clip, too: leave clip out (or None), or give a number as gamma"
+        )
+    if not isinstance(optimizer, AVERAGING):
+        raise ValueError(
+            f"gamma='auto' does not take {name}: in a second moment, or whatever else it makes of "
+            "the gradient, gamma would act on more than the step. Give a number, or use "
+            "MARS(..., gamma='auto'), which is AdamW, Lion, Shampoo or Muon; SGD with momentum "
+            "and Muon can be wrapped"
+        )
+    if any(group.get("nesterov") for group in groups):
+        raise ValueError(
+            f"gamma='auto' does not take {name} with nesterov=True, which is the correction at "
+            "gamma = 1 - momentum already: give it nesterov=False"
+        )
+    if beta1 == 0.0 or any(not group["momentum"] for group in groups):
+        raise ValueError(
+            f"gamma='auto' needs {name} with a momentum above 0: without an average there is no lag"
+        )
+
+
+def check_remnants(optimizer: Optimizer, gamma: float | str, clip: float | None) -> None:
     """Raise ValueError where groups hold another gamma or clip, of a checkpoint loaded before."""
     for group in optimizer.param_groups:
         if GAMMA in group and (group[GAMMA], group.get(CLIP)) != (gamma, clip):

@@ -21,7 +21,7 @@ from . import cache
 from .cache import CACHE
 
 SOURCE = Path(__file__).with_name("native.c")
-ABI = 2
+ABI = 3
 TIMEOUT = 30  # seconds; it takes about one
 FLAGS = ["-O3", "-std=c11", "-fopenmp-simd", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
 MACHINES: tuple[list[str], ...] = (
@@ -115,7 +115,7 @@ def _warn_once(message: str) -> None:
 def _load(path: Path, note: str) -> Library:
     c = ctypes.CDLL(str(path))
     c.native_block.restype = ctypes.c_int64
-    for name in ("native_sums", "native_update"):
+    for name in ("native_sums", "native_update", "native_look"):
         getattr(c, name).restype = None
     if c.native_abi() != ABI:
         raise RuntimeError(f"{path} is of another version: delete it")

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <tgmath.h>
 
-#define ABI 2
+#define ABI 3
 #define BLOCK 65536 /* elements; partial sums of a norm are kept per block */
 #define STRIP 1024  /* elements converted at a time, all within the first cache */
 #define MOST 1024   /* threads */
@@ -334,4 +334,67 @@ void native_update(const struct settings *s, const struct tensor *rows, int64_t 
     struct work work = {s, rows, NULL, 0};
     on_threads(update_blocks, &work, threads);
     for (int64_t t = 0; t < s->tensors; t++) *rows[t].step += 1.0f;
+}
+
+/* --- gamma chosen by the next gradient: what is looked at in a step -------------------------- */
+
+#define TINY 0x1p-1022
+#define HUGE 0x1.fffffffffffffp+1023
+
+/* Every apart-th element of a gradient, count of them; in the rows they begin at column first. */
+struct sample {
+    const void *g;
+    int64_t apart, count, first;
+    double scale;
+};
+
+struct look {
+    int64_t samples, columns, dtype;
+    double of_g, of_square; /* the newest gradient's share in each average */
+};
+
+#define GATHER(type, value)                                                        \
+    for (int i = 0; i < n; i++) {                                                    \
+        type x = ((const type *)t->g)[(at + i) * t->apart];                          \
+        to[i] = t->scale * (double)(value);                                          \
+    }
+
+static void gather(const struct sample *t, int dtype, int64_t at, int n, double *to) {
+    if (dtype == F32) { GATHER(float, x) }
+    else if (dtype == F64) { GATHER(double, x) }
+    else { GATHER(uint16_t, bits_to_float((uint32_t)x << 16)) }
+}
+
+/* NextGradient.look of criteria.py, always in double. rows: u, a and the average of g^2, below 0
+ * where there was no gradient yet. sums: <g, u>, the same of sizes, and 1: there were gradients. */
+void native_look(const struct look *s, const struct sample *samples, double *rows, double *sums) {
+    double agreement = 0.0, size = 0.0, g[STRIP];
+    for (const struct sample *t = samples; t < samples + s->samples; t++) {
+        for (int64_t at = 0; at < t->count; at += STRIP) {
+            int n = t->count - at < STRIP ? (int)(t->count - at) : STRIP;
+            double *restrict u = rows + t->first + at;
+            double *restrict a = u + s->columns, *restrict v = a + s->columns;
+            gather(t, (int)s->dtype, at, n, g);
+#pragma omp simd reduction(+ : agreement, size)
+            for (int i = 0; i < n; i++) {
+                double told = g[i] * u[i], square = g[i] * g[i];
+                agreement += told;
+                size += fabs(told);
+                double ai = v[i] < 0 ? g[i] : a[i] + s->of_g * (g[i] - a[i]);
+                double vi = v[i] < 0 ? square : v[i] + s->of_square * (square - v[i]);
+                double ui = (g[i] - ai) / sqrt(vi > TINY ? vi : TINY);
+                /* what is not finite leaves nothing, and what an earlier one left is 0 */
+                double old_u = fabs(u[i]) <= HUGE ? u[i] : 0.0;
+                double old_a = fabs(a[i]) <= HUGE ? a[i] : 0.0;
+                double old_v = fabs(v[i]) <= HUGE ? v[i] : 0.0;
+                double most = fabs(ui) + fabs(ai) + fabs(vi);
+                u[i] = most <= HUGE ? ui : old_u;
+                a[i] = most <= HUGE ? ai : old_a;
+                v[i] = most <= HUGE ? vi : old_v;
+            }
+        }
+    }
+    sums[0] = agreement;
+    sums[1] = size;
+    sums[2] = 1.0;
 }

@@ -93,6 +93,7 @@ def step(bucket: Bucket) -> None:
     tables = tables_of(params, states)
     gs, grads_aligned = addresses(bucket.grads)
     found_inf = _beside(bucket.amp.found_inf, params[0])
+    on_device = isinstance(settings.gamma, Tensor)
     shared: dict[str, Any] = dict(
         gs=gs,
         lasts=tables.rows[4],
@@ -101,7 +102,8 @@ def step(bucket: Bucket) -> None:
         tensor_of=tables.tensor_of,
         found_inf=found_inf,
         grad_scale=_beside(bucket.amp.grad_scale, params[0]),
-        gain=float(settings.gain),
+        gain=settings.gain_of(1.0 if on_device else settings.gamma),
+        gamma_at=settings.gamma if on_device else None,
         g_type=_element(bucket.grads[0]),
         last_type=_element(states[0].get("last_grad")),
         takes_difference=settings.takes_difference,
@@ -166,7 +168,7 @@ def _update(bucket: Bucket, tables: Tables, scalars: Tensor, shared: dict[str, A
         v_maxs=v_maxs,
         scalars=scalars,
         steps=tables.rows[5],
-        gamma=float(settings.gamma),
+        gamma=0.0 if isinstance(settings.gamma, Tensor) else settings.gamma,
         beta1_rest=1.0 - settings.betas[0],
         beta2_rest=1.0 - settings.betas[1],
         eps=float(settings.eps),

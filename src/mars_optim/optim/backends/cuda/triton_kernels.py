@@ -96,7 +96,7 @@ def squares(
 # fmt: off
 @triton.jit
 def norm_kernel(
-    gs, lasts, sizes, first, tensor_of, partials, found_inf, grad_scale, gain,
+    gs, lasts, sizes, first, tensor_of, partials, found_inf, grad_scale, gain, gamma_at,
     g_type: tl.constexpr, last_type: tl.constexpr, takes_difference: tl.constexpr,
     aligned: tl.constexpr, chunk: tl.constexpr, block: tl.constexpr,
 ):
@@ -108,6 +108,8 @@ def norm_kernel(
     start = (b - tl.load(first + t)) * chunk
     size = tl.load(sizes + t) - start
     unscale = unscaling(grad_scale)
+    if gamma_at is not None:
+        gain = gain * tl.load(gamma_at).to(tl.float32)
     g = data_of(gs, t, g_type) + start
     last = data_of(lasts, t, last_type) + start
     total = tl.zeros([block], tl.float32)
@@ -265,7 +267,7 @@ def step_block(
 @triton.jit
 def update_kernel(
     xs, gs, ms, vs, v_maxs, lasts, sizes, first, tensor_of, scalars, steps, found_inf, grad_scale,
-    gain, gamma, beta1_rest, beta2_rest, eps,
+    gain, gamma, gamma_at, beta1_rest, beta2_rest, eps,
     x_type: tl.constexpr, g_type: tl.constexpr, m_type: tl.constexpr, v_type: tl.constexpr,
     v_max_type: tl.constexpr, last_type: tl.constexpr, adamw: tl.constexpr, amsgrad: tl.constexpr,
     maximize: tl.constexpr, takes_difference: tl.constexpr, remembers: tl.constexpr,
@@ -287,6 +289,9 @@ def update_kernel(
     last = data_of(lasts, t, last_type) + start
     step = tl.load(data_of(steps, t, tl.float32))
     unscale = unscaling(grad_scale)
+    if gamma_at is not None:  # of which gain is then the factor
+        gamma = tl.load(gamma_at).to(tl.float32)
+        gain = gain * gamma
     scale = tl.load(scalars + 4 * t)
     decay = tl.load(scalars + 4 * t + 1)
     step_size = tl.load(scalars + 4 * t + 2)
