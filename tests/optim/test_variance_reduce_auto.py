@@ -134,7 +134,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "options", "words"), REFUSED, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(("make", "options", "words"), REFUSED, ids=[row[-1] for row in REFUSED])
 def test_where_gamma_acts_on_more_it_is_refused(make: Any, options: Any, words: str) -> None:
     optimizer = make()
     with pytest.raises(ValueError, match=words):

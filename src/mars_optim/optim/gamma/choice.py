@@ -216,7 +216,7 @@ def silence(group: Group) -> str | None:
 
     Of parameters that are cut it counts up to the last time that their sums travelled.
     """
-    if not is_chosen(group) or not isinstance(group.get(SILENT), Tensor):
+    if not isinstance(group.get(SILENT), Tensor) or not is_chosen(group):
         return None
     steps, counted, table = int(group[STEPS]), group[SILENT], group[SUMS]
     left = steps % EVERY
