@@ -92,7 +92,7 @@ def test_a_tensor_counts_by_its_size_however_few_of_its_elements_are_sampled() -
         small.grad = torch.ones(2, 2)
         optimizer.step()
     gg, _, gl, *_ = optimizer.param_groups[0]["gamma_sums"][0, 1:3].mean(0).tolist()
-    assert gg == pytest.approx((1 << 18) + 4, rel=0.08)  # of 512 elements, twice
+    assert gg == pytest.approx((1 << 18) + 4, rel=0.08)  # of 1,024 elements, twice
     assert abs(gl) < 0.08 * gg
 
 
