@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-FIRST, EVERY, GAIN, RATE, HIGHEST, AT_MOST, SHARE = 20, 10, 0.02, 0.05, 0.5, 512, 0.25
+FIRST, EVERY, GAIN, RATE, HIGHEST, AT_MOST, SHARE = 20, 10, 0.02, 0.05, 0.5, 1024, 0.25
 
 
 def sample(g: Tensor, degree: int) -> Tensor:

@@ -94,7 +94,7 @@ def test_tensor_counts_by_its_size_despite_sampled_elements() -> None:
         small.grad = torch.ones(2, 2)
         optimizer.step()
     gg, _, gl, *_ = optimizer.param_groups[0]["gamma_sums"][0, 1:3].mean(0).tolist()
-    assert gg == pytest.approx((1 << 18) + 4, rel=0.08)  # of 512 elements, twice
+    assert gg == pytest.approx((1 << 18) + 4, rel=0.08)  # of 1,024 elements, twice
     assert abs(gl) < 0.08 * gg
 
 

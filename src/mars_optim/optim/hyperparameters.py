@@ -167,8 +167,10 @@ def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
     gamma = at_least_zero("gamma", group["gamma"])
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
-    now = learning_rate("gamma_now", group.get("gamma_now", gamma))
-    return now.reshape(()) if isinstance(now, Tensor) else now
+    now = group.get("gamma_now", gamma)
+    if isinstance(now, Tensor) and (now.device.type != "cpu" or torch.compiler.is_compiling()):
+        return now.reshape(())
+    return float(now)
 
 
 def resolve(options: dict[str, Any]) -> dict[str, Any]:

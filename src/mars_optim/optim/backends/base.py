@@ -53,13 +53,19 @@ class Bucket:
         """That norm, once for each tensor, (tensors,); None where the clip looks at these alone."""
         return self.norm.of(self.params) if self.norm is not None and self.shares_norm else None
 
-    def observe(self) -> None:
-        """Tell the observer, if there is one, what the step is about to do."""
+    def observe(self, sums: Tensor | None = None) -> None:
+        """Tell the observer, if there is one, what the step is about to do.
+
+        Args:
+            sums: that a kernel has found already.
+        """
         if self.observer is None:
             return
         settings, scales = self.settings, None
-        last_grads = [s["last_grad"] for s in self.states] if settings.takes_difference else None
-        sums = sums_of(self.grads, last_grads, settings.gain)
+        if sums is None:
+            takes = settings.takes_difference
+            last_grads = [s["last_grad"] for s in self.states] if takes else None
+            sums = sums_of(self.grads, last_grads, settings.gain)
         if settings.clip is not None:
             norms = self.shared_norm()
             if norms is None:

@@ -9,6 +9,7 @@ from .. import correction, rules
 from ..hyperparameters import Settings
 from ..types import State
 from .base import Bucket
+from .cpu import native
 
 OWN: frozenset[str] = frozenset()
 
@@ -20,7 +21,7 @@ def why_not(bucket: Bucket) -> str | None:
 
 def step(bucket: Bucket) -> None:
     """One MARS step, in the order of ``reference.update``."""
-    bucket.observe()
+    bucket.observe(native.sums(bucket))
     params, grads, states = bucket.params, bucket.grads, bucket.states
     settings, shards = bucket.settings, bucket.shards
     cs = estimate(bucket)

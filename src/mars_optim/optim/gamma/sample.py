@@ -21,7 +21,7 @@ from ..distributed.sharded import Shards, as_real, like, local
 from ..distributed.sums import Processes
 from ..distributed.tensor_parallel import Line, partition_dim
 
-SAMPLE = 1 << 9  # elements of a tensor, at the most
+SAMPLE = 1 << 10  # elements of a tensor, at the most
 
 
 def spacing(shape: Sequence[int]) -> int:
@@ -148,6 +148,10 @@ class Plan:
     scales: Tensor
     rows: Array[int] | None
     live: dict[str, Tensor] = field(default_factory=dict)
+    ids: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", list(map(id, self.params)))
 
     @property
     def size(self) -> int:
@@ -170,7 +174,7 @@ class Plan:
 
     def fits(self, params: list[Tensor], degree: int) -> bool:
         """Whether it is still of these."""
-        same = list(map(id, params)) == list(map(id, self.params))
+        same = list(map(id, params)) == self.ids
         return same and degree == self.degree and home(params[:1]) == self.device
 
 

@@ -19,14 +19,14 @@ def prepare(groups: Sequence[Group], plans: Plans) -> None:
     """Let each group that has a schedule have what the step that is due needs.
 
     Raises:
-        ValueError: where gamma cannot be chosen.
         RuntimeError: in a compiled step, for what cannot be in a graph.
     """
     for i, group in enumerate(groups):
+        if group["gamma_schedule"] == "constant":
+            continue
         if kept.follows_lr(group):
             follow_lr(group)
         elif is_chosen(group):
-            check_stages(group)
             kept.ready(group, plans, i)
 
 

@@ -339,7 +339,7 @@ void native_update(const struct settings *s, const struct tensor *rows, int64_t 
 /* --- gamma chosen by the next gradient: what is looked at in a step -------------------------- */
 
 #define TINY 0x1p-1022
-#define HUGE 0x1.fffffffffffffp+1023
+#define MOST_OF_ALL 0x1.fffffffffffffp+1023
 
 /* Every apart-th element of a gradient, count of them; in the rows they begin at column first. */
 struct sample {
@@ -353,48 +353,60 @@ struct look {
     double of_g, of_square; /* the newest gradient's share in each average */
 };
 
-#define GATHER(type, value)                                                        \
+#define GATHER(type, value)                                                          \
+    const type *from = (const type *)t->g + at * apart;                              \
     for (int i = 0; i < n; i++) {                                                    \
-        type x = ((const type *)t->g)[(at + i) * t->apart];                          \
-        to[i] = t->scale * (double)(value);                                          \
+        type x = from[i * apart];                                                    \
+        to[i] = scale * (double)(value);                                             \
     }
 
-static void gather(const struct sample *t, int dtype, int64_t at, int n, double *to) {
+static void gather(const struct sample *t, int dtype, int64_t at, int n, double *restrict to) {
+    const int64_t apart = t->apart;
+    const double scale = t->scale;
     if (dtype == F32) { GATHER(float, x) }
     else if (dtype == F64) { GATHER(double, x) }
     else { GATHER(uint16_t, bits_to_float((uint32_t)x << 16)) }
 }
 
+/* A strip of it: the rows u, a and the average of g^2 move on; totals are <g, u> and that of sizes.
+ * A function of its own, so that the compiler knows the rows apart. */
+static void look_strip(int n, const double *restrict g, double *restrict u, double *restrict a,
+                       double *restrict v, double of_g, double of_square, double *totals) {
+    double agreement = 0.0, size = 0.0;
+#pragma omp simd reduction(+ : agreement, size)
+    for (int i = 0; i < n; i++) {
+        double told = g[i] * u[i], square = g[i] * g[i];
+        agreement += told;
+        size += fabs(told);
+        double ai = v[i] < 0 ? g[i] : a[i] + of_g * (g[i] - a[i]);
+        double vi = v[i] < 0 ? square : v[i] + of_square * (square - v[i]);
+        double ui = (g[i] - ai) / sqrt(vi > TINY ? vi : TINY);
+        /* what is not finite leaves nothing, and what an earlier one left is 0 */
+        double old_u = fabs(u[i]) <= MOST_OF_ALL ? u[i] : 0.0;
+        double old_a = fabs(a[i]) <= MOST_OF_ALL ? a[i] : 0.0;
+        double old_v = fabs(v[i]) <= MOST_OF_ALL ? v[i] : 0.0;
+        double most = fabs(ui) + fabs(ai) + fabs(vi);
+        u[i] = most <= MOST_OF_ALL ? ui : old_u;
+        a[i] = most <= MOST_OF_ALL ? ai : old_a;
+        v[i] = most <= MOST_OF_ALL ? vi : old_v;
+    }
+    totals[0] += agreement;
+    totals[1] += size;
+}
+
 /* NextGradient.look of criteria.py, always in double. rows: u, a and the average of g^2, below 0
  * where there was no gradient yet. sums: <g, u>, the same of sizes, and 1: there were gradients. */
 void native_look(const struct look *s, const struct sample *samples, double *rows, double *sums) {
-    double agreement = 0.0, size = 0.0, g[STRIP];
+    double totals[2] = {0.0, 0.0}, g[STRIP];
     for (const struct sample *t = samples; t < samples + s->samples; t++) {
         for (int64_t at = 0; at < t->count; at += STRIP) {
             int n = t->count - at < STRIP ? (int)(t->count - at) : STRIP;
-            double *restrict u = rows + t->first + at;
-            double *restrict a = u + s->columns, *restrict v = a + s->columns;
+            double *u = rows + t->first + at;
             gather(t, (int)s->dtype, at, n, g);
-#pragma omp simd reduction(+ : agreement, size)
-            for (int i = 0; i < n; i++) {
-                double told = g[i] * u[i], square = g[i] * g[i];
-                agreement += told;
-                size += fabs(told);
-                double ai = v[i] < 0 ? g[i] : a[i] + s->of_g * (g[i] - a[i]);
-                double vi = v[i] < 0 ? square : v[i] + s->of_square * (square - v[i]);
-                double ui = (g[i] - ai) / sqrt(vi > TINY ? vi : TINY);
-                /* what is not finite leaves nothing, and what an earlier one left is 0 */
-                double old_u = fabs(u[i]) <= HUGE ? u[i] : 0.0;
-                double old_a = fabs(a[i]) <= HUGE ? a[i] : 0.0;
-                double old_v = fabs(v[i]) <= HUGE ? v[i] : 0.0;
-                double most = fabs(ui) + fabs(ai) + fabs(vi);
-                u[i] = most <= HUGE ? ui : old_u;
-                a[i] = most <= HUGE ? ai : old_a;
-                v[i] = most <= HUGE ? vi : old_v;
-            }
+            look_strip(n, g, u, u + s->columns, u + 2 * s->columns, s->of_g, s->of_square, totals);
         }
     }
-    sums[0] = agreement;
-    sums[1] = size;
+    sums[0] = totals[0];
+    sums[1] = totals[1];
     sums[2] = 1.0;
 }

@@ -44,7 +44,7 @@ class _Settings(ctypes.Structure):
 
 def why_not(bucket: Bucket) -> str | None:
     """The reason why these kernels cannot take this step, or None if they can."""
-    params, states, settings = bucket.params, bucket.states, bucket.settings
+    params, settings = bucket.params, bucket.settings
     if not params[0].is_cpu:
         return f"device {params[0].device.type!r} is not a CPU"
     if settings.rule not in RULES:
@@ -53,6 +53,23 @@ def why_not(bucket: Bucket) -> str | None:
         return "cautious=True has no CPU kernel"
     if settings.stochastic_rounding and params[0].dtype == torch.bfloat16:
         return "stochastic rounding needs the multi-tensor path"
+    return _unfit(bucket)
+
+
+def sums(bucket: Bucket) -> Tensor | None:
+    """What an observer is told, in one pass, of a step that another path takes; None if not here.
+
+    (tensors, SUMS), float64.
+    """
+    if bucket.observer is None or not bucket.params[0].is_cpu or _unfit(bucket) is not None:
+        return None
+    values, table, threads = _prepared(bucket)
+    return _summed(bucket, values, table, threads)
+
+
+def _unfit(bucket: Bucket) -> str | None:
+    """Why no kernel here can walk through these tensors, or None."""
+    states = bucket.states
     if torch.compiler.is_compiling():
         return "torch.compile makes kernels of its own"
     columns = columns_of(bucket)
@@ -90,23 +107,11 @@ def _real(dtypes: Iterable[torch.dtype]) -> str:
 
 def step(bucket: Bucket) -> None:
     """One MARS step: the sums that the clip and the observer need, then all the rest."""
-    params, grads, states = bucket.params, bucket.grads, bucket.states
-    settings, grad_scale = bucket.settings, bucket.amp.grad_scale
-    tensors = [params[0], grads[0], *(v for k, v in states[0].items() if k in BUFFERS)]
-    c = library(_real(t.dtype for t in tensors)).c
-    assert c is not None
-    rows, blocks = _rows(bucket, c.native_block())
-    values = _values(settings, params[0], grads[0], states[0])
-    values.grad_scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
-    values.tensors, values.blocks = len(params), blocks
-    small = blocks * c.native_block() < _ALONE
-    threads = ctypes.c_int64(1 if small else min(torch.get_num_threads(), blocks))
-    table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
+    settings = bucket.settings
+    values, rows, threads = _prepared(bucket)
     norms, scales = bucket.shared_norm(), None
     if (settings.clip is not None and norms is None) or bucket.observer is not None:
-        parts = torch.empty(blocks, SUMS, dtype=torch.float64, device="cpu")
-        sums = torch.empty(len(params), SUMS, dtype=torch.float64, device="cpu")
-        c.native_sums(*table, _pointer(parts), _pointer(sums), threads)
+        sums = _summed(bucket, values, rows, threads)
     if settings.clip is not None:
         if norms is None:
             norms = clip_norms(sums[:, CC].sqrt(), settings, bucket.shards)
@@ -114,7 +119,37 @@ def step(bucket: Bucket) -> None:
         values.clip_scales = scales.data_ptr()
     if bucket.observer is not None:
         bucket.report(sums, scales)
-    c.native_update(*table, threads)
+    table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
+    _library(bucket).native_update(*table, threads)
+
+
+def _library(bucket: Bucket) -> ctypes.CDLL:
+    """The kernels that compute in what these tensors need."""
+    tensors = [bucket.params[0], bucket.grads[0]]
+    tensors += [v for k, v in bucket.states[0].items() if k in BUFFERS]
+    c = library(_real(t.dtype for t in tensors)).c
+    assert c is not None
+    return c
+
+
+def _prepared(bucket: Bucket) -> tuple[_Settings, Array[int], ctypes.c_int64]:
+    """The kernels' arguments: settings, a row for each tensor, threads."""
+    grad_scale, block = bucket.amp.grad_scale, _library(bucket).native_block()
+    rows, blocks = _rows(bucket, block)
+    values = _values(bucket.settings, bucket.params[0], bucket.grads[0], bucket.states[0])
+    values.grad_scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
+    values.tensors, values.blocks = len(bucket.params), blocks
+    threads = 1 if blocks * block < _ALONE else min(torch.get_num_threads(), blocks)
+    return values, rows, ctypes.c_int64(threads)
+
+
+def _summed(bucket: Bucket, values: _Settings, rows: Array[int], threads: ctypes.c_int64) -> Tensor:
+    """The sums of each tensor, (tensors, SUMS)."""
+    parts = torch.empty(values.blocks, SUMS, dtype=torch.float64, device="cpu")
+    found = torch.empty(values.tensors, SUMS, dtype=torch.float64, device="cpu")
+    table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
+    _library(bucket).native_sums(*table, _pointer(parts), _pointer(found), threads)
+    return found
 
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
@@ -146,7 +181,7 @@ def _values(settings: Settings, x: Tensor, g: Tensor, state: State) -> _Settings
         weight_decay=settings.weight_decay,
         gain=float(settings.gain) if settings.takes_difference else 0.0,
         fold=float(settings.gamma) if settings.folds else 0.0,
-        rule=RULES[settings.rule],
+        rule=RULES.get(settings.rule, 0),  # the sums are the same for any
         maximize=settings.maximize,
         difference=settings.takes_difference,
         remember=not settings.exact,
