@@ -1,0 +1,267 @@
+"""Do the arms' places change as runs get longer? ``python -m benchmarks.run_lengths PLAN``.
+
+Every arm of a plan at every length, at its best rate and at the baseline's. All arms share one grid
+of rates, a factor of two apart, so that they can be compared at equal rates. Of each arm and length
+the search ends when the best rate of the first seed lies between two others; the other seeds then
+get that rate, its neighbours, and the baseline's best rate. An arm's loss at its best rate is the
+lowest point of the parabola in log rate through those three, seed by seed, so all arms are read at
+equal resolution and differences are paired.
+
+Stop it at any moment: finished runs stay, and the same command goes on. ``--report`` makes none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.executors.runnable import RunnableTask
+from mars_optim.experiment.executors.worker import outcome_of
+from mars_optim.experiment.pilot.run_estimate import single_spec
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.records import Outcome
+
+UNIT = 1e-3  # rates are UNIT times a power of two
+BEYOND = 7  # powers of two on both sides of UNIT, at the most
+DIVERGED = math.inf
+
+
+class Trial(NamedTuple):
+    """One run of the study: rate UNIT 2^octave, length times the plan's steps."""
+
+    length: int
+    arm: str
+    octave: int
+    seed: int
+
+
+Losses = dict[Trial, float]
+
+
+class Settings(NamedTuple):
+    """What the study is of."""
+
+    lengths: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+def wanted(plan: Plan, settings: Settings, losses: Losses) -> list[Trial]:
+    """The runs that are due, given the losses so far: of the shortest lengths first."""
+    for length in settings.lengths:
+        due = [t for arm in plan.arms for t in _of_arm(plan, settings, losses, length, arm)]
+        missing = [t for t in dict.fromkeys(due) if t not in losses]
+        if missing:
+            return missing
+    return []
+
+
+def _of_arm(
+    plan: Plan, settings: Settings, losses: Losses, length: int, arm: str
+) -> Iterable[Trial]:
+    """The search of one arm at one length, and then its other seeds."""
+    first = functools.partial(Trial, length, arm, seed=settings.seeds[0])
+    start = _start(plan, settings, losses, length, arm)
+    tried = {t.octave for t in losses if t[:2] == (length, arm)} | {start - 1, start, start + 1}
+    if any(first(o) not in losses for o in tried):
+        return [first(o) for o in sorted(tried)]
+    best = min(tried, key=lambda o: losses[first(o)])
+    edge = {best - 1, best + 1} - tried
+    if edge:
+        return [first(o) for o in edge if abs(o) <= BEYOND]
+    octaves = {best - 1, best, best + 1}
+    baseline = best_octave(losses, settings, length, plan.comparison.baseline)
+    if baseline is None:
+        return []
+    octaves.add(baseline)
+    return [Trial(length, arm, o, s) for o in octaves for s in settings.seeds]
+
+
+def _start(plan: Plan, settings: Settings, losses: Losses, length: int, arm: str) -> int:
+    """Where the search begins: at the best rate of the length before, or at the plan's."""
+    shorter = [known for known in settings.lengths if known < length]
+    before = best_octave(losses, settings, shorter[-1], arm) if shorter else None
+    return round(math.log2(plan.arm[arm].lr / UNIT)) if before is None else before
+
+
+def best_octave(losses: Losses, settings: Settings, length: int, arm: str) -> int | None:
+    """Best rate of the first seed; None while it may lie at the edge of what was tried."""
+    mine = {
+        t.octave: y
+        for t, y in losses.items()
+        if t[:2] == (length, arm) and t[3] == settings.seeds[0]
+    }
+    if not mine:
+        return None
+    best = min(mine, key=lambda o: mine[o])
+    return best if {best - 1, best + 1} <= set(mine) else None
+
+
+# -- making runs
+
+
+def spec_of(plan: Plan, data: str, trial: Trial) -> RunSpec:
+    """The run of a trial."""
+    longer = replace(
+        plan, training=replace(plan.training, steps=trial.length * plan.training.steps)
+    )
+    rate = UNIT * 2.0**trial.octave
+    return single_spec(longer, data, arm=trial.arm, lr=rate, seed=trial.seed)
+
+
+@functools.lru_cache
+def _task(path: str, out: str) -> RunnableTask:
+    return RunnableTask(load_plan(Path(path)), Path(out), threads=1)
+
+
+def make(path: str, out: str, trial: Trial) -> tuple[Trial, float]:
+    """Make a run, or read it if it is there."""
+    task = _task(path, out)
+    spec = spec_of(task.plan, task.fingerprint, trial)
+    outcome = outcome_of(Path(out), spec) or task.run(spec, lambda step: None)
+    return trial, _loss(outcome)
+
+
+def _loss(outcome: Outcome) -> float:
+    return DIVERGED if outcome.final_loss is None else outcome.final_loss
+
+
+def found(path: str, out: str, plan: Plan, settings: Settings) -> Losses:
+    """The losses of all runs that are there."""
+    fingerprint = _task(path, out).fingerprint
+    losses = {}
+    for length in settings.lengths:
+        for arm in plan.arms:
+            for octave in range(-BEYOND - 1, BEYOND + 2):
+                for seed in settings.seeds:
+                    trial = Trial(length, arm, octave, seed)
+                    outcome = outcome_of(Path(out), spec_of(plan, fingerprint, trial))
+                    if outcome is not None:
+                        losses[trial] = _loss(outcome)
+    return losses
+
+
+def run(
+    path: str, out: str, plan: Plan, settings: Settings, workers: int, say: Callable[[str], None]
+) -> Losses:
+    """Make all runs that are due, ``workers`` at a time."""
+    losses = found(path, out, plan, settings)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        while due := wanted(plan, settings, losses):
+            for done in as_completed([pool.submit(make, path, out, trial) for trial in due]):
+                trial, loss = done.result()
+                losses[trial] = loss
+                rate = UNIT * 2.0**trial.octave
+                say(f"x{trial.length} {trial.arm} lr {rate:g} seed {trial.seed}: {loss:.4f}")
+    return losses
+
+
+# -- reading them
+
+
+class Valley(NamedTuple):
+    """An arm at one length, seed by seed: its lowest losses; the fitted rate; flatness."""
+
+    lowest: dict[int, float]
+    rate: float
+    width: float
+    """Octaves of rates whose loss is within 1 % of the lowest, by the parabola."""
+
+
+def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley | None:
+    """The parabola y = mid + slope x + bend x^2 through the best rate (x = 0), and beside it."""
+    best = best_octave(losses, settings, length, arm)
+    if best is None:
+        return None
+    lowest, places, widths = {}, [], []
+    for seed in settings.seeds:
+        left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
+        if left is None or mid is None or right is None:
+            continue
+        bend = (left + right) / 2.0 - mid
+        if not math.isfinite(bend) or bend <= 0.0:  # diverged, or no valley for this seed
+            lowest[seed] = min(left, mid, right)
+            continue
+        slope = (right - left) / 2.0
+        place = max(-1.0, min(1.0, -slope / (2.0 * bend)))
+        lowest[seed] = mid + slope * place + bend * place**2
+        places.append(place)
+        widths.append(2.0 * math.sqrt(0.01 * lowest[seed] / bend))
+    place = statistics.mean(places) if places else 0.0
+    width = statistics.mean(widths) if widths else math.nan
+    return Valley(lowest, UNIT * 2.0 ** (best + place), width)
+
+
+def table(plan: Plan, settings: Settings, losses: Losses) -> str:
+    """Both comparisons as Markdown."""
+    lines = []
+    base = plan.comparison.baseline
+    for length in settings.lengths:
+        reference = valley(losses, settings, length, base)
+        if reference is None:
+            continue
+        octave = best_octave(losses, settings, length, base)
+        assert octave is not None
+        steps, rate = length * plan.training.steps, UNIT * 2.0**octave
+        lines += [
+            "",
+            f"{steps:,} steps (x{length}); equal rate: {rate:g}",
+            "",
+            f"| arm | rate | within 1 % (octaves) | loss | less {base}'s | at {base}'s rate |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for arm in plan.arms:
+            its = valley(losses, settings, length, arm)
+            if its is None:
+                continue
+            seeds = [s for s in its.lowest if s in reference.lowest]
+            own = [its.lowest[s] - reference.lowest[s] for s in seeds]
+            pairs = [(losses.get(Trial(length, a, octave, s)) for a in (arm, base)) for s in seeds]
+            same = [x - y for x, y in pairs if x is not None and y is not None]
+            mean = statistics.mean(its.lowest.values())
+            lines.append(
+                f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | {_told(own)} "
+                f"| {_told(same)} |"
+            )
+    return "\n".join(lines).strip() + "\n"
+
+
+def _told(differences: list[float]) -> str:
+    if len(differences) < 2 or not all(map(math.isfinite, differences)):
+        return " ".join(f"{d:+.4f}" for d in differences) or "-"
+    told = t_interval(differences, 0.95)
+    return f"{told.mean:+.4f} ({told.low:+.4f} to {told.high:+.4f}), n={len(differences)}"
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("plan")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--report", action="store_true", help="make no runs")
+    given = parser.parse_args()
+    plan = load_plan(Path(given.plan))
+    settings = Settings(tuple(given.lengths), tuple(given.seeds))
+    if given.report:
+        losses = found(given.plan, given.out, plan, settings)
+    else:
+        say = functools.partial(print, flush=True)
+        losses = run(given.plan, given.out, plan, settings, given.workers, say)
+    print(table(plan, settings, losses))
+
+
+if __name__ == "__main__":
+    main()

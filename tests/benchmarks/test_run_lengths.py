@@ -1,0 +1,63 @@
+"""The study of run lengths: its search, and how it reads an arm's best loss."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks.run_lengths import UNIT, Losses, Settings, Trial, table, valley, wanted
+from mars_optim.experiment.plan.plan_file import load_plan
+from tests.support.paths import ROOT
+
+PLAN = load_plan(Path(ROOT / "docs/studies/lengths-gpt.toml"))
+SETTINGS = Settings((1, 4), (1, 2, 3))
+BEST = {arm: 1.6 + 0.3 * i for i, arm in enumerate(PLAN.arms)}
+
+
+def loss_of(trial: Trial) -> float:
+    """A parabola whose place moves with the length, under a level of each seed."""
+    place = BEST[trial.arm] - 0.32 * math.log2(trial.length)
+    return 2.0 + 0.1 * trial.seed + 0.02 * (trial.octave - place) ** 2
+
+
+@pytest.fixture(scope="module")
+def losses() -> Losses:
+    found: Losses = {}
+    while due := wanted(PLAN, SETTINGS, found):
+        assert not set(due) & set(found)
+        found |= {trial: loss_of(trial) for trial in due}
+    return found
+
+
+@pytest.mark.parametrize("length", SETTINGS.lengths)
+@pytest.mark.parametrize("arm", PLAN.arms)
+def test_fitted_rate_and_loss_of_a_parabola_are_exact(
+    losses: Losses, arm: str, length: int
+) -> None:
+    found = valley(losses, SETTINGS, length, arm)
+    assert found is not None
+    assert math.log2(found.rate / UNIT) == pytest.approx(
+        BEST[arm] - 0.32 * math.log2(length), abs=1e-9
+    )
+    assert found.lowest == pytest.approx({s: 2.0 + 0.1 * s for s in SETTINGS.seeds}, abs=1e-12)
+
+
+def test_every_arm_has_the_baselines_best_rate_at_all_seeds(losses: Losses) -> None:
+    for length in SETTINGS.lengths:
+        base = {t for t in losses if t[:2] == (length, "adamw")}
+        octave = min((t for t in base if t.seed == 1), key=losses.__getitem__).octave
+        assert all(
+            Trial(length, arm, octave, seed) in losses
+            for arm in PLAN.arms
+            for seed in SETTINGS.seeds
+        )
+
+
+def test_diverged_rates_are_no_valley_and_end_the_search() -> None:
+    found: Losses = {}
+    while due := wanted(PLAN, SETTINGS, found):
+        found |= {t: loss_of(t) if t.octave < BEST[t.arm] + 1 else math.inf for t in due}
+    assert all(valley(found, SETTINGS, n, arm) for n in SETTINGS.lengths for arm in PLAN.arms)
+    assert "nan" not in table(PLAN, SETTINGS, found).replace("| nan |", "")
