@@ -64,17 +64,22 @@ class Watcher:
     def look(self) -> None:
         """Before a step, with its gradients."""
         self.steps += 1
-        g = torch.cat([p.grad.reshape(-1) for p in self.params if p.grad is not None])
-        if not self.kept:
-            self.kept = [NextGradient().begin(g), LeastError().begin(g)]
+        g = torch.cat([p.grad.reshape(-1) for p in self.params if p.grad is not None]).double()
+        weights = [newest_weight(beta, self.steps) for beta in self.betas]
+        shares = Shares(*torch.tensor(weights, dtype=torch.float64))
+        if not self.kept:  # the first gradient tells nothing yet
+            begin = [torch.tensor(c.BEGIN).double()[:, None] for c in (NextGradient, LeastError)]
+            first = zip((NextGradient(), LeastError()), begin, strict=True)
+            self.kept = [torch.stack(c.look(g, b.repeat(1, len(g)), shares)[1]) for c, b in first]
             return
-        shares = Shares(*(newest_weight(beta, self.steps) for beta in self.betas))
-        square = self.kept[0][2]
-        (told, size), self.kept[0] = NextGradient().look(g, self.kept[0], shares)
+        square, (last, average, begun) = self.kept[0][2], self.kept[1]
+        (told, size), rows = NextGradient().look(g, self.kept[0], shares)
         scale = torch.where(square > 0, square**-FRACTION, 0.0)
-        self.scaled += LeastError().look(scale * g, scale * self.kept[1], shares)[0]
-        sums, self.kept[1] = LeastError().look(g, self.kept[1], shares)
-        self.plain += sums
+        in_adams = torch.stack([scale * last, scale * average, begun])
+        self.scaled += torch.stack(LeastError().look(scale * g, in_adams, shares)[0])
+        sums, kept = LeastError().look(g, self.kept[1], shares)
+        self.kept = [torch.stack(rows), torch.stack(kept)]
+        self.plain += torch.stack(sums)
         self.h += float(told / size) if size > 0 else 0.0
         self.steps_of_part += 1
 
