@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, Guard, GuardSettings, MARSAdamW, MARSLion
-from mars_optim.guard.readings import Readings
+from mars_optim.guard.readings import Readings, clip_share
 from tests.support.run_to_guard import HISTORY, QUICK, Run, equal, events
 
 
@@ -74,6 +74,22 @@ def test_the_clip_share_is_that_of_the_step_that_follows() -> None:
     guard._detector.feed = spy  # type: ignore[method-assign]
     run.guarded(guard, {}, steps=14)
     assert seen == [None, 1.0, None, 1.0]  # at every second step: all of its matrices
+
+
+def test_clip_share_is_by_the_gamma_in_force_not_the_first_one() -> None:
+    """gamma follows lr down to a thousandth: then c_t is g_t, whose norm is within the clip."""
+    p = nn.Parameter(torch.zeros(2, 2))
+    optimizer = MARS([p], lr=1.0, gamma=0.5, gamma_schedule="lr", clip=2.0)
+    shares = []
+    for lr, sign in ((1.0, 1.0), (1e-3, -1.0)):
+        optimizer.param_groups[0]["lr"] = lr
+        p.grad = sign * torch.full((2, 2), 0.9)
+        optimizer.step()
+        p.grad = -p.grad
+        share = clip_share(optimizer)
+        assert share is not None
+        shares.append(float(share))
+    assert shares == [1.0, 0.0]
 
 
 def test_scaled_or_missing_gradients_are_not_measured() -> None:

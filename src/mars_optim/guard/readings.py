@@ -14,6 +14,7 @@ from torch.optim.optimizer import Optimizer
 
 from ..optim.correction import tensor_norm
 from ..optim.distributed.sharded import Shards, is_sharded, layout, like, local
+from ..optim.hyperparameters import gamma_of
 
 Value = float | Tensor
 
@@ -152,10 +153,9 @@ def _c(param: Tensor, group: dict[str, Any], optimizer: Optimizer) -> Tensor:
     """c_t of this process's shard, or the gradient where there is no correction."""
     assert param.grad is not None
     g: Tensor = local(like(param.grad, param))
-    gamma = group.get("gamma")
-    if not gamma or group.get("correction") == "folded":
+    if not group.get("gamma") or group.get("correction", "folded") == "folded":
         return g
-    gain: float = gamma * group["betas"][0] / (1.0 - group["betas"][0])
+    gain = gamma_of(group) * group["betas"][0] / (1.0 - group["betas"][0])
     last = optimizer.state.get(param, {}).get("last_grad")
     last_grad: Tensor = torch.zeros_like(g) if last is None else local(last).to(g.dtype)
     return torch.lerp(last_grad, g, 1.0 + gain)
