@@ -1,0 +1,319 @@
+"""Checks of single steps: what a gradient, a learning rate and a group's keys do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, why
+
+OFF = 0.05  # relative error of a ratio of steps
+DECAY = 0.1
+
+
+def _gradient_kept(tried: Tried) -> Iterator[Finding]:
+    """A step leaves p.grad alone and keeps no reference to it."""
+    trial = tried.trial()
+    for _ in range(FEW):
+        trial.gradient()
+        grads = {name: (p.grad, _copy(p.grad)) for name, p in trial.params.items()}
+        trial.update()
+        if tried.closure:
+            break  # it makes gradients itself
+        for name, (given, copy) in grads.items():
+            now = trial.params[name].grad
+            if now is not given or not _same(given, copy):
+                text = "Its step writes into p.grad: what reads the gradient after it reads another"
+                yield Finding("writes the gradient", BESIDE, f"{text}.")
+                return
+    yield from _gradient_forgotten(tried)
+
+
+def _gradient_forgotten(tried: Tried) -> Iterator[Finding]:
+    """Gradients in the same memory at each step."""
+    if tried.closure:
+        return
+    plain, reused = tried.trial(), tried.trial()
+    memory = {name: torch.zeros_like(p) for name, p in reused.params.items()}
+    for _ in range(FEW):
+        plain.step()
+        reused.gradient()
+        for name, p in reused.params.items():
+            assert p.grad is not None
+            p.grad = memory[name].copy_(p.grad)
+        reused.update()
+    if distance(plain.weights(), reused.weights()):
+        yield Finding(
+            "keeps a reference to the gradient",
+            BESIDE,
+            "It keeps p.grad itself: where the memory is used again (zero_grad(set_to_none=False), "
+            "DDP's bucket views) it steps otherwise.",
+        )
+
+
+def _parameters_kept(tried: Tried) -> Iterator[Finding]:
+    """A step leaves each parameter's dtype, shape, device and memory."""
+    trial = tried.trial()
+    before = {name: (_what(p), p.data_ptr()) for name, p in trial.params.items()}
+    trial.step(FEW)
+    for name, p in trial.params.items():
+        what = before[name][0]
+        if what != _what(p):
+            text = f"Its step makes a {name} {_what(p)} that was {what}."
+            yield Finding("changes a parameter's kind", BLOCKS, text)
+            return
+    if any(p.data_ptr() != before[name][1] for name, p in trial.params.items()):
+        yield Finding(
+            "moves a parameter's memory",
+            BESIDE,
+            "Its step puts parameters into other memory: views of them (flat buffers, CUDA graphs) "
+            "keep the old values.",
+        )
+
+
+def _lr_reaches(tried: Tried) -> Iterator[Finding]:
+    """A learning rate that is changed in the groups between two steps."""
+    ways = [_next_step(tried, factor) for factor in (1.0, 0.5, 0.0)]
+    full, half, none = ways
+    if not full:
+        return
+    if half == full or not distance(_after(tried, 1.0), _after(tried, 0.5)):
+        yield Finding(
+            "lr does not reach the step",
+            BLOCKS,
+            "A learning rate written into its groups, as a schedule does, changes nothing.",
+        )
+        return
+    if abs(half / full - 0.5) > OFF:
+        yield Finding(
+            "step is not in proportion to lr",
+            BESIDE,
+            f"At half the learning rate the next step is {half / full:.2g} of the whole.",
+        )
+    if none:
+        text = f"At lr = 0 it takes {none / full:.2g} of a step all the same."
+        yield Finding("moves at lr = 0", BESIDE, text)
+
+
+def _after(tried: Tried, factor: float) -> dict[str, Tensor]:
+    trial = tried.trial().step(FEW)
+    trial.scale_lr(factor)
+    return trial.step().weights()
+
+
+def _next_step(tried: Tried, factor: float) -> float:
+    """The norm of the step that is taken at ``factor`` of the learning rate."""
+    trial = tried.trial().step(FEW)
+    before = trial.weights()
+    trial.scale_lr(factor)
+    return _way(before, trial.step().weights())
+
+
+def _groups(tried: Tried) -> Iterator[Finding]:
+    """Two groups with learning rates of their own."""
+    rates = {"matrix": 1.0, "wide": 0.1}
+
+    def halves(params: Mapping[str, Tensor]) -> Sequence[Any]:
+        own = tried.chosen.group_options.get("matrix", {})
+        lr = tried.chosen.lr
+        return [{"params": [p], "lr": lr * rates[n], **own} for n, p in params.items()]
+
+    shapes = [name for name in rates if name in tried.shapes]
+    if len(shapes) < 2:
+        return
+    try:
+        trial = tried.trial(shapes, groups=halves)
+        before = trial.weights()
+        after = trial.step(FEW).weights()
+    except Exception as error:
+        yield Finding("takes no groups", BESIDE, f"It takes no parameter groups: {why(error)}.")
+        return
+    alone = tried.trial(shapes)
+    whole = alone.step(FEW).weights()
+    wide = {"wide": before["wide"]}
+    share = _way(wide, {"wide": after["wide"]}) / _way(wide, {"wide": whole["wide"]})
+    if share > 0.5:
+        yield Finding(
+            "lr of a group is ignored",
+            BESIDE,
+            f"A group at a tenth of the learning rate goes {share:.2g} of the way: lr_1d and its "
+            "like do nothing.",
+        )
+
+
+def _decay(tried: Tried) -> Iterator[Finding]:
+    """Weight decay, and a group without it."""
+    if not tried.chosen.takes("weight_decay"):
+        yield Finding("has no weight decay", BESIDE, "It has no weight_decay.")
+        return
+    without = tried.trial(["matrix"], options={"weight_decay": 0.0}).step(FEW)
+    having = tried.trial(["matrix"], options={"weight_decay": DECAY}).step(FEW)
+    if not distance(without.weights(), having.weights()):
+        text = f"weight_decay = {DECAY} is taken and changes nothing."
+        yield Finding("weight decay does nothing", BESIDE, text)
+        return
+    own = tried.chosen.group_options.get("matrix", {})
+
+    def undecayed(params: Mapping[str, Tensor]) -> Sequence[Any]:
+        return [{"params": list(params.values()), "weight_decay": 0.0, **own}]
+
+    freed = tried.trial(["matrix"], groups=undecayed, options={"weight_decay": DECAY}).step(FEW)
+    if distance(without.weights(), freed.weights()):
+        yield Finding(
+            "weight decay of a group is ignored",
+            BESIDE,
+            "A group with weight_decay = 0 is decayed all the same, so vectors and embeddings are.",
+        )
+    yield from _kind_of_decay(tried)
+
+
+def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
+    """How a zero gradient's weights shrink: by lr times weight decay, if it is as ours."""
+    shrunk = []
+    for decay in (0.0, DECAY):
+        trial = tried.trial(["matrix"], options={"weight_decay": decay}).step(FEW)
+        before = trial.weights()["matrix"].double()
+        shrunk.append(trial.step().weights()["matrix"].double() - before)
+        weights = before
+    change = shrunk[1] - shrunk[0]
+    # change = - coefficient lr decay w, as far as it is in proportion to w
+    lr = float(trial.optimizer.param_groups[0]["lr"])
+    coefficient = -float((change * weights).sum() / weights.square().sum()) / (lr * DECAY)
+    rest = float((change + coefficient * lr * DECAY * weights).norm() / change.norm())
+    if rest > 0.5:
+        yield Finding(
+            "decays through the gradient",
+            BESIDE,
+            "Its weight decay goes into the gradient (L2), not lr times decay times the weights: "
+            "the same number is another strength than elsewhere.",
+        )
+    elif abs(coefficient - 1) > 0.2:
+        yield Finding(
+            "decays by another amount",
+            BESIDE,
+            f"By step {FEW} its weight decay takes {coefficient:.2g} times lr times decay of the "
+            "weights.",
+        )
+
+
+def _odd_gradients(tried: Tried) -> Iterator[Finding]:
+    """Gradients that are missing, late, zero or sparse."""
+    trial = tried.trial()
+    trial.silent = {"wide"} & set(trial.params)
+    start = trial.weights()
+    try:
+        between = trial.step(FEW).weights()
+        trial.silent = set()
+        late = trial.step(FEW).weights()
+    except Exception as error:
+        text = f"It fails where a parameter has no gradient for {FEW} steps: {why(error)}."
+        yield Finding("fails without a gradient", BLOCKS, text)
+    else:
+        if "wide" in start and not torch.equal(start["wide"], between["wide"]):
+            text = "It moves a parameter that has no gradient."
+            yield Finding("moves without a gradient", BESIDE, text)
+        fresh = tried.trial().step(FEW).weights()
+        if "wide" in start:
+            share = _of("wide", between, late) / _of("wide", start, fresh)
+            if not 0.5 < share < 2:
+                yield Finding(
+                    "late gradients step otherwise",
+                    BESIDE,
+                    f"A parameter whose gradient comes {FEW} steps late takes {share:.2g} of the "
+                    "first steps of others.",
+                )
+    trial = tried.trial()
+    trial.zero = set(trial.params)
+    if not all(w.isfinite().all() for w in trial.step(FEW).weights().values()):
+        text = "A gradient of zeros, as behind a layer that starts at zero, makes NaN."
+        yield Finding("zero gradients make NaN", BLOCKS, text)
+
+
+def _sparse(tried: Tried) -> Iterator[Finding]:
+    """A sparse gradient, as nn.Embedding(sparse=True) makes."""
+    if tried.closure:
+        return
+    trial = tried.trial(["matrix"])
+    trial.gradient()
+    p = trial.params["matrix"]
+    assert p.grad is not None
+    p.grad = p.grad.to_sparse(1)
+    before = trial.weights()
+    try:
+        trial.update()
+    except Exception:
+        return  # refused aloud, as most do
+    if not torch.equal(before["matrix"], p.detach()):
+        return
+    text = "It leaves a matrix with a sparse gradient as it is, without a word."
+    yield Finding("passes sparse gradients by", BESIDE, text)
+
+
+def _strides(tried: Tried) -> Iterator[Finding]:
+    """A transposed parameter."""
+    plain, turned = tried.trial(["matrix"]), tried.trial(["matrix"], turned=True)
+    try:
+        other = turned.step(FEW).weights()
+    except Exception as error:
+        text = f"It does not take a transposed parameter: {why(error)}."
+        yield Finding("refuses other strides", BESIDE, text)
+        return
+    start, mine = plain.weights(), plain.step(FEW).weights()
+    way = _way(start, mine)
+    if _way(mine, other) > 0.1 * way:
+        yield Finding(
+            "other strides step otherwise",
+            BESIDE,
+            f"A transposed parameter ends {_way(mine, other) / way:.2g} of the way from where a "
+            "contiguous one does.",
+        )
+
+
+def _options(tried: Tried) -> Iterator[Finding]:
+    """A keyword argument that it does not have."""
+    try:
+        tried.trial(options={"no_such_option": 1})
+    except Exception:
+        return
+    text = "It takes keyword arguments that it does not have: a misspelt one is not told."
+    yield Finding("takes any keyword", BESIDE, text)
+
+
+def _way(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
+    """The Euclidean distance, over all tensors."""
+    parts = [(end[name].double() - start[name].double()).flatten() for name in end]
+    return float(torch.cat(parts).norm())
+
+
+def _of(name: str, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
+    return _way({name: start[name]}, {name: end[name]})
+
+
+def _what(p: nn.Parameter) -> str:
+    frozen = "" if p.requires_grad else ", frozen"
+    return f"{p.dtype} {tuple(p.shape)} on {p.device}{frozen}".replace("torch.", "")
+
+
+def _copy(grad: Tensor | None) -> Tensor:
+    assert grad is not None
+    return grad.clone()
+
+
+def _same(grad: Tensor | None, copy: Tensor) -> bool:
+    return grad is not None and torch.equal(grad, copy)
+
+
+CHECKS = (
+    _gradient_kept,
+    _parameters_kept,
+    _lr_reaches,
+    _groups,
+    _decay,
+    _odd_gradients,
+    _sparse,
+    _strides,
+    _options,
+)

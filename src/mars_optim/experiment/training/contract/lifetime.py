@@ -1,0 +1,195 @@
+"""Checks of a run as a whole: it falls, repeats itself, stops and goes on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, why
+from .trial import Trial, has_modes, switch_mode
+
+STEPS = 100  # over which a quadratic has to fall
+LATE = 1e-2  # of the way gone: beyond it a resumed run is another run
+
+
+def _closure(tried: Tried) -> Iterator[Finding]:
+    """A step with and without a closure."""
+    if tried.closure:
+        yield Finding(
+            "needs a closure",
+            BESIDE,
+            "Its step needs a closure: each evaluates loss and gradient again, which takes time.",
+        )
+        return
+    trial = tried.trial()
+    calls: list[bool] = []
+
+    def closure() -> Any:
+        calls.append(torch.is_grad_enabled())
+        return trial.gradient()
+
+    try:
+        loss = trial.optimizer.step(closure)
+    except Exception as error:
+        yield Finding("takes no closure", BESIDE, f"Its step takes no closure: {why(error)}.")
+        return
+    if calls != [True] or loss is None:
+        yield Finding(
+            "closure not as torch's",
+            BESIDE,
+            f"step(closure) calls it {len(calls)} times, with gradients "
+            f"{'on' if all(calls) else 'off'}, and returns {'no' if loss is None else 'its'} loss.",
+        )
+
+
+def _modes(tried: Tried) -> Iterator[Finding]:
+    """train() and eval()."""
+    trial = tried.trial().step(FEW)
+    if not has_modes(trial.optimizer):
+        return
+    yield Finding(
+        "has train() and eval()",
+        BESIDE,
+        "It has train() and eval(), which we call: the weights that are judged are averages, and "
+        "it keeps a schedule of its own (own_schedule = true unless you want both).",
+    )
+    before = trial.weights()
+    switch_mode(trial.optimizer, training=False)
+    switch_mode(trial.optimizer, training=True)
+    away = distance(before, trial.weights())
+    if away:
+        yield Finding(
+            "evaluation moves the weights",
+            BESIDE,
+            f"eval() and train() again move the weights by {away:.1g} of their size: a run depends "
+            "a little on how often it is evaluated.",
+        )
+
+
+def _lowers(tried: Tried) -> Iterator[Finding]:
+    """A quadratic falls."""
+    trial = tried.trial()
+    first = float(trial.loss())
+    trial.step(STEPS)
+    switch_mode(trial.optimizer, training=False)
+    last = float(trial.loss())
+    if not last < first:
+        yield Finding(
+            "does not lower a quadratic",
+            BLOCKS,
+            f"In {STEPS} steps at lr = {tried.chosen.lr:g} a quadratic goes from {first:.3g} to "
+            f"{last:.3g}.",
+        )
+
+
+def _resumes(tried: Tried) -> Iterator[Finding]:
+    """A run goes on from a checkpoint."""
+    for dtype in (torch.float32, torch.bfloat16):
+        whole = tried.trial(dtype=dtype)
+        halves = tried.trial(dtype=dtype)
+        start = whole.weights()
+        if dtype == torch.bfloat16:
+            try:
+                whole.step(1)
+            except Exception as error:
+                text = f"It does not take bfloat16 parameters: {why(error)}."
+                yield Finding("refuses bfloat16", BESIDE, text)
+                return
+            whole = tried.trial(dtype=dtype)
+        whole.step(2 * FEW)
+        resumed, plain = _resumed(halves.step(FEW), tried, dtype)
+        if not plain and dtype == torch.float32:
+            yield Finding(
+                "state is no plain data",
+                BESIDE,
+                "Its state_dict() holds objects that torch.load(weights_only=True) refuses.",
+            )
+        way = distance(start, whole.weights())
+        away = distance(whole.weights(), resumed.step(FEW).weights())
+        if away:
+            lost, kind = away > LATE * way, f" of {dtype}".replace("torch.", "")
+            yield Finding(
+                f"resumes otherwise{kind if dtype == torch.bfloat16 else ''}",
+                BLOCKS if lost and dtype == torch.float32 else BESIDE,
+                f"A run{kind} that goes on from its state_dict() at step {FEW} is off by "
+                f"{away / way:.1g} of the way gone, {FEW} steps later.",
+            )
+
+
+def _resumed(trial: Trial, tried: Tried, dtype: torch.dtype) -> tuple[Trial, bool]:
+    """Another trial that goes on from this one's state; whether that is plain data."""
+    file = io.BytesIO()
+    torch.save(trial.optimizer.state_dict(), file)
+    plain = True
+    file.seek(0)
+    try:
+        state = torch.load(file, weights_only=True)
+    except Exception:
+        plain = False
+        file.seek(0)
+        state = torch.load(file, weights_only=False)
+    resumed = tried.trial(dtype=dtype)
+    with torch.no_grad():
+        for name, p in resumed.params.items():
+            p.copy_(trial.params[name])
+    resumed.optimizer.load_state_dict(state)
+    resumed.at = trial.at
+    return resumed, plain
+
+
+def _repeats(tried: Tried) -> Iterator[Finding]:
+    """Two equal runs, and one beside another optimizer."""
+    one, other = tried.trial().step(FEW).weights(), tried.trial().step(FEW).weights()
+    if distance(one, other):
+        yield Finding(
+            "does not repeat",
+            BESIDE,
+            f"Two equal runs differ by {distance(one, other):.1g} after {FEW} steps: it draws "
+            "numbers that nobody seeds, or keeps something between two runs.",
+        )
+        return
+    mine, another = tried.trial(), tried.trial(lr=tried.chosen.lr / 2)
+    for _ in range(FEW):
+        another.step()
+        mine.step()
+    if distance(one, mine.weights()):
+        yield Finding(
+            "shares state",
+            BLOCKS,
+            "A second optimizer of its class in the same process changes what it does.",
+        )
+
+
+def _surroundings(tried: Tried) -> Iterator[Finding]:
+    """What a step leaves behind in torch."""
+    trial = tried.trial().step(1)
+    trial.gradient()
+    numbers, settings = torch.get_rng_state(), _settings()
+    trial.update()
+    if not torch.equal(numbers, torch.get_rng_state()):
+        yield Finding(
+            "draws torch's random numbers",
+            BESIDE,
+            "Its step draws from torch's global generator: dropout and data order drawn from the "
+            "same one differ from other arms'.",
+        )
+    changed = [name for name, value in _settings().items() if settings[name] != value]
+    if changed:
+        text = f"Its step changes settings of torch: {', '.join(changed)}."
+        yield Finding("changes torch's settings", BESIDE, text)
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+CHECKS = (_closure, _modes, _lowers, _resumes, _repeats, _surroundings)
