@@ -29,19 +29,23 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
     Returns:
         What was found, in the order of the checks; nothing if it keeps to all of them.
     """
+    before = lifetime.settings()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             closure = needs_closure(chosen)
         except UserError as error:
             return [Finding("cannot be made", BLOCKS, str(error))]
+        if _needs_graph(chosen):
+            text = "It needs backward(create_graph=True), for second derivatives; a run makes none."
+            return [Finding("needs second derivatives", BLOCKS, text)]
         findings, taken = _shapes(chosen, closure, matrices_only)
         if "matrix" not in taken:
             return findings
         tried = Tried(chosen, taken, closure)
         for check in (*effects.CHECKS, *lifetime.CHECKS):
             findings += _guarded(check, tried)
-    return findings
+    return [*findings, *lifetime.changed_settings(before)]
 
 
 def _guarded(check: Callable[[Tried], Iterator[Finding]], tried: Tried) -> list[Finding]:
@@ -83,3 +87,18 @@ def _shapes(
         elif shape in ("matrix", "wide", "vector"):
             taken.append(shape)
     return findings, tuple(taken)
+
+
+def _needs_graph(chosen: AnyOptimizer) -> bool:
+    """Whether it fails on plain gradients and does not on those that keep their graph."""
+    try:
+        Trial(chosen, ["matrix"]).step(2)
+    except Exception:
+        trial = Trial(chosen, ["matrix"])
+        trial.create_graph = True
+        try:
+            trial.step(2)
+        except Exception:
+            return False
+        return True
+    return False

@@ -171,14 +171,17 @@ def _decay(tried: Tried) -> Iterator[Finding]:
 
 
 def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
-    """How a zero gradient's weights shrink: by lr times weight decay, if it is as ours."""
-    shrunk = []
+    """What decay adds to one step: lr times weight decay times the weights, if it is as ours."""
+    steps = []
     for decay in (0.0, DECAY):
-        trial = tried.trial(["matrix"], options={"weight_decay": decay}).step(FEW)
-        before = trial.weights()["matrix"].double()
-        shrunk.append(trial.step().weights()["matrix"].double() - before)
-        weights = before
-    change = shrunk[1] - shrunk[0]
+        trial = tried.trial(["matrix"], options={"weight_decay": 0.0}).step(FEW)
+        for group in trial.optimizer.param_groups:
+            group["weight_decay"] = decay
+        weights = trial.weights()["matrix"].double()
+        steps.append(trial.step().weights()["matrix"].double() - weights)
+    change = steps[1] - steps[0]
+    if not change.any():
+        return  # it does not read the groups' own
     # change = - coefficient lr decay w, as far as it is in proportion to w
     lr = float(trial.optimizer.param_groups[0]["lr"])
     coefficient = -float((change * weights).sum() / weights.square().sum()) / (lr * DECAY)
@@ -194,8 +197,7 @@ def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
         yield Finding(
             "decays by another amount",
             BESIDE,
-            f"By step {FEW} its weight decay takes {coefficient:.2g} times lr times decay of the "
-            "weights.",
+            f"Its weight decay takes {coefficient:.2g} times lr times decay of the weights.",
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -72,10 +72,10 @@ def _modes(tried: Tried) -> Iterator[Finding]:
 def _lowers(tried: Tried) -> Iterator[Finding]:
     """A quadratic falls."""
     trial = tried.trial()
-    first = float(trial.loss())
+    first = trial.loss().item()
     trial.step(STEPS)
     switch_mode(trial.optimizer, training=False)
-    last = float(trial.loss())
+    last = trial.loss().item()
     if not last < first:
         yield Finding(
             "does not lower a quadratic",
@@ -163,11 +163,11 @@ def _repeats(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _surroundings(tried: Tried) -> Iterator[Finding]:
-    """What a step leaves behind in torch."""
+def _draws(tried: Tried) -> Iterator[Finding]:
+    """What a step draws from torch's random numbers."""
     trial = tried.trial().step(1)
     trial.gradient()
-    numbers, settings = torch.get_rng_state(), _settings()
+    numbers = torch.get_rng_state()
     trial.update()
     if not torch.equal(numbers, torch.get_rng_state()):
         yield Finding(
@@ -176,13 +176,19 @@ def _surroundings(tried: Tried) -> Iterator[Finding]:
             "Its step draws from torch's global generator: dropout and data order drawn from the "
             "same one differ from other arms'.",
         )
-    changed = [name for name, value in _settings().items() if settings[name] != value]
-    if changed:
-        text = f"Its step changes settings of torch: {', '.join(changed)}."
-        yield Finding("changes torch's settings", BESIDE, text)
 
 
-def _settings() -> dict[str, Any]:
+def changed_settings(before: Mapping[str, Any]) -> list[Finding]:
+    """Whether torch's settings are as they were."""
+    changed = [name for name, value in settings().items() if before[name] != value]
+    if not changed:
+        return []
+    text = f"It changes settings of torch, for all that runs after it: {', '.join(changed)}."
+    return [Finding("changes torch's settings", BESIDE, text)]
+
+
+def settings() -> dict[str, Any]:
+    """Those of torch that a step might change."""
     return {
         "default dtype": torch.get_default_dtype(),
         "gradients": torch.is_grad_enabled(),
@@ -192,4 +198,4 @@ def _settings() -> dict[str, Any]:
     }
 
 
-CHECKS = (_closure, _modes, _lowers, _resumes, _repeats, _surroundings)
+CHECKS = (_closure, _modes, _lowers, _resumes, _repeats, _draws)

@@ -75,13 +75,19 @@ class Trial:
         return total
 
     def gradient(self) -> Any:
-        """Make the gradient anew; the loss."""
+        """Make the gradient anew, by its formula; the loss where a closure has to return it."""
         for p in self.params.values():
             p.grad = None
-        with torch.enable_grad():
-            loss = self.loss()
-        torch.autograd.backward(loss, create_graph=self.create_graph)
-        return loss
+        if self.create_graph:
+            with torch.enable_grad():
+                torch.autograd.backward(self.loss(), create_graph=True)
+            return None
+        with torch.no_grad():
+            for name, p in self.params.items():
+                if name not in self.silent:
+                    grad = self.curvature[name] * (p - self.targets[name])
+                    p.grad = torch.zeros_like(p) if name in self.zero else grad
+            return self.loss() if self.closure else torch.zeros(())
 
     def step(self, count: int = 1) -> Trial:
         """Take steps as the training loop does: it seeds before each."""
