@@ -14,9 +14,11 @@ import sys
 import time
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from docs.zoo.defects import outcomes
 from mars_optim.errors import UserError
 from mars_optim.experiment.training.any_optimizer import AnyOptimizer, find_optimizer
 from mars_optim.experiment.training.contract import check_optimizer
@@ -52,7 +54,7 @@ def _names(module: str, names: str, **settings: Any) -> list[Entry]:
 
 
 ZOO: list[Entry] = [
-    *_names("torch.optim", "AdamW Adam NAdam RAdam SGD Adafactor Adagrad Rprop ASGD LBFGS"),
+    *_names("torch.optim", "AdamW Adam NAdam RAdam SGD Adafactor Adagrad Rprop ASGD"),
     Entry("torch.optim:Muon", matrices=True),
     *_names("pytorch_optimizer", "SOAP Adan ADOPT AdEMAMix Kron MARS LaProp StableAdamW CAME"),
     *_names("pytorch_optimizer", "ScheduleFreeAdamW SophiaH AdaHessian Tiger Grams SCION"),
@@ -85,6 +87,7 @@ ZOO: list[Entry] = [
     *_names("dion", "Muon NorMuon Dion Dion2", matrices=True),
     *_names("emerging_optimizers.orthogonalized_optimizers", "Muon Scion PolarGrad", matrices=True),
     *_names("emerging_optimizers.legacy_soap", "SOAP", matrices=True),
+    Entry("torch.optim:LBFGS", lr=0.1),
 ]
 
 
@@ -149,8 +152,16 @@ def _send(entry: Entry, pipe: Any) -> None:
     pipe.send(result)
 
 
-def page(text: str, results: dict[str, dict[str, Any]]) -> str:
-    """The page with its tables made anew."""
+def page(
+    text: str, results: dict[str, dict[str, Any]], defects: Sequence[tuple[str, str, str, str]] = ()
+) -> str:
+    """The page with its tables made anew.
+
+    Args:
+        text: of the page.
+        results: by optimizer.
+        defects: package, script, sentence and state of each.
+    """
     rows, texts = [], dict[str, tuple[str, list[str]]]()
     for source, result in results.items():
         if "absent" in result:
@@ -170,6 +181,10 @@ def page(text: str, results: dict[str, dict[str, Any]]) -> str:
             f"- **{name}** ({len(where)}): {said}" for name, (said, where) in sorted(texts.items())
         ),
     }
+    if defects:
+        rows = [[f"`{script}`", where, said, state] for where, script, said, state in defects]
+        head = ["script", "package", "what it shows", "when last run"]
+        parts["defects"] = _left(table.markdown(head, rows))
     for name, part in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
         text = re.sub(pattern, lambda m: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.S)  # noqa: B023
@@ -200,7 +215,8 @@ def main(argv: list[str]) -> None:
         print(f"{name}: {found}", flush=True)
         ordered = {n: results[n] for n in by_name if n in results}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
-    PAGE.write_text(page(PAGE.read_text(), ordered))
+    shown = outcomes()
+    PAGE.write_text(page(PAGE.read_text(), ordered, shown))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,13 @@ class RootOfRate(Faithful):
         super().update(p, grad, {**group, "lr": 0.1 * group["lr"] ** 0.5})
 
 
+class LateRate(Faithful):
+    def update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        lr = self.state[p].get("lr", torch.tensor(group["lr"]))
+        super().update(p, grad, {**group, "lr": float(lr)})
+        self.state[p]["lr"] = torch.tensor(group["lr"])
+
+
 class MovesAtZero(Faithful):
     def update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         super().update(p, grad, {**group, "lr": group["lr"] + 1e-3})

@@ -21,6 +21,7 @@ FLAWS: dict[str, tuple[str, str]] = {
     "FixedRate": ("lr does not reach the step", BLOCKS),
     "FirstGroupsRate": ("lr of a group is ignored", BESIDE),
     "RootOfRate": ("step is not in proportion to lr", BESIDE),
+    "LateRate": ("lr comes a step late", BESIDE),
     "MovesAtZero": ("moves at lr = 0", BESIDE),
     "Forgets": ("resumes otherwise", BLOCKS),
     "SkipsMatrices": ("passes a matrix by", BLOCKS),

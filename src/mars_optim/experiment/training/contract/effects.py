@@ -80,7 +80,11 @@ def _lr_reaches(tried: Tried) -> Iterator[Finding]:
     full, half, none = ways
     if not full:
         return
-    if half == full or not distance(_after(tried, 1.0), _after(tried, 0.5)):
+    if not distance(_after(tried, 1.0), _after(tried, 0.5)):
+        if distance(_after(tried, 1.0, 2), _after(tried, 0.5, 2)):
+            text = "A learning rate written into its groups reaches the step after the next only."
+            yield Finding("lr comes a step late", BESIDE, text)
+            return
         yield Finding(
             "lr does not reach the step",
             BLOCKS,
@@ -98,10 +102,10 @@ def _lr_reaches(tried: Tried) -> Iterator[Finding]:
         yield Finding("moves at lr = 0", BESIDE, text)
 
 
-def _after(tried: Tried, factor: float) -> dict[str, Tensor]:
+def _after(tried: Tried, factor: float, steps: int = 1) -> dict[str, Tensor]:
     trial = tried.trial().step(FEW)
     trial.scale_lr(factor)
-    return trial.step().weights()
+    return trial.step(steps).weights()
 
 
 def _next_step(tried: Tried, factor: float) -> float:
