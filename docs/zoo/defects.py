@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -194,18 +197,180 @@ def timm_import() -> bool:
     return False
 
 
+def writes_gradient(make: Callable[..., Any], **keys: Any) -> bool:
+    """Whether a step leaves other numbers in p.grad."""
+    p = parameter(8, 8)
+    optimizer = in_training(make([{"params": [p], **keys}]))
+    for scale in (1.0, 2.0, 3.0):
+        given = scale * torch.linspace(-1, 1, 64).reshape(8, 8)
+        p.grad = given.clone()
+        optimizer.step()
+    return p.grad is not None and not torch.equal(p.grad, given)
+
+
+def takes_gradient_away(make: Callable[..., Any]) -> bool:
+    """Whether a step leaves p.grad = None."""
+    p = parameter(8, 8)
+    make([p]).step()
+    return p.grad is None
+
+
+def in_training(optimizer: Any) -> Any:
+    """After its train(), where it has that."""
+    getattr(optimizer, "train", lambda: None)()
+    return optimizer
+
+
+def moves_at_zero(make: Callable[..., Any]) -> bool:
+    """Whether a step at lr = 0 moves a parameter."""
+    p = parameter(8, 8)
+    optimizer = in_training(make([p]))
+    moved(optimizer, p, steps=2)
+    optimizer.param_groups[0]["lr"] = 0.0
+    return moved(optimizer, p)[0] > 0
+
+
+def decay_is_coupled(make: Callable[..., Any]) -> bool:
+    """Whether what decay adds to a step is far from lr times decay times the weights, 0.001."""
+    ways = []
+    for decay in (0.0, 0.1):
+        p = parameter(8, 8)
+        optimizer = make([p], lr=0.01, weight_decay=0.0)
+        for _ in range(3):
+            optimizer.step()
+        optimizer.param_groups[0]["weight_decay"] = decay
+        before = p.detach().clone()
+        optimizer.step()
+        ways.append(p.detach() - before)
+        weights = before
+    return float((ways[0] - ways[1] - 0.001 * weights).norm() / (0.001 * weights).norm()) > 0.5
+
+
+def needs_graph(make: Callable[..., Any]) -> bool:
+    """Whether a step fails after backward() and does not after backward(create_graph=True)."""
+    for keep in (False, True):
+        p = nn.Parameter(torch.ones(4, 4))
+        optimizer = make([p])
+        torch.autograd.backward(p.pow(3).sum(), create_graph=keep)
+        try:
+            optimizer.step()
+        except RuntimeError:
+            if keep:
+                return False
+        else:
+            return keep
+    return False
+
+
+def judging_moves(make: Callable[..., Any]) -> bool:
+    """Whether evaluating, eval() and train() again, changes the bits of the weights."""
+    p = parameter(64, 64)
+    optimizer = in_training(make([p]))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(6):
+        p.grad = torch.randn(64, 64, generator=generator)
+        optimizer.step()
+    before = p.detach().clone()
+    optimizer.eval()
+    optimizer.train()
+    return not torch.equal(before, p.detach())
+
+
+def late_steps(make: Callable[..., Any]) -> bool:
+    """Whether a parameter whose gradient comes six steps late first goes another way."""
+    p, late = parameter(8, 8), parameter(8, 8)
+    late.grad = None
+    optimizer = make([p, late])
+    first = moved(optimizer, p)[0]
+    for _ in range(5):
+        optimizer.step()
+    late.grad = torch.ones(8, 8)
+    return not 0.8 < moved(optimizer, late)[0] / first < 1.25
+
+
+def no_plain_state(make: Callable[..., Any]) -> bool:
+    """Whether its state_dict() is refused by torch.load(weights_only=True)."""
+    p = parameter(8, 8)
+    optimizer = make([p])
+    optimizer.step()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    try:
+        torch.load(file, weights_only=True)
+    except pickle.UnpicklingError:
+        return True
+    return False
+
+
+def other_bits(make: Callable[..., Any], dtype: torch.dtype) -> bool:
+    """Whether a run that goes on from its state_dict() has other bits."""
+    generator = torch.Generator().manual_seed(0)
+    grads = [torch.randn(8, 8, generator=generator).to(dtype) for _ in range(12)]
+    whole, half = (nn.Parameter(torch.ones(8, 8, dtype=dtype)) for _ in range(2))
+    one, optimizer = make([whole]), make([half])
+    for step, grad in enumerate(grads):
+        if step == 6:
+            state, half = optimizer.state_dict(), nn.Parameter(half.detach().clone())
+            optimizer = make([half])
+            optimizer.load_state_dict(state)
+        whole.grad, half.grad = grad.clone(), grad.clone()
+        one.step()
+        optimizer.step()
+    return not torch.equal(whole, half)
+
+
+SHOWN: list[tuple[Callable[..., bool], str, str, dict[str, Any]]] = [
+    (writes_gradient, "pytorch_optimizer", "ScheduleFreeAdamW", {}),
+    (writes_gradient, "pytorch_optimizer", "Muon", {"use_muon": True}),
+    (takes_gradient_away, "heavyball", "AdamW", {}),
+    (takes_gradient_away, "heavyball", "SOAP", {}),
+    (moves_at_zero, "pytorch_optimizer", "LaProp", {}),
+    (moves_at_zero, "pytorch_optimizer", "ScheduleFreeAdamW", {}),
+    (decay_is_coupled, "pytorch_optimizer", "ADOPT", {}),
+    (decay_is_coupled, "pytorch_optimizer", "AdEMAMix", {}),
+    (needs_graph, "pytorch_optimizer", "SophiaH", {}),
+    (needs_graph, "pytorch_optimizer", "AdaHessian", {}),
+    (judging_moves, "pytorch_optimizer", "ScheduleFreeAdamW", {}),
+    (judging_moves, "schedulefree", "AdamWScheduleFree", {}),
+    (late_steps, "pytorch_optimizer", "StableAdamW", {}),
+    (late_steps, "pytorch_optimizer", "LaProp", {}),
+    (no_plain_state, "pytorch_optimizer", "SCION", {}),
+    (other_bits, "heavyball", "AdamW", {"dtype": torch.bfloat16}),
+]
+"""A script, a module, a class, and the script's further arguments."""
+
+
+def show(script: Callable[..., bool], module: str, name: str, further: dict[str, Any]) -> bool:
+    """Run a script on a class."""
+    cls = getattr(importlib.import_module(module), name)
+    return script(cls, **further)
+
+
+def what(script: Callable[..., bool]) -> str:
+    """What a script of SHOWN shows: its docstring without "Whether"."""
+    said = (script.__doc__ or "").removeprefix("Whether ")
+    return said[0].upper() + said[1:]
+
+
 def outcomes() -> list[tuple[str, str, str, str]]:
-    """Of each: package, script, what it shows, and whether it still does."""
+    """Of each: package or class, script, what it shows, and whether it still does."""
     found = []
     for package, text, script in DEFECTS:
-        try:
-            state = "shown" if script() else "no longer so"
-        except ImportError:
-            state = "not installed"
-        except Exception as error:
-            state = f"fails: {type(error).__name__}"
-        found.append((package, script.__name__, text, state))
+        found.append((package, script.__name__, text, _state(script)))
+    for row in SHOWN:
+        state = _state(functools.partial(show, *row))
+        found.append((f"{row[1]}:{row[2]}", row[0].__name__, what(row[0]), state))
     return found
+
+
+def _state(script: Callable[[], bool]) -> str:
+    try:
+        return "shown" if script() else "not shown"
+    except ImportError:
+        return "not installed"
+    except Exception as error:
+        return f"fails: {type(error).__name__}"
 
 
 if __name__ == "__main__":

@@ -43,6 +43,12 @@ class WritesGradient(Faithful):
         super().update(p, grad, group)
 
 
+class ClearsGradient(Faithful):
+    def update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        super().update(p, grad, group)
+        p.grad = None
+
+
 class KeepsGradient(Faithful):
     """Its state is p.grad itself, as in the first release of MARS."""
 

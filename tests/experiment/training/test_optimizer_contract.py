@@ -17,6 +17,7 @@ LR = 0.05
 # the flaw, what is found, whether it blocks
 FLAWS: dict[str, tuple[str, str]] = {
     "WritesGradient": ("writes the gradient", BESIDE),
+    "ClearsGradient": ("takes the gradient away", BESIDE),
     "KeepsGradient": ("keeps a reference to the gradient", BESIDE),
     "FixedRate": ("lr does not reach the step", BLOCKS),
     "FirstGroupsRate": ("lr of a group is ignored", BESIDE),

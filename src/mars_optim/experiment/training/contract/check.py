@@ -13,7 +13,7 @@ import torch
 
 from ....errors import UserError
 from ..any_optimizer import AnyOptimizer
-from . import effects, lifetime
+from . import effects, gradients, lifetime
 from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, why
 from .trial import Trial, needs_closure
 
@@ -43,7 +43,7 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
         if "matrix" not in taken:
             return findings
         tried = Tried(chosen, taken, closure)
-        for check in (*effects.CHECKS, *lifetime.CHECKS):
+        for check in (*gradients.CHECKS, *effects.CHECKS, *lifetime.CHECKS):
             findings += _guarded(check, tried)
     return [*findings, *lifetime.changed_settings(before)]
 

@@ -1,57 +1,16 @@
-"""Checks of single steps: what a gradient, a learning rate and a group's keys do."""
+"""Checks of single steps: what a learning rate, a decay and a group's keys do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, why
+from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, way_between, why
 
 OFF = 0.05  # relative error of a ratio of steps
 DECAY = 0.1
-
-
-def _gradient_kept(tried: Tried) -> Iterator[Finding]:
-    """A step leaves p.grad alone and keeps no reference to it."""
-    trial = tried.trial()
-    for _ in range(FEW):
-        trial.gradient()
-        grads = {name: (p.grad, _copy(p.grad)) for name, p in trial.params.items()}
-        trial.update()
-        if tried.closure:
-            break  # it makes gradients itself
-        for name, (given, copy) in grads.items():
-            now = trial.params[name].grad
-            if now is not given or not _same(given, copy):
-                text = "Its step writes into p.grad: what reads the gradient after it reads another"
-                yield Finding("writes the gradient", BESIDE, f"{text}.")
-                return
-    yield from _gradient_forgotten(tried)
-
-
-def _gradient_forgotten(tried: Tried) -> Iterator[Finding]:
-    """Gradients in the same memory at each step."""
-    if tried.closure:
-        return
-    plain, reused = tried.trial(), tried.trial()
-    memory = {name: torch.zeros_like(p) for name, p in reused.params.items()}
-    for _ in range(FEW):
-        plain.step()
-        reused.gradient()
-        for name, p in reused.params.items():
-            assert p.grad is not None
-            p.grad = memory[name].copy_(p.grad)
-        reused.update()
-    if distance(plain.weights(), reused.weights()):
-        yield Finding(
-            "keeps a reference to the gradient",
-            BESIDE,
-            "It keeps p.grad itself: where the memory is used again (zero_grad(set_to_none=False), "
-            "DDP's bucket views) it steps otherwise.",
-        )
 
 
 def _parameters_kept(tried: Tried) -> Iterator[Finding]:
@@ -113,7 +72,7 @@ def _next_step(tried: Tried, factor: float) -> float:
     trial = tried.trial().step(FEW)
     before = trial.weights()
     trial.scale_lr(factor)
-    return _way(before, trial.step().weights())
+    return way_between(before, trial.step().weights())
 
 
 def _groups(tried: Tried) -> Iterator[Finding]:
@@ -138,7 +97,7 @@ def _groups(tried: Tried) -> Iterator[Finding]:
     alone = tried.trial(shapes)
     whole = alone.step(FEW).weights()
     wide = {"wide": before["wide"]}
-    share = _way(wide, {"wide": after["wide"]}) / _way(wide, {"wide": whole["wide"]})
+    share = way_between(wide, {"wide": after["wide"]}) / way_between(wide, {"wide": whole["wide"]})
     if share > 0.5:
         yield Finding(
             "lr of a group is ignored",
@@ -205,59 +164,6 @@ def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _odd_gradients(tried: Tried) -> Iterator[Finding]:
-    """Gradients that are missing, late, zero or sparse."""
-    trial = tried.trial()
-    trial.silent = {"wide"} & set(trial.params)
-    start = trial.weights()
-    try:
-        between = trial.step(FEW).weights()
-        trial.silent = set()
-        late = trial.step(FEW).weights()
-    except Exception as error:
-        text = f"It fails where a parameter has no gradient for {FEW} steps: {why(error)}."
-        yield Finding("fails without a gradient", BLOCKS, text)
-    else:
-        if "wide" in start and not torch.equal(start["wide"], between["wide"]):
-            text = "It moves a parameter that has no gradient."
-            yield Finding("moves without a gradient", BESIDE, text)
-        fresh = tried.trial().step(FEW).weights()
-        if "wide" in start:
-            share = _of("wide", between, late) / _of("wide", start, fresh)
-            if not 0.5 < share < 2:
-                yield Finding(
-                    "late gradients step otherwise",
-                    BESIDE,
-                    f"A parameter whose gradient comes {FEW} steps late takes {share:.2g} of the "
-                    "first steps of others.",
-                )
-    trial = tried.trial()
-    trial.zero = set(trial.params)
-    if not all(w.isfinite().all() for w in trial.step(FEW).weights().values()):
-        text = "A gradient of zeros, as behind a layer that starts at zero, makes NaN."
-        yield Finding("zero gradients make NaN", BLOCKS, text)
-
-
-def _sparse(tried: Tried) -> Iterator[Finding]:
-    """A sparse gradient, as nn.Embedding(sparse=True) makes."""
-    if tried.closure:
-        return
-    trial = tried.trial(["matrix"])
-    trial.gradient()
-    p = trial.params["matrix"]
-    assert p.grad is not None
-    p.grad = p.grad.to_sparse(1)
-    before = trial.weights()
-    try:
-        trial.update()
-    except Exception:
-        return  # refused aloud, as most do
-    if not torch.equal(before["matrix"], p.detach()):
-        return
-    text = "It leaves a matrix with a sparse gradient as it is, without a word."
-    yield Finding("passes sparse gradients by", BESIDE, text)
-
-
 def _strides(tried: Tried) -> Iterator[Finding]:
     """A transposed parameter."""
     plain, turned = tried.trial(["matrix"]), tried.trial(["matrix"], turned=True)
@@ -268,13 +174,12 @@ def _strides(tried: Tried) -> Iterator[Finding]:
         yield Finding("refuses other strides", BESIDE, text)
         return
     start, mine = plain.weights(), plain.step(FEW).weights()
-    way = _way(start, mine)
-    if _way(mine, other) > 0.1 * way:
+    away = way_between(mine, other) / way_between(start, mine)
+    if away > 0.1:
         yield Finding(
             "other strides step otherwise",
             BESIDE,
-            f"A transposed parameter ends {_way(mine, other) / way:.2g} of the way from where a "
-            "contiguous one does.",
+            f"A transposed parameter ends {away:.2g} of the way from where a contiguous one does.",
         )
 
 
@@ -288,38 +193,9 @@ def _options(tried: Tried) -> Iterator[Finding]:
     yield Finding("takes any keyword", BESIDE, text)
 
 
-def _way(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
-    """The Euclidean distance, over all tensors."""
-    parts = [(end[name].double() - start[name].double()).flatten() for name in end]
-    return float(torch.cat(parts).norm())
-
-
-def _of(name: str, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
-    return _way({name: start[name]}, {name: end[name]})
-
-
 def _what(p: nn.Parameter) -> str:
     frozen = "" if p.requires_grad else ", frozen"
     return f"{p.dtype} {tuple(p.shape)} on {p.device}{frozen}".replace("torch.", "")
 
 
-def _copy(grad: Tensor | None) -> Tensor:
-    assert grad is not None
-    return grad.clone()
-
-
-def _same(grad: Tensor | None, copy: Tensor) -> bool:
-    return grad is not None and torch.equal(grad, copy)
-
-
-CHECKS = (
-    _gradient_kept,
-    _parameters_kept,
-    _lr_reaches,
-    _groups,
-    _decay,
-    _odd_gradients,
-    _sparse,
-    _strides,
-    _options,
-)
+CHECKS = (_parameters_kept, _lr_reaches, _groups, _decay, _strides, _options)

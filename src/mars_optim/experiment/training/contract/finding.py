@@ -63,6 +63,12 @@ def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     return difference / max(float(one[k].double().abs().max()) for k in one)
 
 
+def way_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
+    """The Euclidean distance, over all tensors."""
+    parts = [(end[name].double() - start[name].double()).flatten() for name in end]
+    return float(torch.cat(parts).norm())
+
+
 def why(error: BaseException) -> str:
     """The reason that an optimizer's own code gives, in a line without the last dot."""
     if isinstance(error, UserError) and error.__cause__:
