@@ -13,7 +13,6 @@ import re
 import sys
 import time
 import types
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,9 +91,7 @@ ZOO: list[Entry] = [
 
 
 def importable() -> None:
-    """What two packages need to be imported here; neither changes what they compute."""
-    if not hasattr(typing, "override"):  # emerging_optimizers is for Python 3.12
-        typing.override = lambda method: method  # type: ignore[attr-defined]
+    """Let timm's optimizers be imported without torchvision; what they compute is the same."""
     spec = importlib.util.find_spec("timm")
     if spec is not None and spec.submodule_search_locations:
         for name in ("timm", "timm.optim"):  # without their __init__, which wants torchvision

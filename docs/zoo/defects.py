@@ -288,6 +288,14 @@ def late_steps(make: Callable[..., Any]) -> bool:
     return not 0.8 < moved(optimizer, late)[0] / first < 1.25
 
 
+def closure_without_gradients(make: Callable[..., Any]) -> bool:
+    """Whether step(closure) calls it with gradients off, so that backward() fails in it."""
+    seen = []
+    optimizer = make([parameter(8, 8)])
+    optimizer.step(lambda: seen.append(torch.is_grad_enabled()))
+    return seen == [False]
+
+
 def no_plain_state(make: Callable[..., Any]) -> bool:
     """Whether its state_dict() is refused by torch.load(weights_only=True)."""
     p = parameter(8, 8)
@@ -303,16 +311,19 @@ def no_plain_state(make: Callable[..., Any]) -> bool:
     return False
 
 
-def other_bits(make: Callable[..., Any], dtype: torch.dtype) -> bool:
-    """Whether a run that goes on from its state_dict() has other bits."""
+def other_bits(make: Callable[..., Any], dtype: torch.dtype, **options: Any) -> bool:
+    """Whether a run that goes on from its state_dict() has other bits (bfloat16 parameters).
+
+    torch's load_state_dict casts float32 moments to the dtype of their parameter.
+    """
     generator = torch.Generator().manual_seed(0)
     grads = [torch.randn(8, 8, generator=generator).to(dtype) for _ in range(12)]
     whole, half = (nn.Parameter(torch.ones(8, 8, dtype=dtype)) for _ in range(2))
-    one, optimizer = make([whole]), make([half])
+    one, optimizer = make([whole], **options), make([half], **options)
     for step, grad in enumerate(grads):
         if step == 6:
             state, half = optimizer.state_dict(), nn.Parameter(half.detach().clone())
-            optimizer = make([half])
+            optimizer = make([half], **options)
             optimizer.load_state_dict(state)
         whole.grad, half.grad = grad.clone(), grad.clone()
         one.step()
@@ -335,8 +346,10 @@ SHOWN: list[tuple[Callable[..., bool], str, str, dict[str, Any]]] = [
     (judging_moves, "schedulefree", "AdamWScheduleFree", {}),
     (late_steps, "pytorch_optimizer", "StableAdamW", {}),
     (late_steps, "pytorch_optimizer", "LaProp", {}),
+    (closure_without_gradients, "apollo_torch", "APOLLOAdamW", {}),
     (no_plain_state, "pytorch_optimizer", "SCION", {}),
     (other_bits, "heavyball", "AdamW", {"dtype": torch.bfloat16}),
+    (other_bits, "came_pytorch", "CAME", {"dtype": torch.bfloat16, "lr": 0.01}),
 ]
 """A script, a module, a class, and the script's further arguments."""
 
@@ -349,7 +362,7 @@ def show(script: Callable[..., bool], module: str, name: str, further: dict[str,
 
 def what(script: Callable[..., bool]) -> str:
     """What a script of SHOWN shows: its docstring without "Whether"."""
-    said = (script.__doc__ or "").removeprefix("Whether ")
+    said = " ".join((script.__doc__ or "").split()).removeprefix("Whether ")
     return said[0].upper() + said[1:]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.optimizer_zoo import PAGE, RESULTS, ZOO, Entry, tried, page
+from benchmarks.optimizer_zoo import PAGE, RESULTS, ZOO, Entry, page, tried
 from docs.zoo.defects import DEFECTS
 from tests.support.paths import ROOT
 

@@ -47,7 +47,7 @@ FLAWS: dict[str, tuple[str, str]] = {
     "SharedCount": ("late gradients step otherwise", BESIDE),
     "AssumesOrder": ("refuses other strides", BESIDE),
     "TakesAnything": ("takes any keyword", BESIDE),
-    "OneGroup": ("takes no groups", BESIDE),
+    "OneGroup": ("refuses groups with lr of their own", BESIDE),
     "NeedsGraph": ("needs second derivatives", BLOCKS),
     "HoldsObjects": ("state is no plain data", BESIDE),
     "SetsPrecision": ("changes torch's settings", BESIDE),

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ....errors import UserError
 from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, way_between, why
 
 OFF = 0.05  # relative error of a ratio of steps
@@ -92,7 +93,11 @@ def _groups(tried: Tried) -> Iterator[Finding]:
         before = trial.weights()
         after = trial.step(FEW).weights()
     except Exception as error:
-        yield Finding("takes no groups", BESIDE, f"It takes no parameter groups: {why(error)}.")
+        yield Finding(
+            "refuses groups with lr of their own",
+            BESIDE,
+            f"It takes no groups with learning rates of their own: {why(error)}.",
+        )
         return
     alone = tried.trial(shapes)
     whole = alone.step(FEW).weights()
@@ -123,7 +128,10 @@ def _decay(tried: Tried) -> Iterator[Finding]:
     def undecayed(params: Mapping[str, Tensor]) -> Sequence[Any]:
         return [{"params": list(params.values()), "weight_decay": 0.0, **own}]
 
-    freed = tried.trial(["matrix"], groups=undecayed, options={"weight_decay": DECAY}).step(FEW)
+    try:
+        freed = tried.trial(["matrix"], groups=undecayed, options={"weight_decay": DECAY}).step(FEW)
+    except UserError:  # it takes no groups, which is told
+        freed = without
     if distance(without.weights(), freed.weights()):
         yield Finding(
             "weight decay of a group is ignored",

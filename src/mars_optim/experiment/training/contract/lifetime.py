@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, why
+from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, way_between, why
 from .trial import Trial, has_modes, switch_mode
 
 STEPS = 100  # over which a quadratic has to fall
@@ -107,8 +107,8 @@ def _resumes(tried: Tried) -> Iterator[Finding]:
                 BESIDE,
                 "Its state_dict() holds objects that torch.load(weights_only=True) refuses.",
             )
-        way = distance(start, whole.weights())
-        away = distance(whole.weights(), resumed.step(FEW).weights())
+        way = way_between(start, whole.weights())
+        away = way_between(whole.weights(), resumed.step(FEW).weights())
         if away:
             lost, kind = away > LATE * way, f" of {dtype}".replace("torch.", "")
             yield Finding(

@@ -58,6 +58,7 @@ class Trial:
         }
         self.silent: set[str] = set()  # these get no gradient
         self.zero: set[str] = set()  # these get a gradient of zeros
+        self.memory: dict[str, Tensor] = {}  # where gradients are written, if anywhere
         self.create_graph = False
         self.at = 0
         seed_all(0)
@@ -86,7 +87,8 @@ class Trial:
             for name, p in self.params.items():
                 if name not in self.silent:
                     grad = self.curvature[name] * (p - self.targets[name])
-                    p.grad = torch.zeros_like(p) if name in self.zero else grad
+                    grad = torch.zeros_like(p) if name in self.zero else grad
+                    p.grad = self.memory[name].copy_(grad) if self.memory else grad
             return self.loss() if self.closure else torch.zeros(())
 
     def step(self, count: int = 1) -> Trial:
