@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, way_between, why
+from .finding import BESIDE, BLOCKS, FEW, Finding, Severity, Tried, distance, way_between, why
 from .trial import Trial, has_modes, switch_mode
 
 STEPS = 100  # over which a quadratic has to fall
@@ -87,57 +87,64 @@ def _lowers(tried: Tried) -> Iterator[Finding]:
 
 def _resumes(tried: Tried) -> Iterator[Finding]:
     """A run goes on from a checkpoint."""
-    for dtype in (torch.float32, torch.bfloat16):
-        whole = tried.trial(dtype=dtype)
-        halves = tried.trial(dtype=dtype)
-        start = whole.weights()
-        if dtype == torch.bfloat16:
-            try:
-                whole.step(1)
-            except Exception as error:
-                text = f"It does not take bfloat16 parameters: {why(error)}."
-                yield Finding("refuses bfloat16", BESIDE, text)
-                return
-            whole = tried.trial(dtype=dtype)
-        whole.step(2 * FEW)
-        resumed, plain = _resumed(halves.step(FEW), tried, dtype)
-        if not plain and dtype == torch.float32:
-            yield Finding(
-                "state is no plain data",
-                BESIDE,
-                "Its state_dict() holds objects that torch.load(weights_only=True) refuses.",
-            )
-        way = way_between(start, whole.weights())
-        away = way_between(whole.weights(), resumed.step(FEW).weights())
-        if away:
-            lost, kind = away > LATE * way, f" of {dtype}".replace("torch.", "")
-            yield Finding(
-                f"resumes otherwise{kind if dtype == torch.bfloat16 else ''}",
-                BLOCKS if lost and dtype == torch.float32 else BESIDE,
-                f"A run{kind} that goes on from its state_dict() at step {FEW} is off by "
-                f"{away / way:.1g} of the way gone, {FEW} steps later.",
-            )
-
-
-def _resumed(trial: Trial, tried: Tried, dtype: torch.dtype) -> tuple[Trial, bool]:
-    """Another trial that goes on from this one's state; whether that is plain data."""
-    file = io.BytesIO()
-    torch.save(trial.optimizer.state_dict(), file)
-    plain = True
-    file.seek(0)
+    trial = tried.trial().step(1)
+    if not _through_a_file(trial.optimizer.state_dict())[1]:
+        text = "Its state_dict() holds objects that torch.load(weights_only=True) refuses."
+        yield Finding("state is no plain data", BESIDE, text)
+    yield from _goes_on(tried, torch.float32, "", BLOCKS)
     try:
-        state = torch.load(file, weights_only=True)
-    except Exception:
-        plain = False
-        file.seek(0)
-        state = torch.load(file, weights_only=False)
+        tried.trial(dtype=torch.bfloat16).step(1)
+    except Exception as error:
+        text = f"It does not take bfloat16 parameters: {why(error)}."
+        yield Finding("refuses bfloat16", BESIDE, text)
+        return
+    try:
+        yield from _goes_on(tried, torch.bfloat16, " of bfloat16", BESIDE)
+    except Exception as error:
+        text = f"A run of bfloat16 fails when it goes on from its state_dict(): {why(error)}."
+        yield Finding("does not resume bfloat16", BESIDE, text)
+
+
+def _goes_on(tried: Tried, dtype: torch.dtype, kind: str, severity: Severity) -> Iterator[Finding]:
+    """Compare a run in two halves with one in one go; ``severity`` is of a large difference."""
+    whole, halves = tried.trial(dtype=dtype), tried.trial(dtype=dtype)
+    start = whole.weights()
+    whole.step(2 * FEW)
+    resumed = _resumed(halves.step(FEW), tried, dtype)
+    way = way_between(start, whole.weights())
+    away = way_between(whole.weights(), resumed.step(FEW).weights())
+    if away:
+        yield Finding(
+            f"resumes otherwise{kind}",
+            severity if away > LATE * way else BESIDE,
+            f"A run{kind} that goes on from its state_dict() at step {FEW} is off by "
+            f"{away / way:.1g} of the way gone, {FEW} steps later.",
+        )
+
+
+def _resumed(trial: Trial, tried: Tried, dtype: torch.dtype) -> Trial:
+    """Another trial that goes on from this one's state."""
     resumed = tried.trial(dtype=dtype)
     with torch.no_grad():
         for name, p in resumed.params.items():
             p.copy_(trial.params[name])
-    resumed.optimizer.load_state_dict(state)
+    resumed.optimizer.load_state_dict(_through_a_file(trial.optimizer.state_dict())[0])
     resumed.at = trial.at
-    return resumed, plain
+    return resumed
+
+
+def _through_a_file(state: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The state as torch.save keeps it, and whether it is plain data."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    for plain in (True, False):
+        file.seek(0)
+        try:
+            return torch.load(file, weights_only=plain), plain
+        except Exception:
+            if not plain:
+                raise
+    raise AssertionError
 
 
 def _repeats(tried: Tried) -> Iterator[Finding]:
