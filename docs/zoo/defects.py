@@ -296,6 +296,17 @@ def closure_without_gradients(make: Callable[..., Any]) -> bool:
     return seen == [False]
 
 
+def fails_on_zeros(make: Callable[..., Any]) -> bool:
+    """Whether a first gradient of zeros, as behind a layer that starts at zero, is an error."""
+    p = parameter(8, 8)
+    p.grad = torch.zeros(8, 8)
+    try:
+        make([p]).step()
+    except Exception:
+        return True
+    return False
+
+
 def no_plain_state(make: Callable[..., Any]) -> bool:
     """Whether its state_dict() is refused by torch.load(weights_only=True)."""
     p = parameter(8, 8)
@@ -347,6 +358,7 @@ SHOWN: list[tuple[Callable[..., bool], str, str, dict[str, Any]]] = [
     (late_steps, "pytorch_optimizer", "StableAdamW", {}),
     (late_steps, "pytorch_optimizer", "LaProp", {}),
     (closure_without_gradients, "apollo_torch", "APOLLOAdamW", {}),
+    (fails_on_zeros, "heavyball", "PSGDKron", {}),
     (no_plain_state, "pytorch_optimizer", "SCION", {}),
     (other_bits, "heavyball", "AdamW", {"dtype": torch.bfloat16}),
     (other_bits, "came_pytorch", "CAME", {"dtype": torch.bfloat16, "lr": 0.01}),

@@ -258,6 +258,13 @@ class NeedsAllGradients(Faithful):
         return super().step(closure)
 
 
+class RefusesZeros(Faithful):
+    def update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        if not grad.any():
+            raise ValueError("gradient is 0")
+        super().update(p, grad, group)
+
+
 class DividesByGradient(Faithful):
     def update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         super().update(p, grad / grad.norm(), group)

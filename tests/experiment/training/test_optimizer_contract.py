@@ -43,6 +43,7 @@ FLAWS: dict[str, tuple[str, str]] = {
     "Draws": ("draws torch's random numbers", BESIDE),
     "SharesState": ("shares state", BLOCKS),
     "NeedsAllGradients": ("fails without a gradient", BLOCKS),
+    "RefusesZeros": ("fails on zero gradients", BLOCKS),
     "DividesByGradient": ("zero gradients make NaN", BLOCKS),
     "SharedCount": ("late gradients step otherwise", BESIDE),
     "AssumesOrder": ("refuses other strides", BESIDE),

@@ -161,8 +161,8 @@ def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
         yield Finding(
             "decays through the gradient",
             BESIDE,
-            "Its weight decay goes into the gradient (L2), not lr times decay times the weights: "
-            "the same number is another strength than elsewhere.",
+            "What its weight decay adds to a step is not in proportion to the weights, as where it "
+            "goes into the gradient (L2): the same number is another strength than elsewhere.",
         )
     elif abs(coefficient - 1) > 0.2:
         yield Finding(

@@ -77,7 +77,15 @@ def _odd_gradients(tried: Tried) -> Iterator[Finding]:
                 )
     trial = tried.trial()
     trial.zero = set(trial.params)
-    if not all(w.isfinite().all() for w in trial.step(FEW).weights().values()):
+    try:
+        after = trial.step(FEW).weights()
+    except Exception as error:
+        text = (
+            f"It fails on a gradient of zeros, as behind a layer that starts at zero: {why(error)}."
+        )
+        yield Finding("fails on zero gradients", BLOCKS, text)
+        return
+    if not all(w.isfinite().all() for w in after.values()):
         text = "A gradient of zeros, as behind a layer that starts at zero, makes NaN."
         yield Finding("zero gradients make NaN", BLOCKS, text)
 
