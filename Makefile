@@ -10,7 +10,7 @@ PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 SUDO := $(if $(shell command -v sudo),sudo)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot check test test-all test-slurm test-hosts test-peers examples bench theory format clean
+.PHONY: pilot check test test-all test-slurm test-hosts test-peers zoo examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -49,6 +49,17 @@ test-hosts: $(VENV)/.dev
 #   torch's are in no package: TORCH_TESTS=path/to/pytorch/test
 test-peers: $(VENV)/.dev
 	TORCH_TESTS=$(TORCH_TESTS) $(BIN)/python tests/peers/run.py $(VENV)/peers
+
+# Installable optimizers through the contract check that an arm goes through: docs/optimizer-zoo.md
+#   (ten minutes). dion and emerging-optimizers are in no index: SOURCES=path/to/dion:path/to/...
+ZOO := $(VENV)/zoo
+zoo: $(VENV)/.dev
+	$(BIN)/python -m venv $(ZOO)
+	$(BIN)/python -c '$(SITE); print(f"import site; site.addsitedir({path!r})")' \
+		> "$$($(ZOO)/bin/python -c '$(SITE); print(path)')/beside.pth"
+	$(ZOO)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+		-r benchmarks/zoo_requirements.txt
+	TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 PYTHONPATH=$(SOURCES) $(ZOO)/bin/python -m benchmarks.optimizer_zoo
 
 bench: $(VENV)/.dev
 	mkdir -p docs/benchmarks

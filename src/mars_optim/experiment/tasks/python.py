@@ -24,7 +24,7 @@ def import_task(source: str, folder: Path) -> Task:
         ValueError: naming ``source``, if there is no such thing or it fails.
     """
     where, _, name = source.rpartition(":")
-    module = _from_file(where, folder) if where.endswith(".py") else _from_package(where, folder)
+    module = load_module(where, folder)
     factory = getattr(module, name, None)
     if not callable(factory):
         offered = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
@@ -54,7 +54,7 @@ def import_task(source: str, folder: Path) -> Task:
     return task
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """An exception in one line, with the line of the user's code that it came from."""
     trace = error.__traceback__
     while trace and trace.tb_next:
@@ -63,33 +63,49 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _from_file(where: str, folder: Path) -> ModuleType:
+def load_module(where: str, folder: Path, key: str = "task.source") -> ModuleType:
+    """Import a file or a module that a plan names.
+
+    Args:
+        where: ``"my_task.py"`` or ``"package.module"``.
+        folder: where the file or package lies; the working directory is searched after it.
+        key: of the plan, for messages.
+
+    Raises:
+        ValueError: naming ``key``, if it is not there or cannot be imported.
+    """
+    if where.endswith(".py"):
+        return _from_file(where, folder, key)
+    return _from_package(where, folder, key)
+
+
+def _from_file(where: str, folder: Path, key: str) -> ModuleType:
     path = next((p for p in (folder / where, Path(where)) if p.is_file()), None)
     if path is None:
-        raise ValueError(f"task.source: {folder / where} does not exist")
+        raise ValueError(f"{key}: {folder / where} does not exist")
     path = path.resolve()
     # its neighbours, and processes that it starts, import it by its own name
     _search(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"task.source: {path} is no Python file")
+        raise ValueError(f"{key}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"task.source: {path} cannot be imported: {reason(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{key}: {path} cannot be imported: {reason(error)}") from error
     return module
 
 
-def _from_package(where: str, folder: Path) -> ModuleType:
+def _from_package(where: str, folder: Path, key: str) -> ModuleType:
     _search(Path.cwd())
     _search(folder)
     try:
         return importlib.import_module(where)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
-            f"task.source: {where} cannot be imported from {folder}: {reason(error)}"
+            f"{key}: {where} cannot be imported from {folder}: {reason(error)}"
         ) from error
 
 
