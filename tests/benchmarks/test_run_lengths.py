@@ -11,7 +11,7 @@ from benchmarks.run_lengths import UNIT, Losses, Settings, Trial, table, valley,
 from mars_optim.experiment.plan.plan_file import load_plan
 from tests.support.paths import ROOT
 
-PLAN = load_plan(Path(ROOT / "docs/studies/lengths-gpt.toml"))
+PLAN = load_plan(Path(ROOT / "docs/studies/next/lengths-gpt.toml"))
 SETTINGS = Settings((1, 4), (1, 2, 3))
 BEST = {arm: 1.6 + 0.3 * i for i, arm in enumerate(PLAN.arms)}
 
