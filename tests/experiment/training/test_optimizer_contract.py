@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mars_optim.experiment.training.any_optimizer import AnyOptimizer
-from mars_optim.experiment.training.contract import BESIDE, BLOCKS, Finding, check_optimizer
+from mars_optim.experiment.training.contract import BESIDE, BLOCKS, Flaw, check_optimizer
 
 from . import flawed_optimizers as flawed
 
@@ -62,7 +62,7 @@ def _settings_as_before() -> Iterator[None]:
     torch.set_float32_matmul_precision(precision)
 
 
-def found(name: str, **options: bool) -> list[Finding]:
+def found(name: str, **options: bool) -> list[Flaw]:
     return check_optimizer(AnyOptimizer(getattr(flawed, name), LR), **options)
 
 

@@ -14,11 +14,11 @@ import torch
 from ....errors import UserError
 from ..any_optimizer import AnyOptimizer
 from . import effects, gradients, lifetime
-from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, why
+from .finding import BESIDE, BLOCKS, FEW, Flaw, Tried, why
 from .trial import Trial, needs_closure
 
 
-def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> list[Finding]:
+def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> list[Flaw]:
     """Try an optimizer on a tiny problem, on the CPU.
 
     Args:
@@ -35,10 +35,10 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
         try:
             closure = needs_closure(chosen)
         except UserError as error:
-            return [Finding("cannot be made", BLOCKS, str(error))]
+            return [Flaw("cannot be made", BLOCKS, str(error))]
         if _needs_graph(chosen):
             text = "It needs backward(create_graph=True), for second derivatives; a run makes none."
-            return [Finding("needs second derivatives", BLOCKS, text)]
+            return [Flaw("needs second derivatives", BLOCKS, text)]
         findings, taken = _shapes(chosen, closure, matrices_only)
         if "matrix" not in taken:
             return findings
@@ -48,18 +48,18 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
     return [*findings, *lifetime.changed_settings(before)]
 
 
-def _guarded(check: Callable[[Tried], Iterator[Finding]], tried: Tried) -> list[Finding]:
+def _guarded(check: Callable[[Tried], Iterator[Flaw]], tried: Tried) -> list[Flaw]:
     """What a check finds; one that fails is a finding too."""
     try:
         return list(check(tried))
     except Exception as error:
         what = (check.__doc__ or check.__name__).strip().rstrip(".")
-        return [Finding("fails", BLOCKS, f"It fails where we try this: {what}: {why(error)}.")]
+        return [Flaw("fails", BLOCKS, f"It fails where we try this: {what}: {why(error)}.")]
 
 
 def _shapes(
     chosen: AnyOptimizer, closure: bool, matrices_only: bool
-) -> tuple[list[Finding], tuple[str, ...]]:
+) -> tuple[list[Flaw], tuple[str, ...]]:
     """What happens to each kind of tensor alone; and those that move."""
     words = {
         "matrix": "a matrix",
@@ -78,12 +78,12 @@ def _shapes(
             after = trial.step(FEW).weights()[shape]
         except Exception as error:
             findings.append(
-                Finding(f"refuses {what}", severity, f"It does not take {what}: {why(error)}.")
+                Flaw(f"refuses {what}", severity, f"It does not take {what}: {why(error)}.")
             )
             continue
         if torch.equal(before, after):
             text = f"It leaves {what} as it is for {FEW} steps, without a word."
-            findings.append(Finding(f"passes {what} by", severity, text))
+            findings.append(Flaw(f"passes {what} by", severity, text))
         elif shape in ("matrix", "wide", "vector"):
             taken.append(shape)
     return findings, tuple(taken)

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ....errors import UserError
-from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, way_between, why
+from .finding import BESIDE, BLOCKS, FEW, Flaw, Tried, distance, way_between, why
 
 OFF = 0.05  # relative error of a ratio of steps
 DECAY = 0.1
 
 
-def _parameters_kept(tried: Tried) -> Iterator[Finding]:
+def _parameters_kept(tried: Tried) -> Iterator[Flaw]:
     """A step leaves each parameter's dtype, shape, device and memory."""
     trial = tried.trial()
     before = {name: (_what(p), p.data_ptr()) for name, p in trial.params.items()}
@@ -23,10 +23,10 @@ def _parameters_kept(tried: Tried) -> Iterator[Finding]:
         what = before[name][0]
         if what != _what(p):
             text = f"Its step makes a {name} {_what(p)} that was {what}."
-            yield Finding("changes a parameter's kind", BLOCKS, text)
+            yield Flaw("changes a parameter's kind", BLOCKS, text)
             return
     if any(p.data_ptr() != before[name][1] for name, p in trial.params.items()):
-        yield Finding(
+        yield Flaw(
             "moves a parameter's memory",
             BESIDE,
             "Its step puts parameters into other memory: views of them (flat buffers, CUDA graphs) "
@@ -34,7 +34,7 @@ def _parameters_kept(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _lr_reaches(tried: Tried) -> Iterator[Finding]:
+def _lr_reaches(tried: Tried) -> Iterator[Flaw]:
     """A learning rate that is changed in the groups between two steps."""
     ways = [_next_step(tried, factor) for factor in (1.0, 0.5, 0.0)]
     full, half, none = ways
@@ -43,23 +43,23 @@ def _lr_reaches(tried: Tried) -> Iterator[Finding]:
     if not distance(_after(tried, 1.0), _after(tried, 0.5)):
         if distance(_after(tried, 1.0, 2), _after(tried, 0.5, 2)):
             text = "A learning rate written into its groups reaches the step after the next only."
-            yield Finding("lr comes a step late", BESIDE, text)
+            yield Flaw("lr comes a step late", BESIDE, text)
             return
-        yield Finding(
+        yield Flaw(
             "lr does not reach the step",
             BLOCKS,
             "A learning rate written into its groups, as a schedule does, changes nothing.",
         )
         return
     if abs(half / full - 0.5) > OFF:
-        yield Finding(
+        yield Flaw(
             "step is not in proportion to lr",
             BESIDE,
             f"At half the learning rate the next step is {half / full:.2g} of the whole.",
         )
     if none:
         text = f"At lr = 0 it takes {none / full:.2g} of a step all the same."
-        yield Finding("moves at lr = 0", BESIDE, text)
+        yield Flaw("moves at lr = 0", BESIDE, text)
 
 
 def _after(tried: Tried, factor: float, steps: int = 1) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def _next_step(tried: Tried, factor: float) -> float:
     return way_between(before, trial.step().weights())
 
 
-def _groups(tried: Tried) -> Iterator[Finding]:
+def _groups(tried: Tried) -> Iterator[Flaw]:
     """Two groups with learning rates of their own."""
     rates = {"matrix": 1.0, "wide": 0.1}
 
@@ -93,7 +93,7 @@ def _groups(tried: Tried) -> Iterator[Finding]:
         before = trial.weights()
         after = trial.step(FEW).weights()
     except Exception as error:
-        yield Finding(
+        yield Flaw(
             "refuses groups with lr of their own",
             BESIDE,
             f"It takes no groups with learning rates of their own: {why(error)}.",
@@ -104,7 +104,7 @@ def _groups(tried: Tried) -> Iterator[Finding]:
     wide = {"wide": before["wide"]}
     share = way_between(wide, {"wide": after["wide"]}) / way_between(wide, {"wide": whole["wide"]})
     if share > 0.5:
-        yield Finding(
+        yield Flaw(
             "lr of a group is ignored",
             BESIDE,
             f"A group at a tenth of the learning rate goes {share:.2g} of the way: lr_1d and its "
@@ -112,16 +112,16 @@ def _groups(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _decay(tried: Tried) -> Iterator[Finding]:
+def _decay(tried: Tried) -> Iterator[Flaw]:
     """Weight decay, and a group without it."""
     if not tried.chosen.takes("weight_decay"):
-        yield Finding("has no weight decay", BESIDE, "It has no weight_decay.")
+        yield Flaw("has no weight decay", BESIDE, "It has no weight_decay.")
         return
     without = tried.trial(["matrix"], options={"weight_decay": 0.0}).step(FEW)
     having = tried.trial(["matrix"], options={"weight_decay": DECAY}).step(FEW)
     if not distance(without.weights(), having.weights()):
         text = f"weight_decay = {DECAY} is taken and changes nothing."
-        yield Finding("weight decay does nothing", BESIDE, text)
+        yield Flaw("weight decay does nothing", BESIDE, text)
         return
     own = tried.chosen.group_options.get("matrix", {})
 
@@ -133,7 +133,7 @@ def _decay(tried: Tried) -> Iterator[Finding]:
     except UserError:  # it takes no groups, which is told
         freed = without
     if distance(without.weights(), freed.weights()):
-        yield Finding(
+        yield Flaw(
             "weight decay of a group is ignored",
             BESIDE,
             "A group with weight_decay = 0 is decayed all the same, so vectors and embeddings are.",
@@ -141,7 +141,7 @@ def _decay(tried: Tried) -> Iterator[Finding]:
     yield from _kind_of_decay(tried)
 
 
-def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
+def _kind_of_decay(tried: Tried) -> Iterator[Flaw]:
     """What decay adds to one step: lr times weight decay times the weights, if it is as ours."""
     steps = []
     for decay in (0.0, DECAY):
@@ -158,47 +158,47 @@ def _kind_of_decay(tried: Tried) -> Iterator[Finding]:
     coefficient = -float((change * weights).sum() / weights.square().sum()) / (lr * DECAY)
     rest = float((change + coefficient * lr * DECAY * weights).norm() / change.norm())
     if rest > 0.5:
-        yield Finding(
+        yield Flaw(
             "decays through the gradient",
             BESIDE,
             "What its weight decay adds to a step is not in proportion to the weights, as where it "
             "goes into the gradient (L2): the same number is another strength than elsewhere.",
         )
     elif abs(coefficient - 1) > 0.2:
-        yield Finding(
+        yield Flaw(
             "decays by another amount",
             BESIDE,
             f"Its weight decay takes {coefficient:.2g} times lr times decay of the weights.",
         )
 
 
-def _strides(tried: Tried) -> Iterator[Finding]:
+def _strides(tried: Tried) -> Iterator[Flaw]:
     """A transposed parameter."""
     plain, turned = tried.trial(["matrix"]), tried.trial(["matrix"], turned=True)
     try:
         other = turned.step(FEW).weights()
     except Exception as error:
         text = f"It does not take a transposed parameter: {why(error)}."
-        yield Finding("refuses other strides", BESIDE, text)
+        yield Flaw("refuses other strides", BESIDE, text)
         return
     start, mine = plain.weights(), plain.step(FEW).weights()
     away = way_between(mine, other) / way_between(start, mine)
     if away > 0.1:
-        yield Finding(
+        yield Flaw(
             "other strides step otherwise",
             BESIDE,
             f"A transposed parameter ends {away:.2g} of the way from where a contiguous one does.",
         )
 
 
-def _options(tried: Tried) -> Iterator[Finding]:
+def _options(tried: Tried) -> Iterator[Flaw]:
     """A keyword argument that it does not have."""
     try:
         tried.trial(options={"no_such_option": 1})
     except Exception:
         return
     text = "It takes keyword arguments that it does not have: a misspelt one is not told."
-    yield Finding("takes any keyword", BESIDE, text)
+    yield Flaw("takes any keyword", BESIDE, text)
 
 
 def _what(p: nn.Parameter) -> str:

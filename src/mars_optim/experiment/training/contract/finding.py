@@ -22,7 +22,7 @@ BESIDE: Severity = "printed beside the result"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Flaw:
     """One thing that a check has found.
 
     Args:

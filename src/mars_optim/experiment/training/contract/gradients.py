@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from .finding import BESIDE, BLOCKS, FEW, Finding, Tried, distance, way_between, why
+from .finding import BESIDE, BLOCKS, FEW, Flaw, Tried, distance, way_between, why
 
 
-def _gradient_kept(tried: Tried) -> Iterator[Finding]:
+def _gradient_kept(tried: Tried) -> Iterator[Flaw]:
     """A step leaves p.grad alone and keeps no reference to it."""
     trial = tried.trial()
     for _ in range(FEW):
@@ -23,16 +23,16 @@ def _gradient_kept(tried: Tried) -> Iterator[Finding]:
             now = trial.params[name].grad
             if now is None:
                 text = "Its step takes p.grad away (None): what reads the gradient after it fails."
-                yield Finding("takes the gradient away", BESIDE, text)
+                yield Flaw("takes the gradient away", BESIDE, text)
                 return
             if now is not given or not _same(given, copy):
                 text = "Its step writes into p.grad: what reads the gradient after it reads another"
-                yield Finding("writes the gradient", BESIDE, f"{text}.")
+                yield Flaw("writes the gradient", BESIDE, f"{text}.")
                 return
     yield from _gradient_forgotten(tried)
 
 
-def _gradient_forgotten(tried: Tried) -> Iterator[Finding]:
+def _gradient_forgotten(tried: Tried) -> Iterator[Flaw]:
     """Gradients in the same memory at each step."""
     if tried.closure:
         return
@@ -41,7 +41,7 @@ def _gradient_forgotten(tried: Tried) -> Iterator[Finding]:
     plain.step(FEW)
     reused.step(FEW)
     if distance(plain.weights(), reused.weights()):
-        yield Finding(
+        yield Flaw(
             "keeps a reference to the gradient",
             BESIDE,
             "It keeps p.grad itself: where the memory is used again (zero_grad(set_to_none=False), "
@@ -49,7 +49,7 @@ def _gradient_forgotten(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _odd_gradients(tried: Tried) -> Iterator[Finding]:
+def _odd_gradients(tried: Tried) -> Iterator[Flaw]:
     """Gradients that are missing, late, zero or sparse."""
     trial = tried.trial()
     trial.silent = {"wide"} & set(trial.params)
@@ -60,16 +60,16 @@ def _odd_gradients(tried: Tried) -> Iterator[Finding]:
         late = trial.step(FEW).weights()
     except Exception as error:
         text = f"It fails where a parameter has no gradient for {FEW} steps: {why(error)}."
-        yield Finding("fails without a gradient", BLOCKS, text)
+        yield Flaw("fails without a gradient", BLOCKS, text)
     else:
         if "wide" in start and not torch.equal(start["wide"], between["wide"]):
             text = "It moves a parameter that has no gradient."
-            yield Finding("moves without a gradient", BESIDE, text)
+            yield Flaw("moves without a gradient", BESIDE, text)
         fresh = tried.trial().step(FEW).weights()
         if "wide" in start:
             share = _of("wide", between, late) / _of("wide", start, fresh)
             if not 0.5 < share < 2:
-                yield Finding(
+                yield Flaw(
                     "late gradients step otherwise",
                     BESIDE,
                     f"A parameter whose gradient comes {FEW} steps late takes {share:.2g} of the "
@@ -83,14 +83,14 @@ def _odd_gradients(tried: Tried) -> Iterator[Finding]:
         text = (
             f"It fails on a gradient of zeros, as behind a layer that starts at zero: {why(error)}."
         )
-        yield Finding("fails on zero gradients", BLOCKS, text)
+        yield Flaw("fails on zero gradients", BLOCKS, text)
         return
     if not all(w.isfinite().all() for w in after.values()):
         text = "A gradient of zeros, as behind a layer that starts at zero, makes NaN."
-        yield Finding("zero gradients make NaN", BLOCKS, text)
+        yield Flaw("zero gradients make NaN", BLOCKS, text)
 
 
-def _sparse(tried: Tried) -> Iterator[Finding]:
+def _sparse(tried: Tried) -> Iterator[Flaw]:
     """A sparse gradient, as nn.Embedding(sparse=True) makes."""
     if tried.closure:
         return
@@ -107,7 +107,7 @@ def _sparse(tried: Tried) -> Iterator[Finding]:
     if not torch.equal(before["matrix"], p.detach()):
         return
     text = "It leaves a matrix with a sparse gradient as it is, without a word."
-    yield Finding("passes sparse gradients by", BESIDE, text)
+    yield Flaw("passes sparse gradients by", BESIDE, text)
 
 
 def _copy(grad: Tensor | None) -> Tensor:

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from .finding import BESIDE, BLOCKS, FEW, Finding, Severity, Tried, distance, way_between, why
+from .finding import BESIDE, BLOCKS, FEW, Flaw, Severity, Tried, distance, way_between, why
 from .trial import Trial, has_modes, switch_mode
 
 STEPS = 100  # over which a quadratic has to fall
 LATE = 1e-2  # of the way gone: beyond it a resumed run is another run
 
 
-def _closure(tried: Tried) -> Iterator[Finding]:
+def _closure(tried: Tried) -> Iterator[Flaw]:
     """A step with and without a closure."""
     if tried.closure:
-        yield Finding(
+        yield Flaw(
             "needs a closure",
             BESIDE,
             "Its step needs a closure: each evaluates loss and gradient again, which takes time.",
@@ -34,10 +34,10 @@ def _closure(tried: Tried) -> Iterator[Finding]:
     try:
         loss = trial.optimizer.step(closure)
     except Exception as error:
-        yield Finding("takes no closure", BESIDE, f"Its step takes no closure: {why(error)}.")
+        yield Flaw("takes no closure", BESIDE, f"Its step takes no closure: {why(error)}.")
         return
     if calls != [True] or loss is None:
-        yield Finding(
+        yield Flaw(
             "closure not as torch's",
             BESIDE,
             f"step(closure) calls it {len(calls)} times, with gradients "
@@ -45,12 +45,12 @@ def _closure(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _modes(tried: Tried) -> Iterator[Finding]:
+def _modes(tried: Tried) -> Iterator[Flaw]:
     """train() and eval()."""
     trial = tried.trial().step(FEW)
     if not has_modes(trial.optimizer):
         return
-    yield Finding(
+    yield Flaw(
         "has train() and eval()",
         BESIDE,
         "It has train() and eval(), which we call: the weights that are judged are averages, and "
@@ -61,7 +61,7 @@ def _modes(tried: Tried) -> Iterator[Finding]:
     switch_mode(trial.optimizer, training=True)
     away = distance(before, trial.weights())
     if away:
-        yield Finding(
+        yield Flaw(
             "evaluation moves the weights",
             BESIDE,
             f"eval() and train() again move the weights by {away:.1g} of their size: a run depends "
@@ -69,7 +69,7 @@ def _modes(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _lowers(tried: Tried) -> Iterator[Finding]:
+def _lowers(tried: Tried) -> Iterator[Flaw]:
     """A quadratic falls."""
     trial = tried.trial()
     first = trial.loss().item()
@@ -77,7 +77,7 @@ def _lowers(tried: Tried) -> Iterator[Finding]:
     switch_mode(trial.optimizer, training=False)
     last = trial.loss().item()
     if not last < first:
-        yield Finding(
+        yield Flaw(
             "does not lower a quadratic",
             BLOCKS,
             f"In {STEPS} steps at lr = {tried.chosen.lr:g} a quadratic goes from {first:.3g} to "
@@ -85,27 +85,27 @@ def _lowers(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def _resumes(tried: Tried) -> Iterator[Finding]:
+def _resumes(tried: Tried) -> Iterator[Flaw]:
     """A run goes on from a checkpoint."""
     trial = tried.trial().step(1)
     if not _through_a_file(trial.optimizer.state_dict())[1]:
         text = "Its state_dict() holds objects that torch.load(weights_only=True) refuses."
-        yield Finding("state is no plain data", BESIDE, text)
+        yield Flaw("state is no plain data", BESIDE, text)
     yield from _goes_on(tried, torch.float32, "", BLOCKS)
     try:
         tried.trial(dtype=torch.bfloat16).step(1)
     except Exception as error:
         text = f"It does not take bfloat16 parameters: {why(error)}."
-        yield Finding("refuses bfloat16", BESIDE, text)
+        yield Flaw("refuses bfloat16", BESIDE, text)
         return
     try:
         yield from _goes_on(tried, torch.bfloat16, " of bfloat16", BESIDE)
     except Exception as error:
         text = f"A run of bfloat16 fails when it goes on from its state_dict(): {why(error)}."
-        yield Finding("does not resume bfloat16", BESIDE, text)
+        yield Flaw("does not resume bfloat16", BESIDE, text)
 
 
-def _goes_on(tried: Tried, dtype: torch.dtype, kind: str, severity: Severity) -> Iterator[Finding]:
+def _goes_on(tried: Tried, dtype: torch.dtype, kind: str, severity: Severity) -> Iterator[Flaw]:
     """Compare a run in two halves with one in one go; ``severity`` is of a large difference."""
     whole, halves = tried.trial(dtype=dtype), tried.trial(dtype=dtype)
     start = whole.weights()
@@ -114,7 +114,7 @@ def _goes_on(tried: Tried, dtype: torch.dtype, kind: str, severity: Severity) ->
     way = way_between(start, whole.weights())
     away = way_between(whole.weights(), resumed.step(FEW).weights())
     if away:
-        yield Finding(
+        yield Flaw(
             f"resumes otherwise{kind}",
             severity if away > LATE * way else BESIDE,
             f"A run{kind} that goes on from its state_dict() at step {FEW} is off by "
@@ -147,11 +147,11 @@ def _through_a_file(state: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     raise AssertionError
 
 
-def _repeats(tried: Tried) -> Iterator[Finding]:
+def _repeats(tried: Tried) -> Iterator[Flaw]:
     """Two equal runs, and one beside another optimizer."""
     one, other = tried.trial().step(FEW).weights(), tried.trial().step(FEW).weights()
     if distance(one, other):
-        yield Finding(
+        yield Flaw(
             "does not repeat",
             BESIDE,
             f"Two equal runs differ by {distance(one, other):.1g} after {FEW} steps: it draws "
@@ -163,21 +163,21 @@ def _repeats(tried: Tried) -> Iterator[Finding]:
         another.step()
         mine.step()
     if distance(one, mine.weights()):
-        yield Finding(
+        yield Flaw(
             "shares state",
             BLOCKS,
             "A second optimizer of its class in the same process changes what it does.",
         )
 
 
-def _draws(tried: Tried) -> Iterator[Finding]:
+def _draws(tried: Tried) -> Iterator[Flaw]:
     """What a step draws from torch's random numbers."""
     trial = tried.trial().step(1)
     trial.gradient()
     numbers = torch.get_rng_state()
     trial.update()
     if not torch.equal(numbers, torch.get_rng_state()):
-        yield Finding(
+        yield Flaw(
             "draws torch's random numbers",
             BESIDE,
             "Its step draws from torch's global generator: dropout and data order drawn from the "
@@ -185,13 +185,13 @@ def _draws(tried: Tried) -> Iterator[Finding]:
         )
 
 
-def changed_settings(before: Mapping[str, Any]) -> list[Finding]:
+def changed_settings(before: Mapping[str, Any]) -> list[Flaw]:
     """Whether torch's settings are as they were."""
     changed = [name for name, value in settings().items() if before[name] != value]
     if not changed:
         return []
     text = f"It changes settings of torch, for all that runs after it: {', '.join(changed)}."
-    return [Finding("changes torch's settings", BESIDE, text)]
+    return [Flaw("changes torch's settings", BESIDE, text)]
 
 
 def settings() -> dict[str, Any]:
