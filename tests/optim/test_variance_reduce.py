@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim import MARSAdamW, variance_reduce
-from mars_optim.optim.tools.wrap import LAST_GRAD, VarianceReduction
+from mars_optim.optim.tools.wrap import VarianceReduction
+from mars_optim.optim.tools.wrap_options import LAST_GRAD
 
 Make = Callable[[list[nn.Parameter]], Optimizer]
 

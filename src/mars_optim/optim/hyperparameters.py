@@ -108,6 +108,12 @@ class Settings:
         values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
         return cls(**values)
 
+    def in_force(self, group: Mapping[str, Any]) -> Settings:
+        """The same with the gamma of the step that is due, where the group has a schedule."""
+        if self.gamma_schedule == "constant":
+            return self
+        return replace(self, gamma=gamma_of(group))
+
     def beside(self, param: Tensor) -> Settings:
         """The same, with a gamma that only a device knows where this parameter is."""
         if isinstance(self.gamma, Tensor) and self.gamma.device != param.device:

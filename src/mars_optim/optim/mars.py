@@ -36,9 +36,9 @@ from .gamma import choice, kept
 from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
-    check_before_step,
     check_shape,
     check_vector_options,
+    checked_settings,
     split_group,
 )
 from .hyperparameters import Settings, resolve
@@ -92,9 +92,9 @@ class MARS(TwoGradientForm, Observed):
             ``gamma_schedule="auto"`` from 0.025 on.
         gamma_schedule: "constant"; "lr" makes it ``gamma * lr / (highest lr so far)`` at each
             step, "sqrt_lr" the same with a root. The others choose it every 10 steps, for each
-            group, and begin with ``gamma``: "auto" by whether the next batch's gradient would
-            have liked the last step to have had more of its own (``correction="folded"`` only);
-            "least_error" (experimental) as the one of the least estimated error of the momentum.
+            group, and begin with ``gamma``: "auto" compares each new gradient with the last step,
+            and raises gamma if they agree, lowers it if not (``correction="folded"`` only);
+            "least_error" (experimental) takes that of the least estimated error of the momentum.
             The one in force is ``float(group["gamma_now"])`` (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
@@ -275,24 +275,35 @@ class MARS(TwoGradientForm, Observed):
 
     def _checked_work(self, amp: Amp) -> list[Update]:
         """The step of all groups; where it is refused, state and groups are left as they were."""
-        check_before_step(self.param_groups, self._given)
+        settings = checked_settings(self.param_groups, self._given)
         traces = Traces(self.param_groups, self.state)
         try:
-            return self._work(amp)
+            return self._work(amp, settings)
         except Exception:
             traces.remove()
             raise
 
-    def _work(self, amp: Amp) -> list[Update]:
+    def _work(self, amp: Amp, checked: Sequence[Settings] = ()) -> list[Update]:
         """The step of all groups, laid out and not yet taken."""
         gammas.prepare(self.param_groups, self._runtime["plans"])
         self._begin_measuring()
-        norm, groups = GlobalNorm(), enumerate(self.param_groups)
-        return [update for i, group in groups for update in self._updates(i, group, amp, norm)]
+        norm = GlobalNorm()
+        updates: list[Update] = []
+        for i, group in enumerate(self.param_groups):
+            settings = checked[i].in_force(group) if checked else None
+            updates += self._updates(i, group, amp, norm, settings)
+        return updates
 
-    def _updates(self, i: int, group: dict[str, Any], amp: Amp, norm: GlobalNorm) -> list[Update]:
+    def _updates(
+        self,
+        i: int,
+        group: dict[str, Any],
+        amp: Amp,
+        norm: GlobalNorm,
+        settings: Settings | None = None,
+    ) -> list[Update]:
         """The step of group ``i``'s parameters that have a gradient, bucket by bucket."""
-        settings, updates = Settings.from_group(group), []
+        settings, updates = settings or Settings.from_group(group), []
         for b, (params, grads, states) in enumerate(self._rows(group, settings)):
             bucket = Bucket(
                 params,

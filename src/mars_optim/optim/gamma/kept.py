@@ -150,7 +150,9 @@ def saved(groups: Sequence[Group], plans: Plans) -> list[Group]:
     kept: list[Group] = []
     parts: list[tuple[Tensor, Processes]] = []
     for i, group in enumerate(groups):
-        of_group = {k: v.clone() for k, v in group.items() if k in IN_JSON and _is_tensor(v)}
+        of_group: Group = {
+            k: v.clone() for k, v in group.items() if k in IN_JSON and isinstance(v, Tensor)
+        }
         if is_chosen(group) and not any(map(is_lazy, group["params"])):
             plan = ready(group, plans, i)
             of_group = {k: group[k].clone() for k in (NOW, STEPS, SUMS, MEMORY, SILENT)}
@@ -163,10 +165,6 @@ def saved(groups: Sequence[Group], plans: Plans) -> list[Group]:
         if PROBES in of_group:
             of_group[SUMS] = of_group[SUMS].sum(0)
     return kept
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
 
 
 def _whole_probes(block: Tensor, plan: Plan) -> list[Tensor]:

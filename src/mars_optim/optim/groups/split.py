@@ -154,12 +154,15 @@ def _as_list(group: Group) -> list[Any]:
     return params
 
 
-def check_before_step(groups: list[Group], given: GivenShapes) -> None:
-    """Raise ValueError for groups that a step cannot take, as they are now.
+def checked_settings(groups: list[Group], given: GivenShapes) -> list[Settings]:
+    """The settings of groups as they are now.
 
     Args:
         groups: of a MARS; hands and hosts may have edited them.
         given: the shapes that it was given.
+
+    Raises:
+        ValueError: for groups that a step cannot take.
     """
     of_groups = []
     for group in groups:
@@ -171,6 +174,7 @@ def check_before_step(groups: list[Group], given: GivenShapes) -> None:
             if param.grad is not None:
                 check_shape(param, settings, group.get("kind"))
                 check_split(param, settings)
+    return of_groups
 
 
 def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:

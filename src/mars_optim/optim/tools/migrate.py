@@ -20,7 +20,7 @@ from ..values import check_choice
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .parameter_order import Given, Named, Order, in_order, misfit
 from .state_dict import state_dict_of
-from .wrap import CLIP, GAMMA
+from .wrap_options import CLIP, GAMMA
 
 ADAMW_KEYS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
 # Keys of torch's own that are no host's: which kernel, and what says that decay is AdamW's.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..mars import MARS
-from .wrap import GAMMA, LAST_GRAD
+from .wrap_options import GAMMA, LAST_GRAD
 
 Group = Mapping[str, Any]
 

@@ -12,25 +12,25 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import PUBLISHED_GAMMA, TABLE, Clip, ClipOver
-from ..backends.amp import Amp
+from ...optimizer_options import TABLE, Clip, ClipOver
 from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
-from ..gamma import choice, kept
-from ..hyperparameters import gamma_of
-from ..values import check_option, flag, number, number_or_none
+from ..values import check_option, flag, number_or_none
 from .masked import Before, before_step, check_cautious, mask_
-
-LAST_GRAD = "mars_last_grad"
-GAMMA, CLIP = "mars_gamma", "mars_clip"
-
-Group = dict[str, Any]
-
-# whose steps are an average of gradients, or orthogonalise it
-AVERAGING = (torch.optim.SGD, torch.optim.Muon)
-BETA2 = 0.99  # of the average of g^2 by which Muon's step is weighed where gamma is chosen
-NOT_CHOSEN: Group = {"gamma": 0.0, "gamma_schedule": "constant", "params": []}
+from .wrap_options import (
+    CLIP,
+    GAMMA,
+    LAST_GRAD,
+    Group,
+    beta1_of,
+    check_choosable,
+    check_gradients,
+    check_options,
+    check_remnants,
+    gamma_given,
+)
+from .wrapped_gamma import WrappedGamma
 
 
 class Defaults(dict[str, Any]):
@@ -43,7 +43,7 @@ class Defaults(dict[str, Any]):
     reduction: VarianceReduction
 
 
-class VarianceReduction:
+class VarianceReduction(WrappedGamma):
     """What :func:`variance_reduce` did to an optimizer; :meth:`remove` undoes it.
 
     Copies (``copy.deepcopy``, pickle) of the optimizer are under it too, each with a handle of its
@@ -61,7 +61,7 @@ class VarianceReduction:
         cautious: bool = False,
     ) -> None:
         self.optimizer = optimizer
-        self.chosen: dict[int, Group] = {}  # what gamma="auto" keeps, by number of the group
+        self.chosen = {}
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
         self.gamma, self.clip = gamma, clip  # of groups that do not say
@@ -77,14 +77,13 @@ class VarianceReduction:
 
     def _hook(self) -> None:
         optimizer = self.optimizer
-        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
-            optimizer.__dict__.setdefault(name, OrderedDict())  # a copy in the making has none yet
+        kinds = "step_pre step_post state_dict_post load_state_dict_post"
+        for kind in kinds.split():  # a copy in the making has none yet
+            optimizer.__dict__.setdefault(f"_optimizer_{kind}_hooks", OrderedDict())
         self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
         self._stepped: list[Before] = []  # to be masked after the step
         self._lost = False  # whether the last step left no history, for want of state
-        self._plans: kept.Plans = {}
-        for name in ("_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_post_hooks"):
-            optimizer.__dict__.setdefault(name, OrderedDict())
+        self._plans = {}
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -98,7 +97,7 @@ class VarianceReduction:
         return {name: getattr(self, name) for name in names.split()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"clip_over": "tensor", "cautious": False, **state})
+        self.__dict__.update(state)
         self._hook()
 
     def remove(self) -> None:
@@ -151,7 +150,8 @@ class VarianceReduction:
                 "scaler.step(optimizer)"
             )
         for group in self.optimizer.param_groups:
-            self._check(group)
+            self._options(group), self._beta1(group)
+            check_gradients(self.optimizer, group)
         self.check_pieces()
         self._check_history()
         self._stepped = before_step(self.optimizer) if self.cautious else []
@@ -197,7 +197,7 @@ class VarianceReduction:
     def check_pieces(self) -> None:
         """Raise ValueError for flat pieces of tensors, but where they are corrected and unclipped.
 
-        What a host has swapped in is known by :class:`~.partitions.GivenShapes`.
+        What a host has swapped in is known by :class:`~..distributed.flat_pieces.GivenShapes`.
         """
         groups = self.optimizer.param_groups
         self.given.note(groups)
@@ -272,46 +272,10 @@ class VarianceReduction:
                 optimizer.state[param][LAST_GRAD] = c
         self._borrowed = []
 
-    def _choosing(self, i: int, group: Group) -> Group:
-        """Of a group with gamma="auto", what the choice keeps: it reads one of MARS's groups."""
-        params = [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d]
-        chosen = self.chosen.setdefault(i, {"gamma": PUBLISHED_GAMMA, "gamma_schedule": "auto"})
-        chosen |= {"params": params, "betas": (self._beta1(group), BETA2), "capturable": False}
-        if isinstance(self.optimizer, torch.optim.SGD):
-            chosen["criterion"] = "plain"
-        kept.ready(chosen, self._plans, i)
-        return chosen
+    def _beta1(self, group: Group) -> float:
+        return beta1_of(self.optimizer, group, self.beta1)
 
-    def _in_force(self, i: int, group: Group, gamma: float | Literal["auto"]) -> float | Tensor:
-        """A group's gamma in the step that is due."""
-        return gamma_of(self._choosing(i, group)) if gamma == "auto" else gamma
-
-    def _all_chosen(self) -> list[Group]:
-        """What the choice keeps of each group; nothing where gamma is a number."""
-        return [
-            self._choosing(i, group) if group.get(GAMMA) == "auto" else NOT_CHOSEN
-            for i, group in enumerate(self.optimizer.param_groups)
-        ]
-
-    @torch.no_grad()
-    def _observe(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Let the gradients of the step that was taken move gamma."""
-        choice.observe(self._all_chosen(), self._plans, Amp(), {})
-
-    def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-        """What the choice keeps goes into the groups of a checkpoint, whole."""
-        of_groups = kept.saved(self._all_chosen(), self._plans)
-        for group, its in zip(state_dict["param_groups"], of_groups, strict=True):
-            group.update(its)
-
-    def _load(self, optimizer: Optimizer) -> None:
-        """And from there it is taken up in the next step."""
-        for i, group in enumerate(optimizer.param_groups):
-            its = {key: group.pop(key) for key in kept.KEYS if key in group}
-            if its and group.get(GAMMA) == "auto":
-                self.chosen[i] = {"gamma": PUBLISHED_GAMMA, "gamma_schedule": "auto", **its}
-
-    def _options(self, group: dict[str, Any]) -> tuple[float | Literal["auto"], float | None]:
+    def _options(self, group: Group) -> tuple[float | Literal["auto"], float | None]:
         """gamma and clip of a group.
 
         A checkpoint from before the optimizer was wrapped, which replaces the groups, lacks them:
@@ -321,34 +285,6 @@ class VarianceReduction:
         clip = number_or_none(CLIP, group.setdefault(CLIP, self.clip))
         check_options(gamma, clip)
         return gamma, clip
-
-    def _check(self, group: dict[str, Any]) -> None:
-        """Raise ValueError, before any gradient is exchanged, for what cannot be corrected."""
-        self._options(group), self._beta1(group)
-        for param in group["params"]:
-            if param.grad is None:
-                continue
-            if param.grad.is_sparse:
-                raise ValueError("variance_reduce does not take sparse gradients")
-            last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
-            if last_grad is not None and last_grad.shape != param.shape:
-                raise ValueError(
-                    f"{LAST_GRAD} of a parameter of shape {tuple(param.shape)} has shape "
-                    f"{tuple(last_grad.shape)}: the checkpoint is another model's"
-                )
-
-    def _beta1(self, group: dict[str, Any]) -> float:
-        """The decay of the optimizer's first moment, which scales the correction."""
-        beta1 = self.beta1
-        if beta1 is None:
-            beta1 = group["betas"][0] if "betas" in group else group.get("momentum")
-        if beta1 is None or not 0.0 <= float(beta1) < 1.0:
-            raise ValueError(
-                f"{type(self.optimizer).__name__} has no 'betas' or 'momentum' in [0, 1) in its "
-                f"groups (found {beta1!r}): give variance_reduce(..., beta1=) the decay of its "
-                "first moment"
-            )
-        return float(beta1)
 
 
 def variance_reduce(
@@ -416,12 +352,11 @@ def variance_reduce(
             "variance_reduce(optimizer.optim)"
         )
     check_option("clip_over", clip_over, TABLE["clip_over"])
-    if flag("cautious", cautious):
+    cautious = flag("cautious", cautious)
+    if cautious:
         check_cautious(optimizer)
     check_remnants(optimizer, gamma, clip)
-    reduction = VarianceReduction(
-        optimizer, beta1, optimize_1d, gamma, clip, clip_over, flag("cautious", cautious)
-    )
+    reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip, clip_over, cautious)
     try:
         for group in optimizer.param_groups:
             reduction._beta1(group)
@@ -437,52 +372,3 @@ def variance_reduce(
     defaults.reduction = reduction
     optimizer.defaults = defaults
     return reduction
-
-
-def gamma_given(name: str, gamma: Any) -> float | Literal["auto"]:
-    """A number, or "auto"."""
-    return "auto" if isinstance(gamma, str) and gamma == "auto" else number(name, gamma)
-
-
-def check_options(gamma: Any, clip: Any) -> None:
-    """Raise ValueError for a gamma or clip out of range."""
-    if gamma != "auto":
-        check_option("gamma", gamma, TABLE["gamma"])
-    check_option("clip", clip, TABLE["clip"])
-
-
-def check_choosable(optimizer: Optimizer, clip: float | None, beta1: float | None) -> None:
-    """Raise ValueError where the next gradient does not tell how gamma changes the loss."""
-    name, groups = type(optimizer).__name__, optimizer.param_groups
-    if clip is not None:
-        raise ValueError(
-            f"clip={clip!r} cannot be used with gamma='auto', for then gamma would act on the "
-            "clip, too: leave clip out (or None), or give a number as gamma"
-        )
-    if not isinstance(optimizer, AVERAGING):
-        raise ValueError(
-            f"gamma='auto' does not take {name}: in a second moment, or whatever else it makes of "
-            "the gradient, gamma would act on more than the step. Give a number, or use "
-            "MARS(..., gamma='auto'), which is AdamW, Lion, Shampoo or Muon; SGD with momentum "
-            "and Muon can be wrapped"
-        )
-    if any(group.get("nesterov") for group in groups):
-        raise ValueError(
-            f"gamma='auto' does not take {name} with nesterov=True, which is the correction at "
-            "gamma = 1 - momentum already: give it nesterov=False"
-        )
-    if beta1 == 0.0 or any(not group["momentum"] for group in groups):
-        raise ValueError(
-            f"gamma='auto' needs {name} with a momentum above 0: without an average there is no lag"
-        )
-
-
-def check_remnants(optimizer: Optimizer, gamma: float | str, clip: float | None) -> None:
-    """Raise ValueError where groups hold another gamma or clip, of a checkpoint loaded before."""
-    for group in optimizer.param_groups:
-        if GAMMA in group and (group[GAMMA], group.get(CLIP)) != (gamma, clip):
-            raise ValueError(
-                f"a loaded checkpoint says {GAMMA}={group[GAMMA]!r}, {CLIP}={group.get(CLIP)!r} "
-                f"where gamma={gamma!r}, clip={clip!r} are given: give those, or wrap the "
-                "optimizer first and load afterwards"
-            )
