@@ -175,7 +175,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gamma": "auto", "betas": (0.0, 0.9)}, r"betas\[0\] above 0"),
     ({"gamma": "auto", "gamma_schedule": "lr"}, "exclude each other"),
     ({"gamma_schedule": "cosine"}, r"gamma_schedule='cosine' must be one of 'constant', 'lr'"),
-    ({"gamma": "automatic"}, "gamma='automatic' must be a number"),
+    ({"gamma": "automatic"}, "gamma='automatic' must be 'auto' or a number"),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from .values import (
     check_option,
     coefficients,
     flag,
+    is_auto,
     learning_rate,
     number_or_none,
     pair,
@@ -191,8 +192,7 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
 
 def resolve_gamma(group: dict[str, Any]) -> None:
     """``gamma="auto"`` is ``gamma_schedule="auto"`` from the published gamma on."""
-    gamma = group.get("gamma")
-    if not (isinstance(gamma, str) and gamma == "auto"):
+    if not is_auto("gamma", group.get("gamma"), "a number of at least 0"):
         return
     schedule = group.get("gamma_schedule", "constant")
     if schedule in BY_LR:
@@ -213,11 +213,9 @@ def resolve_correction(correction: Correction | None, schedule: str) -> Correcti
 
 def resolve_clip(clip: float | str | None, correction: str) -> float | None:
     """Turn ``"auto"`` into the default: 1.0 for approx, None for folded."""
-    if isinstance(clip, str) and clip == "auto":
+    if is_auto("clip", clip, "a number above 0, or None"):
         return None if correction == "folded" else 1.0
-    if isinstance(clip, str):
-        raise ValueError(f"clip={clip!r} must be 'auto', None or a number above 0")
-    return clip
+    return cast(float | None, clip)
 
 
 def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:

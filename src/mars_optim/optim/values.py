@@ -38,6 +38,14 @@ def check_number(
     raise ValueError(f"{name}={value!r} must be {bound}" + (f" ({hint})" if hint else ""))
 
 
+def is_auto(name: str, value: object, numbers: str) -> bool:
+    """Whether it is the word "auto"; where it is another, ValueError names the ``numbers``, too."""
+    if isinstance(value, str) and value != "auto":
+        hint = did_you_mean(value, ("auto",))
+        raise ValueError(f"{name}={value!r} must be 'auto' or {numbers}{hint}")
+    return isinstance(value, str)
+
+
 def number(name: str, value: object) -> float:
     """``value`` as a number of Python's.
 

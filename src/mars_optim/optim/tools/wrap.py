@@ -16,7 +16,7 @@ from ...optimizer_options import TABLE, Clip, ClipOver
 from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
-from ..values import check_option, flag, number_or_none
+from ..values import check_option, flag, is_auto, number_or_none
 from .masked import Before, before_step, check_cautious, mask_
 from .wrap_options import (
     CLIP,
@@ -336,7 +336,7 @@ def variance_reduce(
             with one in which gamma would act on more than the step.
     """
     gamma = gamma_given("gamma", gamma)
-    if clip == "auto":
+    if is_auto("clip", clip, "a number above 0, or None"):
         clip = None if gamma == "auto" else 1.0
     check_options(gamma, clip)
     clip = number_or_none("clip", clip)

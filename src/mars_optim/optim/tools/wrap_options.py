@@ -8,7 +8,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from ...optimizer_options import TABLE
-from ..values import check_option, number
+from ..values import check_option, is_auto, number
 
 LAST_GRAD = "mars_last_grad"
 GAMMA, CLIP = "mars_gamma", "mars_clip"
@@ -21,7 +21,9 @@ AVERAGING = (torch.optim.SGD, torch.optim.Muon)
 
 def gamma_given(name: str, gamma: Any) -> float | Literal["auto"]:
     """A number, or "auto"."""
-    return "auto" if isinstance(gamma, str) and gamma == "auto" else number(name, gamma)
+    if is_auto(name, gamma, "a number of at least 0"):
+        return "auto"
+    return number(name, gamma)
 
 
 def check_options(gamma: Any, clip: Any) -> None:
