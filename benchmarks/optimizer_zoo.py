@@ -182,10 +182,7 @@ def page(
         rows = [[f"`{script}`", where, said, state] for where, script, said, state in defects]
         head = ["script", "package", "what it shows", "when last run"]
         parts["defects"] = _left(table.markdown(head, rows))
-    for name, part in parts.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-        text = re.sub(pattern, lambda m: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.S)  # noqa: B023
-    return text
+    return output.between_markers(text, {name: f"\n{part}\n" for name, part in parts.items()})
 
 
 def _left(markdown: str) -> str:
