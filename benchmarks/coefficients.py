@@ -19,7 +19,7 @@ from torch import Tensor
 from mars_optim.optim.orthogonalize import newton_schulz, runs
 from mars_optim.optim.values import polynomials
 
-from . import machine, table
+from . import machine, output, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "newton-schulz.md"
 WHERE = {
@@ -165,11 +165,7 @@ def filled(text: str, rounds: int) -> str:
         ),
         "machine": machine.sentence(machine.describe()),
     }
-    for name, part in parts.items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        before, _, rest = text.partition(start)
-        text = f"{before}{start}{part}{end}{rest.partition(end)[2]}"
-    return text
+    return output.between_markers(text, parts)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from mars_optim.optim.gamma.choice import RATE
+from mars_optim.optim.gamma.criteria import EVERY, FIRST, GAIN
 from mars_optim.optim.orthogonalize import as_matrix, newton_schulz
 
-FIRST, EVERY, GAIN, RATE = 20, 10, 0.02, 0.05  # as of gamma="auto"
 RANGES = {"gamma": (0.0, 0.5), "delta": (-0.5, 0.9)}
 
 Group = dict[str, Any]

@@ -116,7 +116,7 @@ def tried(entry: Entry) -> dict[str, Any]:
         "version": source.version or "from source",
         "sha256": source.sha256,
         "seconds": round(time.perf_counter() - began, 1),
-        "findings": [{**dataclasses.asdict(f), "text": _without_paths(f.text)} for f in found],
+        "flaws": [{**dataclasses.asdict(f), "text": _without_paths(f.text)} for f in found],
     }
 
 
@@ -166,7 +166,7 @@ def page(
             continue
         blocking: list[str] = []
         beside: list[str] = []
-        for f in result["findings"]:
+        for f in result["flaws"]:
             (blocking if "blocks" in f["severity"] else beside).append(f["name"])
             texts.setdefault(f["name"], (f["text"], []))[1].append(source)
         version = f"{result['package']} {result['version']}"
@@ -182,10 +182,7 @@ def page(
         rows = [[f"`{script}`", where, said, state] for where, script, said, state in defects]
         head = ["script", "package", "what it shows", "when last run"]
         parts["defects"] = _left(table.markdown(head, rows))
-    for name, part in parts.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-        text = re.sub(pattern, lambda m: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.S)  # noqa: B023
-    return text
+    return output.between_markers(text, {name: f"\n{part}\n" for name, part in parts.items()})
 
 
 def _left(markdown: str) -> str:
@@ -208,7 +205,7 @@ def main(argv: list[str]) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name in output.chosen(list(by_name), args.only):
         results[name] = in_a_process(by_name[name])
-        found = results[name].get("absent") or [f["name"] for f in results[name]["findings"]]
+        found = results[name].get("absent") or [f["name"] for f in results[name]["flaws"]]
         print(f"{name}: {found}", flush=True)
         ordered = {n: results[n] for n in by_name if n in results}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,22 @@ def write(result: dict[str, Any], path: Path | None) -> None:
     """The result as JSON, if a path was given."""
     if path is not None:
         path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def between_markers(page: str, parts: Mapping[str, str]) -> str:
+    """The page with the text between each pair of markers made anew.
+
+    Raises:
+        UserError: if a part has no markers in the page.
+    """
+    for name, part in parts.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, begun, rest = page.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            raise UserError(f"the page has no markers {begin.strip()} ... {end}")
+        page = f"{before}{begin}{part}\n{end}{after}"
+    return page
 
 
 def chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:

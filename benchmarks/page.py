@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,13 +67,11 @@ def filled(page: str, results: dict[str, dict[str, Any]]) -> str:
     Raises:
         UserError: if a result has no markers in the page.
     """
-    for name, result in results.items():
-        text = f"{SECTIONS[name](result)}\n\n*{machine.sentence(result['machine'])}*"
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-        page, found = re.subn(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.S)  # noqa: B023
-        if not found:
-            raise UserError(f"the page has no markers <!-- {name} --> ... <!-- end of {name} -->")
-    return page
+    parts = {
+        name: f"{SECTIONS[name](result)}\n\n*{machine.sentence(result['machine'])}*"
+        for name, result in results.items()
+    }
+    return output.between_markers(page, parts)
 
 
 def main(argv: list[str]) -> None:

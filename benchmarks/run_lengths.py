@@ -46,6 +46,12 @@ class Trial(NamedTuple):
     seed: int
 
 
+def rate_of(octave: float) -> float:
+    """The learning rate so many powers of two from UNIT."""
+    rate: float = UNIT * 2.0**octave
+    return rate
+
+
 Losses = dict[Trial, float]
 
 
@@ -115,8 +121,7 @@ def spec_of(plan: Plan, data: str, trial: Trial) -> RunSpec:
     longer = replace(
         plan, training=replace(plan.training, steps=trial.length * plan.training.steps)
     )
-    rate = UNIT * 2.0**trial.octave
-    return single_spec(longer, data, arm=trial.arm, lr=rate, seed=trial.seed)
+    return single_spec(longer, data, arm=trial.arm, lr=rate_of(trial.octave), seed=trial.seed)
 
 
 @functools.lru_cache
@@ -161,7 +166,7 @@ def run(
             for done in as_completed([pool.submit(make, path, out, trial) for trial in due]):
                 trial, loss = done.result()
                 losses[trial] = loss
-                rate = UNIT * 2.0**trial.octave
+                rate = rate_of(trial.octave)
                 say(f"x{trial.length} {trial.arm} lr {rate:g} seed {trial.seed}: {loss:.4f}")
     return losses
 
@@ -199,7 +204,7 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
         widths.append(2.0 * math.sqrt(0.01 * lowest[seed] / bend))
     place = statistics.mean(places) if places else 0.0
     width = statistics.mean(widths) if widths else math.nan
-    return Valley(lowest, UNIT * 2.0 ** (best + place), width)
+    return Valley(lowest, rate_of(best + place), width)
 
 
 def table(plan: Plan, settings: Settings, losses: Losses) -> str:
@@ -212,7 +217,7 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
             continue
         octave = best_octave(losses, settings, length, base)
         assert octave is not None
-        steps, rate = length * plan.training.steps, UNIT * 2.0**octave
+        steps, rate = length * plan.training.steps, rate_of(octave)
         lines += [
             "",
             f"{steps:,} steps (x{length}); equal rate: {rate:g}",

@@ -120,6 +120,22 @@ def test_page_gets_tables_and_figure_from_the_json_files(tmp_path: Path) -> None
     )
 
 
+def test_the_page_says_what_its_json_files_say() -> None:
+    from benchmarks.page import FOLDER, PAGE, SECTIONS, filled
+
+    results = {n: json.loads((ROOT / FOLDER / f"{n}.json").read_text()) for n in SECTIONS}
+    text = (ROOT / PAGE).read_text()
+    assert filled(text, results) == text
+
+
+@pytest.mark.parametrize("text", ["", "<!-- a -->\n", "<!-- end of a -->"])
+def test_a_page_without_both_markers_is_refused(text: str) -> None:
+    from benchmarks.output import UserError, between_markers
+
+    with pytest.raises(UserError, match="no markers <!-- a -->"):
+        between_markers(text, {"a": "part"})
+
+
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),

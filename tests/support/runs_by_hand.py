@@ -40,7 +40,7 @@ def write_run(
     plan: Plan = PLAN,
 ) -> Path:
     """One run; ``loss`` None for one that diverged halfway."""
-    steps = plan.steps(budget)
+    steps = plan.sizes()[0].steps(budget)
     spec = RunSpec(
         purpose=purpose,
         arm_name=arm,

@@ -188,7 +188,7 @@ def test_differences_name_each_key_with_both_values_or_are_empty():
 
 def test_a_budget_is_rounded_to_whole_steps_and_never_to_none():
     plan = plan_with(training=TrainingPlan(steps=10))
-    assert [plan.steps(b) for b in (1.0, 0.5, 0.26, 1e-9)] == [10, 5, 3, 1]
+    assert [plan.sizes()[0].steps(b) for b in (1.0, 0.5, 0.26, 1e-9)] == [10, 5, 3, 1]
 
 
 def test_a_written_plan_becomes_another_kind_by_one_key():

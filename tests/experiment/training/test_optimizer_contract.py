@@ -66,19 +66,19 @@ def found(name: str, **options: bool) -> list[Flaw]:
     return check_optimizer(AnyOptimizer(getattr(flawed, name), LR), **options)
 
 
-def test_a_faithful_optimizer_has_no_finding():
+def test_a_faithful_optimizer_has_no_flaw():
     assert found("Faithful") == []
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Adafactor", "SGD"])
-def test_torchs_own_have_no_finding(name: str):
+def test_torchs_own_have_no_flaw(name: str):
     assert check_optimizer(AnyOptimizer(getattr(torch.optim, name), LR)) == []
 
 
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("name", FLAWS)
 def test_the_flaw_is_found(name: str):
-    told = {finding.name: finding.severity for finding in found(name)}
+    told = {flaw.name: flaw.severity for flaw in found(name)}
     wanted, severity = FLAWS[name]
     assert told.get(wanted) == severity, told
 
@@ -96,6 +96,6 @@ def test_vectors_block_nothing_where_it_gets_matrices_only():
     assert [f.severity for f in found("MatricesOnly", matrices_only=True)] == [BESIDE] * 3
 
 
-def test_a_finding_is_one_sentence_in_one_line():
+def test_a_flaw_is_one_sentence_in_one_line():
     texts = [f.text for name in ("MatricesOnly", "Forgets", "FixedRate") for f in found(name)]
     assert all(text.endswith(".") and "\n" not in text for text in texts)

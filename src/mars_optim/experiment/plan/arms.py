@@ -106,7 +106,7 @@ def check_arm(name: str, arm: Arm) -> None:
             f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
             "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
         )
-    check_newton_schulz(name, arm)
+    _check_newton_schulz(name, arm)
     if arm.lr_1d and arm.lr_1d_ratio:
         raise UserError(
             f"arm.{name}: lr_1d = {arm.lr_1d:g} and lr_1d_ratio = {arm.lr_1d_ratio:g} exclude each "
@@ -127,11 +127,11 @@ def check_arm(name: str, arm: Arm) -> None:
         raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
 
 
-def check_newton_schulz(name: str, arm: Arm) -> None:
+def _check_newton_schulz(name: str, arm: Arm) -> None:
     """Raise UserError for settings of Newton-Schulz that the arm has no use for."""
     own = {key: getattr(arm, key) for key in ("split", "ns_steps", "ns_coefficients")}
     changed = [key for key, value in own.items() if value != getattr(Arm(), key)]
-    if changed and (arm.optimizer != "mars" or arm.rule not in MATRIX_RULES):
+    if changed and arm.rule not in MATRIX_RULES:
         raise UserError(
             f"arm.{name}.{changed[0]} = {own[changed[0]]!r} is of Newton-Schulz, which rule = "
             f"{arm.rule!r} does not use: leave it out, or use rule = 'muon' or 'shampoo'"

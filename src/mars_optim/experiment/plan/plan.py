@@ -262,10 +262,6 @@ class Plan:
         """Whether a run was made under this plan's settings."""
         return self.size_of(spec) is not None
 
-    def steps(self, budget: float) -> int:
-        """Optimizer steps of a budget in units of ``training.steps``."""
-        return max(1, round(budget * self.training.steps))
-
 
 def default_arm(name: str, task: Kinds) -> Arm:
     """The published default of an arm; of one that a command makes, its learning rate only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 from ...errors import UserError
 from .table import Whole, option, table
@@ -53,7 +53,7 @@ class Size:
         Raises:
             UserError: if it has too few steps.
         """
-        given = {f.name: getattr(size, f.name) for f in fields(size)}
+        given = asdict(size)
         steps = given.pop("steps") or self.training.steps
         if steps < LEAST_STEPS:
             raise UserError(f"scale.{name}.steps = {steps} must be at least {LEAST_STEPS}")

@@ -108,7 +108,7 @@ def _ends(interval: Interval | None, say: Messages) -> str:
 
 def _notes(found: Survey, say: Messages) -> list[str]:
     """What limits these numbers, over all experiments."""
-    notes, separator = [], say("list-separator")
+    notes = []
     arms = [arm for e in found.experiments for arm in e.arms]
     for code, some in (
         ("runs.note.edge", [a for a in arms if a.at_edge]),
@@ -116,16 +116,16 @@ def _notes(found: Survey, say: Messages) -> list[str]:
         ("runs.note.chosen", [a for a in arms if len(a.trials) > 1]),
     ):
         if some:
-            names = separator.join(dict.fromkeys(a.name for a in some))
+            names = say.listed(dict.fromkeys(a.name for a in some))
             notes.append(say(code, arms=names))
     changed = dict.fromkeys(text for e in found.experiments for text in e.changed)
     if changed:
         notes.append(say("runs.note.changed", changes="; ".join(changed)))
     unfinished = [*(r for e in found.experiments for r in e.unfinished), *found.unfinished]
     if unfinished:
-        notes.append(say("runs.note.unfinished", runs=separator.join(unfinished)))
+        notes.append(say("runs.note.unfinished", runs=say.listed(unfinished)))
     if found.damaged:
-        notes.append(say("runs.note.damaged", runs=separator.join(found.damaged)))
+        notes.append(say("runs.note.damaged", runs=say.listed(found.damaged)))
     return notes
 
 

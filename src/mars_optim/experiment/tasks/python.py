@@ -60,7 +60,7 @@ def reason(error: BaseException) -> str:
     while trace and trace.tb_next:
         trace = trace.tb_next
     place = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return " ".join(f"{type(error).__name__}: {error}{place}".split())
 
 
 def load_module(where: str, folder: Path, key: str = "task.source") -> ModuleType:

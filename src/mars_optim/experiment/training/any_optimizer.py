@@ -16,8 +16,6 @@ from torch.optim.optimizer import Optimizer
 from ...errors import UserError, did_you_mean
 from ..tasks.python import load_module, reason
 
-Group = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -139,7 +137,7 @@ def find_optimizer(
     try:
         module = load_module(where, folder, key)
     except ValueError as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(str(error)) from error
     cls = getattr(module, name, None)
     if not isinstance(cls, type):
         offered = sorted(k for k, v in vars(module).items() if _is_optimizer(v))

@@ -67,31 +67,30 @@ def build_optimizer(
     Raises:
         UserError: if the arm has what sharded parameters do not take.
     """
+    try:
+        return _build(arm, arm_groups(model, arm, lr=lr, convention=convention))
+    except ValueError as error:
+        raise UserError(f"the arm's optimizer: {error}") from None
+
+
+def _build(arm: Arm, groups: ParamGroups) -> Optimizer:
     if arm.optimizer == "mars":
-        try:
-            groups = arm_groups(model, arm, lr=lr, convention=convention)
-            return MARS(
-                groups,
-                correction=arm.correction,
-                gamma_schedule=arm.gamma_schedule,
-                clip_over=arm.clip_over,
-                cautious=arm.cautious,
-                ns_steps=arm.ns_steps,
-                ns_coefficients=arm.ns_coefficients,
-            )
-        except ValueError as error:
-            raise UserError(f"the arm's optimizer: {error}") from None
-    groups = arm_groups(model, arm, lr=lr, convention=convention)
+        return MARS(
+            groups,
+            correction=arm.correction,
+            gamma_schedule=arm.gamma_schedule,
+            clip_over=arm.clip_over,
+            cautious=arm.cautious,
+            ns_steps=arm.ns_steps,
+            ns_coefficients=arm.ns_coefficients,
+        )
     torch_groups = [
         {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
     ]
     if arm.optimizer == "torch-nadam":
         return torch.optim.NAdam(torch_groups, decoupled_weight_decay=True)
     if arm.optimizer == "greedy-alignment":
-        try:
-            return GreedyAlignment(torch_groups)
-        except ValueError as error:
-            raise UserError(f"the arm's optimizer: {error}") from None
+        return GreedyAlignment(torch_groups)
     return torch.optim.AdamW(torch_groups, fused=True)
 
 

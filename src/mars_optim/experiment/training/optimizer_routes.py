@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from ...errors import UserError
 from ...optim import param_groups
 from .any_optimizer import AnyOptimizer
-from .contract.trial import SHAPES, Trial, needs_closure, switch_mode
+from .contract.trial import switch_mode, works
+
+Group = dict[str, Any]
 
 Route = Literal["all", "groups", "matrices"]
 """Whether it gets all parameters as they come, all of them in our groups, or matrices only."""
@@ -115,15 +117,7 @@ def build_any(
     )
     if route == "groups":
         return chosen.on([_own(chosen, group, decay) for group in groups], lr)
-    kernels = takes_kernels(chosen)
-    own: list[dict[str, Any]] = []
-    others: list[dict[str, Any]] = []
-    for group in groups:
-        fits = [group["kind"] == "matrix" and (kernels or p.ndim == 2) for p in group["params"]]
-        for part, taken in ((own, True), (others, False)):
-            params = [p for p, fit in zip(group["params"], fits, strict=True) if fit == taken]
-            if params:
-                part.append({**group, "params": params})
+    own, others = _divided(groups, kernels=takes_kernels(chosen))
     if not own:
         raise UserError(
             f"{chosen.key}: the model has no matrix that {chosen.name} takes: give parameters = "
@@ -133,19 +127,30 @@ def build_any(
     return Beside(main, _adamw(others, betas_1d, lr_1d)) if others else main
 
 
-def _own(chosen: AnyOptimizer, group: dict[str, Any], decay: float) -> dict[str, Any]:
+def _divided(groups: Iterable[Group], *, kernels: bool) -> tuple[list[Group], list[Group]]:
+    """Groups of matrices, kernels among them if they are taken; and groups of all else."""
+    own, others = [], []
+    for group in groups:
+        fits: list[Tensor] = []
+        rest: list[Tensor] = []
+        for p in group["params"]:
+            taken = group["kind"] == "matrix" and (kernels or p.ndim == 2)
+            (fits if taken else rest).append(p)
+        own += [{**group, "params": fits}] if fits else []
+        others += [{**group, "params": rest}] if rest else []
+    return own, others
+
+
+def _own(chosen: AnyOptimizer, group: Group, decay: float) -> Group:
     """A group for the class: with its own weight decay where ours is another than its options'."""
     kept = {"params": group["params"], "lr": group["lr"]}
-    if group["weight_decay"] != decay or group["kind"] in ("embedding", "vector"):
+    other = group["weight_decay"] != decay or group["kind"] in ("embedding", "vector")
+    if other and chosen.takes("weight_decay"):
         kept["weight_decay"] = group["weight_decay"]
-    if not chosen.takes("weight_decay"):
-        kept.pop("weight_decay", None)
     return {**kept, **chosen.group_options.get(group["kind"], {})}
 
 
-def _adamw(
-    groups: Sequence[dict[str, Any]], betas: tuple[float, float], lr_1d: float | None
-) -> Optimizer:
+def _adamw(groups: Iterable[Group], betas: tuple[float, float], lr_1d: float | None) -> Optimizer:
     kept = [
         {
             "params": group["params"],
@@ -159,10 +164,4 @@ def _adamw(
 
 def takes_kernels(chosen: AnyOptimizer) -> bool:
     """Whether the class steps a 4-D tensor; tried on one."""
-    assert len(SHAPES["kernel"]) == 4
-    try:
-        trial = Trial(chosen, ["kernel"], closure=needs_closure(chosen))
-        trial.step(2)
-    except Exception:
-        return False
-    return True
+    return works(chosen, "kernel") or works(chosen, "kernel", closure=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
@@ -58,6 +58,10 @@ class Messages:
     def prose(self, *sentences: str) -> str:
         """Sentences in a row."""
         return ("" if self.lang == "ja" else " ").join(sentences)
+
+    def listed(self, items: Iterable[str]) -> str:
+        """Names or numbers in a row."""
+        return self("list-separator").join(items)
 
     def finding(self, finding: Finding) -> str:
         """What the analysis found."""

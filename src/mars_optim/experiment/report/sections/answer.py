@@ -24,7 +24,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
         baseline=analysis.baseline.name,
         confidence=analysis.plan.decision.confidence,
         min_saving=analysis.plan.decision.min_saving,
-        arms=say("list-separator").join(f"{arm.name}: {saving_interval(arm, say)}" for arm in arms),
+        arms=say.listed(f"{arm.name}: {saving_interval(arm, say)}" for arm in arms),
     )
     # closer rows where there are many
     height = 1.3 + min(0.5 * len(arms), 2.0 + 0.25 * len(arms))

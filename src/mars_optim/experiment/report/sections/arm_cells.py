@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from ...analysis import ArmResult, Shown
 from ...plan.recipe import Ours, Published
@@ -10,6 +11,9 @@ from ..document import Cell, Table
 from ..figures.theme import pictured
 from ..messages import Messages
 
+T = TypeVar("T")
+
+ROWS = 8  # of a table over tokens, or a few more
 KNOWN_SCORES = ("accuracy", "bits_per_byte")  # with a heading in each language
 
 
@@ -19,6 +23,11 @@ def of_pictured(analysis: Shown, say: Messages, caption: str) -> str:
     if drawn == arms:
         return caption
     return say.prose(caption, say("figure.some", drawn=drawn, arms=arms))
+
+
+def evenly(points: Sequence[T]) -> Sequence[T]:
+    """Some of them, for the rows of a table; the last is among them."""
+    return points[:: -max(1, len(points) // ROWS)][::-1]
 
 
 def loss(value: float | None, say: Messages) -> str:

@@ -12,9 +12,8 @@ from ..document import Cell, Picture, Table
 from ..figures.draw import MARKERS, counts, legend, svg_element
 from ..figures.theme import colour, pictured
 from ..messages import Messages
-from .arm_cells import of_pictured
+from .arm_cells import evenly, of_pictured
 
-POINTS = 8  # rows of the table
 MOST_MARKS = 12  # on a validation curve
 
 
@@ -35,7 +34,6 @@ def picture(
     """
     arms = [arm for arm in analysis.arms if any(curve.train for curve in arm.curves)]
     tokens = sorted({t for arm in arms for curve in arm.curves for t, _ in curve.train})
-    shown = tokens[len(tokens) - 1 :: -max(1, len(tokens) // POINTS)][::-1] if tokens else []
 
     def mean(arm: ArmResult, at: int) -> str:
         values = [value for curve in arm.curves for t, value in curve.train if t == at]
@@ -44,7 +42,9 @@ def picture(
     data = Table(
         say("figure.curves.data"),
         (say("training-tokens"), *(arm.name for arm in arms)),
-        tuple((Cell(numbers.count(t)), *(Cell(mean(arm, t)) for arm in arms)) for t in shown),
+        tuple(
+            (Cell(numbers.count(t)), *(Cell(mean(arm, t)) for arm in arms)) for t in evenly(tokens)
+        ),
     )
     name, caption = f"curves{tail}", of_pictured(analysis, say, say(caption))
     svgs = svg_element(name, lambda ax: _draw(ax, analysis, say, close=False))

@@ -13,20 +13,18 @@ from ..document import Cell, Picture, Table
 from ..figures.draw import counts, powers, svg_element
 from ..figures.theme import AXIS, colour
 from ..messages import Messages
-
-ROWS = 8  # of the table
+from .arm_cells import evenly
 
 
 def picture(analysis: Analysis, say: Messages) -> Picture:
     """Noise and signal, and correction and clip, over tokens; a table of the same."""
     points, name = analysis.noise, analysis.candidate.name
     first, last = points[0], points[-1]
-    evenly = points[len(points) - 1 :: -max(1, len(points) // ROWS)][::-1]  # the last among them
     head = ("training-tokens", "noise-scale", "signal-squared", "noise-squared", "correction-ratio")
     data = Table(
         say("figure.course.data", arm=name),
         say.each(*head, "clip-rate", "gamma"),
-        tuple(_row(point, say) for point in evenly),
+        tuple(_row(point, say) for point in evenly(points)),
     )
     text = say(
         "figure.course.text",

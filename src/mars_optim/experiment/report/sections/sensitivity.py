@@ -23,7 +23,7 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
         say.each("arm", "gamma", "best-loss", "safe-range", "beats-range"),
         tuple(_row(line, say) for line in analysis.sensitivity),
     )
-    ranges = say("list-separator").join(
+    ranges = say.listed(
         say(
             "figure.sensitivity.range",
             line=_label(line, analysis.sensitivity),

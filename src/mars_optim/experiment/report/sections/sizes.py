@@ -63,7 +63,7 @@ def _row(size: SizeResult, say: Messages) -> tuple[Cell, ...]:
         Cell(numbers.count(size.tokens)),
         Cell(bounded(set(size.bounds)) + say.percent(share.mean), ends(share, say)),
         Cell(say.percent(control.mean), ends(control, say)) if control else Cell(say("none")),
-        Cell(say("list-separator").join(notes)),
+        Cell(say.listed(notes)),
     )
 
 

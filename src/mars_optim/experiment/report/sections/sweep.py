@@ -35,7 +35,7 @@ def picture(
         for arm in analysis.arms
         for trial in arm.trials
     )
-    best = say("list-separator").join(
+    best = say.listed(
         say("figure.sweep.best", arm=arm.name, lr=arm.lr) for arm in analysis.arms if arm.lr
     )
     return Picture(

@@ -14,8 +14,8 @@ import torch
 from ....errors import UserError
 from ..any_optimizer import AnyOptimizer
 from . import effects, gradients, lifetime
-from .finding import BESIDE, BLOCKS, FEW, Flaw, Tried, why
-from .trial import Trial, needs_closure
+from .flaw import BESIDE, BLOCKS, FEW, Flaw, Tried, why
+from .trial import Trial, needs_closure, works
 
 
 def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> list[Flaw]:
@@ -27,7 +27,7 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
             and blocks nothing.
 
     Returns:
-        What was found, in the order of the checks; nothing if it keeps to all of them.
+        Its flaws, in the order of the checks; none if it keeps to all of them.
     """
     before = lifetime.settings()
     with warnings.catch_warnings():
@@ -36,20 +36,20 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
             closure = needs_closure(chosen)
         except UserError as error:
             return [Flaw("cannot be made", BLOCKS, str(error))]
-        if _needs_graph(chosen):
+        if not works(chosen) and works(chosen, create_graph=True):
             text = "It needs backward(create_graph=True), for second derivatives; a run makes none."
             return [Flaw("needs second derivatives", BLOCKS, text)]
-        findings, taken = _shapes(chosen, closure, matrices_only)
+        flaws, taken = _shapes(chosen, closure, matrices_only)
         if "matrix" not in taken:
-            return findings
+            return flaws
         tried = Tried(chosen, taken, closure)
         for check in (*gradients.CHECKS, *effects.CHECKS, *lifetime.CHECKS):
-            findings += _guarded(check, tried)
-    return [*findings, *lifetime.changed_settings(before)]
+            flaws += _guarded(check, tried)
+    return [*flaws, *lifetime.changed_settings(before)]
 
 
 def _guarded(check: Callable[[Tried], Iterator[Flaw]], tried: Tried) -> list[Flaw]:
-    """What a check finds; one that fails is a finding too."""
+    """What a check finds; that it fails is a flaw too."""
     try:
         return list(check(tried))
     except Exception as error:
@@ -68,7 +68,7 @@ def _shapes(
         "scalar": "a 0-d tensor",
         "kernel": "a 4-D kernel",
     }
-    findings, taken = [], []
+    flaws, taken = [], []
     for shape, what in words.items():
         needed = shape in ("matrix", "wide") or (shape == "vector" and not matrices_only)
         severity = BLOCKS if needed else BESIDE
@@ -77,28 +77,12 @@ def _shapes(
             before = trial.weights()[shape]
             after = trial.step(FEW).weights()[shape]
         except Exception as error:
-            findings.append(
-                Flaw(f"refuses {what}", severity, f"It does not take {what}: {why(error)}.")
-            )
+            text = f"It does not take {what}: {why(error)}."
+            flaws.append(Flaw(f"refuses {what}", severity, text))
             continue
         if torch.equal(before, after):
             text = f"It leaves {what} as it is for {FEW} steps, without a word."
-            findings.append(Flaw(f"passes {what} by", severity, text))
+            flaws.append(Flaw(f"passes {what} by", severity, text))
         elif shape in ("matrix", "wide", "vector"):
             taken.append(shape)
-    return findings, tuple(taken)
-
-
-def _needs_graph(chosen: AnyOptimizer) -> bool:
-    """Whether it fails on plain gradients and does not on those that keep their graph."""
-    try:
-        Trial(chosen, ["matrix"]).step(2)
-    except Exception:
-        trial = Trial(chosen, ["matrix"])
-        trial.create_graph = True
-        try:
-            trial.step(2)
-        except Exception:
-            return False
-        return True
-    return False
+    return flaws, tuple(taken)

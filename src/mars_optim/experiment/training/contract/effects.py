@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 from ....errors import UserError
-from .finding import BESIDE, BLOCKS, FEW, Flaw, Tried, distance, way_between, why
+from .flaw import BESIDE, BLOCKS, FEW, Flaw, Tried, distance, way_between, why
 
 OFF = 0.05  # relative error of a ratio of steps
 DECAY = 0.1
@@ -36,12 +35,12 @@ def _parameters_kept(tried: Tried) -> Iterator[Flaw]:
 
 def _lr_reaches(tried: Tried) -> Iterator[Flaw]:
     """A learning rate that is changed in the groups between two steps."""
-    ways = [_next_step(tried, factor) for factor in (1.0, 0.5, 0.0)]
-    full, half, none = ways
+    steps = [_next_steps(tried, factor) for factor in (1.0, 0.5, 0.0)]
+    full, half, none = (way_between(*step) for step in steps)
     if not full:
         return
-    if not distance(_after(tried, 1.0), _after(tried, 0.5)):
-        if distance(_after(tried, 1.0, 2), _after(tried, 0.5, 2)):
+    if not distance(steps[0][1], steps[1][1]):
+        if distance(_next_steps(tried, 1.0, 2)[1], _next_steps(tried, 0.5, 2)[1]):
             text = "A learning rate written into its groups reaches the step after the next only."
             yield Flaw("lr comes a step late", BESIDE, text)
             return
@@ -62,34 +61,23 @@ def _lr_reaches(tried: Tried) -> Iterator[Flaw]:
         yield Flaw("moves at lr = 0", BESIDE, text)
 
 
-def _after(tried: Tried, factor: float, steps: int = 1) -> dict[str, Tensor]:
-    trial = tried.trial().step(FEW)
-    trial.scale_lr(factor)
-    return trial.step(steps).weights()
-
-
-def _next_step(tried: Tried, factor: float) -> float:
-    """The norm of the step that is taken at ``factor`` of the learning rate."""
+def _next_steps(
+    tried: Tried, factor: float, count: int = 1
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights before and after steps at ``factor`` of the learning rate."""
     trial = tried.trial().step(FEW)
     before = trial.weights()
     trial.scale_lr(factor)
-    return way_between(before, trial.step().weights())
+    return before, trial.step(count).weights()
 
 
 def _groups(tried: Tried) -> Iterator[Flaw]:
     """Two groups with learning rates of their own."""
-    rates = {"matrix": 1.0, "wide": 0.1}
-
-    def halves(params: Mapping[str, Tensor]) -> Sequence[Any]:
-        own = tried.chosen.group_options.get("matrix", {})
-        lr = tried.chosen.lr
-        return [{"params": [p], "lr": lr * rates[n], **own} for n, p in params.items()]
-
-    shapes = [name for name in rates if name in tried.shapes]
-    if len(shapes) < 2:
+    shapes, lr = ["matrix", "wide"], tried.chosen.lr
+    if not set(shapes) <= set(tried.shapes):
         return
     try:
-        trial = tried.trial(shapes, groups=halves)
+        trial = tried.trial(shapes, keys={"matrix": {"lr": lr}, "wide": {"lr": 0.1 * lr}})
         before = trial.weights()
         after = trial.step(FEW).weights()
     except Exception as error:
@@ -99,10 +87,8 @@ def _groups(tried: Tried) -> Iterator[Flaw]:
             f"It takes no groups with learning rates of their own: {why(error)}.",
         )
         return
-    alone = tried.trial(shapes)
-    whole = alone.step(FEW).weights()
-    wide = {"wide": before["wide"]}
-    share = way_between(wide, {"wide": after["wide"]}) / way_between(wide, {"wide": whole["wide"]})
+    whole = tried.trial(shapes).step(FEW).weights()
+    share = way_between(before, after, "wide") / way_between(before, whole, "wide")
     if share > 0.5:
         yield Flaw(
             "lr of a group is ignored",
@@ -117,19 +103,15 @@ def _decay(tried: Tried) -> Iterator[Flaw]:
     if not tried.chosen.takes("weight_decay"):
         yield Flaw("has no weight decay", BESIDE, "It has no weight_decay.")
         return
+    decayed, free = {"weight_decay": DECAY}, {"matrix": {"weight_decay": 0.0}}
     without = tried.trial(["matrix"], options={"weight_decay": 0.0}).step(FEW)
-    having = tried.trial(["matrix"], options={"weight_decay": DECAY}).step(FEW)
+    having = tried.trial(["matrix"], options=decayed).step(FEW)
     if not distance(without.weights(), having.weights()):
         text = f"weight_decay = {DECAY} is taken and changes nothing."
         yield Flaw("weight decay does nothing", BESIDE, text)
         return
-    own = tried.chosen.group_options.get("matrix", {})
-
-    def undecayed(params: Mapping[str, Tensor]) -> Sequence[Any]:
-        return [{"params": list(params.values()), "weight_decay": 0.0, **own}]
-
     try:
-        freed = tried.trial(["matrix"], groups=undecayed, options={"weight_decay": DECAY}).step(FEW)
+        freed = tried.trial(["matrix"], keys=free, options=decayed).step(FEW)
     except UserError:  # it takes no groups, which is told
         freed = without
     if distance(without.weights(), freed.weights()):

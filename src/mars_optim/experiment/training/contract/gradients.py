@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from .finding import BESIDE, BLOCKS, FEW, Flaw, Tried, distance, way_between, why
+from .flaw import BESIDE, BLOCKS, FEW, Flaw, Tried, distance, way_between, why
 
 
 def _gradient_kept(tried: Tried) -> Iterator[Flaw]:
@@ -67,7 +67,7 @@ def _odd_gradients(tried: Tried) -> Iterator[Flaw]:
             yield Flaw("moves without a gradient", BESIDE, text)
         fresh = tried.trial().step(FEW).weights()
         if "wide" in start:
-            share = _of("wide", between, late) / _of("wide", start, fresh)
+            share = way_between(between, late, "wide") / way_between(start, fresh, "wide")
             if not 0.5 < share < 2:
                 yield Flaw(
                     "late gradients step otherwise",
@@ -117,10 +117,6 @@ def _copy(grad: Tensor | None) -> Tensor:
 
 def _same(grad: Tensor | None, copy: Tensor) -> bool:
     return grad is not None and torch.equal(grad, copy)
-
-
-def _of(name: str, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
-    return way_between({name: start[name]}, {name: end[name]})
 
 
 CHECKS = (_gradient_kept, _odd_gradients, _sparse)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,9 +33,10 @@ class Trial:
         lr: in place of the optimizer's own.
         dtype: of the parameters.
         closure: whether each step is handed one.
-        groups: makes parameter groups of the parameters; None for a list.
+        keys: of a parameter's own group, by name.
         options: changes of the optimizer's.
         turned: whether matrices lie in memory column by column.
+        create_graph: whether gradients keep their graph, for second derivatives.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class Trial:
         lr: float | None = None,
         dtype: torch.dtype = torch.float32,
         closure: bool = False,
-        groups: Callable[[Mapping[str, Tensor]], Sequence[Any]] | None = None,
+        keys: Mapping[str, Mapping[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
         turned: bool = False,
+        create_graph: bool = False,
     ) -> None:
-        self.closure = closure
+        self.closure, self.create_graph = closure, create_graph
         self.targets = {name: _drawn(name, 1).to(dtype) for name in shapes}
         self.curvature = {name: (0.5 + _drawn(name, 2).abs()).to(dtype) for name in shapes}
         self.params: dict[str, nn.Parameter] = {
@@ -59,11 +61,10 @@ class Trial:
         self.silent: set[str] = set()  # these get no gradient
         self.zero: set[str] = set()  # these get a gradient of zeros
         self.memory: dict[str, Tensor] = {}  # where gradients are written, if anywhere
-        self.create_graph = False
         self.at = 0
         seed_all(0)
-        made = groups(self.params) if groups else _grouped(chosen, self.params)
-        self.optimizer: Optimizer = chosen.on(made, lr, **(options or {}))
+        groups = _groups(chosen, self.params, keys or {})
+        self.optimizer: Optimizer = chosen.on(groups, lr, **(options or {}))
         switch_mode(self.optimizer, training=True)
 
     def loss(self) -> Tensor:
@@ -127,15 +128,22 @@ def needs_closure(chosen: AnyOptimizer) -> bool:
         return False
     if parameters["closure"].default is inspect.Parameter.empty:
         return True
+    return not works(chosen) and works(chosen, closure=True)
+
+
+def works(
+    chosen: AnyOptimizer,
+    shape: str = "matrix",
+    *,
+    closure: bool = False,
+    create_graph: bool = False,
+) -> bool:
+    """Whether two steps on a tensor of this shape do not fail."""
     try:
-        Trial(chosen, ["matrix"]).step(2)
+        Trial(chosen, [shape], closure=closure, create_graph=create_graph).step(2)
     except Exception:
-        try:
-            Trial(chosen, ["matrix"], closure=True).step(2)
-        except Exception:
-            return False
-        return True
-    return False
+        return False
+    return True
 
 
 def switch_mode(optimizer: Optimizer, *, training: bool) -> None:
@@ -150,11 +158,14 @@ def has_modes(optimizer: Optimizer) -> bool:
     return all(callable(getattr(optimizer, name, None)) for name in ("train", "eval"))
 
 
-def _grouped(chosen: AnyOptimizer, params: Mapping[str, Tensor]) -> Sequence[Any]:
-    if not chosen.group_options:
+def _groups(
+    chosen: AnyOptimizer, params: Mapping[str, Tensor], keys: Mapping[str, Mapping[str, Any]]
+) -> Sequence[Any]:
+    if not (keys or chosen.group_options):
         return list(params.values())
+    of_kind = chosen.group_options
     return [
-        {"params": [p], **chosen.group_options.get(KINDS.get(name, "vector"), {})}
+        {"params": [p], **keys.get(name, {}), **of_kind.get(KINDS.get(name, "vector"), {})}
         for name, p in params.items()
     ]
 

@@ -1,4 +1,4 @@
-"""What a check finds, and what it is given."""
+"""A flaw, what a check is given, and how it measures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BESIDE: Severity = "printed beside the result"
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """One thing that a check has found.
+    """One thing that an optimizer does not keep to.
 
     Args:
         name: of what is wrong, a few words that never change.
@@ -63,9 +63,9 @@ def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     return difference / max(float(one[k].double().abs().max()) for k in one)
 
 
-def way_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> float:
-    """The Euclidean distance, over all tensors."""
-    parts = [(end[name].double() - start[name].double()).flatten() for name in end]
+def way_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor], *names: str) -> float:
+    """The Euclidean distance, over these tensors or all."""
+    parts = [(end[name].double() - start[name].double()).flatten() for name in names or end]
     return float(torch.cat(parts).norm())
 
 
