@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from mars_optim import MARS, MARSAdamW
+from tests.support.hosts import reset_accelerate, step_by_closures
 from tests.support.toy import (
     OPTIMIZERS,
     Batch,
     assert_same,
     assert_same_model,
     batches,
+    exact_by_hand,
     loss_of,
     make_toy,
     state_of,
@@ -29,15 +31,9 @@ every_precision = pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.fixture(autouse=True)
 def _fresh_accelerator() -> Iterator[None]:
     """Its settings live in singletons: none from another test."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    def reset() -> None:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
-
-    reset()
+    reset_accelerate()
     yield
-    reset()
+    reset_accelerate()
 
 
 def make_accelerator(**options: Any) -> Any:
@@ -147,19 +143,8 @@ def test_exact_form_accumulates_through_the_wrapped_optimizer() -> None:
 def test_exact_form_takes_a_closure_through_the_wrapper() -> None:
     accelerator = make_accelerator()
     model, optimizer = prepare(accelerator, "adamw", correction="exact")
-    for batch in batches(4):
-
-        def closure(batch: Batch = batch) -> float:
-            optimizer.zero_grad()
-            loss = loss_of(model, batch)
-            accelerator.backward(loss)
-            return loss.item()
-
-        optimizer.step(closure)
-
-    other = make_toy()
-    train_by_hand(other, MARSAdamW(other.parameters(), lr=1e-2, correction="exact"), batches(4))
-    assert_same_model(other, model)
+    step_by_closures(model, optimizer, batches(4), accelerator.backward)
+    assert_same_model(exact_by_hand(batches(4)), model)
 
 
 def test_wrapper_hides_our_methods_but_keeps_them_at_optimizer() -> None:

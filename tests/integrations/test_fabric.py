@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from mars_optim import MARSAdamW
+from tests.support.hosts import step_by_closures
 from tests.support.toy import (
     OPTIMIZERS,
     Batch,
     assert_same,
     assert_same_model,
     batches,
+    exact_by_hand,
     loss_of,
     make_toy,
     state_of,
@@ -67,16 +68,8 @@ def test_fabric_steps_as_the_plain_loop(choice: str) -> None:
 
 def test_exact_form_takes_a_closure_through_the_wrapper() -> None:
     fabric, model, optimizer = set_up("adamw", correction="exact")
-    for batch in batches(4):
-
-        def closure(batch: Batch = batch) -> float:
-            optimizer.zero_grad()
-            loss = loss_of(model, batch)
-            fabric.backward(loss)
-            return loss.item()
-
-        optimizer.step(closure)
-    assert_same_model(exact_by_hand(), model.module)
+    step_by_closures(model, optimizer, batches(4), fabric.backward)
+    assert_same_model(exact_by_hand(batches(4)), model.module)
 
 
 def test_exact_form_via_the_wrapped_optimizer_equals_plain_loop() -> None:
@@ -87,7 +80,7 @@ def test_exact_form_via_the_wrapped_optimizer_equals_plain_loop() -> None:
         optimizer.zero_grad()
         fabric.backward(loss_of(model, batch))
         optimizer.step()
-    assert_same_model(exact_by_hand(), model.module)
+    assert_same_model(exact_by_hand(batches(4)), model.module)
 
 
 def test_exact_form_by_previous_point_of_the_wrapper() -> None:
@@ -98,13 +91,7 @@ def test_exact_form_by_previous_point_of_the_wrapper() -> None:
         optimizer.zero_grad()
         fabric.backward(loss_of(model, batch))
         optimizer.step()
-    assert_same_model(exact_by_hand(), model.module)
-
-
-def exact_by_hand() -> Any:
-    model = make_toy()
-    train_by_hand(model, MARSAdamW(model.parameters(), lr=1e-2, correction="exact"), batches(4))
-    return model
+    assert_same_model(exact_by_hand(batches(4)), model.module)
 
 
 def test_describe_and_new_groups_work_through_the_wrapper() -> None:

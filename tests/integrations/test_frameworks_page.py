@@ -14,6 +14,8 @@ from torch import nn
 
 from mars_optim import MARS, MARSM, MARSAdamW
 from tests.support import titan
+from tests.support.hosts import fit_module
+from tests.support.nano import nano, saved_nano
 from tests.support.paths import ROOT
 from tests.support.toy import batches, make_toy
 
@@ -43,8 +45,6 @@ def test_plain_torch() -> None:
 
 
 def test_nanogpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from .test_switch import nano, saved_nano
-
     monkeypatch.chdir(tmp_path)
     saved_nano(tmp_path / "ckpt.pt")
     model, _ = nano(MARSAdamW)
@@ -79,19 +79,9 @@ def test_accelerate(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lightning(tmp_path: Path) -> None:
-    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+    pytest.importorskip("lightning", reason="lightning is not installed")
     module = run(block("Lightning"))["Module"](make_toy())
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=1,
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, torch.utils.data.DataLoader(batches(3), batch_size=None))
+    trainer = fit_module(tmp_path, module, batches(3))
     assert trainer.global_step == 3
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mars_optim import MARSAdamW
+from tests.support.hosts import fit_module
 from tests.support.toy import (
     OPTIMIZERS,
     Batch,
@@ -52,23 +53,8 @@ def make_module(choice: str = "adamw", *, noisy: bool = False, **options: Any) -
     return Module()
 
 
-def fit(
-    folder: Path, module: Any, *, epochs: int = 1, resume: Path | None = None, **options: Any
-) -> Any:
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=epochs,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
-    loader = torch.utils.data.DataLoader(batches(PER_EPOCH), batch_size=None)
-    trainer.fit(module, loader, ckpt_path=resume)
-    return trainer
+def fit(folder: Path, module: Any, **options: Any) -> Any:
+    return fit_module(folder, module, batches(PER_EPOCH), **options)
 
 
 @pytest.mark.parametrize("choice", OPTIMIZERS)

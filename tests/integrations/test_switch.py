@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mars_optim import MARSAdamW, migrate
+from tests.support.hosts import fit_module, gpt2_trainer, reset_accelerate
+from tests.support.nano import nano, saved_nano, train_nano
 from tests.support.toy import batches, loss_of, make_toy
 
 ADAMW: dict[str, Any] = {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
@@ -25,96 +26,7 @@ def assert_close(one: nn.Module, other: nn.Module) -> None:
         torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
 
 
-# --- nanoGPT: a faithful stand-in of its model's names, configure_optimizers and ckpt.pt ----------
-
-
-class CausalSelfAttention(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.c_attn = nn.Linear(width, 3 * width)
-        self.c_proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (y.unsqueeze(1) for y in self.c_attn(x).chunk(3, -1))
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.c_proj(y.squeeze(1))  # type: ignore[no-any-return]
-
-
-class NanoBlock(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = CausalSelfAttention(width)
-        self.ln_2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
-
-
-class NanoGPT(nn.Module):
-    def __init__(self, vocabulary: int = 17, context: int = 8, width: int = 8) -> None:
-        super().__init__()
-        parts = {
-            "wte": nn.Embedding(vocabulary, width),
-            "wpe": nn.Embedding(context, width),
-            "h": nn.ModuleList([NanoBlock(width) for _ in range(2)]),
-            "ln_f": nn.LayerNorm(width),
-        }
-        self.transformer = nn.ModuleDict(parts)
-        self.lm_head = nn.Linear(width, vocabulary, bias=False)
-        self.transformer["wte"].weight = self.lm_head.weight
-
-    def forward(self, idx: Tensor) -> Tensor:
-        x = self.transformer["wte"](idx) + self.transformer["wpe"](torch.arange(idx.shape[1]))
-        for block in self.transformer["h"]:  # type: ignore[union-attr]
-            x = block(x)
-        return self.lm_head(self.transformer["ln_f"](x))  # type: ignore[no-any-return]
-
-    def configure_optimizers(
-        self, weight_decay: float, learning_rate: float, betas: Any, make: Any
-    ) -> torch.optim.Optimizer:
-        param_dict = dict(self.named_parameters())
-        param_dict = {pn: p for pn, p in param_dict.items() if p.requires_grad}
-        decay_params = [p for n, p in param_dict.items() if p.dim() >= 2]
-        nodecay_params = [p for n, p in param_dict.items() if p.dim() < 2]
-        optim_groups = [
-            {"params": decay_params, "weight_decay": weight_decay},
-            {"params": nodecay_params, "weight_decay": 0.0},
-        ]
-        return make(optim_groups, lr=learning_rate, betas=betas)  # type: ignore[no-any-return]
-
-
-def nano(make: Any) -> tuple[NanoGPT, torch.optim.Optimizer]:
-    torch.manual_seed(0)
-    model = NanoGPT()
-    return model, model.configure_optimizers(0.1, 3e-3, (0.9, 0.95), make)
-
-
-def train_nano(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        x = torch.randint(17, (4, 9), generator=torch.Generator().manual_seed(step))
-        loss = functional.cross_entropy(model(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-
-def saved_nano(path: Path, make: Any = torch.optim.AdamW) -> None:
-    model, optimizer = nano(make)
-    train_nano(model, optimizer, range(3))
-    checkpoint = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "model_args": {"n_layer": 2, "n_embd": 8, "block_size": 8, "bias": True},
-        "iter_num": 3,
-        "best_val_loss": torch.tensor(1e9),
-        "config": {"dataset": "shakespeare_char", "learning_rate": 3e-3},
-    }
-    torch.save(checkpoint, path)
+# --- nanoGPT ------------------------------------------------------------------------------------
 
 
 def test_nanogpt_resumed_by_its_own_line_is_refused(tmp_path: Path) -> None:
@@ -154,30 +66,10 @@ def test_nanogpts_checkpoint_goes_on_by_migrate(there: bool, tmp_path: Path) -> 
 # --- transformers: Trainer ------------------------------------------------------------------------
 
 
-def make_trainer(folder: Path, optimizer: Any, steps: int = 6) -> Any:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        n_layer=1, n_head=2, n_embd=16, vocab_size=32, n_positions=8, bos_token_id=0,
-        eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-    )  # fmt: skip
-    rows = [torch.arange(i, i + 8) % 32 for i in range(24)]
-    return transformers.Trainer(
-        model=transformers.GPT2LMHeadModel(config),
-        args=transformers.TrainingArguments(
-            output_dir=str(folder),
-            max_steps=steps,
-            save_steps=3,
-            per_device_train_batch_size=4,
-            weight_decay=0.1,
-            learning_rate=3e-3,
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-        ),
-        train_dataset=[{"input_ids": row, "labels": row} for row in rows],
-        optimizer_cls_and_kwargs=optimizer,
-    )
+def make_trainer(folder: Path, optimizer: Any) -> Any:
+    """Without dropout, at a fixed rate."""
+    still = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return gpt2_trainer(folder, optimizer, config=still, learning_rate=3e-3)
 
 
 @hosts_own_warnings
@@ -251,19 +143,8 @@ def fit(folder: Path, make: Any, *, epochs: int, resume: Path | None = None) -> 
         def configure_optimizers(self) -> Any:
             return make(self.toy.parameters(), **ADAMW)
 
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=epochs,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     module = Module()
-    loader = torch.utils.data.DataLoader(batches(3), batch_size=None)
-    trainer.fit(module, loader, ckpt_path=resume)
+    trainer = fit_module(folder, module, batches(3), epochs=epochs, resume=resume)
     return trainer, module
 
 
@@ -293,11 +174,9 @@ def test_lightning_adamw_checkpoint_is_refused_until_migrated(tmp_path: Path) ->
 @hosts_own_warnings
 def test_accelerates_load_state_refuses_another_optimizers(tmp_path: Path) -> None:
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
-    from accelerate.state import AcceleratorState, GradientState
 
     def prepared(make: Any) -> tuple[Any, Any, Any]:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        reset_accelerate()
         accelerator, toy = accelerate.Accelerator(cpu=True), make_toy()
         return (accelerator, *accelerator.prepare(toy, make(toy.parameters(), **ADAMW)))
 

@@ -10,6 +10,7 @@ import torch
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, param_groups
 from mars_optim.integrations.transformers import GroupedMARS
+from tests.support.hosts import gpt2_trainer
 from tests.support.toy import assert_same, assert_same_model
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -24,40 +25,10 @@ CHOICES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def make_trainer(folder: Path, choice: str, steps: int = 6, **arguments: Any) -> Any:
-    """A GPT-2 of one layer with dropout on repeating bytes; a checkpoint after three steps."""
-    torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(
-            n_layer=1,
-            n_head=2,
-            n_embd=16,
-            vocab_size=32,
-            n_positions=8,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    )
-    rows = [torch.arange(i, i + 8) % 32 for i in range(24)]
-    return transformers.Trainer(
-        model=model,
-        args=transformers.TrainingArguments(
-            output_dir=str(folder),
-            max_steps=steps,
-            save_steps=3,
-            per_device_train_batch_size=4,
-            weight_decay=0.1,
-            warmup_steps=2,
-            report_to=[],
-            use_cpu=True,
-            disable_tqdm=True,
-            logging_strategy="steps",
-            logging_steps=1,
-            **arguments,
-        ),
-        train_dataset=[{"input_ids": row, "labels": row} for row in rows],
-        optimizer_cls_and_kwargs=CHOICES[choice],
-    )
+def make_trainer(folder: Path, choice: str, **arguments: Any) -> Any:
+    """With GPT-2's dropout, a warmup, and a row of the log for each step."""
+    log = {"logging_strategy": "steps", "logging_steps": 1}
+    return gpt2_trainer(folder, CHOICES[choice], warmup_steps=2, **log, **arguments)
 
 
 def bare(trainer: Any) -> MARS:
@@ -83,7 +54,7 @@ def test_resumed_trainer_run_equals_uninterrupted_run(choice: str, tmp_path: Pat
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_trainer_lowers_the_loss(choice: str, tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, choice, steps=12)
+    trainer = make_trainer(tmp_path, choice, max_steps=12)
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[-1] < losses[0]

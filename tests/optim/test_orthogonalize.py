@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.coefficients import matrices
 from mars_optim.optim import orthogonalize
 from mars_optim.optim.orthogonalize import (
     as_matrix,
@@ -213,22 +214,6 @@ def test_weight_is_viewed_as_the_matrix_its_layer_multiplies_by(
 # --- the Gram form in half precision ------------------------------------------------------------
 
 
-def spectra(rows: int, cols: int) -> dict[str, Tensor]:
-    """Random, ill-conditioned and nearly singular matrices, in float64."""
-    n, double = min(rows, cols), torch.float64
-    w = torch.randn(rows, cols, generator=torch.Generator().manual_seed(0), dtype=double)
-    u, _, vh = torch.linalg.svd(w, full_matrices=False)
-    half, one = torch.ones(n, dtype=double), torch.full((n,), 1e-3, dtype=double)
-    half[n // 2 :], one[0] = 1e-12, 1.0
-    values = {
-        "condition 1e4": torch.logspace(0, -4, n, dtype=double),
-        "condition 1e8": torch.logspace(0, -8, n, dtype=double),
-        "half of it singular": half,
-        "one large value": one,
-    }
-    return {"random": w} | {name: u @ (s[:, None] * vh) for name, s in values.items()}
-
-
 @pytest.mark.parametrize(
     ("name", "steps"),
     [("simple", 5), ("simple", 8), ("quintic", 5), ("polar_express", 5), ("polar_express", 8),
@@ -239,7 +224,7 @@ def test_gram_form_in_bfloat16_loses_less_than_a_digit(
     shape: tuple[int, int], name: str, steps: int
 ) -> None:
     """Against float64; where the plain form has no digit left, it has none either."""
-    for what, m in spectra(*shape).items():
+    for what, m in matrices(*shape).items():
         single = m.float()
         exact = newton_schulz(single.double(), steps=steps, coefficients=name)
         errors = []
@@ -254,7 +239,7 @@ def test_gram_form_in_bfloat16_loses_less_than_a_digit(
 def test_gram_form_without_restarts_loses_all_bf16_digits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    m = spectra(24, 96)["one large value"].float()
+    m = matrices(24, 96)["one large value"].float()
     exact = newton_schulz(m.double())
     monkeypatch.setattr(orthogonalize, "runs", lambda steps, dtype: [steps])
     found = newton_schulz(m, dtype=torch.bfloat16, gram=True).double()
@@ -272,6 +257,6 @@ def test_runs_are_as_long_as_the_dtype_can_bear() -> None:
 
 
 def test_gram_form_in_float32_bears_a_hundred_steps() -> None:
-    m = spectra(24, 96)["condition 1e4"]
+    m = matrices(24, 96)["condition 1e4"]
     found = newton_schulz(m.float(), steps=99, dtype=torch.float32, gram=True)
     assert torch.linalg.svdvals(found.double()).max() < 1.3

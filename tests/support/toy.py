@@ -90,6 +90,13 @@ def train_by_hand(
     return losses
 
 
+def exact_by_hand(data: Iterable[Batch]) -> Toy:
+    """A toy after the plain loop of the exact form."""
+    model = make_toy()
+    train_by_hand(model, MARSAdamW(model.parameters(), lr=1e-2, correction="exact"), data)
+    return model
+
+
 def clip(params: list[nn.Parameter], max_norm: float | None) -> None:
     if max_norm is not None:
         torch.nn.utils.clip_grad_norm_(params, max_norm)

@@ -1,8 +1,7 @@
-"""How a run is carried out: which checkpoints stay, what is refused, what is told of its speed."""
+"""How a run is carried out: recomputed, compiled, in bf16; what is told of its speed."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
-from torch.distributed.checkpoint import FileSystemWriter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mars_optim.errors import UserError
-from mars_optim.experiment.plan import ExecutionOptions, RunSpec
-from mars_optim.experiment.records import Run, RunWriter, read_run
-from mars_optim.experiment.records.run import CHECKPOINTS, TIMINGS
-from mars_optim.experiment.tasks import GPT, Task
+from mars_optim.experiment.plan import ExecutionOptions
+from mars_optim.experiment.records import RunWriter
+from mars_optim.experiment.tasks import GPT
 from mars_optim.experiment.training import (
     Gradients,
     Ranks,
@@ -26,198 +23,12 @@ from mars_optim.experiment.training import (
     join_ranks,
     load_weights,
     parallelize,
-    train,
 )
 from mars_optim.experiment.training.parallelize import blocks_of
 from mars_optim.experiment.training.speed import flops_per_token, peak_of
-from tests.support.regression import Regression, Scripted, make_spec, rows_of
+from tests.support.regression import Regression, make_spec, rows_of
 
-STEPS = 24
-
-
-class Stop(Exception):  # noqa: N818
-    """As sudden as kill -9, but in this process."""
-
-
-def run(
-    folder: Path, task: Task, spec: RunSpec, *, end: int | None = None, **options: Any
-) -> tuple[Run, int]:
-    """What is read back, and the steps taken; stopped after ``end``."""
-
-    def on_step(step: int) -> None:
-        nonlocal steps
-        steps += 1
-        if step == end:
-            raise Stop
-
-    steps, writer = 0, RunWriter(folder, spec, {})
-    try:
-        writer.finish(train(spec, task, writer, on_step, execution=ExecutionOptions(**options)))
-    except Stop:
-        pass
-    finally:
-        writer.close()
-    return read_run(writer.path), steps
-
-
-def steps_kept(run: Run) -> list[int]:
-    return sorted(int(p.name.removeprefix("step-")) for p in (run.path / CHECKPOINTS).iterdir())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {name: data for name, data in files.items() if "manifest" not in name}
-
-
-class Words:
-    """A small GPT."""
-
-    fingerprint, batch_tokens = "words", 32
-
-    def __init__(self, width: int = 8) -> None:
-        self.width, self.model = width, nn.Module()
-
-    def build_model(self, seed: int) -> nn.Module:
-        torch.manual_seed(seed)
-        self.model = GPT(vocabulary=11, context=8, layers=2, width=self.width, heads=2)
-        return self.model
-
-    def batch(self, seed: int, step: int, micro: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed + 100 * step + 10_000 * micro)
-        return torch.randint(11, (4, 9), generator=generator)
-
-    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        logits = model(batch[:, :-1])
-        return nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module, tokens: int) -> float:
-        return float(self.loss(model, self.batch(0, 999, 0)))
-
-
-class Judged(Regression):
-    """With validation losses as written down, whatever is trained."""
-
-    def __init__(self, *valid: float) -> None:
-        super().__init__()
-        self.valid = iter(valid)
-
-    def evaluate(self, model: nn.Module, tokens: int) -> float:
-        return next(self.valid)
-
-
-def test_the_newest_checkpoints_stay_and_the_best_one(tmp_path: Path):
-    spec = make_spec(steps=STEPS, evaluations=4)
-    options = dict(checkpoint_steps=2, keep=2, keep_best=True)
-    left, _ = run(tmp_path, Judged(3, 1, 2), spec, end=19, **options)
-    assert steps_kept(left) == [12, 16, 18]
-    done, _ = run(tmp_path, Judged(1.5), spec, **options)
-    assert steps_kept(done) == [12, 22, 24]
-    one, _ = run(tmp_path / "one", Judged(1, 2, 3, 4), spec, end=19, checkpoint_steps=2)
-    assert steps_kept(one) == [18]
-    last, _ = run(tmp_path / "last", Regression(), spec, keep=1)
-    assert steps_kept(last) == [24]
-
-
-def test_best_checkpoint_has_the_weights_of_its_evaluation(tmp_path: Path):
-    task, spec, seen = Judged(3, 1, 2, 4), make_spec(steps=STEPS, evaluations=4), {}
-    writer = RunWriter(tmp_path, spec, {})
-
-    def on_step(step: int) -> None:
-        seen[step] = {k: v.clone() for k, v in task.model.state_dict().items()}
-
-    options = ExecutionOptions(checkpoint_steps=100, keep_best=True, keep_weights=True)
-    writer.finish(train(spec, task, writer, on_step, execution=options))
-    for step, (read, weights) in {
-        12: load_weights(writer.path, best=True),
-        24: load_weights(writer.path),
-    }.items():
-        assert read == spec
-        assert weights.keys() == seen[step].keys()
-        assert all(torch.equal(weights[key], value) for key, value in seen[step].items())
-
-
-def test_weights_that_are_not_there_are_told_of_in_one_line(tmp_path: Path):
-    done, _ = run(tmp_path, Regression(), make_spec(steps=10))
-    with pytest.raises(UserError, match=r"weights.pt does not exist: .* made without keep_weights"):
-        load_weights(done.path)
-    with pytest.raises(UserError, match="made without keep_best"):
-        load_weights(done.path, best=True)
-    (done.path / "weights.pt").write_bytes(b"\x80\x04hello")
-    with pytest.raises(UserError, match=r"weights.pt cannot be read"):
-        load_weights(done.path)
-    with pytest.raises(UserError, match="does not exist"):
-        load_weights(tmp_path / "nowhere")
-
-
-def test_checkpoint_holds_the_state_when_its_write_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    spec, go_on, write = make_spec(steps=STEPS), threading.Event(), FileSystemWriter.write_data
-
-    def slowly(writer: FileSystemWriter, *arguments: Any) -> Any:
-        assert go_on.wait(60)
-        return write(writer, *arguments)
-
-    def on_step(step: int) -> None:
-        if step == 12:
-            go_on.set()
-            raise Stop
-
-    whole, _ = run(tmp_path / "whole", Regression(), spec)
-    writer = RunWriter(tmp_path / "slow", spec, {})
-    monkeypatch.setattr(FileSystemWriter, "write_data", slowly)
-    with pytest.raises(Stop):
-        train(spec, Regression(), writer, on_step, execution=ExecutionOptions(checkpoint_steps=7))
-    writer.close()
-    resumed, steps = run(tmp_path / "slow", Regression(), spec, checkpoint_steps=7)
-    assert steps == STEPS - 7
-    assert numbers(resumed) == numbers(whole)
-    assert resumed.final_loss == whole.final_loss
-
-
-def numbers(run: Run) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in run.rows]
-
-
-@pytest.mark.parametrize("damage", ["another run", "another model", "all damaged"])
-def test_unusable_checkpoints_are_refused_before_the_first_step(damage: str, tmp_path: Path):
-    spec, options = make_spec(steps=STEPS), dict(checkpoint_steps=5, keep=2)
-    left, _ = run(tmp_path, Words(), spec, end=12, **options)
-    task = Words(width=16 if damage == "another model" else 8)
-    if damage == "another run":
-        other = make_spec(steps=STEPS, seed=7)
-        (tmp_path / other.run_id).mkdir()
-        (left.path / CHECKPOINTS).rename(tmp_path / other.run_id / CHECKPOINTS)
-        spec = other
-    if damage == "all damaged":
-        for file in left.path.rglob("*.distcp"):
-            file.write_bytes(file.read_bytes()[:100])
-    before = contents(tmp_path)
-    what = {
-        "another run": rf"is of another run, {left.spec.run_id}",
-        "another model": r"another model: wte.weight is \(11, 8\) there and \(11, 16\) here",
-        "all damaged": r"is damaged \(",
-    }
-    message = f"step-.* {what[damage]}.*; nothing was changed: use another folder, or delete .*"
-    with pytest.raises(UserError, match=message) as told:
-        run(tmp_path, task, spec, unusable="refuse", **options)
-    assert "\n" not in str(told.value)
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("unusable", ["refuse", "begin again"])
-def test_damaged_newest_checkpoint_falls_back_to_the_one_before(unusable: str, tmp_path: Path):
-    spec = make_spec(steps=STEPS)
-    whole, _ = run(tmp_path / "whole", Regression(), spec)
-    left, _ = run(tmp_path / "left", Regression(), spec, end=12, checkpoint_steps=5, keep=2)
-    assert steps_kept(left) == [5, 10]
-    for file in (left.path / CHECKPOINTS / "step-000000000010").glob("*.distcp"):
-        file.unlink()
-    options = dict(checkpoint_steps=5, keep=2, unusable=unusable)
-    resumed, steps = run(tmp_path / "left", Regression(), spec, **options)
-    assert steps == STEPS - 5
-    assert numbers(resumed) == numbers(whole)
+from .executed import Words, numbers, run
 
 
 @pytest.mark.parametrize("how", ["recomputed", "compiled"])
@@ -414,8 +225,3 @@ def test_bf16_is_that_of_forward_passes_and_weights_stay_whole(precision: str, t
     assert task.seen == {("training", on), ("evaluation", on)}
     assert {w.dtype for w in load_weights(done.path)[1].values()} == {torch.float32}
     assert done.final_loss is not None
-
-
-def test_a_run_that_diverges_keeps_no_weights(tmp_path: Path):
-    done, _ = run(tmp_path, Scripted([1.0, float("nan")]), make_spec(steps=10), keep_weights=True)
-    assert not (done.path / "weights.pt").exists()
