@@ -8,7 +8,7 @@ from typing import Any
 
 import tomlkit
 
-from .table import concerned
+from .table import KeywordTable, concerned
 
 
 def plain(value: Any) -> Any:
@@ -34,8 +34,18 @@ def to_toml(value: Any) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A number, text, truth or list as TOML writes it."""
-    return str(tomlkit.item(value).as_string())
+    """A number, text, truth, list or table as TOML writes it in a line."""
+    return str(_inline(value).as_string())
+
+
+def _inline(value: Any) -> Any:
+    """Of tomlkit, a table in braces."""
+    if not isinstance(value, Mapping):
+        return tomlkit.item(value)
+    made = tomlkit.inline_table()
+    for key, entry in value.items():
+        made[key] = _inline(entry)
+    return made
 
 
 def _lines(value: Any, path: str, said: frozenset[str] = frozenset()) -> list[str]:
@@ -46,7 +56,7 @@ def _lines(value: Any, path: str, said: frozenset[str] = frozenset()) -> list[st
         note = [f"# {help}"] if help else []
         if dataclasses.is_dataclass(entry):
             tables += ["", *note, f"[{prefix}{name}]", *_lines(entry, prefix + name)]
-        elif isinstance(entry, Mapping):
+        elif isinstance(entry, Mapping) and not isinstance(entry, KeywordTable):
             told: frozenset[str] = frozenset()  # what the keys mean is said once
             for key, sub in entry.items():
                 inner = f"{prefix}{name}.{tomlkit.key(key).as_string()}"
@@ -63,7 +73,8 @@ def _written(value: Any) -> Iterator[tuple[str, Any, str]]:
     for f in dataclasses.fields(value):
         entry = getattr(value, f.name)
         entry = f.metadata.get("none") if entry is None else entry
-        default: Any = f.default_factory
-        left_out = f.metadata.get("sparse") and entry == default()
+        factory: Any = f.default_factory
+        default = factory() if callable(factory) else f.default
+        left_out = f.metadata.get("sparse") and entry == default
         if entry is not None and not left_out and concerned(f, value):
             yield f.name, entry, f.metadata.get("description", "")
