@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..experiment.plan import Plan
-from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.plan_file import load_plan, make_plan, plan_of
 from ..experiment.records import Failure, read_runs
 from .report import Lang, write
 
@@ -102,7 +102,8 @@ def pilot(
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None
-    ended = [r for r in read_runs(out / "runs") if r.outcome and chosen.covers(r.spec)]
+    followed = load_plan(plan_of(out))  # which tells each optimizer's source, too
+    ended = [r for r in read_runs(out / "runs") if r.outcome and followed.covers(r.spec)]
     if missing and not ended:
         print(_nothing(out, missing), file=sys.stderr)
         raise SystemExit(MISSING)

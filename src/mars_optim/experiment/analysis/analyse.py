@@ -13,6 +13,7 @@ from ...files import read_json
 from ..plan import Plan
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
+from ..records.checks import read_checks
 from .arm_results import arm_results, interval, step_time
 from .causes import contrasts, parts
 from .choice import in_loss, tokens_added
@@ -79,6 +80,7 @@ def analyse(out: Path) -> Analysis:
         sizes=results,
         trend=trend(results, plan.decision.confidence),
         noise=noise_points(_of_candidate(own)),
+        checks=read_checks(out),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..plan import Arm, Plan
+from ..records.checks import ArmCheck
 from .ladder import LadderReading
 from .money import Money
 from .stats import Interval
@@ -212,6 +213,8 @@ class Analysis:
     """Whether the effect grows or shrinks with the parameters; None with one size."""
     noise: tuple[NoisePoint, ...]
     """The noise over the candidate's runs at the common budget; empty where not measured."""
+    checks: Mapping[str, ArmCheck] = field(default_factory=dict)
+    """What was found in optimizers that arms name, by arm."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""

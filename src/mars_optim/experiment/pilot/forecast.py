@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ..analysis.stats import pairs_needed, sd_interval
 from ..executors.runnable import Runnable, load_runnable
 from ..plan import Plan, RunSpec
 from ..records import read_runs
+from ..records.checks import ArmCheck, read_checks
+from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
 
@@ -82,6 +84,7 @@ class Forecast:
         noise: between pairs.
         seeds: that effects need.
         published: nearest results; empty if the number of parameters is not known.
+        checks: what was found in optimizers that arms name, by arm.
     """
 
     price: Price
@@ -92,6 +95,7 @@ class Forecast:
     noise: Noise
     seeds: tuple[Seeds, ...]
     published: tuple[Match, ...]
+    checks: dict[str, ArmCheck] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +131,10 @@ def forecast(
     """
     if not 0 < effect < 1:
         raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
+    plan = resolve_arms(plan)
     with _kept_if_named() as folder:
         probes, timings = {}, {}
+        checks: dict[str, ArmCheck] = {}
         for size in plan.sizes():
             say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
             sized = replace(
@@ -141,6 +147,7 @@ def forecast(
                 arm={arm: plan.arm[arm] for arm in size.arms},
             )
             job = load_runnable(sized, folder / size.name, threads)
+            checks |= read_checks(folder / size.name)
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():
                 timings[size.name, arm] = Timing(row["seconds"], row["outside"])
@@ -163,6 +170,7 @@ def forecast(
         noise=noise,
         seeds=tuple(_seeds(plan, noise, *pair) for pair in wanted),
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
+        checks=checks,
     )
 
 

@@ -6,6 +6,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
 from ..analysis import Analysis, Survey
+from ..records.checks import ArmCheck
 from .messages import Messages, ticks
 from .savings import saving_interval
 from .sections.cause import control_note
@@ -32,10 +33,17 @@ def summary(analysis: Analysis, say: Messages | None = None) -> str:
         ],
     ]
     lines += _aligned(columns)
+    lines += [_checked(name, check, say) for name, check in analysis.checks.items()]
     lines += [following] if (following := next_step_line(analysis, say)) else []
     lines += [note] if (note := control_note(analysis, say)) else []
     title = f"[bold {tint}]{escape(say.title(analysis).upper())}[/]"
     return "\n".join(["", title, *(escape(ticks(line)) for line in lines), ""])
+
+
+def _checked(name: str, check: ArmCheck, say: Messages) -> str:
+    found = say.listed(what for what, _ in check.found) or say("optimizers.nothing")
+    about = dict(arm=name, optimizer=check.optimizer, version=check.version)
+    return say("terminal.optimizer", **about, found=found)
 
 
 def runs_summary(found: Survey, say: Messages | None = None) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..._version import __version__
-from ..analysis import Analysis, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis import Analysis, ArmResult, Finding, Interval, RolloutStep, next_step, rollout_steps
 from ..analysis.stats import saved
+from ..plan.any_arm import is_any
 from .messages import Messages, ticks
 from .sections.rollout import condition_text
 
@@ -56,6 +57,7 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "step_time_ratio": arm.step_time[0] if arm.step_time else None,
                 "state_bytes_per_parameter": arm.bytes_per_parameter,
                 "scores": dict(arm.scores),
+                **_checked(arm, analysis),
             }
             for arm in analysis.arms
         },
@@ -67,6 +69,15 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "amendments": list(analysis.amendments),
         "environment": analysis.environment,
     }
+
+
+def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
+    """Of an arm that names a class: which, its source, and what the check found."""
+    if not is_any(arm.arm.optimizer):
+        return {}
+    check = analysis.checks.get(arm.name)
+    found = [{"name": name, "text": text} for name, text in check.found] if check else None
+    return {"optimizer": arm.arm.optimizer, "source": arm.arm.source, "found": found}
 
 
 def _few(regret: Sequence[float]) -> list[float] | None:

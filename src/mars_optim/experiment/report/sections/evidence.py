@@ -23,6 +23,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
         pictures.append(noise_course.picture(analysis, say))
     blocks: tuple[Block, ...] = (
         arms_table(analysis, say),
+        *checks_table(analysis, say),
         *(picture for picture in pictures if picture.data.rows),
         arm_cells.seeds_table(analysis.arms, analysis.plan.comparison.seeds, say),
     )
@@ -50,6 +51,20 @@ def arms_table(analysis: Analysis, say: Messages) -> Table:
         ),
         tuple(row(arm) for arm in analysis.arms),
     )
+
+
+def checks_table(analysis: Analysis, say: Messages) -> tuple[Table, ...]:
+    """A row per arm that names a class: its source, and what the check found before the runs."""
+    rows = tuple(
+        (
+            Cell(name, arm=name),
+            Cell(check.optimizer, check.version),
+            Cell(" ".join(text for _, text in check.found) or say("optimizers.nothing")),
+        )
+        for name, check in analysis.checks.items()
+    )
+    head = say.each("arm", "optimizers.class", "optimizers.found")
+    return (Table(say("table.optimizers"), head, rows),) if rows else ()
 
 
 def _cells(arm: ArmResult, say: Messages) -> list[Cell]:
