@@ -256,3 +256,19 @@ def _only(group: dict[str, object]) -> Optimizer:
     made = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
     made.param_groups = [group]
     return made
+
+
+def test_a_class_of_named_parameters_is_given_their_names(model: Model):
+    made = build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "all", lr=0.1)
+    assert isinstance(made, flawed.TakesNames)
+    assert made.names == [name for name, _ in model.named_parameters()]
+
+
+def test_a_class_of_named_parameters_takes_no_groups(model: Model):
+    with pytest.raises(UserError, match=r"takes named parameters.*parameters = 'all'"):
+        build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "groups", lr=0.1)
+
+
+def test_a_source_is_told_in_a_line(tmp_path: Path):
+    _, source = find_optimizer("torch.optim:SGD", tmp_path)
+    assert str(source) == f"torch.optim.sgd, torch {torch.__version__}, sha256 {source.sha256}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...errors import UserError
 from ...files import write_json
@@ -23,9 +25,19 @@ _MATRICES = "set arm.{arm}.parameters = 'matrices', which leaves the others to A
 _WAYS_OUT = {
     "refuses a vector": _MATRICES,
     "passes a vector by": _MATRICES,
+    "refuses a 4-D kernel": _MATRICES,
+    "passes a 4-D kernel by": _MATRICES,
+    "refuses a 0-d tensor": _MATRICES,
+    "passes a 0-d tensor by": _MATRICES,
     "does not lower a quadratic": "give a smaller arm.{arm}.lr, or leave the arm out",
     "needs second derivatives": "leave the arm out",
     "cannot be made": "see arm.{arm}.options",
+}
+_SHAPES: dict[str, Callable[[set[int]], bool]] = {
+    " a 4-D kernel": lambda ndims: max(ndims) > 2,
+    " a 4-D kernel by": lambda ndims: max(ndims) > 2,
+    " a 0-d tensor": lambda ndims: 0 in ndims,
+    " a 0-d tensor by": lambda ndims: 0 in ndims,
 }
 _ANOTHER = (
     "leave the arm out, or mend it in a class of your own (arm.{arm}.optimizer = 'file.py:C')"
@@ -60,10 +72,11 @@ def check_arms(plan: Plan, task: Task, out: Path, only: str | None = None) -> di
     model = task.build_model(0)
     found = {}
     for name, arm in arms.items():
-        build_optimizer(model, arm, lr=arm.lr, convention=plan.training.convention, name=name)
         known = before.get(name)
         again = known is None or known.of != _key(arm)
         found[name] = _check(name, arm) if again or known is None else known
+        _check_shapes(name, arm, model, found[name])
+        build_optimizer(model, arm, lr=arm.lr, name=name)
     if found != before:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / CHECKS, {name: asdict(check) for name, check in found.items()})
@@ -75,16 +88,27 @@ def _check(name: str, arm: Arm) -> ArmCheck:
     flaws = check_optimizer(chosen, matrices_only=arm.parameters == "matrices")
     blocking = [flaw for flaw in flaws if flaw.severity == BLOCKS]
     if blocking:
-        raise UserError(_refusal(name, arm, blocking))
+        raise UserError(_refusal(name, arm, [(flaw.name, flaw.text) for flaw in blocking]))
     told = tuple((flaw.name, flaw.text) for flaw in flaws if not _seen_to(flaw, arm))
     return ArmCheck(arm.optimizer, arm.source, told, _key(arm))
 
 
-def _refusal(name: str, arm: Arm, flaws: list[Flaw]) -> str:
-    first, others = flaws[0], flaws[1:]
-    way_out = _WAYS_OUT.get(first.name, _ANOTHER).format(arm=name)
-    more = f" (and {', '.join(flaw.name for flaw in others)})" if others else ""
-    return f"arm.{name}: {arm.optimizer} {first.name}{more}: {first.text} Way out: {way_out}"
+def _check_shapes(name: str, arm: Arm, model: nn.Module, check: ArmCheck) -> None:
+    """Raise UserError if the class takes no kernels, or no 0-d tensors, and the model has some."""
+    if arm.parameters == "matrices":
+        return
+    ndims = {p.ndim for p in model.parameters() if p.requires_grad}
+    shapes = [what for what, has in _SHAPES.items() if has(ndims)]
+    blocking = [row for row in check.found if row[0].endswith(tuple(shapes))] if shapes else []
+    if blocking:
+        raise UserError(_refusal(name, arm, blocking))
+
+
+def _refusal(name: str, arm: Arm, found: Sequence[tuple[str, str]]) -> str:
+    (what, text), *others = found
+    way_out = _WAYS_OUT.get(what, _ANOTHER).format(arm=name)
+    more = f" (and {', '.join(other for other, _ in others)})" if others else ""
+    return f"arm.{name}: {arm.optimizer} {what}{more}: {text} Way out: {way_out}"
 
 
 def _seen_to(flaw: Flaw, arm: Arm) -> bool:

@@ -28,7 +28,7 @@ def with_sources(plan: Plan) -> Plan:
     for name, arm in arms.items():
         key = f"arm.{name}.optimizer"
         cls, source = find_optimizer(arm.optimizer, Path(arm.folder), key)
-        AnyOptimizer(cls, arm.lr, _python(arm.options), key=f"arm.{name}.options")
+        AnyOptimizer(cls, arm.lr, _python(arm.options), key=f"arm.{name}")
         found[name] = replace(arm, source=str(source))
     return replace(plan, arm={**plan.arm, **found})
 
