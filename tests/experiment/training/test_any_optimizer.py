@@ -93,9 +93,10 @@ def test_any_file_of_its_package_is_its_source(tmp_path: Path, monkeypatch: pyte
     [
         ("SOAP", '"package.module:Class"'),
         ("torch.optim:", '"package.module:Class"'),
-        ("no_such_package_here:SOAP", "cannot be imported"),
+        ("no_such_package_here:SOAP", "install its package where mars runs"),
         ("absent.py:SOAP", "does not exist"),
         ("torch.optim:AdmW", "did you mean 'Adam"),
+        ("torch.optim:adamw", "did you mean 'AdamW'?"),
         ("own_optimizer.py:Task", "is no torch.optim.Optimizer"),
         ("leaves.py:SOAP", "cannot be imported"),
     ],

@@ -151,11 +151,14 @@ def find_optimizer(
     try:
         module = load_module(where, folder, key)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        missing = isinstance(error.__cause__, ModuleNotFoundError)
+        way_out = "; install its package where mars runs, or name a file beside the plan"
+        raise UserError(f"{error}{way_out * missing}") from error
     cls = getattr(module, name, None)
     if not isinstance(cls, type):
         offered = sorted(k for k, v in vars(module).items() if _is_optimizer(v))
-        near = did_you_mean(name, offered)
+        cased = {k.lower(): k for k in offered}.get(name.lower())
+        near = f"; did you mean {cased!r}?" if cased else did_you_mean(name, offered)
         some = f"; it has {', '.join(offered[:12])}" if offered else "; it has no optimizer at all"
         raise UserError(f"{key} = {source!r}: {where} has no class {name!r}{near or some}")
     if not _is_optimizer(cls):
