@@ -171,7 +171,7 @@ def _run(
         console.print("This run is finished; it is not computed again.")
     else:
         if ranks.first:
-            for line in check_lines(read_checks(out)):
+            for line in check_lines(read_checks(out, (only,))):
                 console.print(line, soft_wrap=True)
             for line in before(plan, spec, look_ahead(spec, runnable.task, out), run):
                 console.print(line, soft_wrap=True)

@@ -43,7 +43,7 @@ def plan_of(optimizer: str, lr: float = 0.05, **keys: Any) -> Plan:
 def test_what_is_found_is_returned_and_kept(tmp_path: Path):
     plan = with_sources(plan_of("Average"))
     found = check_arms(plan, Words(), tmp_path / "pilot")
-    assert read_checks(tmp_path / "pilot") == found
+    assert read_checks(tmp_path / "pilot", {"any"}) == found
     check = found["any"]
     assert check.source == plan.arm["any"].source
     assert [name for name, _ in check.found][:1] == ["has no weight decay"]
@@ -74,6 +74,20 @@ def test_a_damaged_file_of_checks_is_made_again(tmp_path: Path, damage: str):
     (tmp_path / CHECKS).write_text(damage)
     check_arms(plan_of("Own"), Words(), tmp_path)
     assert list(json.loads((tmp_path / CHECKS).read_text())) == ["any"]
+
+
+def test_what_is_known_of_another_arm_is_kept(tmp_path: Path):
+    plan = plan_of("Own")
+    others = {"other": plan.arm["any"], **plan.arm}
+    both = replace(plan, arms=("adamw", "any", "other"), arm=others)
+    check_arms(both, Words(), tmp_path)
+    check_arms(
+        replace(both, arm={**others, "any": replace(others["any"], lr=0.06)}),
+        Words(),
+        tmp_path,
+        "any",
+    )
+    assert set(read_checks(tmp_path, both.arm)) == {"any", "other"}
 
 
 def test_only_the_arm_that_is_run_is_tried(tmp_path: Path):

@@ -11,6 +11,7 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import Arm, Plan, RunSpec
 from mars_optim.experiment.plan.any_arm import BESIDE, KINDS
+from mars_optim.experiment.plan.arms import ARMS, ablation_arms
 from mars_optim.experiment.plan.plan_file import (
     differences,
     load_plan,
@@ -165,6 +166,14 @@ def test_a_wrong_key_is_told_in_one_line(tmp_path: Path, text: str, words: list[
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
+
+
+def test_ablations_take_no_betas_from_a_baseline_that_is_a_class():
+    candidate, baseline = ARMS["mars-adamw"], Arm(optimizer="a:B", lr=0.1)
+    with_betas = ablation_arms("m", candidate, ARMS["adamw"])
+    assert set(with_betas) - set(ablation_arms("m", candidate, baseline)) == {"m-baseline-betas"}
+    other = replace(candidate, betas=(0.9, 0.99))
+    assert "m-baseline-betas" not in ablation_arms("m", other, baseline)
 
 
 def test_a_class_is_no_arm_of_a_command(tmp_path: Path):

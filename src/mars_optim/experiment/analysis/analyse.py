@@ -80,7 +80,7 @@ def analyse(out: Path) -> Analysis:
         sizes=results,
         trend=trend(results, plan.decision.confidence),
         noise=noise_points(_of_candidate(own)),
-        checks=read_checks(out),
+        checks=read_checks(out, plan.arm),
     )
 
 

@@ -31,7 +31,6 @@ _WAYS_OUT = {
     "passes a 0-d tensor by": _MATRICES,
     "does not lower a quadratic": "give a smaller arm.{arm}.lr, or leave the arm out",
     "needs second derivatives": "leave the arm out",
-    "cannot be made": "see arm.{arm}.options",
 }
 _SHAPES: dict[str, Callable[[set[int]], bool]] = {
     " a 4-D kernel": lambda ndims: max(ndims) > 2,
@@ -39,9 +38,7 @@ _SHAPES: dict[str, Callable[[set[int]], bool]] = {
     " a 0-d tensor": lambda ndims: 0 in ndims,
     " a 0-d tensor by": lambda ndims: 0 in ndims,
 }
-_ANOTHER = (
-    "leave the arm out, or mend it in a class of your own (arm.{arm}.optimizer = 'file.py:C')"
-)
+_ANOTHER = "leave the arm out, or mend it in a class of your own, 'file.py:Class'"
 
 
 def check_arms(plan: Plan, task: Task, out: Path, only: str | None = None) -> dict[str, ArmCheck]:
@@ -68,7 +65,7 @@ def check_arms(plan: Plan, task: Task, out: Path, only: str | None = None) -> di
     }
     if not arms:
         return {}
-    before = read_checks(out)
+    before = read_checks(out, plan.arm)
     model = task.build_model(0)
     found = {}
     for name, arm in arms.items():
@@ -77,9 +74,10 @@ def check_arms(plan: Plan, task: Task, out: Path, only: str | None = None) -> di
         found[name] = _check(name, arm) if again or known is None else known
         _check_shapes(name, arm, model, found[name])
         build_optimizer(model, arm, lr=arm.lr, name=name)
-    if found != before:
+    if before | found != before:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / CHECKS, {name: asdict(check) for name, check in found.items()})
+        kept = (before | found).items()
+        write_json(out / CHECKS, {name: asdict(check) for name, check in kept})
     return found
 
 
@@ -106,6 +104,8 @@ def _check_shapes(name: str, arm: Arm, model: nn.Module, check: ArmCheck) -> Non
 
 def _refusal(name: str, arm: Arm, found: Sequence[tuple[str, str]]) -> str:
     (what, text), *others = found
+    if what == "cannot be made":
+        return f"{text}: see arm.{name}.options"  # which names arm and class
     way_out = _WAYS_OUT.get(what, _ANOTHER).format(arm=name)
     more = f" (and {', '.join(other for other, _ in others)})" if others else ""
     return f"arm.{name}: {arm.optimizer} {what}{more}: {text} Way out: {way_out}"

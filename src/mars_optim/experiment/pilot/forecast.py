@@ -147,7 +147,7 @@ def forecast(
                 arm={arm: plan.arm[arm] for arm in size.arms},
             )
             job = load_runnable(sized, folder / size.name, threads)
-            checks |= read_checks(folder / size.name)
+            checks |= read_checks(folder / size.name, plan.arm)
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():
                 timings[size.name, arm] = Timing(row["seconds"], row["outside"])

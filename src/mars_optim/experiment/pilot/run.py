@@ -62,7 +62,7 @@ def run_pilot(
                 named = any(is_any(arm.optimizer) for arm in plan.arm.values())
                 reporter.say(f"Loading the task{' and checking optimizers' * named} ...")
                 data = _wait_until_ready(executor, reporter)
-                for line in check_lines(read_checks(out)):
+                for line in check_lines(read_checks(out, plan.arm)):
                     reporter.say(line)
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run

@@ -319,7 +319,8 @@ def ablation_arms(name: str, candidate: Arm, baseline: Arm) -> dict[str, Arm]:
         found["no-clip"] = replace(candidate, clip=None)
         found["clip-only"] = replace(candidate, gamma=0.0)
     beta, other = candidate.betas[0], baseline.betas[0]
-    if baseline.rule == candidate.rule and baseline.betas != candidate.betas and other and beta:
+    alike = baseline.rule == candidate.rule and not is_any(baseline.optimizer)
+    if alike and baseline.betas != candidate.betas and other and beta:
         strength = candidate.gamma * beta / (1 - beta)
         gamma = strength * (1 - other) / other
         found["baseline-betas"] = replace(candidate, betas=baseline.betas, gamma=gamma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,15 @@ class ArmCheck:
         return f"{what[-1]}, {digest[: len('sha256 ') + 8]}" if what else self.source
 
 
-def read_checks(out: Path) -> dict[str, ArmCheck]:
-    """Of each arm of the pilot in ``out`` that names a class; empty before they were checked."""
+def read_checks(out: Path, arms: Container[str]) -> dict[str, ArmCheck]:
+    """Of those of ``arms`` that name a class; empty before they were checked.
+
+    Args:
+        out: folder of the pilot.
+        arms: names.
+    """
     try:
-        return {name: ArmCheck.from_dict(row) for name, row in read_json(out / CHECKS).items()}
+        rows = read_json(out / CHECKS).items()
+        return {name: ArmCheck.from_dict(row) for name, row in rows if name in arms}
     except (UserError, AttributeError, TypeError, KeyError, ValueError):
         return {}  # not there yet, or damaged: a few seconds make it again
