@@ -10,7 +10,7 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.arm_lines import check_lines, resolve_arms, source_changes
-from mars_optim.experiment.pilot.run import adopt_plan, plan_changes
+from mars_optim.experiment.pilot.run import adopt_plan, finished_runs, plan_changes
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import load_plan, make_plan, plan_of
 from mars_optim.experiment.records import RunWriter
@@ -87,6 +87,8 @@ def test_a_changed_source_is_told_and_its_runs_are_made_again(
     assert runs
     assert not any(plan.covers(spec) for spec in runs)
     assert old.covers(runs[0])
+    assert {run.spec.arm_name for run in finished_runs(old, out).values()} == {"adamw", "mine"}
+    assert {run.spec.arm_name for run in finished_runs(plan, out).values()} == {"adamw"}
 
 
 def test_a_plan_from_elsewhere_tells_that_its_source_differs(tmp_path: Path):

@@ -19,7 +19,7 @@ from ..plan import Plan, RunSpec
 from ..plan.any_arm import is_any
 from ..plan.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..plan.sizes import OWN_SIZE
-from ..records import Failure, read_run, read_runs
+from ..records import Failure, Run, read_run, read_runs
 from ..records.checks import read_checks
 from ..records.lock import is_locked, pilot_lock
 from ..records.run import damaged_runs, record_failure
@@ -218,10 +218,16 @@ def _probed(path: Path) -> dict[str, Timing]:
         return {}  # not there yet, or damaged: a few seconds make it again
 
 
+def finished_runs(plan: Plan, out: Path) -> dict[str, Run]:
+    """By run id, of this plan alone: an arm's code may have changed since others were made."""
+    runs = read_runs(out / "runs")
+    return {run.spec.run_id: run for run in runs if run.outcome and plan.covers(run.spec)}
+
+
 def _run_all(
     plan: Plan, out: Path, data: str, executor: Executor, reporter: Reporter, tries: Retries
 ) -> dict[str, Failure]:
-    done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
+    done = finished_runs(plan, out)
     specs: dict[str, RunSpec] = {}
     announced = False
     while True:
