@@ -13,6 +13,7 @@ from ..experiment.pilot.arm_lines import check_lines
 from ..experiment.pilot.forecast import Forecast, Noise, Seeds
 from ..experiment.pilot.price import between, price_line
 from ..experiment.plan import Plan
+from ..experiment.plan.any_arm import is_any
 
 
 def as_json(plan: Plan, found: Forecast) -> str:
@@ -59,6 +60,8 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
     if found.checks:
         text += ["", "[bold]Optimizers that arms name:[/]"]
         text += [f"  {line}" for line in check_lines(found.checks)]
+    if is_any(plan.arm[plan.comparison.candidate].optimizer):
+        return text  # what is published here is of MARS
     return [*text, "", *_published(found)]
 
 

@@ -106,6 +106,7 @@ def test_only_the_arm_that_is_run_is_tried(tmp_path: Path):
         ("torch.optim:SGD", {"lr": 1e3}, ["does not lower a quadratic", "a smaller arm.any.lr"]),
         ("torch.optim:SGD", {"options": {"momentum": -1}}, ["cannot be made", "momentum"]),
         ("torch.optim:SGD", {"options": {"momentun": 0.9}}, ["did you mean 'momentum'?"]),
+        ("torch.optim:LBFGS", {}, ["cannot be made", "set arm.any.parameters = 'all'"]),
         (FLAWED + "NoRate", {}, ["NoRate takes no lr"]),
         ("Task", {}, ["has no class 'Task'"]),
         ("no.such.module:SOAP", {}, ["no.such.module cannot be imported"]),

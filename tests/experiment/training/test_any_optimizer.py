@@ -266,7 +266,7 @@ def test_a_class_of_named_parameters_is_given_their_names(model: Model):
 
 
 def test_a_class_of_named_parameters_takes_no_groups(model: Model):
-    with pytest.raises(UserError, match=r"takes named parameters.*parameters = 'all'"):
+    with pytest.raises(UserError, match="takes named parameters, no groups"):
         build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "groups", lr=0.1)
 
 

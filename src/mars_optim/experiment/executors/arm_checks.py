@@ -73,7 +73,7 @@ def check_arms(plan: Plan, task: Task, out: Path, only: str | None = None) -> di
         again = known is None or known.of != _key(arm)
         found[name] = _check(name, arm) if again or known is None else known
         _check_shapes(name, arm, model, found[name])
-        build_optimizer(model, arm, lr=arm.lr, name=name)
+        _build(name, arm, model)
     if before | found != before:
         out.mkdir(parents=True, exist_ok=True)
         kept = (before | found).items()
@@ -89,6 +89,15 @@ def _check(name: str, arm: Arm) -> ArmCheck:
         raise UserError(_refusal(name, arm, [(flaw.name, flaw.text) for flaw in blocking]))
     told = tuple((flaw.name, flaw.text) for flaw in flaws if not _seen_to(flaw, arm))
     return ArmCheck(arm.optimizer, arm.source, told, _key(arm))
+
+
+def _build(name: str, arm: Arm, model: nn.Module) -> None:
+    """Make the optimizer on the model, which may have what the tiny problem has not."""
+    try:
+        build_optimizer(model, arm, lr=arm.lr, name=name)
+    except UserError as error:
+        way_out = f"; if it takes no groups, set arm.{name}.parameters = 'all'"
+        raise UserError(f"{error}{way_out * (arm.parameters != 'all')}") from error
 
 
 def _check_shapes(name: str, arm: Arm, model: nn.Module, check: ArmCheck) -> None:

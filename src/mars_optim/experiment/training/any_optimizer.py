@@ -117,8 +117,7 @@ class AnyOptimizer:
         if next(iter(_keywords(self.cls) or {}), "") == "named_parameters":
             if any(isinstance(group, dict) for group in groups):
                 raise UserError(
-                    f"{self.key}: {self.name} takes named parameters, no groups of them: set "
-                    "parameters = 'all'"
+                    f"{self.key}: {self.name} takes named parameters, no groups of them"
                 )
             known = names or [f"p{i}" for i in range(len(groups))]
             params = list(zip(known, groups, strict=True))
