@@ -51,6 +51,20 @@ def test_the_plan_is_priced_as_json_and_nothing_is_written(
 
 
 @pytest.mark.slow
+def test_classes_that_arms_name_are_checked_and_told(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm = [
+        *("--set", 'arms=["adamw", "sgd"]', "--set", "comparison.candidate=sgd"),
+        *("--set", "arm.sgd.optimizer=torch.optim:SGD", "--set", "arm.sgd.lr=0.1"),
+    ]
+    assert main(["plan", "--out", str(tmp_path / "p"), *SMALL, *arm, *corpus]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Optimizers that arms name: arm.sgd: torch.optim:SGD (torch 2." in text
+    assert "Published results of MARS" not in text
+
+
+@pytest.mark.slow
 def test_the_plan_reads_as_text_with_its_assumptions(
     corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
