@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median_high
 from typing import Any
 
 from .baseline import Baseline, quantile
@@ -50,14 +51,14 @@ class Detector:
         }
         if not baseline.clip_shares:
             self.limits["clip_share"] = math.inf
-        self._losses = deque(baseline.losses, maxlen=settings.window)
-        self._lowest, self._lowest_step = self.reference, -1
+        self._losses = RunningMedian(baseline.losses[-settings.window :], settings.window)
+        self._lowest, self._lowest_step = self._losses.median, -1
         self._beyond: dict[Signal, deque[tuple[int, bool]]] = {}
 
     @property
     def reference(self) -> float:
-        """The running median of the loss; the upper one of two."""
-        return median_high(self._losses)
+        """The running median of the loss."""
+        return self._losses.median
 
     @property
     def loss_limit(self) -> float:
@@ -85,14 +86,13 @@ class Detector:
         if not math.isfinite(loss):
             return [Alarm(signal="nonfinite", step=step, since=step, value=loss, limit=math.inf)]
         alarms = [self._persistent("loss", step, loss, self.loss_limit)]
-        self._losses.append(loss)
-        middle = self.reference
-        if middle < self._lowest:
-            self._lowest, self._lowest_step = middle, step
+        self._losses.add(loss)
+        if self.reference < self._lowest:
+            self._lowest, self._lowest_step = self.reference, step
         rise = self._above(self._lowest, self.settings.drift_rise)
-        if middle > rise:
+        if self.reference > rise:
             since = max(0, self._lowest_step)
-            drift = Alarm(signal="drift", step=step, since=since, value=middle, limit=rise)
+            drift = Alarm(signal="drift", step=step, since=since, value=self.reference, limit=rise)
             alarms.append(drift)
         others: list[tuple[Signal, float | None]] = [
             ("grad_norm", grad_norm),
@@ -119,16 +119,36 @@ class Detector:
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, as plain data."""
         return {
-            "losses": list(self._losses),
+            "losses": list(self._losses.values),
             "lowest": [self._lowest, self._lowest_step],
             "beyond": {signal: list(recent) for signal, recent in self._beyond.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        self._losses = deque(state["losses"], maxlen=self.settings.window)
+        self._losses = RunningMedian(state["losses"], self.settings.window)
         self._lowest, self._lowest_step = state["lowest"]
         self._beyond = {
             signal: deque(map(tuple, recent), maxlen=self.settings.patience)
             for signal, recent in state["beyond"].items()
         }
+
+
+class RunningMedian:
+    """The median of the last ``size`` values."""
+
+    def __init__(self, values: Sequence[float], size: int) -> None:
+        self.values = deque(values, maxlen=size)
+        self._sorted = sorted(self.values)
+
+    def add(self, value: float) -> None:
+        """Take one more value; the oldest is forgotten."""
+        if len(self.values) == self.values.maxlen:
+            del self._sorted[bisect_left(self._sorted, self.values[0])]
+        self.values.append(value)
+        insort(self._sorted, value)
+
+    @property
+    def median(self) -> float:
+        """The upper one of two."""
+        return self._sorted[len(self._sorted) // 2]
