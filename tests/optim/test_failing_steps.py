@@ -124,7 +124,7 @@ def late(when: str, *, begun: bool) -> str:
     return done.stdout
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize(("when", "begun"), [("thread", False), ("thread", True), ("atexit", True)])
 def test_steps_are_taken_after_the_main_thread_has_ended(when: str, begun: bool) -> None:
     assert late(when, begun=begun) == late("now", begun=begun)

@@ -153,6 +153,7 @@ def table() -> list[Any]:
     return rows
 
 
+@pytest.mark.slow_but_one(among=7)
 @pytest.mark.parametrize(("backend", "settings"), table())
 def test_backend_equals_the_oracle(backend: str, settings: Settings) -> None:
     compare(backend, settings)
@@ -182,6 +183,7 @@ def later_options() -> list[Any]:
     return rows
 
 
+@pytest.mark.slow_but_one(among=7)
 @pytest.mark.parametrize(("backend", "settings"), later_options())
 def test_backend_equals_the_oracle_with_later_options(backend: str, settings: Settings) -> None:
     compare(backend, settings)
