@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from mars_optim import MARS, MARSAdamW
 from mars_optim.optim.blocks import Split
-
-from .cases import make_grads, make_params, run, same
+from tests.support.cases import make_grads, make_params, run, same
 
 # name: shape, split, stacked, and how a weight is cut into separate ones
 CUTS: dict[str, tuple[tuple[int, ...], Any, bool, Any]] = {

@@ -15,8 +15,7 @@ from mars_optim import MARSAdamW
 from mars_optim.optim import reference, rules
 from mars_optim.optim.backends import fused
 from mars_optim.optim.backends.cpu import native
-
-from .cases import make_grads, needs_compiler
+from tests.support.cases import make_grads, needs_compiler
 
 
 def fail(*_: Any, **__: Any) -> Any:

@@ -17,8 +17,7 @@ from mars_optim.optim.backends import foreach
 from mars_optim.optim.correction import GlobalNorm
 from mars_optim.optim.gamma import choice, criteria
 from mars_optim.optim.hyperparameters import Settings
-
-from .cases import copies, make_grads, make_params, run, same
+from tests.support.cases import copies, make_grads, make_params, run, same
 
 
 @pytest.mark.parametrize("schedule", ["auto", "least_error", "lr", "sqrt_lr"])

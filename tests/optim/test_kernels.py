@@ -19,8 +19,7 @@ from mars_optim.optim.backends.cpu.build import Library
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.hyperparameters import Settings
 from mars_optim.optimizer_options import MATRIX_RULES
-
-from .cases import compiler_found, needs_compiler
+from tests.support.cases import compiler_found, needs_compiler
 
 # triton's kernels are compared in a process of their own: see test_triton_kernels.py
 FAST: list[Any] = [

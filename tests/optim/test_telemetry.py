@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mars_optim import MARS, MARSM
 from mars_optim.optim import correction
 from mars_optim.optim.backends import base
-from mars_optim.optim.backends.cpu import native
 from mars_optim.optim.telemetry import SUMS, Telemetry
+from tests.support.cases import needs_compiler
 
 SHAPE, SIGNAL, NOISE, STEPS = (50, 40), 0.02, 0.05, 400
 WAYS: dict[str, dict[str, Any]] = {
@@ -204,13 +204,11 @@ def test_the_plain_loop_tells_what_the_lists_tell(options: dict[str, Any]) -> No
     assert told[0]["steps"] == 4
 
 
+@needs_compiler
 @pytest.mark.parametrize("rule", ["muon", "shampoo"])
 def test_the_clip_and_what_is_told_take_one_pass(
     rule: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if native.library("float").c is None:
-        pytest.skip("no CPU kernels here")
-
     def second_pass(*args: Any) -> None:
         raise AssertionError("a second pass over the gradients")
 
