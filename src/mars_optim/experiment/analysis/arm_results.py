@@ -15,9 +15,9 @@ from ..records.trials import at_edge, best_of_others, open_sides
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .ladder import tokens_to_reach
+from .looks import interval
 from .model import ArmResult, Curve, Role, SeedResult, Trial
 from .money import StepTime
-from .stats import Interval, t_interval
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
@@ -35,7 +35,6 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     plan, unit = at.plan, at.size.steps(1.0)
-    confidence = plan.decision.confidence
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
@@ -44,7 +43,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
     lr = next((r.spec.lr for r in mine.values()), None)
     losses = [s.loss for s in seeds if s.loss is not None]
-    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], confidence)
+    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], plan.decision)
     differences = [s.difference for s in seeds]
     fit = fit_of(at, name)
     return ArmResult(
@@ -55,7 +54,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
         at_edge=edge_of(trials),
         seeds=seeds,
-        loss_difference=None if is_baseline else interval(differences, confidence),
+        loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
@@ -63,7 +62,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores=mean_scores(mine.values()),
         regret=regret_of(fit, lr),
-        best_range=fit.low_high(confidence) if fit else None,
+        best_range=fit.low_high(plan.decision.confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None),
         log_ratio_here=ratio,
     )
@@ -122,12 +121,6 @@ def _tokens(run: Run) -> float:
     """Tokens of the whole schedule, for a run that diverged too."""
     assert run.outcome is not None
     return run.outcome.tokens / run.outcome.steps * run.spec.steps
-
-
-def interval(values: Iterable[float | None], confidence: float) -> Interval | None:
-    """Student's interval of the values that are known; None if none is."""
-    known = [v for v in values if v is not None]
-    return t_interval(known, confidence) if known else None
 
 
 def curve(run: Run) -> Curve:

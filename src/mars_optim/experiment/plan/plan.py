@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -66,6 +66,11 @@ class DecisionPlan:
         0.05, "least share of tokens saved that pays for a switch", ge=-1.0, le=0.99
     )
     confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
+    looks: Literal["once", "every-pair"] = option(
+        "once",
+        'at the verdict: "once", after all seeds, or "every-pair", after each from the third on, '
+        "with an interval that holds at every look: no seed is run after the verdict is clear",
+    )
 
 
 @table
