@@ -29,6 +29,7 @@ FIRST = 3
 """Pairs at the first look: two would need a difference of more than 20 standard errors."""
 
 PATHS = 1_000_000
+LAST_EXACT = 20
 LEAST_PATHS = 200
 """That cross at a look: below, its limit is that of the union bound, P(|t_n| > c_n) = alpha_n."""
 
@@ -90,7 +91,7 @@ def _exact(confidence: float) -> tuple[float, ...]:
     total, squares = np.zeros(PATHS), np.zeros(PATHS)
     alive = np.ones(PATHS, bool)
     found: list[float] = []
-    for n in range(1, 10**6):
+    for n in range(1, LAST_EXACT + 1):
         new = rng.standard_normal(PATHS)
         total += new
         squares += new * new
