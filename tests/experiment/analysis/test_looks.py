@@ -23,9 +23,7 @@ from tests.support.pretend import DATA, Valley, carry_out, finish, small_plan
 
 EVERY = DecisionPlan(looks="every-pair")
 MOST = 8
-PLAN = small_plan(
-    arms=("adamw", "mars-adamw"), seeds=tuple(range(1, MOST + 1)), decision=EVERY
-)
+PLAN = small_plan(arms=("adamw", "mars-adamw"), seeds=tuple(range(1, MOST + 1)), decision=EVERY)
 
 
 def noisy(plan: Plan, effect: float, noise: float) -> Valley:

@@ -83,6 +83,7 @@ class Forecast:
         tokens_per_step: of one optimizer step.
         noise: between pairs.
         seeds: that effects need.
+        timings: by size and arm, from which the price is.
         published: nearest results; empty if the number of parameters is not known.
     """
 
@@ -94,6 +95,7 @@ class Forecast:
     noise: Noise
     seeds: tuple[Seeds, ...]
     published: tuple[Match, ...]
+    timings: dict[tuple[str, str], Timing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ def forecast(
         noise=noise,
         seeds=tuple(_seeds(plan, noise, *pair) for pair in wanted),
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
+        timings=timings,
     )
 
 
