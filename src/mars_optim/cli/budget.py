@@ -41,6 +41,7 @@ class Choice:
         rates: see sd.
         designs: that the budget pays for at their most, the most worth first.
         cheapest: the least that any design costs at its most.
+        cost: settings of the pilot that hold it to the budget.
     """
 
     budget: float
@@ -52,11 +53,18 @@ class Choice:
     rates: float
     designs: tuple[Design, ...]
     cheapest: float
+    cost: tuple[str, ...]
 
     @property
     def best(self) -> Design | None:
         """The design to carry out; None where no pilot pays."""
         return self.designs[0] if self.designs and self.designs[0].worth > 0 else None
+
+    @property
+    def options(self) -> str | None:
+        """Of ``mars pilot``, to carry out the best and to spend no more; None without one."""
+        held = "".join(f" --set {setting}" for setting in self.cost)
+        return f"{self.best.options}{held}" if self.best else None
 
 
 def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: int) -> Choice:
@@ -103,13 +111,17 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
         rates=rates,
         designs=tuple(affordable(all_of_them, budget)),
         cheapest=min(design.price[1] for design in all_of_them),
+        cost=(
+            f"cost.price_per_hour={plan.cost.price_per_hour:g}",
+            f"cost.budget={budget:g}",
+            *(("cost.currency=h",) if plan.cost.currency == "h" else ()),
+        ),
     )
 
 
 def as_data(choice: Choice) -> dict[str, Any]:
     """All numbers, for programs."""
-    best = choice.best
-    return {**dataclasses.asdict(choice), "options": best.options if best else None}
+    return {**dataclasses.asdict(choice), "options": choice.options}
 
 
 def lines(choice: Choice) -> list[str]:
@@ -142,4 +154,4 @@ def lines(choice: Choice) -> list[str]:
         )
     if choice.best is None:
         return [*text, "  [bold]Do not pilot:[/] every design costs more than its decision gains."]
-    return [*text, f"  [bold]Best:[/] mars pilot {choice.best.options}"]
+    return [*text, f"  [bold]Best:[/] mars pilot {choice.options}"]

@@ -92,6 +92,9 @@ class CostPlan:
     pilot_price_per_hour: Number = option(
         0.0, "of the machine that runs this pilot; 0 for price_per_hour", ge=0.0
     )
+    budget: Number = option(
+        0.0, "most that this pilot may spend, by the clock; 0 for no limit", ge=0.0
+    )
 
 
 @table
@@ -151,6 +154,10 @@ class Plan:
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
+        if self.cost.budget and not (self.cost.price_per_hour or self.cost.pilot_price_per_hour):
+            raise UserError(
+                f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
+            )
         if self.tuning.max_trials < self.tuning.trials:
             raise UserError(
                 f"tuning.max_trials = {self.tuning.max_trials} must be at least tuning.trials = "
