@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..experiment.analysis.cost import production_job
-from ..experiment.pilot.design import (
+from ..experiment.pilot.worth import (
     Design,
     Job,
     Prior,

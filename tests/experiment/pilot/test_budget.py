@@ -11,7 +11,7 @@ import pytest
 
 from mars_optim.cli.budget import Choice, as_data, lines, weighed
 from mars_optim.errors import UserError
-from mars_optim.experiment.pilot.design import (
+from mars_optim.experiment.pilot.worth import (
     Job,
     Prior,
     affordable,
