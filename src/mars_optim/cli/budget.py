@@ -9,6 +9,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..experiment.analysis.cost import production_job
+from ..experiment.pilot.forecast import Forecast
+from ..experiment.pilot.price import between, price
 from ..experiment.pilot.worth import (
     Design,
     Job,
@@ -17,8 +19,6 @@ from ..experiment.pilot.worth import (
     designs,
     without_pilot,
 )
-from ..experiment.pilot.forecast import Forecast
-from ..experiment.pilot.price import between, price
 from ..experiment.plan import Plan
 
 RATES = 0.3

@@ -172,8 +172,8 @@ def plan_command(
         raise UserError("--price, --prior-saving and --prior-sd are of a --budget or of --hours")
 
     from ..experiment.executors.resources import automatic_workers
-    from ..experiment.pilot.worth import budget_of, checked_prior
     from ..experiment.pilot.forecast import forecast
+    from ..experiment.pilot.worth import budget_of, checked_prior
     from .budget import weighed
     from .plan import as_json, show
 

@@ -11,6 +11,9 @@ import pytest
 
 from mars_optim.cli.budget import Choice, as_data, lines, weighed
 from mars_optim.errors import UserError
+from mars_optim.experiment.pilot.forecast import Forecast, Noise
+from mars_optim.experiment.pilot.price import price
+from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.pilot.worth import (
     Job,
     Prior,
@@ -21,9 +24,6 @@ from mars_optim.experiment.pilot.worth import (
     verdicts,
     without_pilot,
 )
-from mars_optim.experiment.pilot.forecast import Forecast, Noise
-from mars_optim.experiment.pilot.price import price
-from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.plan.plan import CostPlan, DecisionPlan
 from mars_optim.experiment.plan.plan_file import make_plan
 from tests.support.pretend import small_plan
