@@ -15,10 +15,11 @@ from mars_optim.experiment.plan.plan_file import make_plan, overrides, plan_toml
 from mars_optim.experiment.plan.run_spec import RunSpec
 from mars_optim.experiment.plan.tuning import (
     SPANS,
+    factor_at,
     few_trials,
+    place_of,
     point,
     same_but_tuned,
-    unit_to_factor,
     value_at,
 )
 
@@ -105,7 +106,7 @@ def test_a_point_has_each_value_at_its_factor(factors: dict[str, float]):
     assert found.lr == pytest.approx(arm.lr * factors["lr"], rel=1e-3)
     assert found.arm.lr == arm.lr  # where tuning starts; the run has its own
     assert found.arm.weight_decay == pytest.approx(0.01 * factors["weight_decay"], rel=1e-3)
-    assert found.arm.lr_1d == pytest.approx(0.003 * factors["lr_1d"], rel=1e-3)
+    assert value_at(found, "lr_1d") == pytest.approx(0.003 * factors["lr_1d"], rel=1e-3)
     assert 1 - found.arm.betas[0] == pytest.approx(0.05 * factors["beta1"], rel=1e-3)
     assert found.arm.betas[1] == arm.betas[1]
     assert value_at(found, "beta1") == found.arm.betas[0]
@@ -124,9 +125,10 @@ def test_another_setting_is_no_trial(other: dict[str, Any]):
 
 def test_rates_of_vectors_as_a_ratio_are_tuned_from_their_own_value():
     arm = Arm(lr=0.01, lr_1d_ratio=0.2)
-    found = point(arm, {"lr": 2.0, "lr_1d": 0.5}).arm
-    assert (found.lr_1d, found.lr_1d_ratio) == (0.001, None)
-    assert same_but_tuned(arm, found, ["lr", "lr_1d"])
+    found = point(arm, {"lr": 2.0, "lr_1d": 0.5})
+    assert value_at(found, "lr_1d") == pytest.approx(0.001)
+    assert (found.arm.lr_1d, found.arm.lr_1d_ratio) == (None, 0.05)
+    assert same_but_tuned(arm, found.arm, ["lr", "lr_1d"])
 
 
 def test_a_tuned_setting_is_another_run():
@@ -145,5 +147,7 @@ def test_a_tuned_setting_is_another_run():
 
 
 def test_places_in_a_range_are_even_in_the_logarithm():
-    assert unit_to_factor((0.125, 8.0), 0.5) == pytest.approx(1.0)
-    assert unit_to_factor((0.125, 8.0), 0.0) == pytest.approx(0.125)
+    assert factor_at((0.125, 8.0), 0.5) == pytest.approx(1.0)
+    assert factor_at((0.125, 8.0), 0.0) == pytest.approx(0.125)
+    assert place_of((0.125, 8.0), factor_at((0.125, 8.0), 0.3)) == pytest.approx(0.3)
+    assert place_of((2.0, 8.0), 1.0) == 0.0

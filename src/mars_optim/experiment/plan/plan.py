@@ -49,6 +49,14 @@ class ComparisonPlan:
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
     )
 
+    def rate_at(self, lr: float, budget: float) -> float:
+        """A rate that was tuned at the common budget, at another budget in its units."""
+        return lr * budget**self.lr_exponent if self.lr_exponent else lr
+
+    def rate_from(self, lr: float, budget: float) -> float:
+        """The inverse of :meth:`rate_at`, but for rounding in the last digits."""
+        return float(f"{lr / budget**self.lr_exponent:.12g}") if self.lr_exponent else lr
+
 
 @table
 class DecisionPlan:

@@ -102,24 +102,24 @@ def point(arm: Arm, factors: Mapping[str, float]) -> Point:
     changed: dict[str, Any] = {**values}
     if betas != arm.betas:
         changed["betas"] = betas
-    if "lr_1d" in changed:
-        changed["lr_1d_ratio"] = None
+    if "lr_1d" in changed:  # as a ratio, so that it moves with lr along the ladder
+        changed |= {"lr_1d": None, "lr_1d_ratio": float(f"{changed['lr_1d'] / lr:.4g}")}
     return Point(replace(arm, **changed) if changed else arm, lr)
 
 
-def default_of(arm: Arm, name: str) -> float | None:
-    """An arm's own value of what can be tuned; None or 0 where it has none."""
+def default_of(arm: Arm, name: str, lr: float | None = None) -> float | None:
+    """An arm's own value of what can be tuned, at a rate; None or 0 where it has none."""
     if name in _BETAS:
         return arm.betas[_BETAS.index(name)]
     if name == "lr_1d":
-        return arm.lr_1d or arm.lr * (arm.lr_1d_ratio or 1.0)
+        return arm.lr_1d or (lr or arm.lr) * (arm.lr_1d_ratio or 1.0)
     value: float | None = getattr(arm, name)
     return value
 
 
 def value_at(at: Point, name: str) -> float:
     """What a name in ``over`` is at a point."""
-    return at.lr if name == "lr" else default_of(at.arm, name) or 0.0
+    return at.lr if name == "lr" else default_of(at.arm, name, at.lr) or 0.0
 
 
 def _scaled(name: str, value: float, factor: float) -> float:
@@ -130,13 +130,11 @@ def _scaled(name: str, value: float, factor: float) -> float:
 
 def same_but_tuned(arm: Arm, other: Arm, over: Sequence[str]) -> bool:
     """Whether two arms differ in nothing but what is tuned."""
-    kept = {name: getattr(other, name) for name in over if name not in (*RATE_ONLY, *_BETAS)}
-    if "lr_1d" in kept:
-        kept["lr_1d_ratio"] = other.lr_1d_ratio
-    kept["betas"] = tuple(
-        (other if name in over else arm).betas[i] for i, name in enumerate(_BETAS)
-    )
-    return replace(arm, **kept) == other
+    names = [name for name in over if name not in (*RATE_ONLY, *_BETAS)]
+    names += ["lr_1d_ratio"] * ("lr_1d" in names)
+    betas = [(other if name in over else arm).betas[i] for i, name in enumerate(_BETAS)]
+    kept: dict[str, Any] = {name: getattr(other, name) for name in names}
+    return replace(arm, **kept, betas=(betas[0], betas[1])) == other
 
 
 def few_trials(tuning: TuningPlan) -> str:
@@ -254,7 +252,15 @@ def _key(what: str) -> str:
     return "betas" if what in _BETAS else what
 
 
-def unit_to_factor(span: Span, unit: float) -> float:
+def factor_at(span: Span, place: float) -> float:
     """The factor at a place from 0 to 1 in its range, evenly in the logarithm."""
     low, high = span
-    return low * math.exp(unit * math.log(high / low))
+    return low * math.exp(place * math.log(high / low))
+
+
+def place_of(span: Span, factor: float) -> float:
+    """The inverse of :func:`factor_at`; the nearer end for a factor outside of the range."""
+    low, high = span
+    if low == high:
+        return 0.5
+    return min(1.0, max(0.0, math.log(factor / low) / math.log(high / low)))
