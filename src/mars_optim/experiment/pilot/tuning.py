@@ -75,7 +75,8 @@ def _by_design(
 ) -> Tuning:
     """Equally many trials of every arm; the lowest is chosen."""
     ready, chosen, lost = list[list[RunSpec]](), dict[str, Point](), set[str]()
-    for arm in size.arms:
+    trials = tuning_trials(plan, here, size)
+    for arm in sorted(size.arms, key=lambda arm: len(trials[arm])):
         losses = design.losses_of(here, arm, size.steps(1.0), plan.tuning.seed)
         made, following = design.trials(plan.tuning, arm, plan.arm[arm], losses)
         specs = [_at(plan, size, data, arm, point) for point in following]
@@ -94,7 +95,7 @@ def _by_design(
         going=tuple(arm for arm in size.arms if arm not in lost),
         runs=dict.fromkeys(size.arms, plan.tuning.trials),
         chosen=chosen,
-        trials=tuning_trials(plan, here, size),
+        trials=trials,
     )
 
 
