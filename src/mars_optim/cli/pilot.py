@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, need
 from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
 from .report import Lang, write
 
@@ -76,6 +77,7 @@ def pilot(
         return
     chosen = _plan(out, plan, set)
     _check_workers(workers)
+    _check_tuning(chosen)
 
     from ..experiment.executors.local import LocalExecutor
     from ..experiment.executors.resources import automatic_workers
@@ -165,6 +167,7 @@ def plan_command(
     """
     chosen = _plan(out, plan, set)
     _check_workers(workers)
+    _check_tuning(chosen)
     wanted = effect if effect is not None else max(chosen.decision.min_saving, 0.01)
     limit = budget if hours is None else hours
     beliefs = (price, prior_saving, prior_sd)
@@ -207,3 +210,15 @@ def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:
 def _check_workers(workers: int | str) -> None:
     if isinstance(workers, int) and not 1 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
+
+
+def _check_tuning(plan: Plan) -> None:
+    """See that what samples the trials is installed, and warn where they are few.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if plan.tuning.sampler == "tpe":
+        need("optuna", "tune")
+    if warning := few_trials(plan.tuning):
+        print(f"mars: warning: {warning}", file=sys.stderr)

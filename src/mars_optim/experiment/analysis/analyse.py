@@ -27,6 +27,7 @@ from .sensitivity import lines
 from .size_trend import trend
 from .sizes import SizeResult
 from .stats import Interval
+from .tuning_budget import tuning_budgets
 from .verdict import decide
 
 
@@ -74,12 +75,13 @@ def analyse(out: Path) -> Analysis:
         environment=runs[-1].environment,
         amendments=_amendments(out / "amendments.jsonl"),
         money=_money(own, candidate, probe, totals.seconds),
-        sensitivity=lines(plan, own.runs),
+        sensitivity=() if plan.tuning.by_design else lines(plan, own.runs),
         parts=parts(plan, arms),
         contrasts=contrasts(plan, arms),
         sizes=results,
         trend=trend(results, plan.decision.confidence),
         noise=noise_points(_of_candidate(own)),
+        budgets=tuning_budgets(own, arms),
     )
 
 

@@ -137,6 +137,16 @@ def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
     )
 
 
+def _dominated(plan: Plan, interval: Interval) -> Finding:
+    """That the choice is most of the interval's variance, and what narrows it."""
+    values = _narrowing(plan, interval)
+    if plan.tuning.by_design:
+        share = values["share"]
+        return Finding("reason.rates-dominate.design", dict(share=share, trials=plan.tuning.trials))
+    theirs = plan.task.kind == "imported"
+    return Finding("reason.rates-dominate.imported" if theirs else "reason.rates-dominate", values)
+
+
 def _effect(interval: Interval, candidate: ArmResult, baseline: ArmResult, plan: Plan) -> Finding:
     share = interval.map(saved)
     fewer = interval.mean >= 0
@@ -177,9 +187,7 @@ def _reasons(
     if "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
     if interval and interval.n > 1 and interval.rates > interval.error:
-        theirs = plan.task.kind == "imported"
-        code = "reason.rates-dominate.imported" if theirs else "reason.rates-dominate"
-        reasons.append(Finding(code, _narrowing(plan, interval)))
+        reasons.append(_dominated(plan, interval))
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
@@ -188,7 +196,7 @@ def _reasons(
     if interval and plan.decision.looks == "every-pair":
         reasons += _stopped(plan, interval, decision)
     reasons += [
-        Finding("reason.at-edge", dict(arm=arm.name))
+        Finding(f"reason.at-edge{'.design' if arm.tuned else ''}", dict(arm=arm.name))
         for arm in (baseline, candidate)
         if arm.at_edge
     ]

@@ -135,7 +135,8 @@ def _priced(plan: Plan, items: tuple[Item, ...], timings: Timings | None, worker
 def _items(plan: Plan, size: Size) -> list[Item]:
     seeds = (len(first_seeds(plan)), len(plan.comparison.seeds))
     repeated = AROUND * len(plan.tuning.more_seeds)
-    trials = (plan.tuning.trials + repeated, plan.tuning.max_trials + repeated)
+    most = plan.tuning.trials if plan.tuning.by_design else plan.tuning.max_trials
+    trials = (plan.tuning.trials + repeated, most + repeated)
 
     def item(purpose: str, arm: str, runs: tuple[int, int], steps: int) -> Item:
         all_steps = (runs[0] * steps, runs[1] * steps)

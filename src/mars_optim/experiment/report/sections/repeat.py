@@ -81,7 +81,11 @@ def rule(analysis: Analysis, say: Messages) -> str:
     return say("repeat.rule", **values)
 
 
-def limits(say: Messages) -> Section:
+def limits(analysis: Analysis, say: Messages) -> Section:
     """What a pilot does not tell."""
-    items = tuple(say(f"limit.{key}") for key in ("size", "ladder", "lr"))
+    exponent, tuning = analysis.plan.comparison.lr_exponent, analysis.plan.tuning
+    ladder = say("limit.ladder.moved", exponent=exponent) if exponent else say("limit.ladder")
+    names = ", ".join(tuning.over)
+    tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
+    items = (say("limit.size"), ladder, tuned)
     return Section("limits", say("section.limits"), (Bullets(items),))
