@@ -57,7 +57,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         arm=plan.arm[name],
         lr=lr,
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
-        at_edge=edge_of(trials),
+        at_edge=edge_of(trials) and not (by_design and len({t.lr for t in trials}) == 1),
         seeds=seeds,
         loss_difference=None if is_baseline else interval(differences, confidence),
         log_ratio=ratio,
