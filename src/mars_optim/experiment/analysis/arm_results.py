@@ -31,7 +31,7 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
     found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
     trials = {name: trials_of_one_seed(arm.trials) for name, arm in found.items()}
     for name, mine in trials.items():
-        if mine and open_sides(mine, best_of_others(trials, name)):
+        if len(mine) > 1 and open_sides(mine, best_of_others(trials, name)):
             found[name] = replace(found[name], at_edge=True)
     return with_choice(found, at.plan.comparison.baseline)
 
