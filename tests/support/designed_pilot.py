@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,8 +44,18 @@ def designed_loss(plan: Plan, spec: RunSpec, speedup: float = 1.2) -> float | No
     return 1.0 + 8.0 * (spec.steps * fast) ** -0.3 + height + noise
 
 
-def write_designed(out: Path, plan: Plan, speedup: float = 1.2, runs: int = 1000) -> Plan:
-    """Write a pilot's runs, as its agenda asks for them; ``runs`` at the most."""
+def write_designed(
+    out: Path, plan: Plan, speedup: float = 1.2, runs: int = 1000, gone: Collection[str] = ()
+) -> Plan:
+    """Write a pilot's runs, as its agenda asks for them.
+
+    Args:
+        out: folder to make.
+        plan: of the pilot.
+        speedup: of the candidate.
+        runs: at the most.
+        gone: arms all of whose trials diverge.
+    """
     (out / "runs").mkdir(parents=True)
     (out / "plan.toml").write_text(plan_toml(plan), encoding="utf-8")
     write_json(out / "probe.json", {arm: probe(arm) for arm in plan.arms})
@@ -53,7 +64,8 @@ def write_designed(out: Path, plan: Plan, speedup: float = 1.2, runs: int = 1000
         for spec in now.ready:
             if written == runs:
                 return plan
-            write(out, spec, designed_loss(plan, spec, speedup))
+            lost = spec.arm_name in gone and spec.purpose == "tune"
+            write(out, spec, None if lost else designed_loss(plan, spec, speedup))
             written += 1
     return plan
 

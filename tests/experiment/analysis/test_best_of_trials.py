@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.analysis.best_of import best_of, budgets, expected_best
+from tests.support.designed_pilot import designed_plan, write_designed
 
 losses = st.floats(1.0, 5.0)
 
@@ -63,3 +66,12 @@ def test_draws_are_the_same_for_arms_with_the_same_trials():
     one, other = (best_of([3.0 + shift, 2.5 + shift, 2.7 + shift, 2.0 + shift])[-1].off
                   for shift in (0.0, 1.0))  # fmt: skip
     assert one == pytest.approx(other, abs=1e-9)
+
+
+def test_an_arm_whose_rate_is_kept_is_at_no_edge(tmp_path: Path):
+    plan = designed_plan("tuning.range.lr=[1, 1]", trials=6)
+    out = tmp_path / "pilot"
+    write_designed(out, plan)
+    found = analyse(out)
+    assert {trial.lr for trial in found.candidate.trials} == {plan.arm["mars-adamw"].lr}
+    assert not any(arm.at_edge for arm in found.arms)

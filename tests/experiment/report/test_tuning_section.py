@@ -87,6 +87,16 @@ def test_a_pilot_under_way_has_a_report(tmp_path: Path):
         write_report(analysis, out)
 
 
+@pytest.mark.parametrize("gone", ["adamw", "mars-adamw"])
+def test_an_arm_all_of_whose_trials_diverged_is_reported(tmp_path: Path, gone: str):
+    out = tmp_path / "pilot"
+    write_designed(out, designed_plan(trials=4), gone=[gone])
+    analysis = analyse(out)
+    assert analysis.arm(gone).tuned.whole.loss is None  # type: ignore[union-attr]
+    assert not analysis.budgets or analysis.budgets[-1].decision is None
+    write_report(analysis, out)
+
+
 def test_the_rate_alone_has_no_section_of_it(tmp_path: Path):
     write_pilot(tmp_path / "pilot", speedup=1.3)
     _, markdown, verdict = write_report(analyse(tmp_path / "pilot"), tmp_path / "pilot")

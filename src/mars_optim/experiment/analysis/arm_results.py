@@ -31,7 +31,7 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
     found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
     trials = {name: trials_of_one_seed(arm.trials) for name, arm in found.items()}
     for name, mine in trials.items():
-        if mine and open_sides(mine, best_of_others(trials, name)):
+        if len(mine) > 1 and open_sides(mine, best_of_others(trials, name)):
             found[name] = replace(found[name], at_edge=True)
     return with_choice(found, at.plan.comparison.baseline)
 
@@ -56,7 +56,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         arm=plan.arm[name],
         lr=lr,
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
-        at_edge=edge_of(trials),
+        at_edge=edge_of(trials) and not (by_design and len({t.lr for t in trials}) == 1),
         seeds=seeds,
         loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,

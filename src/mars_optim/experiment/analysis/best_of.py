@@ -28,8 +28,9 @@ from .rate_fit import Floats
 
 DRAWS = 500
 """Of the bootstrap."""
-WIDER = 2.0
-"""By which its spread is stretched: a few lowest losses tell it badly (docs/statistics.md)."""
+WIDER = 0.5
+"""For each name that is tuned its spread is stretched by so much, and by 1: the lowest few losses
+tell it badly, the worse the more names there are (docs/statistics.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +103,18 @@ def tuned(
             for at, loss in zip(made, found, strict=True)
         ),
         chosen=tuple(value_at(used, what) for what in tuning.over) if used else None,
-        best=best_of(found, in_turn=tuning.sampler == "tpe"),
+        best=best_of(found, len(tuning.over), in_turn=tuning.sampler == "tpe"),
     )
 
 
-def best_of(losses: Sequence[float | None], *, in_turn: bool = False) -> tuple[BestOf, ...]:
+def best_of(
+    losses: Sequence[float | None], names: int = 2, *, in_turn: bool = False
+) -> tuple[BestOf, ...]:
     """The expected lowest loss of 1, 2, 4, ... trials and of all of them.
 
     Args:
         losses: of the trials, the default's first; None for one that diverged.
+        names: that are tuned.
         in_turn: whether each trial was chosen by those before it. Then k trials are the first k.
     """
     values = np.array([np.inf if loss is None else loss for loss in losses])
@@ -119,7 +123,7 @@ def best_of(losses: Sequence[float | None], *, in_turn: bool = False) -> tuple[B
     for k in ks:
         rest = values[1:k] if in_turn else values[1:]
         loss = float(expected_best(values[0], rest, k))
-        off = _off(values[0], rest, k) if np.isfinite(loss) else ()
+        off = _off(values[0], rest, k, 1 + WIDER * names) if np.isfinite(loss) else ()
         found.append(BestOf(k, loss if np.isfinite(loss) else None, off))
     return tuple(found)
 
@@ -143,7 +147,7 @@ def expected_best(first: float, rest: Floats, k: int) -> Floats:
     return mean
 
 
-def _off(first: float, rest: Floats, k: int) -> tuple[float, ...]:
+def _off(first: float, rest: Floats, k: int, wider: float) -> tuple[float, ...]:
     """By how much other draws of the points would have given more than they do in the mean.
 
     The draws are the same for all arms with as many trials.
@@ -153,4 +157,4 @@ def _off(first: float, rest: Floats, k: int) -> tuple[float, ...]:
     drawn = np.random.default_rng(0).integers(rest.size, size=(DRAWS, rest.size))
     again = expected_best(first, rest[drawn], k)
     again = np.minimum(again, again[np.isfinite(again)].max())
-    return tuple((WIDER * (again - again.mean())).tolist())
+    return tuple((wider * (again - again.mean())).tolist())

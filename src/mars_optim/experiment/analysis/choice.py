@@ -152,8 +152,8 @@ def _of_both(arm: ArmResult, factor: float, base: ArmResult, other: float) -> Fl
 
 
 def in_pairs(a: Sequence[float], factor: float, b: Sequence[float], other: float) -> Floats:
-    """The sum of two lists of draws, draw by draw."""
-    return factor * np.asarray(a) + other * np.asarray(b)
+    """The sum of two lists of draws, draw by draw; 0 for one that is not known."""
+    return factor * np.asarray(a or (0.0,)) + other * np.asarray(b or (0.0,))
 
 
 def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:

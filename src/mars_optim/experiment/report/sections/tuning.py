@@ -47,8 +47,8 @@ def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> T
         return (
             Cell(name, arm=name),
             *(
-                Cell(say("none") if now is None else f"{now:.4g}", say("tuning.default", value=own))
-                for now, own in zip(chosen, defaults, strict=True)
+                _setting(now, own, [values[i] for values, _ in tuned.trials], say)
+                for i, (now, own) in enumerate(zip(chosen, defaults, strict=True))
             ),
             Cell(loss(first, say)),
             Cell(loss(_lowest(tuned), say)),
@@ -59,6 +59,15 @@ def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> T
         (say("arm"), *over, *say.each("tuning.default-loss", "tuning.lowest-loss")),
         tuple(row(name, tuned) for name, tuned in arms.items()),
     )
+
+
+def _setting(now: float | None, own: float, tried: list[float], say: Messages) -> Cell:
+    """What was chosen of one setting, its default, and whether it is an end of those tried."""
+    ends = {min(tried), max(tried)}
+    at_end = now in ends and len(ends) == 2
+    own_value = say("tuning.default", value=own)
+    detail = say("tuning.at-end", default=own_value) if at_end else own_value
+    return Cell(say("none") if now is None else f"{now:.4g}", detail)
 
 
 def _lowest(tuned: Tuned) -> float | None:
