@@ -20,6 +20,7 @@ from mars_optim.experiment.plan.plan_file import (
     plan_toml,
 )
 from mars_optim.experiment.plan.table import KeywordTable
+from mars_optim.experiment.plan.tuning import point, same_but_tuned
 from mars_optim.optim.groups import roles
 
 HEAD = 'arms = ["adamw", "soap"]\n[comparison]\ncandidate = "soap"\n[arm.soap]\n'
@@ -174,6 +175,29 @@ def test_ablations_take_no_betas_from_a_baseline_that_is_a_class():
     assert set(with_betas) - set(ablation_arms("m", candidate, baseline)) == {"m-baseline-betas"}
     other = replace(candidate, betas=(0.9, 0.99))
     assert "m-baseline-betas" not in ablation_arms("m", other, baseline)
+
+
+def test_tuning_scales_what_is_in_the_options():
+    options = {"betas": [0.9, 0.99], "weight_decay": 1, "k": 3}
+    arm = Arm(optimizer="a:B", lr=0.1, options=options)
+    over = ["lr", "weight_decay", "beta2", "lr_1d"]
+    tried = point(arm, {"lr": 2.0, "weight_decay": 0.5, "beta2": 2.0, "lr_1d": 3.0})
+    assert tried.lr == 0.2
+    assert dict(tried.arm.options) == {**options, "betas": [0.9, 0.98], "weight_decay": 0.5}
+    assert tried.arm.lr_1d_ratio == pytest.approx(1.5)
+    assert same_but_tuned(arm, tried.arm, over)
+    assert same_but_tuned(arm, arm, over)
+    assert not same_but_tuned(arm, tried.arm, ["lr", "weight_decay", "lr_1d"])
+    assert not same_but_tuned(arm, replace(arm, options={**options, "k": 4}), over)
+
+
+@pytest.mark.parametrize("what", ["weight_decay", "beta1"])
+def test_tuning_asks_for_an_option_that_is_not_given(tmp_path: Path, what: str):
+    text = SOAP + f'[tuning]\nover = ["lr", "{what}"]\ntrials = 8\n'
+    with pytest.raises(UserError, match=r"soap does not have.*set arm\.soap\.options\."):
+        plan_of(tmp_path, text)
+    plan = plan_of(tmp_path, text + f"[tuning.arm.soap]\n{what} = [1, 1]\n")
+    assert plan.tuning.spans("soap")[what] == (1.0, 1.0)
 
 
 def test_a_class_is_no_arm_of_a_command(tmp_path: Path):
