@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...errors import UserError, did_you_mean
 from .any_arm import is_any
 from .arms import Arm
-from .table import Count, Number, Positive, Whole, option, part, table
+from .table import Count, KeywordTable, Number, Positive, Whole, option, part, table
 
 Span = tuple[Positive, Positive]
 """The lowest and the highest factor of an arm's own default."""
@@ -137,7 +137,7 @@ def _option_of(arm: Arm, name: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _with_options(arm: Arm, given: Mapping[str, float]) -> dict[str, Any]:
+def _with_options(arm: Arm, given: Mapping[str, float]) -> KeywordTable:
     """An arm's keyword arguments with some of them changed."""
     options = {**arm.options, **{k: v for k, v in given.items() if k not in _BETAS}}
     if set(given) & set(_BETAS):
@@ -145,7 +145,7 @@ def _with_options(arm: Arm, given: Mapping[str, float]) -> dict[str, Any]:
         for i, name in enumerate(_BETAS):
             betas[i] = given.get(name, betas[i])
         options["betas"] = betas
-    return options
+    return KeywordTable(options)
 
 
 def value_at(at: Point, name: str) -> float:
