@@ -12,6 +12,7 @@ from ..analysis.rate_fit import fit_rate
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
 from ..records import Run
+from ..records.metric import cost
 from ..records.trials import AROUND, Trials, best_lr, best_of_others, near
 from .search import next_lr, next_outward, stencil
 
@@ -76,14 +77,14 @@ def agenda(
 
 
 def tuning_trials(plan: Plan, runs: Iterable[Run], size: Size | None = None) -> dict[str, Trials]:
-    """Final loss by learning rate, for each arm, of the search's finished runs at one size."""
+    """Cost by learning rate, for each arm, of the search's finished runs at one size."""
     size = size or plan.sizes()[0]
     trials: dict[str, dict[float, float | None]] = {arm: {} for arm in size.arms}
     for run in runs:
         spec = run.spec
         here = (spec.task, spec.training, spec.seed) == (size.task, size.training, plan.tuning.seed)
         if here and spec.purpose == "tune" and run.outcome and spec.arm_name in trials:
-            trials[spec.arm_name][spec.lr] = run.final_loss
+            trials[spec.arm_name][spec.lr] = cost(run, plan.decision)
     return dict(trials)
 
 
@@ -154,7 +155,8 @@ def _rate(plan: Plan, arm: str, runs: Iterable[Run], trials: Trials) -> float:
     if used:
         return min(used)
     mine = [r for r in runs if r.spec.arm_name == arm and r.spec.purpose == "tune"]
-    fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in mine], plan.tuning.factor)
+    found = [(r.spec.lr, r.spec.seed, cost(r, plan.decision)) for r in mine]
+    fit = fit_rate(found, plan.tuning.factor)
     return fit.best if fit else best_lr(trials)
 
 
@@ -214,7 +216,7 @@ def _outward(plan: Plan, size: Size, data: str, trials: Mapping[str, Trials]) ->
 
 def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str, float]]:
     """(purpose, arm, budget) of the comparison's runs of one seed, in order."""
-    ladder = sorted(plan.comparison.ladder, reverse=True)
+    ladder = sorted(plan.ladder, reverse=True)
     rungs = [("ladder", plan.comparison.baseline, budget) for budget in ladder]
     return rungs + [("compare", arm, 1.0) for arm in arms]
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import split
+from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
@@ -56,16 +57,6 @@ class ComparisonPlan:
     ablations: Flag = option(
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
     )
-
-
-@table
-class DecisionPlan:
-    """The rule, fixed before the runs."""
-
-    min_saving: Number = option(
-        0.05, "least share of tokens saved that pays for a switch", ge=-1.0, le=0.99
-    )
-    confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
 
 
 @table
@@ -137,9 +128,11 @@ class Plan:
         names, given = (*self.arms, *(n for n in added if n not in self.arms)), added | self.arm
         _check_names(names, given)
         arm = {name: given.get(name) or default_arm(name, self.task) for name in names}
-        for key, resolved in (("arms", names), ("arm", arm)):
+        task = with_metric(self.task, self.decision)
+        for key, resolved in (("arms", names), ("arm", arm), ("task", task)):
             object.__setattr__(self, key, resolved)
         check_task(self.task)
+        check_metric(self.decision, self.task, self.training)
         check_recipe(self.recipe, self.published, self.ours, self.arms)
         self._check_comparison()
         self._check_sizes()
@@ -191,7 +184,7 @@ class Plan:
                 f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
             )
         if self.task.kind != "imported":
-            check_sizes(self.sizes(), self.comparison.ladder)
+            check_sizes(self.sizes(), self.ladder)
 
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
@@ -231,11 +224,18 @@ class Plan:
                     f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
                     "learning rate must not judge it"
                 )
+        if self.decision.target is not None:
+            return
         if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
             raise UserError(
                 f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
                 "above 1, to read tokens off between them"
             )
+
+    @property
+    def ladder(self) -> tuple[float, ...]:
+        """Further budgets of the baseline; none where the time to a target is what counts."""
+        return self.comparison.ladder if self.decision.target is None else ()
 
     def sizes(self) -> tuple[Size, ...]:
         """The plan's own size, then the others, in the plan's order."""
