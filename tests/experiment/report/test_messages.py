@@ -82,7 +82,7 @@ def test_japanese_texts_are_japanese() -> None:
     kana_or_kanji = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
     plain = {"none", "environment.python", "between", "with-interval", "list-separator"}
     plain |= {"verdict.sentence", "amendment", "cost.memory-value", "figure.sweep.best", "state"}
-    plain |= {"part.arms", "gamma", "range", "runs.source"}
+    plain |= {"part.arms", "gamma", "range", "runs.source", "metric.unit", "terminal.loss"}
     assert {c for c, text in JAPANESE.items() if not kana_or_kanji.search(text)} <= plain
     assert not any(kana_or_kanji.search(text) for text in ENGLISH.values())
     half = [c for c, t in JAPANESE.items() if re.search(r"[(),;]", re.sub("{.*?}|`.*?`", "", t))]

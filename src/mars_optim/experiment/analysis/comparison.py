@@ -37,12 +37,19 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     """Sort the finished runs of a pilot for one of its sizes."""
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     wanted = _wanted(plan, size)
-    paired = (run for run in here if run.spec.purpose in ("compare", "ladder"))
+    paired = (
+        run for run in here if run.spec.purpose in ("compare", "ladder") and not valueless(run)
+    )
     compared = {key: run for run in paired if (key := _key(run)) in wanted}
     lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
     judged = {plan.comparison.baseline, plan.comparison.candidate}
     undecided = sum(arm in judged for arm, _, _ in lacking)
     return Comparison(plan, size, here, compared, len(lacking), undecided)
+
+
+def valueless(run: Run) -> bool:
+    """Whether a run ended well, but without a number of the metric that decides."""
+    return run.outcome is not None and run.outcome.status == "finished" and run.final_loss is None
 
 
 def _key(run: Run) -> Key:
@@ -55,5 +62,5 @@ def _wanted(plan: Plan, size: Size) -> set[Key]:
         (arm, seed, size.steps(budget))
         for seed in plan.comparison.seeds
         for arm in size.arms
-        for budget in ((1.0, *plan.comparison.ladder) if arm == baseline else (1.0,))
+        for budget in ((1.0, *plan.ladder) if arm == baseline else (1.0,))
     }

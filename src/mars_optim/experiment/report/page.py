@@ -10,7 +10,7 @@ from ..analysis.stats import saved
 from .document import Page, Tile
 from .messages import Messages
 from .savings import ends, saving
-from .sections import answer, cause, cost, evidence, repeat, rollout, sizes
+from .sections import answer, cause, cost, evidence, repeat, rollout, sizes, target
 
 
 def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
@@ -23,13 +23,14 @@ def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
     """
     sections = (
         answer.section(analysis, say),
+        target.section(analysis, say),
         cost.section(analysis, say, out),
         cause.section(analysis, say),
         sizes.section(analysis, say),
         evidence.section(analysis, say),
         rollout.section(analysis, say),
         repeat.section(analysis, say),
-        repeat.limits(say),
+        repeat.limits(analysis, say),
     )
     verdict = analysis.verdict
     return Page(

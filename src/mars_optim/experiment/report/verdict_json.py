@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..._version import __version__
-from ..analysis import Analysis, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis import Analysis, ArmResult, Finding, Interval, RolloutStep, next_step, rollout_steps
 from ..analysis.stats import saved
 from .messages import Messages, ticks
 from .sections.rollout import condition_text
@@ -18,7 +18,8 @@ VERDICT_FORMAT = 2
 
 def verdict_data(analysis: Analysis) -> dict[str, Any]:
     """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
-    candidate, baseline, english = analysis.candidate, analysis.baseline, Messages()
+    candidate, baseline = analysis.candidate, analysis.baseline
+    english = Messages().about(analysis.plan.decision)
     verdict, following = analysis.verdict, next_step(analysis)
     return {
         "format": VERDICT_FORMAT,
@@ -56,6 +57,7 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "step_time_ratio": arm.step_time[0] if arm.step_time else None,
                 "state_bytes_per_parameter": arm.bytes_per_parameter,
                 "scores": dict(arm.scores),
+                **_to_target(arm),
             }
             for arm in analysis.arms
         },
@@ -67,6 +69,19 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "amendments": list(analysis.amendments),
         "environment": analysis.environment,
     }
+
+
+def _to_target(arm: ArmResult) -> dict[str, Any]:
+    """Times to the target, if there is one."""
+    if arm.target is None:
+        return {}
+    told = {key: getattr(arm.target, key) for key in ("runs", "reached", "tokens", "steps")}
+    seeds = {
+        str(s.seed): {"reached": s.reach.reached, "tokens": s.reach.tokens, "steps": s.reach.steps}
+        for s in arm.seeds
+        if s.reach
+    }
+    return {"to_target": told | {"seconds": arm.target.seconds, "seeds": seeds}}
 
 
 def _few(regret: Sequence[float]) -> list[float] | None:

@@ -7,6 +7,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 
 from ...analysis import ArmResult, Shown
+from ...plan.decision import LOSS
 from .. import numbers
 from ..document import Cell, Picture, Table
 from ..figures.draw import MARKERS, counts, legend, svg_element
@@ -58,7 +59,8 @@ def _draw(ax: Axes, analysis: Shown, say: Messages, *, close: bool) -> None:
     for arm in pictured(analysis):
         tint, label = colour(analysis, arm), arm.name
         for curve in arm.curves:
-            train, valid = ([p for p in c if p[0] >= start] for c in (curve.train, curve.valid))
+            shown = curve.valid if arm.metric == LOSS else ()  # another metric has another scale
+            train, valid = ([p for p in c if p[0] >= start] for c in (curve.train, shown))
             if train:
                 line = dict(color=tint, lw=0.9, alpha=0.65, label=label)
                 ax.plot(*zip(*train, strict=True), **line)  # type: ignore[arg-type]

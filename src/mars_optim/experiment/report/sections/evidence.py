@@ -6,6 +6,7 @@ import math
 
 from ...analysis import Analysis, ArmResult
 from ...analysis.stats import saved
+from ...plan.decision import LOSS
 from ..document import Block, Cell, Section, Table
 from ..messages import Messages
 from ..savings import bounded
@@ -15,7 +16,9 @@ from .cost import quartiles
 
 def section(analysis: Analysis, say: Messages) -> Section:
     """All tables and figures behind the answer."""
-    pictures = [ladder.picture(analysis, say), sweep.picture(analysis, say)]
+    pictures = [sweep.picture(analysis, say)]
+    if analysis.plan.decision.target is None:
+        pictures.insert(0, ladder.picture(analysis, say))
     if analysis.sensitivity:
         pictures.append(sensitivity.picture(analysis, say))
     pictures.append(curves.picture(analysis, say))
@@ -41,8 +44,9 @@ def arms_table(analysis: Analysis, say: Messages) -> Table:
             cells.append(arm_cells.told(published.get(arm.name), say, changed=changed))
         return tuple(cells)
 
+    loss = analysis.plan.decision.metric == LOSS
     return Table(
-        say("table.arms", baseline=analysis.baseline.name),
+        say("table.arms" if loss else "table.arms-metric", baseline=analysis.baseline.name),
         (
             *say.each(*columns),
             *(arm_cells.score_name(key, say) for key in scores),

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 
 from ...analysis import Analysis
+from ...plan.decision import LOSS
 from ...plan.plan_file import overrides, plan_toml
 from ..document import Block, Bullets, Code, Section, Text
 from ..messages import Messages
@@ -75,10 +76,17 @@ def trained(analysis: Analysis, say: Messages) -> str:
 def rule(analysis: Analysis, say: Messages) -> str:
     """The rule that was fixed in the plan."""
     decision = analysis.plan.decision
-    return say("repeat.rule", confidence=decision.confidence, min_saving=decision.min_saving)
+    rule = say("repeat.rule", confidence=decision.confidence, min_saving=decision.min_saving)
+    told = [rule]
+    if decision.metric != LOSS:
+        told.append(say("repeat.rule-metric", direction=decision.direction))
+    if decision.target is not None:
+        told.append(say("repeat.rule-target"))
+    return say.prose(*told)
 
 
-def limits(say: Messages) -> Section:
+def limits(analysis: Analysis, say: Messages) -> Section:
     """What a pilot does not tell."""
-    items = tuple(say(f"limit.{key}") for key in ("size", "ladder", "lr"))
+    keys = ("size", "ladder", "lr") if analysis.plan.decision.target is None else ("size", "lr")
+    items = tuple(say(f"limit.{key}") for key in keys)
     return Section("limits", say("section.limits"), (Bullets(items),))

@@ -81,7 +81,7 @@ def _draw(ax: Axes, analysis: Analysis, say: Messages) -> None:
             if loss is None or line.best is None:
                 ax.plot(lr, y, "x", color=MIN_SAVING, ms=6, mew=1.6)
             else:
-                excess = (loss - line.best) / abs(line.best)
+                excess = abs(loss - line.best) / max(abs(line.best), 1e-12)
                 shade = BINS[sum(excess > edge for edge in EDGES)]
                 ax.plot(lr, y, "s", ms=11, mfc=shade, mec=AXIS, mew=0.6)
         _draw_safe(ax, line, y - 0.33, colour(analysis, analysis.arm(line.arm)))
