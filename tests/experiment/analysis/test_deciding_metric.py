@@ -145,6 +145,16 @@ def test_times_that_tell_nothing_decide_nothing(
     assert verdict["tokens_saved"] is None
 
 
+def test_a_curve_that_is_cut_is_missing_not_a_miss(tmp_path: Path):
+    write_scored(tmp_path, lags(AHEAD), *TARGET)
+    rows = next(tmp_path.glob("runs/mars-adamw-*seed3*/rows.jsonl"))
+    rows.write_text(rows.read_text()[:600])
+    found = analyse(tmp_path)
+    assert found.verdict.decision == "not-enough-runs"
+    assert found.candidate.target.runs == 4
+    assert "missing.cut" in [r.code for r in found.verdict.reasons]
+
+
 def test_evaluations_far_apart_are_told(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD), *TARGET, evaluations=5)
     codes = [reason.code for reason in analyse(tmp_path).verdict.reasons]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..plan import Plan
+from ..plan.decision import DecisionPlan
 from ..plan.sizes import Size
 from ..records import Run
 
@@ -38,7 +39,9 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     wanted = _wanted(plan, size)
     paired = (
-        run for run in here if run.spec.purpose in ("compare", "ladder") and not valueless(run)
+        run
+        for run in here
+        if run.spec.purpose in ("compare", "ladder") and not valueless(run, plan.decision)
     )
     compared = {key: run for run in paired if (key := _key(run)) in wanted}
     lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
@@ -47,8 +50,10 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     return Comparison(plan, size, here, compared, len(lacking), undecided)
 
 
-def valueless(run: Run) -> bool:
-    """Whether a run ended well, but without a number of the metric that decides."""
+def valueless(run: Run, decision: DecisionPlan) -> bool:
+    """Whether a run ended well, but tells nothing of what decides: no number, or no whole curve."""
+    if decision.target is not None and run.damaged:
+        return True
     return run.outcome is not None and run.outcome.status == "finished" and run.final_loss is None
 
 
