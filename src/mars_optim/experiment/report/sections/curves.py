@@ -23,6 +23,7 @@ def picture(
     say: Messages,
     *,
     tail: str = "",
+    text: str = "figure.curves.text",
     caption: str = "figure.curves.caption",
 ) -> Picture:
     """Losses over tokens.
@@ -31,7 +32,8 @@ def picture(
         analysis: whose arms have curves.
         say: texts of the language.
         tail: of the figure's name.
-        caption: code of it.
+        text: code of what it shows.
+        caption: code of how to read it.
     """
     arms = [arm for arm in analysis.arms if any(curve.train for curve in arm.curves)]
     tokens = sorted({t for arm in arms for curve in arm.curves for t, _ in curve.train})
@@ -50,7 +52,7 @@ def picture(
     name, caption = f"curves{tail}", of_pictured(analysis, say, say(caption))
     svgs = svg_element(name, lambda ax: _draw(ax, analysis, say, close=False))
     svgs += svg_element(f"ends{tail}", lambda ax: _draw(ax, analysis, say, close=True))
-    return Picture(name, say("figure.curves.text"), caption, data, svgs)
+    return Picture(name, say(text), caption, data, svgs)
 
 
 def _draw(ax: Axes, analysis: Shown, say: Messages, *, close: bool) -> None:

@@ -7,7 +7,7 @@ import math
 from ...analysis import Analysis, ArmResult
 from ...analysis.stats import saved
 from ...plan.decision import LOSS
-from ..document import Block, Cell, Section, Table
+from ..document import Block, Cell, Picture, Section, Table
 from ..messages import Messages
 from ..savings import bounded
 from . import arm_cells, curves, ladder, noise_course, sensitivity, sweep
@@ -21,7 +21,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
         pictures.insert(0, ladder.picture(analysis, say))
     if analysis.sensitivity:
         pictures.append(sensitivity.picture(analysis, say))
-    pictures.append(curves.picture(analysis, say))
+    pictures.append(_curves(analysis, say))
     if analysis.noise:
         pictures.append(noise_course.picture(analysis, say))
     blocks: tuple[Block, ...] = (
@@ -30,6 +30,14 @@ def section(analysis: Analysis, say: Messages) -> Section:
         arm_cells.seeds_table(analysis.arms, analysis.plan.comparison.seeds, say),
     )
     return Section("evidence", say("section.evidence"), blocks)
+
+
+def _curves(analysis: Analysis, say: Messages) -> Picture:
+    """Of the losses; the section of the target has the metric's own."""
+    rule = analysis.plan.decision
+    caption = "figure.curves.caption" if rule.target is None else "figure.curves.caption-target"
+    text = "figure.curves.text" if rule.metric == LOSS else "figure.curves.text-metric"
+    return curves.picture(analysis, say, text=text, caption=caption)
 
 
 def arms_table(analysis: Analysis, say: Messages) -> Table:
