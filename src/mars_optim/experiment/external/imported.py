@@ -45,15 +45,15 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
     """
     source = _with_metric(source)
     measured = [_measured(run, source) for run in find_runs(source, folder)]
-    found, lacks = (
-        [run for run, _ in measured],
-        next((f"; {note}" for _, note in measured if note), ""),
-    )
+    found = [run for run, _ in measured]
+    lacks = next((f"; {note}" for _, note in measured if note), "")
+
+    def cost(run: Found) -> float | None:
+        return cost_of(_recorded(run, source).outcome(0.0), source.decision)
+
     _check_once(found)
     plan = plan_for(found, source)
-    compared, trials, rest = sorted_by_rate(
-        found, plan.training.steps, plan.comparison.seeds, lambda run: _cost(run, source)
-    )
+    compared, trials, rest = sorted_by_rate(found, plan.training.steps, plan.comparison.seeds, cost)
     plan = plan_for(compared, source, factor=spacing(found, plan.tuning.factor))
     _clear(out)
     (out / "runs").mkdir(parents=True, exist_ok=True)
@@ -80,10 +80,6 @@ def _with_metric(source: RunsPlan) -> RunsPlan:
     if metric in (LOSS, *columns.scores):
         return source
     return replace(source, columns=replace(columns, scores=(*columns.scores, metric)))
-
-
-def _cost(run: Found, source: RunsPlan) -> float | None:
-    return cost_of(_recorded(run, source).outcome(0.0), source.decision)
 
 
 def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -> Plan:
