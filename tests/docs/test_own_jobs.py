@@ -52,6 +52,15 @@ def test_a_command(tmp_path: Path):
     assert [log.read_text() for log in logs] == [""] * 10  # it warned of nothing
 
 
+@pytest.mark.slow
+def test_a_command_that_is_judged_by_its_way_to_an_accuracy(tmp_path: Path):
+    verdict = verdict_of("to_accuracy", tmp_path, **{"decision.target": "0.3"})
+    assert verdict["rule"]["metric"] == "accuracy"
+    told = [arm["to_target"] for arm in verdict["arms"].values()]
+    assert [found["reached"] for found in told] == [2, 2]
+    assert not [run for run in read_runs(tmp_path / "runs") if run.spec.purpose == "ladder"]
+
+
 def test_the_runs_that_exist_already_are_what_their_script_makes(tmp_path: Path):
     here = EXAMPLES / "existing_runs"
     script = tmp_path / "make_runs.py"

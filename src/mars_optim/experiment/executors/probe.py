@@ -69,7 +69,8 @@ def _evaluations(plan: Plan, task: Task, steps: Gradients, start: float) -> dict
         evaluate(model, training.eval_tokens)
     seconds = time.perf_counter() - begun
     tokens = task.batch_tokens * training.accumulation
-    count = len(evaluation_steps(training, training.steps, tokens, sparing=True))
+    sparing = plan.decision.target is None
+    count = len(evaluation_steps(training, training.steps, tokens, sparing=sparing))
     return {"outside": start + count * seconds, "evaluation": seconds, "evaluations": count}
 
 

@@ -111,7 +111,7 @@ class RunnableTask:
 
         torch.set_num_threads(threads)
         self.plan, self.out, self.threads = plan, out, threads
-        execution = execution or ExecutionOptions(sparing=True)
+        execution = execution or ExecutionOptions(sparing=plan.decision.target is None)
         self.execution = replace(execution, **asdict(plan.running))
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
@@ -154,7 +154,7 @@ def load_task(plan: Plan) -> Any:
     t = plan.task
     if isinstance(t, PythonPlan):
         task = import_task(t.source, Path(t.folder))
-        check_task(task, alone().device)
+        check_task(task, alone().device, metric=plan.decision.metric)
         return task
     if isinstance(t, ImagesPlan):
         return ImageTask(

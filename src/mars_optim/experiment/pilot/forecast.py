@@ -22,6 +22,7 @@ from ..executors.runnable import Runnable, load_runnable
 from ..plan import Plan, RunSpec
 from ..records import read_runs
 from ..records.checks import ArmCheck, read_checks
+from ..records.metric import cost_of
 from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
@@ -203,7 +204,7 @@ def _short_runs(plan: Plan, job: Runnable) -> _Short:
         losses = []
         for arm, length in ((baseline, steps // 2), (baseline, steps), (candidate, steps)):
             outcome = job.run(_spec(plan, job, arm, seed, length), lambda step: None)
-            losses.append(outcome.final_loss)
+            losses.append(cost_of(outcome, plan.decision))
         half, whole, other = losses
         if half is None or whole is None or other is None:
             continue

@@ -301,10 +301,11 @@ def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
 
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
+    ladder = f" and a ladder of budgets for {plan.comparison.baseline}" if plan.ladder else ""
     kept = f", {done} of them done before" if done else ""
     reporter.say(
         f"{runs} runs{kept}: {', '.join(plan.arms)}, tuned alike ({', '.join(plan.tuning.over)}), "
-        f"then {len(plan.comparison.seeds)} paired seeds and a ladder of budgets for "
-        f"{plan.comparison.baseline}. About {max(1, round(left / 60))} min. Stop whenever you "
+        f"then {len(plan.comparison.seeds)} paired seeds{ladder}. "
+        f"About {max(1, round(left / 60))} min. Stop whenever you "
         "like: the same command goes on."
     )

@@ -15,7 +15,7 @@ from .sections.rollout import next_step_line
 
 def summary(analysis: Analysis, say: Messages | None = None) -> str:
     """The verdict for the terminal: a few lines, with rich's markup for colour."""
-    say = say or Messages()
+    say = (say or Messages()).about(analysis.plan.decision)
     tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[analysis.verdict.decision]
     reasons = [f"  {say.finding(reason)}" for reason in analysis.verdict.reasons]
     lines = [say.sentence(analysis), *reasons, ""]

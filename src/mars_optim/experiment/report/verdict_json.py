@@ -21,7 +21,8 @@ VERDICT_FORMAT = 2
 
 def verdict_data(analysis: Analysis) -> dict[str, Any]:
     """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
-    candidate, baseline, english = analysis.candidate, analysis.baseline, Messages()
+    candidate, baseline = analysis.candidate, analysis.baseline
+    english = Messages().about(analysis.plan.decision)
     verdict, following = analysis.verdict, next_step(analysis)
     return {
         "format": VERDICT_FORMAT,
@@ -60,6 +61,7 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "state_bytes_per_parameter": arm.bytes_per_parameter,
                 "scores": dict(arm.scores),
                 **_checked(arm, analysis),
+                **_to_target(arm),
             }
             for arm in analysis.arms
         },
@@ -117,6 +119,19 @@ def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
     check = analysis.checks.get(arm.name)
     found = [{"name": name, "text": text} for name, text in check.found] if check else None
     return {"optimizer": arm.arm.optimizer, "source": arm.arm.source, "found": found}
+
+
+def _to_target(arm: ArmResult) -> dict[str, Any]:
+    """Times to the target, if there is one."""
+    if arm.target is None:
+        return {}
+    told = {key: getattr(arm.target, key) for key in ("runs", "reached", "tokens", "steps")}
+    seeds = {
+        str(s.seed): {"reached": s.reach.reached, "tokens": s.reach.tokens, "steps": s.reach.steps}
+        for s in arm.seeds
+        if s.reach
+    }
+    return {"to_target": told | {"seconds": arm.target.seconds, "seeds": seeds}}
 
 
 def _few(regret: Sequence[float]) -> list[float] | None:

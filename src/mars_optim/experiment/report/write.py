@@ -38,7 +38,7 @@ def write_report(
     """
     from .page import build_page  # matplotlib is slow to import
 
-    say = say or Messages()
+    say = (say or Messages()).about(analysis.plan.decision)
     page = build_page(analysis, say, out)
     return write_page(page, analysis, out, say, "verdict.json", verdict_data(analysis))
 

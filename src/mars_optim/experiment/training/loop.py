@@ -14,6 +14,7 @@ from ..plan import ExecutionOptions, RunSpec
 from ..plan.any_arm import is_any
 from ..records import Outcome, RunWriter
 from ..tasks import Task
+from ..tasks.base import scores_of
 from .arm_class import wants_closure
 from .checkpoint import Checkpoints
 from .gradient import Gradients
@@ -210,18 +211,11 @@ class _Loop:
         at, tokens = self.at, self.spec.training.eval_tokens
         self.ranks.agree_on_buffers(self.bare)
         with judged(self.optimizer, self.bare), self.gradients.autocast():
-            if hasattr(self.task, "scores"):
-                scores = self.task.scores(self.bare, tokens)
-            else:
-                scores = {"valid_loss": self.task.evaluate(self.bare, tokens)}
+            scores = scores_of(self.task, self.bare, tokens)
         self.parallelized.reshard()
-        if "valid_loss" not in scores:
-            raise ValueError(
-                f"{type(self.task).__name__}.scores(model, tokens) gave {sorted(scores)}; "
-                "'valid_loss' must be among them"
-            )
-        scores = self.ranks.firsts({name: float(value) for name, value in scores.items()})
+        scores = self.ranks.firsts(scores)
         at["valid_loss"] = scores["valid_loss"]
+        at["scores"] = {k: v for k, v in scores.items() if k != "valid_loss" and math.isfinite(v)}
         self.writer.row(**self._now(), **scores)
         if not at["valid_loss"] < at["best_loss"]:
             return False
@@ -251,6 +245,7 @@ class _Loop:
             parameters=self.parameters,
             state_bytes=state_bytes(self.optimizer),
             reason=reason,
+            scores={} if reason else at["scores"],
         )
 
 
@@ -267,6 +262,7 @@ def _beginning() -> dict[str, Any]:
         window=[0.0, 0.0],
         first_loss=math.inf,
         valid_loss=math.nan,
+        scores={},
         best_loss=math.inf,
         best_step=0,
     )
