@@ -150,7 +150,7 @@ def _reasons(
     if plan.task.kind == "imported":
         reasons.append(Finding("reason.imported"))
     reasons += [
-        Finding(f"reason.at-edge{'.design' if arm.tuned else ''}", dict(arm=arm.name))
+        Finding("reason.at-edge.design" if arm.tuned else "reason.at-edge", dict(arm=arm.name))
         for arm in (baseline, candidate)
         if arm.at_edge
     ]
