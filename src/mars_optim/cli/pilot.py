@@ -127,6 +127,11 @@ def plan_command(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     workers: int | Literal["auto"] = 1,
     effect: float | None = None,
+    budget: float | None = None,
+    price: float | None = None,
+    hours: float | None = None,
+    prior_saving: float | None = None,
+    prior_sd: float | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
     """Price a pilot before anything is spent, from a few seconds of measurement.
@@ -146,6 +151,17 @@ def plan_command(
         Runs at a time, as for the pilot.
     effect:
         Share of tokens saved that is to be seen (default: decision.min_saving).
+    budget:
+        Money for the pilot: which numbers of pairs buy the most, or that none does.
+    price:
+        Of an hour of one device, for --budget (default: cost.price_per_hour).
+    hours:
+        The same budget in hours of the pilot's machine.
+    prior_saving:
+        Share of tokens that the candidate is believed to save before the pilot (default: 0.058,
+        from public runs).
+    prior_sd:
+        Standard deviation of that belief, in log tokens (default: 0.08).
     json:
         Print all numbers as JSON.
     """
@@ -153,10 +169,19 @@ def plan_command(
     _check_workers(workers)
     _check_tuning(chosen)
     wanted = effect if effect is not None else max(chosen.decision.min_saving, 0.01)
+    limit = budget if hours is None else hours
+    beliefs = (price, prior_saving, prior_sd)
+    if limit is None and any(value is not None for value in beliefs):
+        raise UserError("--price, --prior-saving and --prior-sd are of a --budget or of --hours")
 
     from ..experiment.executors.resources import automatic_workers
     from ..experiment.pilot.forecast import forecast
+    from ..experiment.pilot.worth import budget_of, checked_prior
+    from .budget import weighed
     from .plan import as_json, show
+
+    prior = checked_prior(prior_saving, prior_sd)
+    priced = chosen if limit is None else budget_of(chosen, budget, price, hours)
 
     console = Console(highlight=False)
     count = automatic_workers() if workers == "auto" else workers
@@ -169,10 +194,11 @@ def plan_command(
         effect=wanted,
         say=Console(stderr=True, highlight=False).print,
     )
+    choice = None if limit is None else weighed(priced, found, limit, prior, count)
     if json:
-        print(as_json(chosen, found))
+        print(as_json(chosen, found, choice))
     else:
-        show(chosen, found, console, count)
+        show(chosen, found, console, count, choice)
 
 
 def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:

@@ -13,11 +13,12 @@ from ...files import read_json
 from ..plan import Plan
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
-from .arm_results import arm_results, interval, step_time
+from .arm_results import arm_results, step_time
 from .causes import contrasts, parts
 from .choice import in_loss, tokens_added
 from .comparison import Comparison, comparison
 from .cost import money_of
+from .looks import interval
 from .missing import missing_findings
 from .model import Analysis, ArmResult, Totals
 from .money import Money
@@ -165,7 +166,7 @@ def _paired_difference(plan: Plan, a: ArmResult, b: ArmResult | None) -> Interva
     theirs = {s.seed: s.loss for s in b.seeds}
     pairs = [(s.loss, theirs.get(s.seed)) for s in a.seeds]
     differences = [x - y for x, y in pairs if x is not None and y is not None]
-    measured = interval(differences, plan.decision.confidence)
+    measured = interval(differences, plan.decision)
     return in_loss(measured, a, b)
 
 

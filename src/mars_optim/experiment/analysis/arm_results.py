@@ -18,9 +18,9 @@ from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .design import losses_of
 from .ladder import tokens_to_reach
+from .looks import interval
 from .model import ArmResult, Curve, Role, SeedResult, Trial
 from .money import StepTime
-from .stats import Interval, t_interval
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
@@ -38,7 +38,6 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     plan, unit = at.plan, at.size.steps(1.0)
-    confidence = plan.decision.confidence
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(seed_result(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
@@ -48,7 +47,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
     lr = next((r.spec.lr for r in mine.values()), None)
     losses = [s.loss for s in seeds if s.loss is not None]
-    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], confidence)
+    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], plan.decision)
     differences = [s.difference for s in seeds]
     fit = None if by_design else fit_of(at, name)
     return ArmResult(
@@ -59,7 +58,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
         at_edge=edge_of(trials) and not (by_design and len({t.lr for t in trials}) == 1),
         seeds=seeds,
-        loss_difference=None if is_baseline else interval(differences, confidence),
+        loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
@@ -67,7 +66,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores=mean_scores(mine.values()),
         regret=by_design.whole.off if by_design else regret_of(fit, lr),
-        best_range=fit.low_high(confidence) if fit else None,
+        best_range=fit.low_high(plan.decision.confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None),
         log_ratio_here=ratio,
         tuned=by_design,
@@ -153,12 +152,6 @@ def _tokens(run: Run) -> float:
     """Tokens of the whole schedule, for a run that diverged too."""
     assert run.outcome is not None
     return run.outcome.tokens / run.outcome.steps * run.spec.steps
-
-
-def interval(values: Iterable[float | None], confidence: float) -> Interval | None:
-    """Student's interval of the values that are known; None if none is."""
-    known = [v for v in values if v is not None]
-    return t_interval(known, confidence) if known else None
 
 
 def curve(run: Run) -> Curve:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from .arm_results import interval, seed_result
+from .arm_results import seed_result
 from .best_of import BestOf
 from .choice import in_pairs
 from .comparison import Comparison
+from .looks import interval
 from .model import ArmResult, TuningBudget
 from .stats import shifted
 from .verdict import by_interval
@@ -43,8 +44,7 @@ def _budget(
     unit, name = at.size.steps(1.0), at.plan.comparison.candidate
     runs = [run for (a, _, n), run in at.compared.items() if (a, n) == (name, unit)]
     seeds = [seed_result(at, run, above[0] - above[1]) for run in runs]
-    confidence = at.plan.decision.confidence
-    measured = interval([s.log_ratio for s in seeds], confidence)
+    measured = interval([s.log_ratio for s in seeds], at.plan.decision)
     assert arm.slope is not None
     assert base.slope is not None
     off = in_pairs(mine.off, 1 / arm.slope, theirs.off, -1 / base.slope)

@@ -5,9 +5,12 @@ Nothing else is remembered, so a pilot that was stopped goes on by asking again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ..analysis.arm_results import arm_results
+from ..analysis.comparison import begun, comparison
+from ..analysis.verdict import decide, settles_more
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
 from ..records import Run
@@ -80,8 +83,13 @@ def _size(
     plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
 ) -> _Part:
     tuning = tuning_of(plan, size, data, runs, given_up)
-    specs = _comparison(plan, size, data, tuning) if tuning.over else tuning.ready
-    seeds, jobs = len(plan.comparison.seeds), _budgets(plan, size, size.arms)
+    specs: Iterable[RunSpec] = tuning.ready
+    due = first_seeds(plan)
+    if tuning.over:
+        specs = _comparison(plan, size, data, tuning)
+        due = _due_seeds(plan, size, runs, specs, given_up)
+        specs = [spec for spec in specs if spec.seed in due]
+    seeds, jobs = len(due), _budgets(plan, size, size.arms)
     tuning_runs = sum(tuning.runs.values())
     return _Part(
         specs=tuple(specs),
@@ -89,6 +97,37 @@ def _size(
         + seeds * sum(size.steps(budget) for *_, budget in jobs),
         planned_runs=tuning_runs + seeds * len(jobs),
     )
+
+
+def first_seeds(plan: Plan) -> tuple[int, ...]:
+    """Of the comparison, those that are run whatever comes out."""
+    return plan.comparison.seeds if plan.decision.looks == "once" else begun(plan, ())
+
+
+def _due_seeds(
+    plan: Plan,
+    size: Size,
+    runs: Iterable[Run],
+    specs: Sequence[RunSpec],
+    given_up: Collection[str],
+) -> tuple[int, ...]:
+    """The seeds of the comparison: those begun, and one more if it may change the verdict."""
+    if plan.decision.looks == "once":
+        return plan.comparison.seeds
+    at = comparison(plan, size, runs)
+    compared = (r for r in at.runs if r.spec.purpose in ("compare", "ladder"))
+    due = begun(plan, {run.spec.seed for run in compared})
+    done = {run.spec.run_id for run in at.runs} | set(given_up)
+    judged = (plan.comparison.baseline, plan.comparison.candidate)
+    pair = (s for s in specs if s.seed in due and s.arm_name in judged)
+    if len(due) == len(plan.comparison.seeds) or not all(s.run_id in done for s in pair):
+        return due
+    arms = arm_results(at, {})
+    baseline, candidate = (arms[name] for name in judged)
+    missing = 0  # of what was given up nothing is waited for
+    verdict = decide(plan, baseline, candidate, missing)
+    more = settles_more(plan, baseline, candidate, verdict)
+    return plan.comparison.seeds[: len(due) + 1] if more else due
 
 
 def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str, float]]:

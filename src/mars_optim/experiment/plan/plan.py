@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -66,6 +66,11 @@ class DecisionPlan:
         0.05, "least share of tokens saved that pays for a switch", ge=-1.0, le=0.99
     )
     confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
+    looks: Literal["once", "every-pair"] = option(
+        "once",
+        'at the verdict: "once", after all seeds, or "every-pair", after each from the third on, '
+        "with an interval that holds at every look: no seed is run after the verdict is clear",
+    )
 
 
 @table
@@ -86,6 +91,9 @@ class CostPlan:
     )
     pilot_price_per_hour: Number = option(
         0.0, "of the machine that runs this pilot; 0 for price_per_hour", ge=0.0
+    )
+    budget: Number = option(
+        0.0, "most that this pilot may spend, by the clock; 0 for no limit", ge=0.0
     )
 
 
@@ -146,6 +154,10 @@ class Plan:
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
+        if self.cost.budget and not (self.cost.price_per_hour or self.cost.pilot_price_per_hour):
+            raise UserError(
+                f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
+            )
         check_tuning(self.tuning, self.arm, self.training.min_lr)
         if self.tuning.by_design and self.sensitivity.gammas:
             raise UserError(

@@ -74,8 +74,11 @@ def trained(analysis: Analysis, say: Messages) -> str:
 
 def rule(analysis: Analysis, say: Messages) -> str:
     """The rule that was fixed in the plan."""
-    decision = analysis.plan.decision
-    return say("repeat.rule", confidence=decision.confidence, min_saving=decision.min_saving)
+    decision, seeds = analysis.plan.decision, len(analysis.plan.comparison.seeds)
+    values = dict(confidence=decision.confidence, min_saving=decision.min_saving)
+    if decision.looks == "every-pair":
+        return say("repeat.rule.every-pair", **values, seeds=seeds)
+    return say("repeat.rule", **values)
 
 
 def limits(analysis: Analysis, say: Messages) -> Section:
