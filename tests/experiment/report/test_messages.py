@@ -69,8 +69,8 @@ def test_every_named_message_exists_and_every_message_is_used() -> None:
         if path.suffix in (".py", ".j2")
     )
     made = tuple(re.findall(r'f"([a-z.-]+\.)\{', source))  # such as f"title.{decision}"
-    made += ("figure.sweep.", "figure.runs.sweep.", "verdict.fewer.", "verdict.more.")
-    made += ("figure.sensitivity.",)
+    made += ("figure.sweep.", "figure.design-sweep.", "figure.runs.sweep.")
+    made += ("verdict.fewer.", "verdict.more.", "figure.sensitivity.")
     named = set(re.findall(r'"([a-z]+(?:[.-][a-z]+)*)"', source))
     assert [c for c in ENGLISH if c not in named and not c.startswith(made)] == []
     said = re.findall(r'Finding\(\s*"([^"]+)"|(?<!\.)\bsay\(\s*"([a-z.-]+)"', source)

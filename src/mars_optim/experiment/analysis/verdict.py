@@ -206,7 +206,7 @@ def _reasons(
     if interval and plan.decision.looks == "every-pair":
         reasons += _stopped(plan, interval, decision)
     reasons += [
-        Finding(f"reason.at-edge{'.design' if arm.tuned else ''}", dict(arm=arm.name))
+        Finding("reason.at-edge.design" if arm.tuned else "reason.at-edge", dict(arm=arm.name))
         for arm in (baseline, candidate)
         if arm.at_edge
     ]
