@@ -1,0 +1,149 @@
+"""The token ratio of each arm at a size and budget that was not run, with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .fit import BENDS, COMMON, DRIFTS, Data, Fit, grid
+from .law import FORMS, LONGEST, Floats, Knots, Law, Points
+from .table import Table
+
+DRAWS = 4000
+LEVELS = dict(low95=0.025, low80=0.1, high80=0.9, high95=0.975)
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the table says of the law: draws of its parameters, some of each fit.
+
+    Args:
+        fits: of all forms, with their draws (draws, parameters).
+        own: what a cell's own loss adds, beyond its seeds: one standard normal draw's size,
+            of each draw of each fit.
+        weights: of the forms, by name.
+    """
+
+    fits: tuple[tuple[Fit, Floats], ...]
+    own: tuple[Floats, ...]
+    weights: dict[str, float]
+
+    def log_ratios(self, at: Points) -> Floats:
+        """Log token ratios (draws, points) as the law has them."""
+        return np.concatenate([fit.law.log_ratios(theta, at) for fit, theta in self.fits])
+
+    def losses(self, at: Points) -> Floats:
+        """Losses (draws, points) as the law has them."""
+        return np.concatenate([fit.law.losses(theta, at) for fit, theta in self.fits])
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRatio:
+    """Tokens that the baseline needs for the arm's loss, over the arm's.
+
+    Args:
+        mean: geometric.
+        low80: of the interval that holds it with 80 %.
+        high80: of it.
+        low95: of the interval that holds it with 95 %.
+        high95: of it.
+    """
+
+    mean: float
+    low80: float
+    high80: float
+    low95: float
+    high95: float
+
+    @classmethod
+    def of(cls, logs: Floats) -> TokenRatio:
+        """From draws of the log ratio."""
+        ends = {name: math.exp(np.quantile(logs, q)) for name, q in LEVELS.items()}
+        return cls(mean=math.exp(logs.mean()), **ends)
+
+
+def posterior(table: Table, seed: int = 0) -> Posterior:
+    """Fit every form, weigh it by how it foretells what it has not seen, and draw.
+
+    A form's weight is the density of the cells of the largest size under its fit to the others, and
+    that of each size's longest runs likewise (the geometric mean of both):
+
+        log p(left out | rest) = log p(all) - log p(rest)
+
+    Args:
+        table: of losses.
+        seed: of the draws.
+    """
+    data, rng = table.data, np.random.default_rng(seed)
+    knots = Knots.of(data.at)
+    fits, scores = [], []
+    for form in FORMS:
+        law = Law(form, len(table.arms), knots)
+        found = grid(data, law)
+        whole = _evidence(found)
+        parts = [_evidence(grid(data[kept], law)) for kept in _folds(data)]
+        fits.append(found)
+        scores.append(float(np.mean([whole - part for part in parts])) if parts else whole)
+    weight = np.exp(np.array(scores) - max(scores))
+    weight /= weight.sum()
+    drawn, own = [], []
+    for found, share in zip(fits, weight.tolist(), strict=True):
+        among = np.exp(np.array([fit.evidence for fit in found]) - _top(found))
+        counts = rng.multinomial(round(DRAWS * share), among / among.sum())
+        for fit, count in zip(found, counts.tolist(), strict=True):
+            if count:
+                root = np.linalg.cholesky(fit.covariance)
+                theta = fit.theta + rng.standard_normal((count, len(fit.theta))) @ root.T
+                drawn.append((fit, theta))
+                own.append(_own(data, fit, rng.random(count)))
+    names = [form.name for form in FORMS]
+    return Posterior(tuple(drawn), tuple(own), dict(zip(names, weight.tolist(), strict=True)))
+
+
+def log_ratios(table: Table, found: Posterior, parameters: float, tokens: float) -> Floats:
+    """Draws of the log token ratio (draws, arms but the baseline) at a target.
+
+    The law's, and what the cells of both arms have of their own there: luck with their settings.
+
+        log ratio = law's + (own loss of the baseline - own loss of the arm) / slope
+    """
+    rng = np.random.default_rng(1)
+    at = table.at(parameters, tokens, range(1, len(table.arms)))
+    parts = []
+    for (fit, theta), own in zip(found.fits, found.own, strict=True):
+        logs = fit.law.log_ratios(theta, at)
+        luck = rng.standard_normal((len(theta), len(table.arms))) * own[:, None]
+        there = Points(at.n, at.d + np.clip(logs, -2, 2), at.arm)
+        slope = np.maximum(fit.law.slopes(theta, there), 0.05)
+        parts.append(np.minimum(logs + (luck[:, :1] - luck[:, 1:]) / slope, LONGEST))
+    return np.concatenate(parts)
+
+
+def _own(data: Data, fit: Fit, share: Floats) -> Floats:
+    """Standard deviation of what a cell has beyond its seeds.
+
+    Without repeated seeds nobody can tell it from theirs: any share of the variance is as likely.
+    """
+    return fit.noise * (np.sqrt(share) if data.seed_sd is None else np.ones_like(share))
+
+
+def _folds(data: Data) -> list[np.ndarray]:
+    """Cells to keep: all but the largest size, all but each size's longest runs."""
+    n, t = data.at.n, data.at.d - data.at.n
+    longest = np.array([t[n == size].max() for size in n])
+    folds = [n < n.max() - 0.01, (t < longest - 0.01)]
+    return [kept for kept in folds if kept.any() and {*data.at.arm[kept]} == {*data.at.arm}]
+
+
+def _top(fits: Sequence[Fit]) -> float:
+    return max(fit.evidence for fit in fits)
+
+
+def _evidence(fits: Sequence[Fit]) -> float:
+    """Log density of the data, the grid summed over."""
+    top = _top(fits)
+    points = len(COMMON) * len(DRIFTS) * len(BENDS)
+    return top + math.log(sum(math.exp(fit.evidence - top) for fit in fits) / points)
