@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,7 @@ def apart(kept: Sequence[Row], baseline: str, cells: Sequence[Cell]) -> list[tup
     law = Law(FORMS[0], 1, Knots.of(known.data.at))
     for i, arm in enumerate(known.arms):
         data = known.data[known.data.at.arm == i]
-        data.at.arm[:] = 0
+        data = replace(data, at=replace(data.at, arm=0 * data.at.arm))
         fits = grid(data, law)
         weight = np.exp(np.array([fit.evidence for fit in fits]) - max(f.evidence for f in fits))
         draws[arm] = np.concatenate(

@@ -18,9 +18,9 @@ Ladder = dict[float, float]  # tokens -> loss
 def records(name: str) -> list[dict[str, str]]:
     """The rows of a table of the folder, by the names of its columns."""
     path = FOLDER / name
-    opened = gzip.open(path, "rt") if name.endswith(".gz") else path.open()
-    with opened as file:
-        return list(csv.DictReader(file))
+    data = path.read_bytes()
+    text = gzip.decompress(data) if name.endswith(".gz") else data
+    return list(csv.DictReader(text.decode().splitlines()))
 
 
 def marin(path: Path | None = None) -> list[Row]:
@@ -52,7 +52,7 @@ def read_off(ladder: Ladder, loss: float, tokens: float) -> float:
     little beyond the last rung, where a chord would overstate it.
 
     Args:
-        ladder: three rungs or more.
+        ladder: two rungs or more; through two goes a law with beta = 0.3.
         loss: to reach.
         tokens: that the arm took.
 
@@ -62,7 +62,7 @@ def read_off(ladder: Ladder, loss: float, tokens: float) -> float:
     d = np.log(np.array(sorted(ladder))) - np.log(tokens)
     y = np.array([ladder[key] for key in sorted(ladder)])
     best = (np.inf, 0.0, 1.0, 1.0)
-    for beta in np.linspace(0.1, 1.0, 91):
+    for beta in np.linspace(0.1, 1.0, 91) if len(d) > 2 else (0.3,):
         columns = np.column_stack([np.ones_like(d), np.exp(-beta * d)])
         (floor, fall), *_ = np.linalg.lstsq(columns, y, rcond=None)
         error = float(((columns @ [floor, fall] - y) ** 2).sum())
@@ -75,9 +75,7 @@ def observed(rows: list[Row], baseline: str) -> dict[tuple[str, float, float], f
     """Log token ratio of each arm, size and budget, read off the baseline's ladder there."""
     base = ladders(rows, baseline)
     return {
-        (row.arm, row.parameters, row.tokens): read_off(
-            base[row.parameters], row.loss, row.tokens
-        )
+        (row.arm, row.parameters, row.tokens): read_off(base[row.parameters], row.loss, row.tokens)
         for row in rows
-        if row.arm != baseline and len(base.get(row.parameters, ())) > 2
+        if row.arm != baseline and len(base.get(row.parameters, ())) > 1
     }

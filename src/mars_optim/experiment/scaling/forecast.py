@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .fit import BENDS, COMMON, DRIFTS, Data, Fit, grid
+from .fit import Data, Fit, grid, held_out
 from .law import FORMS, LONGEST, Floats, Knots, Law, Points
 from .table import Table
 
@@ -22,18 +22,16 @@ class Posterior:
 
     Args:
         fits: of all forms, with their draws (draws, parameters).
-        own: what a cell's own loss adds, beyond its seeds: one standard normal draw's size,
-            of each draw of each fit.
         weights: of the forms, by name.
     """
 
     fits: tuple[tuple[Fit, Floats], ...]
-    own: tuple[Floats, ...]
     weights: dict[str, float]
 
-    def log_ratios(self, at: Points) -> Floats:
-        """Log token ratios (draws, points) as the law has them."""
-        return np.concatenate([fit.law.log_ratios(theta, at) for fit, theta in self.fits])
+    def noise(self, table: Table) -> float:
+        """Standard deviation of one more run's own loss, in units of the table."""
+        own = np.mean([fit.noise for fit, theta in self.fits for _ in theta[:, 0]])
+        return math.hypot(float(own), table.data.seed_sd or 0.0)
 
     def losses(self, at: Points) -> Floats:
         """Losses (draws, points) as the law has them."""
@@ -83,13 +81,12 @@ def posterior(table: Table, seed: int = 0) -> Posterior:
     for form in FORMS:
         law = Law(form, len(table.arms), knots)
         found = grid(data, law)
-        whole = _evidence(found)
-        parts = [_evidence(grid(data[kept], law)) for kept in _folds(data)]
+        told = [held_out(data, kept, found) for kept in _folds(data)]
         fits.append(found)
-        scores.append(float(np.mean([whole - part for part in parts])) if parts else whole)
+        scores.append(float(np.mean(told)) if told else 0.0)
     weight = np.exp(np.array(scores) - max(scores))
     weight /= weight.sum()
-    drawn, own = [], []
+    drawn = []
     for found, share in zip(fits, weight.tolist(), strict=True):
         among = np.exp(np.array([fit.evidence for fit in found]) - _top(found))
         counts = rng.multinomial(round(DRAWS * share), among / among.sum())
@@ -98,36 +95,31 @@ def posterior(table: Table, seed: int = 0) -> Posterior:
                 root = np.linalg.cholesky(fit.covariance)
                 theta = fit.theta + rng.standard_normal((count, len(fit.theta))) @ root.T
                 drawn.append((fit, theta))
-                own.append(_own(data, fit, rng.random(count)))
+
     names = [form.name for form in FORMS]
-    return Posterior(tuple(drawn), tuple(own), dict(zip(names, weight.tolist(), strict=True)))
+    return Posterior(tuple(drawn), dict(zip(names, weight.tolist(), strict=True)))
 
 
 def log_ratios(table: Table, found: Posterior, parameters: float, tokens: float) -> Floats:
     """Draws of the log token ratio (draws, arms but the baseline) at a target.
 
     The law's, and what the cells of both arms have of their own there: luck with their settings.
+    Where seeds were repeated, their noise is told from it and left out; else nobody can, and the
+    ratio is that of one more run of each.
 
         log ratio = law's + (own loss of the baseline - own loss of the arm) / slope
     """
     rng = np.random.default_rng(1)
     at = table.at(parameters, tokens, range(1, len(table.arms)))
     parts = []
-    for (fit, theta), own in zip(found.fits, found.own, strict=True):
+    for fit, theta in found.fits:
         logs = fit.law.log_ratios(theta, at)
-        luck = rng.standard_normal((len(theta), len(table.arms))) * own[:, None]
+        luck = rng.standard_normal((len(theta), len(table.arms))) * fit.noise
         there = Points(at.n, at.d + np.clip(logs, -2, 2), at.arm)
         slope = np.maximum(fit.law.slopes(theta, there), 0.05)
+        luck *= (slope[:, :1] / fit.fall) ** fit.spread.shrink
         parts.append(np.minimum(logs + (luck[:, :1] - luck[:, 1:]) / slope, LONGEST))
     return np.concatenate(parts)
-
-
-def _own(data: Data, fit: Fit, share: Floats) -> Floats:
-    """Standard deviation of what a cell has beyond its seeds.
-
-    Without repeated seeds nobody can tell it from theirs: any share of the variance is as likely.
-    """
-    return fit.noise * (np.sqrt(share) if data.seed_sd is None else np.ones_like(share))
 
 
 def _folds(data: Data) -> list[np.ndarray]:
@@ -140,10 +132,3 @@ def _folds(data: Data) -> list[np.ndarray]:
 
 def _top(fits: Sequence[Fit]) -> float:
     return max(fit.evidence for fit in fits)
-
-
-def _evidence(fits: Sequence[Fit]) -> float:
-    """Log density of the data, the grid summed over."""
-    top = _top(fits)
-    points = len(COMMON) * len(DRIFTS) * len(BENDS)
-    return top + math.log(sum(math.exp(fit.evidence - top) for fit in fits) / points)

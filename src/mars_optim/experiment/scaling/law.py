@@ -100,6 +100,11 @@ class Law:
     arms: int
     knots: Knots
 
+    @property
+    def _each(self) -> int:
+        """Number of each arm's own parameters."""
+        return OWN + len(self.knots.sizes) + len(self.knots.lengths)
+
     def prior(self, drift: float, bend: float, floor: float) -> tuple[Floats, Floats]:
         """Mean and standard deviation of each parameter before the data, as normal.
 
@@ -111,7 +116,7 @@ class Law:
 
         Args:
             drift: standard deviation of g and h.
-            bend: of w; of v half the drift's.
+            bend: of w; that of v is 0.03.
             floor: a loss that lies below all measured.
         """
         form = self.form
@@ -126,7 +131,7 @@ class Law:
             (0.0, 0.15 * fades),
         ]
         own = [(0.0, 0.7), (0.0, factor), (0.0, drift), (0.0, drift)]
-        own += [(0.0, bend)] * len(self.knots.sizes) + [(0.0, drift / 2)] * len(self.knots.lengths)
+        own += [(0.0, bend)] * len(self.knots.sizes) + [(0.0, 0.03)] * len(self.knots.lengths)
         mean, sd = np.array(shared + own * (self.arms - 1)).T
         return mean, sd
 
@@ -187,12 +192,14 @@ class Law:
 
     def _own(self, theta: Floats, at: Points) -> Floats:
         """Each point's arm's own parameters (..., points, own); the baseline's are zero."""
-        own = theta[..., SHARED:].reshape(*theta.shape[:-1], self.arms - 1, -1)
-        return np.concatenate([np.zeros_like(own[..., :1, :]), own], axis=-2)[..., at.arm, :]
+        own = theta[..., SHARED:].reshape(*theta.shape[:-1], self.arms - 1, self._each)
+        none = np.zeros((*theta.shape[:-1], 1, self._each))
+        return np.concatenate([none, own], axis=-2)[..., at.arm, :]
 
     def _fade(self, theta: Floats, at: Points) -> Floats:
         fade = -theta[..., 5:6] * at.n - theta[..., 6:7] * (at.d - at.n)
-        return np.exp(np.clip(fade, -5, 5))
+        faded: Floats = np.exp(np.clip(fade, -5, 5))
+        return faded
 
     def _turns(self, at: Points) -> Floats:
         """What g, h, w and v are multiplied with (points, 2 + knots)."""

@@ -56,6 +56,12 @@ class Table:
     middle: tuple[float, float]
     unit: float
 
+    def cells(self, arm: int) -> list[tuple[float, float]]:
+        """Parameters and tokens of an arm's cells."""
+        at = self.data.at[self.data.at.arm == arm]
+        sizes = np.exp(at.n + self.middle[0])
+        return list(zip(sizes.tolist(), np.exp(at.d + self.middle[1]).tolist(), strict=True))
+
     def at(self, parameters: float, tokens: float, arms: Sequence[int]) -> Points:
         """A size and budget, once for each of the arms."""
         n, d = math.log(parameters) - self.middle[0], math.log(tokens) - self.middle[1]
@@ -120,8 +126,8 @@ def _row(place: str, row: dict[str, str]) -> Row:
             value = math.nan
         if column == "loss" and (not math.isfinite(value)):
             raise UserError(
-                f"{place}: loss = {row[column]!r} of {row['arm']!r} is no finite number: a run that "
-                "has not finished or diverged; finish it, or leave the row out"
+                f"{place}: loss = {row[column]!r} of {row['arm']!r} is no finite number: a run "
+                "that has not finished or diverged; finish it, or leave the row out"
             )
         if not (math.isfinite(value) and value > 0):
             raise UserError(
@@ -245,9 +251,7 @@ def _of(rows: Sequence[Row], arms: Sequence[str]) -> Table:
     place = np.unique(np.column_stack([size, tokens]), axis=0, return_inverse=True)[1].ravel()
     runs = np.array([len(cell) for cell in cells.values()], float)
     sd = _seed_sd(cells)
-    return Table(
-        tuple(arms), Data(at, loss / unit, place, runs, sd and sd / unit), middle, unit
-    )
+    return Table(tuple(arms), Data(at, loss / unit, place, runs, sd and sd / unit), middle, unit)
 
 
 def _fall(at: Points, loss: Floats, arms: int) -> float:
