@@ -38,8 +38,8 @@ def test_with_its_ratio_more_tokens_the_baseline_has_the_arms_loss(form: Form) -
 def test_a_loss_below_the_baselines_floor_has_the_longest_ratio() -> None:
     form = FORMS[1]
     theta = some_theta(form)
-    theta[8] = 5.0  # kappa of the first arm: parameters times 148
-    flat = Points(AT.n, AT.d + 40, 0 * AT.arm)
+    theta[8] = 50.0  # kappa of the first arm
+    flat = Points(AT.n, AT.d + 100, 0 * AT.arm)
     below = law(form).losses(theta, AT) <= law(form).losses(theta, flat)
     assert below.any()
     assert (law(form).log_ratios(theta, AT)[below] == LONGEST).all()

@@ -100,6 +100,11 @@ def posterior(table: Table, seed: int = 0) -> Posterior:
     return Posterior(tuple(drawn), dict(zip(names, weight.tolist(), strict=True)))
 
 
+def law_ratios(found: Posterior, at: Points) -> Floats:
+    """Draws of the log token ratio (draws, points) as the law has it, without luck."""
+    return np.concatenate([fit.law.log_ratios(theta, at) for fit, theta in found.fits])
+
+
 def log_ratios(table: Table, found: Posterior, parameters: float, tokens: float) -> Floats:
     """Draws of the log token ratio (draws, arms but the baseline) at a target.
 
