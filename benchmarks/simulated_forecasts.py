@@ -127,12 +127,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulated_forecasts")
     parser.add_argument("--worlds", type=int, default=20, help="of each row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the worlds (default: %(default)s)")
+    parser.add_argument("--only", choices=KINDS, nargs="*", default=list(KINDS), help="of arms")
     args = parser.parse_args(arguments)
     print("| arms | noise | sizes x budgets | seeds | forecasts | 80 % holds | 95 % holds | "
           "one more run: 80 % | 95 % | half width | error |\n" + "|---" * 11 + "|")  # fmt: skip
     rng = np.random.default_rng(args.seed)
     everything: list[tuple[Answer, Answer]] = []
-    for kind in KINDS:
+    for kind in args.only:
         for noise, sizes, lengths, seeds in (
             (0.001, 3, 4, 3), (0.003, 4, 3, 3), (0.01, 5, 2, 3), (0.003, 4, 4, 0),
         ):  # fmt: skip
