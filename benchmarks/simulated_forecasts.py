@@ -58,11 +58,11 @@ class World:
 
     def loss(self, arm: int, size: float, tokens: float) -> float:
         """Expected loss; arm 0 is the baseline."""
-        floor, a, alpha, b, beta = self.law
+        floor, a, alpha, *_ = self.law
         if arm:
             ratio, factor = self._gain(arm - 1, size, tokens)
             size, tokens = size * math.exp(factor), tokens * math.exp(ratio)
-        return floor + a * (size / 1e9) ** -alpha + b * (tokens / 2e10) ** -beta
+        return floor + a * math.exp(-alpha * math.log(size / 1e9)) + self._tokens(tokens)
 
     def log_ratio(self, arm: int, size: float, tokens: float) -> float:
         """The truth: log of the tokens that the baseline needs, over the arm's."""
@@ -72,7 +72,10 @@ class World:
 
     def fall(self, tokens: float) -> float:
         """Of the baseline's loss per e-fold of tokens."""
-        return self.law[3] * self.law[4] * (tokens / 2e10) ** -self.law[4]
+        return self.law[4] * self._tokens(tokens)
+
+    def _tokens(self, tokens: float) -> float:
+        return self.law[3] * math.exp(-self.law[4] * math.log(tokens / 2e10))
 
     def _gain(self, i: int, size: float, tokens: float) -> tuple[float, float]:
         n, t = math.log(size / SIZES[0]), math.log(tokens / size / 20)

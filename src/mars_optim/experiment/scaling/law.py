@@ -217,4 +217,5 @@ def _base(theta: Floats) -> Sequence[Floats]:
 def _some(values: Floats) -> Floats:
     found = np.unique(values.round(2))[1:]
     picked = np.linspace(len(found) - 1, 0, min(KNOTS, len(found))).round().astype(int)
-    return found[np.sort(picked)]
+    some: Floats = found[np.sort(picked)]
+    return some

@@ -134,7 +134,8 @@ def _row(place: str, row: dict[str, str]) -> Row:
                 f"{place}: {column} = {row[column]!r} of {row['arm']!r} must be a number above 0"
             )
         numbers.append(value)
-    return Row(row["arm"], *numbers, row.get("seed", ""), place)
+    size, tokens, loss = numbers
+    return Row(row["arm"], size, tokens, loss, row.get("seed", ""), place)
 
 
 def table(rows: Iterable[Row], baseline: str) -> Table:
@@ -294,4 +295,5 @@ def _seed_sd(cells: dict[tuple[int, float, float], dict[str, float]]) -> float |
 
 
 def _centred(values: Sequence[float]) -> Floats:
-    return np.array(values) - np.mean(values)
+    centred: Floats = np.array(values) - np.mean(values)
+    return centred
