@@ -46,6 +46,7 @@ def test_json_has_a_ratio_or_a_refusal(two_arms: Forecast) -> None:
     assert set(refused["arms"]["arm"]) == {"refusal", "next_run"}
 
 
+@pytest.mark.slow
 def test_another_unit_of_loss_changes_nothing(two_arms: Forecast) -> None:
     these = rows({"better": 0.3, "worse": -0.2}, fade=0.3)
     bits = [Row(r.arm, r.parameters, r.tokens, r.loss / math.log(2)) for r in these]
@@ -56,6 +57,7 @@ def test_another_unit_of_loss_changes_nothing(two_arms: Forecast) -> None:
     assert other.low95 == pytest.approx(mine.low95, rel=1e-6)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("sizes", "lengths", "target", "words"),
     [
@@ -80,6 +82,7 @@ def test_a_design_that_cannot_tell_is_refused_and_mended(
         assert mended or "budget" in words[0] or len(sizes) > 2
 
 
+@pytest.mark.slow
 def test_few_cells_of_an_arm_and_long_targets_are_refused() -> None:
     these = rows({"arm": 0.2, "brm": 0.1})
     few = [r for r in these if r.arm != "brm" or (r.parameters == 1e8 and r.tokens < 5e9)]
@@ -89,11 +92,13 @@ def test_few_cells_of_an_arm_and_long_targets_are_refused() -> None:
     assert "more than 8 times" in str(told(these, 8e8, 100).arms["arm"].refusal)
 
 
+@pytest.mark.slow
 def test_losses_that_say_nothing_are_refused() -> None:
     found = told(rows({"arm": 0.2}, noise=0.3, lengths=LENGTHS[:2]), 3.2e9).arms["arm"]
     assert "says nothing" in str(found.refusal) or "never reach" in str(found.refusal)
 
 
+@pytest.mark.slow
 def test_seeds_narrow_the_interval() -> None:
     def width(seeds: int) -> float:
         ratio = told(rows({"arm": 0.2}, noise=0.004, seeds=seeds)).arms["arm"].token_ratio

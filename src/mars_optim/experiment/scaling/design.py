@@ -79,9 +79,9 @@ def lack(table: Table, arm: int, parameters: float, tokens: float) -> Lack | Non
     if not sizes[0] / most <= parameters <= sizes[-1] * most * (1 + 1e-6):
         far, edge = max((parameters / sizes[-1], sizes[-1]), (sizes[0] / parameters, sizes[0]))
         many = "one size" if len(sizes) == 1 else f"{len(sizes)} sizes"
-        more = "" if len(sizes) > 2 else f", three sizes one within {FAR:g} times"
+        more = "" if len(sizes) > 2 else f" (three or more tell within {FAR:g} times)"
         return Lack(
-            f"{name} and {baseline} share {many}, which tell of targets within {most:g} times of "
+            f"{name} and {baseline} share {many}, enough for targets within {most:g} times of "
             f"them{more}; {parameters:.4g} parameters are {far:.3g} times from {edge:.4g}",
             size=True,
         )
