@@ -88,7 +88,7 @@ def sensitivity(known: Table, found: Posterior) -> str:
             lost = (worse - float(centre[key]["loss"])) / fall
             added.setdefault((row["optimizer"], row["param"], side), []).append(lost)
     lines = [
-        "| optimizer | rate halved | rate doubled | decay one step down | one step up |",
+        "| optimizer | rate lowered | rate raised | decay one step down | one step up |",
         "|---|---|---|---|---|",
     ]
     columns = [(p, s) for p in ("learning_rate", "weight_decay") for s in ("down", "up")]
