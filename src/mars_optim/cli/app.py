@@ -19,6 +19,7 @@ from .._version import __version__
 from ..errors import UserError, check_text
 from .canary import canary
 from .export import export
+from .forecast import forecast
 from .noise import noise
 from .pilot import pilot, plan_command
 from .prepare import prepare
@@ -99,6 +100,7 @@ app.command(pilot)
 app.command(plan_command, name="plan")
 app.command(report)
 app.command(export)
+app.command(forecast)
 app.command(canary)
 app.command(noise)
 app.command(prepare)
