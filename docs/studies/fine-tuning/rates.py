@@ -14,7 +14,7 @@ from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.plan_file import load_plan
 from mars_optim.experiment.records import RunWriter, read_runs
-from mars_optim.experiment.tasks import build_task
+from mars_optim.experiment.tasks import import_task
 from mars_optim.experiment.training import train
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)
@@ -24,9 +24,10 @@ ARMS = ("adamw", "nadamw-auto")
 def main(pilot: Path) -> None:
     """Run, and tell."""
     plan = load_plan(pilot / "plan.toml")
-    lr = json.loads((pilot / "verdict.json").read_text())["arms"]["adamw"]["lr"]
-    task = build_task(plan.task)
+    task = import_task(plan.task.source, Path(plan.task.folder))
     known = {run.spec.run_id: run for run in read_runs(pilot / "runs")}
+    compared = [r.spec for r in known.values() if r.spec.purpose == "compare"]
+    lr = next(spec.lr for spec in compared if spec.arm_name == "adamw")  # tuned by the pilot
     losses: dict[str, list[float | None]] = {}
     for factor in FACTORS:
         for arm in ARMS:

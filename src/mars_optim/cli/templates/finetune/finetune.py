@@ -5,17 +5,21 @@ own sources, byte by byte, so that everything runs at once and offline.
 """
 
 import os
+import warnings
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers.utils.logging import disable_progress_bar
 
 MODEL = ""  # a folder with a checkpoint, or its name on the Hugging Face hub; "" for the tiny one
 TEXT = ""  # a text file in UTF-8; "" for some of Python's own sources
 LENGTH, BATCH = 64, 8  # tokens in a window, windows in a batch
 RANK = 8  # of LoRA
+
+disable_progress_bar()  # a pilot shows its own
 
 
 class Full:
@@ -77,7 +81,9 @@ class Lora(Full):
         from peft import LoraConfig, get_peft_model  # pip install 'mars-optim[finetune]'
 
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():  # peft asks transformers by names that it will give up
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, config)
 
 
 def tiny_model() -> nn.Module:
