@@ -15,7 +15,7 @@ from docs.figures.noise_formulas import (
     momentum_error,
 )
 from mars_optim.gradient_noise import best_gamma
-from mars_optim.optim.gamma.criteria import error_of_last
+from mars_optim.optim.gamma.criteria import LeastError
 
 CURVATURE = torch.tensor([0.02, 0.1, 0.5, 1.0, 1.5], dtype=torch.float64)
 
@@ -109,7 +109,8 @@ def test_error_of_average_without_noise_is_the_straight_line_lag():
         average = beta * average + (1 - beta) * full
     g, last = at[-1], at[-2]
     pairs = ((g, g), (last, last), (g, last), (g, average), (average, average))
-    found = beta**2 * error_of_last(*(float(a @ b) for a, b in pairs))
+    _, error = LeastError().errors(torch.stack([a @ b for a, b in pairs]))
+    found = beta**2 * float(error)
     straight = lag_from_drift(float(drift @ drift), beta=beta)
     assert straight == pytest.approx(float(((beta / (1 - beta)) * drift).square().sum()))
     assert found == pytest.approx(straight, rel=0.01)  # half a step's move of ten steps' lag

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -84,7 +84,7 @@ def canary(
     )
     found = read_checkpoint(checkpoint, model_key=model_key, optimizer_key=optimizer_key)
     result = run(
-        _task(chosen),
+        task_of(chosen),
         found,
         out,
         settings,
@@ -104,7 +104,12 @@ def canary(
     console.print(f"Numbers: {out / 'canary.json'}", soft_wrap=True, markup=False)
 
 
-def _task(plan: Plan):  # type: ignore[no-untyped-def]
+def task_of(plan: Plan) -> Any:
+    """The plan's task, loaded; what is wrong with it in one line.
+
+    Raises:
+        UserError: if it cannot be loaded.
+    """
     from ..experiment.executors.runnable import load_task
 
     try:

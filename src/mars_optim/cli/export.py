@@ -63,10 +63,17 @@ def export(
 
 
 def _export_runs(run_dir: Path, name: str, out: Path) -> str:
-    from ..experiment.export.bridges import make_bridge
-    from ..experiment.export.scalars import export_runs
+    from ..experiment.export.scalars import Bridge, export_runs
+    from ..experiment.export.tensorboard import TensorBoard
+    from ..experiment.export.trackio import Trackio
+    from ..experiment.export.wandb import WandB
 
-    bridge = make_bridge(name, out, project=run_dir.resolve().name)
+    project = run_dir.resolve().name
+    bridge: Bridge
+    if name == "tensorboard":
+        bridge = TensorBoard(out)
+    else:
+        bridge = Trackio(out, project) if name == "trackio" else WandB(out, project)
     written, kept = export_runs(run_dir, bridge)
     already = f", {kept} were there already" if kept else ""
     return f"{written} runs written{already}. Look: {bridge.look}"

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import UserError
 from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import load_plan, make_plan
 from ..experiment.plan.task import what_is_trained
 from ..files import write_text
-
-TOLD_EVERY = 10.0  # seconds, where there is no terminal
+from .canary import task_of
+from .progress import Progress
 
 
 def noise(
@@ -110,10 +108,17 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     from ..experiment.noise_study import NoiseStudy, study_noise
 
     study = NoiseStudy(**options, confidence=plan.decision.confidence)
-    console = Console(stderr=True, highlight=False)
+    total, taken = study.gradients(plan), 0
+
+    def told(count: int) -> None:
+        nonlocal taken
+        taken += count
+        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total)
+
     try:
-        loaded = _task(plan)
-        with _Gradients(console, study.gradients(plan)) as told:
+        loaded = task_of(plan)
+        with Progress() as shown:
+            shown.say(f"measuring the noise: {total:,} gradients to take")
             found = study_noise(plan, loaded, study, told)
     except KeyboardInterrupt:
         # not by rich: interrupted while it printed, it would hold this back
@@ -124,15 +129,6 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
         **found,
         "environment": environment(torch.get_num_threads()),
     }
-
-
-def _task(plan: Plan) -> Any:
-    from ..experiment.executors.runnable import load_task
-
-    try:
-        return load_task(plan)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def _write(found: dict[str, Any], out: Path) -> None:
@@ -157,42 +153,3 @@ def _show(found: dict[str, Any], out: Path, console: Console) -> None:
         soft_wrap=True,
         markup=False,
     )
-
-
-class _Gradients:
-    """Counts gradients: a bar with the time left on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self.console, self.total, self.count = console, total, 0
-        self.started = self.told = time.monotonic()
-        self.bar = Progress(
-            TextColumn("measuring the noise"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %, left:"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
-        self.id = self.bar.add_task("", total=total)
-
-    def __enter__(self) -> _Gradients:
-        if self.console.is_terminal:
-            self.bar.start()
-        else:
-            self.console.print(f"measuring the noise: {self.total:,} gradients to take")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.console.is_terminal:
-            self.bar.stop()
-
-    def __call__(self, count: int) -> None:
-        self.count += count
-        self.bar.update(self.id, completed=self.count)
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self.told > TOLD_EVERY:
-            left = (now - self.started) * (self.total / self.count - 1)
-            self.console.print(
-                f"measuring the noise: {self.count / self.total:.0%}, {left:.0f} s left"
-            )
-            self.told = now

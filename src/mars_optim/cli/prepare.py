@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from ..errors import UserError
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..experiment.data import TokenOptions
 
 
 def prepare(
@@ -68,33 +70,53 @@ def prepare(
             raise UserError(f"--out {out} lies in the source {source}: give a folder outside it")
     if not 0 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 0 to 1024")
-    from ..experiment.data import TokenOptions, prepare_tokens
-    from ..experiment.data.image_sources import image_files, prepare_image_files
-    from ..experiment.data.sources import find_sources, told
+    from ..experiment.data import TokenOptions
 
-    shown = _Progress()
+    options = TokenOptions(tokenizer, vocabulary, text, share)
     try:
-        images, left_out = image_files(sources)
-        if images:
-            held_out, more = image_files(valid)
-            if valid and not held_out:
-                raise UserError(f"--valid {valid[0]} holds no images, unlike {sources[0]}")
-            shown.say(told(left_out + more, "Parquet"))
-            manifest = prepare_image_files(images, held_out, out, label, shown.images)
-        else:
-            found, left_out = find_sources(sources, "train" if valid else None, config)
-            validation, more = find_sources(valid, "valid", config)
-            shown.say(told(left_out + more))
-            found += validation
-            options = TokenOptions(tokenizer, vocabulary, text, share)
-            manifest = prepare_tokens(found, out, options, workers or _cores(), shown)
+        with Progress() as shown:
+            manifest = _prepared(sources, valid, out, options, config, label, workers, shown)
     except OSError as error:
         raise UserError(
             f"{error.filename or out}: {error.strerror or error}; the same command goes on"
         ) from None
-    finally:
-        shown.end()
     print(_summary(out, manifest))
+
+
+def _prepared(
+    sources: tuple[str, ...],
+    valid: tuple[str, ...],
+    out: Path,
+    options: TokenOptions,
+    config: str,
+    label: str,
+    workers: int,
+    shown: Progress,
+) -> dict[str, Any]:
+    """The manifest, of images if the sources hold such, else of tokens."""
+    from ..experiment.data import prepare_tokens
+    from ..experiment.data.image_sources import image_files, prepare_image_files
+    from ..experiment.data.sources import find_sources, told
+
+    def of_tokens(what: str, done: float, total: float) -> None:
+        if what == "tokenizer":
+            shown("training the tokenizer")
+        else:
+            shown(f"tokens, {done / 1e6:,.1f} of {total / 1e6:,.1f} MB", done, total)
+
+    images, left_out = image_files(sources)
+    if images:
+        held_out, more = image_files(valid)
+        if valid and not held_out:
+            raise UserError(f"--valid {valid[0]} holds no images, unlike {sources[0]}")
+        shown.say(told(left_out + more, "Parquet"))
+        return prepare_image_files(
+            images, held_out, out, label, lambda count: shown(f"{count:,} images")
+        )
+    found, left_out = find_sources(sources, "train" if valid else None, config)
+    validation, more = find_sources(valid, "valid", config)
+    shown.say(told(left_out + more))
+    return prepare_tokens(found + validation, out, options, workers or _cores(), of_tokens)
 
 
 def _cores() -> int:
@@ -129,57 +151,3 @@ def _summary(out: Path, manifest: dict[str, Any]) -> str:
         f"{train['documents']:,} and {valid['documents']:,} documents; a vocabulary of "
         f"{manifest['tokenizer']['vocabulary']:,}"
     )
-
-
-class _Progress:
-    """One line on stderr, rewritten on a terminal, else written anew now and then."""
-
-    def __init__(self) -> None:
-        self._begin: tuple[float, float] | None = None
-        self._last = 0.0
-        self._open = False
-        self._terminal = sys.stderr.isatty()
-
-    def __call__(self, what: str, done: float, total: float) -> None:
-        if what == "tokenizer":
-            self._write("training the tokenizer ...", now=True)
-            return
-        now = time.monotonic()
-        begin, first = self._begin = self._begin or (now, done)
-        line = f"tokens: {done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
-        if first < done < total:
-            left = (total - done) * (now - begin) / (done - first)
-            line += f", about {_duration(left)} left"
-        self._write(line, now=done >= total)
-
-    def images(self, count: int) -> None:
-        """Show the number of images so far."""
-        self._write(f"{count:,} images")
-
-    def say(self, text: str) -> None:
-        """Print a line of its own, if there is one to say."""
-        if text:
-            print(text, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._open:
-            print(file=sys.stderr)
-            self._open = False
-
-    def _write(self, line: str, now: bool = False) -> None:
-        time_ = time.monotonic()
-        if not now and time_ - self._last < (0.2 if self._terminal else 10.0):
-            return
-        self._last = time_
-        if self._terminal:
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-            self._open = True
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -89,7 +89,9 @@ def train(
         unusable="refuse",
     )
     plan = _checked(recipe, set, arm=arm, lr=lr, seed=seed)
-    console, told = _consoles()
+    quiet = not _is_first()  # of several processes only the first one's are heard
+    console = Console(highlight=False, quiet=quiet)
+    told = Console(stderr=True, highlight=False, quiet=quiet)
     runs: list[Path] = []
     try:
         outcome = _run(
@@ -132,15 +134,6 @@ def _what_next(runs: list[Path]) -> str:
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-def _consoles() -> tuple[Console, Console]:
-    """For results and for progress; of several processes only the first one's are heard."""
-    quiet = not _is_first()
-    return (
-        Console(highlight=False, quiet=quiet),
-        Console(stderr=True, highlight=False, quiet=quiet),
-    )
 
 
 def _run(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from torch import nn
 
+from ..optim.groups.names import kind_of
 from .dots import Dots
 from .intervals import Estimate, jackknife, jackknife_ratio
 from .momentum import DOUBLE, ESTIMATORS, MOMENTA, Form, Histories, histories
 from .noise_scale import TOTAL, check_blocks
-from .passes import Group, LossFunction, Trail, kind_of
+from .passes import Group, LossFunction, Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def errors_of(
         _errors(kind_of(g), h, [(f, h)], steps, confidence)
         for g, f, h in zip(groups, forms, found, strict=True)
     ]
-    *_, total = itertools.accumulate(found)
+    total = reduce(operator.add, found)
     rows.append(_errors(TOTAL, total, list(zip(forms, found, strict=True)), steps, confidence))
     return rows
 
@@ -161,7 +163,7 @@ def _best_gamma(parts: list[tuple[Form, Histories]], confidence: float) -> Estim
     if len({(f.beta1, f.gamma) for f, _ in corrected}) != 1:
         return None
     gamma = corrected[0][0].gamma
-    *_, h = itertools.accumulate(h for _, h in corrected)
+    h = reduce(operator.add, (h for _, h in corrected))
     names = ("m_plain", "m_approx", DOUBLE)
     samples = [d for name in names for d in (h.biases[name], h.values[name])]
 

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from ..optim.correction import clipped, corrected_, norms_of
+from ..optim.groups.names import tensors_of
 from .dots import Blocks, Dots
-from .passes import Group, LossFunction, Passes, Trail, indices_of, tensors_of, untouched
+from .passes import Group, LossFunction, Passes, Trail, indices_of, untouched
 
 MOMENTA = ("m_plain", "m_approx", "m_exact", "m_approx_clipped", "m_exact_clipped")
 ESTIMATORS = ("g", "c_approx", "c_exact", "c_approx_clipped", "c_exact_clipped", *MOMENTA)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from torch import nn
 
+from ..optim.groups.names import kind_of, tensors_of
 from .dots import Blocks, Dots
 from .intervals import Estimate, jackknife, jackknife_ratio
-from .passes import Group, LossFunction, Passes, indices_of, kind_of, tensors_of, untouched
+from .passes import Group, LossFunction, Passes, indices_of, untouched
 
 TOTAL = "total"
 
@@ -102,7 +104,7 @@ def scales_of(
     """The estimates from gradient samples that are summed up already, one :class:`Dots` a group."""
     sizes = [sum(p.numel() for p in tensors_of(group)) for group in groups]
     rows = list(zip(map(kind_of, groups), sizes, dots, strict=True))
-    rows.append((TOTAL, sum(sizes), add_up(dots)))
+    rows.append((TOTAL, sum(sizes), reduce(operator.add, dots)))
     return [
         NoiseScale(
             kind=kind,
@@ -115,12 +117,6 @@ def scales_of(
         )
         for kind, size, d in rows
     ]
-
-
-def add_up(dots: Sequence[Dots]) -> Dots:
-    """Of all groups together."""
-    *_, total = itertools.accumulate(dots)
-    return total
 
 
 def check_blocks(name: str, count: int) -> None:

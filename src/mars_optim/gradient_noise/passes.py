@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..optim.groups.names import tensors_of
 from ..optim.two_gradient import buffers_of, copy_all
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
@@ -75,23 +77,7 @@ def untouched(model: nn.Module, params: Sequence[Tensor]) -> Iterator[None]:
             copy_all(list(params), here)
 
 
-def tensors_of(group: Group) -> list[Tensor]:
-    """A group's parameters, given bare or as (name, parameter) pairs."""
-    return [p[1] if isinstance(p, tuple) else p for p in group["params"]]
-
-
 def indices_of(groups: Sequence[Group]) -> list[list[int]]:
     """The numbers of each group's parameters in the list of all."""
-    found: list[list[int]] = []
-    start = 0
-    for group in groups:
-        count = len(tensors_of(group))
-        found.append(list(range(start, start + count)))
-        start += count
-    return found
-
-
-def kind_of(group: Group) -> str:
-    """What is in the group, as ``describe()`` says it."""
-    vectors = all(t.ndim < 2 for t in tensors_of(group))
-    return str(group.get("kind", "vector" if vectors else "matrix"))
+    ends = [0, *accumulate(len(tensors_of(group)) for group in groups)]
+    return [list(range(start, end)) for start, end in pairwise(ends)]

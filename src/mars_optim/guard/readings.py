@@ -101,8 +101,10 @@ class Readings:
 
 def _read(rows: list[list[Value]], device: torch.device) -> list[list[float]]:
     """Tensors and numbers -> numbers, by one copy from the device; the mean over ranks."""
-    tensors = [_whole(v) for row in rows for v in row if isinstance(v, Tensor)]
-    stacked = [t.to(device, torch.float32).reshape(()) for t in tensors]
+    given: list[Any] = [v for row in rows for v in row if isinstance(v, Tensor)]
+    # a gradient norm of sharded parameters is a DTensor
+    whole = [v.full_tensor() if is_sharded(v) else v for v in given]
+    stacked = [t.to(device, torch.float32).reshape(()) for t in whole]
     read = iter(torch.stack(stacked).tolist() if stacked else ())
     numbers = [[next(read) if isinstance(v, Tensor) else float(v) for v in row] for row in rows]
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -110,14 +112,6 @@ def _read(rows: list[list[Value]], device: torch.device) -> list[list[float]]:
         dist.all_reduce(table)
         numbers = (table / dist.get_world_size()).tolist()
     return numbers
-
-
-def _whole(value: Tensor) -> Tensor:
-    """A gradient norm of sharded parameters is a DTensor."""
-    if not is_sharded(value):
-        return value
-    whole: Tensor = value.full_tensor()  # type: ignore[attr-defined]
-    return whole
 
 
 @torch.no_grad()

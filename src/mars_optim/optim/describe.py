@@ -14,7 +14,7 @@ from .correction import dot_and_difference, tensor_norm
 from .distributed.sharded import as_real, local
 from .gamma.choice import silence
 from .gamma.schedule import sampled_bytes
-from .groups.names import bare
+from .groups.names import kind_of, tensors_of
 from .groups.roles import misplaced, unstacked
 from .hyperparameters import Settings, gamma_of
 
@@ -47,7 +47,7 @@ def describe(groups: Iterable[Group], ratios: Mapping[int, Tensor] | None = None
 
 def path(group: Group) -> tuple[str, str]:
     """The backend that steps the group's parameters, and why it is not a faster one."""
-    tensors = _tensors(group)
+    tensors = tensors_of(group)
     if not tensors:
         return "-", ""
     return explain(tensors, Settings.from_group({**_DEFAULTS, **group}))
@@ -99,8 +99,8 @@ def warnings(groups: Iterable[Group]) -> list[str]:
     """What would silently not work, one sentence each with the way out."""
     groups = list(groups)
     found = []
-    tensors = [t for group in groups for t in _tensors(group)]
-    corrected = any(group["gamma"] and _tensors(group) for group in groups)
+    tensors = [t for group in groups for t in tensors_of(group)]
+    corrected = any(group["gamma"] and tensors_of(group) for group in groups)
     if not corrected and all(t.ndim < 2 for t in tensors) and any(map(_is_flat, tensors)):
         found.append(
             "no matrix reached a rule with a correction: all parameters have fewer than two "
@@ -109,7 +109,7 @@ def warnings(groups: Iterable[Group]) -> list[str]:
             "'lion': without a clip these are right element by element"
         )
     for group in groups:
-        tensors = _tensors(group)
+        tensors = tensors_of(group)
         flat = [t for t in tensors if _is_flat(t)]
         if flat and group["gamma"] and group["clip"] is not None:
             found.append(
@@ -135,7 +135,7 @@ def misplaced_in(group: Group) -> list[tuple[str, str, str]]:
     """
     if group["rule"] not in MATRIX_RULES or "why" in group:
         return []
-    tensors, found = _tensors(group), []
+    tensors, found = tensors_of(group), []
     names: list[str | None] = [*_names(group)] or [None] * len(tensors)
     for name, tensor in zip(names, tensors, strict=True):
         called = name or f"a parameter of shape {tuple(tensor.shape)}"
@@ -151,7 +151,7 @@ def state_bytes(group: Group) -> int:
     """Bytes of state that the group's parameters take once they have been stepped."""
     settings = Settings.from_group({**_DEFAULTS, **group})
     total = 0
-    for tensor in _tensors(group):
+    for tensor in tensors_of(group):
         for dtype in state_dtypes(tensor.dtype, settings).values():
             total += tensor.numel() * dtype.itemsize
         if settings.exact:
@@ -162,11 +162,11 @@ def state_bytes(group: Group) -> int:
 
 
 def _row(group: Group, way: str) -> list[str]:
-    tensors, clip = _tensors(group), group["clip"]
+    tensors, clip = tensors_of(group), group["clip"]
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors})
     vectors = all(t.ndim < 2 for t in tensors)
     return [
-        str(group.get("kind", "vector" if vectors else "matrix")),
+        kind_of(group),
         f"cautious {group['rule']}" if group.get("cautious") else str(group["rule"]),
         group["correction"] if group["gamma"] != 0 else "none",
         _gamma(group),
@@ -193,15 +193,11 @@ def _gamma(group: Group) -> str:
 
 
 def _bytes(n: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1024 or unit == "GiB":
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
             return f"{n:.3g} {unit}" if unit != "B" else f"{n:.0f} B"
         n /= 1024
-    raise AssertionError
-
-
-def _tensors(group: Group) -> list[Tensor]:
-    return [bare(param) for param in group["params"]]
+    return f"{n:.3g} GiB"
 
 
 def _is_flat(tensor: Tensor) -> bool:

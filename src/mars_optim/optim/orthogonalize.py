@@ -12,7 +12,7 @@ from torch import Tensor
 from ..optimizer_options import NS_COEFFICIENTS, Coefficients
 from .values import polynomials
 
-NS_EPS = 1e-7
+NS_EPS = 1e-7  # the least norm that is divided by, so that zeros stay zeros
 # Elements of one batch of equal shapes: what it takes for a moment stays small beside the model,
 # and on a CPU in the cache.
 _BATCH = {"cpu": 1 << 21}
@@ -89,7 +89,6 @@ def newton_schulz(
     *,
     steps: int = 5,
     coefficients: str | Coefficients | tuple[Coefficients, ...] = NS_COEFFICIENTS,
-    eps: float = NS_EPS,
     dtype: torch.dtype | None = None,
     gram: bool = False,
 ) -> Tensor:
@@ -103,7 +102,6 @@ def newton_schulz(
         coefficients: (a, b, c), such for each step, or a name of
             :data:`~mars_optim.optimizer_options.NS_SETS` (default: Keller Jordan's, steepest at
             zero; the singular values end in about [0.7, 1.2]).
-        eps: least norm divided by (default: 1e-7), so that zeros stay zeros.
         dtype: to compute in (default: None, that of :func:`working_dtype`).
         gram: iterate on A, which is the same in exact arithmetic and less work for matrices that
             are far from square; made anew from X as often as ``dtype`` needs it (:func:`runs`), in
@@ -121,13 +119,13 @@ def newton_schulz(
     if tall:
         x = x.mT
     iterate = _on_gram if gram else _on_whole
-    x = iterate(x, polynomials(coefficients, steps), eps)
+    x = iterate(x, polynomials(coefficients, steps))
     return (x.mT if tall else x).view(m.shape)
 
 
-def _on_whole(x: Tensor, steps: tuple[Coefficients, ...], eps: float) -> Tensor:
+def _on_whole(x: Tensor, steps: tuple[Coefficients, ...]) -> Tensor:
     """The iteration as it is written."""
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=NS_EPS)
     for a, b, c in steps:
         gram = x @ x.mT
         # b A + c A^2, then a X + (...) X, with torch.optim.Muon's rounding
@@ -135,7 +133,7 @@ def _on_whole(x: Tensor, steps: tuple[Coefficients, ...], eps: float) -> Tensor:
     return x
 
 
-def _on_gram(x: Tensor, steps: tuple[Coefficients, ...], eps: float) -> Tensor:
+def _on_gram(x: Tensor, steps: tuple[Coefficients, ...]) -> Tensor:
     r"""The same on A: with P = a I + b A + c A^2, X \leftarrow P X is A \leftarrow P A P.
 
     The product Q of all P is collected and meets X once, at the end of each run of steps.
@@ -143,7 +141,7 @@ def _on_gram(x: Tensor, steps: tuple[Coefficients, ...], eps: float) -> Tensor:
     first, *others = runs(steps, x.dtype)
     gram = x @ x.mT
     squared_norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    norm = squared_norm.sqrt().clamp(min=eps)
+    norm = squared_norm.sqrt().clamp(min=NS_EPS)
     x = (_product(gram / (norm * norm), first) / norm) @ x
     for run in others:
         x = _product(x @ x.mT, run) @ x

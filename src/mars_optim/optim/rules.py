@@ -94,7 +94,7 @@ def cautious(
     directions: list[Tensor],
     grads: list[Tensor],
     *,
-    settings: Settings,
+    maximize: bool,
     shards: Shards | None = None,
 ) -> list[Tensor]:
     r"""Directions only where their sign is that of g_t, scaled up by the share that is left.
@@ -109,10 +109,11 @@ def cautious(
     Args:
         directions: d_t, or anything with its signs element by element; only read.
         grads: g_t, as the user left it: neither corrected nor clipped.
+        maximize: whether the step ascends.
         shards: of which whole tensors these are shards, so that means are those of the whole.
     """
     masks = torch._foreach_mul(torch._foreach_sign(directions), torch._foreach_sign(grads))
-    if settings.maximize:
+    if maximize:
         torch._foreach_neg_(masks)
     torch._foreach_clamp_min_(masks, 0.0)
     # a mean in bfloat16 would be a rough one
@@ -139,7 +140,7 @@ def lion_(
     decay_(params, settings=settings)
     signs = list(torch._foreach_sign(ms))
     if settings.cautious:
-        signs = cautious(signs, grads, settings=settings, shards=shards)
+        signs = cautious(signs, grads, maximize=settings.maximize, shards=shards)
     if isinstance(settings.lr, Tensor):
         torch._foreach_mul_(signs, -settings.lr)
         torch._foreach_add_(params, signs)
@@ -169,7 +170,9 @@ def orthogonal_(
         whole = partial(orthogonal_direction, settings=settings)
         directions = enumerate(shards.map_whole(whole, sent, stacked=settings.stacked))
     if settings.cautious:
-        directions = _cautiously(directions, grads, settings, shards)
+        found = {i: direction.to(grads[i].dtype) for i, direction in directions}
+        ordered = [found[i] for i in range(len(grads))]  # as shards has them
+        directions = enumerate(cautious(ordered, grads, maximize=settings.maximize, shards=shards))
     for i, direction in directions:
         rows, cols = matrix_shape(shapes[i], stacked=settings.stacked)
         scale = orthogonal_scale(rows, cols, rule=settings.rule)
@@ -226,16 +229,3 @@ def _directions(ms: list[Tensor], settings: Settings) -> Iterator[tuple[int, Ten
         stack = torch.stack([matrices[i].to(dtype) for i in indices])
         for i, u_vt in zip(indices, _orthogonalised(stack, settings), strict=True):
             yield i, u_vt.reshape(ms[i].shape)
-
-
-def _cautiously(
-    directions: Iterator[tuple[int, Tensor]],
-    grads: list[Tensor],
-    settings: Settings,
-    shards: Shards | None,
-) -> Iterator[tuple[int, Tensor]]:
-    """:func:`cautious` of all of them: sharded ones share an all-reduce."""
-    found = {i: direction.to(grads[i].dtype) for i, direction in directions}
-    every = range(len(grads))  # the order of shards
-    masked = cautious([found[i] for i in every], grads, settings=settings, shards=shards)
-    yield from zip(every, masked, strict=True)

@@ -37,7 +37,7 @@ def loaded_by(code: str) -> set[str]:
             PLAN,
         ),
         ("import mars_optim.integrations.plain", set()),
-        ("import mars_optim.experiment.export.bridges", PLAN),
+        ("from mars_optim.experiment.export import scalars, tensorboard, trackio, wandb", PLAN),
         ("import mars_optim.experiment.analysis", {"numpy", *PLAN}),
         (
             "import mars_optim.experiment.analysis.verdict, mars_optim.experiment.analysis.ladder",

@@ -58,32 +58,20 @@ def canary(
     except OSError as error:
         raise UserError(f"{out} cannot be used: {error.strerror}") from None
     with pilot_lock(out):
-        return _carry_out(task, checkpoint, out, settings, plan, environment, say)
-
-
-def _carry_out(
-    task: Task,
-    checkpoint: AdamWCheckpoint,
-    out: Path,
-    settings: CanarySettings,
-    plan: TaskPlan | None,
-    environment: Mapping[str, Any] | None,
-    say: Callable[[str], None],
-) -> CanaryResult:
-    runs = Continuations(
-        task, checkpoint, settings, out, plan or GptPlan(), dict(environment or {})
-    )
-    scales, trials = _tune(runs, settings, say)
-    seeds: list[Continued] = []
-    for seed in settings.seeds:
-        made = runs.pair(seed, scales)
-        _check_history(made[HISTORY])
-        seeds.append(continued(seed, made[HISTORY], made[ADAMW], made[MARS], settings))
-        say(_line(seeds[-1]))
-    edges = [name.split("-")[0] for name, x in trials.items() if scales[name] in (min(x), max(x))]
-    result = judge(seeds, settings, scales, _advice(runs, scales, trials), edges)
-    write_json(out / "canary.json", canary_data(result, settings, checkpoint, trials))
-    return result
+        runs = Continuations(
+            task, checkpoint, settings, out, plan or GptPlan(), dict(environment or {})
+        )
+        scales, trials = _tune(runs, settings, say)
+        seeds: list[Continued] = []
+        for seed in settings.seeds:
+            made = runs.pair(seed, scales)
+            _check_history(made[HISTORY])
+            seeds.append(continued(seed, made[HISTORY], made[ADAMW], made[MARS], settings))
+            say(_line(seeds[-1]))
+        edges = [n.split("-")[0] for n, x in trials.items() if scales[n] in (min(x), max(x))]
+        result = judge(seeds, settings, scales, _advice(runs, scales, trials), edges)
+        write_json(out / "canary.json", canary_data(result, settings, checkpoint, trials))
+        return result
 
 
 def _tune(

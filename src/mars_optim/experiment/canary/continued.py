@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,8 @@ class Continuations:
         adamw = checkpoint.restore(task.build_model(0))
         self.lr = max(float(group["lr"]) for group in adamw.param_groups)
         self.group = adamw.param_groups[0]
-        self.data = _digest([task.fingerprint, checkpoint.sha256, settings.history, settings.decay])
+        origin = [task.fingerprint, checkpoint.sha256, settings.history, settings.decay]
+        self.data = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
 
     def pair(self, seed: int, scales: dict[str, float]) -> dict[str, Run]:
         """The history and the continuations of one data order.
@@ -229,7 +229,3 @@ def ramp_steps(optimizer: Optimizer) -> int:
     """2 / (1 - beta2): by then the second moment is 86 % made of what it sees now."""
     beta2 = max(float(group["betas"][1]) for group in optimizer.param_groups)
     return max(1, round(2.0 / (1.0 - beta2)))
-
-
-def _digest(values: Iterable[Any]) -> str:
-    return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ...errors import UserError, check_text, did_you_mean
 from ..plan.plan import CostPlan, DecisionPlan
@@ -127,7 +128,8 @@ def _by_pattern(pattern: str, plan: RunsPlan, folder: Path) -> Iterator[Found]:
         )
     for path, match in fitting:
         check_text(path, "this file's name")
-        yield _found(path, match, read_rows(Path(path), plan.columns.losses))
+        rows = read_rows(Path(path), plan.columns.losses)
+        yield Found(source=path, rows=rows, **_said(match))
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
@@ -157,20 +159,11 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-def _found(
-    source: str, match: re.Match[str], rows: list[Row], name: str = "", gaps: bool = False
-) -> Found:
-    parts = match.groupdict()
-    return Found(
-        source=source,
-        arm=parts["arm"],
-        seed=int(parts["seed"]),
-        steps=int(parts.get("steps") or 0),
-        lr=float(parts.get("lr") or 0.0),
-        rows=rows,
-        name=name,
-        gaps=gaps,
-    )
+def _said(match: re.Match[str]) -> dict[str, Any]:
+    """What a path or a name says of a run."""
+    said = match.groupdict()
+    numbers = {"steps": int(said.get("steps") or 0), "lr": float(said.get("lr") or 0.0)}
+    return {"arm": said["arm"], "seed": int(said["seed"]), **numbers}
 
 
 def _in_chart(path: Path, plan: RunsPlan) -> Iterator[Found]:
@@ -200,7 +193,8 @@ def _in_chart(path: Path, plan: RunsPlan) -> Iterator[Found]:
         ]
         metrics = {metric for _, metric in columns[name]}
         kept = [row for row in mine if metrics & row.keys()]
-        yield _found(f"{path} ({name})", match, kept, name, gaps)
+        source = f"{path} ({name})"
+        yield Found(source=source, rows=kept, name=name, gaps=gaps, **_said(match))
 
 
 def _together(found: list[Found]) -> list[Found]:

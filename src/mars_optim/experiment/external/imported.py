@@ -41,14 +41,16 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
         UserError: if runs cannot be read, or cannot be compared at all.
     """
     measured = [_measured(run, source) for run in find_runs(source, folder)]
-    found, lacks = (
-        [run for run, _ in measured],
-        next((f"; {note}" for _, note in measured if note), ""),
-    )
+    found = [run for run, _ in measured]
+    lacks = next((f"; {note}" for _, note in measured if note), "")
+
+    def final_loss(run: Found) -> float | None:
+        return _recorded(run, source).outcome(0.0).final_loss
+
     _check_once(found)
     plan = plan_for(found, source)
     compared, trials, rest = sorted_by_rate(
-        found, plan.training.steps, plan.comparison.seeds, lambda run: _final_loss(run, source)
+        found, plan.training.steps, plan.comparison.seeds, final_loss
     )
     plan = plan_for(compared, source, factor=spacing(found, plan.tuning.factor))
     _clear(out)
@@ -68,10 +70,6 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
         f"Read {len(compared)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
         f"compared at {plan.training.steps}{others}{lacks}."
     )
-
-
-def _final_loss(run: Found, source: RunsPlan) -> float | None:
-    return _recorded(run, source).outcome(0.0).final_loss
 
 
 def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -> Plan:

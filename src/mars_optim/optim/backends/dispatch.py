@@ -111,11 +111,11 @@ def fastest(bucket: Bucket) -> tuple[str, str]:
 
 def explain(params: list[Tensor], settings: Settings) -> tuple[str, str]:
     """What :func:`choose` will take for parameters that have no gradient yet, and why."""
-    use_foreach, use_fused = settings.foreach, settings.fused
-    if use_foreach is not None or use_fused is False:
-        forced = ("foreach", use_foreach) if use_foreach is not None else ("fused", use_fused)
-        name = "foreach" if use_foreach or use_foreach is None else "reference"
-        return name, f"asked for by {forced[0]}={forced[1]}"
+    if settings.foreach is not None:
+        name = "foreach" if settings.foreach else "reference"
+        return name, f"asked for by foreach={settings.foreach}"
+    if settings.fused is False:
+        return "foreach", "asked for by fused=False"
     xs = [as_real(local(p)).detach() for p in params if p.dtype == params[0].dtype]
     dtypes = state_dtypes(xs[0].dtype, settings)
     # stand-ins that share one piece of memory as long as the longest, which nobody touches

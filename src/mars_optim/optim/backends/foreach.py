@@ -29,7 +29,7 @@ def step(bucket: Bucket) -> None:
     match settings.rule:
         case "adamw":
             if settings.cautious:  # m_t has the signs of the direction
-                ms = rules.cautious(ms, grads, settings=settings, shards=shards)
+                ms = rules.cautious(ms, grads, maximize=settings.maximize, shards=shards)
             rules.adamw_(
                 params,
                 ms,

@@ -23,7 +23,6 @@ Both are derived, with what they assume, in docs/theory.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -159,11 +158,20 @@ class LeastError:
 
     def settle(self, now: Tensor, memory: Tensor, beta: Number) -> tuple[Tensor, Tensor]:
         """The one of the least error now, :func:`best_gamma`; the averages go on."""
-        gg, ll, gl, gm, mm = memory.unbind()
-        noise = ((gg + ll) / 2.0 - gl).clamp_min(0.0)
-        error = (mm - 2.0 * gm + gl + (gg - ll) / 2.0).clamp_min(0.0)
+        noise, error = self.errors(memory)
         best = (error / (error + noise) - (1.0 - beta)) / beta
         return torch.where(error + noise > 0.0, best.clamp(0.0, 1.0), 0.0), memory
+
+    def errors(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """N = tr Var(g), and Q = E|a_{t-1} - grad F_t|^2, noise and lag of the average together.
+
+        Two batches are independent, so E<g_t, g_{t-1}> = <grad F_t, grad F_{t-1}>, and the noise of
+        g_t is independent of a_{t-1}, whatever path it came by. With d the full gradient's move in
+        the step, N is too large by |d|^2 / 2.
+        """
+        gg, ll, gl, gm, mm = memory.unbind()
+        noise = ((gg + ll) / 2.0 - gl).clamp_min(0.0)
+        return noise, (mm - 2.0 * gm + gl + (gg - ll) / 2.0).clamp_min(0.0)
 
 
 CRITERIA: dict[str, Criterion] = {
@@ -181,25 +189,6 @@ def criterion_of(group: Mapping[str, Any]) -> Criterion:
 def newest_weight(beta: float, t: Number) -> Number:
     """Of g_t in the average of t gradients with Adam's bias correction."""
     return (1.0 - beta) / (1.0 - beta**t)
-
-
-def noise_and_signal(gg: float, ll: float, gl: float) -> tuple[float, float]:
-    """(tr Var(g), |grad F_t|^2) from means of |g_t|^2, |g_{t-1}|^2 and <g_t, g_{t-1}>.
-
-    Two batches are independent, so E<g_t, g_{t-1}> = <grad F_t, grad F_{t-1}>. With d the full
-    gradient's move in the step, the first is too large and the second too small by |d|^2 / 2.
-    """
-    return max(0.0, (gg + ll) / 2.0 - gl), gl + (gg - ll) / 2.0
-
-
-def error_of_last(gg: float, ll: float, gl: float, gm: float, mm: float) -> float:
-    """Q = E|a_{t-1} - grad F_t|^2: how far the average in memory is from the gradient that is due.
-
-    Noise and lag of a_{t-1} together, whatever path it came by: the noise of g_t is independent of
-    it, so E<g_t, a_{t-1}> = E<grad F_t, a_{t-1}>. Never below 0.
-    """
-    _, signal = noise_and_signal(gg, ll, gl)
-    return max(0.0, mm - 2.0 * gm + signal)
 
 
 def best_gamma(gg: float, ll: float, gl: float, gm: float, mm: float, *, beta: float) -> float:
@@ -228,10 +217,8 @@ def best_gamma(gg: float, ll: float, gl: float, gm: float, mm: float, *, beta: f
     """
     if not 0.0 < beta < 1.0:
         raise ValueError(f"beta={beta!r} must be above 0 and below 1")
-    if not all(map(math.isfinite, (gg, ll, gl, gm, mm))):
+    means = torch.tensor([gg, ll, gl, gm, mm], dtype=torch.float64, device="cpu")
+    if not means.isfinite().all():
         return 0.0  # a step that overflowed tells nothing: no correction
-    noise, _ = noise_and_signal(gg, ll, gl)
-    error = error_of_last(gg, ll, gl, gm, mm)
-    if error + noise <= 0.0:
-        return 0.0
-    return min(1.0, max(0.0, (error / (error + noise) - (1.0 - beta)) / beta))
+    best, _ = LeastError().settle(means, means, beta)
+    return float(best)

@@ -10,7 +10,6 @@ import math
 from array import array as Array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sharded import Shards, as_real, like, local
 from ..distributed.sums import Processes
-from ..distributed.tensor_parallel import Line, partition_dim
 
 SAMPLE = 1 << 10  # elements of a tensor, at the most
 
@@ -88,7 +86,8 @@ def piece_of(param: Tensor) -> Piece:
     for dim in reversed(range(len(shape))):
         wanted = numbers % shape[dim]
         numbers = numbers // shape[dim]
-        held, order = _held(shards, param, dim, shape[dim]).sort()
+        rows = shards.rows(0, dim) if dim < param.ndim else range(shape[dim])
+        held, order = torch.tensor(rows, dtype=torch.int64, device="cpu").sort()
         where = torch.searchsorted(held, wanted).clamp_(max=max(0, len(held) - 1))
         found &= (held[where] == wanted) if len(held) else False
         at += (order[where] if len(held) else 0) * size
@@ -96,31 +95,6 @@ def piece_of(param: Tensor) -> Piece:
     among = tuple(shards.mesh.get_group(d) for d in shards.cut_by)
     places = found.nonzero().reshape(-1)
     return Piece(shape, among, places.to(here.device), at[places].to(here.device))
-
-
-def _held(shards: Shards, param: Tensor, dim: int, length: int) -> Tensor:
-    """The numbers along a dimension of the whole tensor that this process has, in its order."""
-    numbers = torch.arange(length, device="cpu")
-    mesh, placements = shards.mesh, shards.placements[0]
-    if isinstance(mesh, Line):
-        if dim != partition_dim(param):
-            return numbers
-        return numbers.chunk(mesh.size())[mesh.get_local_rank()]
-    from torch.distributed.tensor import DTensor, Replicate
-
-    ndim = param.ndim
-    if dim >= ndim or not any(_cuts(p, dim, ndim) for p in placements):
-        return numbers
-    along = numbers.reshape([length if d == dim else 1 for d in range(ndim)])
-    whole = DTensor.from_local(along, mesh, [Replicate()] * mesh.ndim, run_check=False)
-    cut = whole.redistribute(mesh, [p if _cuts(p, dim, ndim) else Replicate() for p in placements])
-    held: Tensor = local(cut).reshape(-1).cpu()
-    return held
-
-
-def _cuts(placement: Any, dim: int, ndim: int) -> bool:
-    """Whether a placement cuts this dimension of a tensor of so many."""
-    return not placement.is_replicate() and int(placement.dim) % ndim == dim
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,8 @@
-"""Names of parameters, without what wrappers put into them."""
+"""Parameters of a group, and their names without what wrappers put into them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,3 +20,14 @@ def clean(name: str) -> str:
 def bare(param: Any) -> Tensor:
     """The tensor of a (name, tensor) pair or of a bare tensor."""
     return param[1] if isinstance(param, tuple) else param  # type: ignore[no-any-return]
+
+
+def tensors_of(group: Mapping[str, Any]) -> list[Tensor]:
+    """A group's parameters, given bare or as (name, parameter) pairs."""
+    return [bare(param) for param in group["params"]]
+
+
+def kind_of(group: Mapping[str, Any]) -> str:
+    """What is in the group, as ``describe()`` says it."""
+    vectors = all(tensor.ndim < 2 for tensor in tensors_of(group))
+    return str(group.get("kind", "vector" if vectors else "matrix"))

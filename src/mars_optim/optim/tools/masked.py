@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..distributed.sharded import Shards, as_real, layout, like, local
-from ..hyperparameters import Settings
 from ..rules import cautious
 
 # torch's own whose groups do not say that their decay is apart from the step
@@ -76,22 +75,7 @@ def mask_(steps: list[Before]) -> None:
         masked = cautious(
             directions,
             [g.to(d.dtype) for g, d in zip(grads, directions, strict=True)],
-            settings=_settings(bucket[0].maximize),
+            maximize=bucket[0].maximize,
             shards=Shards.of([s.param for s in bucket]),
         )
         torch._foreach_copy_(params, list(torch._foreach_sub(kept, masked)))
-
-
-def _settings(maximize: bool) -> Settings:
-    return Settings(
-        rule="adamw",
-        lr=0.0,
-        betas=(0.0, 0.0),
-        eps=0.0,
-        weight_decay=0.0,
-        gamma=0.0,
-        clip=None,
-        correction="approx",
-        cautious=True,
-        maximize=maximize,
-    )

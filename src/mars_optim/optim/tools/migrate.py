@@ -76,7 +76,10 @@ def migrate(
     check_rules(groups)
     group_of = {id(p): g for g in groups for p in map(bare, g["params"])}
     kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
-    target = _mars(groups, gamma, clip, correction) if to == "mars" else _adamw(groups)
+    if to == "mars":
+        target: Optimizer = _mars(groups, gamma, clip, correction)
+    else:
+        target = torch.optim.AdamW(_given(groups))
     for group in target.param_groups:  # what hosts and schedulers keep there
         source_group = groups[group.pop(_ORIGIN)]
         hosts = source_group.keys() - GROUP_KEYS - {*TORCH_KEYS, GAMMA, CLIP}
@@ -120,10 +123,6 @@ def _mars(
     return MARS(given, rule="adamw", gamma=gamma, clip=clip, correction=correction)
 
 
-def _adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
-    return torch.optim.AdamW(_given(groups))
-
-
 def _read(
     source: Optimizer | Mapping[str, Any] | str | Path,
     params: nn.Module | Iterable[Tensor | Named] | None,
@@ -139,7 +138,8 @@ def _read(
             )
         source = unwrapped(source)
         check_live(source)
-        check_groups(source.param_groups, to, coupled=not _decoupled(source))
+        decoupled = isinstance(source, torch.optim.AdamW | MARS)  # where the groups do not say
+        check_groups(source.param_groups, to, coupled=not decoupled)
         groups = [{**g, "params": _with_names(g["params"], g)} for g in source.param_groups]
         held = [p for group in source.param_groups for p in group["params"]]
         return groups, [(p, source.state.get(p, {})) for p in held]
@@ -161,11 +161,6 @@ def _read(
         named = mine if all(n for n, _ in mine) else _with_names(bare, group)
         groups.append({**group, "params": named})
     return groups, [(p, saved["state"].get(i, {})) for i, (_, p) in by_id.items()]
-
-
-def _decoupled(source: Optimizer) -> bool:
-    """Whether decay is apart from the gradient, where the groups do not say."""
-    return isinstance(source, torch.optim.AdamW | MARS)
 
 
 def _with_names(params: list[Tensor], group: Mapping[str, Any]) -> list[Any]:

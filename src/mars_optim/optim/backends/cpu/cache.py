@@ -11,8 +11,9 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 from pathlib import Path
+
+from ....files import whole_file
 
 CACHE = "MARS_OPTIM_CACHE"  # in the environment: the folder
 LARGEST = 1 << 26  # bytes of a library; ours have tens of thousands
@@ -38,29 +39,27 @@ def folder() -> Path:
     path = Path(os.environ.get(CACHE) or Path(base) / "mars-optim").resolve()
     for above in reversed(path.parents):
         if above.exists():  # what is not there yet will be ours
-            _check_above(above)
+            check(above.stat(), above, shared=True)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     check(path.stat(), path)
     return path
 
 
-def check(found: os.stat_result, path: Path) -> None:
-    """Raise UntrustedError unless only this user, or root, can write there."""
-    _check_owner(found, path)
-    if hasattr(os, "getuid") and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UntrustedError(f"other users may write to {path} (mode {found.st_mode & 0o7777:o})")
+def check(found: os.stat_result, path: Path, *, shared: bool = False) -> None:
+    """Raise UntrustedError unless only this user, or root, can put a file of theirs there.
 
-
-def _check_owner(found: os.stat_result, path: Path) -> None:
-    if hasattr(os, "getuid") and found.st_uid not in (0, os.getuid()):
+    Args:
+        found: of the file or folder.
+        path: its name.
+        shared: whether it is a folder above ours: its group may write there, and in one like /tmp
+            (sticky) all may, for they cannot rename ours (default: False).
+    """
+    if not hasattr(os, "getuid"):
+        return
+    if found.st_uid not in (0, os.getuid()):
         raise UntrustedError(f"{path} belongs to another user (uid {found.st_uid})")
-
-
-def _check_above(path: Path) -> None:
-    """A folder in which others can rename ours; in one like /tmp (sticky) they cannot."""
-    found = path.stat()
-    _check_owner(found, path)
-    if hasattr(os, "getuid") and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+    others = stat.S_IWOTH if shared else stat.S_IWGRP | stat.S_IWOTH
+    if found.st_mode & others and not (shared and found.st_mode & stat.S_ISVTX):
         raise UntrustedError(f"other users may write to {path} (mode {found.st_mode & 0o7777:o})")
 
 
@@ -86,16 +85,9 @@ def keep(folder: Path, stem: str, data: bytes) -> Path:
         OSError: if it cannot be written.
     """
     path = folder / _name(stem, data)
-    handle, fresh = tempfile.mkstemp(prefix=".", suffix=".new", dir=folder)  # O_EXCL, O_NOFOLLOW
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    with whole_file(path, "wb") as file:
+        os.chmod(file.name, 0o600)
+        file.write(data)
     with contextlib.suppress(OSError):  # not every system can sync a folder
         entry = os.open(folder, os.O_RDONLY)
         try:
