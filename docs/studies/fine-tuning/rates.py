@@ -25,7 +25,8 @@ def main(pilot: Path) -> None:
     """Run, and tell."""
     plan = load_plan(pilot / "plan.toml")
     task = import_task(plan.task.source, Path(plan.task.folder))
-    known = {run.spec.run_id: run for run in read_runs(pilot / "runs")}
+    made = [*read_runs(pilot / "runs"), *read_runs(pilot / "rates")]
+    known = {run.spec.run_id: run for run in made}
     compared = [r.spec for r in known.values() if r.spec.purpose == "compare"]
     lr = next(spec.lr for spec in compared if spec.arm_name == "adamw")  # tuned by the pilot
     losses: dict[str, list[float | None]] = {}
@@ -47,7 +48,9 @@ def main(pilot: Path) -> None:
                 run = known.get(spec.run_id)
                 if run is None or run.outcome is None:
                     writer = RunWriter(pilot / "rates", spec, {})
-                    loss = train(spec, task, writer).final_loss
+                    outcome = train(spec, task, writer)
+                    writer.finish(outcome)
+                    loss = outcome.final_loss
                 else:
                     loss = run.outcome.final_loss
                 losses[f"{arm} x{factor:g}"].append(loss)

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from .choice import Floats
 from .model import ArmResult
+from .rate_fit import Floats
 
 DRAWS = 4000
 TAUS = (1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)
