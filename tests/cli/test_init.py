@@ -63,7 +63,10 @@ def test_a_mapping_of_existing_runs_says_what_uses_it(
     [
         (["init", "tsak"], ["tsak", "task"]),
         (["init"], ["KIND"]),
-        (["pilot", "--init", "tasks"], ["--init tasks", "plan, task, command, finetune, sft or bandit"]),
+        (
+            ["pilot", "--init", "tasks"],
+            ["--init tasks", "plan, task, command, finetune, sft or bandit"],
+        ),
         (["pilot", "--init", "task", "--set", "training.steps=20"], ["takes --out only"]),
         (["report", "--set", "baseline=x"], ["--set goes with --from"]),
     ],

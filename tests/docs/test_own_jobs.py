@@ -64,9 +64,7 @@ def test_a_job_that_is_not_pretraining(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     named = {"task.source": source} if source else {}
     arms = '["adamw", "nadamw-auto"]'
-    verdict = verdict_of(
-        kind, tmp_path, TEMPLATES, arms=arms, **named, **{"training.steps": "10"}
-    )
+    verdict = verdict_of(kind, tmp_path, TEMPLATES, arms=arms, **named, **{"training.steps": "10"})
     assert verdict["candidate"] == "nadamw-auto"
     assert verdict["tokens_saved"]["pairs"] == 2
     assert ("reward" in verdict["arms"]["adamw"]["scores"]) == (kind == "bandit")
