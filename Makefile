@@ -21,8 +21,11 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+# lint and types beside the tests; what they found is said last
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory check > $(VENV)/check.log 2>&1 & check=$$!; \
+		OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"; tests=$$?; \
+		wait $$check; found=$$?; cat $(VENV)/check.log; exit $$((tests | found))
 
 test-all: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto

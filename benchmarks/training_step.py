@@ -32,6 +32,7 @@ Clock = Callable[[], float]
 
 TURN = 24  # steps in a row: as many as between two training rows of the built-in plan
 WARMUP = 10
+GPT2_SMALL = {"layers": 12, "width": 768, "heads": 12, "vocabulary": 50304}  # 124 M parameters
 
 # name: (arm with, arm without, in each so-many-th step telemetry; 0 where it is not what is added)
 OPTIONS: dict[str, tuple[Arm, Arm, int]] = {
@@ -48,9 +49,9 @@ OPTIONS: dict[str, tuple[Arm, Arm, int]] = {
 
 
 def runner(
-    plan: Plan, task: Task, arm: Arm, *, telemetry: int, clock: Clock
+    plan: Plan, task: Task, arm: Arm, *, telemetry: int, turn: int, clock: Clock
 ) -> Callable[[], float]:
-    """Trains ``TURN`` steps further at each call and returns their seconds."""
+    """Trains ``turn`` steps further at each call and returns their seconds."""
     model = parallelize(task.build_model(seed=0), alone(), ExecutionOptions())
     optimizer = build_optimizer(model.bare, arm, lr=arm.lr)
     gradients = Gradients(task, model, optimizer, plan.training, alone(), seed=0)
@@ -59,7 +60,7 @@ def runner(
         optimizer.measure(every=telemetry)
     at = 0
 
-    def turn(steps: int = TURN) -> float:
+    def take(steps: int = turn) -> float:
         nonlocal at
         start = clock()
         for _ in range(steps):
@@ -71,15 +72,17 @@ def runner(
         noise_fields(optimizer)
         return clock() - start
 
-    turn(WARMUP)
-    return turn
+    take(min(WARMUP, 2 * turn))
+    return take
 
 
-def compare(plan: Plan, task: Task, name: str, rounds: int, clock: Clock) -> dict[str, Any]:
+def compare(
+    plan: Plan, task: Task, name: str, rounds: int, turn: int, clock: Clock
+) -> dict[str, Any]:
     """One row: the ratio of with to without, within each round, and the time without."""
     arm, plain, telemetry = OPTIONS[name]
-    with_it = runner(plan, task, arm, telemetry=telemetry, clock=clock)
-    without = runner(plan, task, plain, telemetry=0, clock=clock)
+    with_it = runner(plan, task, arm, telemetry=telemetry, turn=turn, clock=clock)
+    without = runner(plan, task, plain, telemetry=0, turn=turn, clock=clock)
     times = []
     for number in range(rounds):  # who begins takes turns, too
         if number % 2:
@@ -88,7 +91,7 @@ def compare(plan: Plan, task: Task, name: str, rounds: int, clock: Clock) -> dic
             plain_time = without()
             times.append((with_it(), plain_time))
     low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
-    seconds = statistics.median(b for _, b in times) / TURN
+    seconds = statistics.median(b for _, b in times) / turn
     return {
         "name": name,
         "seconds_without": seconds,
@@ -112,7 +115,8 @@ def head(result: dict[str, Any]) -> str:
     """What was trained, in a sentence."""
     return (
         f"The pilot's built-in GPT, {result['parameters']:,} parameters, batches of "
-        f"{result['batch_tokens']} bytes, {len(result['rows'][0]['rounds'])} rounds of {TURN} steps"
+        f"{result['batch_tokens']} bytes, {len(result['rows'][0]['rounds'])} rounds of "
+        f"{result.get('turn', TURN)} steps"
     )
 
 
@@ -121,6 +125,13 @@ def main(argv: list[str]) -> None:
     options = output.parser("training_step", __doc__, tensors=False)
     options.add_argument("--rounds", type=int, default=61, help="(default: %(default)s)")
     options.add_argument("--only", action="append", default=[], metavar="PIECE", help="of a name")
+    options.add_argument(
+        "--turn", type=int, default=TURN, help="steps in a row (default: %(default)s)"
+    )
+    options.add_argument("--batch", type=int, default=8, help="windows (default: %(default)s)")
+    options.add_argument(
+        "--gpt2", action="store_true", help="GPT-2 small's shapes instead, 124 M parameters"
+    )
     options.add_argument("--layers", type=int, default=2, help="of the GPT (default: %(default)s)")
     options.add_argument("--width", type=int, default=64, help="of the GPT (default: %(default)s)")
     options.add_argument(
@@ -131,22 +142,26 @@ def main(argv: list[str]) -> None:
     args: argparse.Namespace = options.parse_args(argv)
     if args.rounds < 2:
         raise UserError(f"--rounds {args.rounds} must be at least 2: quartiles need two values")
-    if args.layers < 1:
-        raise UserError(f"--layers {args.layers} must be at least 1")
+    for name in ("layers", "turn", "batch"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)} must be at least 1")
     plan = Plan()
     task = GptPlan()
     heads = max(1, args.width // 64) if args.width != task.width else task.heads
-    plan = replace(plan, task=replace(task, layers=args.layers, width=args.width, heads=heads))
+    shapes = {"layers": args.layers, "width": args.width, "heads": heads}
+    shapes = GPT2_SMALL if args.gpt2 else shapes
+    plan = replace(plan, task=replace(task, batch=args.batch, **shapes))
     names = output.chosen(list(OPTIONS), args.only)
     clock = time.process_time if args.cpu_time else time.perf_counter
     result = output.start(args, "training_step")
     torch.manual_seed(0)
     task = load_task(plan)
+    result["turn"] = args.turn
     result["batch_tokens"] = task.batch_tokens
     result["parameters"] = sum(p.numel() for p in task.build_model(0).parameters())
     result["rows"] = []
     for name in names:
-        row = compare(plan, task, name, args.rounds, clock)
+        row = compare(plan, task, name, args.rounds, args.turn, clock)
         result["rows"].append(row)
         print(f"  {name}: {row['ratio']['median']:.3f}", flush=True)
     print(f"\n{head(result)}\n")

@@ -1,7 +1,11 @@
 """Set-up of all tests: reproducible, and quiet on a machine that others use too."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+EVERYDAY = "not slow"  # what make test selects
 
 settings.register_profile(
     "mars",
@@ -11,14 +15,21 @@ settings.register_profile(
     max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("mars")
+settings.register_profile("everyday", settings.get_profile("mars"), max_examples=10)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fewer examples where the slow tests are left out: make test-all has them all."""
+    settings.load_profile("everyday" if config.option.markexpr == EVERYDAY else "mars")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``slow_but_one`` is ``slow`` for all cases of a test but the first."""
-    seen = set()
+    """``slow_but_one`` is ``slow`` for all cases of a test but the first, or each so-many-th."""
+    seen: Counter[str] = Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if item.get_closest_marker("slow_but_one") and test in seen:
-            item.add_marker("slow")
-        seen.add(test)
+        for mark in item.iter_markers("slow_but_one"):
+            among = mark.kwargs.get("among")
+            if seen[test] % among if among else seen[test]:
+                item.add_marker("slow")
+        seen[test] += 1

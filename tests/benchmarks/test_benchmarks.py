@@ -177,10 +177,15 @@ def test_models_tensors_are_those_that_are_stepped() -> None:
 def test_options_are_timed_in_whole_training_steps(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     arguments = ["--rounds", "2", "--layers", "1", "--threads", "1", "--json", str(path)]
+    arguments += ["--turn", "3", "--batch", "2"]
     done = run("training_step", *arguments, "--only", "telemetry, MARS-A", "--only", "auto")
+    assert "batches of 128 bytes, 2 rounds of 3 steps" in done.stdout
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["telemetry, MARS-AdamW", 'gamma="auto", folded']
     for row in rows:
         assert row["ratio"]["q1"] <= row["ratio"]["median"] <= row["ratio"]["q3"]
         assert f"{row['ratio']['median']:.3f}" in done.stdout
-    assert "--rounds 1 must be at least 2" in run("training_step", "--rounds", "1", expect=2).stderr
+    for name, least in (("rounds", 2), ("turn", 1)):
+        flag, value = f"--{name}", str(least - 1)
+        refused = run("training_step", flag, value, expect=2)
+        assert f"{flag} {value} must be at least {least}" in refused.stderr

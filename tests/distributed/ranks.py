@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-TIMEOUT = 50.0
+TIMEOUT = 150.0
 
 
 class Ranks:

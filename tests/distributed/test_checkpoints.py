@@ -13,6 +13,7 @@ from .ranks import Ranks
 Of = Callable[[int], Ranks]
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("correction", work.CORRECTIONS)
 @pytest.mark.parametrize("rule", work.RULES)
 def test_resumed_run_has_the_bits_of_the_one_that_went_on(
@@ -24,6 +25,7 @@ def test_resumed_run_has_the_bits_of_the_one_that_went_on(
     assert checkpoints.same_bits(went_on[0], resumed[0])
 
 
+@pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize("correction", ["approx", "exact"])
 @pytest.mark.parametrize("rule", ["adamw", "muon"])
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])

@@ -10,6 +10,7 @@ from . import work
 from .ranks import Ranks
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("correction", work.CORRECTIONS)
 @pytest.mark.parametrize("rule", work.RULES)
 @pytest.mark.parametrize("world", [2, 4])
@@ -19,6 +20,7 @@ def test_uneven_and_empty_shards_step_like_one_process(
     ranks(world).run(work.equals_one_process, work.shard_all, rule, correction, {})
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("correction", work.CORRECTIONS)
 @pytest.mark.parametrize("rule", work.RULES)
 def test_mixed_meshes_and_plain_parameters_step_like_one_process(

@@ -20,18 +20,28 @@ MESSAGES = {  # groups of processes that cut tensors
     "rows and columns": 2,
     "FSDP over tensor parallel": 2,
 }
-LONG = ("columns", "FSDP over tensor parallel")
 
 
+@pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_any_layout_chooses_gamma_like_the_whole(layout: str, ranks: Of) -> None:
     options: dict[str, Any] = {"rule": "adamw", "gamma": "auto", "lr": 1e-2, "optimize_1d": True}
-    steps = gammas.STEPS if layout in LONG else 60
-    arguments = (layout, torch.float64, 1e-9, steps, options)
+    arguments = (layout, torch.float64, 1e-9, gammas.STEPS, options)
     for messages in ranks(4).run(gammas.chosen_like_whole, *arguments):
-        assert messages == MESSAGES.get(layout, 1) * steps // 10
+        assert messages == MESSAGES.get(layout, 1) * gammas.STEPS // 10
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
+@pytest.mark.parametrize("rule", ["muon", "shampoo"])
+def test_any_layout_chooses_gamma_of_matrices_like_the_whole(
+    rule: str, layout: str, ranks: Of
+) -> None:
+    options: dict[str, Any] = {"rule": rule, "gamma": "auto", "lr": 1e-3}
+    ranks(4).run(gammas.chosen_like_whole, layout, torch.float64, 1e-9, gammas.STEPS, options)
+
+
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("rule", ["adamw", "lion", "muon", "shampoo"])
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=str)
@@ -39,9 +49,9 @@ def test_any_rule_chooses_gamma_like_the_whole(
     rule: str, dtype: torch.dtype, rtol: float, world: int, ranks: Of
 ) -> None:
     options: dict[str, Any] = {"rule": rule, "gamma": "auto", "lr": 1e-3}
-    steps = gammas.STEPS if rule in ("adamw", "lion") else 60
+    steps = gammas.STEPS
     if dtype == torch.float32 and rule not in ("adamw", "lion"):
-        rtol = 1e-2  # Newton-Schulz rounds to bfloat16
+        rtol, steps = 1e-2, 60  # Newton-Schulz rounds to bfloat16
     ranks(world).run(gammas.chosen_like_whole, "rows", dtype, rtol, steps, options)
 
 

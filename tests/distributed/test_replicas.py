@@ -10,6 +10,7 @@ from . import replicas, work
 from .ranks import Ranks
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("set_to_none", [False, True], ids=["zeroed", "set to None"])
 @pytest.mark.parametrize("correction", work.CORRECTIONS)
 @pytest.mark.parametrize("rule", work.RULES)

@@ -18,7 +18,7 @@ EXAMPLES = [
 ]
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_the_example_runs_and_its_loss_falls(path: Path) -> None:
     done = subprocess.run(

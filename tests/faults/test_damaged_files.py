@@ -33,7 +33,7 @@ def of_run(pilot: Pilot, name: str) -> Path:
     return path
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", ["cut", "binary"])
 def test_only_a_run_with_a_damaged_manifest_is_made_again(
     pilot_copy: Pilot, undisturbed: Pilot, garbage: str

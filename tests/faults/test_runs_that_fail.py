@@ -44,7 +44,7 @@ def test_run_that_fails_once_is_retried_to_undisturbed_tables(
     assert len(again) == 2
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "tries"), [("die", 3), ("hang", 2)])
 def test_run_that_keeps_failing_is_missing_and_others_go_on(
     pilot: Pilot, undisturbed: Pilot, fault: str, tries: int

@@ -52,6 +52,7 @@ def test_resumed_trainer_run_equals_uninterrupted_run(choice: str, tmp_path: Pat
     assert_same(bare(whole).state_dict(), bare(resumed).state_dict())
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("choice", CHOICES)
 def test_trainer_lowers_the_loss(choice: str, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, choice, max_steps=12)

@@ -9,8 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from mars_optim import MARS
-
-from .cases import OPTIMIZERS, SHAPES
+from tests.support.cases import OPTIMIZERS, SHAPES
 
 
 @pytest.mark.parametrize("backend", [{}, {"foreach": True}], ids=str)

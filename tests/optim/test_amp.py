@@ -13,8 +13,7 @@ from torch import nn
 
 from mars_optim import MARS, MARSAdamW, MARSLion, MARSShampoo
 from mars_optim.optim.backends import Bucket, wrappers
-
-from .cases import OPTIMIZERS, make_grads, make_params, needs_compiler, run, same
+from tests.support.cases import OPTIMIZERS, make_grads, make_params, needs_compiler, run, same
 
 SCALE = 1024.0
 WAYS: dict[str, dict[str, Any]] = {

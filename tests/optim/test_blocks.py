@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from mars_optim import MARS, MARSAdamW
 from mars_optim.optim.blocks import Split
-
-from .cases import make_grads, make_params, run, same
+from tests.support.cases import make_grads, make_params, run, same
 
 # name: shape, split, stacked, and how a weight is cut into separate ones
 CUTS: dict[str, tuple[tuple[int, ...], Any, bool, Any]] = {
@@ -64,6 +63,7 @@ def whole_and_apart(name: str, dtype: torch.dtype, **options: Any) -> Any:
     )
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize(
     ("rule", "dtype"), [("muon", torch.float32), ("shampoo", torch.float64)], ids=str
@@ -138,6 +138,7 @@ def test_split_is_the_programs_whatever_a_checkpoint_says() -> None:
         assert same(run(source, params, [2]), run(optimizer, twins, [2]))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*script_method.*")
 def test_compiled_step_takes_blocks() -> None:
     (fused, one), (parts, other), cut = whole_and_apart("rows", torch.float64, rule="muon")

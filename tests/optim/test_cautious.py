@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion
-
-from .cases import make_grads, make_params, run
+from tests.support.cases import make_grads, make_params, run
 
 
 def one_step(cls: type[MARS], g: list[float], m: list[float], **options: Any) -> Tensor:

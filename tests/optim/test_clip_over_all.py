@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSAdamW, release_gradients
-
-from .cases import BACKENDS, copies, make_grads, make_params, run
+from tests.support.cases import BACKENDS, copies, make_grads, make_params, run
 
 SHAPES = [(5, 3), (4, 2, 3, 3), (2, 2)]
 GAMMA, BETA1 = 0.1, 0.5

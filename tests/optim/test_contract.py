@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
-
-from .cases import BACKENDS, OPTIMIZERS, RULE_OF, copies, make_grads, make_params, run, same
+from tests.support.cases import (
+    BACKENDS,
+    OPTIMIZERS,
+    RULE_OF,
+    copies,
+    make_grads,
+    make_params,
+    run,
+    same,
+)
 
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)

@@ -66,7 +66,7 @@ def test_clip_scales_large_gradients_and_leaves_small_and_zero() -> None:
 def test_clip_bounds_the_norm_of_each_tensor_by_itself(in_place: bool) -> None:
     given = [torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4]), torch.zeros(2)]
     cs = [c.clone() for c in given]
-    result = clipped(cs, norms_of(cs), 2.0, in_place=in_place)
+    result = clipped(cs, scales_of(norms_of(cs), 2.0), in_place=in_place)
     wanted = [torch.tensor([1.2, 1.6]), *given[1:]]
     torch.testing.assert_close(result, wanted)
     torch.testing.assert_close(cs, wanted if in_place else given, rtol=1e-6, atol=0.0)
@@ -74,6 +74,6 @@ def test_clip_bounds_the_norm_of_each_tensor_by_itself(in_place: bool) -> None:
 
 def test_clip_of_nan_is_nan_and_leaves_the_other_tensors_alone() -> None:
     cs = [torch.tensor([1.0, float("nan")]), torch.ones(1)]
-    spoilt, good = clipped(cs, norms_of(cs), 1.0, in_place=False)
+    spoilt, good = clipped(cs, scales_of(norms_of(cs), 1.0), in_place=False)
     assert spoilt.isnan().all()
     assert good.tolist() == [1.0]

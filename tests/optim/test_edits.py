@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mars_optim import MARS, MARSAdamW, MARSLion
-
-from .cases import make_grads
+from tests.support.cases import make_grads
 
 SHAPES = ((3, 2), (4, 3), (2, 2, 2))
 WAYS: dict[str, dict[str, Any]] = {

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mars_optim import MARSM, MARSAdamW, MARSLion
-
-from .cases import copies, make_grads, make_params, run, same
+from tests.support.cases import copies, make_grads, make_params, run, same
 
 MATRICES = [(5, 3), (3, 8), (6, 6)]
 EXACT = dict(rtol=1e-12, atol=1e-14)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
-
-from .cases import make_params
+from tests.support.cases import make_params
 
 NAN, INF = float("nan"), float("inf")
 

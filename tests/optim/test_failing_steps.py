@@ -15,8 +15,7 @@ from mars_optim import MARSAdamW
 from mars_optim.optim import reference, rules
 from mars_optim.optim.backends import fused
 from mars_optim.optim.backends.cpu import native
-
-from .cases import make_grads, needs_compiler
+from tests.support.cases import make_grads, needs_compiler
 
 
 def fail(*_: Any, **__: Any) -> Any:
@@ -124,7 +123,7 @@ def late(when: str, *, begun: bool) -> str:
     return done.stdout
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize(("when", "begun"), [("thread", False), ("thread", True), ("atexit", True)])
 def test_steps_are_taken_after_the_main_thread_has_ended(when: str, begun: bool) -> None:
     assert late(when, begun=begun) == late("now", begun=begun)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, param_groups
-
-from .cases import copies, make_grads, same
+from tests.support.cases import copies, make_grads, same
 
 PATHS: dict[str, dict[str, Any]] = {
     "auto": {},

@@ -17,8 +17,7 @@ from mars_optim.optim.backends import foreach
 from mars_optim.optim.correction import GlobalNorm
 from mars_optim.optim.gamma import choice, criteria
 from mars_optim.optim.hyperparameters import Settings
-
-from .cases import copies, make_grads, make_params, run, same
+from tests.support.cases import copies, make_grads, make_params, run, same
 
 
 @pytest.mark.parametrize("schedule", ["auto", "least_error", "lr", "sqrt_lr"])
@@ -185,6 +184,7 @@ def test_what_cannot_go_together_is_refused(options: dict[str, Any], message: st
         MARSAdamW(make_params(), **options)
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("passes", [1, 2])
 @pytest.mark.parametrize("capturable", [False, True])
 @pytest.mark.parametrize("schedule", ["auto", "least_error", "lr"])
@@ -241,6 +241,7 @@ def test_the_multi_tensor_path_reads_gamma_from_a_tensor(rule: Any, correction: 
         torch.testing.assert_close(by_tensor, by_number, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow_but_one(among=4)
 @pytest.mark.parametrize("capturable", [False, True], ids=["counted here", "counted there"])
 @pytest.mark.parametrize("correction", ["approx", "folded"])
 @pytest.mark.parametrize("schedule", ["auto", "least_error", "lr", "sqrt_lr"])

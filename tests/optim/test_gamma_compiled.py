@@ -14,8 +14,7 @@ from torch import nn
 from torch._inductor.cpp_builder import get_cpp_compiler
 
 from mars_optim import MARS
-
-from .cases import make_params
+from tests.support.cases import make_params
 
 FORMS: list[dict[str, Any]] = [
     {"gamma": "auto"},

@@ -67,7 +67,7 @@ def made(numel: int, dtype: torch.dtype = torch.float64, **options: Any) -> tupl
     return param, MARSAdamW([param], **{**defaults, **options})
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("correction", ["approx", "folded"])
 @pytest.mark.parametrize("name", JOBS)
 def test_least_error_finds_the_gamma_of_the_closed_form(name: str, correction: str) -> None:

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
-
-from .cases import BACKENDS
+from tests.support.cases import BACKENDS
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "trajectories.json").read_text())
 CASES = {case["name"]: case for case in GOLDEN["cases"]}

@@ -9,9 +9,17 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSM, ParamGroups, param_groups
-
-from .cases import make_grads, needs_compiler, run
-from .models import GPT, MODELS, ConvNet, Experts, HuggingFaceLike, Shared, names_by_kind, tensors
+from tests.support.cases import make_grads, needs_compiler, run
+from tests.support.models import (
+    GPT,
+    MODELS,
+    ConvNet,
+    Experts,
+    HuggingFaceLike,
+    Shared,
+    names_by_kind,
+    tensors,
+)
 
 RULES = ["adamw", "lion", "shampoo", "muon"]
 LINEAR = {f"blocks.{i}.{layer}.weight" for i in (0, 1) for layer in ("qkv", "proj")}

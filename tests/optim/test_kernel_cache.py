@@ -18,8 +18,7 @@ import torch
 
 from mars_optim import MARSAdamW
 from mars_optim.optim.backends.cpu import build, cache
-
-from .cases import needs_compiler
+from tests.support.cases import needs_compiler
 
 STEP = (
     "import torch, mars_optim; p = torch.nn.Parameter(torch.ones(3, 3)); p.grad = torch.ones(3, 3);"

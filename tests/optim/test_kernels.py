@@ -19,8 +19,7 @@ from mars_optim.optim.backends.cpu.build import Library
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.hyperparameters import Settings
 from mars_optim.optimizer_options import MATRIX_RULES
-
-from .cases import compiler_found, needs_compiler
+from tests.support.cases import compiler_found, needs_compiler
 
 # triton's kernels are compared in a process of their own: see test_triton_kernels.py
 FAST: list[Any] = [
@@ -153,6 +152,7 @@ def table() -> list[Any]:
     return rows
 
 
+@pytest.mark.slow_but_one(among=7)
 @pytest.mark.parametrize(("backend", "settings"), table())
 def test_backend_equals_the_oracle(backend: str, settings: Settings) -> None:
     compare(backend, settings)
@@ -182,6 +182,7 @@ def later_options() -> list[Any]:
     return rows
 
 
+@pytest.mark.slow_but_one(among=7)
 @pytest.mark.parametrize(("backend", "settings"), later_options())
 def test_backend_equals_the_oracle_with_later_options(backend: str, settings: Settings) -> None:
     compare(backend, settings)

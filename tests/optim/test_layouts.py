@@ -20,8 +20,8 @@ from mars_optim.optim import reference
 from mars_optim.optim.backends import Bucket
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.hyperparameters import Settings
-
-from .cases import needs_compiler
+from tests.support.cases import needs_compiler
+from tests.support.paths import ROOT
 
 BUFFERS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "last_grad")
 PATHS: dict[str, dict[str, Any]] = {
@@ -196,7 +196,7 @@ def test_triton_is_given_no_address_of_another_shape(name: str, wrong: tuple[int
 
 # --- the C file under AddressSanitizer ------------------------------------------------------------
 
-SANITIZED = Path(__file__).with_name("sanitized.py")
+SANITIZED = ROOT / "tests/support/sanitized.py"
 
 
 def sanitizer() -> str | None:

@@ -14,8 +14,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion
-
-from .cases import OPTIMIZERS, RULE_OF, make_params, run, same
+from tests.support.cases import OPTIMIZERS, RULE_OF, make_params, run, same
 
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 Make = Callable[..., MARS]

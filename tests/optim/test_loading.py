@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSAdamW
-
-from .cases import BACKENDS, make_params, run, same
+from tests.support.cases import BACKENDS, make_params, run, same
 
 WIDE = {"state_dtype": torch.float32}
 

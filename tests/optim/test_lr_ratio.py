@@ -10,9 +10,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mars_optim import MARSM, MARSAdamW, migrate, param_groups
-
-from .cases import BACKENDS, make_grads, make_params, run, same
-from .models import GPT
+from tests.support.cases import BACKENDS, make_grads, make_params, run, same
+from tests.support.models import GPT
 
 
 def twins() -> Any:

@@ -170,7 +170,7 @@ def train_gpt(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range) ->
     return losses
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_switch_makes_no_loss_spike_in_a_real_run(seed: int) -> None:
     """By the guard's own test, which sees the spike of a switch without moments."""

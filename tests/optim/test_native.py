@@ -22,8 +22,7 @@ from mars_optim.optim import backends, reference
 from mars_optim.optim.backends import Bucket, loop, mixed_dtype
 from mars_optim.optim.backends.cpu import build, native
 from mars_optim.optim.hyperparameters import Settings
-
-from .cases import needs_compiler
+from tests.support.cases import needs_compiler
 
 pytestmark = needs_compiler
 BLOCK = 65536

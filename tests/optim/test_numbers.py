@@ -16,8 +16,7 @@ from torch import Tensor
 
 from mars_optim import MARS, MARSAdamW
 from mars_optim.optim.groups.keys import OPTIONS
-
-from .cases import copies, make_params, run, same
+from tests.support.cases import copies, make_params, run, same
 
 NUMBERS: dict[str, tuple[Any, Any]] = {  # of another kind, and Python's
     "lr": (np.float32(0.125), 0.125),

@@ -17,8 +17,7 @@ from mars_optim.optim.groups.keys import OPTIONS
 from mars_optim.optim.hyperparameters import Settings
 from mars_optim.optim.values import check_option
 from mars_optim.optimizer_options import CLASHES, IN_GROUPS, NS_SETS, TABLE
-
-from .cases import make_params
+from tests.support.cases import make_params
 
 ZERO_FOR_NONE = ("lr_1d", "lr_1d_ratio", "clip", "correction", "rule", "weight_decay_1d")
 

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSM, param_groups
-
-from .models import GPT, ConvNet, names_by_kind
+from tests.support.models import GPT, ConvNet, names_by_kind
 
 RULES = ["adamw", "lion", "shampoo", "muon"]
 

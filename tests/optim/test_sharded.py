@@ -12,8 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from mars_optim import MARS
-
-from .cases import BACKENDS, OPTIMIZERS, make_grads, make_params, run
+from tests.support.cases import BACKENDS, OPTIMIZERS, make_grads, make_params, run
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo, param_groups
-
-from .cases import BACKENDS, OPTIMIZERS, RULE_OF, make_params, run, same
-from .models import MODELS, tensors
+from tests.support.cases import BACKENDS, OPTIMIZERS, RULE_OF, make_params, run, same
+from tests.support.models import MODELS, tensors
 
 ELEMENTWISE = [MARSAdamW, MARSLion]
 MATRIX = [MARSShampoo, MARSM]

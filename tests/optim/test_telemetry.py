@@ -15,7 +15,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mars_optim import MARS, MARSM
+from mars_optim.optim import correction
+from mars_optim.optim.backends import base
 from mars_optim.optim.telemetry import SUMS, Telemetry
+from tests.support.cases import needs_compiler
 
 SHAPE, SIGNAL, NOISE, STEPS = (50, 40), 0.02, 0.05, 400
 WAYS: dict[str, dict[str, Any]] = {
@@ -199,3 +202,22 @@ def test_the_plain_loop_tells_what_the_lists_tell(options: dict[str, Any]) -> No
         told.append({k: v for k, v in dataclasses.asdict(found).items() if k != "kind"})
     assert told[1] == pytest.approx(told[0], rel=1e-5)
     assert told[0]["steps"] == 4
+
+
+@needs_compiler
+@pytest.mark.parametrize("rule", ["muon", "shampoo"])
+def test_the_clip_and_what_is_told_take_one_pass(
+    rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def second_pass(*args: Any) -> None:
+        raise AssertionError("a second pass over the gradients")
+
+    for module, name in ((correction, "norms_of"), (base, "sums_of"), (correction, "tensor_norm")):
+        monkeypatch.setattr(module, name, second_pass)
+    params = [nn.Parameter(torch.ones(5, 4)), nn.Parameter(torch.ones(6))]
+    optimizer = MARS(params, rule=rule, gamma=0.3)
+    optimizer.measure()
+    train(optimizer, params, steps=5)
+    matrices, vectors = optimizer.telemetry()
+    assert (matrices.steps, vectors.steps) == (4, 5)
+    assert matrices.clip_rate > 0

@@ -12,8 +12,7 @@ from torch import nn
 
 from mars_optim.gradient_noise.dots import Blocks
 from mars_optim.optim.backends.cuda import triton_tables
-
-from .cases import BACKENDS, OPTIMIZERS, make_grads, make_params, same
+from tests.support.cases import BACKENDS, OPTIMIZERS, make_grads, make_params, same
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim import MARSAdamW, variance_reduce
-
-from .cases import copies, make_grads, make_params, run, same
+from tests.support.cases import copies, make_grads, make_params, run, same
 
 
 def adamw(params: list[nn.Parameter], **options: Any) -> torch.optim.AdamW:

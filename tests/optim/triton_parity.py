@@ -24,8 +24,8 @@ from mars_optim.optim.backends import Amp, Bucket, dispatch, loop, mixed_dtype
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.backends.cuda.triton_tables import CHUNK
 from mars_optim.optim.hyperparameters import Settings
+from tests.support.cases import make_grads, make_params
 
-from .cases import make_grads, make_params
 from .test_kernels import fill, settings_of
 
 pytest.importorskip("triton")

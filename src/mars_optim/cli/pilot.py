@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, need
 from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
 from .report import Lang, write
 
@@ -76,6 +77,7 @@ def pilot(
         return
     chosen = _plan(out, plan, set)
     _check_workers(workers)
+    _check_tuning(chosen)
 
     from ..experiment.executors.local import LocalExecutor
     from ..experiment.executors.resources import automatic_workers
@@ -125,6 +127,11 @@ def plan_command(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     workers: int | Literal["auto"] = 1,
     effect: float | None = None,
+    budget: float | None = None,
+    price: float | None = None,
+    hours: float | None = None,
+    prior_saving: float | None = None,
+    prior_sd: float | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
     """Price a pilot before anything is spent, from a few seconds of measurement.
@@ -144,16 +151,37 @@ def plan_command(
         Runs at a time, as for the pilot.
     effect:
         Share of tokens saved that is to be seen (default: decision.min_saving).
+    budget:
+        Money for the pilot: which numbers of pairs buy the most, or that none does.
+    price:
+        Of an hour of one device, for --budget (default: cost.price_per_hour).
+    hours:
+        The same budget in hours of the pilot's machine.
+    prior_saving:
+        Share of tokens that the candidate is believed to save before the pilot (default: 0.058,
+        from public runs).
+    prior_sd:
+        Standard deviation of that belief, in log tokens (default: 0.08).
     json:
         Print all numbers as JSON.
     """
     chosen = _plan(out, plan, set)
     _check_workers(workers)
+    _check_tuning(chosen)
     wanted = effect if effect is not None else max(chosen.decision.min_saving, 0.01)
+    limit = budget if hours is None else hours
+    beliefs = (price, prior_saving, prior_sd)
+    if limit is None and any(value is not None for value in beliefs):
+        raise UserError("--price, --prior-saving and --prior-sd are of a --budget or of --hours")
 
     from ..experiment.executors.resources import automatic_workers
     from ..experiment.pilot.forecast import forecast
+    from ..experiment.pilot.worth import budget_of, checked_prior
+    from .budget import weighed
     from .plan import as_json, show
+
+    prior = checked_prior(prior_saving, prior_sd)
+    priced = chosen if limit is None else budget_of(chosen, budget, price, hours)
 
     console = Console(highlight=False)
     count = automatic_workers() if workers == "auto" else workers
@@ -166,10 +194,11 @@ def plan_command(
         effect=wanted,
         say=Console(stderr=True, highlight=False).print,
     )
+    choice = None if limit is None else weighed(priced, found, limit, prior, count)
     if json:
-        print(as_json(chosen, found))
+        print(as_json(chosen, found, choice))
     else:
-        show(chosen, found, console, count)
+        show(chosen, found, console, count, choice)
 
 
 def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:
@@ -181,3 +210,15 @@ def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:
 def _check_workers(workers: int | str) -> None:
     if isinstance(workers, int) and not 1 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 1 to 1024, or auto")
+
+
+def _check_tuning(plan: Plan) -> None:
+    """See that what samples the trials is installed, and warn where they are few.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if plan.tuning.sampler == "tpe":
+        need("optuna", "tune")
+    if warning := few_trials(plan.tuning):
+        print(f"mars: warning: {warning}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -12,12 +13,17 @@ from rich.console import Console
 from ..experiment.pilot.forecast import Forecast, Noise, Seeds
 from ..experiment.pilot.price import between, price_line
 from ..experiment.plan import Plan
+from . import budget
+from .budget import Choice
 
 
-def as_json(plan: Plan, found: Forecast) -> str:
+def as_json(plan: Plan, found: Forecast, choice: Choice | None = None) -> str:
     """All numbers, for programs; what is infinite or not known is null."""
-    data = dataclasses.asdict(found)
+    data = dataclasses.asdict(replace(found, timings={}))
+    del data["timings"]  # of the probe
     data["currency"] = plan.cost.currency
+    if choice:
+        data["budget"] = budget.as_data(choice)
     return json.dumps(_finite(data), indent=1)
 
 
@@ -29,9 +35,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show(plan: Plan, found: Forecast, console: Console, workers: int) -> None:
-    """Print the forecast."""
-    for line in lines(plan, found, workers):
+def show(
+    plan: Plan, found: Forecast, console: Console, workers: int, choice: Choice | None = None
+) -> None:
+    """Print the forecast, and what a budget buys."""
+    bought = ["", *budget.lines(choice)] if choice else []
+    for line in lines(plan, found, workers) + bought:
         console.print(line, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..experiment.analysis import Analysis
 from ..experiment.pilot.standing import clock, ended_line, lines, view
 from ..experiment.pilot.status import Snapshot, take
 from ..experiment.records.trials import loss_at
@@ -131,13 +132,21 @@ def _tuning(snapshot: Snapshot) -> Table:
     return table
 
 
+def _standing_of(snapshot: Snapshot, analysis: Analysis) -> str:
+    """What the numbers so far may be used for."""
+    if snapshot.state == "ended" and not analysis.totals.missing:
+        return ""
+    if snapshot.plan.decision.looks == "once":
+        return ": INTERIM, do not decide on it"
+    so_far = Messages()(f"title.{analysis.verdict.decision}")
+    return f": {so_far} so far; these intervals hold at every look"
+
+
 def _interim(snapshot: Snapshot) -> Table | None:
     analysis = snapshot.interim
     if analysis is None or not any(arm.seeds for arm in analysis.arms):
         return None
-    finished = snapshot.state == "ended" and not analysis.totals.missing
-    title = "Paired with " + analysis.baseline.name
-    title += "" if finished else ": INTERIM, do not decide on it"
+    title = f"Paired with {analysis.baseline.name}{_standing_of(snapshot, analysis)}"
     table = Table(title=title, title_justify="left")
     table.add_column("arm")
     for column in ("seeds", "mean loss", "difference", "tokens saved"):

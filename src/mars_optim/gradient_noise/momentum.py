@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..optim.correction import clipped, corrected_, norms_of
+from ..optim.correction import clipped, corrected_, norms_of, scales_of
 from ..optim.groups.names import tensors_of
 from .dots import Blocks, Dots
 from .passes import Group, LossFunction, Passes, Trail, indices_of, untouched
@@ -103,9 +103,9 @@ class Walk:
         }
         for name in ("approx", "exact"):
             c = cs[name]
-            cs[f"{name}_clipped"] = (
-                c if form.clip is None else clipped(c, norms_of(c), form.clip, in_place=False)
-            )
+            if form.clip is not None:
+                c = clipped(c, scales_of(norms_of(c), form.clip), in_place=False)
+            cs[f"{name}_clipped"] = c
         self._average("plain", g)
         for name, c in cs.items():
             self._average(name, c)

@@ -124,29 +124,28 @@ def scales_of(norms: Tensor, clip: float) -> Tensor:
     return (clip / norms).clamp(max=1.0)
 
 
-def clipped(cs: list[Tensor], norms: Tensor, clip: float, *, in_place: bool) -> list[Tensor]:
+def clipped(cs: list[Tensor], scales: Tensor, *, in_place: bool) -> list[Tensor]:
     """c~_t = c_t * min(1, clip / ||c_t||), per tensor (paper eq. 3.3).
 
     A norm of 0 leaves its tensor as it is, one of NaN makes it NaN.
 
     Args:
         cs: c_t; changed and returned with ``in_place``, else left as they are.
-        norms: (tensors,), see :func:`clip_norms`.
-        clip: largest norm, > 0.
+        scales: (tensors,), see :func:`scales_of`.
     """
-    scales = list(scales_of(norms, clip).to(cs[0].dtype).unbind())
+    factors = list(scales.to(cs[0].dtype).unbind())
     chosen = list(range(len(cs)))
     on_cpu = cs[0].device.type == "cpu" and not torch.compiler.is_compiling()
     if on_cpu:  # reading a scale costs nothing here, a pass over c does
-        chosen = [i for i, scale in enumerate(scales) if scale != 1.0]  # NaN too
+        chosen = [i for i, scale in enumerate(factors) if scale != 1.0]  # NaN too
     if not chosen:
         return cs
-    large, scales = [cs[i] for i in chosen], [scales[i] for i in chosen]
+    large, factors = [cs[i] for i in chosen], [factors[i] for i in chosen]
     if in_place:
-        torch._foreach_mul_(large, scales)
+        torch._foreach_mul_(large, factors)
         return cs
     result = list(cs)
-    for i, c in zip(chosen, torch._foreach_mul(large, scales), strict=True):
+    for i, c in zip(chosen, torch._foreach_mul(large, factors), strict=True):
         result[i] = c
     return result
 

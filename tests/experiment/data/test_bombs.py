@@ -109,7 +109,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_costs_bounded_memory_and_one_line(tmp_path: Path, name: str):
     make, words = BOMBS[name]

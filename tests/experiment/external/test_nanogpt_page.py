@@ -92,7 +92,7 @@ def test_the_patch_has_as_many_lines_as_the_page_says():
     assert f"A patch of {len(changed)} lines" in PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [10, 33])
 def test_runs_of_any_length_end_with_a_result_at_the_last_step(clone: Path, steps: int):
     plan = plan_of(clone)

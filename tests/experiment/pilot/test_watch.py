@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mars_optim.errors import UserError
 from mars_optim.experiment.pilot.progress import STATUS, Reporter
 from mars_optim.experiment.pilot.standing import lines
 from mars_optim.experiment.pilot.status import take
+from mars_optim.experiment.plan.plan_file import load_plan, plan_toml
 from mars_optim.experiment.records import Outcome, lock, read_runs
 from tests.support.pretend_pilot import status, unfinished_run
 from tests.support.written_pilot import write_pilot
@@ -53,6 +55,17 @@ def test_once_shows_runs_tuning_and_interim_differences(out: Path) -> None:
     assert "INTERIM, do not decide on it" in text
     assert "3/5" in text
     assert "23 % (" in text
+
+
+def test_the_verdict_so_far_is_told_if_every_pair_is_a_look(out: Path) -> None:
+    plan = load_plan(out / "plan.toml")
+    every = replace(plan, decision=replace(plan.decision, looks="every-pair"))
+    (out / "plan.toml").write_text(plan_toml(every))
+    run = unfinished_run(out, "mars-adamw", seed=4, steps=1000, rows=3)
+    status(out, running={run: 333}, planned_runs=39, seconds_left=200.0)
+    text = shown(out, once=True)
+    assert "Paired with adamw: Go so far; these intervals hold at every look" in text
+    assert "INTERIM" not in text
 
 
 def test_half_written_files_are_passed_over(out: Path) -> None:

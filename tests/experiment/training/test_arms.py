@@ -78,6 +78,7 @@ def test_every_arm_trains_a_small_gpt_at_its_default_lr(name: str):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_moves_all_parameters_and_is_deterministic(name: str):
     models = [small_gpt(), small_gpt()]
@@ -256,6 +257,7 @@ EDGES = {
 }
 
 
+@pytest.mark.slow_but_one(among=7)
 @pytest.mark.parametrize("key", EDGES)
 @pytest.mark.parametrize("name", ARMS)
 def test_whatever_the_plan_allows_can_be_trained_with(name: str, key: str):

@@ -13,11 +13,12 @@ from ...files import read_json
 from ..plan import Plan
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
-from .arm_results import arm_results, interval, step_time
+from .arm_results import arm_results, step_time
 from .causes import contrasts, parts
 from .choice import in_loss, tokens_added
 from .comparison import Comparison, comparison
 from .cost import money_of
+from .looks import interval
 from .missing import missing_findings
 from .model import Analysis, ArmResult, Totals
 from .money import Money
@@ -26,6 +27,7 @@ from .sensitivity import lines
 from .size_trend import trend
 from .sizes import SizeResult
 from .stats import Interval
+from .tuning_budget import tuning_budgets
 from .verdict import decide
 
 
@@ -73,12 +75,13 @@ def analyse(out: Path) -> Analysis:
         environment=runs[-1].environment,
         amendments=_amendments(out / "amendments.jsonl"),
         money=_money(own, candidate, probe, totals.seconds),
-        sensitivity=lines(plan, own.runs),
+        sensitivity=() if plan.tuning.by_design else lines(plan, own.runs),
         parts=parts(plan, arms),
         contrasts=contrasts(plan, arms),
         sizes=results,
         trend=trend(results, plan.decision.confidence),
         noise=noise_points(_of_candidate(own)),
+        budgets=tuning_budgets(own, arms),
     )
 
 
@@ -163,7 +166,7 @@ def _paired_difference(plan: Plan, a: ArmResult, b: ArmResult | None) -> Interva
     theirs = {s.seed: s.loss for s in b.seeds}
     pairs = [(s.loss, theirs.get(s.seed)) for s in a.seeds]
     differences = [x - y for x, y in pairs if x is not None and y is not None]
-    measured = interval(differences, plan.decision.confidence)
+    measured = interval(differences, plan.decision)
     return in_loss(measured, a, b)
 
 

@@ -10,14 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from ..plan.arms import CONTROL
+from ..plan.tuning import Point
 from ..records import Outcome, Run
 from ..records.trials import at_edge, best_of_others, open_sides
+from .best_of import Tuned, tuned
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
+from .design import losses_of
 from .ladder import tokens_to_reach
+from .looks import interval
 from .model import ArmResult, Curve, Role, SeedResult, Trial
 from .money import StepTime
-from .stats import Interval, t_interval
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
@@ -28,45 +31,64 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
     found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
     trials = {name: trials_of_one_seed(arm.trials) for name, arm in found.items()}
     for name, mine in trials.items():
-        if mine and open_sides(mine, best_of_others(trials, name)):
+        if len(mine) > 1 and open_sides(mine, best_of_others(trials, name)):
             found[name] = replace(found[name], at_edge=True)
     return with_choice(found, at.plan.comparison.baseline)
 
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     plan, unit = at.plan, at.size.steps(1.0)
-    confidence = plan.decision.confidence
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
-    seeds = tuple(_seed(at, mine[seed]) for seed in sorted(mine))
+    seeds = tuple(seed_result(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
-    trials = [Trial(lr=lr, loss=loss, seed=s) for lr, s, loss in observations(at, name, ("tune",))]
+    by_design = _by_design(at, name, next(iter(mine.values()), None))
+    trials = _trials(at, name, by_design)
     is_baseline = name == plan.comparison.baseline
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
     lr = next((r.spec.lr for r in mine.values()), None)
     losses = [s.loss for s in seeds if s.loss is not None]
-    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], confidence)
+    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], plan.decision)
     differences = [s.difference for s in seeds]
-    fit = fit_of(at, name)
+    fit = None if by_design else fit_of(at, name)
     return ArmResult(
         name=name,
         role=role_of(name, plan.comparison.baseline, plan.comparison.candidate),
         arm=plan.arm[name],
         lr=lr,
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
-        at_edge=edge_of(trials),
+        at_edge=edge_of(trials) and not (by_design and len({t.lr for t in trials}) == 1),
         seeds=seeds,
-        loss_difference=None if is_baseline else interval(differences, confidence),
+        loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,
         diverged=sum(s.loss is None for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores=mean_scores(mine.values()),
-        regret=regret_of(fit, lr),
-        best_range=fit.low_high(confidence) if fit else None,
+        regret=by_design.whole.off if by_design else regret_of(fit, lr),
+        best_range=fit.low_high(plan.decision.confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None),
         log_ratio_here=ratio,
+        tuned=by_design,
     )
+
+
+def _by_design(at: Comparison, name: str, compared: Run | None) -> Tuned | None:
+    """The tuning of an arm of which more than the rate is tuned."""
+    tuning, arm = at.plan.tuning, at.plan.arm[name]
+    if not tuning.by_design:
+        return None
+    used = Point(compared.spec.arm, compared.spec.lr) if compared else None
+    losses = losses_of(at.runs, name, at.size.steps(1.0), tuning.seed)
+    return tuned(tuning, name, arm, losses, used)
+
+
+def _trials(at: Comparison, name: str, by_design: Tuned | None) -> list[Trial]:
+    if by_design:
+        rate, seed = by_design.over.index("lr"), at.plan.tuning.seed
+        return [Trial(lr=values[rate], loss=loss, seed=seed) for values, loss in by_design.trials]
+    found = observations(at, name, ("tune",))
+    return [Trial(lr=lr, loss=loss, seed=seed) for lr, seed, loss in found]
 
 
 def trials_of_one_seed(trials: Sequence[Trial]) -> dict[float, float | None]:
@@ -99,13 +121,21 @@ def role_of(name: str, baseline: str, candidate: str) -> Role:
     return "control" if name == CONTROL else "other"
 
 
-def _seed(at: Comparison, run: Run) -> SeedResult:
+def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
+    """One seed of an arm against the baseline of the same seed.
+
+    Args:
+        at: the comparison.
+        run: of the arm, at the common budget.
+        shift: added to its loss.
+    """
     baseline, seed = at.plan.comparison.baseline, run.spec.seed
     budgets = (1.0, *at.plan.comparison.ladder)
     ladder = [at.compared.get((baseline, seed, at.size.steps(b))) for b in budgets]
     rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
     finite = [(tokens, loss) for tokens, loss in rungs if loss is not None]
     loss, base = run.final_loss, ladder[0].final_loss if ladder[0] else None
+    loss = None if loss is None else loss + shift
     reading = None
     if len(finite) >= 2:
         reading = tokens_to_reach(finite, math.inf if loss is None else loss)
@@ -122,12 +152,6 @@ def _tokens(run: Run) -> float:
     """Tokens of the whole schedule, for a run that diverged too."""
     assert run.outcome is not None
     return run.outcome.tokens / run.outcome.steps * run.spec.steps
-
-
-def interval(values: Iterable[float | None], confidence: float) -> Interval | None:
-    """Student's interval of the values that are known; None if none is."""
-    known = [v for v in values if v is not None]
-    return t_interval(known, confidence) if known else None
 
 
 def curve(run: Run) -> Curve:

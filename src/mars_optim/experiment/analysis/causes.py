@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from ..plan import Plan
 from ..plan.arms import ablation_name
-from .arm_results import interval
 from .choice import in_tokens
+from .looks import interval, p_value
 from .model import ArmResult, Contrast, Part
-from .stats import Interval, holm, p_value
+from .stats import Interval, holm
 
 
 def parts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Part, ...]:
@@ -49,7 +49,7 @@ def contrasts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Contrast, ...]
         between = paired(arms[arm], arms[against], plan)
         if between is not None and between.n > 1:
             bound = _bound(arms[arm], arms[against])
-            p = None if bound else p_value(between)
+            p = None if bound else p_value(between, plan.decision)
             known.append((arm, against, between, bound, p))
     adjusted = iter(holm([p for *_, p in known if p is not None]))
     return tuple(
@@ -83,5 +83,5 @@ def paired(after: ArmResult, before: ArmResult, plan: Plan) -> Interval | None:
         without = dict.fromkeys(with_it, 0.0)
     pairs = [(value, without.get(seed)) for seed, value in sorted(with_it.items())]
     differences = [a - b for a, b in pairs if a is not None and b is not None]
-    measured = interval(differences, plan.decision.confidence)
+    measured = interval(differences, plan.decision)
     return in_tokens(measured, after, before)

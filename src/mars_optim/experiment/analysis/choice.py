@@ -132,7 +132,7 @@ def in_loss(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Inter
     """The loss difference of two arms with the choice of both rates in it."""
     if measured is None:
         return None
-    return shifted(measured, added((arm.regret, -1.0), (base.regret, 1.0)))
+    return shifted(measured, _of_both(arm, -1.0, base, 1.0))
 
 
 def tokens_added(arm: ArmResult, base: ArmResult) -> tuple[float, ...]:
@@ -141,7 +141,19 @@ def tokens_added(arm: ArmResult, base: ArmResult) -> tuple[float, ...]:
         return (0.0,)
     per_loss = 1.0 / arm.slope
     theirs = per_loss if base.slope is None else 1.0 / base.slope
-    return tuple(added((arm.regret, per_loss), (base.regret, -theirs)).tolist())
+    return tuple(_of_both(arm, per_loss, base, -theirs).tolist())
+
+
+def _of_both(arm: ArmResult, factor: float, base: ArmResult, other: float) -> Floats:
+    """The sum of two regrets, drawn together where both arms were tuned by one design."""
+    if arm.tuned and base.tuned:
+        return in_pairs(arm.regret, factor, base.regret, other)
+    return added((arm.regret, factor), (base.regret, other))
+
+
+def in_pairs(a: Sequence[float], factor: float, b: Sequence[float], other: float) -> Floats:
+    """The sum of two lists of draws, draw by draw; 0 for one that is not known."""
+    return factor * np.asarray(a or (0.0,)) + other * np.asarray(b or (0.0,))
 
 
 def in_tokens(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Interval | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..plan import Plan
 from ..plan.sizes import Size
 from ..records import Run
+from .looks import FIRST
 
 Key = tuple[str, int, int]  # (arm, seed, steps)
 
@@ -39,10 +40,28 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     wanted = _wanted(plan, size)
     paired = (run for run in here if run.spec.purpose in ("compare", "ladder"))
     compared = {key: run for run in paired if (key := _key(run)) in wanted}
+    if plan.decision.looks == "every-pair" and plan.task.kind != "imported":
+        looked_at = _looked_at(plan, compared, wanted)
+        wanted = {key for key in wanted if key[1] in looked_at}
+        compared = {key: run for key, run in compared.items() if key in wanted}
     lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
     judged = {plan.comparison.baseline, plan.comparison.candidate}
     undecided = sum(arm in judged for arm, _, _ in lacking)
     return Comparison(plan, size, here, compared, len(lacking), undecided)
+
+
+def begun(plan: Plan, seeds: Collection[int]) -> tuple[int, ...]:
+    """The plan's seeds up to the last of these, and those of the first look at the least."""
+    places = [i + 1 for i, seed in enumerate(plan.comparison.seeds) if seed in seeds]
+    return plan.comparison.seeds[: max(FIRST, *places, 0)]
+
+
+def _looked_at(plan: Plan, compared: Collection[Key], wanted: Collection[Key]) -> tuple[int, ...]:
+    """The seeds begun, without the last of several looks while its pair is not whole."""
+    seeds = begun(plan, {seed for _, seed, _ in compared})
+    judged = (plan.comparison.baseline, plan.comparison.candidate)
+    whole = all(k in compared for k in wanted if k[1] == seeds[-1] and k[0] in judged)
+    return seeds if whole or len(seeds) == FIRST else seeds[:-1]
 
 
 def _key(run: Run) -> Key:

@@ -18,10 +18,11 @@ from ..plan.task import what_is_trained
 from ..records import Run, read_runs
 from ..records.run import damaged_runs
 from ..records.trials import at_edge, most_used_lr
-from .arm_results import bytes_per_parameter, curve, interval, mean_scores, role_of
+from .arm_results import bytes_per_parameter, curve, mean_scores, role_of
 from .choice import noise_of, regret_of, with_choice
 from .model import ArmResult, Role, SeedResult, Trial
 from .rate_fit import Noise, fit_rate
+from .stats import t_interval
 
 CONFIDENCE = 0.95
 FACTOR = 2.0
@@ -261,7 +262,8 @@ def _arm(
     fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in runs], FACTOR, noise)
     tried = {t.lr: t.loss for t in trials}
     seeds = tuple(_seed(run, base.get(run.spec.seed)) for run in chosen)
-    differences = [s.difference for s in seeds]
+    differences = [s.difference for s in seeds if s.difference is not None]
+    paired = t_interval(differences, CONFIDENCE) if differences else None
     return ArmResult(
         name=name,
         role=role,
@@ -270,7 +272,7 @@ def _arm(
         trials=trials,
         at_edge=len(trials) > 1 and at_edge(tried),
         seeds=seeds,
-        loss_difference=None if role == "baseline" else interval(differences, CONFIDENCE),
+        loss_difference=None if role == "baseline" else paired,
         log_ratio=None,
         diverged=sum(s.loss is None for s in seeds),
         step_time=None,

@@ -12,6 +12,7 @@ from .money import Money
 from .stats import Interval
 
 if TYPE_CHECKING:
+    from .best_of import Tuned
     from .noise import NoisePoint
     from .sensitivity import Line
     from .sizes import SizeResult, Trend
@@ -83,6 +84,8 @@ class ArmResult:
         best_range: learning rates between which the best lies; None likewise.
         slope: fall of the baseline's loss per unit of log tokens; None without a ladder.
         log_ratio_here: ``log_ratio`` at these very rates, without what their choice adds.
+        tuned: its trials, where more than the rate is tuned; then ``regret`` is what its choice
+            loses against that of an average tuning of as many trials.
     """
 
     name: str
@@ -103,6 +106,7 @@ class ArmResult:
     best_range: tuple[float, float] | None = None
     slope: float | None = None
     log_ratio_here: Interval | None = None
+    tuned: Tuned | None = None
 
     @property
     def mean_loss(self) -> float | None:
@@ -212,6 +216,8 @@ class Analysis:
     """Whether the effect grows or shrinks with the parameters; None with one size."""
     noise: tuple[NoisePoint, ...]
     """The noise over the candidate's runs at the common budget; empty where not measured."""
+    budgets: tuple[TuningBudget, ...] = ()
+    """The verdict by the number of trials; empty where the rate alone is tuned."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""
@@ -272,3 +278,21 @@ class Contrast:
     bound: str
     p: float | None
     p_holm: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningBudget:
+    """What k trials of both arms tell.
+
+    Args:
+        trials: k.
+        log_ratio: of tokens, with the noise of the choice; None where the losses of k trials are
+            not known.
+        bounds: of its readings: "at least", "at most".
+        decision: by the plan's rule; None likewise.
+    """
+
+    trials: int
+    log_ratio: Interval | None
+    bounds: frozenset[str]
+    decision: Decision | None

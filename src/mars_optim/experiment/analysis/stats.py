@@ -22,11 +22,11 @@ class Interval:
 
     Args:
         mean: the estimate.
-        low: lower end; -inf with fewer than two values.
-        high: upper end; inf with fewer than two values.
+        low: lower end; -inf with too few values.
+        high: upper end; inf with too few values.
         n: number of pairs.
         sd: standard deviation between pairs; nan with fewer than two.
-        confidence: of the interval.
+        confidence: of the interval; of looks at every pair, the nominal one of this look.
         rates: standard deviation that the choice of the learning rates adds to the estimate.
     """
 
@@ -40,9 +40,9 @@ class Interval:
 
     @classmethod
     def of(cls, mean: float, sd: float, n: int, confidence: float) -> Interval:
-        """Student's t interval from what is known of n values."""
-        if n < 2:
-            return cls(mean, -math.inf, math.inf, n, math.nan, confidence)
+        """Student's t interval from what is known of n values; endless at confidence 1."""
+        if n < 2 or confidence >= 1.0:
+            return cls(mean, -math.inf, math.inf, n, sd, confidence)
         half = t_quantile(confidence, n) * sd / math.sqrt(n)
         return cls(mean, mean - half, mean + half, n, sd, confidence)
 
@@ -84,7 +84,7 @@ def shifted(measured: Interval, shifts: Any) -> Interval:
     """
     values = np.asarray(shifts, float)
     mean, rates = measured.mean + float(values.mean()), float(values.std())
-    if measured.n < 2:
+    if not math.isfinite(measured.low):
         return replace(measured, mean=mean, rates=rates)
     tail = (1 - measured.confidence) / 2
     if not measured.sd:
@@ -125,7 +125,7 @@ def pairs_needed(
     mean: float,
     sd: float,
     threshold: float,
-    confidence: float,
+    confidence: float | Callable[[int], float],
     chance: float = CHANCE,
     rates: float = 0.0,
 ) -> int | None:
@@ -138,7 +138,7 @@ def pairs_needed(
         mean: of the pairs, as assumed.
         sd: between pairs, as assumed.
         threshold: to be left out, on the side where the mean lies.
-        confidence: of the interval.
+        confidence: of the interval, or of that of n pairs.
         chance: that it does.
         rates: standard deviation that the choice of the rates adds, whatever the number of pairs.
 
@@ -148,7 +148,8 @@ def pairs_needed(
     distance, most = abs(mean - threshold), MOST_PAIRS
 
     def power_of(n: int) -> float:
-        return power(distance, math.hypot(sd, rates * math.sqrt(n)), n, confidence)
+        level = confidence(n) if callable(confidence) else confidence
+        return power(distance, math.hypot(sd, rates * math.sqrt(n)), n, level)
 
     if power_of(most) < chance:
         return None
@@ -165,7 +166,7 @@ def power(distance: float, sd: float, n: int, confidence: float) -> float:
         n: number of pairs.
         confidence: of the interval.
     """
-    if distance <= 0:
+    if distance <= 0 or confidence >= 1:
         return (1 - confidence) / 2
     shift = distance * math.sqrt(n) / sd if sd else math.inf
     needed = t_quantile(confidence, n)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from ..plan import Plan
 from ..records.trials import AROUND
 from .choice import untuned
+from .looks import hopeful, level_of
 from .model import ArmResult, Decision, Finding, Verdict
 from .stats import Interval, pairs_needed, saved
 from .trust import refusal
@@ -38,7 +40,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
             dict(arm=candidate.name, diverged=candidate.diverged, runs=len(candidate.seeds)),
         )
         return Verdict(decision="no-go", findings=(diverged,), reasons=(), pairs_needed=None)
-    if interval is None or interval.n < 2 or missing:
+    if interval is None or not math.isfinite(interval.low) or missing:
         too_few = Finding("verdict.too-few-pairs")
         if not plan.comparison.ladder:
             too_few = Finding("verdict.no-ladder", dict(baseline=baseline.name))
@@ -58,7 +60,11 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     needed = None
     if decision == "not-enough-runs" and interval.low <= threshold <= interval.high:
         needed = pairs_needed(
-            interval.mean, interval.sd, threshold, plan.decision.confidence, rates=interval.rates
+            interval.mean,
+            interval.sd,
+            threshold,
+            partial(level_of, plan.decision),
+            rates=interval.rates,
         )
     if needed and needed > interval.n:
         findings.append(Finding("verdict.seeds-needed", dict(seeds=needed)))
@@ -68,6 +74,44 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         reasons=_reasons(plan, baseline, candidate, decision),
         pairs_needed=needed,
     )
+
+
+def _stopped(plan: Plan, interval: Interval, decision: Decision) -> list[Finding]:
+    """Why a pilot that looks at every pair has made fewer than it might."""
+    seeds = len(plan.comparison.seeds)
+    if interval.n >= seeds:
+        return []
+    values = dict[str, str | int | float](pairs=interval.n, seeds=seeds)
+    if decision != "not-enough-runs":
+        return [Finding("reason.stopped", values)]
+    return [] if _may_settle(plan, interval) else [Finding("reason.no-more-pairs", values)]
+
+
+def settles_more(plan: Plan, baseline: ArmResult, candidate: ArmResult, verdict: Verdict) -> bool:
+    """Whether one more pair may change an open verdict.
+
+    Not where something else than the spread of the pairs keeps it open (a bound, a rate at the edge
+    of those tried, results that cannot be what they seem), and not where even all the plan's seeds
+    would hardly decide (:func:`.looks.hopeful`).
+
+    Args:
+        plan: with the rule and the most seeds.
+        baseline: the arm in use today.
+        candidate: the arm that is judged.
+        verdict: on these two, at the pairs so far.
+    """
+    if verdict.decision != "not-enough-runs" or not verdict.trusted:
+        return False
+    interval = candidate.log_ratio
+    if interval is None or not math.isfinite(interval.low):
+        return bool(plan.comparison.ladder)
+    return _may_settle(plan, interval)
+
+
+def _may_settle(plan: Plan, interval: Interval) -> bool:
+    threshold, most = -math.log1p(-plan.decision.min_saving), len(plan.comparison.seeds)
+    inside = interval.low <= threshold <= interval.high
+    return inside and hopeful(interval, threshold, plan.decision.confidence, most)
 
 
 def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decision:
@@ -91,6 +135,16 @@ def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
         seeds=", ".join(map(str, (*further, max(used) + 1))),
         runs=AROUND * len(plan.arms),
     )
+
+
+def _dominated(plan: Plan, interval: Interval) -> Finding:
+    """That the choice is most of the interval's variance, and what narrows it."""
+    values = _narrowing(plan, interval)
+    if plan.tuning.by_design:
+        share = values["share"]
+        return Finding("reason.rates-dominate.design", dict(share=share, trials=plan.tuning.trials))
+    theirs = plan.task.kind == "imported"
+    return Finding("reason.rates-dominate.imported" if theirs else "reason.rates-dominate", values)
 
 
 def _effect(interval: Interval, candidate: ArmResult, baseline: ArmResult, plan: Plan) -> Finding:
@@ -133,16 +187,16 @@ def _reasons(
     if "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
     if interval and interval.n > 1 and interval.rates > interval.error:
-        theirs = plan.task.kind == "imported"
-        code = "reason.rates-dominate.imported" if theirs else "reason.rates-dominate"
-        reasons.append(Finding(code, _narrowing(plan, interval)))
+        reasons.append(_dominated(plan, interval))
     if interval and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
     if plan.task.kind == "imported":
         reasons.append(Finding("reason.imported"))
+    if interval and plan.decision.looks == "every-pair":
+        reasons += _stopped(plan, interval, decision)
     reasons += [
-        Finding("reason.at-edge", dict(arm=arm.name))
+        Finding(f"reason.at-edge{'.design' if arm.tuned else ''}", dict(arm=arm.name))
         for arm in (baseline, candidate)
         if arm.at_edge
     ]

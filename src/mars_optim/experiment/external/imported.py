@@ -13,10 +13,11 @@ from ...errors import UserError, did_you_mean
 from ...files import write_text
 from ..plan import Arm, Plan, RunSpec
 from ..plan.arms import check_arm_name
-from ..plan.plan import ComparisonPlan, TuningPlan
+from ..plan.plan import ComparisonPlan
 from ..plan.plan_file import load_plan, plan_of, plan_toml
 from ..plan.task import ImportedPlan
 from ..plan.training import TrainingPlan
+from ..plan.tuning import TuningPlan
 from ..records import RunWriter
 from .discovery import Found, RunsPlan, find_runs
 from .losses import End, Kind

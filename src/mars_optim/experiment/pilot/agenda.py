@@ -5,15 +5,19 @@ Nothing else is remembered, so a pilot that was stopped goes on by asking again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..analysis.rate_fit import fit_rate
+from ..analysis.arm_results import arm_results
+from ..analysis.comparison import begun, comparison
+from ..analysis.verdict import decide, settles_more
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
 from ..records import Run
-from ..records.trials import AROUND, Trials, best_lr, best_of_others, near
-from .search import next_lr, next_outward, stencil
+from ..records.trials import near
+from .tuning import Tuning, spec_of, tuning_of, tuning_trials
+
+__all__ = ["Agenda", "agenda", "sensitivity_lines", "tuning_trials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,108 +79,17 @@ def agenda(
     )
 
 
-def tuning_trials(plan: Plan, runs: Iterable[Run], size: Size | None = None) -> dict[str, Trials]:
-    """Final loss by learning rate, for each arm, of the search's finished runs at one size."""
-    size = size or plan.sizes()[0]
-    trials: dict[str, dict[float, float | None]] = {arm: {} for arm in size.arms}
-    for run in runs:
-        spec = run.spec
-        here = (spec.task, spec.training, spec.seed) == (size.task, size.training, plan.tuning.seed)
-        if here and spec.purpose == "tune" and run.outcome and spec.arm_name in trials:
-            trials[spec.arm_name][spec.lr] = run.final_loss
-    return dict(trials)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tuning:
-    """How far the tuning of one size is.
-
-    Args:
-        ready: runs that tuning needs next.
-        going: arms that can be tuned.
-        runs: tuning runs of each arm as far as they are known.
-        rates: that the comparison uses, of the arms that have been tuned.
-        trials: of each arm's search.
-    """
-
-    ready: tuple[RunSpec, ...]
-    going: tuple[str, ...]
-    runs: dict[str, int]
-    rates: dict[str, float]
-    trials: dict[str, Trials]
-
-    @property
-    def over(self) -> bool:
-        """Whether every arm that can be tuned has been."""
-        return all(arm in self.rates for arm in self.going)
-
-
-def _tuning(
-    plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
-) -> _Tuning:
-    here = [r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training)]
-    trials = tuning_trials(plan, here, size)
-    begun = {
-        r.spec.arm_name for r in here if r.spec.purpose != "tune"
-    }  # no search of theirs goes on
-    by_trials = sorted(size.arms, key=lambda arm: len(trials[arm]))
-    following = {
-        arm: None if arm in begun else _trial(plan, size, data, arm, trials[arm])
-        for arm in by_trials
-    }
-    if not begun and not any(following.values()):
-        following |= _outward(plan, size, data, trials)
-    lost = {arm for arm, spec in following.items() if spec and spec.run_id in given_up}
-    ready = [spec for arm, spec in following.items() if spec and arm not in lost]
-    searched = [arm for arm in size.arms if arm not in lost and not following[arm]]
-    done = {r.spec.run_id for r in here} | set(given_up)
-    again = {arm: _repeats(plan, size, data, arm, trials[arm]) for arm in searched}
-    open_ = {arm: [s for s in again[arm] if s.run_id not in done] for arm in searched}
-    return _Tuning(
-        ready=(*ready, *(s for specs in open_.values() for s in specs)),
-        going=tuple(arm for arm in size.arms if arm not in lost),
-        runs={arm: _expected(plan, trials[arm], arm not in searched) for arm in size.arms},
-        rates={arm: _rate(plan, arm, here, trials[arm]) for arm in searched if not open_[arm]},
-        trials=trials,
-    )
-
-
-def _expected(plan: Plan, trials: Trials, going_on: bool) -> int:
-    """Tuning runs of one arm, at least."""
-    search = max(plan.tuning.trials, len(trials) + 1) if going_on else len(trials)
-    return min(search, plan.tuning.max_trials) + len(plan.tuning.more_seeds) * AROUND
-
-
-def _rate(plan: Plan, arm: str, runs: Iterable[Run], trials: Trials) -> float:
-    """The rate of an arm's comparison: as it began, else the lowest point of the fit."""
-    compared = (r.spec for r in runs if r.spec.arm_name == arm)
-    used = {s.lr for s in compared if s.purpose in ("compare", "ladder")}
-    if used:
-        return min(used)
-    mine = [r for r in runs if r.spec.arm_name == arm and r.spec.purpose == "tune"]
-    fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in mine], plan.tuning.factor)
-    return fit.best if fit else best_lr(trials)
-
-
-def _repeats(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> list[RunSpec]:
-    """The trials around an arm's lowest point, on the further tuning seeds."""
-    if not plan.tuning.more_seeds or len(trials) < 2:
-        return []
-    around = stencil(plan.arm[arm].lr, plan.tuning.factor, trials)
-    rates = [lr for lr in around if trials.get(lr) is not None]
-    return [
-        _spec(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=seed)
-        for seed in plan.tuning.more_seeds
-        for lr in rates
-    ]
-
-
 def _size(
     plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
 ) -> _Part:
-    tuning = _tuning(plan, size, data, runs, given_up)
-    specs = _comparison(plan, size, data, tuning) if tuning.over else tuning.ready
-    seeds, jobs = len(plan.comparison.seeds), _budgets(plan, size, size.arms)
+    tuning = tuning_of(plan, size, data, runs, given_up)
+    specs: Iterable[RunSpec] = tuning.ready
+    due = first_seeds(plan)
+    if tuning.over:
+        specs = _comparison(plan, size, data, tuning)
+        due = _due_seeds(plan, size, runs, specs, given_up)
+        specs = [spec for spec in specs if spec.seed in due]
+    seeds, jobs = len(due), _budgets(plan, size, size.arms)
     tuning_runs = sum(tuning.runs.values())
     return _Part(
         specs=tuple(specs),
@@ -186,30 +99,35 @@ def _size(
     )
 
 
-def _trial(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> RunSpec | None:
-    """The arm's next run of the search; None when that is over."""
-    if len(trials) >= plan.tuning.max_trials:
-        return None
-    lr = next_lr(plan.arm[arm].lr, plan.tuning.factor, trials, plan.tuning.trials)
-    if lr is None:
-        return None
-    return _spec(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=plan.tuning.seed)
+def first_seeds(plan: Plan) -> tuple[int, ...]:
+    """Of the comparison, those that are run whatever comes out."""
+    return plan.comparison.seeds if plan.decision.looks == "once" else begun(plan, ())
 
 
-def _outward(plan: Plan, size: Size, data: str, trials: Mapping[str, Trials]) -> dict[str, RunSpec]:
-    """A run of the first arm that seems to have learned at no rate tried; empty if none does.
-
-    One at a time, so that the order in which runs finish does not matter.
-    """
-    for arm in size.arms:
-        if not 0 < len(trials[arm]) < plan.tuning.max_trials:
-            continue
-        default, factor = plan.arm[arm].lr, plan.tuning.factor
-        lr = next_outward(default, factor, trials[arm], best_of_others(trials, arm))
-        if lr is not None:
-            seed = plan.tuning.seed
-            return {arm: _spec(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=seed)}
-    return {}
+def _due_seeds(
+    plan: Plan,
+    size: Size,
+    runs: Iterable[Run],
+    specs: Sequence[RunSpec],
+    given_up: Collection[str],
+) -> tuple[int, ...]:
+    """The seeds of the comparison: those begun, and one more if it may change the verdict."""
+    if plan.decision.looks == "once":
+        return plan.comparison.seeds
+    at = comparison(plan, size, runs)
+    compared = (r for r in at.runs if r.spec.purpose in ("compare", "ladder"))
+    due = begun(plan, {run.spec.seed for run in compared})
+    done = {run.spec.run_id for run in at.runs} | set(given_up)
+    judged = (plan.comparison.baseline, plan.comparison.candidate)
+    pair = (s for s in specs if s.seed in due and s.arm_name in judged)
+    if len(due) == len(plan.comparison.seeds) or not all(s.run_id in done for s in pair):
+        return due
+    arms = arm_results(at, {})
+    baseline, candidate = (arms[name] for name in judged)
+    missing = 0  # of what was given up nothing is waited for
+    verdict = decide(plan, baseline, candidate, missing)
+    more = settles_more(plan, baseline, candidate, verdict)
+    return plan.comparison.seeds[: len(due) + 1] if more else due
 
 
 def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str, float]]:
@@ -219,20 +137,22 @@ def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str
     return rungs + [("compare", arm, 1.0) for arm in arms]
 
 
-def _comparison(plan: Plan, size: Size, data: str, tuning: _Tuning) -> list[RunSpec]:
+def _comparison(plan: Plan, size: Size, data: str, tuning: Tuning) -> list[RunSpec]:
     """Seed by seed, so that a pilot that is stopped early has whole pairs."""
     if not {plan.comparison.baseline, plan.comparison.candidate} <= set(tuning.going):
         return []
+    unit = size.steps(1.0)
     return [
-        _spec(
+        spec_of(
             plan,
             size,
             data,
             purpose=purpose,
             arm_name=arm,
-            lr=tuning.rates[arm],
+            lr=plan.comparison.rate_at(tuning.chosen[arm].lr, size.steps(budget) / unit),
             seed=seed,
             budget=budget,
+            arm=tuning.chosen[arm].arm,
         )
         for seed in plan.comparison.seeds
         for purpose, arm, budget in _budgets(plan, size, tuning.going)
@@ -245,20 +165,20 @@ def _sensitivity(plan: Plan, data: str, runs: Iterable[Run], given_up: Collectio
     Runs that tuning has made already are not made again.
     """
     size, lines = plan.sizes()[0], sensitivity_lines(plan)
-    tuning = _tuning(plan, size, data, runs, given_up)
+    tuning = tuning_of(plan, size, data, runs, given_up)
     if not tuning.over or not {name for name, _ in lines} <= set(tuning.going):
         planned = len(lines) * len(plan.sensitivity.factors) if not tuning.over else 0
         return _Part((), planned * size.training.steps, planned)
     tuned = {r.spec.run_id for r in runs if r.spec.purpose == "tune"}
     trials = tuning.trials
     specs = [
-        _spec(
+        spec_of(
             plan,
             size,
             data,
             purpose="sensitivity",
             arm_name=name,
-            lr=near(trials[name], factor * tuning.rates[name]),
+            lr=near(trials[name], factor * tuning.chosen[name].lr),
             seed=plan.tuning.seed,
             arm=arm,
         )
@@ -276,28 +196,3 @@ def sensitivity_lines(plan: Plan) -> list[tuple[str, Arm]]:
     gammas = dict.fromkeys((own.gamma, *plan.sensitivity.gammas))
     lines = [(baseline, plan.arm[baseline])]
     return lines + [(candidate, replace(own, gamma=gamma)) for gamma in gammas]
-
-
-def _spec(
-    plan: Plan,
-    size: Size,
-    data: str,
-    *,
-    purpose: str,
-    arm_name: str,
-    lr: float,
-    seed: int,
-    budget: float = 1.0,
-    arm: Arm | None = None,
-) -> RunSpec:
-    return RunSpec(
-        purpose=purpose,
-        arm_name=arm_name,
-        arm=arm or plan.arm[arm_name],
-        lr=lr,
-        seed=seed,
-        steps=size.steps(budget),
-        task=size.task,
-        training=size.training,
-        data=data,
-    )

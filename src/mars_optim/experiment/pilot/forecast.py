@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ..analysis.analyse import analyse
+from ..analysis.looks import level_of
 from ..analysis.published import Match, nearest
 from ..analysis.stats import pairs_needed, sd_interval
 from ..executors.runnable import Runnable, load_runnable
@@ -81,6 +83,7 @@ class Forecast:
         tokens_per_step: of one optimizer step.
         noise: between pairs.
         seeds: that effects need.
+        timings: by size and arm, from which the price is.
         published: nearest results; empty if the number of parameters is not known.
     """
 
@@ -92,6 +95,7 @@ class Forecast:
     noise: Noise
     seeds: tuple[Seeds, ...]
     published: tuple[Match, ...]
+    timings: dict[tuple[str, str], Timing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,7 @@ def forecast(
         noise=noise,
         seeds=tuple(_seeds(plan, noise, *pair) for pair in wanted),
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
+        timings=timings,
     )
 
 
@@ -241,11 +246,12 @@ def _noise_of_runs(plan: Plan, out: Path) -> Noise | None:
 
 def _seeds(plan: Plan, noise: Noise, effect: float, threshold: float) -> Seeds:
     distance = math.log1p(-threshold) - math.log1p(-effect)
+    level = partial(level_of, plan.decision)
 
     def needed(sd: float | None) -> int | None:
         if sd is None or not math.isfinite(sd):
             return None
-        return pairs_needed(distance, sd, 0.0, plan.decision.confidence, rates=noise.rates or 0.0)
+        return pairs_needed(distance, sd, 0.0, level, rates=noise.rates or 0.0)
 
     return Seeds(
         effect=effect,

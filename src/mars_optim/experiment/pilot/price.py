@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..plan.sizes import Size
 from ..records import Run
 from ..records.trials import AROUND
-from .agenda import sensitivity_lines
+from .agenda import first_seeds, sensitivity_lines
 from .retries import Timing
 
 
@@ -133,27 +133,29 @@ def _priced(plan: Plan, items: tuple[Item, ...], timings: Timings | None, worker
 
 
 def _items(plan: Plan, size: Size) -> list[Item]:
-    seeds, repeated = len(plan.comparison.seeds), AROUND * len(plan.tuning.more_seeds)
-    trials = (plan.tuning.trials + repeated, plan.tuning.max_trials + repeated)
+    seeds = (len(first_seeds(plan)), len(plan.comparison.seeds))
+    repeated = AROUND * len(plan.tuning.more_seeds)
+    most = plan.tuning.trials if plan.tuning.by_design else plan.tuning.max_trials
+    trials = (plan.tuning.trials + repeated, most + repeated)
 
     def item(purpose: str, arm: str, runs: tuple[int, int], steps: int) -> Item:
         all_steps = (runs[0] * steps, runs[1] * steps)
         return Item(size=size.name, purpose=purpose, arm=arm, runs=runs, steps=all_steps)
 
     unit, ladder = size.steps(1.0), plan.comparison.ladder
-    rungs = seeds * len(ladder)
+    rungs = (seeds[0] * len(ladder), seeds[1] * len(ladder))
     found = [item("tune", arm, trials, unit) for arm in size.arms]
-    ladder_steps = seeds * sum(size.steps(budget) for budget in ladder)
+    one = sum(size.steps(budget) for budget in ladder)
     found.append(
         Item(
             size=size.name,
             purpose="ladder",
             arm=plan.comparison.baseline,
-            runs=(rungs, rungs),
-            steps=(ladder_steps, ladder_steps),
+            runs=rungs,
+            steps=(seeds[0] * one, seeds[1] * one),
         )
     )
-    return found + [item("compare", arm, (seeds, seeds), unit) for arm in size.arms]
+    return found + [item("compare", arm, seeds, unit) for arm in size.arms]
 
 
 def _sensitivity(plan: Plan) -> list[Item]:

@@ -120,6 +120,16 @@ class Reporter:
         self._waiting.pop(run_id, None)
         return self._running.pop(run_id).spec
 
+    @property
+    def under_way(self) -> list[tuple[RunSpec, int]]:
+        """Runs that have started, with the steps that they have taken."""
+        return [(run.spec, run.step) for run in self._running.values()]
+
+    @property
+    def works(self) -> bool:
+        """Whether a run is under way that does not wait for a machine."""
+        return any(run_id not in self._waiting for run_id in self._running)
+
     def standing(self, state: State) -> Standing:
         """How the pilot stands now."""
         return Standing(

@@ -37,7 +37,7 @@ class Retries:
 
     def __init__(self, running: RunningPlan, timings: Mapping[str, Timing], sharing: int) -> None:
         self._running = running
-        self._timings = timings
+        self.timings = timings
         self._sharing = sharing
         self._failures: dict[str, list[Failure]] = {}
         self.given_up: dict[str, Failure] = {}
@@ -46,7 +46,7 @@ class Retries:
         """Seconds that the run may take."""
         if self._running.limit_minutes:
             return 60.0 * self._running.limit_minutes
-        timing = self._timings[spec.arm_name]
+        timing = self.timings[spec.arm_name]
         return SLOWER * (spec.steps * timing.step + timing.outside) * self._sharing + GRACE
 
     def again(self, run_id: str, failure: Failure) -> bool:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ...errors import UserError
 from ...files import no_link, read_json, write_json, write_text
+from ..analysis.cost import pilot_price
 from ..executors.base import Executor
 from ..executors.worker import describe
 from ..plan import Plan, RunSpec
@@ -25,6 +26,7 @@ from .agenda import agenda
 from .price import price, price_line
 from .progress import STATUS, Reporter
 from .retries import Retries, Timing
+from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
 LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change after the first run
@@ -56,11 +58,16 @@ def run_pilot(
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
+                spending = Spending(plan, out)
                 timings = _probe(plan, out, executor, reporter)
+                spending.beat()
                 reporter.expect(timings, executor.count)
                 reporter.say(f"In all: {price_of(plan, timings, executor.count)}")
                 tries = Retries(plan.running, timings, executor.sharing)
-                return _run_all(plan, out, data, executor, reporter, tries)
+                try:
+                    return _run_all(plan, out, data, executor, reporter, tries, spending)
+                finally:
+                    spending.close()
     except OSError as error:
         raise UserError(describe(error, out)) from None
 
@@ -207,7 +214,13 @@ def _probed(path: Path) -> dict[str, Timing]:
 
 
 def _run_all(
-    plan: Plan, out: Path, data: str, executor: Executor, reporter: Reporter, tries: Retries
+    plan: Plan,
+    out: Path,
+    data: str,
+    executor: Executor,
+    reporter: Reporter,
+    tries: Retries,
+    spending: Spending,
 ) -> dict[str, Failure]:
     done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
     specs: dict[str, RunSpec] = {}
@@ -225,10 +238,16 @@ def _run_all(
             announced = True
         if now.finished:
             return tries.given_up
+        spending.beat(paid=reporter.works)
         for spec in now.ready[: executor.free]:
+            if not spending.pays_for(spec, reporter.under_way, tries.timings, executor.sharing):
+                break
             specs[spec.run_id] = spec
             executor.give(spec, tries.limit(spec))
             reporter.begin(spec)
+        if spending.over or not executor.busy:
+            reporter.say(_spent(plan, spending))
+            return tries.given_up | {spec.run_id: LOST for spec in (*now.ready, *executor.running)}
         for event in executor.events(timeout=1.0):
             if event.kind == "step":
                 reporter.advance(event.run_id, event.value)
@@ -244,6 +263,17 @@ def _run_all(
                 reporter.lose(event.run_id, event.value, what_next)
 
 
+def _spent(plan: Plan, spending: Spending) -> str:
+    """Why no further run starts, and the way on."""
+    cost = plan.cost
+    spent = spending.seconds / 3600 * pilot_price(cost)
+    return (
+        f"The budget ends the pilot: {spent:,.4g} of {cost.budget:,.4g} {cost.currency} are spent, "
+        "and the next run would cost more than is left. With a larger cost.budget the same "
+        "command goes on."
+    )
+
+
 def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
     """The whole pilot's price in a line; no hours where sizes were not timed (mars plan is)."""
     own = {(OWN_SIZE, arm): timing for arm, timing in timings.items()}
@@ -255,8 +285,8 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
     kept = f", {done} of them done before" if done else ""
     reporter.say(
-        f"{runs} runs{kept}: {', '.join(plan.arms)}, learning rates tuned alike, then "
-        f"{len(plan.comparison.seeds)} paired seeds and a ladder of budgets for "
+        f"{runs} runs{kept}: {', '.join(plan.arms)}, tuned alike ({', '.join(plan.tuning.over)}), "
+        f"then {len(plan.comparison.seeds)} paired seeds and a ladder of budgets for "
         f"{plan.comparison.baseline}. About {max(1, round(left / 60))} min. Stop whenever you "
         "like: the same command goes on."
     )

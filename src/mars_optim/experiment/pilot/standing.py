@@ -18,7 +18,7 @@ from ..records import Outcome
 
 State = Literal["waiting", "running", "gone", "stopped", "ended"]
 PURPOSES = {
-    "tune": "tuning the learning rate",
+    "tune": "tuning",
     "ladder": "baseline at another budget",
     "compare": "comparing at the tuned rates",
     "sensitivity": "how much rate and gamma matter",

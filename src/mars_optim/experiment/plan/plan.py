@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
 from .task import GptPlan, Kinds, TaskPlan, check_task
 from .training import TrainingPlan
+from .tuning import TuningPlan, check_tuning, same_but_tuned
 
 if TYPE_CHECKING:
     from .run_spec import RunSpec
@@ -24,23 +25,6 @@ EXTERNAL = ("command", "imported")
 """Kinds of task whose optimizers are made elsewhere."""
 
 Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
-
-
-@table
-class TuningPlan:
-    """How the learning rate of each arm is found: the lowest point of a fit over its trials."""
-
-    trials: Whole = option(5, "learning rates tried for each arm, at the least", ge=1, le=64)
-    max_trials: Whole = option(
-        16, "at the most, where the lowest point has no trials around it yet", ge=1, le=64
-    )
-    factor: Number = option(
-        2.0, "between neighbouring learning rates; around the best, its square root", ge=1.25
-    )
-    seed: Whole = option(0, "seed of the tuning runs; not used again", ge=0)
-    more_seeds: tuple[Count, ...] = option(
-        (), "further tuning seeds: they repeat the trials around each arm's best"
-    )
 
 
 @table
@@ -53,9 +37,25 @@ class ComparisonPlan:
     ladder: tuple[Budget, ...] = option(
         (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps"
     )
+    lr_exponent: Number = option(
+        0.0,
+        "the baseline's rate on a rung is its tuned one times budget to this power; published fits "
+        "over tokens: -0.32 to -0.40",
+        ge=-2.0,
+        le=2.0,
+        sparse=True,
+    )
     ablations: Flag = option(
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
     )
+
+    def rate_at(self, lr: float, budget: float) -> float:
+        """A rate that was tuned at the common budget, at another budget in its units."""
+        return lr * budget**self.lr_exponent if self.lr_exponent else lr
+
+    def rate_from(self, lr: float, budget: float) -> float:
+        """The inverse of :meth:`rate_at`, but for rounding in the last digits."""
+        return float(f"{lr / budget**self.lr_exponent:.12g}") if self.lr_exponent else lr
 
 
 @table
@@ -66,6 +66,11 @@ class DecisionPlan:
         0.05, "least share of tokens saved that pays for a switch", ge=-1.0, le=0.99
     )
     confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
+    looks: Literal["once", "every-pair"] = option(
+        "once",
+        'at the verdict: "once", after all seeds, or "every-pair", after each from the third on, '
+        "with an interval that holds at every look: no seed is run after the verdict is clear",
+    )
 
 
 @table
@@ -86,6 +91,9 @@ class CostPlan:
     )
     pilot_price_per_hour: Number = option(
         0.0, "of the machine that runs this pilot; 0 for price_per_hour", ge=0.0
+    )
+    budget: Number = option(
+        0.0, "most that this pilot may spend, by the clock; 0 for no limit", ge=0.0
     )
 
 
@@ -146,7 +154,17 @@ class Plan:
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
-        if self.tuning.max_trials < self.tuning.trials:
+        if self.cost.budget and not (self.cost.price_per_hour or self.cost.pilot_price_per_hour):
+            raise UserError(
+                f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
+            )
+        check_tuning(self.tuning, self.arm, self.training.min_lr)
+        if self.tuning.by_design and self.sensitivity.gammas:
+            raise UserError(
+                "sensitivity.gammas goes with the learning rate tuned alone: leave it out, or set "
+                "tuning.over = ['lr']"
+            )
+        if not self.tuning.by_design and self.tuning.max_trials < self.tuning.trials:
             raise UserError(
                 f"tuning.max_trials = {self.tuning.max_trials} must be at least tuning.trials = "
                 f"{self.tuning.trials}"
@@ -255,8 +273,14 @@ class Plan:
             allowed += [replace(own, gamma=gamma) for gamma in self.sensitivity.gammas]
         for size in self.sizes():  # the plan's own first, and mostly alone
             if spec.training == size.training and spec.task == size.task:
-                return size if spec.arm_name in size.arms and spec.arm in allowed else None
+                known = spec.arm in allowed or self._is_trial(spec)
+                return size if spec.arm_name in size.arms and known else None
         return None
+
+    def _is_trial(self, spec: RunSpec) -> bool:
+        """Whether a run's arm differs from the plan's in what is tuned only."""
+        own, tuning = self.arm.get(spec.arm_name), self.tuning
+        return own is not None and tuning.by_design and same_but_tuned(own, spec.arm, tuning.over)
 
     def covers(self, spec: RunSpec) -> bool:
         """Whether a run was made under this plan's settings."""

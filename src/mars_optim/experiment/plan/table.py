@@ -41,6 +41,7 @@ def option(
     *,
     of: tuple[str, tuple[str, ...]] | None = None,
     compare: bool = True,
+    sparse: bool = False,
     **limits: Any,
 ) -> Any:
     """A key of a table, with its comment and its allowed range.
@@ -51,11 +52,12 @@ def option(
         of: another key and the values of it that this one goes with. Under others it must keep
             its default, and is not written.
         compare: whether it counts where two tables are compared.
+        sparse: not written where it is the default.
         limits: ``ge``, ``gt``, ``le`` and so on, as of :func:`pydantic.Field`.
     """
     if isinstance(default, int | float | None) and not isinstance(default, bool):
         limits.setdefault("le", int(LARGEST) if isinstance(default, int) else LARGEST)
-    metadata = dict(description=help, of=of, **limits)
+    metadata = dict(description=help, of=of, sparse=sparse, **limits)
     return dataclasses.field(default=default, metadata=metadata, compare=compare)
 
 

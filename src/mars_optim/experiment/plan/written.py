@@ -47,15 +47,36 @@ def _lines(value: Any, path: str, said: frozenset[str] = frozenset()) -> list[st
         if dataclasses.is_dataclass(entry):
             tables += ["", *note, f"[{prefix}{name}]", *_lines(entry, prefix + name)]
         elif isinstance(entry, Mapping):
-            told: frozenset[str] = frozenset()  # what the keys mean is said once
-            for key, sub in entry.items():
-                inner = f"{prefix}{name}.{tomlkit.key(key).as_string()}"
-                tables += ["", *note, f"[{inner}]", *_lines(sub, inner, told)]
-                note, told = [], told | {key for key, *_ in _written(sub)}
+            tables += _mapping(entry, prefix + name, note)
         else:
             lines += note if name not in said else []
             lines.append(f"{name} = {toml_value(plain(entry))}")
     return lines + tables
+
+
+def _mapping(entry: Mapping[str, Any], path: str, note: list[str]) -> list[str]:
+    """Tables under names of the user's; what their keys mean is said once."""
+    lines, told = [], frozenset[str]()
+    rows = [f"{_key(k)} = {toml_value(plain(v))}" for k, v in entry.items() if _is_value(v)]
+    if rows:
+        lines, note = ["", *note, f"[{path}]", *rows], []
+    for key, sub in entry.items():
+        inner = f"{path}.{_key(key)}"
+        if isinstance(sub, Mapping):
+            lines += _mapping(sub, inner, note)
+        elif not _is_value(sub):
+            lines += ["", *note, f"[{inner}]", *_lines(sub, inner, told)]
+            told |= {key for key, *_ in _written(sub)}
+        note = []
+    return lines
+
+
+def _is_value(entry: Any) -> bool:
+    return not (isinstance(entry, Mapping) or dataclasses.is_dataclass(entry))
+
+
+def _key(name: str) -> str:
+    return str(tomlkit.key(name).as_string())
 
 
 def _written(value: Any) -> Iterator[tuple[str, Any, str]]:
@@ -63,7 +84,8 @@ def _written(value: Any) -> Iterator[tuple[str, Any, str]]:
     for f in dataclasses.fields(value):
         entry = getattr(value, f.name)
         entry = f.metadata.get("none") if entry is None else entry
-        default: Any = f.default_factory
-        left_out = f.metadata.get("sparse") and entry == default()
+        factory: Any = f.default_factory
+        default = factory() if callable(factory) else f.default
+        left_out = f.metadata.get("sparse") and entry == default
         if entry is not None and not left_out and concerned(f, value):
             yield f.name, entry, f.metadata.get("description", "")

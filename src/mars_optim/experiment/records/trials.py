@@ -37,7 +37,11 @@ def bracket(trials: Trials) -> tuple[float, float | None, float | None]:
 
 def loss_at(trials: Trials, lr: float) -> float:
     """The loss of a trial; inf for one that diverged."""
-    loss = trials[lr]
+    return loss_or_inf(trials[lr])
+
+
+def loss_or_inf(loss: float | None) -> float:
+    """A final loss; inf for a run that diverged."""
     return math.inf if loss is None else loss
 
 

@@ -10,7 +10,7 @@ from ..analysis.stats import saved
 from .document import Page, Tile
 from .messages import Messages
 from .savings import ends, saving
-from .sections import answer, cause, cost, evidence, repeat, rollout, sizes
+from .sections import answer, cause, cost, evidence, repeat, rollout, sizes, tuning
 
 
 def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
@@ -26,10 +26,11 @@ def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
         cost.section(analysis, say, out),
         cause.section(analysis, say),
         sizes.section(analysis, say),
+        tuning.section(analysis, say),
         evidence.section(analysis, say),
         rollout.section(analysis, say),
         repeat.section(analysis, say),
-        repeat.limits(say),
+        repeat.limits(analysis, say),
     )
     verdict = analysis.verdict
     return Page(

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..._version import __version__
 from ..analysis import Analysis, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis.best_of import Tuned
+from ..analysis.importances import importances
 from ..analysis.stats import saved
 from .messages import Messages, ticks
 from .sections.rollout import condition_text
@@ -66,12 +68,49 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "tokens_per_run": analysis.unit_tokens,
         "amendments": list(analysis.amendments),
         "environment": analysis.environment,
+        **({"tuning": _tuning(analysis)} if analysis.plan.tuning.by_design else {}),
+    }
+
+
+def _tuning(analysis: Analysis) -> dict[str, Any]:
+    """Every arm's trials and what they tell, and the verdict by the number of trials."""
+    confidence, plan = analysis.plan.decision.confidence, analysis.plan.tuning
+    arms = {arm.name: arm.tuned for arm in analysis.arms if arm.tuned}
+
+    def of(tuned: Tuned) -> dict[str, Any]:
+        spans = [(at, at.low_high(confidence) or (None, None)) for at in tuned.best]
+        return {
+            "trials": [
+                {**dict(zip(tuned.over, values, strict=True)), "loss": loss}
+                for values, loss in tuned.trials
+            ],
+            "chosen": dict(zip(tuned.over, tuned.chosen, strict=True)) if tuned.chosen else None,
+            "loss_after_trials": [
+                {"trials": at.k, "mean": at.loss, "low": low, "high": high}
+                for at, (low, high) in spans
+            ],
+            "importances": importances(tuned),
+        }
+
+    return {
+        "over": list(plan.over),
+        "sampler": plan.sampler,
+        "arms": {name: of(tuned) for name, tuned in arms.items()},
+        "verdict_by_trials": [
+            {
+                "trials": at.trials,
+                "verdict": at.decision,
+                "tokens_saved": interval_data(at.log_ratio.map(saved) if at.log_ratio else None),
+                "outside_ladder": sorted(at.bounds),
+            }
+            for at in analysis.budgets
+        ],
     }
 
 
 def _few(regret: Sequence[float]) -> list[float] | None:
     """Sixteen equally likely values of what an arm's rate loses against its best."""
-    each = len(regret) // 16
+    regret, each = sorted(regret), len(regret) // 16
     return [sum(regret[i : i + each]) / each for i in range(0, 16 * each, each)] if each else None
 
 

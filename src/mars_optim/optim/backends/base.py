@@ -53,28 +53,26 @@ class Bucket:
         """That norm, once for each tensor, (tensors,); None where the clip looks at these alone."""
         return self.norm.of(self.params) if self.norm is not None and self.shares_norm else None
 
-    def observe(self, sums: Tensor | None = None) -> None:
-        """Tell the observer, if there is one, what the step is about to do.
+    def sums(self) -> Tensor:
+        """What ``telemetry`` is told of every tensor, by torch's own sums."""
+        takes = self.settings.takes_difference
+        last_grads = [s["last_grad"] for s in self.states] if takes else None
+        return sums_of(self.grads, last_grads, self.settings.gain)
 
-        Args:
-            sums: that a kernel has found already.
-        """
+    def observe(self) -> None:
+        """Tell the observer, if there is one, what the step is about to do."""
         if self.observer is None:
             return
-        settings, scales = self.settings, None
-        if sums is None:
-            takes = settings.takes_difference
-            last_grads = [s["last_grad"] for s in self.states] if takes else None
-            sums = sums_of(self.grads, last_grads, settings.gain)
-        if settings.clip is not None:
+        sums, scales = self.sums(), None
+        if self.settings.clip is not None:
             norms = self.shared_norm()
             if norms is None:
-                norms = clip_norms(sums.select(1, CC).sqrt(), settings, self.shards)
-            scales = scales_of(norms, settings.clip)
+                norms = clip_norms(sums.select(1, CC).sqrt(), self.settings, self.shards)
+            scales = scales_of(norms, self.settings.clip)
         self.report(sums, scales)
 
     def report(self, sums: Tensor, scales: Tensor | None) -> None:
-        """The same of sums that a kernel has found already."""
+        """Tell the observer, if there is one, of sums and scales that the step has found."""
         if self.observer is not None:
             paired = self.settings.takes_difference
             self.observer(sums, scales, shards=self.shards, paired=paired)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import correction, rules
 from ..hyperparameters import Settings
+from ..telemetry import CC
 from ..types import State
 from .base import Bucket
 from .cpu import native
@@ -21,7 +22,6 @@ def why_not(bucket: Bucket) -> str | None:
 
 def step(bucket: Bucket) -> None:
     """One MARS step, in the order of ``reference.update``."""
-    bucket.observe(native.sums(bucket))
     params, grads, states = bucket.params, bucket.grads, bucket.states
     settings, shards = bucket.settings, bucket.shards
     cs = estimate(bucket)
@@ -48,9 +48,15 @@ def step(bucket: Bucket) -> None:
 
 
 def estimate(bucket: Bucket) -> list[Tensor]:
-    """The clipped c_t of every parameter, in the memory of g_{t-1}; no gradient is written."""
+    """The clipped c_t of every parameter, in the memory of g_{t-1}; no gradient is written.
+
+    The observer is told on the way: where a kernel of ours can walk through the tensors, the sums
+    that it is told and the norms for the clip are of one pass.
+    """
     cs, settings = bucket.grads, bucket.settings
-    norms = bucket.shared_norm()  # of all tensors, so while g_{t-1} is still there
+    norms, scales = bucket.shared_norm(), None  # of all tensors, so while g_{t-1} is still there
+    found = native.sums(bucket)
+    told = bucket.sums() if found is None and bucket.observer is not None else found
     if settings.takes_difference:
         cs = correction.corrected_([s["last_grad"] for s in bucket.states], cs, gain=settings.gain)
         if settings.maximize:
@@ -59,9 +65,19 @@ def estimate(bucket: Bucket) -> list[Tensor]:
         cs = list(torch._foreach_neg(cs))
     if settings.clip is not None:
         if norms is None:
-            norms = correction.clip_norms(correction.norms_of(cs), settings, bucket.shards)
-        cs = correction.clipped(cs, norms, settings.clip, in_place=settings.takes_difference)
+            # of c's dtype either way: the shards of one tensor may be found by different ways
+            of_shards = correction.norms_of(cs) if found is None else norms_in(found, cs[0].dtype)
+            norms = correction.clip_norms(of_shards, settings, bucket.shards)
+        scales = correction.scales_of(norms, settings.clip)
+        cs = correction.clipped(cs, scales, in_place=settings.takes_difference)
+    if told is not None:
+        bucket.report(told, scales)
     return cs
+
+
+def norms_in(sums: Tensor, dtype: torch.dtype) -> Tensor:
+    """||c_t|| of each tensor, (tensors,), from the sums of a kernel, (tensors, SUMS)."""
+    return sums[:, CC].sqrt().to(dtype)
 
 
 def remember(bucket: Bucket) -> None:

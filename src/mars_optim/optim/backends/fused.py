@@ -37,7 +37,6 @@ def why_not(bucket: Bucket) -> str | None:
 
 def step(bucket: Bucket) -> None:
     """One MARS-AdamW step, with the step counters beside the parameters."""
-    bucket.observe()
     states, settings = bucket.states, bucket.settings
     cs = estimate(bucket)
     advance_(states)  # torch's kernel reads t

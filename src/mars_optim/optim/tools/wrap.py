@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from ...optimizer_options import TABLE, Clip, ClipOver
-from ..correction import clipped, corrected_, norms_of, remember_, whole_norms
+from ..correction import clipped, corrected_, norms_of, remember_, scales_of, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
 from ..values import check_option, flag, is_auto, number_or_none
@@ -178,7 +178,7 @@ class VarianceReduction(WrappedGamma):
                     norms = whole_norms(norms_of(cs), Shards.of(params))
                     together.append((cs, norms, clip))
         for cs, norms, clip in self._clips(together):
-            clipped(cs, norms, clip, in_place=True)
+            clipped(cs, scales_of(norms, clip), in_place=True)
         self._tell_of_none()
         for param, _, c in self._borrowed:
             param.grad = c

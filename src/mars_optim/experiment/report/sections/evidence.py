@@ -6,7 +6,7 @@ import math
 
 from ...analysis import Analysis, ArmResult
 from ...analysis.stats import saved
-from ..document import Block, Cell, Section, Table
+from ..document import Block, Cell, Picture, Section, Table
 from ..messages import Messages
 from ..savings import bounded
 from . import arm_cells, curves, ladder, noise_course, sensitivity, sweep
@@ -15,7 +15,7 @@ from .cost import quartiles
 
 def section(analysis: Analysis, say: Messages) -> Section:
     """All tables and figures behind the answer."""
-    pictures = [ladder.picture(analysis, say), sweep.picture(analysis, say)]
+    pictures = [ladder.picture(analysis, say), _sweep(analysis, say)]
     if analysis.sensitivity:
         pictures.append(sensitivity.picture(analysis, say))
     pictures.append(curves.picture(analysis, say))
@@ -27,6 +27,19 @@ def section(analysis: Analysis, say: Messages) -> Section:
         arm_cells.seeds_table(analysis.arms, analysis.plan.comparison.seeds, say),
     )
     return Section("evidence", say("section.evidence"), blocks)
+
+
+def _caption(analysis: Analysis, say: Messages) -> str:
+    baseline = analysis.baseline.name
+    if analysis.plan.tuning.by_design:
+        return say("table.arms.design", baseline=baseline)
+    return say("table.arms", baseline=baseline)
+
+
+def _sweep(analysis: Analysis, say: Messages) -> Picture:
+    if analysis.plan.tuning.by_design:
+        return sweep.picture(analysis, say, code="figure.design-sweep")
+    return sweep.picture(analysis, say)
 
 
 def arms_table(analysis: Analysis, say: Messages) -> Table:
@@ -42,7 +55,7 @@ def arms_table(analysis: Analysis, say: Messages) -> Table:
         return tuple(cells)
 
     return Table(
-        say("table.arms", baseline=analysis.baseline.name),
+        _caption(analysis, say),
         (
             *say.each(*columns),
             *(arm_cells.score_name(key, say) for key in scores),

@@ -74,11 +74,18 @@ def trained(analysis: Analysis, say: Messages) -> str:
 
 def rule(analysis: Analysis, say: Messages) -> str:
     """The rule that was fixed in the plan."""
-    decision = analysis.plan.decision
-    return say("repeat.rule", confidence=decision.confidence, min_saving=decision.min_saving)
+    decision, seeds = analysis.plan.decision, len(analysis.plan.comparison.seeds)
+    values = dict(confidence=decision.confidence, min_saving=decision.min_saving)
+    if decision.looks == "every-pair":
+        return say("repeat.rule.every-pair", **values, seeds=seeds)
+    return say("repeat.rule", **values)
 
 
-def limits(say: Messages) -> Section:
+def limits(analysis: Analysis, say: Messages) -> Section:
     """What a pilot does not tell."""
-    items = tuple(say(f"limit.{key}") for key in ("size", "ladder", "lr"))
+    exponent, tuning = analysis.plan.comparison.lr_exponent, analysis.plan.tuning
+    ladder = say("limit.ladder.moved", exponent=exponent) if exponent else say("limit.ladder")
+    names = ", ".join(tuning.over)
+    tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
+    items = (say("limit.size"), ladder, tuned)
     return Section("limits", say("section.limits"), (Bullets(items),))

@@ -56,7 +56,8 @@ def _draw(ax: Axes, analysis: Shown, say: Messages, x_label: str) -> None:
             finite = [(t.lr, t.loss) for t in arm.trials if t.loss is not None and t.seed == seed]
             if finite:
                 lrs, losses = zip(*finite, strict=True)
-                line = MARKERS[arm.role] + ("-" if label == arm.name else ":")
+                joined = "-" if label == arm.name else ":"
+                line = MARKERS[arm.role] + ("" if arm.tuned else joined)
                 ax.plot(lrs, losses, line, color=tint, ms=5, lw=1.4, label=label)
                 label = "_"  # one entry in the legend for all seeds
         _draw_chosen(ax, arm, tint)

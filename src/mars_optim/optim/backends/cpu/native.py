@@ -19,7 +19,7 @@ from ...hyperparameters import Settings
 from ...telemetry import CC, SUMS
 from ...types import BUFFERS, State
 from ..base import Bucket
-from ..layout import columns_of, unlike
+from ..layout import columns_of, is_dense, unlike
 from .build import library
 
 OWN = frozenset(("grad_scale", "dtypes"))
@@ -57,14 +57,46 @@ def why_not(bucket: Bucket) -> str | None:
 
 
 def sums(bucket: Bucket) -> Tensor | None:
-    """What an observer is told, in one pass, of a step that another path takes; None if not here.
+    """The sums of g_t and g_{t-1} for a step that another path takes: for its clip and observer.
 
-    (tensors, SUMS), float64.
+    (tensors, SUMS), float64; None where nobody asks, or no kernel here can walk through them.
     """
-    if bucket.observer is None or not bucket.params[0].is_cpu or _unfit(bucket) is not None:
+    settings, grads = bucket.settings, bucket.grads
+    clips = settings.clip is not None and not bucket.shares_norm
+    if torch.compiler.is_compiling() or not grads[0].is_cpu:
         return None
-    values, table, threads = _prepared(bucket)
-    return _summed(bucket, values, table, threads)
+    if not (clips or bucket.observer is not None):
+        return None
+    columns = {"parameter": grads}
+    if settings.takes_difference:
+        columns["last_grad"] = [state["last_grad"] for state in bucket.states]
+    dtypes = {x.dtype for column in columns.values() for x in column}
+    if len(dtypes) > 1 or torch.float16 in dtypes or not dtypes <= DTYPES.keys():
+        return None
+    if unlike(columns):  # with gaps, as a block of columns: added up as a tensor of its own
+        whole = {k: [x if is_dense(x) else x.contiguous() for x in v] for k, v in columns.items()}
+        if unlike(columns := whole):
+            return None
+    c = library(_real(dtypes)).c
+    if c is None:
+        return None
+    rows: list[int] = []
+    blocks, block = 0, c.native_block()
+    grads = columns["parameter"]
+    for g, last in zip(grads, columns.get("last_grad", grads), strict=True):
+        rows += (g.numel(), blocks, 0, g.data_ptr(), 0, 0, 0, last.data_ptr(), 0)
+        blocks += -(-g.numel() // block)
+    (dtype,) = dtypes
+    values = _Settings(
+        gain=float(settings.gain) if settings.takes_difference else 0.0,
+        grad_scale=1.0,
+        tensors=len(grads),
+        blocks=blocks,
+        difference=settings.takes_difference,
+        g_dtype=DTYPES[dtype],
+        last_dtype=DTYPES[dtype],
+    )
+    return _summed(c, values, Array("q", rows), _threads(blocks, block))
 
 
 def _unfit(bucket: Bucket) -> str | None:
@@ -111,7 +143,7 @@ def step(bucket: Bucket) -> None:
     values, rows, threads = _prepared(bucket)
     norms, scales = bucket.shared_norm(), None
     if (settings.clip is not None and norms is None) or bucket.observer is not None:
-        sums = _summed(bucket, values, rows, threads)
+        sums = _summed(_library(bucket), values, rows, threads)
     if settings.clip is not None:
         if norms is None:
             norms = clip_norms(sums[:, CC].sqrt(), settings, bucket.shards)
@@ -139,16 +171,20 @@ def _prepared(bucket: Bucket) -> tuple[_Settings, Array[int], ctypes.c_int64]:
     values = _values(bucket.settings, bucket.params[0], bucket.grads[0], bucket.states[0])
     values.grad_scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
     values.tensors, values.blocks = len(bucket.params), blocks
-    threads = 1 if blocks * block < _ALONE else min(torch.get_num_threads(), blocks)
-    return values, rows, ctypes.c_int64(threads)
+    return values, rows, _threads(blocks, block)
 
 
-def _summed(bucket: Bucket, values: _Settings, rows: Array[int], threads: ctypes.c_int64) -> Tensor:
+def _threads(blocks: int, block: int) -> ctypes.c_int64:
+    alone = blocks * block < _ALONE
+    return ctypes.c_int64(1 if alone else min(torch.get_num_threads(), blocks))
+
+
+def _summed(c: ctypes.CDLL, values: _Settings, rows: Array[int], threads: ctypes.c_int64) -> Tensor:
     """The sums of each tensor, (tensors, SUMS)."""
     parts = torch.empty(values.blocks, SUMS, dtype=torch.float64, device="cpu")
     found = torch.empty(values.tensors, SUMS, dtype=torch.float64, device="cpu")
     table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
-    _library(bucket).native_sums(*table, _pointer(parts), _pointer(found), threads)
+    c.native_sums(*table, _pointer(parts), _pointer(found), threads)
     return found
 
 
@@ -181,7 +217,7 @@ def _values(settings: Settings, x: Tensor, g: Tensor, state: State) -> _Settings
         weight_decay=settings.weight_decay,
         gain=float(settings.gain) if settings.takes_difference else 0.0,
         fold=float(settings.gamma) if settings.folds else 0.0,
-        rule=RULES.get(settings.rule, 0),  # the sums are the same for any
+        rule=RULES[settings.rule],
         maximize=settings.maximize,
         difference=settings.takes_difference,
         remember=not settings.exact,

@@ -1,0 +1,102 @@
+"""What a pilot has spent, and the budget beyond which it starts nothing and ends what runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ...errors import UserError
+from ...files import read_json, write_json
+from ..analysis.cost import pilot_price
+from ..plan import Plan, RunSpec
+from ..records import Failure
+from .retries import Timing
+
+FILE = "spent.json"  # in the pilot's folder
+WRITE_EVERY = 1.0
+"""Seconds: a pilot that is ended from outside forgets at most these."""
+
+LOST = Failure("failed", "the pilot's budget is spent", again="never")
+
+
+class Spending:
+    """Time of the pilot's machine while it works, over all its sessions, against the budget.
+
+    Time is by the clock, from a session's first step on, whatever the number of workers. In a queue
+    only time counts in which a job runs.
+
+    Args:
+        plan: with ``cost.budget`` and the price of an hour.
+        out: folder of the pilot; ``spent.json`` in it holds the seconds.
+        clock: seconds (default: that of the machine).
+
+    Raises:
+        UserError: if the file is there and cannot be read.
+    """
+
+    def __init__(self, plan: Plan, out: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock = out / FILE, clock
+        per_hour = pilot_price(plan.cost)
+        self.budget = 3600 * plan.cost.budget / per_hour if plan.cost.budget else math.inf
+        self.seconds = _seconds(self._path)
+        self._last = self._written = clock()
+
+    def beat(self, *, paid: bool = True) -> None:
+        """Count the time since the last beat, if it is paid."""
+        now = self._clock()
+        if paid:
+            self.seconds += now - self._last
+        self._last = now
+        if now - self._written >= WRITE_EVERY:
+            self.close()
+
+    def close(self) -> None:
+        """Write the seconds."""
+        self._written = self._last
+        if self.budget < math.inf or self._path.exists():
+            write_json(self._path, {"seconds": self.seconds})
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left."""
+        return self.seconds >= self.budget
+
+    def pays_for(
+        self,
+        spec: RunSpec,
+        running: Sequence[tuple[RunSpec, int]],
+        timings: Mapping[str, Timing],
+        sharing: int,
+    ) -> bool:
+        """Whether a run that starts now will end within the budget, by the probe's step times.
+
+        Args:
+            spec: of the run.
+            running: runs under way, with the steps that they have taken.
+            timings: of each arm.
+            sharing: runs at a time on one machine, each as much slower.
+        """
+
+        def needs(spec: RunSpec, taken: int) -> float:
+            timing = timings[spec.arm_name]
+            return (max(0, spec.steps - taken) * timing.step + timing.outside) * sharing
+
+        longest = max(needs(s, taken) for s, taken in ((spec, 0), *running))
+        return self.seconds + longest <= self.budget
+
+
+def _seconds(path: Path) -> float:
+    if not path.exists():
+        return 0.0
+    try:
+        seconds = float(read_json(path)["seconds"])
+    except (KeyError, TypeError, ValueError):
+        seconds = math.nan
+    if not 0.0 <= seconds < math.inf:
+        raise UserError(
+            f'{path} does not tell the seconds that were spent: write {{"seconds": N}} into it, '
+            "or delete it to count from 0"
+        )
+    return seconds

@@ -1,0 +1,250 @@
+"""Which pilot buys the most: designs of the comparison, weighed by what their decisions are worth.
+
+A decision is worth what it saves on the real job. With the true log token ratio theta, known
+beforehand as Normal(prior mean, prior sd), and a switch that costs the least saving that the plan
+asks for,
+
+    gain(theta) = (1 - exp(-theta) * step time ratio - min_saving) * price of the job
+    worth(design) = E[gain(theta) 1{go}] - max(0, E[gain(theta)]) - price(design)
+
+The second term is the best that can be done without a pilot: to stay, or to switch unseen. The
+expectation is over theta and over the pilot's own pairs, by simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import UserError
+from ..analysis.looks import FIRST, level_of
+from ..analysis.stats import t_quantile
+from ..plan import Plan
+from ..plan.plan import DecisionPlan
+from .price import Price
+
+PAIRS = (3, 4, 5, 6, 8, 10, 15, 20)
+MOST = (6, 10, 20)
+DRAWS = 20_000
+
+PRIOR_MEAN = 0.06
+PRIOR_SD = 0.08
+"""Of log token ratios of MARS-AdamW to AdamW, both tuned: 12 cells of Marin's sweeps (130 M to
+520 M parameters, 1 to 8 times 20 tokens a parameter; arXiv 2509.02046) have mean 0.07 and sd 0.06,
+read along AdamW's own losses. The mean is drawn towards 0 and the sd raised, since no job is one of
+theirs, and published gains are larger than those of others' repeats."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """What is believed of the log token ratio before the pilot: normal."""
+
+    mean: float = PRIOR_MEAN
+    sd: float = PRIOR_SD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a decision is about.
+
+    Args:
+        money: price of the real job, with the baseline.
+        step_time: of the candidate, over the baseline's.
+        min_saving: share of the job that a switch costs.
+    """
+
+    money: float
+    step_time: float
+    min_saving: float
+
+    def gain(self, theta: Floats) -> Floats:
+        """Money that a switch gains at these log token ratios."""
+        found: Floats = (1.0 - np.exp(-theta) * self.step_time - self.min_saving) * self.money
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """One way to make the comparison, and what it buys.
+
+    Args:
+        seeds: of the pairs, at the most.
+        looks: as in the plan.
+        pairs: that are run on average.
+        price: of the whole pilot: on average, and at the most.
+        go: chance of this verdict; likewise ``no_go``.
+        no_go: see go.
+        gain: expected gain of the decision, the price not taken off.
+        worth: gain less the best without a pilot less the average price.
+    """
+
+    seeds: tuple[int, ...]
+    looks: str
+    pairs: float
+    price: tuple[float, float]
+    go: float
+    no_go: float
+    gain: float
+    worth: float
+
+    @property
+    def options(self) -> str:
+        """Of ``mars pilot``, to carry it out."""
+        listed = ",".join(map(str, self.seeds))
+        return f"--set comparison.seeds=[{listed}] --set decision.looks={self.looks}"
+
+
+def without_pilot(job: Job, prior: Prior) -> float:
+    """The best expected gain without a pilot: 0 to stay, or that of a switch unseen."""
+    return max(0.0, float(job.gain(_thetas(prior)).mean()))
+
+
+def checked_prior(saving: float | None = None, sd: float | None = None) -> Prior:
+    """The prior of a share of tokens saved, with its spread; None for the published one's.
+
+    Raises:
+        UserError: where there is no such prior.
+    """
+    if saving is None:
+        saving = -math.expm1(-PRIOR_MEAN)
+    if sd is None:
+        sd = PRIOR_SD
+    if not -10.0 <= saving < 1.0:
+        raise UserError(f"--prior-saving {saving:g} must be a share of tokens, -10 to below 1")
+    if not 0.0 < sd <= 2.0:
+        raise UserError(f"--prior-sd {sd:g} must be above 0 and at most 2 (of log tokens)")
+    return Prior(mean=-math.log1p(-saving), sd=sd)
+
+
+def budget_of(plan: Plan, budget: float | None, price: float | None, hours: float | None) -> Plan:
+    """The plan with the budget's price; by hours, an hour is the unit of money.
+
+    Raises:
+        UserError: unless there is one budget, above 0, and for money a price.
+    """
+    if budget is not None and hours is not None:
+        raise UserError("--budget (money) and --hours are two budgets; give one")
+    for name, value in (("budget", budget), ("price", price), ("hours", hours)):
+        if value is not None and not 0.0 < value < math.inf:
+            raise UserError(f"--{name} {value:g} must be above 0")
+    if hours is not None:
+        if price is not None:
+            raise UserError("--price is of a --budget in money; with --hours leave it out")
+        cost = replace(plan.cost, price_per_hour=1.0, pilot_price_per_hour=0.0, currency="h")
+        return replace(plan, cost=cost)
+    if price is not None:
+        plan = replace(plan, cost=replace(plan.cost, price_per_hour=price))
+    if not plan.cost.price_per_hour:
+        raise UserError("--budget needs a price: --price 2.5, or cost.price_per_hour in the plan")
+    return plan
+
+
+def designs(
+    plan: Plan,
+    job: Job,
+    prior: Prior,
+    *,
+    sd: float,
+    rates: float,
+    price_of: Callable[[Plan], Price],
+) -> list[Design]:
+    """All designs, the most worth first.
+
+    Args:
+        plan: whose tuning, arms and budgets stay; its seeds and looks are varied.
+        job: that is decided about.
+        prior: of the log token ratio.
+        sd: between pairs, in log tokens.
+        rates: standard deviation that the choice of the rates adds.
+        price_of: prices a plan, with money.
+    """
+    variants = [_variant(plan, n, "once") for n in PAIRS]
+    variants += [_variant(plan, n, "every-pair") for n in MOST]
+    found = [_weighed(v, job, prior, sd, rates, price_of(v)) for v in variants]
+    return sorted(found, key=lambda design: -design.worth)
+
+
+def affordable(found: Iterable[Design], budget: float) -> list[Design]:
+    """Those that cannot cost more than the budget, at their most."""
+    return [design for design in found if design.price[1] <= budget]
+
+
+def _variant(plan: Plan, seeds: int, looks: Literal["once", "every-pair"]) -> Plan:
+    taken = {plan.tuning.seed, *plan.tuning.more_seeds}
+    free = (s for s in range(1, seeds + len(taken) + 1) if s not in taken)
+    chosen = tuple(s for s, _ in zip(free, range(seeds), strict=False))
+    return replace(
+        plan,
+        comparison=replace(plan.comparison, seeds=chosen),
+        decision=replace(plan.decision, looks=looks),
+    )
+
+
+def _thetas(prior: Prior) -> Floats:
+    return np.random.default_rng(0).normal(prior.mean, prior.sd, DRAWS)
+
+
+def _weighed(plan: Plan, job: Job, prior: Prior, sd: float, rates: float, price: Price) -> Design:
+    theta, n = _thetas(prior), len(plan.comparison.seeds)
+    rng = np.random.default_rng(1)
+    shift = rng.normal(0.0, rates, DRAWS) if rates else np.zeros(DRAWS)
+    pairs = theta[:, None] + shift[:, None] + rng.normal(0.0, sd, (DRAWS, n))
+    verdict, used = verdicts(pairs, plan.decision, rates)
+    gain = float(np.where(verdict > 0, job.gain(theta), 0.0).mean())
+    assert price.money is not None
+    least, most = price.money
+    tuning = sum(price.money) / 2 - least if plan.decision.looks == "once" else 0.0
+    average = least + tuning + _added(plan, price, float(used.mean()))
+    return Design(
+        seeds=plan.comparison.seeds,
+        looks=plan.decision.looks,
+        pairs=float(used.mean()),
+        price=(average, most),
+        go=float((verdict > 0).mean()),
+        no_go=float((verdict < 0).mean()),
+        gain=gain,
+        worth=gain - without_pilot(job, prior) - average,
+    )
+
+
+def _added(plan: Plan, price: Price, used: float) -> float:
+    """Money of the pairs beyond the first look, on average, where every pair is looked at."""
+    assert price.money is not None
+    least, most = price.money
+    if plan.decision.looks == "once":
+        return 0.0
+    return (most - least) * (used - FIRST) / (len(plan.comparison.seeds) - FIRST)
+
+
+def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Floats, Floats]:
+    """What the rule says of simulated pilots: 1 go, -1 no-go, 0 open; and the pairs each ran.
+
+    Args:
+        pairs: log token ratios, (pilots, most pairs).
+        decision: the rule.
+        rates: standard deviation that the choice of the rates adds, added in quadrature.
+    """
+    pilots, most = pairs.shape
+    verdict, used = np.zeros(pilots), np.full(pilots, float(most))
+    threshold = -math.log1p(-decision.min_saving)
+    open_ = np.ones(pilots, bool)
+    looks = range(FIRST, most + 1) if decision.looks == "every-pair" else (most,)
+    centre = pairs.mean()  # so that sums of squares keep their digits
+    totals = np.cumsum(pairs - centre, axis=1)
+    squares = np.cumsum((pairs - centre) ** 2, axis=1)
+    for n in looks:
+        mean = centre + totals[:, n - 1] / n
+        variance = np.maximum(squares[:, n - 1] - totals[:, n - 1] ** 2 / n, 0.0) / (n - 1)
+        half = t_quantile(level_of(decision, n), n) * np.sqrt(variance / n + rates**2)
+        side = (mean - half > threshold).astype(float) - (mean + half < threshold)
+        done = open_ & (side != 0)
+        verdict[done], used[done] = side[done], n
+        open_ &= ~done
+    return verdict, used
