@@ -1,7 +1,7 @@
 """Teams of pilots with a known truth: do the intervals of performance profiles hold it?
 
-``python -m benchmarks.simulated_jobs`` prints the table of docs/statistics.md. Every pilot is
-carried out in whole: search for each arm's rate, pairs, ladder, then the profiles over a team's.
+``python -m benchmarks.simulated_jobs`` prints a table like that of docs/statistics.md.
+Every pilot is carried out in whole: search for each arm's rate, pairs, ladder, then the profiles.
 """
 
 from __future__ import annotations

@@ -83,17 +83,17 @@ def test_frozen_weights_of_a_checkpoint_stay_out():
 
 
 def test_a_checkpoint_and_a_text_of_ones_own_are_taken(tmp_path: Path):
-    Full = type(template("finetune", "Full"))
+    make = type(template("finetune", "Full"))
     tiny = template("finetune", "Full").build_model(1)
     with torch.no_grad():
         tiny.model.norm.weight.fill_(0.5)
     tiny.save_pretrained(tmp_path / "checkpoint")
     (tmp_path / "mine.txt").write_text("To be, or not to be. " * 200)
-    task = Full(model=str(tmp_path / "checkpoint"), text=str(tmp_path / "mine.txt"))
+    task = make(model=str(tmp_path / "checkpoint"), text=str(tmp_path / "mine.txt"))
     model = task.build_model(2)
     assert torch.equal(model.model.norm.weight, tiny.model.norm.weight)
     assert bytes(task.batch(1, 0, 0)[0].tolist()).decode()[:5] in "To be, or not to be. " * 2
-    assert task.fingerprint != Full().fingerprint
+    assert task.fingerprint != make().fingerprint
     assert len(task.held_out) == 420
 
 
