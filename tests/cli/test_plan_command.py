@@ -89,3 +89,14 @@ def test_an_effect_that_is_no_share_is_refused(
 ) -> None:
     assert main(["plan", "--out", str(tmp_path), "--effect", effect]) == 2
     assert f"--effect {effect} must be a share" in capsys.readouterr().err
+
+
+def test_a_task_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["init", "task", str(tmp_path)]) == 0
+    file = tmp_path / "my_task.py"
+    file.write_text(file.read_text() + "\n\nMyTask.__init__ = lambda self: open('gone.txt')\n")
+    capsys.readouterr()
+    assert main(["plan", "--plan", str(tmp_path / "plan.toml")]) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert "MyTask() failed: FileNotFoundError" in line
+    assert "gone.txt" in line

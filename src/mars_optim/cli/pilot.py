@@ -43,7 +43,7 @@ def pilot(
     Parameters
     ----------
     what:
-        After --init: task, command or plan (see mars init).
+        After --init: plan, task, command, finetune, sft or bandit (see mars init).
     out:
         Folder for the plan, the runs, report.html, report.md and verdict.json.
     plan:

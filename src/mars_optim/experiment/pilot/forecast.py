@@ -151,7 +151,10 @@ def forecast(
                 comparison=replace(plan.comparison, ablations=False),
                 arm={arm: plan.arm[arm] for arm in size.arms},
             )
-            job = load_runnable(sized, folder / size.name, threads)
+            try:
+                job = load_runnable(sized, folder / size.name, threads)
+            except ValueError as error:  # too few data, or a task of the user's that fails
+                raise UserError(str(error)) from None
             checks |= read_checks(folder / size.name, plan.arm)
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():

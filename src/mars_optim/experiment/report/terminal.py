@@ -6,6 +6,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
 from ..analysis import Analysis, Survey
+from ..analysis.jobs import Jobs
 from ..records.checks import ArmCheck
 from .messages import Messages, ticks
 from .savings import saving_interval
@@ -75,6 +76,19 @@ def runs_summary(found: Survey, say: Messages | None = None) -> str:
         if experiment.changed:
             lines.append(say("runs.note.changed", changes="; ".join(experiment.changed)))
     return "\n".join(ticks(line) for line in [*lines, ""])
+
+
+def jobs_summary(found: Jobs, say: Messages | None = None) -> str:
+    """Verdicts and savings job by job, for the terminal: plain lines."""
+    from .jobs_page import jobs_lead, jobs_table
+
+    say = say or Messages()
+    table = jobs_table(found, say)
+    rows = [[f"{c.text} ({c.detail})" if c.detail else c.text for c in row] for row in table.rows]
+    columns = [list(column) for column in zip(table.head, *rows, strict=True)]
+    notes = [f"  {say.finding(f)}" for f in (*found.left_out, *found.notes)]
+    lines = ["", jobs_lead(found, say), *notes, "", table.caption + ":", *_aligned(columns), ""]
+    return "\n".join(ticks(line) for line in lines)
 
 
 def _aligned(columns: list[list[str]]) -> list[str]:
