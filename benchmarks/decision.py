@@ -25,7 +25,7 @@ from benchmarks.simulated_pilots import (
     worlds,
 )
 from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan import DecisionPlan
+from mars_optim.experiment.plan.decision import DecisionPlan
 
 SAVINGS = (-0.10, 0.0, 0.05, 0.10, 0.20)
 LEAST = DecisionPlan().min_saving

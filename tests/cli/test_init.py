@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mars_optim.cli import main
-from mars_optim.cli.init import TEMPLATES
+from mars_optim.cli.init import JOBS, TEMPLATES
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import load_plan
 
@@ -21,7 +21,13 @@ def test_the_plan_is_the_built_in_one(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("task", {"my_task.py", "plan.toml"}), ("command", {"train.py", "plan.toml"})],
+    [
+        ("task", {"my_task.py", "plan.toml"}),
+        ("command", {"train.py", "plan.toml"}),
+        ("finetune", {"finetune.py", "plan.toml"}),
+        ("sft", {"train.py", "plan.toml"}),
+        ("bandit", {"bandit.py", "plan.toml"}),
+    ],
 )
 def test_a_job_comes_with_a_plan_that_finds_it(
     kind: str, names: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -31,12 +37,12 @@ def test_a_job_comes_with_a_plan_that_finds_it(
     assert f"mars pilot --plan {tmp_path / 'plan.toml'}" in capsys.readouterr().out
     plan = load_plan(tmp_path / "plan.toml")
     assert (plan.task.kind, plan.task.folder) == (
-        "python" if kind == "task" else "command",
+        "command" if kind in ("command", "sft") else "python",
         str(tmp_path),
     )
 
 
-@pytest.mark.parametrize("kind", ["task", "command"])
+@pytest.mark.parametrize("kind", JOBS)
 def test_the_pilot_offers_the_same_where_it_will_look_for_it(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -57,7 +63,10 @@ def test_a_mapping_of_existing_runs_says_what_uses_it(
     [
         (["init", "tsak"], ["tsak", "task"]),
         (["init"], ["KIND"]),
-        (["pilot", "--init", "tasks"], ["--init tasks", "plan, task or command"]),
+        (
+            ["pilot", "--init", "tasks"],
+            ["--init tasks", "plan, task, command, finetune, sft or bandit"],
+        ),
         (["pilot", "--init", "task", "--set", "training.steps=20"], ["takes --out only"]),
         (["report", "--set", "baseline=x"], ["--set goes with --from"]),
     ],

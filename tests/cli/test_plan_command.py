@@ -51,6 +51,20 @@ def test_the_plan_is_priced_as_json_and_nothing_is_written(
 
 
 @pytest.mark.slow
+def test_classes_that_arms_name_are_checked_and_told(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm = [
+        *("--set", 'arms=["adamw", "sgd"]', "--set", "comparison.candidate=sgd"),
+        *("--set", "arm.sgd.optimizer=torch.optim:SGD", "--set", "arm.sgd.lr=0.1"),
+    ]
+    assert main(["plan", "--out", str(tmp_path / "p"), *SMALL, *arm, *corpus]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Optimizers that arms name: arm.sgd: torch.optim:SGD (torch 2." in text
+    assert "Published results of MARS" not in text
+
+
+@pytest.mark.slow
 def test_the_plan_reads_as_text_with_its_assumptions(
     corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,3 +89,14 @@ def test_an_effect_that_is_no_share_is_refused(
 ) -> None:
     assert main(["plan", "--out", str(tmp_path), "--effect", effect]) == 2
     assert f"--effect {effect} must be a share" in capsys.readouterr().err
+
+
+def test_a_task_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["init", "task", str(tmp_path)]) == 0
+    file = tmp_path / "my_task.py"
+    file.write_text(file.read_text() + "\n\nMyTask.__init__ = lambda self: open('gone.txt')\n")
+    capsys.readouterr()
+    assert main(["plan", "--plan", str(tmp_path / "plan.toml")]) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert "MyTask() failed: FileNotFoundError" in line
+    assert "gone.txt" in line

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mars_optim.cli.init import TEMPLATES
 from mars_optim.experiment.records import read_runs
 from tests.support.paths import ROOT
 
@@ -23,9 +24,9 @@ SMALL = {
 }
 
 
-def verdict_of(example: str, out: Path, **changes: str) -> dict[str, Any]:
+def verdict_of(example: str, out: Path, folder: Path = EXAMPLES, **changes: str) -> dict[str, Any]:
     """The verdict of a small pilot by the example's plan."""
-    plan = EXAMPLES / example / "plan.toml"
+    plan = folder / example / "plan.toml"
     sets = [p for k, v in {**SMALL, **changes}.items() for p in ("--set", f"{k}={v}")]
     command = [sys.executable, "-m", "mars_optim", "pilot", "--plan", str(plan), "--out", str(out)]
     done = subprocess.run([*command, *sets], capture_output=True, text=True, check=False)
@@ -50,6 +51,45 @@ def test_a_command(tmp_path: Path):
     assert verdict["tokens_saved"]["pairs"] == 2
     logs = (tmp_path / "runs").glob("*/log.txt")
     assert [log.read_text() for log in logs] == [""] * 10  # it warned of nothing
+
+
+@pytest.mark.slow
+def test_a_command_that_is_judged_by_its_way_to_an_accuracy(tmp_path: Path):
+    verdict = verdict_of("to_accuracy", tmp_path, **{"decision.target": "0.3"})
+    assert verdict["rule"]["metric"] == "accuracy"
+    told = [arm["to_target"] for arm in verdict["arms"].values()]
+    assert [found["reached"] for found in told] == [2, 2]
+    assert not [run for run in read_runs(tmp_path / "runs") if run.spec.purpose == "ladder"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [("finetune", "finetune.py:Lora"), ("finetune", "finetune.py:Full"), ("bandit", "")],
+)
+def test_a_job_that_is_not_pretraining(
+    kind: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    named = {"task.source": source} if source else {}
+    arms = '["adamw", "nadamw-auto"]'
+    verdict = verdict_of(kind, tmp_path, TEMPLATES, arms=arms, **named, **{"training.steps": "10"})
+    assert verdict["candidate"] == "nadamw-auto"
+    assert verdict["tokens_saved"]["pairs"] == 2
+    assert ("reward" in verdict["arms"]["adamw"]["scores"]) == (kind == "bandit")
+
+
+@pytest.mark.slow
+def test_one_run_of_trls_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("trl")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    options = dict(optimizer="nadamw-auto", lr="2e-3", seed="1", steps="3", out=str(tmp_path))
+    script = [sys.executable, str(TEMPLATES / "sft" / "train.py")]
+    command = [*script, *(word for key, value in options.items() for word in (f"--{key}", value))]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
+    assert rows[-1]["step"] == 3
+    assert rows[-1]["valid_loss"] < rows[0]["loss"]
 
 
 def test_the_runs_that_exist_already_are_what_their_script_makes(tmp_path: Path):

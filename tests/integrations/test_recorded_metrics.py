@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,3 +90,15 @@ def test_transformers_trainer_leaves_its_losses(tmp_path: Path):
     assert final(tmp_path, 6) == (6, pytest.approx(value))
     losses = [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl") if "loss" in row]
     assert len(losses) == 6
+
+
+def test_transformers_trainer_leaves_other_metrics_by_their_names(tmp_path: Path):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from mars_optim.integrations.transformers import RecordMetrics as Callback
+
+    state = SimpleNamespace(global_step=6, num_input_tokens_seen=0, is_world_process_zero=True)
+    logs = {"eval_loss": 1.5, "eval_accuracy": 0.5, "epoch": 1.0}
+    Callback(tmp_path).on_log(None, state, None, logs=logs)
+    (row,) = read_rows(tmp_path / "metrics.jsonl")
+    assert (row["step"], row["valid_loss"], row["eval_accuracy"]) == (6, 1.5, 0.5)
+    assert "epoch" not in row

@@ -12,7 +12,7 @@ from mars_optim.experiment.analysis.ladder import LadderReading
 from mars_optim.experiment.analysis.model import SeedResult
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan import DecisionPlan
+from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.report.messages import CODE, CODE_END, Messages
 
 Bound = Literal["", "at least", "at most"]

@@ -35,15 +35,20 @@ app = App(
 )
 
 
+Kind = Literal["plan", "task", "command", "finetune", "sft", "bandit", "runs"]
+
+
 @app.command
-def init(kind: Literal["plan", "task", "command", "runs"], folder: Path = Path(), /) -> None:
+def init(kind: Kind, folder: Path = Path(), /) -> None:
     """Write a plan, or an example of each way to bring a job of your own, to start from.
 
     Parameters
     ----------
     kind:
         plan (every key with its comment), task (a Task in Python and its plan), command (a
-        training script and its plan) or runs (which of your files is which run).
+        training script and its plan) or runs (which of your files is which run). Jobs that are not
+        pretraining: finetune (a transformers checkpoint, by LoRA or in full), sft (trl's
+        SFTTrainer) or bandit (a policy gradient).
     folder:
         To write into.
     """

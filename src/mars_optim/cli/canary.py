@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..experiment.plan import Plan
+from ..experiment.plan.any_arm import is_any
 from ..experiment.plan.plan_file import load_plan
 
 
@@ -64,9 +65,10 @@ def canary(
     from ..experiment.executors.runnable import environment
 
     candidate = chosen.arm[chosen.comparison.candidate]
-    if candidate.rule != "adamw":
+    rule = candidate.optimizer if is_any(candidate.optimizer) else candidate.rule
+    if rule != "adamw":
         raise UserError(
-            f"the candidate {chosen.comparison.candidate!r} has rule {candidate.rule!r}, which "
+            f"the candidate {chosen.comparison.candidate!r} has rule {rule!r}, which "
             "keeps other moments than AdamW: it cannot go on from an AdamW checkpoint"
         )
     settings = CanarySettings(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from ..errors import UserError
 from ..experiment.plan.plan_file import make_plan, plan_toml
 from ..files import write_text
 
-Kind = Literal["plan", "task", "command", "runs"]
+JOBS = ("task", "command", "finetune", "sft", "bandit")  # with a plan of their own
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_example(kind: Kind, folder: Path) -> str:
-    """Write the files of one kind into a folder.
+def write_example(kind: str, folder: Path) -> str:
+    """Write the files of one kind, of plan, runs or JOBS, into a folder.
 
     Returns:
         What to do next.
@@ -40,7 +39,7 @@ def init_pilot(kind: str, plan: Path | None, out: Path, overrides: tuple[str, ..
     """What ``mars pilot --init`` does: a plan where the pilot will look for it, or an example.
 
     Args:
-        kind: "plan", "task" or "command".
+        kind: "plan" or one of JOBS.
         plan: the file to write, if it is not ``plan.toml`` in ``out``.
         out: folder of the pilot, into which an example goes.
         overrides: as given to ``--set``.
@@ -52,11 +51,11 @@ def init_pilot(kind: str, plan: Path | None, out: Path, overrides: tuple[str, ..
     if kind == "plan":
         write_new({target: plan_toml(make_plan({}, overrides))}, "another with --plan")
         return f"Wrote {target}. Edit it, then run: mars pilot {option}"
-    if kind not in ("task", "command"):
-        raise UserError(f"--init {kind}: it must be plan, task or command")
+    if kind not in JOBS:
+        raise UserError(f"--init {kind}: it must be plan, {', '.join(JOBS[:-1])} or {JOBS[-1]}")
     if plan or overrides:
         raise UserError(f"--init {kind} takes --out only; edit the plan that it writes")
-    write_example("task" if kind == "task" else "command", out)
+    write_example(kind, out)
     return f"Wrote an example into {out}. Edit it, then run: mars pilot --out {out}"
 
 

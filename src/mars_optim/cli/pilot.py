@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..errors import UserError, need
 from ..experiment.plan import Plan
-from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.plan_file import load_plan, make_plan, plan_of
 from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
 from .report import Lang, write
@@ -43,7 +43,7 @@ def pilot(
     Parameters
     ----------
     what:
-        After --init: task, command or plan (see mars init).
+        After --init: plan, task, command, finetune, sft or bandit (see mars init).
     out:
         Folder for the plan, the runs, report.html, report.md and verdict.json.
     plan:
@@ -104,7 +104,8 @@ def pilot(
     except KeyboardInterrupt:
         console.print("Stopped. Finished runs are kept: the same command goes on.")
         raise SystemExit(130) from None
-    ended = [r for r in read_runs(out / "runs") if r.outcome and chosen.covers(r.spec)]
+    followed = load_plan(plan_of(out))  # which tells each optimizer's source, too
+    ended = [r for r in read_runs(out / "runs") if r.outcome and followed.covers(r.spec)]
     if missing and not ended:
         print(_nothing(out, missing), file=sys.stderr)
         raise SystemExit(MISSING)

@@ -10,9 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
+from ..experiment.pilot.arm_lines import check_lines
 from ..experiment.pilot.forecast import Forecast, Noise, Seeds
 from ..experiment.pilot.price import between, price_line
 from ..experiment.plan import Plan
+from ..experiment.plan.any_arm import is_any
 from . import budget
 from .budget import Choice
 
@@ -64,6 +66,11 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
         )
     text += ["", *_around(plan, found), *_memory(plan, found), "", *_noise(found.noise)]
     text += [_seeds_line(plan, seeds) for seeds in found.seeds]
+    if found.checks:
+        text += ["", "[bold]Optimizers that arms name:[/]"]
+        text += [f"  {line}" for line in check_lines(found.checks)]
+    if is_any(plan.arm[plan.comparison.candidate].optimizer):
+        return text  # what is published here is of MARS
     return [*text, "", *_published(found)]
 
 

@@ -19,61 +19,72 @@ Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow
 
 
 def report(
-    out: Path | None = None,
+    out: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     *,
     source: Annotated[
         tuple[str, ...],
         Parameter(name="--from", negative="", consume_multiple=True, show_default=False),
     ] = (),
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    to: Path | None = None,
     lang: Lang = "en",
 ) -> None:
     """Analyse the runs of a pilot, of mars train, or any others, and write the report.
 
-    No training.
+    No training. Several pilots give one page: verdict and saving of each, and performance profiles
+    of their arms.
 
     Parameters
     ----------
     out:
         Folder of the pilot (mars-pilot), or of runs that mars train made; its runs may be packed
-        as runs.tar.xz. With --from, the folder to write (mars-imported).
+        as runs.tar.xz. Several pilots: their folders. With --from, the folder to write
+        (mars-imported).
     source:
         Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
         such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
         export from W&B. JSONL, CSV and TensorBoard event files are read.
     set:
         With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
+    to:
+        Of several pilots: folder for their page (mars-jobs).
     lang:
         Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     """
     console = Console(highlight=False)
+    if len(out) > 1:
+        if source or set:
+            option = "--from" if source else "--set"
+            raise UserError(f"{option} goes with one folder, not with {len(out)}")
+        return write_jobs(out, to or Path("mars-jobs"), console, lang)
+    if to is not None:
+        raise UserError("--to goes with several pilots; one pilot's report is in its own folder")
+    folder = out[0] if out else Path("mars-imported" if source else "mars-pilot")
     if source:
         from .imports import import_from
 
-        out = out or Path("mars-imported")
-        console.print(import_from(source, set, out), soft_wrap=True, markup=False)
+        console.print(import_from(source, set, folder), soft_wrap=True, markup=False)
     elif set:
         raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
-    out = out or Path("mars-pilot")
-    if (out / PACKED).exists() and not (out / "runs").exists():
-        unpack(out)
-    if (out / "plan.toml").exists():
-        write(out, console, lang)
-    elif (out / "runs").is_dir():
-        write_runs(out, console, lang)
-    else:
-        raise UserError(
-            f"{out} holds no pilot (no plan.toml) and no runs/; `mars pilot --out {out}` makes a "
-            f"pilot, `mars train RECIPE.toml --out {out}` a run"
-        )
+    unpack(folder)
+    if (folder / "plan.toml").exists():
+        return write(folder, console, lang)
+    if (folder / "runs").is_dir():
+        return write_runs(folder, console, lang)
+    raise UserError(
+        f"{folder} holds no pilot (no plan.toml) and no runs/; `mars pilot --out {folder}` makes a "
+        f"pilot, `mars train RECIPE.toml --out {folder}` a run"
+    )
 
 
 def unpack(out: Path) -> None:
-    """Make ``runs/`` from the archive in ``out``, whole or not at all.
+    """Make ``runs/`` from the archive in ``out``, whole or not at all, where only that is there.
 
     Raises:
         UserError: if that cannot be done.
     """
+    if (out / "runs").exists() or not (out / PACKED).exists():
+        return
     try:
         with tempfile.TemporaryDirectory(dir=out) as folder, tarfile.open(out / PACKED) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # nothing outside it
@@ -104,4 +115,19 @@ def write_runs(out: Path, console: Console, lang: Lang) -> None:
     found, say = survey(out), Messages(lang)
     paths = write_runs_report(found, out, say)
     console.print(runs_summary(found, say), soft_wrap=True, markup=False)
+    console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+
+
+def write_jobs(folders: tuple[Path, ...], out: Path, console: Console, lang: Lang) -> None:
+    """Write the page of several pilots into ``out``, and say what they show."""
+    from ..experiment.analysis.jobs import jobs_of
+    from ..experiment.report import Messages, jobs_summary, write_jobs_report
+
+    if out.resolve() in {folder.resolve() for folder in folders}:
+        raise UserError(f"--to {out} is one of the pilots, whose own report is there: name another")
+    for folder in folders:
+        unpack(folder)
+    found, say = jobs_of(folders), Messages(lang)
+    paths = write_jobs_report(found, out, say)
+    console.print(jobs_summary(found, say), soft_wrap=True, markup=False)
     console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)

@@ -146,12 +146,15 @@ def _run(
     **choice: Any,
 ) -> Outcome:
     from ..experiment.executors.worker import outcome_of
+    from ..experiment.pilot.arm_lines import check_lines, resolve_arms
     from ..experiment.pilot.run_estimate import look_ahead, single_spec
+    from ..experiment.records.checks import read_checks
     from ..experiment.training import join_ranks
 
     console, told = consoles
     ranks = join_ranks()
-    runnable = _load(plan, out, execution)
+    plan, only = resolve_arms(plan), choice["arm"] or plan.comparison.candidate
+    runnable = _load(plan, out, execution, only)
     spec = single_spec(plan, runnable.fingerprint, **choice)
     run = out / "runs" / spec.run_id
     runs.append(run)
@@ -161,6 +164,8 @@ def _run(
         console.print("This run is finished; it is not computed again.")
     else:
         if ranks.first:
+            for line in check_lines(read_checks(out, (only,))):
+                console.print(line, soft_wrap=True)
             for line in before(plan, spec, look_ahead(spec, runnable.task, out), run):
                 console.print(line, soft_wrap=True)
         with _folder(plan, spec, out, resume) if ranks.first else nullcontext():
@@ -173,14 +178,14 @@ def _run(
     return outcome
 
 
-def _load(plan: Plan, out: Path, execution: ExecutionOptions) -> Any:
+def _load(plan: Plan, out: Path, execution: ExecutionOptions, only: str) -> Any:
     """The task, loaded; what is wrong with it in one line."""
     import torch
 
     from ..experiment.executors.runnable import RunnableTask
 
     try:
-        return RunnableTask(plan, out, torch.get_num_threads(), execution)
+        return RunnableTask(plan, out, torch.get_num_threads(), execution, only)
     except ValueError as error:
         raise UserError(str(error)) from None
 

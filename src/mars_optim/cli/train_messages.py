@@ -26,8 +26,7 @@ def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[s
         f"  model: {outlook.parameters:,} parameters",
         f"  data: {outlook.tokens:,} {kind} in {spec.steps:,} steps of "
         f"{outlook.tokens // spec.steps:,}",
-        f"  schedule: {training.decay}, {round(training.warmup * spec.steps):,} steps of warm-up, "
-        f"down to {training.min_lr:g}; clip {training.grad_clip:g}; precision "
+        f"  schedule: {_schedule(spec)}; clip {training.grad_clip:g}; precision "
         f"{training.precision}; convention: {training.convention}",
         f"  optimizer: {escape(outlook.optimizer)}",
         f"  published: {escape(told_of(plan, spec.arm_name))}",
@@ -39,6 +38,14 @@ def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[s
         known.append(f"{outlook.flops:.2g} FLOP (6 x parameters x tokens)")
     lines.append(f"  estimate: {', '.join(known) or 'from the first steps on'}")
     return [*lines, f"  records: {escape(str(run))}"]
+
+
+def _schedule(spec: RunSpec) -> str:
+    training = spec.training
+    if spec.arm.own_schedule:
+        return "the optimizer's own, at a constant lr"
+    warmup = round(training.warmup * spec.steps)
+    return f"{training.decay}, {warmup:,} steps of warm-up, down to {training.min_lr:g}"
 
 
 def told_of(plan: Plan, arm: str) -> str:

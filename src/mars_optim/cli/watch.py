@@ -115,16 +115,18 @@ def picture(snapshot: Snapshot, *, bars: bool, quiet: float = 0.0) -> Renderable
 
 
 def _tuning(snapshot: Snapshot) -> Table:
-    table = Table(title="Tuning: loss by learning rate, best in bold", title_justify="left")
+    rule = snapshot.plan.decision
+    title = f"Tuning: {rule.metric} by learning rate, best in bold"
+    table = Table(title=title, title_justify="left")
     table.add_column("arm")
     table.add_column("trials", justify="right")
-    table.add_column("learning rate: loss")
+    table.add_column(f"learning rate: {rule.metric}")
     for arm, trials in snapshot.trials.items():
         best = min(trials, key=lambda lr: loss_at(trials, lr), default=None)
         cells = Text()
         for lr in sorted(trials):
             loss = trials[lr]
-            result = "diverged" if loss is None else f"{loss:.4f}"
+            result = "diverged" if loss is None else f"{rule.sign * loss:.4f}"
             # no break between a rate and its loss
             cells.append(f"{lr:.2g}:\u00a0{result}", style="bold" if lr == best else "")
             cells.append("   ")
@@ -149,7 +151,7 @@ def _interim(snapshot: Snapshot) -> Table | None:
     title = f"Paired with {analysis.baseline.name}{_standing_of(snapshot, analysis)}"
     table = Table(title=title, title_justify="left")
     table.add_column("arm")
-    for column in ("seeds", "mean loss", "difference", "tokens saved"):
+    for column in ("seeds", f"mean {snapshot.plan.decision.metric}", "difference", "tokens saved"):
         table.add_column(column, justify="right")
     for arm in analysis.arms:
         difference = arm.loss_difference

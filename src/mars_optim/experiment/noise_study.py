@@ -17,7 +17,7 @@ from ..gradient_noise import Estimate, Trail, momentum_errors, noise_scale
 from ..optim import param_groups
 from .plan import Arm, Plan
 from .tasks import Task
-from .training import alone, build_optimizer, scheduled, seed_all
+from .training import alone, build_optimizer, scheduled, seed_all, wants_closure
 
 FRESH = 10**9  # batches at steps from here on are never trained on
 FORGOTTEN = 0.05  # weight in the momentum of all batches older than those drawn anew
@@ -94,6 +94,12 @@ def study_noise(
         raise UserError(
             f"comparison.candidate = {plan.comparison.candidate!r} has no correction to measure: "
             "give an arm with optimizer = 'mars' and gamma above 0"
+        )
+    baseline = plan.comparison.baseline
+    if wants_closure(plan.arm[baseline]):
+        raise UserError(
+            f"arm.{baseline}.optimizer = {plan.arm[baseline].optimizer!r} makes its gradients "
+            "itself, which this study does not follow: give another comparison.baseline"
         )
     arms = [
         _Stretch(plan, plan.arm[name], task, study).measure(name, on_gradients)
@@ -201,7 +207,9 @@ class _Stretch:
         return torch.stack([self.task.loss(model, batch) for batch in batches]).mean()
 
     def _set_lr(self, step: int) -> None:
-        factor = scheduled(self.plan.training, step, self.study.steps, peak=self.arm.lr)
+        factor = 1.0
+        if not self.arm.own_schedule:
+            factor = scheduled(self.plan.training, step, self.study.steps, peak=self.arm.lr)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
 

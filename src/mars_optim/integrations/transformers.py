@@ -69,9 +69,10 @@ class RecordMetrics(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any
     ) -> None:
-        """Write the losses that are in ``logs``."""
+        """Write the losses that are in ``logs``, and metrics of an evaluation by their names."""
         names = {"loss": "loss", "eval_loss": "valid_loss", "grad_norm": "grad_norm"}
         logs = logs or {}
+        names |= {key: key for key in logs if key.startswith("eval_") and key not in names}
         row = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
         if not row:
             return

@@ -18,7 +18,7 @@ from mars_optim.experiment.analysis.stats import pairs_needed, t_interval, t_qua
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan import DecisionPlan
+from mars_optim.experiment.plan.decision import DecisionPlan
 from tests.support.pretend import DATA, Valley, carry_out, finish, small_plan
 
 EVERY = DecisionPlan(looks="every-pair")

@@ -82,6 +82,21 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[comparison]\nladder = [0.5, 1, 2]", ("comparison.ladder = [0.5, 1.0, 2.0]", "different")),
     ("[decision]\nmin_saving = 1", ("decision.min_saving = 1.0 must be at most 0.99",)),
     ("[decision]\nconfidence = 0.5", ("decision.confidence = 0.5 must be above 0.5",)),
+    ("[decision]\nmetric = 'bits_per_byte'", ("decision.direction must be given", "'up'")),
+    ("[decision]\ndirection = 'up'", ("decision.direction = 'up'", "less is better")),
+    ("[decision]\ndirection = 'dwon'", ("decision.direction = 'dwon'", "mean 'down'?")),
+    ("[decision]\nmetric = 'valid_loss'", ("decision.metric = 'valid_loss'", "called 'loss'")),
+    (
+        "[decision]\ndirection = 'down'\nmetric = 'bits_per_bite'",
+        ("decision.metric = 'bits_per_bite'", "loss, bits_per_byte", "mean 'bits_per_byte'?"),
+    ),
+    ("[decision]\ntarget = nan", ("decision.target = nan must be a number",)),
+    ("[decision]\ntarget = 2.5", ("training.evaluations = 3 must be at least 10",)),
+    (
+        "[task]\nkind = 'images'\ncorpus = 'x'\n"
+        "[decision]\nmetric = 'accuracy'\ndirection = 'up'\ntarget = 75",
+        ("decision.target = 75 is out of the range of accuracy", "75 % is 0.75"),
+    ),
     ("[decision]\nconfidence = 95", ("decision.confidence = 95.0 must be at most 0.999",)),
     ("[cost]\nprice_per_hour = -1", ("cost.price_per_hour = -1.0 must be at least 0",)),
     ("[cost]\nplanned_hours = 0", ("cost.planned_hours = 0.0 must be above 0",)),

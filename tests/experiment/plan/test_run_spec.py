@@ -39,6 +39,8 @@ def other(value: Any, hint: Any = None) -> Any:
     match value:
         case bool():
             return not value
+        case "mars":
+            return "torch-adamw"
         case str():
             return value + "x"
         case int():

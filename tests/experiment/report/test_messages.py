@@ -69,7 +69,8 @@ def test_every_named_message_exists_and_every_message_is_used() -> None:
         if path.suffix in (".py", ".j2")
     )
     made = tuple(re.findall(r'f"([a-z.-]+\.)\{', source))  # such as f"title.{decision}"
-    made += ("figure.sweep.", "figure.runs.sweep.", "verdict.fewer.", "verdict.more.")
+    made += ("figure.sweep.", "figure.design-sweep.", "figure.runs.sweep.")
+    made += ("verdict.fewer.", "verdict.more.", "figure.sensitivity.")
     named = set(re.findall(r'"([a-z]+(?:[.-][a-z]+)*)"', source))
     assert [c for c in ENGLISH if c not in named and not c.startswith(made)] == []
     said = re.findall(r'Finding\(\s*"([^"]+)"|(?<!\.)\bsay\(\s*"([a-z.-]+)"', source)
@@ -82,7 +83,7 @@ def test_japanese_texts_are_japanese() -> None:
     kana_or_kanji = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
     plain = {"none", "environment.python", "between", "with-interval", "list-separator"}
     plain |= {"verdict.sentence", "amendment", "cost.memory-value", "figure.sweep.best", "state"}
-    plain |= {"part.arms", "gamma", "range", "runs.source"}
+    plain |= {"part.arms", "gamma", "range", "runs.source", "metric.unit", "terminal.loss"}
     assert {c for c, text in JAPANESE.items() if not kana_or_kanji.search(text)} <= plain
     assert not any(kana_or_kanji.search(text) for text in ENGLISH.values())
     half = [c for c, t in JAPANESE.items() if re.search(r"[(),;]", re.sub("{.*?}|`.*?`", "", t))]

@@ -9,6 +9,7 @@ import torch
 
 from mars_optim.cli.init import TEMPLATES
 from mars_optim.experiment.tasks import check_task, import_task
+from mars_optim.experiment.tasks.base import scores_of
 
 TEMPLATE = (TEMPLATES / "task" / "my_task.py").read_text()
 TEMPLATE += "\n\nONE = torch.ones((), requires_grad=True)\n"
@@ -130,3 +131,37 @@ def test_trying_a_task_leaves_torchs_global_randomness_to_it(tmp_path: Path):
     check_task(task)
     again = task.build_model(3)
     assert all(map(torch.equal, model.parameters(), again.parameters()))
+
+
+SEVERAL = TEMPLATE.replace("return float(loss)", 'return {"loss": float(loss), "acc": 0.5}')
+
+
+def test_an_evaluation_may_tell_several_metrics(tmp_path: Path):
+    task = load(tmp_path, SEVERAL)
+    check_task(task, metric="acc")
+    model = task.build_model(1)
+    assert scores_of(task, model, 64).keys() == {"valid_loss", "acc"}
+    assert scores_of(task, model, 64)["valid_loss"] == task.evaluate(model, 64)["loss"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "metric", "said"),
+    [
+        ("", "", "ac", "tells no 'ac', decision.metric; there are loss, acc; did you mean 'acc'?"),
+        ('"loss"', '"los"', "acc", "tells no 'loss', the validation loss; there are los, acc"),
+        ('"acc": 0.5', '"acc": float("nan")', "acc", r"\['acc'\] is nan for a fresh model"),
+        ('"acc": 0.5', '"acc": loss', "acc", "returned a Tensor as 'acc'"),
+    ],
+    ids=["misspelt", "no loss", "nan", "tensor"],
+)
+def test_a_metric_that_cannot_decide_is_named(
+    tmp_path: Path, old: str, new: str, metric: str, said: str
+):
+    task = load(tmp_path, SEVERAL.replace(old, new) if old else SEVERAL)
+    with pytest.raises(ValueError, match=said):
+        check_task(task, metric=metric)
+
+
+def test_a_metric_needs_a_dict(tmp_path: Path):
+    with pytest.raises(ValueError, match=r'tells no .acc.*return a dict such as \{"loss": ...'):
+        check_task(load(tmp_path), metric="acc")

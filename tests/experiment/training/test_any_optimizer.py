@@ -93,9 +93,10 @@ def test_any_file_of_its_package_is_its_source(tmp_path: Path, monkeypatch: pyte
     [
         ("SOAP", '"package.module:Class"'),
         ("torch.optim:", '"package.module:Class"'),
-        ("no_such_package_here:SOAP", "cannot be imported"),
+        ("no_such_package_here:SOAP", "install its package where mars runs"),
         ("absent.py:SOAP", "does not exist"),
         ("torch.optim:AdmW", "did you mean 'Adam"),
+        ("torch.optim:adamw", "did you mean 'AdamW'?"),
         ("own_optimizer.py:Task", "is no torch.optim.Optimizer"),
         ("leaves.py:SOAP", "cannot be imported"),
     ],
@@ -256,3 +257,19 @@ def _only(group: dict[str, object]) -> Optimizer:
     made = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
     made.param_groups = [group]
     return made
+
+
+def test_a_class_of_named_parameters_is_given_their_names(model: Model):
+    made = build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "all", lr=0.1)
+    assert isinstance(made, flawed.TakesNames)
+    assert made.names == [name for name, _ in model.named_parameters()]
+
+
+def test_a_class_of_named_parameters_takes_no_groups(model: Model):
+    with pytest.raises(UserError, match="takes named parameters, no groups"):
+        build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "groups", lr=0.1)
+
+
+def test_a_source_is_told_in_a_line(tmp_path: Path):
+    _, source = find_optimizer("torch.optim:SGD", tmp_path)
+    assert str(source) == f"torch.optim.sgd, torch {torch.__version__}, sha256 {source.sha256}"

@@ -63,6 +63,8 @@ def main() -> None:
         if fault != "no-valid":
             final = loss_at(args.optimizer, float(args.lr), int(args.seed), steps)
             row(step=steps, valid_loss=final, seconds=0.01 * steps, tokens=7 * steps)
+        if fault.startswith("score"):
+            row(step=steps, score=math.nan if fault == "score-nan" else 3 - 0.1 * int(args.seed))
 
 
 main()

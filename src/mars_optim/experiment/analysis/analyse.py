@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ...errors import UserError, did_you_mean
 from ...files import read_json
 from ..plan import Plan
+from ..plan.decision import LOSS
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
+from ..records.checks import read_checks
+from ..records.metric import judged, written
 from .arm_results import arm_results, step_time
 from .causes import contrasts, parts
 from .choice import in_loss, tokens_added
@@ -28,6 +31,7 @@ from .size_trend import trend
 from .sizes import SizeResult
 from .stats import Interval
 from .tuning_budget import tuning_budgets
+from .units import in_units
 from .verdict import decide
 
 
@@ -45,6 +49,7 @@ def analyse(out: Path) -> Analysis:
         raise UserError(
             f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
         )
+    runs = [judged(run, plan.decision) for run in _with_metric(plan, runs)]
     if len(texts := {r.spec.data for r in runs}) > 1:
         raise UserError(f"{out} holds runs on {len(texts)} different texts: not to be compared")
     probe = read_json(out / "probe.json") if (out / "probe.json").exists() else {}
@@ -62,7 +67,7 @@ def analyse(out: Path) -> Analysis:
     first = (own.runs or runs)[0].outcome
     assert first is not None
     results = _sizes(sizes, arms)
-    return Analysis(
+    found = Analysis(
         plan=plan,
         arms=tuple(arms.values()),
         verdict=replace(verdict, reasons=verdict.reasons + missing_findings(plan, out)),
@@ -81,8 +86,26 @@ def analyse(out: Path) -> Analysis:
         sizes=results,
         trend=trend(results, plan.decision.confidence),
         noise=noise_points(_of_candidate(own)),
+        checks=read_checks(out, plan.arm),
         budgets=tuning_budgets(own, arms),
     )
+    return in_units(found)
+
+
+def _with_metric(plan: Plan, runs: list[Run]) -> list[Run]:
+    """The runs; see that some have the metric that decides, unless all diverged.
+
+    Raises:
+        UserError: naming those that they have.
+    """
+    metric, names = plan.decision.metric, written(runs)
+    ended = any(run.outcome.status != "diverged" for run in runs if run.outcome)
+    if metric != LOSS and metric not in names and ended:
+        raise UserError(
+            f"no run has decision.metric = {metric!r} as a number after its last step; there "
+            f"are {', '.join(names) or 'none'}{did_you_mean(metric, names)}"
+        )
+    return runs
 
 
 def without_intervals(arm: ArmResult) -> ArmResult:

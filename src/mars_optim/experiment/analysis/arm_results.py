@@ -12,6 +12,7 @@ from typing import Any
 from ..plan.arms import CONTROL
 from ..plan.tuning import Point
 from ..records import Outcome, Run
+from ..records.metric import last_scores
 from ..records.trials import at_edge, best_of_others, open_sides
 from .best_of import Tuned, tuned
 from .choice import fit_of, observations, regret_of, slope, with_choice
@@ -19,8 +20,12 @@ from .comparison import Comparison
 from .design import losses_of
 from .ladder import tokens_to_reach
 from .looks import interval
-from .model import ArmResult, Curve, Role, SeedResult, Trial
+from .model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .money import StepTime
+from .stats import Interval
+from .survival import ratio_interval
+from .target import reach, slope_at, target_result, times_of
+from .target import reading as to_target
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
@@ -37,7 +42,8 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
 
 
 def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
-    plan, unit = at.plan, at.size.steps(1.0)
+    plan, unit, goal = at.plan, at.size.steps(1.0), at.plan.decision.goal
+    metric = plan.decision.metric
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(seed_result(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
@@ -48,6 +54,9 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     lr = next((r.spec.lr for r in mine.values()), None)
     losses = [s.loss for s in seeds if s.loss is not None]
     ratio = None if is_baseline else interval([s.log_ratio for s in seeds], plan.decision)
+    target = None
+    if goal is not None and mine:
+        ratio, target = _to_target(at, seeds, is_baseline=is_baseline)
     differences = [s.difference for s in seeds]
     fit = None if by_design else fit_of(at, name)
     return ArmResult(
@@ -64,12 +73,17 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
-        scores=mean_scores(mine.values()),
+        scores={k: v for k, v in mean_scores(mine.values()).items() if k != metric},
         regret=by_design.whole.off if by_design else regret_of(fit, lr),
         best_range=fit.low_high(plan.decision.confidence) if fit else None,
-        slope=slope(at, statistics.fmean(losses) if losses else None),
+        slope=slope(at, statistics.fmean(losses) if losses else None)
+        if goal is None
+        else slope_at([*_baseline_runs(at), *mine.values()], goal),
         log_ratio_here=ratio,
         tuned=by_design,
+        target=target,
+        metric=metric,
+        sign=plan.decision.sign,
     )
 
 
@@ -89,6 +103,25 @@ def _trials(at: Comparison, name: str, by_design: Tuned | None) -> list[Trial]:
         return [Trial(lr=values[rate], loss=loss, seed=seed) for values, loss in by_design.trials]
     found = observations(at, name, ("tune",))
     return [Trial(lr=lr, loss=loss, seed=seed) for lr, seed, loss in found]
+
+
+def _to_target(
+    at: Comparison, seeds: Sequence[SeedResult], *, is_baseline: bool
+) -> tuple[Interval | None, TargetResult]:
+    """An arm's times to the target, and their ratio to the baseline's by pairs."""
+    goal = at.plan.decision.goal
+    assert goal is not None
+    base = {run.spec.seed: reach(run, goal) for run in _baseline_runs(at)}
+    pairs = [(base[s.seed], s.reach) for s in seeds if s.reach and s.seed in base]
+    ratio, kind = ratio_interval(times_of(pairs), at.plan.decision.confidence)
+    mine = target_result([s.reach for s in seeds if s.reach], "" if is_baseline else kind)
+    return None if is_baseline else ratio, mine
+
+
+def _baseline_runs(at: Comparison) -> list[Run]:
+    """The baseline's compared runs of the common budget."""
+    key = at.plan.comparison.baseline, at.size.steps(1.0)
+    return [run for (arm, _, steps), run in at.compared.items() if (arm, steps) == key]
 
 
 def trials_of_one_seed(trials: Sequence[Trial]) -> dict[float, float | None]:
@@ -130,7 +163,7 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
         shift: added to its loss.
     """
     baseline, seed = at.plan.comparison.baseline, run.spec.seed
-    budgets = (1.0, *at.plan.comparison.ladder)
+    budgets = (1.0, *at.plan.ladder)
     ladder = [at.compared.get((baseline, seed, at.size.steps(b))) for b in budgets]
     rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
     finite = [(tokens, loss) for tokens, loss in rungs if loss is not None]
@@ -139,12 +172,19 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
     reading = None
     if len(finite) >= 2:
         reading = tokens_to_reach(finite, math.inf if loss is None else loss)
+    goal, mine = at.plan.decision.goal, None
+    if goal is not None:
+        mine = reach(run, goal)
+        reading = to_target(reach(ladder[0], goal), mine) if ladder[0] else None
     return SeedResult(
         seed=seed,
         loss=loss,
         difference=None if loss is None or base is None else loss - base,
         reading=reading,
-        log_ratio=math.log(reading.tokens / _tokens(run)) if reading else None,
+        log_ratio=math.log(reading.tokens / (mine.tokens if mine else _tokens(run)))
+        if reading
+        else None,
+        reach=mine,
     )
 
 
@@ -161,16 +201,6 @@ def curve(run: Run) -> Curve:
         return tuple((row["tokens"], row[key]) for row in run.rows if row.get(key) is not None)
 
     return Curve(seed=run.spec.seed, train=points("loss"), valid=points("valid_loss"))
-
-
-_PLACE = {"step", "tokens", "seconds", "valid_loss"}
-
-
-def last_scores(run: Run) -> dict[str, float]:
-    """What a run's last evaluation tells beside the loss."""
-    last: dict[str, Any] = next((row for row in reversed(run.rows) if "valid_loss" in row), {})
-    found = {key: value for key, value in last.items() if key not in _PLACE}
-    return {key: float(v) for key, v in found.items() if isinstance(v, int | float)}
 
 
 def mean_scores(runs: Iterable[Run]) -> dict[str, float]:

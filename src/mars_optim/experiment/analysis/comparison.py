@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..plan import Plan
+from ..plan.decision import DecisionPlan
 from ..plan.sizes import Size
 from ..records import Run
 from .looks import FIRST
@@ -38,7 +39,11 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     """Sort the finished runs of a pilot for one of its sizes."""
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     wanted = _wanted(plan, size)
-    paired = (run for run in here if run.spec.purpose in ("compare", "ladder"))
+    paired = (
+        run
+        for run in here
+        if run.spec.purpose in ("compare", "ladder") and not valueless(run, plan.decision)
+    )
     compared = {key: run for run in paired if (key := _key(run)) in wanted}
     if plan.decision.looks == "every-pair" and plan.task.kind != "imported":
         looked_at = _looked_at(plan, compared, wanted)
@@ -64,6 +69,13 @@ def _looked_at(plan: Plan, compared: Collection[Key], wanted: Collection[Key]) -
     return seeds if whole or len(seeds) == FIRST else seeds[:-1]
 
 
+def valueless(run: Run, decision: DecisionPlan) -> bool:
+    """Whether a run ended well, but tells nothing of what decides: no number, or no whole curve."""
+    if decision.target is not None and run.damaged:
+        return True
+    return run.outcome is not None and run.outcome.status == "finished" and run.final_loss is None
+
+
 def _key(run: Run) -> Key:
     return run.spec.arm_name, run.spec.seed, run.spec.steps
 
@@ -74,5 +86,5 @@ def _wanted(plan: Plan, size: Size) -> set[Key]:
         (arm, seed, size.steps(budget))
         for seed in plan.comparison.seeds
         for arm in size.arms
-        for budget in ((1.0, *plan.comparison.ladder) if arm == baseline else (1.0,))
+        for budget in ((1.0, *plan.ladder) if arm == baseline else (1.0,))
     }

@@ -179,14 +179,20 @@ def arm_labels(runs: Iterable[Run]) -> dict[str, str]:
 
 def _without_lr(arm: Arm) -> tuple[Any, ...]:
     """A run's own rate counts, not where its arm's tuning would start."""
-    return tuple(getattr(arm, f.name) for f in fields(arm) if f.name != "lr" and concerned(f, arm))
+    return tuple(
+        getattr(arm, f.name)
+        for f in fields(arm)
+        if f.name != "lr" and f.compare and concerned(f, arm)
+    )
 
 
 def _difference(arm: Arm, all_of_name: list[Arm]) -> str:
     keys = [
         f.name
         for f in fields(Arm)
-        if f.name != "lr" and len({getattr(other, f.name) for other in all_of_name}) > 1
+        if f.name != "lr"
+        and f.compare
+        and len({getattr(other, f.name) for other in all_of_name}) > 1
     ]
     values = ", ".join(f"{key} {_show(getattr(arm, key))}" for key in keys)
     return f" ({values})" if values else ""

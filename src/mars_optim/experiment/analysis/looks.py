@@ -23,7 +23,7 @@ from . import stats
 from .stats import Interval, power, t_interval
 
 if TYPE_CHECKING:
-    from ..plan.plan import DecisionPlan
+    from ..plan.decision import DecisionPlan
 
 FIRST = 3
 """Pairs at the first look: two would need a difference of more than 20 standard errors."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..plan import Plan
+from ..plan.decision import LOSS
 from ..records import Run, read_runs
+from ..records.metric import cost
 from ..records.run import damaged_runs
 from .model import Finding
 
@@ -27,6 +29,13 @@ def missing_findings(plan: Plan, out: Path) -> tuple[Finding, ...]:
         for run in runs
         if run.damaged
     ]
+    if plan.decision.metric != LOSS:
+        ended = [run for run in runs if run.outcome and run.outcome.status != "diverged"]
+        cut += [
+            Finding("missing.metric", dict(run=run.path.name))
+            for run in ended
+            if cost(run, plan.decision) is None
+        ]
     return (*failed, *damaged, *cut)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..plan import Arm, Plan
+from ..plan.decision import LOSS
+from ..records.checks import ArmCheck
 from .ladder import LadderReading
 from .money import Money
 from .stats import Interval
@@ -31,15 +33,62 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """When one run reached the target.
+
+    Args:
+        tokens: until then; of a run that missed it, its length.
+        steps: likewise.
+        seconds: likewise, of training; None where not known.
+        reached: whether it did.
+        at_first: whether its very first evaluation had it: it may have had it earlier.
+        gap: between the two evaluations around it, as a share of the time; 0 if it missed.
+    """
+
+    tokens: float
+    steps: float
+    seconds: float | None
+    reached: bool
+    at_first: bool = False
+    gap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetResult:
+    """The times to the target of one arm's runs.
+
+    Args:
+        runs: compared.
+        reached: runs that reached it.
+        kind: how the ratio to the baseline was told (:func:`.survival.kind_of`).
+        tokens: when half of the runs have reached it (Kaplan and Meier); None if fewer do.
+        steps: likewise.
+        seconds: likewise.
+        curve: (tokens, share of runs that have not reached it then).
+        missed: lengths of the runs that did not.
+    """
+
+    runs: int
+    reached: int
+    kind: str
+    tokens: float | None
+    steps: float | None
+    seconds: float | None
+    curve: tuple[tuple[float, float], ...]
+    missed: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeedResult:
     """One seed of one arm at the common budget, and what it is worth in the baseline's tokens.
 
     Args:
         seed: of the run.
-        loss: final validation loss; None if the run diverged.
+        loss: final validation loss, or the metric that decides; None if the run diverged.
         difference: to the baseline's loss at the same seed; None if either diverged.
         reading: of the baseline's ladder at the same seed; None without a ladder.
         log_ratio: log of (tokens the baseline needs / tokens taken).
+        reach: of the target, if there is one.
     """
 
     seed: int
@@ -47,6 +96,7 @@ class SeedResult:
     difference: float | None
     reading: LadderReading | None
     log_ratio: float | None
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +136,9 @@ class ArmResult:
         log_ratio_here: ``log_ratio`` at these very rates, without what their choice adds.
         tuned: its trials, where more than the rate is tuned; then ``regret`` is what its choice
             loses against that of an average tuning of as many trials.
+        target: the times to the target, if there is one.
+        metric: that decides, and stands where it says loss.
+        sign: -1 if more of it is better.
     """
 
     name: str
@@ -107,6 +160,9 @@ class ArmResult:
     slope: float | None = None
     log_ratio_here: Interval | None = None
     tuned: Tuned | None = None
+    target: TargetResult | None = None
+    metric: str = LOSS
+    sign: int = 1
 
     @property
     def mean_loss(self) -> float | None:
@@ -116,12 +172,25 @@ class ArmResult:
 
     @property
     def bounds(self) -> set[str]:
-        """Which readings lie outside the ladder: "at least", "at most"."""
+        """On which sides of the truth ``log_ratio`` lies by readings outside the ladder.
+
+        "at least", "at most". What is only known of times to a target is in the interval, if
+        enough runs reached it.
+        """
+        if self.target is not None:
+            return {self.target.kind} & {"at least", "at most"}
+        return self.seed_bounds
+
+    @property
+    def seed_bounds(self) -> set[str]:
+        """Which seeds' readings are bounds: "at least", "at most"."""
         return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
 
     @property
     def all_bounds(self) -> bool:
         """Whether every reading is a bound: then their spread says nothing."""
+        if self.target is not None and self.target.kind == "censored":
+            return False
         readings = [s.reading for s in self.seeds if s.reading]
         return bool(readings) and all(reading.bound for reading in readings)
 
@@ -216,6 +285,8 @@ class Analysis:
     """Whether the effect grows or shrinks with the parameters; None with one size."""
     noise: tuple[NoisePoint, ...]
     """The noise over the candidate's runs at the common budget; empty where not measured."""
+    checks: Mapping[str, ArmCheck] = field(default_factory=dict)
+    """What was found in optimizers that arms name, by arm."""
     budgets: tuple[TuningBudget, ...] = ()
     """The verdict by the number of trials; empty where the rate alone is tuned."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ...guard.settings import GuardSettings
+from ..plan.any_arm import is_any
 from .conditions import Condition, RolloutStep, Status
 from .model import Analysis
 from .stats import saved
@@ -134,7 +135,8 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
 
 
 def _same_moments(analysis: Analysis) -> Condition:
-    name, rule = analysis.candidate.name, analysis.candidate.arm.rule
+    name, arm = analysis.candidate.name, analysis.candidate.arm
+    rule = arm.optimizer if is_any(arm.optimizer) else arm.rule
     if rule == "adamw":
         return _condition("same-moments", True, candidate=name)
     return _condition("other-moments", False, candidate=name, rule=rule)

@@ -28,6 +28,7 @@ class Interval:
         sd: standard deviation between pairs; nan with fewer than two.
         confidence: of the interval; of looks at every pair, the nominal one of this look.
         rates: standard deviation that the choice of the learning rates adds to the estimate.
+        values: equally likely values, where it is no mean of n values (:mod:`.survival`).
     """
 
     mean: float
@@ -37,6 +38,7 @@ class Interval:
     sd: float
     confidence: float = 0.95
     rates: float = 0.0
+    values: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, mean: float, sd: float, n: int, confidence: float) -> Interval:
@@ -87,7 +89,11 @@ def shifted(measured: Interval, shifts: Any) -> Interval:
     if not math.isfinite(measured.low):
         return replace(measured, mean=mean, rates=rates)
     tail = (1 - measured.confidence) / 2
-    if not measured.sd:
+    if measured.values:
+        both = np.add.outer(np.asarray(measured.values), values)
+        low, high = (float(np.quantile(both, q)) for q in (tail, 1 - tail))
+        low, high = (low, high) if rates else (measured.low, measured.high)
+    elif not measured.sd:
         low, high = (float(np.quantile(values, q)) + measured.mean for q in (tail, 1 - tail))
     else:
         low, high = (_quantile(measured, values, q) for q in (tail, 1 - tail))

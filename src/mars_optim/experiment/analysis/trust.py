@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..plan.decision import LOSS
 from .model import ArmResult, Curve, Finding, Verdict
 
 SPREAD = 1e-6
@@ -57,7 +58,8 @@ def untrusted(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
         return [gone]
     if stuck := [_one_loss(arm) for arm in (baseline, candidate) if _ignores_rate(arm)]:
         return stuck
-    if candidate.log_ratio is not None and candidate.regret and candidate.slope is None:
+    rising = candidate.target is None and candidate.slope is None
+    if candidate.log_ratio is not None and candidate.regret and rising:
         return [Finding("trust.rising-ladder", dict(baseline=baseline.name))]
     results = [*_results(baseline), *_results(candidate)]
     same = [pair for i, a in enumerate(results) for b in results[:i] if (pair := _same(b, a))]
@@ -86,7 +88,11 @@ def _diverged(baseline: ArmResult, candidate: ArmResult) -> Finding | None:
 def _ignores_rate(arm: ArmResult) -> bool:
     """Whether three rates or more gave one loss."""
     losses = {t.loss for t in arm.trials}
-    return len({t.lr for t in arm.trials}) > 2 and len(losses) == 1 and None not in losses
+    if len({t.lr for t in arm.trials}) < 3 or len(losses) > 1:
+        return False
+    loss = losses.pop()
+    # a share of few examples may be the same by chance
+    return loss is not None and (arm.metric == LOSS or not _is_coarse(loss))
 
 
 def _one_loss(arm: ArmResult) -> Finding:
@@ -149,7 +155,13 @@ def _without_spread(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
     pairs = [s for s in candidate.seeds if s.difference is not None and s.loss is not None]
     differences = [s.difference for s in pairs if s.difference is not None]
     size = max((abs(s.loss) for s in pairs if s.loss is not None), default=0.0)
-    if len(pairs) < 2 or max(differences) - min(differences) > SPREAD * size:
+    if candidate.target is not None:  # of times, not of what the runs end with
+        differences, size = [s.log_ratio for s in pairs if s.log_ratio is not None], 1.0
+    if (
+        len(pairs) < 2
+        or len(differences) < 2
+        or max(differences) - min(differences) > SPREAD * size
+    ):
         return []
     values: dict[str, str | int | float] = dict(
         candidate=candidate.name,

@@ -11,6 +11,7 @@ from .choice import untuned
 from .looks import hopeful, level_of
 from .model import ArmResult, Decision, Finding, Verdict
 from .stats import Interval, pairs_needed, saved
+from .target_findings import obstacle, target_reasons
 from .trust import refusal
 
 
@@ -32,6 +33,14 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     """
     if refused := refusal(baseline, candidate, missing):
         return refused
+    if not missing and (why := obstacle(plan.decision, baseline, candidate)):
+        return Verdict(
+            decision="not-enough-runs",
+            findings=(why,),
+            reasons=tuple(target_reasons(baseline, candidate)),
+            pairs_needed=None,
+            trusted=False,
+        )
     threshold = -math.log1p(-plan.decision.min_saving)
     interval = candidate.log_ratio
     if candidate.diverged:
@@ -42,7 +51,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         return Verdict(decision="no-go", findings=(diverged,), reasons=(), pairs_needed=None)
     if interval is None or not math.isfinite(interval.low) or missing:
         too_few = Finding("verdict.too-few-pairs")
-        if not plan.comparison.ladder:
+        if not plan.ladder:
             too_few = Finding("verdict.no-ladder", dict(baseline=baseline.name))
         return Verdict(
             decision="not-enough-runs",
@@ -182,13 +191,14 @@ def _reasons(
         reasons.append(Finding("reason.min-saving-inside", min_saving))
     if interval and interval.high < 0:
         reasons = [Finding("reason.below-zero")]
-    if "at least" in candidate.bounds:
+    reasons += target_reasons(baseline, candidate)
+    if candidate.target is None and "at least" in candidate.bounds:
         reasons.append(Finding("reason.below-ladder"))
-    if "at most" in candidate.bounds:
+    if candidate.target is None and "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
     if interval and interval.n > 1 and interval.rates > interval.error:
         reasons.append(_dominated(plan, interval))
-    if interval and interval.n < len(candidate.seeds):
+    if interval and candidate.target is None and interval.n < len(candidate.seeds):
         lost = len(candidate.seeds) - interval.n
         reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
     if plan.task.kind == "imported":
@@ -196,7 +206,7 @@ def _reasons(
     if interval and plan.decision.looks == "every-pair":
         reasons += _stopped(plan, interval, decision)
     reasons += [
-        Finding(f"reason.at-edge{'.design' if arm.tuned else ''}", dict(arm=arm.name))
+        Finding("reason.at-edge.design" if arm.tuned else "reason.at-edge", dict(arm=arm.name))
         for arm in (baseline, candidate)
         if arm.at_edge
     ]

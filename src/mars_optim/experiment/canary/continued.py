@@ -20,6 +20,7 @@ from ..plan.task import TaskPlan
 from ..plan.training import TrainingPlan
 from ..records import Outcome, Run, RunWriter, read_run
 from ..tasks import Task
+from ..tasks.base import scores_of
 from ..training import alone, seed_all, state_bytes
 from .production_checkpoint import AdamWCheckpoint
 from .settings import CanarySettings
@@ -169,7 +170,9 @@ class Continuations:
             if not math.isfinite(loss):
                 break
         reason = "" if math.isfinite(loss) else f"training loss {loss:.4g} at step {taken}"
-        final = None if reason else self.task.evaluate(model, self.settings.eval_tokens)
+        final = None
+        if not reason:
+            final = scores_of(self.task, model, self.settings.eval_tokens)["valid_loss"]
         if final is not None and not math.isfinite(final):
             final, reason = None, f"validation loss {final}"
         return Outcome(

@@ -12,7 +12,15 @@ from typing import Any
 from ..plan import ExecutionOptions, Plan, RunSpec
 from ..records import Outcome
 from ..tasks import Task
-from ..training import Gradients, alone, build_optimizer, evaluation_steps, parallelize, state_bytes
+from ..training import (
+    Gradients,
+    alone,
+    build_optimizer,
+    evaluation_steps,
+    parallelize,
+    state_bytes,
+    wants_closure,
+)
 
 ROUNDS = 15
 STEPS = 4  # in a row, per arm and round
@@ -37,8 +45,9 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
         begun = time.perf_counter()
         model = parallelize(task.build_model(seed=0), ranks, ExecutionOptions())
         arm, convention = plan.arm[name], plan.training.convention
-        optimizer = build_optimizer(model.bare, arm, lr=arm.lr, convention=convention)
-        arms[name] = Gradients(task, model, optimizer, plan.training, ranks, seed=0)
+        optimizer = build_optimizer(model.bare, arm, lr=arm.lr, convention=convention, name=name)
+        closure = wants_closure(arm)
+        arms[name] = Gradients(task, model, optimizer, plan.training, ranks, 0, closure)
         starts.append(time.perf_counter() - begun)
         _seconds(arms[name], WARMUP)
     times: dict[str, list[float]] = {name: [] for name in plan.arms}
@@ -60,7 +69,8 @@ def _evaluations(plan: Plan, task: Task, steps: Gradients, start: float) -> dict
         evaluate(model, training.eval_tokens)
     seconds = time.perf_counter() - begun
     tokens = task.batch_tokens * training.accumulation
-    count = len(evaluation_steps(training, training.steps, tokens, sparing=True))
+    sparing = plan.decision.target is None
+    count = len(evaluation_steps(training, training.steps, tokens, sparing=sparing))
     return {"outside": start + count * seconds, "evaluation": seconds, "evaluations": count}
 
 
@@ -200,7 +210,7 @@ def _seconds(steps: Gradients, count: int) -> float:
     start = time.perf_counter()
     for step in range(count):
         _, norm = steps.make(step)
-        steps.optimizer.step()
+        steps.update(step)
         steps.optimizer.zero_grad()
     float(norm)  # waits for the device
     return time.perf_counter() - start

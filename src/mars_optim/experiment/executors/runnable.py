@@ -43,7 +43,8 @@ def load_runnable(plan: Plan, out: Path, threads: int) -> Runnable:
         threads: for each run.
 
     Raises:
-        UserError: if something that the plan names is not there.
+        UserError: if something that the plan names is not there, or an optimizer that an arm
+            names does not keep to its contract.
         ValueError: if the data are too few, or a task of the user's breaks the protocol.
     """
     if plan.task.kind == "command":
@@ -93,20 +94,29 @@ class RunnableTask:
         out: its folder.
         threads: for each run.
         execution: how runs are carried out; None for a pilot's.
+        only: the one arm that is to be run; None for all.
     """
 
     def __init__(
-        self, plan: Plan, out: Path, threads: int, execution: ExecutionOptions | None = None
+        self,
+        plan: Plan,
+        out: Path,
+        threads: int,
+        execution: ExecutionOptions | None = None,
+        only: str | None = None,
     ) -> None:
         import torch
 
+        from .arm_checks import check_arms
+
         torch.set_num_threads(threads)
         self.plan, self.out, self.threads = plan, out, threads
-        execution = execution or ExecutionOptions(sparing=True)
+        execution = execution or ExecutionOptions(sparing=plan.decision.target is None)
         self.execution = replace(execution, **asdict(plan.running))
         self.task = load_task(plan)
         self.sizes = {plan.task: self.task}  # the plan's other sizes join when they are run
         self.fingerprint = self.task.fingerprint
+        check_arms(plan, self.task, out, only)
 
     def probe(self) -> dict[str, Any]:
         """Whole training steps of all arms in turn."""
@@ -144,7 +154,7 @@ def load_task(plan: Plan) -> Any:
     t = plan.task
     if isinstance(t, PythonPlan):
         task = import_task(t.source, Path(t.folder))
-        check_task(task, alone().device)
+        check_task(task, alone().device, metric=plan.decision.metric)
         return task
     if isinstance(t, ImagesPlan):
         return ImageTask(

@@ -157,6 +157,14 @@ class Command:
             )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
+        for metric in self.task.score_keys:
+            if why := recorder.no_result(metric, spec.steps):
+                raise UserError(
+                    f"{_whose(spec)} left no {metric!r} after its last step in {where}: {why}; set "
+                    f"decision.metric and task.score_keys ({log}){_way(spec)}"
+                )
+        if recorder.valid is None and self.task.score_keys:
+            return
         if recorder.valid is None:
             raise UserError(
                 f"{_whose(spec)} left no validation loss in {where}: "
@@ -208,6 +216,7 @@ def columns_of(task: CommandPlan) -> Columns:
         grad_norm=task.grad_norm_key,
         state_bytes=task.state_bytes_key,
         parameters=task.parameters_key,
+        scores=task.score_keys,
     )
 
 

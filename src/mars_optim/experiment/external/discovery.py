@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError, check_text, did_you_mean
-from ..plan.plan import CostPlan, DecisionPlan
+from ..plan.decision import DecisionPlan
+from ..plan.plan import CostPlan
 from ..plan.table import Number, Whole, option, table
 from .losses import step_of
 from .metric_files import headings, read_rows

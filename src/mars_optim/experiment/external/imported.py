@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,12 +14,14 @@ from ...errors import UserError, did_you_mean
 from ...files import write_text
 from ..plan import Arm, Plan, RunSpec
 from ..plan.arms import check_arm_name
+from ..plan.decision import LOSS
 from ..plan.plan import ComparisonPlan
 from ..plan.plan_file import load_plan, plan_of, plan_toml
 from ..plan.task import ImportedPlan
 from ..plan.training import TrainingPlan
 from ..plan.tuning import TuningPlan
 from ..records import RunWriter
+from ..records.metric import cost_of
 from .discovery import Found, RunsPlan, find_runs
 from .losses import End, Kind
 from .recorder import Recorder
@@ -41,18 +44,17 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
     Raises:
         UserError: if runs cannot be read, or cannot be compared at all.
     """
+    source = _with_metric(source)
     measured = [_measured(run, source) for run in find_runs(source, folder)]
     found = [run for run, _ in measured]
     lacks = next((f"; {note}" for _, note in measured if note), "")
 
-    def final_loss(run: Found) -> float | None:
-        return _recorded(run, source).outcome(0.0).final_loss
+    def cost(run: Found) -> float | None:
+        return cost_of(_recorded(run, source).outcome(0.0), source.decision)
 
     _check_once(found)
     plan = plan_for(found, source)
-    compared, trials, rest = sorted_by_rate(
-        found, plan.training.steps, plan.comparison.seeds, final_loss
-    )
+    compared, trials, rest = sorted_by_rate(found, plan.training.steps, plan.comparison.seeds, cost)
     plan = plan_for(compared, source, factor=spacing(found, plan.tuning.factor))
     _clear(out)
     (out / "runs").mkdir(parents=True, exist_ok=True)
@@ -71,6 +73,14 @@ def import_runs(source: RunsPlan, folder: Path, out: Path) -> str:
         f"Read {len(compared)} runs of {', '.join(plan.arms)}: seeds {seeds}; {budgets} steps, "
         f"compared at {plan.training.steps}{others}{lacks}."
     )
+
+
+def _with_metric(source: RunsPlan) -> RunsPlan:
+    """The metric that decides is one of those that are read."""
+    metric, columns = source.decision.metric, source.columns
+    if metric in (LOSS, *columns.scores):
+        return source
+    return replace(source, columns=replace(columns, scores=(*columns.scores, metric)))
 
 
 def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -> Plan:
@@ -145,18 +155,21 @@ def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
             )
         return run, ""
     note = f"; {recorder.unclear}" if recorder.unclear else ""
-    if recorder.valid is None:
+    metric = source.decision.metric
+    name, result = "validation loss" if metric == LOSS else metric, recorder.result(metric)
+    if result is None or not math.isfinite(result[1]):
+        what = name if metric == LOSS else "metric, or name it in decision.metric"
         raise UserError(
-            f"{run.source}: {recorder.missing('valid_loss')}; say under columns which is the "
-            f"validation loss{note}"
+            f"{run.source}: {recorder.no_result(metric, 0)}; say under columns which is the "
+            f"{what}{note}"
         )
-    step = recorder.valid[0]
+    step = result[0]
     if note and not run.steps:
         raise UserError(f"{run.source}{note}, or {_SAY_STEPS}")
     steps = run.steps or _last_step(recorder)
     if not steps - 1 <= step <= steps:
         raise UserError(
-            f"{run.source}: its last validation loss is of step {step}, not {steps}: only whole "
+            f"{run.source}: its last {name} is of step {step}, not {steps}: only whole "
             f"runs can be compared; leave it out{note}"
             + ("" if run.steps else f", or {_SAY_STEPS} where rows go on after the last")
         )

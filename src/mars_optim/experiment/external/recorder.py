@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import UserError, did_you_mean
+from ..plan.decision import LOSS
 from ..plan.table import Whole, option, table
 from ..records import Outcome
 from .losses import End, finite, number, step_of
@@ -31,11 +32,14 @@ class Columns:
     grad_norm: str = option("grad_norm", "if there")
     state_bytes: str = option("state_bytes", "of the optimizer, if there")
     parameters: str = option("parameters", "of the model, if there")
+    scores: tuple[str, ...] = option(
+        (), "further metrics, shown beside it; decision.metric joins them by itself"
+    )
 
     @property
     def losses(self) -> frozenset[str]:
-        """Columns that must come from one place each."""
-        return frozenset({self.loss, self.valid_loss} - {""})
+        """Columns of losses and metrics, which must come from one place each."""
+        return frozenset({self.loss, self.valid_loss, *self.scores} - {""})
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class Recorder:
     step: int = 0
     valid: tuple[int, float] | None = None
     other: float | None = None  # another loss of the same step
+    scores: dict[str, tuple[int, float]] = field(default_factory=dict)  # last: step and value
     broken: str = ""
     known: set[str] = field(default_factory=set)
     empty: dict[str, int] = field(default_factory=dict)  # step of the last row without a value
@@ -84,7 +89,8 @@ class Recorder:
         self.known |= row.keys()
         train = number(row, c.loss) if c.loss else None
         valid = number(row, c.valid_loss)
-        if train is None and valid is None:
+        scores = {n: v for n in c.scores if (v := number(row, n)) is not None}
+        if train is None and valid is None and not scores:
             with contextlib.suppress(UserError):  # a row without a metric may have any step
                 step = step_of(row, c.step)
                 self._keep(row, self.step if step is None else step)
@@ -92,20 +98,23 @@ class Recorder:
             return
         step = step_of(row, c.step)
         if step is None:
+            what = "a loss" if not scores else "a metric"
             raise UserError(
-                f"a row has a loss but no {c.step!r}: name the column of steps; it has "
+                f"a row has {what} but no {c.step!r}: name the column of steps; it has "
                 f"{', '.join(row)}"
             )
         self._keep(row, step)
         if self.losses and step // self._every > self.step // self._every:
             self._flush()
         self.step = max(self.step, step)
-        sure = self.end.add(step, train, valid)
+        sure = self.end.add(step, train, valid) if train is not None or valid is not None else ""
         if self.live:
             self.broken = self.broken or sure
-        self._take(step, train, valid)
+        self._take(step, train, valid, scores)
 
-    def _take(self, step: int, train: float | None, valid: float | None) -> None:
+    def _take(
+        self, step: int, train: float | None, valid: float | None, scores: dict[str, float]
+    ) -> None:
         if train is not None and math.isfinite(train):
             self.losses.append(train)
             self.trained = True
@@ -115,7 +124,15 @@ class Recorder:
                 again = self.valid is not None and step == self.valid[0]
                 self.other = self.valid[1] if again and self.valid else None
                 self.valid = (step, valid)
-            self.write(**self._at(step), valid_loss=valid)
+            self.write(**self._at(step), valid_loss=valid, **scores)
+        elif scores:
+            self._flush()
+            self.write(**self._at(step), **scores)
+        self.scores |= {n: (step, v) for n, v in scores.items() if step >= self._scored(n)}
+
+    def _scored(self, name: str) -> int:
+        """The last step at which a metric was told; -1 without any."""
+        return self.scores.get(name, (-1, 0.0))[0]
 
     def finish(self) -> None:
         """No row comes any more."""
@@ -183,16 +200,37 @@ class Recorder:
             parameters=round(self.last.get("parameters", (0, 0.0))[1]),
             state_bytes=round(self.last.get("state_bytes", (0, 0.0))[1]),
             reason=self.broken,
+            scores={} if self.broken else self._last_scores(),
         )
+
+    def _last_scores(self) -> dict[str, float]:
+        return {name: v for name, (_, v) in self.scores.items() if math.isfinite(v)}
 
     @property
     def tells_seconds(self) -> bool:
         """Whether the rows say what the steps took."""
         return bool(self._at_step("seconds", 1))
 
+    def result(self, metric: str) -> tuple[int, float] | None:
+        """Step and value of the last of a metric that is a number; None without any."""
+        return self.valid if metric == LOSS else self.scores.get(metric)
+
+    def no_result(self, metric: str, steps: int) -> str:
+        """Why a metric tells nothing of the end of a run; empty if it does."""
+        found = self.result(metric)
+        if found is None:
+            return self._missing(metric) if metric != LOSS else self.missing("valid_loss")
+        if not math.isfinite(found[1]):
+            return f"its last {metric!r}, at step {found[0]}, is {found[1]}"
+        if steps and not steps - 1 <= found[0] <= steps:
+            return f"its last {metric!r} is of step {found[0]}, not {steps}"
+        return ""
+
     def missing(self, column: str) -> str:
         """What there is instead of a column that never came."""
-        name = getattr(self.columns, column)
+        return self._missing(getattr(self.columns, column))
+
+    def _missing(self, name: str) -> str:
         if not self.known:
             return "there are no rows"
         if name in self.known:

@@ -132,7 +132,7 @@ def _due_seeds(
 
 def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str, float]]:
     """(purpose, arm, budget) of the comparison's runs of one seed, in order."""
-    ladder = sorted(plan.comparison.ladder, reverse=True)
+    ladder = sorted(plan.ladder, reverse=True)
     rungs = [("ladder", plan.comparison.baseline, budget) for budget in ladder]
     return rungs + [("compare", arm, 1.0) for arm in arms]
 

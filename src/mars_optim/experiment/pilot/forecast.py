@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from ..analysis.stats import pairs_needed, sd_interval
 from ..executors.runnable import Runnable, load_runnable
 from ..plan import Plan, RunSpec
 from ..records import read_runs
+from ..records.checks import ArmCheck, read_checks
+from ..records.metric import cost_of
+from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
 
@@ -85,6 +88,7 @@ class Forecast:
         seeds: that effects need.
         timings: by size and arm, from which the price is.
         published: nearest results; empty if the number of parameters is not known.
+        checks: what was found in optimizers that arms name, by arm.
     """
 
     price: Price
@@ -96,6 +100,7 @@ class Forecast:
     seeds: tuple[Seeds, ...]
     published: tuple[Match, ...]
     timings: dict[tuple[str, str], Timing]
+    checks: dict[str, ArmCheck] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +136,10 @@ def forecast(
     """
     if not 0 < effect < 1:
         raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
+    plan = resolve_arms(plan)
     with _kept_if_named() as folder:
         probes, timings = {}, {}
+        checks: dict[str, ArmCheck] = {}
         for size in plan.sizes():
             say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
             sized = replace(
@@ -144,7 +151,11 @@ def forecast(
                 comparison=replace(plan.comparison, ablations=False),
                 arm={arm: plan.arm[arm] for arm in size.arms},
             )
-            job = load_runnable(sized, folder / size.name, threads)
+            try:
+                job = load_runnable(sized, folder / size.name, threads)
+            except ValueError as error:  # too few data, or a task of the user's that fails
+                raise UserError(str(error)) from None
+            checks |= read_checks(folder / size.name, plan.arm)
             probes[size.name] = job.probe()
             for arm, row in probes[size.name].items():
                 timings[size.name, arm] = Timing(row["seconds"], row["outside"])
@@ -168,6 +179,7 @@ def forecast(
         seeds=tuple(_seeds(plan, noise, *pair) for pair in wanted),
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
         timings=timings,
+        checks=checks,
     )
 
 
@@ -195,7 +207,7 @@ def _short_runs(plan: Plan, job: Runnable) -> _Short:
         losses = []
         for arm, length in ((baseline, steps // 2), (baseline, steps), (candidate, steps)):
             outcome = job.run(_spec(plan, job, arm, seed, length), lambda step: None)
-            losses.append(outcome.final_loss)
+            losses.append(cost_of(outcome, plan.decision))
         half, whole, other = losses
         if half is None or whole is None or other is None:
             continue

@@ -142,7 +142,7 @@ def _items(plan: Plan, size: Size) -> list[Item]:
         all_steps = (runs[0] * steps, runs[1] * steps)
         return Item(size=size.name, purpose=purpose, arm=arm, runs=runs, steps=all_steps)
 
-    unit, ladder = size.steps(1.0), plan.comparison.ladder
+    unit, ladder = size.steps(1.0), plan.ladder
     rungs = (seeds[0] * len(ladder), seeds[1] * len(ladder))
     found = [item("tune", arm, trials, unit) for arm in size.arms]
     one = sum(size.steps(budget) for budget in ladder)

@@ -17,12 +17,15 @@ from ..analysis.cost import pilot_price
 from ..executors.base import Executor
 from ..executors.worker import describe
 from ..plan import Plan, RunSpec
+from ..plan.any_arm import is_any
 from ..plan.plan_file import TOLD, differences, load_plan, plan_of, plan_toml
 from ..plan.sizes import OWN_SIZE
-from ..records import Failure, read_run, read_runs
+from ..records import Failure, Run, read_run, read_runs
+from ..records.checks import read_checks
 from ..records.lock import is_locked, pilot_lock
 from ..records.run import damaged_runs, record_failure
 from .agenda import agenda
+from .arm_lines import SOURCE, check_lines, resolve_arms, source_changes
 from .price import price, price_line
 from .progress import STATUS, Reporter
 from .retries import Retries, Timing
@@ -47,14 +50,22 @@ def run_pilot(
         The last failure of each run that was given up, by run id; empty if all is done.
 
     Raises:
-        UserError: if ``out`` cannot be used or written to, or holds another pilot.
+        UserError: if ``out`` cannot be used or written to, or holds another pilot, or an arm's
+            optimizer cannot be used.
     """
+    given, plan = plan, resolve_arms(plan)
     prepare_folder(out)
     try:
         with pilot_lock(out):
             changes = plan_changes(plan, out)
             with make_executor(plan, out) as executor, Reporter(console, out / STATUS) as reporter:
+                for line in source_changes(given, plan, out):
+                    reporter.say(line)
+                named = any(is_any(arm.optimizer) for arm in plan.arm.values())
+                reporter.say(f"Loading the task{' and checking optimizers' * named} ...")
                 data = _wait_until_ready(executor, reporter)
+                for line in check_lines(read_checks(out, plan.arm)):
+                    reporter.say(line)
                 check_data(out, data)
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
@@ -91,7 +102,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     """What differs from the plan that the runs in ``out`` were made by, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
-    finished run. Before the first run everything may change.
+    finished run. Another source of an arm's optimizer makes its runs anew. Before the first run
+    everything may change.
 
     Raises:
         UserError: if any other key differs.
@@ -107,7 +119,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     more_seeds = ["comparison.seeds"] if seeds_kept else []
     if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
         more_seeds.append("tuning.more_seeds")  # the rates of a comparison that has begun stay
-    forbidden = [c for c in changes if not c.startswith((*LATER, *more_seeds))]
+    allowed = (*LATER, *more_seeds)
+    forbidden = [c for c in changes if not (c.startswith(allowed) or SOURCE.match(c))]
     if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
@@ -170,7 +183,6 @@ def set_damaged_aside(out: Path, reporter: Reporter) -> None:
 
 
 def _wait_until_ready(executor: Executor, reporter: Reporter) -> str:
-    reporter.say("Loading the task ...")
     data: list[str] = []
     while executor.busy:
         for event in executor.events(timeout=1.0):
@@ -213,6 +225,12 @@ def _probed(path: Path) -> dict[str, Timing]:
         return {}  # not there yet, or damaged: a few seconds make it again
 
 
+def finished_runs(plan: Plan, out: Path) -> dict[str, Run]:
+    """By run id, of this plan alone: an arm's code may have changed since others were made."""
+    runs = read_runs(out / "runs")
+    return {run.spec.run_id: run for run in runs if run.outcome and plan.covers(run.spec)}
+
+
 def _run_all(
     plan: Plan,
     out: Path,
@@ -222,7 +240,7 @@ def _run_all(
     tries: Retries,
     spending: Spending,
 ) -> dict[str, Failure]:
-    done = {run.spec.run_id: run for run in read_runs(out / "runs") if run.outcome}
+    done = finished_runs(plan, out)
     specs: dict[str, RunSpec] = {}
     announced = False
     while True:
@@ -283,10 +301,11 @@ def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
 
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
+    ladder = f" and a ladder of budgets for {plan.comparison.baseline}" if plan.ladder else ""
     kept = f", {done} of them done before" if done else ""
     reporter.say(
         f"{runs} runs{kept}: {', '.join(plan.arms)}, tuned alike ({', '.join(plan.tuning.over)}), "
-        f"then {len(plan.comparison.seeds)} paired seeds and a ladder of budgets for "
-        f"{plan.comparison.baseline}. About {max(1, round(left / 60))} min. Stop whenever you "
+        f"then {len(plan.comparison.seeds)} paired seeds{ladder}. "
+        f"About {max(1, round(left / 60))} min. Stop whenever you "
         "like: the same command goes on."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 
 from ...errors import UserError, did_you_mean
 from ..plan import Arm, Plan, RunSpec
+from ..plan.any_arm import is_any
 from ..plan.plan import EXTERNAL
 from ..records import read_runs
 from ..tasks import Task
@@ -77,6 +79,13 @@ def check_choice(plan: Plan, *, arm: str | None, lr: float | None, seed: int) ->
     if arm is not None and arm not in plan.arms:
         hint = did_you_mean(arm, plan.arms) or f"; it has {', '.join(plan.arms)}"
         raise UserError(f"--arm {arm} is not an arm of this plan{hint}")
+    name = arm or plan.comparison.candidate
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and is_any(plan.arm[name].optimizer):
+        raise UserError(
+            f"arm.{name}.optimizer = {plan.arm[name].optimizer!r} runs in one process, and there "
+            f"are {processes}: start one, without torchrun"
+        )
     if lr is not None and not lr > plan.training.min_lr:
         raise UserError(
             f"--lr {lr:g} must be above training.min_lr = {plan.training.min_lr:g}"
@@ -116,6 +125,8 @@ def look_ahead(spec: RunSpec, task: Task, out: Path) -> RunEstimate:
 
 def optimizer_line(model: nn.Module, spec: RunSpec) -> str:
     """Which parameters get what, in a line: ``84.9 M in 48 matrices: mars adamw, lr ...; ...``."""
+    if is_any(spec.arm.optimizer):
+        return _of_class(model, spec)
     groups = arm_groups(model, spec.arm, lr=spec.lr, convention=spec.training.convention)
     parts = []
     for group in groups:
@@ -125,6 +136,19 @@ def optimizer_line(model: nn.Module, spec: RunSpec) -> str:
         kind = group["kind"] if len(tensors) == 1 else plural
         parts.append(f"{_short(count)} in {len(tensors)} {kind}: {_method(group, spec.arm)}")
     return "; ".join(parts)
+
+
+def _of_class(model: nn.Module, spec: RunSpec) -> str:
+    """Of a class that the arm names: which parameters it is given, and its arguments."""
+    arm, count = spec.arm, sum(p.numel() for p in model.parameters() if p.requires_grad)
+    given = {
+        "all": f"{_short(count)}, all parameters in one group",
+        "groups": f"{_short(count)} in groups, embeddings and vectors without decay",
+        "matrices": "matrices, and AdamW for the others",
+    }[arm.parameters]
+    options = "".join(f", {key} {value}" for key, value in arm.options.items())
+    schedule = ", by its own schedule" if arm.own_schedule else ""
+    return f"{given}: {arm.optimizer}, lr {spec.lr:g}{options}{schedule}"
 
 
 def _method(group: dict[str, Any], arm: Arm) -> str:

@@ -127,10 +127,12 @@ def with_bars(shown: Sequence[Line]) -> RenderableType:
 
 def ended_line(number: int, planned: int, spec: RunSpec, outcome: Outcome) -> str:
     """A run that has ended, in a line of rich's markup."""
-    if outcome.final_loss is None:
+    if outcome.status == "diverged":
         result = f"[red]diverged[/]: {escape(outcome.reason)}"
     else:
-        result = f"loss [bold]{outcome.final_loss:.4f}[/]"
+        loss = {} if outcome.final_loss is None else {"loss": outcome.final_loss}
+        told = (loss | outcome.scores).items()
+        result = ", ".join(f"{escape(name)} [bold]{value:.4f}[/]" for name, value in told)
     return f"{number:>3}/{planned}  {describe_run(spec)}: {result}"
 
 

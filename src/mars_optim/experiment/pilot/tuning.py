@@ -12,6 +12,7 @@ from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
 from ..plan.tuning import Point
 from ..records import Run
+from ..records.metric import cost
 from ..records.trials import AROUND, Trials, best_lr, best_of_others, loss_or_inf, near
 from .search import next_lr, next_outward, stencil
 
@@ -24,7 +25,7 @@ def tuning_trials(plan: Plan, runs: Iterable[Run], size: Size | None = None) -> 
         spec = run.spec
         here = (spec.task, spec.training, spec.seed) == (size.task, size.training, plan.tuning.seed)
         if here and spec.purpose == "tune" and run.outcome and spec.arm_name in trials:
-            trials[spec.arm_name][spec.lr] = run.final_loss
+            trials[spec.arm_name][spec.lr] = cost(run, plan.decision)
     return dict(trials)
 
 
@@ -161,7 +162,8 @@ def _chosen(plan: Plan, size: Size, arm: str, runs: list[Run], trials: Trials) -
         rounded = plan.comparison.lr_exponent != 0.0
         return Point(used.arm, near(trials, used.lr)) if rounded else used
     mine = [r for r in runs if r.spec.arm_name == arm and r.spec.purpose == "tune"]
-    fit = fit_rate([(r.spec.lr, r.spec.seed, r.final_loss) for r in mine], plan.tuning.factor)
+    found = [(r.spec.lr, r.spec.seed, cost(r, plan.decision)) for r in mine]
+    fit = fit_rate(found, plan.tuning.factor)
     return Point(plan.arm[arm], fit.best if fit else best_lr(trials))
 
 

@@ -25,7 +25,7 @@ from ...errors import UserError
 from ..analysis.looks import FIRST, level_of
 from ..analysis.stats import t_quantile
 from ..plan import Plan
-from ..plan.plan import DecisionPlan
+from ..plan.decision import DecisionPlan
 from .price import Price
 
 PAIRS = (3, 4, 5, 6, 8, 10, 15, 20)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ...errors import UserError
 from ...optimizer_options import (
@@ -19,26 +19,46 @@ from ...optimizer_options import (
     GammaSchedule,
     Rule,
 )
-from .table import Flag, Number, NumberOrNone, Whole, option, table
+from .any_arm import (
+    BESIDE,
+    OURS,
+    check_keywords,
+    check_route,
+    is_any,
+    known_or_any,
+    split_name,
+)
+from .table import (
+    ANY_CLASS,
+    Flag,
+    KeywordTable,
+    Number,
+    NumberOrNone,
+    Whole,
+    option,
+    table,
+)
 
 HIGHEST_LR = 1e6
 """Of any optimizer: beyond, a search for the rate overflows single precision."""
 
 Beta = Annotated[Number, Field(ge=0.0, le=0.999999)]
 
-_OURS = ("optimizer", ("torch-adamw", "torch-nadam", "greedy-alignment", "mars"))
+_OURS = ("optimizer", OURS)
 _MARS = ("optimizer", ("mars",))
+_ANY = ("optimizer", (ANY_CLASS,))
+_MADE = ("optimizer", (*OURS, ANY_CLASS))
+_MARS_OR_ANY = ("optimizer", ("mars", ANY_CLASS))
 
 
 @table
 class Arm:
     """One optimizer with its own published defaults, or the name of one that a command makes."""
 
-    optimizer: Literal["torch-adamw", "torch-nadam", "greedy-alignment", "mars", "external"] = (
-        option(
-            "mars",
-            '"torch-adamw", "torch-nadam", "greedy-alignment", "mars" or, by a command, "external"',
-        )
+    optimizer: Annotated[str, BeforeValidator(known_or_any)] = option(
+        "mars",
+        '"torch-adamw", "torch-nadam", "greedy-alignment", "mars", any class by its name '
+        '("pytorch_optimizer:SOAP", "my_optimizer.py:Mine") or, by a command, "external"',
     )
     rule: Rule = option("adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS)
     lr: Number = option(3e-3, "where tuning starts", gt=0.0, le=HIGHEST_LR)
@@ -58,17 +78,19 @@ class Arm:
         none=0.0,
         ge=0.0,
         le=HIGHEST_LR,
-        of=_OURS,
+        of=_MADE,
     )
     lr_1d_ratio: NumberOrNone = option(
         None,
         "the same as a multiple of lr, also of a tuned one; 0 for lr_1d",
         none=0.0,
         ge=0.0,
-        of=_OURS,
+        of=_MADE,
     )
-    betas_1d: tuple[Beta, Beta] = option((0.9, 0.95), "of the same; both in [0, 1)", of=_MARS)
-    weight_decay_1d: Number = option(0.0, "of vectors", ge=0.0, of=_OURS)
+    betas_1d: tuple[Beta, Beta] = option(
+        (0.9, 0.95), "of the same; both in [0, 1)", of=_MARS_OR_ANY
+    )
+    weight_decay_1d: Number = option(0.0, "of vectors", ge=0.0, of=_MADE)
     split: Literal["none", "fused", "heads"] = option(
         "none",
         'what is orthogonalised by itself: weights as stored, "fused" (queries, keys, values, gate '
@@ -78,6 +100,41 @@ class Arm:
     ns_steps: Whole = option(5, TABLE["ns_steps"].text, ge=1, le=99, of=_MARS)
     ns_coefficients: Literal["simple", "quintic", "polar_express", "cans", "deepseek_v4"] = option(
         "simple", "of Newton-Schulz's polynomials: docs/newton-schulz.md", of=_MARS
+    )
+    options: KeywordTable = option(
+        KeywordTable(), "keyword arguments of the class, weight_decay among them", of=_ANY
+    )
+    parameters: Literal["all", "groups", "matrices"] = option(
+        "groups",
+        'what the class is given: "groups", all parameters as they are sorted for the other arms '
+        '(no decay of embeddings and vectors); "all" of them in one, as by its own readme; or '
+        '"matrices", with AdamW for the others',
+        of=_ANY,
+    )
+    group_options: KeywordTable = option(
+        KeywordTable(),
+        "further keys of its parameter groups, such as {matrix = {use_muon = true}}",
+        of=_ANY,
+        sparse=True,
+    )
+    own_schedule: Flag = option(
+        False,
+        "true where it has a schedule of its own (schedule-free): the rate stays at lr, without "
+        "the plan's warm-up and decay",
+        of=_ANY,
+    )
+    folder: str = option(
+        "",
+        "where a file or package of the class lies; relative to this file",
+        of=_ANY,
+        compare=False,
+        sparse=True,
+    )
+    source: str = option(
+        "",
+        "the code of the class, written by the pilot: another version is another run",
+        of=_ANY,
+        sparse=True,
     )
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
@@ -95,6 +152,18 @@ def check_arm_name(name: str) -> None:
 
 def check_arm(name: str, arm: Arm) -> None:
     """Raise UserError for options that cannot go together, of an arm that no command makes."""
+    if arm.lr_1d and arm.lr_1d_ratio:
+        raise UserError(
+            f"arm.{name}: lr_1d = {arm.lr_1d:g} and lr_1d_ratio = {arm.lr_1d_ratio:g} exclude each "
+            "other: set one of them to 0"
+        )
+    if is_any(arm.optimizer):
+        split_name(arm.optimizer, f"arm.{name}.optimizer")
+        check_keywords(name, arm.options, arm.group_options)
+        given = {f.name: getattr(arm, f.name) for f in fields(Arm) if f.name in BESIDE}
+        none = Arm()
+        check_route(name, arm.parameters, {k: v for k, v in given.items() if v != getattr(none, k)})
+        return
     if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, None):
         raise UserError(
             f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
@@ -107,11 +176,6 @@ def check_arm(name: str, arm: Arm) -> None:
             "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
         )
     _check_newton_schulz(name, arm)
-    if arm.lr_1d and arm.lr_1d_ratio:
-        raise UserError(
-            f"arm.{name}: lr_1d = {arm.lr_1d:g} and lr_1d_ratio = {arm.lr_1d_ratio:g} exclude each "
-            "other: set one of them to 0"
-        )
     forms = GAMMA_FORMS.get(arm.gamma_schedule)
     if forms and arm.correction not in forms:
         raise UserError(
@@ -255,7 +319,8 @@ def ablation_arms(name: str, candidate: Arm, baseline: Arm) -> dict[str, Arm]:
         found["no-clip"] = replace(candidate, clip=None)
         found["clip-only"] = replace(candidate, gamma=0.0)
     beta, other = candidate.betas[0], baseline.betas[0]
-    if baseline.rule == candidate.rule and baseline.betas != candidate.betas and other and beta:
+    alike = baseline.rule == candidate.rule and not is_any(baseline.optimizer)
+    if alike and baseline.betas != candidate.betas and other and beta:
         strength = candidate.gamma * beta / (1 - beta)
         gamma = strength * (1 - other) / other
         found["baseline-betas"] = replace(candidate, betas=baseline.betas, gamma=gamma)

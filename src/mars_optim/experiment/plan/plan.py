@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import split
+from .decision import LOSS, DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
@@ -56,21 +57,6 @@ class ComparisonPlan:
     def rate_from(self, lr: float, budget: float) -> float:
         """The inverse of :meth:`rate_at`, but for rounding in the last digits."""
         return float(f"{lr / budget**self.lr_exponent:.12g}") if self.lr_exponent else lr
-
-
-@table
-class DecisionPlan:
-    """The rule, fixed before the runs."""
-
-    min_saving: Number = option(
-        0.05, "least share of tokens saved that pays for a switch", ge=-1.0, le=0.99
-    )
-    confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
-    looks: Literal["once", "every-pair"] = option(
-        "once",
-        'at the verdict: "once", after all seeds, or "every-pair", after each from the third on, '
-        "with an interval that holds at every look: no seed is run after the verdict is clear",
-    )
 
 
 @table
@@ -145,9 +131,11 @@ class Plan:
         names, given = (*self.arms, *(n for n in added if n not in self.arms)), added | self.arm
         _check_names(names, given)
         arm = {name: given.get(name) or default_arm(name, self.task) for name in names}
-        for key, resolved in (("arms", names), ("arm", arm)):
+        task = with_metric(self.task, self.decision)
+        for key, resolved in (("arms", names), ("arm", arm), ("task", task)):
             object.__setattr__(self, key, resolved)
         check_task(self.task)
+        check_metric(self.decision, self.task, self.training)
         check_recipe(self.recipe, self.published, self.ours, self.arms)
         self._check_comparison()
         self._check_sizes()
@@ -158,10 +146,19 @@ class Plan:
             raise UserError(
                 f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
             )
+        self._check_tuning()
+
+    def _check_tuning(self) -> None:
         check_tuning(self.tuning, self.arm, self.training.min_lr)
-        if self.tuning.by_design and self.sensitivity.gammas:
+        others = {
+            "sensitivity.gammas": bool(self.sensitivity.gammas),
+            "decision.metric": self.decision.metric != LOSS,
+            "decision.target": self.decision.target is not None,
+        }
+        given = [key for key, is_given in others.items() if is_given]
+        if self.tuning.by_design and given:
             raise UserError(
-                "sensitivity.gammas goes with the learning rate tuned alone: leave it out, or set "
+                f"{given[0]} goes with the learning rate tuned alone: leave it out, or set "
                 "tuning.over = ['lr']"
             )
         if not self.tuning.by_design and self.tuning.max_trials < self.tuning.trials:
@@ -209,7 +206,7 @@ class Plan:
                 f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
             )
         if self.task.kind != "imported":
-            check_sizes(self.sizes(), self.comparison.ladder)
+            check_sizes(self.sizes(), self.ladder)
 
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
@@ -249,11 +246,18 @@ class Plan:
                     f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
                     "learning rate must not judge it"
                 )
+        if self.decision.target is not None:
+            return
         if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
             raise UserError(
                 f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
                 "above 1, to read tokens off between them"
             )
+
+    @property
+    def ladder(self) -> tuple[float, ...]:
+        """Further budgets of the baseline; none where the time to a target is what counts."""
+        return self.comparison.ladder if self.decision.target is None else ()
 
     def sizes(self) -> tuple[Size, ...]:
         """The plan's own size, then the others, in the plan's order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from ...errors import UserError
 from ...toml import DEEPEST, parse_toml, read_toml
-from .arms import ARMS
+from .any_arm import is_any
+from .arms import ARMS, Arm
 from .plan import EXTERNAL, Plan
 from .recipe import check_version
 from .table import from_dict
@@ -84,9 +86,7 @@ def make_plan(
     if isinstance(tables, dict):
         for name, table in tables.items():
             if isinstance(table, dict):
-                tables[name] = {**_arm_defaults(name, kind), **table}
-                if kind == "command" and "lr" not in tables[name]:
-                    raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
+                tables[name] = _arm_table(name, table, kind, folder or Path.cwd())
     return from_dict(Plan, data)
 
 
@@ -98,6 +98,18 @@ def _leave_out_other_arms(data: dict[str, Any]) -> None:
     for table in ("arm", "published", "ours"):
         if isinstance(data.get(table), dict):
             data[table] = {name: part for name, part in data[table].items() if name in arms}
+
+
+def _arm_table(name: str, table: dict[str, Any], kind: object, folder: Path) -> dict[str, Any]:
+    """With its published defaults; of a class by its name, with the folder where it may lie."""
+    any_class = is_any(str(table.get("optimizer", "")))
+    table = {**({} if any_class else _arm_defaults(name, kind)), **table}
+    if (kind == "command" or any_class) and "lr" not in table:
+        raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
+    lies = table.get("folder", ".")
+    if any_class and isinstance(lies, str):
+        table["folder"] = str(folder.joinpath(lies).resolve())
+    return table
 
 
 def _arm_defaults(name: str, kind: object) -> dict[str, Any]:
@@ -146,10 +158,15 @@ def differences(a: Plan, b: Plan) -> list[str]:
     Where the job is found does not count.
     """
     rows_a, rows_b = (flat(plain(p)) for p in (a, b))
-    keys = sorted((rows_a.keys() | rows_b.keys()) - {"task.folder"})
+    keys = sorted(key for key in rows_a.keys() | rows_b.keys() if not _is_place(key))
     return [
         f"{k}: {rows_a.get(k)}, {rows_b.get(k)}" for k in keys if rows_a.get(k) != rows_b.get(k)
     ]
+
+
+def _is_place(key: str) -> bool:
+    """Whether it says where the job or an arm's optimizer lies on this machine."""
+    return bool(re.fullmatch(r"task\.folder|arm\.[^.]+\.folder", key))
 
 
 TOLD = ("recipe.", "published.", "ours.")
@@ -182,13 +199,16 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 def overrides(plan: Plan) -> list[str]:
     """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
     known = flat(plain(Plan()))
-    for name in set(plan.arms) & set(ARMS):
-        known |= flat(plain(ARMS[name]), f"arm.{name}.")
-    now = flat(plain(plan))
-    now.pop("task.folder", None)  # where the job lies on this machine
+    for name, arm in plan.arm.items():
+        if is_any(arm.optimizer):
+            default: Any = Arm(optimizer=arm.optimizer)
+            rows = {k: v for k, v in plain(default).items() if k not in ("optimizer", "lr")}
+            known |= flat(rows, f"arm.{name}.")
+        elif name in ARMS:
+            known |= flat(plain(ARMS[name]), f"arm.{name}.")
     changed = {
         key: value
-        for key, value in now.items()
-        if known.get(key) != value and not key.startswith(TOLD)
+        for key, value in flat(plain(plan)).items()
+        if known.get(key) != value and not (key.startswith(TOLD) or _is_place(key))
     }
     return [f"{key}={toml_value(value)}" for key, value in changed.items()]

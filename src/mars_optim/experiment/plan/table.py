@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
@@ -11,7 +12,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic import model_validator as validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from ...errors import UserError, did_you_mean
 
@@ -32,7 +33,39 @@ NumberOrNone = Annotated[
 ]
 """A number, or None, which files write as 0: TOML has no word for it."""
 
+ANY_CLASS = "package.module:Class"
+"""Stands for every text with a colon, where ``of`` says which values a key goes with."""
+
 _adapter: Any = functools.cache(TypeAdapter)
+
+
+class KeywordTable(dict[str, Any]):
+    """Keyword arguments, as TOML can write them; compared and hashed as their JSON."""
+
+    def _text(self) -> str:
+        return json.dumps(self, sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeywordTable) and self._text() == other._text()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self._text())
+
+    @classmethod
+    def _checked(cls, value: dict[str, Any]) -> KeywordTable:
+        try:
+            return cls(json.loads(json.dumps(value, allow_nan=False)))  # tuples become lists
+        except (TypeError, ValueError, RecursionError):
+            text = "must hold finite numbers, texts, true or false, lists and tables of them"
+            raise PydanticCustomError("keywords", text) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """Any table, checked."""
+        return core_schema.no_info_after_validator_function(cls._checked, core_schema.dict_schema())
 
 
 def option(
@@ -103,7 +136,10 @@ def _of(entry: Any) -> Any:
 def concerned(field: dataclasses.Field[Any], holder: Any) -> bool:
     """Whether a key means anything, given the other keys of its table."""
     of = field.metadata.get("of")
-    return of is None or getattr(holder, of[0]) in of[1]
+    if of is None:
+        return True
+    found = getattr(holder, of[0])
+    return found in of[1] or (ANY_CLASS in of[1] and ":" in found)
 
 
 def _goes_together(holder: Any) -> Any:
@@ -118,7 +154,8 @@ def _goes_together(holder: Any) -> Any:
 
 def _goes_with(path: str, entry: Any, key: str, allowed: tuple[str, ...], found: str) -> str:
     wanted = " or ".join(map(repr, allowed))
-    return f"{path} = {_show(entry)} goes with {key} = {wanted}, not with {key} = {found!r}"
+    text = f"{path} = {_show(entry)} goes with {key} = {wanted}, not with {key} = {found!r}"
+    return f"{text}; arguments of a class are in options" if ":" in found else text
 
 
 def from_dict(cls: type[T], data: Any, where: str = "") -> T:

@@ -85,6 +85,9 @@ class CommandPlan:
     step_key: str = option("step", "names in that file: steps taken")
     loss_key: str = option("loss", "training loss")
     valid_key: str = option("valid_loss", "validation loss; the last one counts")
+    score_keys: tuple[str, ...] = option(
+        (), "further metrics, shown beside it; decision.metric joins them by itself"
+    )
     tokens_key: str = option("tokens", "tokens trained on so far, if there")
     tokens_per_step: Whole = option(1, "where tokens_key is not there", ge=1)
     seconds_key: str = option("seconds", "of training so far, without evaluation, if there")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ...errors import UserError, did_you_mean
+from .any_arm import is_any
 from .arms import Arm
-from .table import Count, Number, Positive, Whole, option, part, table
+from .table import Count, KeywordTable, Number, Positive, Whole, option, part, table
 
 Span = tuple[Positive, Positive]
 """The lowest and the highest factor of an arm's own default."""
@@ -30,6 +31,7 @@ SPANS: dict[str, Span] = {
 FEW = 8
 """Trials for each name in ``over``: with fewer, much of its range stays unseen."""
 _BETAS = ("beta1", "beta2")
+_IN_OPTIONS = (*_BETAS, "weight_decay")  # of a class that an arm names
 
 
 @table
@@ -97,9 +99,13 @@ def point(arm: Arm, factors: Mapping[str, float]) -> Point:
         for name, factor in factors.items()
         if factor != 1.0
     }
-    betas = tuple(values.pop(name, arm.betas[i]) for i, name in enumerate(_BETAS))
     lr = values.pop("lr", arm.lr)
-    changed: dict[str, Any] = {**values}
+    changed: dict[str, Any] = {}
+    if is_any(arm.optimizer):
+        given = {name: values.pop(name) for name in _IN_OPTIONS if name in values}
+        changed = {"options": _with_options(arm, given)} if given else {}
+    betas = tuple(values.pop(name, arm.betas[i]) for i, name in enumerate(_BETAS))
+    changed |= values
     if betas != arm.betas:
         changed["betas"] = betas
     if "lr_1d" in changed:  # as a ratio, so that it moves with lr along the ladder
@@ -109,12 +115,37 @@ def point(arm: Arm, factors: Mapping[str, float]) -> Point:
 
 def default_of(arm: Arm, name: str, lr: float | None = None) -> float | None:
     """An arm's own value of what can be tuned, at a rate; None or 0 where it has none."""
+    if is_any(arm.optimizer) and name != "lr":
+        if name in _IN_OPTIONS:
+            return _option_of(arm, name)
+        if name != "lr_1d" or arm.parameters == "all":
+            return None
     if name in _BETAS:
         return arm.betas[_BETAS.index(name)]
     if name == "lr_1d":
         return arm.lr_1d or (lr or arm.lr) * (arm.lr_1d_ratio or 1.0)
     value: float | None = getattr(arm, name)
     return value
+
+
+def _option_of(arm: Arm, name: str) -> float | None:
+    """Of an arm that names a class, whose betas and decay are keyword arguments."""
+    value = arm.options.get(name)
+    if name in _BETAS:
+        betas = arm.options.get("betas")
+        value = betas[_BETAS.index(name)] if isinstance(betas, list) and len(betas) > 1 else None
+    return value if isinstance(value, int | float) else None
+
+
+def _with_options(arm: Arm, given: Mapping[str, float]) -> KeywordTable:
+    """An arm's keyword arguments with some of them changed."""
+    options = {**arm.options, **{k: v for k, v in given.items() if k not in _BETAS}}
+    if set(given) & set(_BETAS):
+        betas = list(arm.options["betas"])
+        for i, name in enumerate(_BETAS):
+            betas[i] = given.get(name, betas[i])
+        options["betas"] = betas
+    return KeywordTable(options)
 
 
 def value_at(at: Point, name: str) -> float:
@@ -133,6 +164,11 @@ def same_but_tuned(arm: Arm, other: Arm, over: Sequence[str]) -> bool:
     names = [name for name in over if name not in (*RATE_ONLY, *_BETAS)]
     names += ["lr_1d_ratio"] * ("lr_1d" in names)
     betas = [(other if name in over else arm).betas[i] for i, name in enumerate(_BETAS)]
+    if is_any(arm.optimizer) and is_any(other.optimizer):
+        known = {name: _option_of(other, name) for name in over if name in _IN_OPTIONS}
+        given = {k: v for k, v in known.items() if v is not None and _option_of(arm, k) is not None}
+        arm = replace(arm, options=_with_options(arm, given))
+        names = [name for name in names if name not in _IN_OPTIONS]
     kept: dict[str, Any] = {name: getattr(other, name) for name in names}
     return replace(arm, **kept, betas=(betas[0], betas[1])) == other
 
@@ -230,7 +266,8 @@ def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> No
     if default is None or (default == 0 and what not in _BETAS):
         raise UserError(
             f"tuning.over holds {what!r}, which {name} does not have, or has as 0, of which no "
-            f"factor is another value: set arm.{name}.{_key(what)}, or {path} = [1, 1] to keep it"
+            f"factor is another value: set arm.{name}.{_key(arm, what)}, or {path} = [1, 1] to "
+            "keep it"
         )
     for factor in span:
         try:
@@ -248,8 +285,9 @@ def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> No
             )
 
 
-def _key(what: str) -> str:
-    return "betas" if what in _BETAS else what
+def _key(arm: Arm, what: str) -> str:
+    key = "betas" if what in _BETAS else what
+    return f"options.{key}" if is_any(arm.optimizer) and what in _IN_OPTIONS else key
 
 
 def factor_at(span: Span, place: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tomlkit
 
-from .table import concerned
+from .table import KeywordTable, concerned
 
 
 def plain(value: Any) -> Any:
@@ -34,8 +34,18 @@ def to_toml(value: Any) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A number, text, truth or list as TOML writes it."""
-    return str(tomlkit.item(value).as_string())
+    """A number, text, truth, list or table as TOML writes it in a line."""
+    return str(_inline(value).as_string())
+
+
+def _inline(value: Any) -> Any:
+    """Of tomlkit, a table in braces."""
+    if not isinstance(value, Mapping):
+        return tomlkit.item(value)
+    made = tomlkit.inline_table()
+    for key, entry in value.items():
+        made[key] = _inline(entry)
+    return made
 
 
 def _lines(value: Any, path: str, said: frozenset[str] = frozenset()) -> list[str]:
@@ -46,7 +56,7 @@ def _lines(value: Any, path: str, said: frozenset[str] = frozenset()) -> list[st
         note = [f"# {help}"] if help else []
         if dataclasses.is_dataclass(entry):
             tables += ["", *note, f"[{prefix}{name}]", *_lines(entry, prefix + name)]
-        elif isinstance(entry, Mapping):
+        elif isinstance(entry, Mapping) and not isinstance(entry, KeywordTable):
             tables += _mapping(entry, prefix + name, note)
         else:
             lines += note if name not in said else []

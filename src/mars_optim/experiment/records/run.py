@@ -34,6 +34,7 @@ class Outcome:
         parameters: of the model.
         state_bytes: of the optimizer's state.
         reason: of a divergence.
+        scores: what its last evaluation tells beside the loss, such as the accuracy.
     """
 
     status: Literal["finished", "diverged"]
@@ -44,6 +45,7 @@ class Outcome:
     parameters: int
     state_bytes: int
     reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,10 @@ class RunWriter:
             return
         os.fsync(self._opened().fileno())
         self.close()
-        self._manifest["outcome"] = asdict(outcome)
+        told = asdict(outcome)
+        if not outcome.scores:
+            del told["scores"]
+        self._manifest["outcome"] = told
         write_json(self.path / "manifest.json", self._manifest)
         if not self.keeps_checkpoints:
             shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)

@@ -6,6 +6,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
 from ..analysis import Analysis, Survey
+from ..analysis.jobs import Jobs
+from ..records.checks import ArmCheck
 from .messages import Messages, ticks
 from .savings import saving_interval
 from .sections.cause import control_note
@@ -14,7 +16,7 @@ from .sections.rollout import next_step_line
 
 def summary(analysis: Analysis, say: Messages | None = None) -> str:
     """The verdict for the terminal: a few lines, with rich's markup for colour."""
-    say = say or Messages()
+    say = (say or Messages()).about(analysis.plan.decision)
     tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[analysis.verdict.decision]
     reasons = [f"  {say.finding(reason)}" for reason in analysis.verdict.reasons]
     lines = [say.sentence(analysis), *reasons, ""]
@@ -32,10 +34,17 @@ def summary(analysis: Analysis, say: Messages | None = None) -> str:
         ],
     ]
     lines += _aligned(columns)
+    lines += [_checked(name, check, say) for name, check in analysis.checks.items()]
     lines += [following] if (following := next_step_line(analysis, say)) else []
     lines += [note] if (note := control_note(analysis, say)) else []
     title = f"[bold {tint}]{escape(say.title(analysis).upper())}[/]"
     return "\n".join(["", title, *(escape(ticks(line)) for line in lines), ""])
+
+
+def _checked(name: str, check: ArmCheck, say: Messages) -> str:
+    found = say.listed(what for what, _ in check.found) or say("optimizers.nothing")
+    about = dict(arm=name, optimizer=check.optimizer, version=check.version)
+    return say("terminal.optimizer", **about, found=found)
 
 
 def runs_summary(found: Survey, say: Messages | None = None) -> str:
@@ -67,6 +76,19 @@ def runs_summary(found: Survey, say: Messages | None = None) -> str:
         if experiment.changed:
             lines.append(say("runs.note.changed", changes="; ".join(experiment.changed)))
     return "\n".join(ticks(line) for line in [*lines, ""])
+
+
+def jobs_summary(found: Jobs, say: Messages | None = None) -> str:
+    """Verdicts and savings job by job, for the terminal: plain lines."""
+    from .jobs_page import jobs_lead, jobs_table
+
+    say = say or Messages()
+    table = jobs_table(found, say)
+    rows = [[f"{c.text} ({c.detail})" if c.detail else c.text for c in row] for row in table.rows]
+    columns = [list(column) for column in zip(table.head, *rows, strict=True)]
+    notes = [f"  {say.finding(f)}" for f in (*found.left_out, *found.notes)]
+    lines = ["", jobs_lead(found, say), *notes, "", table.caption + ":", *_aligned(columns), ""]
+    return "\n".join(ticks(line) for line in lines)
 
 
 def _aligned(columns: list[list[str]]) -> list[str]:

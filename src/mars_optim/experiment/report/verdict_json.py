@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..._version import __version__
-from ..analysis import Analysis, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis import Analysis, ArmResult, Finding, Interval, RolloutStep, next_step, rollout_steps
 from ..analysis.best_of import Tuned
 from ..analysis.importances import importances
 from ..analysis.stats import saved
+from ..plan.any_arm import is_any
 from .messages import Messages, ticks
 from .sections.rollout import condition_text
 
@@ -20,7 +21,8 @@ VERDICT_FORMAT = 2
 
 def verdict_data(analysis: Analysis) -> dict[str, Any]:
     """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
-    candidate, baseline, english = analysis.candidate, analysis.baseline, Messages()
+    candidate, baseline = analysis.candidate, analysis.baseline
+    english = Messages().about(analysis.plan.decision)
     verdict, following = analysis.verdict, next_step(analysis)
     return {
         "format": VERDICT_FORMAT,
@@ -58,6 +60,8 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "step_time_ratio": arm.step_time[0] if arm.step_time else None,
                 "state_bytes_per_parameter": arm.bytes_per_parameter,
                 "scores": dict(arm.scores),
+                **_checked(arm, analysis),
+                **_to_target(arm),
             }
             for arm in analysis.arms
         },
@@ -106,6 +110,28 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
             for at in analysis.budgets
         ],
     }
+
+
+def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
+    """Of an arm that names a class: which, its source, and what the check found."""
+    if not is_any(arm.arm.optimizer):
+        return {}
+    check = analysis.checks.get(arm.name)
+    found = [{"name": name, "text": text} for name, text in check.found] if check else None
+    return {"optimizer": arm.arm.optimizer, "source": arm.arm.source, "found": found}
+
+
+def _to_target(arm: ArmResult) -> dict[str, Any]:
+    """Times to the target, if there is one."""
+    if arm.target is None:
+        return {}
+    told = {key: getattr(arm.target, key) for key in ("runs", "reached", "tokens", "steps")}
+    seeds = {
+        str(s.seed): {"reached": s.reach.reached, "tokens": s.reach.tokens, "steps": s.reach.steps}
+        for s in arm.seeds
+        if s.reach
+    }
+    return {"to_target": told | {"seconds": arm.target.seconds, "seeds": seeds}}
 
 
 def _few(regret: Sequence[float]) -> list[float] | None:

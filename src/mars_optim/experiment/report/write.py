@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from ...errors import UserError
 from ...files import write_json, write_text
 from ..analysis import Analysis, Shown, Survey
+from ..analysis.jobs import Jobs
 from .document import Page, Picture
 from .figures.svg import standalone, titled
 from .figures.theme import FONTS, colour, dark_rules
@@ -38,7 +39,7 @@ def write_report(
     """
     from .page import build_page  # matplotlib is slow to import
 
-    say = say or Messages()
+    say = (say or Messages()).about(analysis.plan.decision)
     page = build_page(analysis, say, out)
     return write_page(page, analysis, out, say, "verdict.json", verdict_data(analysis))
 
@@ -61,6 +62,24 @@ def write_runs_report(
     return write_page(page, found, out, say, "report.json", runs_data(found))
 
 
+def write_jobs_report(
+    found: Jobs, out: Path, say: Messages | None = None
+) -> tuple[Path, Path, Path]:
+    """As :func:`write_report`, for several pilots together; ``out`` is made if need be.
+
+    Returns:
+        Paths of report.html, report.md and jobs.json.
+
+    Raises:
+        UserError: if ``out`` cannot be written to.
+    """
+    from .jobs_page import build_jobs_page, jobs_data
+
+    say = say or Messages()
+    page = build_jobs_page(found, say)
+    return write_page(page, found, out, say, "jobs.json", jobs_data(found))
+
+
 def write_page(
     page: Page, shown: Shown | Survey, out: Path, say: Messages, data_name: str, data: Any
 ) -> tuple[Path, Path, Path]:
@@ -81,7 +100,7 @@ def write_page(
     paths = (out / f"report{suffix}.html", out / f"report{suffix}.md", out / data_name)
     pictures = {b.name: b for s in page.sections for b in s.blocks if isinstance(b, Picture)}
     try:
-        (out / "figures").mkdir(exist_ok=True)
+        (out / "figures").mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             svg = standalone(titled(picture.svg, picture.text, say.lang))
             write_text(out / "figures" / f"{name}{suffix}.svg", svg)

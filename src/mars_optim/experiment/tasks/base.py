@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -31,6 +32,31 @@ class Task(Protocol):
         """Mean loss of a batch, nats per token, 0-d."""
         ...
 
-    def evaluate(self, model: nn.Module, tokens: int) -> float:
-        """Mean validation loss, nats per token, over the same ``tokens`` at every call."""
+    def evaluate(self, model: nn.Module, tokens: int) -> float | Mapping[str, float]:
+        """Mean validation loss, nats per token, over the same ``tokens`` at every call.
+
+        Or several metrics by name, "loss" among them; ``decision.metric`` may name any.
+        """
         ...
+
+
+def scores_of(task: Task, model: nn.Module, tokens: int) -> dict[str, float]:
+    """What a task's evaluation tells: ``valid_loss`` and whatever else it scores.
+
+    Raises:
+        ValueError: if the validation loss is not among it.
+    """
+    if hasattr(task, "scores"):
+        told, name, key = task.scores(model, tokens), "scores", "valid_loss"
+    else:
+        told, name, key = task.evaluate(model, tokens), "evaluate", "loss"
+    if not isinstance(told, Mapping):
+        return {"valid_loss": float(told)}
+    if key not in told:
+        raise ValueError(
+            f"{type(task).__name__}.{name}(model, tokens) gave {sorted(told)}; {key!r} must be "
+            "among them"
+        )
+    loss = float(told[key])
+    others = {metric: float(value) for metric, value in told.items() if metric != key}
+    return {"valid_loss": loss, **others}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from ...errors import did_you_mean
+from ..plan.decision import LOSS
 from .base import Task
 from .python import reason
 
@@ -17,12 +19,13 @@ T = TypeVar("T")
 SEED, STEP, MICRO = 12345, 3, 0
 
 
-def check_task(task: Task, device: torch.device | str = "cpu") -> None:
+def check_task(task: Task, device: torch.device | str = "cpu", *, metric: str = LOSS) -> None:
     """See that ``task`` keeps the protocol of :class:`~mars_optim.experiment.tasks.Task`.
 
     Args:
         task: to be tried.
         device: where it will be trained.
+        metric: that decides: the evaluation must have it.
 
     Raises:
         ValueError: naming the method, what it did and what mends it.
@@ -35,7 +38,7 @@ def check_task(task: Task, device: torch.device | str = "cpu") -> None:
     model = _model(task).to(device)
     batch = _batch(task, device)
     _loss(task, model, batch)
-    _evaluate(task, model)
+    _evaluate(task, model, metric)
 
 
 def _model(task: Task) -> nn.Module:
@@ -97,21 +100,15 @@ def _loss(task: Task, model: nn.Module, batch: Any) -> None:
     model.zero_grad()
 
 
-def _evaluate(task: Task, model: nn.Module) -> None:
+def _evaluate(task: Task, model: nn.Module, metric: str) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     was_training = model.training
-    losses = [_call(task, "evaluate", task.evaluate, model, task.batch_tokens) for _ in range(2)]
-    for loss in losses:
-        if not isinstance(loss, int | float):
-            raise ValueError(
-                f"evaluate(model, tokens) returned a {_kind(loss)}; a Python float is needed: "
-                "float(...) or .item()"
-            )
-        if not math.isfinite(loss):
-            raise ValueError(f"evaluate(model, tokens) is {loss} for a fresh model")
-    if losses[0] != losses[1]:
+    told = [_call(task, "evaluate", task.evaluate, model, task.batch_tokens) for _ in range(2)]
+    for scores in told:
+        _scores(scores, metric)
+    if not _alike(*told):
         raise ValueError(
-            f"evaluate(model, tokens) gave {losses[0]} and then {losses[1]}: use the same data at "
+            f"evaluate(model, tokens) gave {told[0]} and then {told[1]}: use the same data at "
             "every call, and model.eval() against dropout"
         )
     if model.training != was_training:
@@ -120,6 +117,35 @@ def _evaluate(task: Task, model: nn.Module) -> None:
         )
     if not all(_same(value, before[name]) for name, value in model.state_dict().items()):
         raise ValueError("evaluate(model, tokens) changed the model")
+
+
+def _scores(told: Any, metric: str) -> None:
+    """See that an evaluation tells the loss, alone or among other numbers, and what decides."""
+    scores = told if isinstance(told, Mapping) else {LOSS: told}
+    for name, value in scores.items():
+        if not isinstance(value, int | float):
+            where = f" as {name!r}" if isinstance(told, Mapping) else ""
+            raise ValueError(
+                f"evaluate(model, tokens) returned a {_kind(value)}{where}; a Python float is "
+                "needed: float(...) or .item()"
+            )
+    for name in dict.fromkeys((LOSS, metric)):
+        if name not in scores:
+            way = f"; there are {', '.join(scores)}" + did_you_mean(name, scores)
+            if not isinstance(told, Mapping):
+                way = ': return a dict such as {"loss": ..., ' + f'"{name}": ...' + "}"
+            what = "decision.metric" if name == metric else "the validation loss"
+            raise ValueError(f"evaluate(model, tokens) tells no {name!r}, {what}{way}")
+        if not math.isfinite(scores[name]):
+            where = f"[{name!r}]" if isinstance(told, Mapping) else ""
+            raise ValueError(f"evaluate(model, tokens){where} is {scores[name]} for a fresh model")
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two evaluations told the same; nan counts as equal to nan."""
+    if not (isinstance(a, Mapping) and isinstance(b, Mapping)):
+        return bool(a == b)
+    return a.keys() == b.keys() and all(a[k] == b[k] or a[k] != a[k] for k in a)
 
 
 def _call(task: Task, name: str, method: Callable[..., T], *arguments: Any) -> T:

@@ -1,6 +1,7 @@
 """One run: a frozen spec in, rows and an outcome on disk."""
 
 from ..plan import ExecutionOptions
+from .arm_class import wants_closure, with_sources
 from .convention import gradient_scale
 from .gradient import Gradients
 from .loop import train
@@ -28,4 +29,6 @@ __all__ = [
     "seed_all",
     "state_bytes",
     "train",
+    "wants_closure",
+    "with_sources",
 ]

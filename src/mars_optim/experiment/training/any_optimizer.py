@@ -14,6 +14,7 @@ from typing import Any
 from torch.optim.optimizer import Optimizer
 
 from ...errors import UserError, did_you_mean
+from ..plan.any_arm import split_name
 from ..tasks.python import load_module, reason
 
 
@@ -34,6 +35,11 @@ class Source:
     package: str
     version: str
     sha256: str
+
+    def __str__(self) -> str:
+        """In a line, without the name: what tells one source from another."""
+        package = f", {self.package} {self.version}" if self.package else ""
+        return f"{self.module}{package}, sha256 {self.sha256}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +94,19 @@ class AnyOptimizer:
         """Whether the class names this keyword argument."""
         return option in (_keywords(self.cls) or {})
 
-    def on(self, groups: Sequence[Any], lr: float | None = None, **changes: Any) -> Optimizer:
+    def on(
+        self,
+        groups: Sequence[Any],
+        lr: float | None = None,
+        names: Sequence[str] = (),
+        **changes: Any,
+    ) -> Optimizer:
         """Make the optimizer.
 
         Args:
             groups: parameters, or dicts of them.
             lr: in place of ``self.lr``.
+            names: of the parameters, for a class that takes named ones.
             changes: of the options.
 
         Raises:
@@ -102,7 +115,12 @@ class AnyOptimizer:
         options = {**self.options, **changes}
         params: Iterable[Any] = groups
         if next(iter(_keywords(self.cls) or {}), "") == "named_parameters":
-            params = [(f"p{i}", p) for i, p in enumerate(groups)]
+            if any(isinstance(group, dict) for group in groups):
+                raise UserError(
+                    f"{self.key}: {self.name} takes named parameters, no groups of them"
+                )
+            known = names or [f"p{i}" for i in range(len(groups))]
+            params = list(zip(known, groups, strict=True))
         try:
             made = self.cls(params, lr=self.lr if lr is None else lr, **options)
         except Exception as error:
@@ -128,20 +146,18 @@ def find_optimizer(
     Raises:
         UserError: naming ``key``, in one line.
     """
-    where, colon, name = source.rpartition(":")
-    if not (where and colon and name.isidentifier()):
-        raise UserError(
-            f'{key} = {source!r} must be "package.module:Class" or "file.py:Class", such as '
-            '"pytorch_optimizer:SOAP"'
-        )
+    where, name = split_name(source, key)
     try:
         module = load_module(where, folder, key)
     except ValueError as error:
-        raise UserError(str(error)) from error
+        missing = isinstance(error.__cause__, ModuleNotFoundError)
+        way_out = "; install its package where mars runs, or name a file beside the plan"
+        raise UserError(f"{error}{way_out * missing}") from error
     cls = getattr(module, name, None)
     if not isinstance(cls, type):
         offered = sorted(k for k, v in vars(module).items() if _is_optimizer(v))
-        near = did_you_mean(name, offered)
+        cased = {k.lower(): k for k in offered}.get(name.lower())
+        near = f"; did you mean {cased!r}?" if cased else did_you_mean(name, offered)
         some = f"; it has {', '.join(offered[:12])}" if offered else "; it has no optimizer at all"
         raise UserError(f"{key} = {source!r}: {where} has no class {name!r}{near or some}")
     if not _is_optimizer(cls):

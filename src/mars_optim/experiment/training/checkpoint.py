@@ -5,6 +5,7 @@ Of all runs they are torch's distributed ones, so that four processes read what 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -20,9 +21,12 @@ from torch import distributed, nn
 from torch.optim.optimizer import Optimizer
 
 from ...errors import UserError
-from ...files import read_json, write_text
+from ...files import read_json, whole_file, write_text
 from ..plan import ExecutionOptions, RunSpec
+from ..plan.any_arm import is_any
 from ..records.run import CHECKPOINTS
+from .contract.trial import has_modes
+from .judged import judged
 from .ranks import Ranks
 
 POSITION = "position.json"
@@ -57,6 +61,7 @@ class Checkpoints:
         self._seconds = 60.0 * execution.checkpoint_minutes or math.inf
         self._of = {"run_id": spec.run_id, "torch": str(torch.__version__)}
         self._ranks, self._model, self._optimizer = ranks, model, optimizer
+        self._any_class = is_any(spec.arm.optimizer)  # whose state is written whole
         # its own group: the background's messages must not mix with the loop's
         self._group = distributed.new_group(backend="gloo") if ranks.world > 1 else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -82,7 +87,7 @@ class Checkpoints:
             step: number of steps taken.
             position: plain values from which the loop goes on, "best_step" among them.
         """
-        from .state_dict import begin_save
+        from .state_dict import begin_save, whole_state
 
         self.wait()
         self._ranks.agree_on_buffers(self._model)
@@ -92,9 +97,19 @@ class Checkpoints:
         # as text, for the loop goes on and changes what it was made of
         text = json.dumps({"of": self._of, "position": position})
         best = position["best_step"] if self._execution.keep_best else 0
-        written = begin_save(beside, self._model, self._optimizer, self._group)
-        self._writing = self._thread.submit(self._commit, written, beside, text, best)
+        optimizer = None if self._any_class else self._optimizer
+        written = begin_save(beside, self._model, optimizer, self._group, self._judged())
+        blob = whole_state(self._optimizer) if self._any_class else b""
+        self._writing = self._thread.submit(self._commit, written, beside, text, best, blob)
         self._last = time.monotonic()
+
+    def _judged(self) -> dict[str, Any] | None:
+        """The model's state as it is judged, if that is another and the checkpoint may stay."""
+        stays = self._execution.keep or self._execution.keep_best
+        if not (stays and has_modes(self._optimizer)):
+            return None
+        with judged(self._optimizer, self._model):
+            return copy.deepcopy(self._model.state_dict())
 
     def wait(self) -> None:
         """Until the one under way is written, or has failed, which is a warning."""
@@ -132,12 +147,18 @@ class Checkpoints:
             reason = f"{folder} {self._unfit(found)}" if self._unfit(found) else ""
             try:
                 if not reason:
-                    load_state(folder, self._model, self._optimizer, self._group)
+                    whole = self._any_class
+                    load_state(folder, self._model, self._optimizer, self._group, whole=whole)
                     return dict(found["position"])
             except OtherModel as error:
                 reason = f"{folder} is of another model: {error}"
             except Unreadable as error:
                 reason = f"{folder} is damaged ({error})"
+            except ValueError as error:
+                raise UserError(
+                    f"{folder}: the optimizer does not take its own state back ({error}): delete "
+                    f"{self._folder} to begin this run again"
+                ) from None
             if "damaged" not in reason and self._execution.unusable == "refuse":
                 break
         if reason and self._execution.unusable == "refuse":
@@ -174,9 +195,11 @@ class Checkpoints:
                 found.append((folder, None))
         return found
 
-    def _commit(self, written: Future[Any], beside: Path, text: str, best: int) -> None:
+    def _commit(
+        self, written: Future[Any], beside: Path, text: str, best: int, blob: bytes
+    ) -> None:
         """In the background: once all processes have written, make it a whole one."""
-        from .state_dict import end_save
+        from .state_dict import WHOLE, end_save
 
         try:
             end_save(written)
@@ -185,6 +208,9 @@ class Checkpoints:
             raise
         if not self._ranks.first:
             return
+        if blob:
+            with whole_file(beside / WHOLE, "wb") as file:
+                file.write(blob)
         write_text(beside / POSITION, text)
         whole = beside.with_suffix("")
         if whole.exists():  # one that could not be used

@@ -34,6 +34,7 @@ class Gradients:
         training: accumulation, clip and precision.
         ranks: the processes.
         seed: of the batches.
+        closure: whether the optimizer's step makes the gradient again itself.
 
     Raises:
         UserError: if the micro-batches cannot be dealt out evenly.
@@ -45,6 +46,7 @@ class Gradients:
     training: TrainingPlan
     ranks: Ranks
     seed: int
+    closure: bool = False
 
     def __post_init__(self) -> None:
         count, world = self.training.accumulation, self.ranks.world
@@ -76,6 +78,20 @@ class Gradients:
             with self.optimizer.previous_point(self.parallelized.bare):
                 self._mean(step)
         return self._mean(step)
+
+    def update(self, step: int) -> None:
+        """The optimizer's step on the gradient of ``step``, which :meth:`make` has made."""
+        if not self.closure:
+            self.optimizer.step()
+            return
+
+        def again() -> Tensor:
+            with torch.enable_grad():
+                self.optimizer.zero_grad()
+                losses, _ = self.make(step)
+            return losses.sum() / self.training.accumulation
+
+        self.optimizer.step(again)  # type: ignore[arg-type]
 
     def rehearse(self) -> None:
         """One pass without effect, after which replicas sum their gradients in a fixed order.

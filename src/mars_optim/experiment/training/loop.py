@@ -6,13 +6,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
+from ...errors import UserError
 from ..plan import ExecutionOptions, RunSpec
+from ..plan.any_arm import is_any
 from ..records import Outcome, RunWriter
 from ..tasks import Task
+from ..tasks.base import scores_of
+from .arm_class import wants_closure
 from .checkpoint import Checkpoints
 from .gradient import Gradients
+from .judged import judged
 from .optimizer import build_optimizer, state_bytes
 from .parallelize import parallelize
 from .ranks import join_ranks, seed_all
@@ -51,8 +57,8 @@ def train(
         value, ends there as diverged: an outcome, not an error.
 
     Raises:
-        UserError: before the first step, if the processes cannot share the run, or a checkpoint
-            cannot be gone on from and is not to be lost.
+        UserError: before the first step, if the processes cannot share the run, the arm's class
+            does not take the model, or a checkpoint cannot be gone on from and is not to be lost.
     """
     loop = _Loop(spec, task, writer, execution or ExecutionOptions())
     try:
@@ -73,6 +79,11 @@ class _Loop:
     ) -> None:
         self.spec, self.task, self.writer, self.execution = spec, task, writer, execution
         self.ranks = join_ranks()
+        if self.ranks.world > 1 and is_any(spec.arm.optimizer):
+            raise UserError(
+                f"arm.{spec.arm_name}.optimizer = {spec.arm.optimizer!r} runs in one process, and "
+                f"there are {self.ranks.world}: start one"
+            )
         seed_all(spec.seed)  # a run is the same whatever ran before it
         model = task.build_model(spec.seed)
         self.parameters = sum(p.numel() for p in model.parameters())
@@ -80,10 +91,20 @@ class _Loop:
         self.parallelized = parallelize(model, self.ranks, execution)
         self.bare = self.parallelized.bare
         self.optimizer = build_optimizer(
-            self.bare, spec.arm, lr=spec.lr, convention=spec.training.convention
+            self.bare,
+            spec.arm,
+            lr=spec.lr,
+            convention=spec.training.convention,
+            name=spec.arm_name,
         )
         self.gradients = Gradients(
-            task, self.parallelized, self.optimizer, spec.training, self.ranks, spec.seed
+            task,
+            self.parallelized,
+            self.optimizer,
+            spec.training,
+            self.ranks,
+            spec.seed,
+            wants_closure(spec.arm),
         )
         self.checkpoints = Checkpoints(
             writer.path, spec, execution, self.ranks, self.bare, self.optimizer
@@ -126,7 +147,8 @@ class _Loop:
                     self._save()
                 raise
         if self.execution.keep_weights:
-            save_weights(self.writer.path, self.bare, self.ranks)
+            with judged(self.optimizer, self.bare):
+                save_weights(self.writer.path, self.bare, self.ranks)
         return self._outcome()
 
     def _save(self) -> None:
@@ -137,12 +159,16 @@ class _Loop:
         """One optimizer step: its mean loss, its gradient's norm, and if a checkpoint is due."""
         self.clock.start()
         training, at = self.spec.training, self.at
-        factor = scheduled(training, step, self.spec.steps, peak=self.spec.lr)
+        factor = (
+            1.0
+            if self.spec.arm.own_schedule
+            else scheduled(training, step, self.spec.steps, peak=self.spec.lr)
+        )
         at["lr"] = self.spec.lr * factor
         set_lrs(self.optimizer, [peak * factor for peak in self.peaks])
         losses, norm = self.gradients.make(step)
         with self.clock.optimizer():
-            self.optimizer.step()
+            self.gradients.update(step)
         self.optimizer.zero_grad()
         mine = 0.0
         for loss in losses.tolist():  # the one place where the device is waited for
@@ -184,19 +210,12 @@ class _Loop:
         """Add a row of scores; all processes take the same, the first one's. If it is the best."""
         at, tokens = self.at, self.spec.training.eval_tokens
         self.ranks.agree_on_buffers(self.bare)
-        with self.gradients.autocast():
-            if hasattr(self.task, "scores"):
-                scores = self.task.scores(self.bare, tokens)
-            else:
-                scores = {"valid_loss": self.task.evaluate(self.bare, tokens)}
+        with judged(self.optimizer, self.bare), self.gradients.autocast():
+            scores = scores_of(self.task, self.bare, tokens)
         self.parallelized.reshard()
-        if "valid_loss" not in scores:
-            raise ValueError(
-                f"{type(self.task).__name__}.scores(model, tokens) gave {sorted(scores)}; "
-                "'valid_loss' must be among them"
-            )
-        scores = self.ranks.firsts({name: float(value) for name, value in scores.items()})
+        scores = self.ranks.firsts(scores)
         at["valid_loss"] = scores["valid_loss"]
+        at["scores"] = {k: v for k, v in scores.items() if k != "valid_loss" and math.isfinite(v)}
         self.writer.row(**self._now(), **scores)
         if not at["valid_loss"] < at["best_loss"]:
             return False
@@ -226,6 +245,7 @@ class _Loop:
             parameters=self.parameters,
             state_bytes=state_bytes(self.optimizer),
             reason=reason,
+            scores={} if reason else at["scores"],
         )
 
 
@@ -242,6 +262,7 @@ def _beginning() -> dict[str, Any]:
         window=[0.0, 0.0],
         first_loss=math.inf,
         valid_loss=math.nan,
+        scores={},
         best_loss=math.inf,
         best_step=0,
     )
@@ -250,4 +271,7 @@ def _beginning() -> dict[str, Any]:
 def set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:
     """Write one learning rate into each parameter group."""
     for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):  # some would not see another object
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

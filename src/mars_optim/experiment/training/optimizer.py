@@ -7,13 +7,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
+from torch.utils import _pytree as pytree
 
 from ...errors import UserError
 from ...optim import MARS, param_groups
 from ...optim.param_groups import ParamGroups
 from ..plan import Arm
+from ..plan.any_arm import is_any
+from .arm_class import class_of
+from .contract.trial import switch_mode
 from .convention import reference_code_groups
 from .greedy_alignment import GreedyAlignment
+from .optimizer_routes import build_any
 
 
 def arm_groups(
@@ -34,7 +39,6 @@ def arm_groups(
         lr: of matrices, in place of the arm's.
         convention: "reference_code" sorts as the authors' code (see :mod:`.convention`).
     """
-    lr_1d = arm.lr_1d or (lr * arm.lr_1d_ratio if arm.lr_1d_ratio else None)
     groups = param_groups(
         model,
         rule=arm.rule,
@@ -44,7 +48,7 @@ def arm_groups(
         gamma=arm.gamma,
         clip=arm.clip,
         correction=arm.correction,
-        lr_1d=lr_1d,
+        lr_1d=_lr_1d(arm, lr),
         # AdamW's own betas on vectors: the arm's where the arm is AdamW, else MARS's convention
         betas_1d=arm.betas if arm.optimizer != "mars" else arm.betas_1d,
         weight_decay_1d=arm.weight_decay_1d,
@@ -61,16 +65,41 @@ def build_optimizer(
     *,
     lr: float,
     convention: Literal["paper", "reference_code"] = "paper",
+    name: str = "",
 ) -> Optimizer:
-    """The arm's optimizer on the model, sorted by :func:`arm_groups`.
+    """The arm's optimizer on the model, sorted by :func:`arm_groups`, ready to train.
+
+    Args:
+        model: whose parameters they are.
+        arm: its settings.
+        lr: of matrices, in place of the arm's.
+        convention: of :func:`arm_groups`.
+        name: of the arm, for messages about a class that it names.
 
     Raises:
-        UserError: if the arm has what sharded parameters do not take.
+        UserError: if the arm has what sharded parameters do not take, or its class does not take
+            the model's.
     """
+    if is_any(arm.optimizer):
+        made = build_any(
+            model,
+            class_of(arm, name),
+            arm.parameters,
+            lr=lr,
+            lr_1d=_lr_1d(arm, lr),
+            betas_1d=arm.betas_1d,
+            weight_decay_1d=arm.weight_decay_1d,
+        )
+        switch_mode(made, training=True)
+        return made
     try:
         return _build(arm, arm_groups(model, arm, lr=lr, convention=convention))
     except ValueError as error:
         raise UserError(f"the arm's optimizer: {error}") from None
+
+
+def _lr_1d(arm: Arm, lr: float) -> float | None:
+    return arm.lr_1d or (lr * arm.lr_1d_ratio if arm.lr_1d_ratio else None)
 
 
 def _build(arm: Arm, groups: ParamGroups) -> Optimizer:
@@ -99,6 +128,6 @@ def state_bytes(optimizer: Optimizer) -> int:
     return sum(
         value.numel() * value.element_size()
         for state in optimizer.state.values()
-        for value in state.values()
+        for value in pytree.tree_leaves(state)
         if isinstance(value, Tensor)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from torch.optim.optimizer import Optimizer
 from ...errors import UserError
 from ...optim import param_groups
 from .any_optimizer import AnyOptimizer
-from .contract.trial import switch_mode, works
+from .contract.trial import has_modes, switch_mode, works
 
 Group = dict[str, Any]
 
@@ -34,6 +35,9 @@ class Beside(Optimizer):
         self.parts = parts
         super().__init__([group for part in parts for group in part.param_groups], {})
         self._link()
+        if any(has_modes(part) for part in parts):
+            self.train = functools.partial(self._switch, training=True)
+            self.eval = functools.partial(self._switch, training=False)
 
     def _link(self) -> None:
         self.param_groups = [group for part in self.parts for group in part.param_groups]
@@ -60,15 +64,9 @@ class Beside(Optimizer):
             part.load_state_dict(state)
         self._link()
 
-    def train(self) -> None:
-        """Of each that has it."""
+    def _switch(self, *, training: bool) -> None:
         for part in self.parts:
-            switch_mode(part, training=True)
-
-    def eval(self) -> None:
-        """Of each that has it."""
-        for part in self.parts:
-            switch_mode(part, training=False)
+            switch_mode(part, training=training)
 
 
 def build_any(
@@ -105,7 +103,8 @@ def build_any(
                 f"{chosen.key}: keys of groups need groups: give parameters = 'groups' or "
                 "'matrices', or leave them out"
             )
-        return chosen.on([p for p in model.parameters() if p.requires_grad], lr)
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        return chosen.on([p for _, p in named], lr, [name for name, _ in named])
     groups = param_groups(
         model,
         rule="muon" if route == "matrices" else "adamw",

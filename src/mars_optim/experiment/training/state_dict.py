@@ -6,6 +6,8 @@ Loads torch.distributed.checkpoint, which takes a second: imported where it is n
 from __future__ import annotations
 
 import contextlib
+import io
+import pkgutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -23,6 +25,8 @@ from torch.optim.optimizer import Optimizer
 
 from ...optim.gamma.kept import PROBE, PROBES
 
+WHOLE = "optimizer.pt"  # in a checkpoint's folder
+
 
 class Unreadable(Exception):  # noqa: N818
     """A checkpoint that is damaged."""
@@ -33,12 +37,37 @@ class OtherModel(Exception):  # noqa: N818
 
 
 def begin_save(
-    folder: Path, model: nn.Module, optimizer: Optimizer, group: distributed.ProcessGroup | None
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer | None,
+    group: distributed.ProcessGroup | None,
+    judged: dict[str, Any] | None = None,
 ) -> Future[Any]:
     """Copy the state to the CPU's memory and begin to write it, in a thread of torch's.
 
-    The optimizer's state goes by names of parameters, which sorting into groups does not change.
+    Args:
+        folder: new.
+        model: bare.
+        optimizer: whose state goes by names of parameters, which sorting into groups does not
+            change; None for one that is written whole.
+        group: of the processes; None for one.
+        judged: the model's state with the weights that are judged, where these are others.
     """
+    state = {"model": model.state_dict(), "optimizer": _by_name(model, optimizer)}
+    _hush()
+    written = async_save(
+        {**state, "judged": judged} if judged else state,
+        storage_writer=FileSystemWriter(folder),
+        process_group=group,
+        no_dist=group is None,
+    )
+    assert isinstance(written, Future)  # as threads give it
+    return written
+
+
+def _by_name(model: nn.Module, optimizer: Optimizer | None) -> dict[str, dict[str, Any]]:
+    if optimizer is None:
+        return {}
     names = {id(p): name for name, p in model.named_parameters()}
     of_optimizer = {names[id(p)]: dict(entries) for p, entries in optimizer.state.items()}
     if any(PROBES in part for part in optimizer.param_groups):  # by name too, and whole
@@ -46,15 +75,7 @@ def begin_save(
         for part, saved in parts:
             for p, probe in zip(part["params"], saved.get(PROBES, ()), strict=False):
                 of_optimizer.setdefault(names[id(p)], {})[PROBE] = probe
-    _hush()
-    written = async_save(
-        {"model": model.state_dict(), "optimizer": of_optimizer},
-        storage_writer=FileSystemWriter(folder),
-        process_group=group,
-        no_dist=group is None,
-    )
-    assert isinstance(written, Future)  # as threads give it
-    return written
+    return of_optimizer
 
 
 def end_save(written: Future[Any]) -> None:
@@ -74,6 +95,8 @@ def load_state(
     model: nn.Module,
     optimizer: Optimizer,
     group: distributed.ProcessGroup | None,
+    *,
+    whole: bool = False,
 ) -> None:
     """Read a checkpoint into a model and its optimizer, whole or not at all.
 
@@ -82,33 +105,62 @@ def load_state(
         model: bare, plain or sharded, however the one that was saved was.
         optimizer: that has taken no step.
         group: of the processes; None for one.
+        whole: whether the optimizer's state was written whole.
 
     Raises:
         OtherModel: naming the first tensor that differs.
         Unreadable: with the reason.
+        ValueError: if an optimizer does not take the state that it gave itself.
     """
     with _reading():
         reader = FileSystemReader(folder)
         saved = reader.read_metadata()
         state = {"model": _weights_like(saved, model), "optimizer": _state_like(saved, model)}
         load(state, storage_reader=reader, process_group=group, no_dist=group is None)
+        given = read_whole(folder / WHOLE, optimizer) if whole else {}
     model.load_state_dict(state["model"])
-    _load_optimizer(model, optimizer, state["optimizer"])
+    if not whole:
+        _load_optimizer(model, optimizer, state["optimizer"])
+        return
+    try:
+        optimizer.load_state_dict(given)
+    except Exception as error:
+        raise ValueError(_reason(error)) from error
+
+
+def whole_state(optimizer: Optimizer) -> bytes:
+    """All that ``state_dict()`` holds, as a file: groups may keep more than numbers."""
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    return file.getvalue()
+
+
+def read_whole(file: Path, optimizer: Optimizer) -> dict[str, Any]:
+    """The inverse of :func:`whole_state`: plain data, and objects of the optimizer's own code."""
+    own = {type(part).__module__.partition(".")[0] for part in getattr(optimizer, "parts", ())}
+    own.add(type(optimizer).__module__.partition(".")[0])
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    known = [pkgutil.resolve_name(name) for name in names if name.partition(".")[0] in own]
+    with torch.serialization.safe_globals(known):
+        found: dict[str, Any] = torch.load(file, weights_only=True)
+    return found
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The model's tensors of a checkpoint, whole, on the CPU.
+    """The model's tensors of a checkpoint, whole, on the CPU; those that are judged.
 
     Raises:
         Unreadable: with the reason.
     """
     with _reading():
         reader = FileSystemReader(folder)
+        metadata = reader.read_metadata()
+        part = "judged" if _tensors(metadata, "judged") else "model"
         weights = {
             path[1]: torch.empty(entry.size, dtype=entry.properties.dtype, device="cpu")
-            for path, entry in _tensors(reader.read_metadata(), "model")
+            for path, entry in _tensors(metadata, part)
         }
-        load({"model": weights}, storage_reader=reader, no_dist=True)
+        load({part: weights}, storage_reader=reader, no_dist=True)
     return weights
 
 

@@ -85,7 +85,9 @@ def pictured(analysis: Shown) -> tuple[ArmResult, ...]:
 
 def _loss(arm: ArmResult) -> float:
     tried = [trial.loss for trial in arm.trials if trial.loss is not None]
-    return arm.mean_loss if arm.mean_loss is not None else min(tried, default=math.inf)
+    if arm.mean_loss is not None:
+        return arm.sign * arm.mean_loss
+    return min((arm.sign * loss for loss in tried), default=math.inf)
 
 
 def colour(analysis: Shown, arm: ArmResult) -> str:

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any, Literal, get_args
 
 from ...analysis import Analysis, Finding, Interval
+from ...plan.decision import LOSS, DecisionPlan
 from .. import numbers
 
 Lang = Literal["en", "ja"]
@@ -45,11 +46,28 @@ class Messages:
         self.suffix = "" if lang == "en" else f".{lang}"
         self._texts = {**catalogue("en"), **catalogue(lang)}
         self._formatter = _Formatter(self)
+        self._words: dict[str, Any] = {}
+        self._words = self._of(DecisionPlan())
+
+    def about(self, decision: DecisionPlan) -> Messages:
+        """The same, where another metric than the loss may decide."""
+        made = Messages(self.lang)
+        made._words = made._of(decision)
+        return made
+
+    def _of(self, decision: DecisionPlan) -> dict[str, Any]:
+        """How the texts name what decides."""
+        loss = decision.metric == LOSS
+        metric = self("metric.loss") if loss else decision.metric
+        words: dict[str, Any] = {"metric": metric, "target": decision.target}
+        goal = self("goal.same" if decision.target is None else "goal.target", **words)
+        valid = self("metric.valid") if loss else metric
+        return words | {"goal": goal, "valid": valid, "unit": self("metric.unit") if loss else ""}
 
     def __call__(self, code: str, /, **values: Any) -> str:
         """The text of a code, filled with values."""
         text = re.sub("`([^`]*)`", rf"{CODE}\1{CODE_END}", self._texts[code])
-        return self._formatter.format(text, **values)
+        return self._formatter.format(text, **{**self._words, **values})
 
     def each(self, *codes: str) -> tuple[str, ...]:
         """Texts without values."""

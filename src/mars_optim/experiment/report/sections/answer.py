@@ -28,10 +28,13 @@ def section(analysis: Analysis, say: Messages) -> Section:
     )
     # closer rows where there are many
     height = 1.3 + min(0.5 * len(arms), 2.0 + 0.25 * len(arms))
+    caption = "figure.saving.caption"
+    if analysis.plan.decision.target is not None:
+        caption = "figure.saving.caption-target"
     picture = Picture(
         "saving",
         say("figure.saving.text", **values),
-        say("figure.saving.caption", **values),
+        say(caption, **values),
         _data(analysis, arms, say),
         svg_element("saving", lambda ax: _draw(ax, analysis, arms, say), height=height),
     )

@@ -14,7 +14,7 @@ from ..messages import Messages
 T = TypeVar("T")
 
 ROWS = 8  # of a table over tokens, or a few more
-KNOWN_SCORES = ("accuracy", "bits_per_byte")  # with a heading in each language
+KNOWN_SCORES = ("accuracy", "bits_per_byte", "loss")  # with a heading in each language
 
 
 def of_pictured(analysis: Shown, say: Messages, caption: str) -> str:

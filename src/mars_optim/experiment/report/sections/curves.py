@@ -7,6 +7,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 
 from ...analysis import ArmResult, Shown
+from ...plan.decision import LOSS
 from .. import numbers
 from ..document import Cell, Picture, Table
 from ..figures.draw import MARKERS, counts, legend, svg_element
@@ -22,6 +23,7 @@ def picture(
     say: Messages,
     *,
     tail: str = "",
+    text: str = "figure.curves.text",
     caption: str = "figure.curves.caption",
 ) -> Picture:
     """Losses over tokens.
@@ -30,7 +32,8 @@ def picture(
         analysis: whose arms have curves.
         say: texts of the language.
         tail: of the figure's name.
-        caption: code of it.
+        text: code of what it shows.
+        caption: code of how to read it.
     """
     arms = [arm for arm in analysis.arms if any(curve.train for curve in arm.curves)]
     tokens = sorted({t for arm in arms for curve in arm.curves for t, _ in curve.train})
@@ -49,7 +52,7 @@ def picture(
     name, caption = f"curves{tail}", of_pictured(analysis, say, say(caption))
     svgs = svg_element(name, lambda ax: _draw(ax, analysis, say, close=False))
     svgs += svg_element(f"ends{tail}", lambda ax: _draw(ax, analysis, say, close=True))
-    return Picture(name, say("figure.curves.text"), caption, data, svgs)
+    return Picture(name, say(text), caption, data, svgs)
 
 
 def _draw(ax: Axes, analysis: Shown, say: Messages, *, close: bool) -> None:
@@ -58,7 +61,8 @@ def _draw(ax: Axes, analysis: Shown, say: Messages, *, close: bool) -> None:
     for arm in pictured(analysis):
         tint, label = colour(analysis, arm), arm.name
         for curve in arm.curves:
-            train, valid = ([p for p in c if p[0] >= start] for c in (curve.train, curve.valid))
+            shown = curve.valid if arm.metric == LOSS else ()  # another metric has another scale
+            train, valid = ([p for p in c if p[0] >= start] for c in (curve.train, shown))
             if train:
                 line = dict(color=tint, lw=0.9, alpha=0.65, label=label)
                 ax.plot(*zip(*train, strict=True), **line)  # type: ignore[arg-type]

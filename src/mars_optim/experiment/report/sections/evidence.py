@@ -6,6 +6,7 @@ import math
 
 from ...analysis import Analysis, ArmResult
 from ...analysis.stats import saved
+from ...plan.decision import LOSS
 from ..document import Block, Cell, Picture, Section, Table
 from ..messages import Messages
 from ..savings import bounded
@@ -15,14 +16,17 @@ from .cost import quartiles
 
 def section(analysis: Analysis, say: Messages) -> Section:
     """All tables and figures behind the answer."""
-    pictures = [ladder.picture(analysis, say), _sweep(analysis, say)]
+    pictures = [_sweep(analysis, say)]
+    if analysis.plan.decision.target is None:
+        pictures.insert(0, ladder.picture(analysis, say))
     if analysis.sensitivity:
         pictures.append(sensitivity.picture(analysis, say))
-    pictures.append(curves.picture(analysis, say))
+    pictures.append(_curves(analysis, say))
     if analysis.noise:
         pictures.append(noise_course.picture(analysis, say))
     blocks: tuple[Block, ...] = (
         arms_table(analysis, say),
+        *checks_table(analysis, say),
         *(picture for picture in pictures if picture.data.rows),
         arm_cells.seeds_table(analysis.arms, analysis.plan.comparison.seeds, say),
     )
@@ -33,13 +37,22 @@ def _caption(analysis: Analysis, say: Messages) -> str:
     baseline = analysis.baseline.name
     if analysis.plan.tuning.by_design:
         return say("table.arms.design", baseline=baseline)
-    return say("table.arms", baseline=baseline)
+    loss = analysis.plan.decision.metric == LOSS
+    return say("table.arms" if loss else "table.arms-metric", baseline=baseline)
 
 
 def _sweep(analysis: Analysis, say: Messages) -> Picture:
     if analysis.plan.tuning.by_design:
         return sweep.picture(analysis, say, code="figure.design-sweep")
     return sweep.picture(analysis, say)
+
+
+def _curves(analysis: Analysis, say: Messages) -> Picture:
+    """Of the losses; the section of the target has the metric's own."""
+    rule = analysis.plan.decision
+    caption = "figure.curves.caption" if rule.target is None else "figure.curves.caption-target"
+    text = "figure.curves.text" if rule.metric == LOSS else "figure.curves.text-metric"
+    return curves.picture(analysis, say, text=text, caption=caption)
 
 
 def arms_table(analysis: Analysis, say: Messages) -> Table:
@@ -63,6 +76,20 @@ def arms_table(analysis: Analysis, say: Messages) -> Table:
         ),
         tuple(row(arm) for arm in analysis.arms),
     )
+
+
+def checks_table(analysis: Analysis, say: Messages) -> tuple[Table, ...]:
+    """A row per arm that names a class: its source, and what the check found before the runs."""
+    rows = tuple(
+        (
+            Cell(name, arm=name),
+            Cell(check.optimizer, check.version),
+            Cell(" ".join(text for _, text in check.found) or say("optimizers.nothing")),
+        )
+        for name, check in analysis.checks.items()
+    )
+    head = say.each("arm", "optimizers.class", "optimizers.found")
+    return (Table(say("table.optimizers"), head, rows),) if rows else ()
 
 
 def _cells(arm: ArmResult, say: Messages) -> list[Cell]:

@@ -25,7 +25,7 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
             for seed in _seeds(analysis)
         ),
     )
-    rungs = len(analysis.plan.comparison.ladder) + 1
+    rungs = len(analysis.plan.ladder) + 1
     caption = say("figure.ladder.caption", baseline=baseline, rungs=rungs)
     return Picture(
         "ladder",

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 
 from ...analysis import Analysis
+from ...plan.decision import LOSS
 from ...plan.plan_file import overrides, plan_toml
 from ..document import Block, Bullets, Code, Section, Text
 from ..messages import Messages
@@ -76,9 +77,17 @@ def rule(analysis: Analysis, say: Messages) -> str:
     """The rule that was fixed in the plan."""
     decision, seeds = analysis.plan.decision, len(analysis.plan.comparison.seeds)
     values = dict(confidence=decision.confidence, min_saving=decision.min_saving)
-    if decision.looks == "every-pair":
-        return say("repeat.rule.every-pair", **values, seeds=seeds)
-    return say("repeat.rule", **values)
+    every = decision.looks == "every-pair"
+    told = [
+        say("repeat.rule.every-pair", **values, seeds=seeds)
+        if every
+        else say("repeat.rule", **values)
+    ]
+    if decision.metric != LOSS:
+        told.append(say("repeat.rule-metric", direction=decision.direction))
+    if decision.target is not None:
+        told.append(say("repeat.rule-target"))
+    return say.prose(*told)
 
 
 def limits(analysis: Analysis, say: Messages) -> Section:
@@ -87,5 +96,6 @@ def limits(analysis: Analysis, say: Messages) -> Section:
     ladder = say("limit.ladder.moved", exponent=exponent) if exponent else say("limit.ladder")
     names = ", ".join(tuning.over)
     tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
-    items = (say("limit.size"), ladder, tuned)
+    by_ladder = (ladder,) if analysis.plan.decision.target is None else ()
+    items = (say("limit.size"), *by_ladder, tuned)
     return Section("limits", say("section.limits"), (Bullets(items),))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from ...analysis import Analysis
 from ...analysis.sensitivity import Line, Range
+from ...plan.decision import LOSS
 from ..document import Cell, Picture, Table
 from ..figures.draw import powers, svg_element
 from ..figures.theme import AXIS, BINS, MIN_SAVING, colour
@@ -18,8 +19,9 @@ EDGES = (0.01, 0.02, 0.05, 0.10)  # of the squares' shades: loss above the line'
 
 def picture(analysis: Analysis, say: Messages) -> Picture:
     """The map of losses, with the safe ranges as a table."""
+    kind = "" if analysis.plan.decision.metric == LOSS else "-metric"
     data = Table(
-        say("figure.sensitivity.data"),
+        say("figure.sensitivity.data" + kind),
         say.each("arm", "gamma", "best-loss", "safe-range", "beats-range"),
         tuple(_row(line, say) for line in analysis.sensitivity),
     )
@@ -35,8 +37,8 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
     )
     return Picture(
         "sensitivity",
-        say("figure.sensitivity.text", ranges=ranges),
-        say("figure.sensitivity.caption"),
+        say("figure.sensitivity.text" + kind, ranges=ranges),
+        say("figure.sensitivity.caption" + kind),
         data,
         svg_element(
             "sensitivity",
@@ -81,7 +83,7 @@ def _draw(ax: Axes, analysis: Analysis, say: Messages) -> None:
             if loss is None or line.best is None:
                 ax.plot(lr, y, "x", color=MIN_SAVING, ms=6, mew=1.6)
             else:
-                excess = (loss - line.best) / abs(line.best)
+                excess = abs(loss - line.best) / max(abs(line.best), 1e-12)
                 shade = BINS[sum(excess > edge for edge in EDGES)]
                 ax.plot(lr, y, "s", ms=11, mfc=shade, mec=AXIS, mew=0.6)
         _draw_safe(ax, line, y - 0.33, colour(analysis, analysis.arm(line.arm)))

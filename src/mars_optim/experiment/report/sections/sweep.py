@@ -48,7 +48,8 @@ def picture(
 
 
 def _draw(ax: Axes, analysis: Shown, say: Messages, x_label: str) -> None:
-    top = _top(analysis)
+    up = any(arm.sign < 0 for arm in analysis.arms)  # what diverged stands on the bad side
+    top = _end(analysis, up=up)
     for arm in pictured(analysis):
         tint = colour(analysis, arm)
         label = arm.name
@@ -64,7 +65,10 @@ def _draw(ax: Axes, analysis: Shown, say: Messages, x_label: str) -> None:
         for trial in arm.trials:
             if trial.loss is None:
                 ax.plot(trial.lr, top, "x", color=tint, ms=8, mew=2, clip_on=False)
-    ax.set_ylim(top=top)
+    if up:
+        ax.set_ylim(bottom=top)
+    else:
+        ax.set_ylim(top=top)
     ax.set_xscale("log")
     powers(ax.xaxis)
     ax.set_xlabel(x_label)
@@ -79,17 +83,17 @@ def _draw_chosen(ax: Axes, arm: ArmResult, tint: str) -> None:
     if not finite:
         return
     lrs, losses = zip(*finite, strict=True)
-    lr = arm.lr or min(finite, key=lambda point: point[1])[0]
+    lr = arm.lr or min(finite, key=lambda point: arm.sign * point[1])[0]
     height = float(np.interp(math.log(lr), [math.log(x) for x in lrs], losses))
     ax.plot(lr, height, MARKERS[arm.role], ms=11, mec=tint, mfc="none", mew=1.6)
     if arm.best_range:
         ax.plot(arm.best_range, [height, height], "-", color=tint, lw=4, alpha=0.3)
 
 
-def _top(analysis: Shown) -> float:
-    """Upper end of the loss axis: bad trials must not flatten the good ones."""
+def _end(analysis: Shown, *, up: bool) -> float:
+    """The bad end of the loss axis: bad trials must not flatten the good ones."""
     losses = sorted(t.loss for a in analysis.arms for t in a.trials if t.loss is not None)
     if not losses:
-        return 1.0
+        return 0.0 if up else 1.0
     span = max(losses[-1] - losses[0], 1e-3)
-    return losses[-1] + 0.08 * span
+    return losses[0] - 0.08 * span if up else losses[-1] + 0.08 * span

@@ -24,16 +24,15 @@ from .arm_cells import loss
 def section(analysis: Analysis, say: Messages) -> Section:
     """Empty where the rate alone is tuned, or nothing has been tried yet."""
     arms = {a.name: a.tuned for a in analysis.arms if a.tuned}
-    blocks: list[Block] = []
-    if arms:
-        plan = analysis.plan.tuning
-        names = ", ".join(plan.over)
-        values = dict(trials=plan.trials, names=names, others=plan.trials - 1)
-        blocks += [Text(say(f"tuning.how.{plan.sampler}", **values))]
-        blocks += [_settings(analysis, arms, say), _best_of(analysis, arms, say)]
-        if analysis.budgets:
-            blocks.append(_budgets(analysis, say))
-        blocks.append(_importances(analysis, arms, say))
+    if not arms:
+        return Section("tuning", "", ())
+    plan = analysis.plan.tuning
+    values = dict(trials=plan.trials, names=", ".join(plan.over), others=plan.trials - 1)
+    blocks: list[Block] = [Text(say(f"tuning.how.{plan.sampler}", **values))]
+    blocks += [_settings(analysis, arms, say), _best_of(analysis, arms, say)]
+    if analysis.budgets:
+        blocks.append(_budgets(analysis, say))
+    blocks.append(_importances(analysis, arms, say))
     return Section("tuning", say("section.tuning"), tuple(blocks))
 
 

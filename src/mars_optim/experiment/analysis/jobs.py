@@ -1,0 +1,191 @@
+"""Several pilots, one answer: which of them count, and what limits their comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...errors import UserError
+from .analyse import analyse
+from .model import Analysis, ArmResult, Finding
+from .profiles import Costs, Profile, counted
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A pilot and what it is called here."""
+
+    name: str
+    path: Path
+    analysis: Analysis
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """What a page of several pilots shows.
+
+    Args:
+        jobs: those that are counted, in the order in which they were given.
+        arms: one result of each name, for colours: as in the first job that has it.
+        profiles: one of each arm, the best first.
+        left_out: pilots that are not counted, and why.
+        notes: what limits the comparison of the jobs.
+        confidence: of the intervals.
+    """
+
+    jobs: tuple[Job, ...]
+    arms: tuple[ArmResult, ...]
+    profiles: tuple[Profile, ...]
+    left_out: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    confidence: float
+
+    @property
+    def unit_tokens(self) -> int:
+        """Of one run of the first job."""
+        return self.jobs[0].analysis.unit_tokens
+
+    @property
+    def top(self) -> float:
+        """The highest finite tau as measured, from 1.05 to 4: where pictures end."""
+        finite = [r for p in self.profiles for r in p.ratios if math.isfinite(r)]
+        return min(4.0, max(1.05, 1.02 * max(finite)))
+
+
+def jobs_of(folders: Sequence[Path]) -> Jobs:
+    """Analyse several pilots together.
+
+    Args:
+        folders: two or more.
+
+    Raises:
+        UserError: if one is given twice or holds no pilot, or fewer than two can be counted.
+    """
+    given: dict[Path, Path] = {}
+    for folder in folders:
+        if (first := given.setdefault(folder.resolve(), folder)) is not folder:
+            raise UserError(f"{folder} is the same folder as {first}: give each pilot once")
+    found, left_out = [], []
+    for name, folder in zip(names_of(folders), folders, strict=True):
+        if not (folder / "plan.toml").exists():
+            raise UserError(
+                f"{folder} holds no pilot (no plan.toml): the report of several jobs is made of "
+                "pilots; one folder of other runs has a report of its own"
+            )
+        try:
+            analysis = analyse(folder)
+            why = _not_counted(analysis)
+        except UserError as error:
+            why = str(error)
+        if why:
+            left_out.append(Finding("jobs.left-out", dict(job=name, why=why)))
+        else:
+            found.append(Job(name, folder, analysis))
+    if len(found) < 2:
+        reasons = "; ".join("{job}: {why}".format(**f.values) for f in left_out)
+        raise UserError(
+            f"{len(found)} of {len(folders)} pilots can be counted, two are needed. {reasons}"
+        )
+    return together(tuple(found), tuple(left_out))
+
+
+def together(jobs: tuple[Job, ...], left_out: tuple[Finding, ...] = ()) -> Jobs:
+    """The profiles of these jobs' arms."""
+    levels = {job.analysis.plan.decision.confidence for job in jobs}
+    confidence = levels.pop() if len(levels) == 1 else 0.95
+    costs = [Costs.of(job.analysis.arms, seed) for seed, job in enumerate(jobs)]
+    names = dict.fromkeys(arm.name for job in jobs for arm in job.analysis.arms)
+    profiles = [Profile(n, tuple(at.evidence(n) for at in costs), confidence) for n in names]
+    profiles.sort(key=lambda p: sum(min(r, 4.0) for r in p.ratios))
+    return Jobs(jobs, _arms(jobs), tuple(profiles), left_out, tuple(_notes(jobs)), confidence)
+
+
+def names_of(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The folders' own names; with the paths before them where two are alike."""
+    short = [folder.resolve().name for folder in folders]
+    return tuple(short) if len(set(short)) == len(short) else tuple(map(str, folders))
+
+
+def _not_counted(analysis: Analysis) -> str:
+    """Why a pilot says nothing of its arms; empty if it does."""
+    if missing := analysis.totals.missing:
+        runs = "1 of its runs is" if missing == 1 else f"{missing} of its runs are"
+        return f"{runs} missing; the same `mars pilot` goes on"
+    if not analysis.verdict.trusted:
+        return "its results are no evidence; its own report says why"
+    if len([a for a in analysis.arms if counted(a)]) < 2:
+        return "no arm has tokens saved over two seeds or more"
+    return ""
+
+
+def _arms(jobs: Iterable[Job]) -> tuple[ArmResult, ...]:
+    """One result of each name; one baseline, candidate and control at the most, for colours."""
+    found: dict[str, ArmResult] = {}
+    for job in jobs:
+        for arm in job.analysis.arms:
+            taken = arm.role in {a.role for a in found.values()}
+            found.setdefault(arm.name, replace(arm, role="other") if taken else arm)
+    return tuple(found.values())
+
+
+def _notes(jobs: Sequence[Job]) -> Iterable[Finding]:
+    """Where the jobs differ in what a reader takes to be one."""
+    plans = {job.name: job.analysis.plan for job in jobs}
+    if len({p.comparison.baseline for p in plans.values()}) > 1:
+        each = [f"{name}: {p.comparison.baseline}" for name, p in plans.items()]
+        yield Finding("jobs.baselines", dict(each=", ".join(each)))
+    rules = {name: p.decision for name, p in plans.items()}
+    if len({repr(rule) for rule in rules.values()}) > 1:
+        yield Finding("jobs.rules", dict(each=", ".join(_rules(rules))))
+    for job in jobs:
+        for arm in job.analysis.arms:
+            if arm.role != "baseline" and not counted(arm):
+                yield Finding(_why_never(arm), dict(arm=arm.name, job=job.name))
+            elif arm.bounds:
+                bound = "-".join(min(arm.bounds).split()) if len(arm.bounds) == 1 else "both"
+                yield Finding(f"jobs.bound.{bound}", dict(arm=arm.name, job=job.name))
+        if not counted(job.analysis.baseline):
+            yield Finding("jobs.diverged", dict(arm=job.analysis.baseline.name, job=job.name))
+    yield from _not_run(jobs)
+    yield from _other_settings(jobs)
+
+
+def _rules(rules: Mapping[str, object]) -> list[str]:
+    """What differs among the jobs' rules."""
+    tables = {name: dataclasses.asdict(rule) for name, rule in rules.items()}  # type: ignore[call-overload]
+    first = next(iter(tables.values()))
+    keys = [k for k in first if len({repr(t.get(k)) for t in tables.values()}) > 1]
+    return [
+        f"{name}: {' and '.join(f'{k} = {table.get(k)}' for k in keys)}"
+        for name, table in tables.items()
+    ]
+
+
+def _why_never(arm: ArmResult) -> str:
+    if arm.diverged:
+        return "jobs.diverged"
+    return "jobs.above" if arm.all_bounds else "jobs.one-pair"
+
+
+def _not_run(jobs: Sequence[Job]) -> Iterable[Finding]:
+    names = dict.fromkeys(arm.name for job in jobs for arm in job.analysis.arms)
+    for name in names:
+        without = [j.name for j in jobs if name not in {a.name for a in j.analysis.arms}]
+        if without:
+            yield Finding("jobs.not-run", dict(arm=name, jobs=", ".join(without)))
+
+
+def _other_settings(jobs: Sequence[Job]) -> Iterable[Finding]:
+    """Arms of one name with other settings, beside the rate that tuning starts from."""
+    first: dict[str, tuple[str, dict[str, object]]] = {}
+    for job in jobs:
+        for arm in job.analysis.arms:
+            mine = dataclasses.asdict(arm.arm)
+            where, theirs = first.setdefault(arm.name, (job.name, mine))
+            keys = [k for k in mine if k != "lr" and mine[k] != theirs[k]]
+            if keys:
+                values = dict(arm=arm.name, first=where, job=job.name, keys=", ".join(keys))
+                yield Finding("jobs.settings", values)

@@ -1,0 +1,48 @@
+"""What is to be said of times to a target: why they tell nothing, and what limits them."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from ..plan.decision import DecisionPlan
+from .model import ArmResult, Finding, Reach
+
+COARSE = 0.1
+"""Steps between evaluations, as a share of the time to the target, that are worth a word."""
+
+
+def obstacle(rule: DecisionPlan, baseline: ArmResult, candidate: ArmResult) -> Finding | None:
+    """Why the times tell nothing of the candidate; None if they do, or there is no target."""
+    if rule.goal is None or candidate.target is None or baseline.target is None:
+        return None
+    reaches = _reaches(baseline) + _reaches(candidate)
+    early = [r for r in reaches if r.at_first]
+    if early:
+        code = "target.at-start" if all(r.steps == 0 for r in early) else "target.at-first"
+        return Finding(code, dict(early=len(early), runs=len(reaches)))
+    if not any(r.reached for r in reaches):
+        costs = [s.loss for arm in (baseline, candidate) for s in arm.seeds if s.loss is not None]
+        if not costs:
+            return None  # all diverged
+        return Finding("target.nobody", dict(runs=len(reaches), best=rule.sign * min(costs)))
+    if candidate.log_ratio is None and not candidate.diverged:
+        return Finding("target.too-few")
+    return None
+
+
+def target_reasons(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
+    """What limits a ratio of times: runs that missed, evaluations far apart."""
+    found = []
+    for arm in (baseline, candidate):
+        if arm.target and arm.target.reached < arm.target.runs:
+            missed = arm.target.runs - arm.target.reached
+            code = "target.missed" if arm.target.reached else "target.never"
+            found.append(Finding(code, dict(arm=arm.name, missed=missed, runs=arm.target.runs)))
+    gaps = [r.gap for r in _reaches(baseline) + _reaches(candidate) if r.reached]
+    if gaps and median(gaps) > COARSE:
+        found.append(Finding("target.coarse", dict(share=median(gaps))))
+    return found
+
+
+def _reaches(arm: ArmResult) -> list[Reach]:
+    return [s.reach for s in arm.seeds if s.reach]

@@ -1,0 +1,51 @@
+"""From costs back to the metric that decides: more of it may be better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .model import Analysis, ArmResult, Curve
+from .sensitivity import Line
+from .stats import Interval
+
+
+def in_units(analysis: Analysis) -> Analysis:
+    """The analysis with the metric's own values where it has said loss."""
+    if analysis.plan.decision.sign > 0:
+        return analysis
+    return replace(
+        analysis,
+        arms=tuple(map(_arm, analysis.arms)),
+        ladder=tuple((seed, tokens, -value) for seed, tokens, value in analysis.ladder),
+        against_control=_interval(analysis.against_control),
+        sensitivity=tuple(map(_line, analysis.sensitivity)),
+    )
+
+
+def _arm(arm: ArmResult) -> ArmResult:
+    return replace(
+        arm,
+        trials=tuple(replace(t, loss=_minus(t.loss)) for t in arm.trials),
+        seeds=tuple(
+            replace(s, loss=_minus(s.loss), difference=_minus(s.difference)) for s in arm.seeds
+        ),
+        loss_difference=_interval(arm.loss_difference),
+        curves=tuple(map(_curve, arm.curves)),
+    )
+
+
+def _curve(curve: Curve) -> Curve:
+    return replace(curve, valid=tuple((tokens, -value) for tokens, value in curve.valid))
+
+
+def _line(line: Line) -> Line:
+    points = tuple((lr, _minus(value)) for lr, value in line.points)
+    return replace(line, points=points, best=_minus(line.best))
+
+
+def _interval(value: Interval | None) -> Interval | None:
+    return value and value.map(lambda x: -x)
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
