@@ -88,8 +88,10 @@ def checks_table(analysis: Analysis, say: Messages) -> tuple[Table, ...]:
         )
         for name, check in analysis.checks.items()
     )
+    if not rows:
+        return ()
     head = say.each("arm", "optimizers.class", "optimizers.found")
-    return (Table(say("table.optimizers"), head, rows),) if rows else ()
+    return (Table(say("table.optimizers"), head, rows),)
 
 
 def _cells(arm: ArmResult, say: Messages) -> list[Cell]:
