@@ -134,9 +134,9 @@ def test_a_bandits_scores_are_expectations_over_its_policy():
         def forward(self, context: torch.Tensor) -> torch.Tensor:
             return self.scale * task.chances(context)
 
-    scores = task.scores(Best(), 4096)
+    scores = task.evaluate(Best(), 4096)
     assert scores["reward"] == pytest.approx(best.values.mean().item(), abs=1e-3)
-    assert scores["valid_loss"] == task.evaluate(Best(), 4096) == 1 - scores["reward"]
+    assert scores["loss"] == 1 - scores["reward"]
 
 
 @pytest.mark.slow
@@ -144,9 +144,9 @@ def test_a_bandit_learns():
     task = template("bandit", "Bandit")
     model = task.build_model(1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    before = task.evaluate(model, 4096)
+    before = task.evaluate(model, 4096)["loss"]
     for step in range(300):
         optimizer.zero_grad()
         task.loss(model, task.batch(1, step, 0)).backward()
         optimizer.step()
-    assert task.evaluate(model, 4096) < 0.6 * before
+    assert task.evaluate(model, 4096)["loss"] < 0.6 * before

@@ -64,15 +64,11 @@ class Bandit:
         return surrogate + (1 - reward.mean() - surrogate).detach()
 
     @torch.no_grad()
-    def scores(self, model: nn.Module, tokens: int) -> dict[str, float]:
-        """1 - the mean reward on held-out contexts decides; the mean reward is shown beside it.
+    def evaluate(self, model: nn.Module, tokens: int) -> dict[str, float]:
+        """The mean reward on held-out contexts, which decides by the plan; 1 - it is the loss.
 
         Exact, over all actions. Where chances are not known: rewards of samples with fixed luck.
         """
         context = self.held_out[:tokens].to(next(model.parameters()).device)
         reward = (model(context).softmax(dim=1) * self.chances(context)).sum(dim=1).mean().item()
-        return {"valid_loss": 1 - reward, "reward": reward}
-
-    def evaluate(self, model: nn.Module, tokens: int) -> float:
-        """What decides, alone."""
-        return self.scores(model, tokens)["valid_loss"]
+        return {"loss": 1 - reward, "reward": reward}
