@@ -243,12 +243,12 @@ def test_kill_9_of_a_process_costs_no_bit(
     optimizer: str, lr: float, options: dict[str, Any], tmp_path: Path
 ):
     spec = spec_of(other(optimizer, lr, options))
-    whole, _ = run(tmp_path / "whole", Words(), spec)
     code = f"import sys; from {__name__} import killed_at; killed_at(*sys.argv[1:])"
-    for end, status in ((13, -signal.SIGKILL), (0, 0)):
-        arguments = [str(tmp_path / "killed"), optimizer, str(end)]
+    for name, end, status in (("whole", 0, 0), ("killed", 13, -signal.SIGKILL), ("killed", 0, 0)):
+        arguments = [str(tmp_path / name), optimizer, str(end)]
         done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, timeout=300)
         assert done.returncode == status
         if end:
             assert list((tmp_path / "killed").rglob("step-*")), "it left no checkpoint"
-    assert numbers(read_run(tmp_path / "killed" / spec.run_id)) == numbers(whole)
+    whole, killed = (read_run(tmp_path / name / spec.run_id) for name in ("whole", "killed"))
+    assert numbers(killed) == numbers(whole)
