@@ -16,6 +16,7 @@ from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import load_plan, make_plan, plan_of
 from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
+from ..experiment.records.run import BUDGET
 from .report import Lang, write
 
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
@@ -117,6 +118,8 @@ def pilot(
 def _nothing(out: Path, missing: dict[str, Failure]) -> str:
     """One line for a pilot all of whose runs were given up."""
     run, failure = next(iter(missing.items()))
+    if failure.reason == BUDGET:
+        return f"mars: error: {out} holds no finished run: {BUDGET}; raise cost.budget"
     text = f"{out} holds no finished run: all {len(missing)} that were tried failed; {run}"
     return f"mars: error: {' '.join(f'{text}: {failure}'.split())}"
 

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from mars_optim.cli import main
 from mars_optim.errors import UserError
 from mars_optim.experiment.executors.base import Event
 from mars_optim.experiment.pilot.progress import Reporter
 from mars_optim.experiment.pilot.retries import Retries, Timing
 from mars_optim.experiment.pilot.run import _run_all
-from mars_optim.experiment.pilot.spending import FILE, Spending
+from mars_optim.experiment.pilot.spending import FILE, LOST, Spending
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan import CostPlan
 from mars_optim.experiment.records import RunWriter
@@ -147,3 +148,14 @@ def test_a_damaged_record_of_what_was_spent_is_named(tmp_path: Path, text: str):
 def test_a_budget_without_a_price_is_refused():
     with pytest.raises(UserError, match=r"cost\.budget = 5 needs a price"):
         replace(PLAN, cost=CostPlan(budget=5.0))
+
+
+def test_a_budget_spent_before_the_first_run_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mars_optim.experiment.pilot.run.run_pilot", lambda *_: {"a": LOST})
+    assert main(["pilot", "--init", "--out", str(tmp_path)]) == 0
+    assert main(["pilot", "--out", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert "no finished run: the pilot's budget is spent; raise cost.budget" in error
+    assert "tried" not in error

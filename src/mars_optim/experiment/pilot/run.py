@@ -303,9 +303,10 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
     ladder = f" and a ladder of budgets for {plan.comparison.baseline}" if plan.ladder else ""
     kept = f", {done} of them done before" if done else ""
+    up_to = "up to " if plan.decision.looks == "every-pair" else ""
     reporter.say(
         f"{runs} runs{kept}: {', '.join(plan.arms)}, tuned alike ({', '.join(plan.tuning.over)}), "
-        f"then {len(plan.comparison.seeds)} paired seeds{ladder}. "
+        f"then {up_to}{len(plan.comparison.seeds)} paired seeds{ladder}. "
         f"About {max(1, round(left / 60))} min. Stop whenever you "
         "like: the same command goes on."
     )

@@ -12,13 +12,14 @@ from ...files import read_json, write_json
 from ..analysis.cost import pilot_price
 from ..plan import Plan, RunSpec
 from ..records import Failure
+from ..records.run import BUDGET
 from .retries import Timing
 
 FILE = "spent.json"  # in the pilot's folder
 WRITE_EVERY = 1.0
 """Seconds: a pilot that is ended from outside forgets at most these."""
 
-LOST = Failure("failed", "the pilot's budget is spent", again="never")
+LOST = Failure("failed", BUDGET, again="never")
 
 
 class Spending:

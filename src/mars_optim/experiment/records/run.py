@@ -16,6 +16,8 @@ from ...files import no_link, read_json, write_json, write_text
 from ..plan.run_spec import RunSpec
 
 FORMAT = 1
+BUDGET = "the pilot's budget is spent"
+"""Why a run was not begun, or ended before its time."""
 CHECKPOINTS = "checkpoints"  # folder of a run under way, in its own
 TIMINGS = ("seconds", "tokens_per_second", "optimizer_share", "mfu")
 """What of a row depends on the machine."""
