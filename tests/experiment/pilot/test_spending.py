@@ -155,7 +155,8 @@ def test_a_budget_spent_before_the_first_run_is_told_as_that(
 ):
     monkeypatch.setattr("mars_optim.experiment.pilot.run.run_pilot", lambda *_: {"a": LOST})
     assert main(["pilot", "--init", "--out", str(tmp_path)]) == 0
-    assert main(["pilot", "--out", str(tmp_path)]) == 3
+    with pytest.raises(SystemExit, match="3"):
+        main(["pilot", "--out", str(tmp_path)])
     error = capsys.readouterr().err
     assert "no finished run: the pilot's budget is spent; raise cost.budget" in error
     assert "tried" not in error
