@@ -231,14 +231,21 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
                 continue
             seeds = [s for s in its.lowest if s in reference.lowest]
             own = [its.lowest[s] - reference.lowest[s] for s in seeds]
-            pairs = [(losses.get(Trial(length, a, octave, s)) for a in (arm, base)) for s in seeds]
-            same = [x - y for x, y in pairs if x is not None and y is not None]
+            same = _at_rate(losses, length, octave, (arm, base), seeds)
             mean = statistics.mean(its.lowest.values())
             lines.append(
                 f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | {_told(own)} "
                 f"| {_told(same)} |"
             )
     return "\n".join(lines).strip() + "\n"
+
+
+def _at_rate(
+    losses: Losses, length: int, octave: int, arms: tuple[str, str], seeds: Iterable[int]
+) -> list[float]:
+    """Differences of two arms at one rate, by the seeds that both have."""
+    pairs = [tuple(losses.get(Trial(length, a, octave, s)) for a in arms) for s in seeds]
+    return [x - y for x, y in pairs if x is not None and y is not None]
 
 
 def _told(differences: list[float]) -> str:

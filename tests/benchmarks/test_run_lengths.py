@@ -61,3 +61,12 @@ def test_diverged_rates_are_no_valley_and_end_the_search() -> None:
         found |= {t: loss_of(t) if t.octave < BEST[t.arm] + 1 else math.inf for t in due}
     assert all(valley(found, SETTINGS, n, arm) for n in SETTINGS.lengths for arm in PLAN.arms)
     assert "nan" not in table(PLAN, SETTINGS, found).replace("| nan |", "")
+
+
+def test_differences_at_one_rate_are_of_each_seed_by_itself(losses: Losses) -> None:
+    lower = {t: y - 0.1 * t.seed * (t.arm == "auto") for t, y in losses.items()}
+    before, after = (table(PLAN, SETTINGS, found).splitlines() for found in (losses, lower))
+    row = next(i for i, line in enumerate(after) if line.startswith("| auto |"))
+    ends = [line.split("|")[-2].strip().split()[0] for line in (before[row], after[row])]
+    assert float(ends[1]) - float(ends[0]) == pytest.approx(-0.2, abs=2e-4)
+    assert "(-0.4514 to" in after[row]  # that of -0.1, -0.2, -0.3, and -0.003 off the best
