@@ -92,7 +92,7 @@ def test_transformers_trainer_leaves_its_losses(tmp_path: Path):
     assert len(losses) == 6
 
 
-def test_transformers_trainer_leaves_other_metrics_by_their_names(tmp_path: Path):
+def test_transformers_trainer_writes_metrics_by_their_names(tmp_path: Path):
     pytest.importorskip("transformers", reason="transformers is not installed")
     from mars_optim.integrations.transformers import RecordMetrics as Callback
 

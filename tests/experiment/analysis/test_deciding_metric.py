@@ -39,7 +39,7 @@ def report(out: Path) -> tuple[dict[str, Any], str]:
     return json.loads((out / "verdict.json").read_text()), text
 
 
-def test_an_accuracy_that_is_ahead_saves_tokens_though_its_loss_rises(tmp_path: Path):
+def test_accuracy_ahead_saves_tokens_though_its_loss_rises(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD), *METRIC)
     verdict, text = report(tmp_path)
     assert verdict["verdict"] == "go"
@@ -171,7 +171,7 @@ def test_a_metric_that_no_run_has_is_named_with_those_there_are(tmp_path: Path):
         analyse(tmp_path)
 
 
-def test_a_run_without_a_number_at_its_end_is_missing_not_diverged(tmp_path: Path):
+def test_run_without_a_last_number_is_missing_not_diverged(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD), *METRIC)
     folder = next(tmp_path.glob("runs/mars-adamw-*seed3*"))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -183,7 +183,7 @@ def test_a_run_without_a_number_at_its_end_is_missing_not_diverged(tmp_path: Pat
     assert "missing.metric" in [r.code for r in found.verdict.reasons]
 
 
-def test_equal_accuracies_of_few_examples_are_no_proof_of_one_run(tmp_path: Path):
+def test_equal_accuracies_of_few_examples_prove_no_one_run(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD), *METRIC)
     found = analyse(tmp_path)
     arm: ArmResult = found.baseline

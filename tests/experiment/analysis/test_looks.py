@@ -75,7 +75,7 @@ def test_one_look_is_students_interval_as_before():
     assert interval([*values, None], DecisionPlan()) == t_interval(values, 0.95)
 
 
-def test_p_value_of_a_look_is_below_a_level_only_with_its_interval():
+def test_p_value_of_a_look_agrees_with_its_interval():
     values = [0.1, 0.12, 0.11, 0.1]
     found = interval(values, EVERY)
     assert found is not None
@@ -121,7 +121,7 @@ def test_no_pair_is_added_where_all_would_hardly_decide():
     assert min(stopped) < MOST
 
 
-def test_a_best_rate_at_the_edge_ends_the_pilot_without_more_pairs():
+def test_a_best_rate_at_the_edge_adds_no_pairs():
     plan = replace(PLAN, tuning=replace(PLAN.tuning, trials=3, max_trials=3))
     far = Valley(plan, {"mars-adamw": 5.0})
     pilot = carry_out(plan, far)

@@ -72,7 +72,7 @@ def test_hypotheses_are_counted_by_fishers_combinations(p_values: list[float], w
         assert (combined <= 0.025) == (wrong > 0)
 
 
-def test_draws_have_students_spread_and_the_arms_share_their_seeds():
+def test_draws_have_students_spread_and_shared_seeds():
     ratios = RNG.standard_normal(8)
     rows = [dict(enumerate(ratios.tolist())), dict(enumerate((2 * ratios).tolist()))]
     noise = seeds_noise(rows, np.random.default_rng(2))

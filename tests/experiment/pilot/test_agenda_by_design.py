@@ -94,7 +94,7 @@ def test_tpe_looks_at_the_losses(place: float):
     assert sum(near[10:]) >= 5  # a third of the range: 3 of 10 by chance
 
 
-def test_an_arm_that_diverged_throughout_is_compared_at_its_default():
+def test_arm_that_always_diverged_is_compared_at_default():
     pilot = carry_out(HALTON, lambda s: None if s.arm_name == "nadamw" else loss_of(HALTON, s))
     compared = {(s.arm, s.lr) for s in pilot.purpose("compare") if s.arm_name == "nadamw"}
     assert compared == {(HALTON.arm["nadamw"], HALTON.arm["nadamw"].lr)}

@@ -123,7 +123,7 @@ def test_another_setting_is_no_trial(other: dict[str, Any]):
     assert not same_but_tuned(arm, Arm(**other), MANY)
 
 
-def test_rates_of_vectors_as_a_ratio_are_tuned_from_their_own_value():
+def test_vectors_rate_as_a_ratio_is_tuned_from_its_value():
     arm = Arm(lr=0.01, lr_1d_ratio=0.2)
     found = point(arm, {"lr": 2.0, "lr_1d": 0.5})
     assert value_at(found, "lr_1d") == pytest.approx(0.001)

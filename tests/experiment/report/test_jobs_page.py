@@ -105,7 +105,7 @@ def test_one_pilot_that_counts_is_not_enough(
     assert not (tmp_path / "page").exists()
 
 
-def test_a_plan_that_this_version_cannot_read_is_left_out_by_name(team: Path, tmp_path: Path):
+def test_a_plan_that_cannot_be_read_is_left_out_by_name(team: Path, tmp_path: Path):
     shutil.copytree(team / "A", tmp_path / "later")
     plan = tmp_path / "later" / "plan.toml"
     plan.write_text(plan.read_text().replace("[decision]", "[decision]\nfrom_the_future = 1"))

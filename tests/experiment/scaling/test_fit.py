@@ -32,7 +32,7 @@ def test_the_evidence_is_that_of_the_law_made_linear_at_its_best(form: Form) -> 
     assert fit.evidence == pytest.approx(density, abs=0.2)
 
 
-def test_cells_share_their_common_noise_and_seeds_shrink_their_own() -> None:
+def test_cells_share_common_noise_and_seeds_shrink_own() -> None:
     data = table(rows({"arm": 0.2}, seeds=4, noise=0.01), "base").data
     precision, log_det = Noises(data, np.ones(len(data.loss)))(5, 0.0, 3.0)
     covariance = np.linalg.inv(precision)

@@ -27,7 +27,7 @@ def test_the_jacobian_is_that_of_the_losses(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
-def test_with_its_ratio_more_tokens_the_baseline_has_the_arms_loss(form: Form) -> None:
+def test_baseline_has_the_arms_loss_at_ratio_times_tokens(form: Form) -> None:
     theta = some_theta(form)
     logs = law(form).log_ratios(theta, AT)
     more = Points(AT.n, AT.d + logs, 0 * AT.arm)

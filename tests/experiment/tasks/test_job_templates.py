@@ -62,7 +62,7 @@ def test_lora_trains_its_own_matrices_and_nothing_else():
     assert moved == trained
 
 
-def test_all_weights_are_sorted_with_the_tied_head_as_an_embedding():
+def test_weights_are_sorted_with_the_tied_head_as_embedding():
     model = template("finetune", "Full").build_model(1)
     found = roles(model)
     assert set(found) == {"matrix", "embedding", "vector"}
@@ -97,7 +97,7 @@ def test_a_checkpoint_and_a_text_of_ones_own_are_taken(tmp_path: Path):
     assert len(task.held_out) == 420
 
 
-def test_a_bandits_gradient_is_the_policy_gradient_and_its_value_the_reward():
+def test_a_bandits_gradient_is_the_policy_gradient():
     task = template("bandit", "Bandit")
     model, batch = task.build_model(1), task.batch(1, 2, 0)
     loss = task.loss(model, batch)

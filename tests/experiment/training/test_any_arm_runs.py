@@ -140,7 +140,7 @@ class Counting(Words):
         return super().loss(model, batch)
 
 
-def test_a_closure_makes_the_clipped_gradient_again_where_it_is_asked():
+def test_a_closure_makes_the_clipped_gradient_again():
     task, arm = Counting(), arm_of("Asks", parameters="all")
     model = parallelize(task.build_model(1), alone(), ExecutionOptions())
     made = build_optimizer(model.bare, arm, lr=arm.lr)
