@@ -43,6 +43,7 @@ def script(*arguments: str, python: str = sys.executable) -> subprocess.Complete
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_short_runs_come_first_then_seed_by_seed(whole: dict[str, Any]) -> None:
     order = [(run["length"], run["seed"], run["arm"]) for run in whole["runs"].values()]
     short = [(10, 0, arm) for arm in ("adamw", "nadamw-auto") for _ in range(4)]
@@ -74,6 +75,7 @@ def test_stopped_study_ends_with_the_same_numbers(
     assert not list((tmp_path / "under-way").iterdir())
 
 
+@pytest.mark.slow
 def test_cut_run_begins_anew_where_its_checkpoint_is_gone(
     whole: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +120,7 @@ def test_arm_that_cannot_be_timed_is_told_of(
     assert state["calls"][0]["said"][0] == "lion is not timed: RuntimeError: no kernel"
 
 
+@pytest.mark.slow
 def test_failing_arm_is_left_out_and_the_rest_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +169,7 @@ def test_folder_of_another_study_is_refused(data: Path, tmp_path: Path) -> None:
         call(tiny_plan("adamw", seeds=2), data, tmp_path, limit=looks(1))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_script_says_in_one_line_that_there_is_no_gpu(data: Path, tmp_path: Path) -> None:
     done = script("run", str(data), str(tmp_path / "out"))

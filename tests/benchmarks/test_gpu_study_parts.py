@@ -260,6 +260,7 @@ def test_package_without_linux_is_refused(tmp_path: Path) -> None:
         text.prepare(tmp_path / "data", 300, package="", deb=Path(__file__), wheels=False)
 
 
+@pytest.mark.slow
 def test_wheels_hold_all_that_is_imported_beside_torch() -> None:
     code = (
         "import sys, torch, torch._dynamo, numpy, scipy.special, scipy.interpolate, scipy.optimize;"

@@ -12,6 +12,7 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "existing_runs" / "runs.toml"
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("lang", ["en", "ja"])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

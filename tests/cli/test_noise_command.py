@@ -150,6 +150,7 @@ def test_mistakes_are_one_line(
     assert not Path("mars-noise").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_one_line_and_no_files(small: list[str], tmp_path: Path):
     command = [sys.executable, "-m", "mars_optim", "noise", "--out", "n", "--steps", "100000"]
     process = subprocess.Popen(

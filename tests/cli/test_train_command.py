@@ -113,6 +113,7 @@ def test_plan_is_told_before_training_and_published_loss_after(
     assert lines.index(told["records"]) < lines.index(result)
 
 
+@pytest.mark.slow
 def test_run_true_to_recipe_prints_difference_to_published_loss(
     data: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -21,6 +21,7 @@ def test_blocks_of_shards_step_like_those_of_the_whole(
     ranks(4).run(blocks.steps_like_whole, layout, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

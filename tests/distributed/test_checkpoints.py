@@ -25,6 +25,7 @@ def test_resumed_run_has_the_bits_of_the_one_that_went_on(
     assert checkpoints.same_bits(went_on[0], resumed[0])
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize("correction", ["approx", "exact"])
 @pytest.mark.parametrize("rule", ["adamw", "muon"])

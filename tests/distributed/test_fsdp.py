@@ -47,6 +47,7 @@ def test_exact_form_refuses_accumulation_without_gradient_sync(
         ranks(2).run(work.accumulates_like_one_process, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correction", ["approx", "exact"])
 def test_overflow_in_one_shard_is_skipped_everywhere(
     correction: str, ranks: Callable[[int], Ranks]

@@ -41,6 +41,7 @@ def test_any_layout_chooses_gamma_of_matrices_like_the_whole(
     ranks(4).run(gammas.chosen_like_whole, layout, torch.float64, 1e-9, gammas.STEPS, options)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("rule", ["adamw", "lion", "muon", "shampoo"])
@@ -62,6 +63,7 @@ def test_least_error_of_shards_is_that_of_the_whole(capturable: bool, ranks: Of)
     ranks(2).run(gammas.chosen_like_whole, "columns", torch.float64, 1e-9, 60, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard", [*gammas.SHARDED, "DDP"])
 def test_a_model_trains_with_the_gamma_of_one_process(shard: str, ranks: Of) -> None:
     world = 2 if shard == "DDP" else 4
@@ -73,6 +75,7 @@ def test_ranks_without_gradients_or_elements_hold_nobody_up(ranks: Of) -> None:
     assert all(abs(gamma - 0.025) > 1e-4 for gammas_of_rank in found for gamma in gammas_of_rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [25, 30])
 def test_a_resumed_run_has_the_gamma_of_the_one_that_went_on(
     at: int, ranks: Of, tmp_path: Path
@@ -84,6 +87,7 @@ def test_a_resumed_run_has_the_gamma_of_the_one_that_went_on(
     assert all(torch.equal(a, b) for a, b in zip(went_on[0][1], resumed[0][1], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])
 def test_gamma_goes_on_in_another_number_of_processes(
     before: int, after: int, ranks: Of, tmp_path: Path
@@ -95,6 +99,7 @@ def test_gamma_goes_on_in_another_number_of_processes(
     assert went_on[0][0][0] != 0.025
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 4)])
 def test_a_run_of_the_pilot_goes_on_with_its_gamma(
     before: int, after: int, ranks: Of, tmp_path: Path

@@ -62,6 +62,7 @@ def test_a_command_that_is_judged_by_its_way_to_an_accuracy(tmp_path: Path):
     assert not [run for run in read_runs(tmp_path / "runs") if run.spec.purpose == "ladder"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "source"),
     [("finetune", "finetune.py:Lora"), ("finetune", "finetune.py:Full"), ("bandit", "")],

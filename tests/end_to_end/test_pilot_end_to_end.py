@@ -80,6 +80,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_numbers(
     assert pilot.verdict()["tokens_saved"] == undisturbed.verdict()["tokens_saved"]
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_pilot(new_pilot: Callable[[], Pilot]) -> None:
     pilot = new_pilot()
     process = pilot.start()
@@ -106,6 +107,7 @@ def test_ctrl_c_stops_with_one_line_and_status_130(new_pilot: Callable[[], Pilot
     assert stderr == ""
 
 
+@pytest.mark.slow
 def test_a_second_pilot_on_the_same_folder_is_refused(new_pilot: Callable[[], Pilot]) -> None:
     pilot = new_pilot()
     process = pilot.start()

@@ -49,6 +49,7 @@ def test_only_a_run_with_a_damaged_manifest_is_made_again(
     assert kept.read_bytes() == GARBAGE[garbage]
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("name", ["probe.json", "failures.jsonl", "rows.jsonl"])
 def test_garbage_in_other_files_costs_no_finished_run(

@@ -18,6 +18,7 @@ def failures(pilot: Pilot, part: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("fault", "kind", "reason"),
@@ -94,6 +95,7 @@ def test_pilot_whose_runs_all_fail_ends_with_the_reason(pilot: Pilot):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_hangs_ends_with_a_killed_pilot(pilot: Pilot, undisturbed: Pilot, workers: int):

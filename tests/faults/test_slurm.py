@@ -182,6 +182,7 @@ def test_what_sbatch_refuses_is_one_line_with_what_to_change(
         assert word in line
 
 
+@pytest.mark.slow
 def test_a_cancelled_loading_job_is_one_line(cluster: Cluster, queued: Pilot):
     cluster.set("hold")
     process = queued.start(*QUEUE, **SMALL)

@@ -194,6 +194,7 @@ def share_of(
     return hits / repeats
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.usefixtures("quick_quantiles")
 @pytest.mark.parametrize("decision", [GO, NO])

@@ -95,6 +95,7 @@ def test_only_the_arm_that_is_run_is_tried(tmp_path: Path):
     assert not (tmp_path / CHECKS).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "keys", "words"),
     [

@@ -162,6 +162,7 @@ def test_what_is_not_there_is_named_before_anything_runs(command: str, parts: li
         Command(CommandPlan(command=good, folder=str(FOLDER)), FOLDER, 1).check()
 
 
+@pytest.mark.slow
 def test_steps_are_told_while_the_command_runs(tmp_path: Path):
     task, seen = task_with("--pause 0.3"), list[int]()
     spec = spec_of(task)

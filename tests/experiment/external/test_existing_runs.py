@@ -55,6 +55,7 @@ def test_it_becomes_records_that_say_where_they_came_from(tmp_path: Path):
     assert plan.comparison.ladder == (0.5, 1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["{arm}-seed{seed}-steps{steps}.csv", "{arm}-seed{seed}-*.csv"])
 def test_a_pattern_on_the_command_line_gives_the_same(tmp_path: Path, pattern: str):
     sets = ["columns.valid_loss=eval/loss", "columns.loss=train/loss"]
@@ -293,6 +294,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "its last validation loss is of step 60, not 100" in error
 
 
+@pytest.mark.slow
 def test_report_leaves_trained_or_foreign_folders_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

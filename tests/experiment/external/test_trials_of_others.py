@@ -70,6 +70,7 @@ def test_with_trials_the_choice_of_the_rates_is_in_the_interval(
     assert verdict["arms"]["mine"]["lr"] == 0.5  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_rate_that_the_trials_show_to_be_bad_does_not_decide(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

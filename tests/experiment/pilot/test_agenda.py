@@ -204,6 +204,7 @@ def test_a_pilot_in_which_runs_diverge_comes_to_an_end(cliff: float):
     assert (trials == PLAN.tuning.max_trials) is (cliff == -20.0)
 
 
+@pytest.mark.slow
 def test_a_pilot_of_all_arms_comes_to_an_end():
     plan = Plan(arms=tuple(ARMS), tuning=PLAN.tuning)
     pilot = carry_out(plan, Valley(plan, {"lion": 5.0}), workers=4, order=random.Random(2))

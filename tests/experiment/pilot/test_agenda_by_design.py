@@ -57,6 +57,7 @@ def test_another_tuning_seed_is_another_design():
     assert first[1] != second[1]
 
 
+@pytest.mark.slow
 @SAMPLERS
 def test_order_in_which_runs_finish_does_not_matter(plan: Plan):
     wanted = done(plan)
@@ -64,6 +65,7 @@ def test_order_in_which_runs_finish_does_not_matter(plan: Plan):
         assert done(plan, workers=5, order=random.Random(seed)).ids == wanted.ids
 
 
+@pytest.mark.slow
 @SAMPLERS
 def test_a_stopped_pilot_goes_on_to_the_same_runs(plan: Plan):
     wanted = done(plan)
@@ -72,6 +74,7 @@ def test_a_stopped_pilot_goes_on_to_the_same_runs(plan: Plan):
         assert done(plan, done=some).ids == wanted.ids
 
 
+@pytest.mark.slow
 @SAMPLERS
 def test_the_trial_of_the_lowest_loss_is_compared(plan: Plan):
     pilot = done(plan)

@@ -46,6 +46,7 @@ def test_each_size_has_a_learning_rate_of_its_own():
     assert rates[128] < rates[64] / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [WIDER, DRAWN, BOTH], ids=["sizes", "sensitivity", "both"])
 def test_what_is_added_leaves_the_plans_own_runs_as_they_are(plan):  # type: ignore[no-untyped-def]
     alone = carry_out(PLAN, Valley(PLAN))

@@ -20,6 +20,7 @@ def numbers(path: Path) -> str:
     return re.sub("^```toml.*?^```", "", text, flags=re.S | re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize("lang", ["en", "ja"])

@@ -67,6 +67,7 @@ def test_noise_without_signal_has_infinite_scale_and_is_drawn(out: Path) -> None
     write_report(analyse(out), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_the_page_shows_the_numbers_first_and_two_pictures(out: Path, lang: str) -> None:
     add_noise(out)

@@ -119,6 +119,7 @@ def test_figures_speak_to_those_who_cannot_see_them(tmp_path: Path) -> None:
     assert any("mars-adamw: 2" in str(a["aria-label"]) for a in figures)  # 23 % and so
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     write_pilot(tmp_path / "pilot", **WIN)
     report(tmp_path / "pilot")
@@ -128,6 +129,7 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert [(tmp_path / "pilot" / f).read_bytes() for f in files] == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", LANGS)
 def test_the_page_is_well_formed_and_its_parts_are_named(tmp_path: Path, lang: Lang) -> None:
     out = tmp_path / "pilot"
@@ -157,6 +159,7 @@ def test_the_page_is_well_formed_and_its_parts_are_named(tmp_path: Path, lang: L
 HOSTILE = "<script>a()</script>&\"'`|*_[x](y:z)$x$\\"  # as long as a name may be
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
     out = tmp_path / "pilot"
     text = json.dumps(HOSTILE)
@@ -203,6 +206,7 @@ def test_numbers_in_page_markdown_and_json_agree(tmp_path: Path) -> None:
     assert f"{100 * saved['mean']:.0f} %" in page.text
 
 
+@pytest.mark.slow
 def test_money_is_shown_at_a_price_and_left_out_without(tmp_path: Path) -> None:
     write_pilot(tmp_path / "free", **WIN)
     free = report(tmp_path / "free").text
@@ -276,6 +280,7 @@ def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
                 assert condition["text"] in text
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("lang", LANGS)
 def test_what_a_pilot_adds_finds_its_place_in_the_page(tmp_path: Path, lang: Lang) -> None:

@@ -87,6 +87,7 @@ def test_a_pilot_under_way_has_a_report(tmp_path: Path):
         write_report(analysis, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["adamw", "mars-adamw"])
 def test_an_arm_all_of_whose_trials_diverged_is_reported(tmp_path: Path, gone: str):
     out = tmp_path / "pilot"
