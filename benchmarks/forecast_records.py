@@ -17,7 +17,8 @@ from mars_optim.experiment.analysis.stats import t_quantile
 from mars_optim.experiment.scaling.fit import grid
 from mars_optim.experiment.scaling.forecast import log_ratios, posterior
 from mars_optim.experiment.scaling.law import FORMS, LONGEST, Knots, Law
-from mars_optim.experiment.scaling.table import Row, Table, table
+from mars_optim.experiment.scaling.rows import Row
+from mars_optim.experiment.scaling.table import Table, table
 
 from . import output
 from .public_records import marin, observed

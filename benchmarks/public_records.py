@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mars_optim.experiment.scaling.table import Row
+from mars_optim.experiment.scaling.rows import Row
 
 FOLDER = Path(__file__).parent / "data" / "public_runs"
 Ladder = dict[float, float]  # tokens -> loss

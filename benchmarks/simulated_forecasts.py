@@ -13,7 +13,8 @@ import numpy as np
 
 from mars_optim.experiment.scaling.forecast import log_ratios, posterior
 from mars_optim.experiment.scaling.law import LONGEST
-from mars_optim.experiment.scaling.table import Row, table
+from mars_optim.experiment.scaling.rows import Row
+from mars_optim.experiment.scaling.table import table
 
 from . import output
 from .forecast_records import QUANTILES, Answer

@@ -40,7 +40,8 @@ def forecast(
     """
     from ..experiment.scaling.answer import as_json, lines
     from ..experiment.scaling.answer import forecast as foretell
-    from ..experiment.scaling.table import read_rows, table
+    from ..experiment.scaling.rows import read_rows
+    from ..experiment.scaling.table import table
 
     told = foretell(table(read_rows(source), baseline), parameters, tokens)
     if json:

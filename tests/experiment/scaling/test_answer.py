@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from mars_optim.experiment.scaling.answer import Forecast, as_json, forecast, lines
-from mars_optim.experiment.scaling.table import Row, table
+from mars_optim.experiment.scaling.rows import Row
+from mars_optim.experiment.scaling.table import table
 
 from .worlds import LENGTHS, SIZES, rows
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mars_optim.errors import UserError
-from mars_optim.experiment.scaling.table import Row, read_rows, table
+from mars_optim.experiment.scaling.rows import Row, read_rows
+from mars_optim.experiment.scaling.table import table
 
 from .worlds import rows
 
@@ -20,6 +21,7 @@ HEAD = "arm,parameters,tokens,loss\n"
     ("text", "words"),
     [
         ("", ["no column 'arm'", "nothing"]),
+        ("arm;parameters;tokens;loss\n", ["no column 'arm'", "apart by commas"]),
         ("arm,params,tokens,loss\n", ["no column 'parameters'", "did you mean 'params'"]),
         ("arm,parameters,tokens,loss,loss\n", ["2 columns 'loss'"]),
         (HEAD + "a,1e8,1e9\n", ["line 2", "3 cells, the heading has 4"]),
@@ -32,7 +34,7 @@ HEAD = "arm,parameters,tokens,loss\n"
         (HEAD + "a,1e8,1e9,-3\n", ["loss = '-3'", "above 0"]),
         (HEAD + ",1e8,1e9,3\n", ["arm is empty"]),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_wrong_with_a_file_is_named(text: str, words: list[str], tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
@@ -71,6 +73,19 @@ def rising(row: Row) -> Row:
     return replace(row, loss=6 - row.loss)
 
 
+def slipped_point(row: Row) -> Row:
+    slipped = (row.arm, row.parameters, row.tokens) == ("base", 1e8, 2e9)
+    return replace(row, loss=10 * row.loss) if slipped else row
+
+
+def capitals(row: Row) -> Row:
+    return replace(row, arm="Arm") if row.arm == "arm" and row.parameters > 1e8 else row
+
+
+def endless(row: Row) -> Row:
+    return replace(row, tokens=1e300, place="line 9") if row.tokens > 6e10 else row
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -78,8 +93,11 @@ def rising(row: Row) -> Row:
         (perplexity, ["perplexity"]),
         (with_embeddings, ["'arm' at 1.4e+08", "count them alike", "embeddings"]),
         (rising, ["do not fall"]),
+        (slipped_point, ["'arm' at 1e+08", "times that of 'base'"]),
+        (capitals, ["'Arm' and 'arm'", "case only"]),
+        (endless, ["line 9", "tokens = 1e+300", "mistyped"]),
     ],
-    ids=["bits", "perplexity", "embeddings", "rising"],
+    ids=["bits", "perplexity", "embeddings", "rising", "slipped point", "capitals", "endless"],
 )
 def test_rows_that_cannot_be_compared_are_named(
     change: Callable[[Row], Row], words: list[str]

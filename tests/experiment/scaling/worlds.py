@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mars_optim.experiment.scaling.table import Row
+from mars_optim.experiment.scaling.rows import Row
 
 SIZES = (1e8, 2e8, 4e8)
 LENGTHS = (1.0, 2.0, 4.0, 8.0)

@@ -1,43 +1,21 @@
-"""The table of losses: read, checked, and brought into the units of the fit."""
+"""The table of losses: checked, and brought into the units of the fit."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 
 from ...errors import UserError, did_you_mean
 from .fit import Data
 from .law import Floats, Points
+from .rows import Row
 
-COLUMNS = ("arm", "parameters", "tokens", "loss")
 SAME_SIZE = 1e-3  # parameters that differ by less are one size
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One run, at its end.
-
-    Args:
-        arm: its name.
-        parameters: of the model, counted alike in all rows.
-        tokens: trained on.
-        loss: at the end, in one unit in all rows.
-        seed: "" if not known.
-        place: for messages, such as "line 3".
-    """
-
-    arm: str
-    parameters: float
-    tokens: float
-    loss: float
-    seed: str = ""
-    place: str = ""
+WIDEST = 1e9  # largest over smallest number of parameters, or of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,75 +47,6 @@ class Table:
         return Points(n * ones, d * ones, np.asarray(arms, np.intp))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file.
-
-    Raises:
-        UserError: naming the line and what is needed there.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; --from needs a CSV file") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not text in UTF-8; --from needs a CSV file") from None
-    try:
-        lines = list(csv.reader(text.splitlines(), strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path} is no CSV file: {error}") from None
-    head = [name.strip() for name in lines[0]] if lines else []
-    _check_head(path, head)
-    rows = []
-    for number, cells in enumerate(lines[1:], 2):
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) != len(head):
-            raise UserError(
-                f"{path}, line {number}: {len(cells)} cells, the heading has {len(head)}"
-            )
-        row = dict(zip(head, (cell.strip() for cell in cells), strict=True))
-        rows.append(_row(f"{path}, line {number}", row))
-    return rows
-
-
-def _check_head(path: Path, head: Sequence[str]) -> None:
-    for column in COLUMNS:
-        if column not in head:
-            found = ", ".join(head)[:120] or "nothing"
-            raise UserError(
-                f"{path} has no column {column!r}{did_you_mean(column, head)}; needed are "
-                f"{', '.join(COLUMNS)} and, where known, seed; its first line has: {found}"
-            )
-    for name, count in Counter(head).items():
-        if count > 1 and name in (*COLUMNS, "seed"):
-            raise UserError(f"{path} has {count} columns {name!r}; one is needed")
-
-
-def _row(place: str, row: dict[str, str]) -> Row:
-    if not row["arm"]:
-        raise UserError(f"{place}: arm is empty; it needs a name, the same in all rows of an arm")
-    numbers = []
-    for column in COLUMNS[1:]:
-        try:
-            value = float(row[column])
-        except ValueError:
-            value = math.nan
-        if column == "loss" and (not math.isfinite(value)):
-            raise UserError(
-                f"{place}: loss = {row[column]!r} of {row['arm']!r} is no finite number: a run "
-                "that has not finished or diverged; finish it, or leave the row out"
-            )
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(
-                f"{place}: {column} = {row[column]!r} of {row['arm']!r} must be a number above 0"
-            )
-        numbers.append(value)
-    size, tokens, loss = numbers
-    return Row(row["arm"], size, tokens, loss, row.get("seed", ""), place)
-
-
 def table(rows: Iterable[Row], baseline: str) -> Table:
     """Check the rows, and bring them into the units of the fit.
 
@@ -159,6 +68,8 @@ def table(rows: Iterable[Row], baseline: str) -> Table:
     if len(names) < 2:
         raise UserError(f"the table has the arm {baseline!r} alone; it needs one to compare")
     arms = (baseline, *(name for name in names if name != baseline))
+    _check_names(names)
+    _check_ranges(rows)
     sizes = _sizes(rows)
     rows = [Row(r.arm, sizes[r.parameters], r.tokens, r.loss, r.seed, r.place) for r in rows]
     _check_duplicates(rows)
@@ -175,6 +86,27 @@ def _sizes(rows: Sequence[Row]) -> dict[float, float]:
         last = last if last and value < last * (1 + SAME_SIZE) else value
         sizes[value] = last
     return sizes
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for one, other in pairwise(sorted(names, key=str.casefold)):
+        if one.casefold() == other.casefold():
+            raise UserError(
+                f"the arms {one!r} and {other!r} differ in upper and lower case only: if they are "
+                "one, write its name alike in all rows; else give one of them another name"
+            )
+
+
+def _check_ranges(rows: Sequence[Row]) -> None:
+    """A law over such a range would be about one mistyped number."""
+    for name in ("parameters", "tokens"):
+        low, *_, high = sorted(rows, key=lambda row: float(getattr(row, name)))
+        least, most = getattr(low, name), getattr(high, name)
+        if most > WIDEST * least:
+            raise UserError(
+                f"{high.place}: {name} = {most:g} is more than {WIDEST:g} times the {least:g} of "
+                f"{low.place}: mend the one that is mistyped, or leave its row out"
+            )
 
 
 def _check_duplicates(rows: Sequence[Row]) -> None:
@@ -218,7 +150,8 @@ def _check_sizes(rows: Sequence[Row], arms: Sequence[str]) -> None:
 def _check_units(rows: Sequence[Row], arms: Sequence[str]) -> None:
     """Losses of all arms are in one unit, as far as their values can tell."""
     base = {(r.parameters, r.tokens): r.loss for r in rows if r.arm == arms[0]}
-    span = max(base.values()) - min(base.values())
+    quarters = np.quantile(list(base.values()), (0.25, 0.75))
+    span = 2 * float(np.ptp(quarters))  # one mistyped loss does not widen it
     for arm in arms[1:]:
         pairs = [
             (r, r.loss / base[key], r.loss - base[key])
