@@ -65,9 +65,7 @@ def estimate(bucket: Bucket) -> list[Tensor]:
         cs = list(torch._foreach_neg(cs))
     if settings.clip is not None:
         if norms is None:
-            # of c's dtype either way: the shards of one tensor may be found by different ways
-            of_shards = correction.norms_of(cs) if found is None else norms_in(found, cs[0].dtype)
-            norms = correction.clip_norms(of_shards, settings, bucket.shards)
+            norms = correction.clip_norms(norms_of(cs, found), settings, bucket.shards)
         scales = correction.scales_of(norms, settings.clip)
         cs = correction.clipped(cs, scales, in_place=settings.takes_difference)
     if told is not None:
@@ -75,9 +73,12 @@ def estimate(bucket: Bucket) -> list[Tensor]:
     return cs
 
 
-def norms_in(sums: Tensor, dtype: torch.dtype) -> Tensor:
-    """||c_t|| of each tensor, (tensors,), from the sums of a kernel, (tensors, SUMS)."""
-    return sums[:, CC].sqrt().to(dtype)
+def norms_of(cs: list[Tensor], sums: Tensor | None) -> Tensor:
+    """||c_t|| of each tensor, (tensors,), from the sums of a kernel, (tensors, SUMS), if any.
+
+    Of c's dtype either way: the shards of one tensor may be found by different ways.
+    """
+    return correction.norms_of(cs) if sums is None else sums[:, CC].sqrt().to(cs[0].dtype)
 
 
 def remember(bucket: Bucket) -> None:

@@ -13,7 +13,9 @@ from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from ...optimizer_options import TABLE, Clip, ClipOver
-from ..correction import clipped, corrected_, norms_of, remember_, scales_of, whole_norms
+from ..backends.cpu import native
+from ..backends.foreach import norms_of
+from ..correction import clipped, corrected_, remember_, scales_of, whole_norms
 from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
 from ..distributed.sharded import Shards, layout, like, local
 from ..values import check_option, flag, is_auto, number_or_none
@@ -173,9 +175,11 @@ class VarianceReduction(WrappedGamma):
             for bucket in buckets.values():  # one collective for the norms of each
                 params, cs, gs = map(list, zip(*bucket, strict=True))
                 cs, gs = [local(c) for c in cs], [local(g) for g in gs]
-                corrected_(cs, gs, gain=gamma * beta1 / (1.0 - beta1))
-                if clip is not None:
-                    norms = whole_norms(norms_of(cs), Shards.of(params))
+                gain = gamma * beta1 / (1.0 - beta1)
+                sums = None if clip is None else native.sums_with(gs, cs, gain)
+                corrected_(cs, gs, gain=gain)
+                if clip is not None:  # norms as MARS has them, to the bit
+                    norms = whole_norms(norms_of(cs, sums), Shards.of(params))
                     together.append((cs, norms, clip))
         for cs, norms, clip in self._clips(together):
             clipped(cs, scales_of(norms, clip), in_place=True)

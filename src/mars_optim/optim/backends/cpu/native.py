@@ -61,15 +61,24 @@ def sums(bucket: Bucket) -> Tensor | None:
 
     (tensors, SUMS), float64; None where nobody asks, or no kernel here can walk through them.
     """
-    settings, grads = bucket.settings, bucket.grads
+    settings = bucket.settings
     clips = settings.clip is not None and not bucket.shares_norm
-    if torch.compiler.is_compiling() or not grads[0].is_cpu:
-        return None
     if not (clips or bucket.observer is not None):
         return None
+    if not settings.takes_difference:
+        return sums_with(bucket.grads, None, 0.0)
+    return sums_with(bucket.grads, [s["last_grad"] for s in bucket.states], settings.gain)
+
+
+def sums_with(
+    grads: list[Tensor], last_grads: list[Tensor] | None, gain: float | Tensor
+) -> Tensor | None:
+    """Those sums of g_t, g_{t-1} and c_t = g_t + gain (g_t - g_{t-1}); None if no kernel can."""
+    if torch.compiler.is_compiling() or not grads[0].is_cpu:
+        return None
     columns = {"parameter": grads}
-    if settings.takes_difference:
-        columns["last_grad"] = [state["last_grad"] for state in bucket.states]
+    if last_grads is not None:
+        columns["last_grad"] = last_grads
     dtypes = {x.dtype for column in columns.values() for x in column}
     if len(dtypes) > 1 or torch.float16 in dtypes or not dtypes <= DTYPES.keys():
         return None
@@ -88,11 +97,11 @@ def sums(bucket: Bucket) -> Tensor | None:
         blocks += -(-g.numel() // block)
     (dtype,) = dtypes
     values = _Settings(
-        gain=float(settings.gain) if settings.takes_difference else 0.0,
+        gain=float(gain),
         grad_scale=1.0,
         tensors=len(grads),
         blocks=blocks,
-        difference=settings.takes_difference,
+        difference=last_grads is not None,
         g_dtype=DTYPES[dtype],
         last_dtype=DTYPES[dtype],
     )
