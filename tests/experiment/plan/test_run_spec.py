@@ -47,6 +47,8 @@ def other(value: Any, hint: Any = None) -> Any:
             return value + 1
         case float() | None:
             return value / 2 if value else 0.5
+        case ():
+            return (1,)
         case (first, *rest):
             return (other(first), *rest)
     raise AssertionError(value)
