@@ -198,7 +198,7 @@ def _totals(runs: list[Run], missing: int) -> Totals:
     return Totals(
         runs=len(outcomes),
         diverged=sum(o.status == "diverged" for o in outcomes),
-        tokens=sum(o.tokens for o in outcomes),
+        tokens=sum(r.own_tokens for r in runs),
         seconds=sum(o.seconds for o in outcomes),
         missing=missing,
     )

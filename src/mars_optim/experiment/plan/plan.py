@@ -142,11 +142,35 @@ class Plan:
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
+        if self.training.trunk:
+            self._check_trunk()
         if self.cost.budget and not (self.cost.price_per_hour or self.cost.pilot_price_per_hour):
             raise UserError(
                 f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
             )
         self._check_tuning()
+
+    def _check_trunk(self) -> None:
+        clashes = {
+            "decision.target": (
+                self.decision.target is not None,
+                "which has no ladder: there is nothing to branch off",
+            ),
+            "comparison.lr_exponent": (
+                self.comparison.lr_exponent != 0.0,
+                "and all rungs of a trunk have its rate",
+            ),
+            "task.kind = 'imported'": (self.task.kind == "imported", "whose runs exist already"),
+            "task.kind = 'command'": (
+                self.task.kind == "command",
+                "whose program would have to go on from a state of another run",
+            ),
+        }
+        for key, (is_given, why) in clashes.items():
+            if is_given:
+                raise UserError(
+                    f"training.trunk = true does not go with {key}, {why}: leave one of them out"
+                )
 
     def _check_tuning(self) -> None:
         check_tuning(self.tuning, self.arm, self.training.min_lr)
@@ -256,8 +280,14 @@ class Plan:
 
     @property
     def ladder(self) -> tuple[float, ...]:
-        """Further budgets of the baseline; none where the time to a target is what counts."""
+        """Further budgets than the common one; none where the time to a target is what counts."""
         return self.comparison.ladder if self.decision.target is None else ()
+
+    def rungs(self, arm: str) -> tuple[float, ...]:
+        """Budgets of an arm's compared runs; with trunks the candidate has a ladder, too."""
+        comparison = self.comparison
+        both = self.training.trunk and arm == comparison.candidate
+        return (1.0, *self.ladder) if both or arm == comparison.baseline else (1.0,)
 
     def sizes(self) -> tuple[Size, ...]:
         """The plan's own size, then the others, in the plan's order."""
