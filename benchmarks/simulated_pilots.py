@@ -101,11 +101,10 @@ class Losses:
 
 def plan_of(pairs: int = 5, *, trunk: bool = False, **tuning: object) -> Plan:
     """The default pilot with two arms; with trunks, if these are wanted."""
-    decay = "wsd" if trunk else "linear"
     return Plan(
         arms=("adamw", "mars-adamw"),
         task=GptPlan(),
-        training=TrainingPlan(steps=STEPS, decay=decay, trunk=trunk),
+        training=TrainingPlan(steps=STEPS, decay="wsd" if trunk else "linear", trunk=trunk),
         tuning=TuningPlan(**tuning),  # type: ignore[arg-type]
         comparison=ComparisonPlan(seeds=tuple(range(1, pairs + 1))),
     )

@@ -9,13 +9,13 @@ from pydantic import Field
 
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
-from .command import split
+from .command import check_branching, split
 from .decision import LOSS, DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
-from .task import GptPlan, Kinds, TaskPlan, check_task
+from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_task
 from .training import TrainingPlan
 from .tuning import TuningPlan, check_tuning, same_but_tuned
 
@@ -161,10 +161,6 @@ class Plan:
                 "and all rungs of a trunk have its rate",
             ),
             "task.kind = 'imported'": (self.task.kind == "imported", "whose runs exist already"),
-            "task.kind = 'command'": (
-                self.task.kind == "command",
-                "whose program would have to go on from a state of another run",
-            ),
         }
         for key, (is_given, why) in clashes.items():
             if is_given:
@@ -234,8 +230,11 @@ class Plan:
 
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
+        assert isinstance(self.task, CommandPlan)
+        check_branching(self.task.command, trunk=self.training.trunk)
+        handed = ("decay", "decay_share", "trunk") if self.training.trunk else ()
         for f in fields(TrainingPlan):
-            if f.name != "steps" and getattr(self.training, f.name) != f.default:
+            if f.name not in ("steps", *handed) and getattr(self.training, f.name) != f.default:
                 raise UserError(
                     f"training.{f.name} is the command's own affair: of [training], only steps is "
                     "handed to it; leave the key out"
