@@ -71,7 +71,10 @@ def analyse(out: Path) -> Analysis:
         plan=plan,
         arms=tuple(arms.values()),
         verdict=replace(verdict, reasons=verdict.reasons + missing_findings(plan, out)),
-        ladder=_ladder(plan, own.compared.values()),
+        ladder=_ladder(plan.comparison.baseline, own.compared.values()),
+        candidate_ladder=_ladder(plan.comparison.candidate, own.compared.values())
+        if plan.training.trunk
+        else (),
         unit_tokens=plan.training.steps * first.tokens // first.steps,
         parameters=first.parameters,
         totals=totals,
@@ -164,14 +167,12 @@ def _sizes(sizes: list[Comparison], own: Mapping[str, ArmResult]) -> tuple[SizeR
     return tuple(found)
 
 
-def _ladder(plan: Plan, runs: Iterable[Run]) -> tuple[tuple[int, int, float], ...]:
+def _ladder(arm: str, runs: Iterable[Run]) -> tuple[tuple[int, int, float], ...]:
     return tuple(
         sorted(
             (r.spec.seed, r.outcome.tokens, r.final_loss)
             for r in runs
-            if r.spec.arm_name == plan.comparison.baseline
-            and r.outcome
-            and r.final_loss is not None
+            if r.spec.arm_name == arm and r.outcome and r.final_loss is not None
         )
     )
 

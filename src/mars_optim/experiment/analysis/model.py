@@ -289,6 +289,8 @@ class Analysis:
     """What was found in optimizers that arms name, by arm."""
     budgets: tuple[TuningBudget, ...] = ()
     """The verdict by the number of trials; empty where the rate alone is tuned."""
+    candidate_ladder: tuple[tuple[int, int, float], ...] = ()
+    """As ``ladder``, of the candidate; empty without trunks."""
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""
