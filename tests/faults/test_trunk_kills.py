@@ -37,7 +37,7 @@ class Task:
         return torch.cat([x, x.prod(dim=1, keepdim=True)], dim=1)
 
     def loss(self, model, batch):
-        return (model(batch[:, :3]) - batch[:, 3:]).square().mean()
+        return 5.0 + (model(batch[:, :3]) - batch[:, 3:]).square().mean()  # none diverges
 
     @torch.no_grad()
     def evaluate(self, model, tokens):
@@ -142,6 +142,7 @@ def test_kills_in_trunks_and_branches_change_no_bit(tmp_path: Path):
         undisturbed.end()
         pilot.end()
     assert pilot.losses() == undisturbed.losses()
+    assert None not in pilot.losses().values()
     assert len(pilot.losses()) == 4 + 2 * (2 + 6)
     assert pilot.curves() == undisturbed.curves()
     assert kept

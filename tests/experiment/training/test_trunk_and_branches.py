@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim.errors import UserError
-from mars_optim.experiment.plan import ExecutionOptions, RunSpec
+from mars_optim.experiment.plan import Arm, ExecutionOptions, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.plan.table import KeywordTable
 from mars_optim.experiment.plan.training import TrainingPlan
 from mars_optim.experiment.records import Run, RunWriter, read_run
 from mars_optim.experiment.records.run import branch_point, forget_branch_point
@@ -113,6 +114,21 @@ def test_branches_have_the_bits_of_undisturbed_runs(arm: str, tmp_path: Path):
         assert branched.outcome is not None
         assert whole.outcome is not None
         assert replace(branched.outcome, seconds=0.0) == replace(whole.outcome, seconds=0.0)
+
+
+@pytest.mark.parametrize("own_schedule", [False, True])
+def test_branches_of_a_class_that_an_arm_names_have_the_same_bits(
+    own_schedule: bool, tmp_path: Path
+):
+    options = KeywordTable(momentum=0.9, weight_decay=0.01)
+    arm = Arm(optimizer="torch.optim:SGD", lr=0.02, options=options, own_schedule=own_schedule)
+    spec = replace(undisturbed("adamw", UNIT), arm_name="sgd", arm=arm, lr=0.02)
+    run(tmp_path, trunk_of(spec))
+    whole, weights, _ = run(tmp_path / "whole", spec)
+    branched, same, taken = run(tmp_path, branch(spec))
+    assert taken == branch(spec).work
+    assert_equal(weights, same)
+    assert branched.final_loss == whole.final_loss
 
 
 def test_a_trunk_ended_again_and_again_leaves_the_same_bits(tmp_path: Path):
