@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mars_optim.cli import main
-
-from ..experiment.scaling.worlds import rows
+from tests.support.scaling_worlds import rows
 
 TARGET = ["--baseline", "base", "--parameters", "8e8", "--tokens", "1.6e10"]
 
