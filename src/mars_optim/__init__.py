@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         variance_reduce,
     )
     from .optim.tools.migrate import migrate
+    from .optim.transfer import transferred
 
 __all__ = [
     "MARS",
@@ -37,6 +38,7 @@ __all__ = [
     "migrate",
     "param_groups",
     "release_gradients",
+    "transferred",
     "variance_reduce",
 ]
 

@@ -45,6 +45,14 @@ class GptPlan:
     scale_attention_by_layer: Flag = option(
         False, "divide attention logits by the block's number, as MARS's authors do"
     )
+    base_width: Whole = option(
+        0,
+        "of the smaller model that the arms' settings are of: they are carried to this width as by "
+        "`mars transfer`; 0 if they are this one's",
+        ge=0,
+        le=65536,
+    )
+    base_layers: Whole = option(0, "likewise, blocks", ge=0, le=1000)
 
 
 @table
