@@ -117,13 +117,12 @@ def _checks(
 ) -> dict[str, list[Layer]]:
     """The coordinate check of every arm that has rules."""
     from ..experiment.plan.any_arm import is_any
-    from ..experiment.transfer.coordinates import coordinate_check
+    from ..experiment.transfer.coordinates import check_widths, coordinate_check
     from ..experiment.transfer.widths import at_widths
     from .progress import Progress
 
     over = sorted({*(widths or (base, 2 * base, 4 * base))})
-    if len(over) < 2 or over[0] < 1:
-        raise UserError(f"--widths {' '.join(map(str, over))}: give two or more, above 0")
+    check_widths(over)
     tasks = at_widths(plan, over, base)
     known = {name: found for name, found in chosen.items() if not is_any(found[0].optimizer)}
     checks = {}

@@ -15,7 +15,7 @@ from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
-from .task import GptPlan, Kinds, TaskPlan, check_task
+from .task import GptPlan, Kinds, TaskPlan, check_carried, check_task
 from .training import TrainingPlan
 from .tuning import TuningPlan, check_tuning, same_but_tuned
 
@@ -180,6 +180,7 @@ class Plan:
                 split(arm.arguments, f"arm.{name}.arguments")
                 continue
             check_arm(name, arm)
+            check_carried(self.task, name, arm.optimizer)
             if self.training.min_lr >= arm.lr:
                 raise UserError(
                     f"training.min_lr = {self.training.min_lr:g} must be below arm.{name}.lr = "

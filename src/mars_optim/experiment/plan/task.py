@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from ...errors import UserError
+from .any_arm import is_any
 from .command import check_command
 from .table import Flag, Whole, option, table
 
@@ -174,6 +175,24 @@ def _check_gpt(task: GptPlan, table: str) -> None:
         )
     if not task.corpus.strip():
         raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+
+
+def check_carried(task: Kinds, name: str, optimizer: str) -> None:
+    """Refuse an arm of another package where the settings are of a smaller model.
+
+    Args:
+        task: of the plan.
+        name: of the arm.
+        optimizer: its.
+
+    Raises:
+        UserError: naming the arm.
+    """
+    if isinstance(task, GptPlan) and (task.base_width or task.base_layers) and is_any(optimizer):
+        raise UserError(
+            f"arm.{name}.optimizer = {optimizer!r}: no rule is known here that carries its "
+            "settings to another size; leave out task.base_width and task.base_layers, or the arm"
+        )
 
 
 def _check_source(source: str) -> None:

@@ -22,6 +22,7 @@ from ..training.optimizer import build_optimizer
 
 STEPS = 4
 SEEDS = (0, 1, 2)
+SPAN = 4
 STEEPEST = 0.25
 """Power of the width beyond which a layer's size is not flat. Of the built-in GPT's hidden layers
 at widths 32 to 256 the largest is 0.06 with the rules, and 0.4 to 0.9 without (docs/scaling.md)."""
@@ -71,18 +72,17 @@ def coordinate_check(
     """Train each width a few steps at a constant rate and fit the sizes of every layer.
 
     Args:
-        tasks: the same task by width, two widths or more. What a model's rates are multiplied by
-            is its ``transfer``, :class:`~mars_optim.optim.transfer.Ratios`.
+        tasks: the same task by width, over a factor of four at least. What a model's rates are
+            multiplied by is its ``transfer``, :class:`~mars_optim.optim.transfer.Ratios`.
         arm: whose optimizer makes the steps.
         lr: of the base.
         steps: that are made (default: 4).
         seeds: sizes are geometric means over them (default: 0, 1, 2).
 
     Raises:
-        UserError: for fewer than two widths, or layers that have other names at some width.
+        UserError: for widths too close to each other, or layers with other names at some width.
     """
-    if len(tasks) < 2:
-        raise UserError(f"widths {list(tasks)}: give two or more, such as 64 128 256")
+    check_widths(list(tasks))
     measured = {w: [_sizes(t, arm, lr, steps, s) for s in seeds] for w, t in sorted(tasks.items())}
     first, *others = (set(runs[0]) for runs in measured.values())
     if odd := set().union(*(first ^ names for names in others)):
@@ -100,6 +100,19 @@ def coordinate_check(
         changes = tuple(float(x) for x in 2.0 ** logs[:, 1])
         layers.append(Layer(name=name, start=slopes[0], change=slopes[1], changes=changes))
     return layers
+
+
+def check_widths(widths: Sequence[int]) -> None:
+    """Refuse widths between which what is fitted would be noise.
+
+    Raises:
+        UserError: naming them.
+    """
+    if min(widths, default=0) < 1 or max(widths) < SPAN * min(widths):
+        raise UserError(
+            f"widths {', '.join(map(str, widths))}: they must be above 0, and the widest at least "
+            f"{SPAN} times the narrowest, or what is fitted is noise; such as 64, 128 and 256"
+        )
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:

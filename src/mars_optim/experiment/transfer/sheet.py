@@ -73,15 +73,14 @@ def base_of(plan: Plan, task: Task, given: Mapping[str, float | None]) -> dict[s
     Raises:
         UserError: naming the option that is needed, or one that contradicts the plan.
     """
-    if plan.task.kind == "gpt" and (plan.task.base_width or plan.task.base_layers):
-        raise UserError(
-            "task.base_width or task.base_layers: this pilot's settings are of a smaller model "
-            "still; give --base-width and --base-depth to a pilot without them"
-        )
     batch = float(task.batch_tokens * plan.training.accumulation)
     known: dict[str, float] = {"tokens": batch * plan.training.steps, "batch": batch}
     if isinstance(plan.task, GptPlan):
-        known |= {"width": float(plan.task.width), "depth": float(plan.task.layers)}
+        its = plan.task  # whose rates may be those of a smaller model still
+        known |= {
+            "width": float(its.base_width or its.width),
+            "depth": float(its.base_layers or its.layers),
+        }
     base = {}
     for name in DIMENSIONS:
         said = given.get(name)
