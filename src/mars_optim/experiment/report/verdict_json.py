@@ -113,7 +113,7 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
 
 
 def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
-    """Of an arm that names a class: which, its source, and what the check found."""
+    """Record of an arm that names a class: which, its source, and what the check found."""
     if not is_any(arm.arm.optimizer):
         return {}
     check = analysis.checks.get(arm.name)
