@@ -12,8 +12,7 @@ from mars_optim.cli import main
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.target import TargetPlan
 from tests.support.scaled_pilot import ONE_SIZE, write_scaled
-
-from ..experiment.scaling.worlds import rows
+from tests.support.scaling_worlds import rows
 
 TARGET = ["--baseline", "base", "--parameters", "8e8", "--tokens", "1.6e10"]
 
