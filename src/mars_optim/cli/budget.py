@@ -89,7 +89,7 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
     rates = RATES * sd if found.noise.rates is None else found.noise.rates
     candidate = found.probe[plan.comparison.candidate]
     job = Job(
-        money=production_job(plan.cost).money,
+        money=production_job(plan.job_cost).money,
         step_time=candidate["ratio"],
         min_saving=plan.decision.min_saving,
     )

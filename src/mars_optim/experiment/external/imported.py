@@ -133,6 +133,7 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
         ),
         decision=source.decision,
         cost=source.cost,
+        target=source.target,
         arm={arm: Arm(optimizer="external") for arm in arms},
     )
 

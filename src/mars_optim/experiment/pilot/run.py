@@ -32,7 +32,8 @@ from .retries import Retries, Timing
 from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
-LATER = ("cost.", "running.", "sensitivity.", *TOLD)  # keys that may change after the first run
+LATER = ("cost.", "target.", "running.", "sensitivity.", *TOLD)
+"""Keys that may change after the first run."""
 
 
 def run_pilot(
