@@ -54,6 +54,19 @@ def test_a_command(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_command_whose_arms_are_tuned_in_more_than_the_rate(tmp_path: Path):
+    small = {"tuning.trials": "4", "tuning.max_trials": "4"}
+    verdict = verdict_of("tuned_command", tmp_path, **small)
+    tuned = verdict["tuning"]["arms"]
+    assert [len(tuned[arm]["trials"]) for arm in ("adamw", "mars-adamw")] == [4, 4]
+    first = [tuned[arm]["trials"][0] for arm in ("adamw", "mars-adamw")]
+    assert [trial["weight_decay"] for trial in first] == [0.1, 0.01]
+    assert [trial["gamma"] for trial in first] == [0.0, 0.025]
+    used = {run.spec.arm.settings["weight_decay"] for run in read_runs(tmp_path / "runs")}
+    assert len(used) == 8
+
+
+@pytest.mark.slow
 def test_a_command_that_is_judged_by_its_way_to_an_accuracy(tmp_path: Path):
     verdict = verdict_of("to_accuracy", tmp_path, **{"decision.target": "0.3"})
     assert verdict["rule"]["metric"] == "accuracy"

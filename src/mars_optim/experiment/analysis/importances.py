@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ...errors import UserError, need
+from ..plan.tuning import from_one
 from .best_of import Tuned
 
 BEST = 0.25
@@ -46,4 +47,4 @@ def importances(tuned: Tuned) -> dict[str, float] | None:
 
 def _logs(name: str, values: list[float]) -> list[float]:
     """A setting as its range is even in it."""
-    return [math.log(1 - value if name.startswith("beta") else value) for value in values]
+    return [math.log(1 - value if from_one(name) else value) for value in values]
