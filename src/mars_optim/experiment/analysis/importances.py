@@ -24,7 +24,8 @@ def importances(tuned: Tuned) -> dict[str, float] | None:
         optuna = need("optuna", "tune")
     except UserError:
         return None
-    finite = [(values, loss) for values, loss in tuned.trials if loss is not None]
+    trials = zip(tuned.trials, tuned.found, strict=True)
+    finite = [(values, loss) for (values, _), loss in trials if loss is not None]
     moving = [i for i in range(len(tuned.over)) if len({values[i] for values, _ in finite}) > 1]
     if len(finite) < LEAST or len({loss for _, loss in finite}) < 2 or len(moving) < 2:
         return None

@@ -10,7 +10,7 @@ from pydantic import Field
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import check_settings, split
-from .decision import LOSS, DecisionPlan, check_metric, with_metric
+from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
@@ -150,21 +150,15 @@ class Plan:
         self._check_tuning()
 
     def _check_tuning(self) -> None:
-        others = {
-            "sensitivity.gammas": bool(self.sensitivity.gammas),
-            "decision.metric": self.decision.metric != LOSS,
-            "decision.target": self.decision.target is not None,
-        }
         if self.tuning.by_design and self.task.kind == "imported":
             raise UserError(
                 "tuning.over: runs that exist are tuned already, and tell of their learning rates "
                 "alone; leave it out"
             )
         check_tuning(self.tuning, self.arm, self.training.min_lr)
-        given = [key for key, is_given in others.items() if is_given]
-        if self.tuning.by_design and given:
+        if self.tuning.by_design and self.sensitivity.gammas:
             raise UserError(
-                f"{given[0]} goes with the learning rate tuned alone: leave it out, or set "
+                "sensitivity.gammas goes with the learning rate tuned alone: leave it out, or set "
                 "tuning.over = ['lr']"
             )
         if not self.tuning.by_design and self.tuning.max_trials < self.tuning.trials:

@@ -101,7 +101,7 @@ def point(arm: Arm, factors: Mapping[str, float]) -> Point:
     a whole number stays one. A factor of 1 changes nothing.
     """
     values = {
-        name: _scaled(name, default_of(arm, name) or 0.0, factor)
+        name: _scaled(arm, name, default_of(arm, name) or 0.0, factor)
         for name, factor in factors.items()
         if factor != 1.0
     }
@@ -173,10 +173,10 @@ def from_one(name: str) -> bool:
     return name.startswith(("beta", "momentum"))
 
 
-def _scaled(name: str, value: float, factor: float) -> float:
+def _scaled(arm: Arm, name: str, value: float, factor: float) -> float:
     if from_one(name):
         return round(1.0 - float(f"{(1.0 - value) * factor:.4g}"), 10)
-    if isinstance(value, int):
+    if arm.optimizer == BY_COMMAND and isinstance(value, int):
         return round(value * factor)
     return float(f"{value * factor:.4g}")
 
