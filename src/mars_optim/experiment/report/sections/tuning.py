@@ -30,7 +30,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
         return Section("tuning", "", ())
     plan = analysis.plan.tuning
     values = dict(trials=plan.trials, names=", ".join(plan.over), others=plan.trials - 1)
-    chosen = say("tuning.chosen" + _of(analysis))
+    chosen = say(f"tuning.chosen.{_of(analysis)}")
     blocks: list[Block] = [Text(say(f"tuning.how.{plan.sampler}", chosen=chosen, **values))]
     blocks += [_settings(analysis, arms, say), _best_of(analysis, arms, say)]
     if analysis.budgets:
@@ -43,8 +43,8 @@ def _of(analysis: Analysis) -> str:
     """The end of the codes of texts on what decides: the loss, a metric or the time to a target."""
     rule = analysis.plan.decision
     if rule.target is not None:
-        return ".target"
-    return "" if rule.metric == LOSS else ".metric"
+        return "target"
+    return "loss" if rule.metric == LOSS else "metric"
 
 
 def _shown(tuned: Tuned, value: float | None, say: Messages) -> str:
@@ -83,8 +83,8 @@ def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> T
         )
 
     return Table(
-        say("tuning.settings" + of),
-        (say("arm"), *over, *say.each("tuning.default-loss" + of, "tuning.lowest-loss" + of)),
+        say(f"tuning.settings.{of}"),
+        (say("arm"), *over, *say.each(f"tuning.default-loss.{of}", f"tuning.lowest-loss.{of}")),
         tuple(row(name, tuned) for name, tuned in arms.items()),
     )
 
@@ -126,17 +126,17 @@ def _best_of(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> Pi
         if tuned.best[0].loss is not None and tuned.whole.loss is not None
     )
     in_turn = analysis.plan.tuning.sampler == "tpe"
-    caption = say("figure.best-of.caption" + of, confidence=confidence)
+    caption = say(f"figure.best-of.caption.{of}", confidence=confidence)
     return Picture(
         "best-of",
-        say("figure.best-of.text" + of, arms=shown),
+        say(f"figure.best-of.text.{of}", arms=shown),
         say.prose(caption, say("figure.best-of.in-turn")) if in_turn else caption,
         Table(
-            say("figure.best-of.data" + of),
+            say(f"figure.best-of.data.{of}"),
             say.each(
                 "arm",
                 "tuning.trials",
-                "figure.best-of.y.target" if of == ".target" else "final-loss",
+                "figure.best-of.y.target" if of == "target" else "final-loss",
             ),
             tuple(rows),
         ),
@@ -159,7 +159,7 @@ def _draw_best_of(ax: Axes, analysis: Analysis, say: Messages) -> None:
         low, high = zip(*bands, strict=True)
         ax.fill_between(ks, low, high, color=tint, alpha=0.15, lw=0)
     _trials_axis(ax, analysis, say)
-    ax.set_ylabel(say("figure.best-of.y.target" if _of(analysis) == ".target" else "figure.y"))
+    ax.set_ylabel(say("figure.best-of.y.target" if _of(analysis) == "target" else "figure.y"))
     legend(ax)
 
 
