@@ -41,7 +41,7 @@ LATE = 4.0
 """Log tokens for each nat of the worlds."""
 LEVEL = 0.1
 """Standard deviation in log tokens of what a seed adds to all its runs."""
-TARGETS = {"all reach it": -1.2, "some miss it": -0.3}
+TARGETS = {"most trials reach it": -1.2, "trials miss it": -0.3, "runs miss it": -0.05}
 """Log share of a run's length at which a run at its best settings reaches the target."""
 TRUTHS = 400
 EVALUATIONS = 20
@@ -130,13 +130,14 @@ def main() -> None:
     parser.add_argument("--pilots", type=int, default=3, help="of each world")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", default=["2 names, quiet", "2 names, noisy"])
+    parser.add_argument("--targets", nargs="*", default=list(TARGETS))
     parser.add_argument("--saving", type=float, default=0.05)
     args = parser.parse_args()
     print(HEAD)
     with ProcessPoolExecutor(args.workers) as pool:
         for kind in args.kinds:
-            for name, place in TARGETS.items():
-                plan = target_plan(*KINDS[kind][:2], place)
+            for name in args.targets:
+                plan = target_plan(*KINDS[kind][:2], TARGETS[name])
                 drawn = enumerate(worlds(kind, args.saving, args.worlds))
                 jobs = [(world, i * args.pilots, args.pilots, plan) for i, world in drawn]
                 made = [r for part in pool.map(_several, jobs) for r in part]
