@@ -211,3 +211,61 @@ def check_together(options: Any) -> None:
         value, other = getattr(options, name), getattr(options, of)
         if other in others and (value in values if values else value is not None):
             raise ValueError(message.format(value=value, other=other))
+
+
+NAMED: dict[str, dict[str, Any]] = {
+    # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
+    "nadamw": dict(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=None, correction="folded"
+    ),
+    "nadamw-auto": dict(
+        lr=1e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        gamma=0.1,
+        clip=None,
+        correction="folded",
+        gamma_schedule="auto",
+    ),
+    "mars-adamw": dict(),
+    "mars-adamw-exact": dict(correction="exact"),
+    # in the form whose gamma can change without changing the length of the steps
+    "mars-adamw-auto": dict(lr=1e-3, clip=None, correction="folded", gamma_schedule="auto"),
+    # highest where the learning rate is: in the published grid, and four times the default
+    "mars-adamw-decay": dict(gamma=0.1, gamma_schedule="lr"),
+    "mars-adamw-cautious": dict(cautious=True),
+    "mars-adamw-clip-all": dict(clip_over="global"),
+    # C-AdamW of "Cautious Optimizers", with AdamW's defaults
+    "cautious-adamw": dict(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None, cautious=True
+    ),
+    # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
+    "lion": dict(
+        rule="lion",
+        lr=3e-4,
+        betas=(0.99, 0.99),
+        weight_decay=0.3,
+        gamma=1 / 11,
+        clip=None,
+        correction="folded",
+    ),
+    "mars-lion": dict(rule="lion", lr=3e-4, weight_decay=0.1),
+    # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
+    "muon": dict(
+        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=None, correction="folded"
+    ),
+    "mars-m": dict(rule="muon", lr=6e-3, weight_decay=0.1),
+    # the same with queries, keys and values as matrices of their own
+    "muon-split": dict(
+        rule="muon",
+        lr=6e-3,
+        weight_decay=0.1,
+        gamma=0.05,
+        clip=None,
+        correction="folded",
+        split="fused",
+    ),
+    "mars-m-split": dict(rule="muon", lr=6e-3, weight_decay=0.1, split="fused"),
+    "mars-shampoo": dict(rule="shampoo", lr=3e-3),
+}
+"""Ready settings by name, published defaults but where a line says so; the rest is as in TABLE."""
