@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
+
+from .errors import did_you_mean
 
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
@@ -77,6 +80,27 @@ NS_SETS: dict[str, tuple[Coefficients, ...]] = {
 
 The minimax program in the tests makes "polar_express" and "cans" anew, to their last digits.
 """
+
+
+def polynomials(value: Any, steps: int) -> tuple[Coefficients, ...]:
+    """(a, b, c) of each of so many steps: of a set or list the last one is repeated.
+
+    Args:
+        value: three numbers, three for each step, or a name of :data:`NS_SETS`.
+        steps: how many.
+
+    Raises:
+        ValueError: for more polynomials than steps, where all of them are needed.
+    """
+    rows: tuple[Any, ...] = NS_SETS[value] if isinstance(value, str) else value
+    if not isinstance(rows[0], tuple):
+        return (cast(Coefficients, rows),) * steps
+    if len(rows) > steps and (value == "deepseek_v4" or not isinstance(value, str)):
+        raise ValueError(
+            f"ns_steps={steps} leaves out some of the {len(rows)} polynomials of "
+            f"ns_coefficients={value!r}: give ns_steps={len(rows)}"
+        )
+    return (*rows, *[rows[-1]] * steps)[:steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +227,15 @@ CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
 """An option, values of it (none: all but None), another, values of that: they cannot go together.
 
 Each with what is said then, ``{value}`` and ``{other}`` being the two."""
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``allowed``, suggesting the nearest."""
+    allowed = tuple(allowed)
+    if isinstance(value, str) and value in allowed:
+        return
+    words = ", ".join(map(repr, allowed))
+    raise ValueError(f"{name}={value!r} must be one of {words}{did_you_mean(value, allowed)}")
 
 
 def check_together(options: Any) -> None:

@@ -9,10 +9,9 @@ from torch import nn
 from torch.optim.optimizer import ParamsT
 
 from ..errors import did_you_mean
-from ..optimizer_options import NAMED, TABLE
+from ..optimizer_options import NAMED, TABLE, check_choice
 from .mars import MARS
 from .param_groups import param_groups
-from .values import check_choice
 
 _OF_GROUPS = tuple(inspect.signature(param_groups).parameters)[1:]
 
