@@ -125,7 +125,7 @@ def _checked(recipe: Path, set: tuple[str, ...], **choice: Any) -> Plan:
 
 
 def _what_next(runs: list[Path]) -> str:
-    """What is left of a run that was stopped: its newest checkpoint, or nothing."""
+    """The newest checkpoint of a run that was stopped, or that there is none."""
     whole = [p for run in runs for p in (run / CHECKPOINTS).glob("step-*") if p.name[5:].isdigit()]
     if not whole:
         return "begins again: there is no checkpoint yet"

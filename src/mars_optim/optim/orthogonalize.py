@@ -49,7 +49,7 @@ def matrix_shape(shape: torch.Size, *, stacked: bool = False) -> tuple[int, int]
 
 
 def working_dtype(dtype: torch.dtype, device: torch.device | None = None) -> torch.dtype:
-    """What Newton-Schulz computes in: float64 for float64, else bfloat16 as published.
+    """Dtype of Newton-Schulz: float64 for float64, else bfloat16 as published.
 
     On CPUs without instructions for bfloat16 products it is float32, faster there and exacter.
     """

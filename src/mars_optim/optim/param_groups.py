@@ -197,7 +197,7 @@ def param_groups(
 def splits(
     model: nn.Module, claims: Sequence[Claim], roles: Sequence[Role], given: Given, rule: Rule
 ) -> list[tuple[Any, bool]]:
-    """Of each claim the split that a group has for it, and whether it is guessed."""
+    """Split that a group has for each claim, and whether it is guessed."""
     parts = [given] if given is None or isinstance(given, str | Mapping) else list(given)
     words = [part for part in parts if part is not None and not isinstance(part, Mapping)]
     for word in words:

@@ -1,4 +1,4 @@
-"""What users, schedulers and hosts write as numbers, as Python's; and checks of them."""
+"""Numbers from users, schedulers and hosts, as Python's own; and checks of them."""
 
 from __future__ import annotations
 

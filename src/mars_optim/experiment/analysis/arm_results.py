@@ -139,14 +139,14 @@ def edge_of(trials: Sequence[Trial]) -> bool:
 
 
 def bytes_per_parameter(outcome: Outcome | None) -> float | None:
-    """Of optimizer state; None where a job of the user's does not say."""
+    """Bytes of optimizer state per parameter; None where a job of the user's does not say."""
     if outcome is None or not (outcome.state_bytes and outcome.parameters):
         return None
     return outcome.state_bytes / outcome.parameters
 
 
 def role_of(name: str, baseline: str, candidate: str) -> Role:
-    """What an arm is there for."""
+    """Role of an arm in the comparison."""
     if name == baseline:
         return "baseline"
     if name == candidate:

@@ -76,7 +76,7 @@ class Tuned:
 
     @property
     def whole(self) -> BestOf:
-        """Of all trials."""
+        """Expected loss after all trials."""
         return self.best[-1]
 
 

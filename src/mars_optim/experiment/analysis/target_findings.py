@@ -1,4 +1,4 @@
-"""What is to be said of times to a target: why they tell nothing, and what limits them."""
+"""Findings on times to a target: why they tell nothing, and what limits them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def obstacle(rule: DecisionPlan, baseline: ArmResult, candidate: ArmResult) -> F
 
 
 def target_reasons(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
-    """What limits a ratio of times: runs that missed, evaluations far apart."""
+    """Limits of a ratio of times: runs that missed, evaluations far apart."""
     found = []
     for arm in (baseline, candidate):
         if arm.target and arm.target.reached < arm.target.runs:

@@ -1,4 +1,4 @@
-"""What a worker does with a plan: train its task in this process, or run its command."""
+"""Work on a plan: train its task in this process, or run its command."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
+from .target import TargetPlan, check_target
 from .task import GptPlan, Kinds, TaskPlan, check_task
 from .training import TrainingPlan
 from .tuning import TuningPlan, check_tuning, same_but_tuned
@@ -116,6 +117,9 @@ class Plan:
         SensitivityPlan, "Loss over learning rate and gamma; runs after the comparison."
     )
     scale: dict[str, SizePlan] = part(dict, "Other model sizes: does the effect grow or shrink?")
+    target: TargetPlan = part(
+        TargetPlan, "The job that is paid for: what is left of the gain there?", sparse=True
+    )
     arm: dict[str, Arm] = part(dict, "Settings of each arm.")
     recipe: Recipe = part(Recipe, "The published experiment that this is.", sparse=True)
     published: dict[str, Published] = part(dict, "What was published about each arm.")
@@ -137,6 +141,8 @@ class Plan:
         check_task(self.task)
         check_metric(self.decision, self.task, self.training)
         check_recipe(self.recipe, self.published, self.ours, self.arms)
+        models = any(size.layers or size.width or size.heads for size in self.scale.values())
+        check_target(self.target, self.decision, self.cost.planned_tokens, models=models)
         self._check_comparison()
         self._check_sizes()
         self._check_arms()
@@ -258,6 +264,12 @@ class Plan:
     def ladder(self) -> tuple[float, ...]:
         """Further budgets of the baseline; none where the time to a target is what counts."""
         return self.comparison.ladder if self.decision.target is None else ()
+
+    @property
+    def job_cost(self) -> CostPlan:
+        """``cost`` with the target's tokens, where there is a target."""
+        tokens = self.target.tokens or self.cost.planned_tokens
+        return replace(self.cost, planned_tokens=tokens)
 
     def sizes(self) -> tuple[Size, ...]:
         """The plan's own size, then the others, in the plan's order."""

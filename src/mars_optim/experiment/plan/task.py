@@ -1,4 +1,4 @@
-"""What a pilot trains: a GPT, a ResNet, a Task in Python, any command, or runs that exist."""
+"""Task of a pilot: a GPT, a ResNet, a Task in Python, any command, or runs that exist."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def default_of(arm: Arm, name: str, lr: float | None = None) -> float | None:
 
 
 def _option_of(arm: Arm, name: str) -> float | None:
-    """Of an arm that names a class, whose betas and decay are keyword arguments."""
+    """Value of ``name`` in an arm that names a class: betas and decay are keyword arguments."""
     value = arm.options.get(name)
     if name in _BETAS:
         betas = arm.options.get("betas")

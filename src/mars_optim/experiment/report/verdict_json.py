@@ -9,10 +9,12 @@ from typing import Any
 
 from ..._version import __version__
 from ..analysis import Analysis, ArmResult, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis.at_target import AtTarget
 from ..analysis.best_of import Tuned
 from ..analysis.importances import importances
 from ..analysis.stats import saved
 from ..plan.any_arm import is_any
+from ..scaling.answer import arms_as_json
 from .messages import Messages, ticks
 from .sections.rollout import condition_text
 
@@ -73,6 +75,17 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "amendments": list(analysis.amendments),
         "environment": analysis.environment,
         **({"tuning": _tuning(analysis)} if analysis.plan.tuning.by_design else {}),
+        **({"at_target": _at_target(analysis.at_target, analysis)} if analysis.at_target else {}),
+    }
+
+
+def _at_target(found: AtTarget, analysis: Analysis) -> dict[str, Any]:
+    """The forecast for the real job, as ``mars forecast --json`` has it, and its fan."""
+    return {
+        "target": dataclasses.asdict(analysis.plan.target),
+        **arms_as_json(found.arms, found.forms, one_run=found.one_run),
+        "tokens_saved": interval_data(found.log_ratio.map(saved) if found.log_ratio else None),
+        "fan": dataclasses.asdict(found.fan) if found.fan else None,
     }
 
 
@@ -113,7 +126,7 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
 
 
 def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
-    """Of an arm that names a class: which, its source, and what the check found."""
+    """Record of an arm that names a class: which, its source, and what the check found."""
     if not is_any(arm.arm.optimizer):
         return {}
     check = analysis.checks.get(arm.name)

@@ -93,7 +93,7 @@ def look_natively(group: Group, plan: Plan, step: Number, amp: Amp) -> bool:
 
 
 def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp) -> Tensor:
-    """What the gradients of some parameters add to a row; what is kept of them moves on.
+    """Add the gradients of some parameters to a row; update what is kept of them.
 
     Elements whose gradient is inf or NaN leave nothing, and what an earlier one left is 0.
     """

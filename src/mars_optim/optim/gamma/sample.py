@@ -23,7 +23,7 @@ from ..distributed.sums import Processes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What of a tensor's sample this process holds.
+    """This process's part of a tensor's sample.
 
     Args:
         shape: of the whole tensor, of real numbers.
@@ -53,13 +53,13 @@ class Piece:
 
 
 def whole_shape(param: Tensor) -> tuple[int, ...]:
-    """Of the whole tensor, of real numbers."""
+    """Shape of the whole tensor, of real numbers."""
     shards, here = Shards.of([param]), as_real(local(param))
     return tuple(here.shape if shards is None else (*shards.shapes[0], *here.shape[param.ndim :]))
 
 
 def piece_of(param: Tensor) -> Piece:
-    """What of the parameter's sample is here."""
+    """This process's part of the parameter's sample."""
     shape, shards, here = whole_shape(param), Shards.of([param]), as_real(local(param))
     if shards is None or not shards.cut_by:
         return Piece(shape)
@@ -112,11 +112,11 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Of all samples together."""
+        """Size of all samples together."""
         return self.ranges[-1][1]
 
     def number_of(self, param: Tensor) -> int:
-        """Of a parameter in the group."""
+        """Number of a parameter in the group."""
         return next(i for i, p in enumerate(self.params) if p is param)
 
     @property

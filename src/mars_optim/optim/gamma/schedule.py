@@ -61,6 +61,6 @@ def follow_lr(group: Group) -> None:
 
 
 def sampled_bytes(tensor: Tensor, schedule: str) -> int:
-    """What the criterion keeps of ``tensor``, in bytes."""
+    """Bytes that the criterion keeps for ``tensor``."""
     numbers = sampled(tensor.shape) if not tensor.is_complex() else sampled((*tensor.shape, 2))
     return len(CRITERIA[schedule].BEGIN) * numbers * torch.float64.itemsize

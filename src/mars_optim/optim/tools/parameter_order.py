@@ -51,7 +51,7 @@ class Given:
 
     @classmethod
     def of(cls, params: nn.Module | Iterable[Tensor | Named]) -> Given:
-        """Of a model, its named parameters, or bare tensors."""
+        """The parameters of a model, named parameters, or bare tensors."""
         if isinstance(params, nn.Module):
             every = dict(params.named_parameters(remove_duplicate=False))
             return cls(list(params.named_parameters()), every, params)

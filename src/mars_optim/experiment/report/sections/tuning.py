@@ -1,4 +1,4 @@
-"""What tuning more than the rate costs and brings, and what fewer trials would have told."""
+"""Cost and gain of tuning more than the rate, and the verdict by fewer trials."""
 
 from __future__ import annotations
 
