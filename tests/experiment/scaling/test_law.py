@@ -59,13 +59,3 @@ def test_knots_hold_the_largest_and_not_the_smallest() -> None:
     knots = Knots.of(at)
     assert knots.sizes.tolist() == [1.0, 5.0, 8.0]
     assert knots.lengths.tolist() == []
-
-
-def test_beyond_the_largest_size_a_drift_changes_little_by_little() -> None:
-    form = FORMS[0]
-    theta = np.zeros_like(some_theta(form))
-    theta[7 + 4 + 2] = 1.0  # the first arm's w at the largest of three sizes above the smallest
-    beyond = np.array([0.0, 0.75, 3.0])
-    at = Points(1.0 + beyond, 1.0 + beyond, np.ones(3, np.intp))
-    walk = beyond * np.sqrt(beyond / 3)
-    np.testing.assert_allclose(law(form).log_ratios(theta, at), walk, atol=1e-12)

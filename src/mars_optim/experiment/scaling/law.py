@@ -7,15 +7,11 @@ With n = log parameters, d = log tokens, t = d - n, all from the middle of the t
     arm        L(n, d)  = L0(n + kappa, d + u)                                kappa: "sum" only
                u        = rho exp(-lambda n - mu t) + g n + h t
                           + sum of w_k max(0, n - n_k) + sum of v_k max(0, t - t_k)
-                          + w_last x sqrt(x / 3),  x = max(0, n - n_last)
 
 rho and kappa rescale an arm's tokens and parameters. lambda and mu, which all arms share, let gains
 fade with size and length. g and h let an arm drift by itself, and w and v let the drift change at
-the sizes n_k and the lengths t_k of the table, the longest with them: beyond it nothing was seen,
-so that an arm far away is known less. Beyond the largest size n_last the drift goes on changing
-little by little, as a random walk does, by as much for each e-fold as at a size of the table: the
-standard deviation of a walk's integral over x is that of x sqrt(x / 3). The token ratio at (n, d)
-is exp(u), more with kappa > 0.
+the sizes n_k and the lengths t_k of the table, the largest with them: beyond it nothing was seen,
+so that an arm far away is known less. The token ratio at (n, d) is exp(u), more with kappa > 0.
 """
 
 from __future__ import annotations
@@ -213,9 +209,8 @@ class Law:
     def _turns(self, at: Points) -> Floats:
         """What g, h, w and v are multiplied with (points, 2 + knots)."""
         n, t = at.n[:, None], (at.d - at.n)[:, None]
-        sizes = np.maximum(0.0, n - self.knots.sizes)
-        sizes[:, -1:] *= np.sqrt(sizes[:, -1:] / 3)
-        return np.concatenate([n, t, sizes, np.maximum(0.0, t - self.knots.lengths)], axis=1)
+        bends = np.maximum(0.0, n - self.knots.sizes), np.maximum(0.0, t - self.knots.lengths)
+        return np.concatenate([n, t, *bends], axis=1)
 
 
 def _base(theta: Floats) -> Sequence[Floats]:
