@@ -51,7 +51,7 @@ def init(kind: Kind, folder: Path = Path(), /) -> None:
         pretraining: finetune (a transformers checkpoint, by LoRA or in full), sft (trl's
         SFTTrainer) or bandit (a policy gradient).
     folder:
-        To write into.
+        Folder to write into.
     """
     from .init import write_example
 
