@@ -13,6 +13,7 @@ from mars_optim.experiment.scaling.rows import Row
 
 FOLDER = Path(__file__).parent / "data" / "public_runs"
 Ladder = dict[float, float]  # tokens -> loss
+AVERAGED = ("tail", "refinterp", "phase", "rre", "ema", "readout", "combo", "probes")
 
 
 def records(name: str) -> list[dict[str, str]]:
@@ -34,6 +35,20 @@ def marin(path: Path | None = None) -> list[Row]:
         for r in rows
         if r["loss"]
     ]
+
+
+def final_losses() -> dict[str, list[float]]:
+    """The last losses of track 3's runs by cell, but of cells whose last weights are averages."""
+    last: dict[str, dict[str, tuple[int, float]]] = {}
+    for row in records("track3.csv.gz"):
+        if row["variant"] == "raw" and not any(w in row["cell"].lower() for w in AVERAGED):
+            step, cell = int(row["step"]), last.setdefault(row["cell"], {})
+            if step >= cell.get(row["run"], (0, 0.0))[0]:
+                cell[row["run"]] = (step, float(row["val_loss"]))
+    return {
+        name: [loss for step, loss in runs.values() if step == max(s for s, _ in runs.values())]
+        for name, runs in last.items()
+    }
 
 
 def ladders(rows: Iterable[Row], arm: str) -> dict[float, Ladder]:

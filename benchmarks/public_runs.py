@@ -19,13 +19,12 @@ from mars_optim.experiment.scaling.law import Floats
 from mars_optim.experiment.scaling.table import Table, table
 
 from . import output
-from .public_records import marin, observed, records
+from .public_records import final_losses, marin, observed, records
 
 PAGE = Path("docs/public-runs.md")
 BASELINE, MIN_SAVING, CONFIDENCE = "adamw", 0.05, 0.95
 THRESHOLD = -math.log1p(-MIN_SAVING)
 RUNS = 7  # of a cell of track 3, at least
-AVERAGED = ("tail", "refinterp", "phase", "rre", "ema", "readout", "combo", "probes")
 
 
 def verdicts(known: Table, found: Posterior) -> str:
@@ -142,16 +141,7 @@ def small_sizes() -> str:
 
 def few_seeds(repeats: int = 2000) -> str:
     """Would k seeds have told two optimizers apart as all seeds of track 3 do?"""
-    last: dict[str, dict[str, tuple[int, float]]] = {}
-    for row in records("track3.csv.gz"):
-        if row["variant"] == "raw" and not any(w in row["cell"].lower() for w in AVERAGED):
-            step, cell = int(row["step"]), last.setdefault(row["cell"], {})
-            if step >= cell.get(row["run"], (0, 0.0))[0]:
-                cell[row["run"]] = (step, float(row["val_loss"]))
-    cells: dict[str, list[float]] = {}
-    for name, runs in last.items():
-        end = max(step for step, _ in runs.values())
-        cells[f"{name}"] = [loss for step, loss in runs.values() if step == end]
+    cells = final_losses()
     kept = sorted(c for c, losses in cells.items() if len(losses) >= RUNS)
     rng = np.random.default_rng(0)
     lines = [

@@ -92,14 +92,10 @@ class World:
         return ahead, 0.0
 
 
-def answers(
-    kind: str, sizes: int, lengths: int, noise: float, seeds: int, rng: np.random.Generator
-) -> list[tuple[Answer, Answer]]:
-    """One world: forecasts of three arms, beside the true ratio and beside one more run of each.
-
-    At twice the largest size for the shortest and the longest budget, and at four times it.
-    """
-    world = World.draw(kind, rng)
+def runs_of(
+    world: World, sizes: int, lengths: int, noise: float, seeds: int, rng: np.random.Generator
+) -> list[Row]:
+    """Runs of the baseline and three arms in a world."""
     rows = []
     for size in SIZES[:sizes]:
         for length in LENGTHS[:lengths]:
@@ -111,7 +107,18 @@ def answers(
                     name = str(seed) if seeds else ""
                     rows.append(Row("base" if not arm else f"arm{arm}", size, 20 * length * size,
                                     loss, name))  # fmt: skip
-    known = table(rows, "base")
+    return rows
+
+
+def answers(
+    kind: str, sizes: int, lengths: int, noise: float, seeds: int, rng: np.random.Generator
+) -> list[tuple[Answer, Answer]]:
+    """One world: forecasts of three arms, beside the true ratio and beside one more run of each.
+
+    At twice the largest size for the shortest and the longest budget, and at four times it.
+    """
+    world = World.draw(kind, rng)
+    known = table(runs_of(world, sizes, lengths, noise, seeds, rng), "base")
     found = posterior(known)
     told = []
     for beyond, length in ((2.0, 1), (2.0, LENGTHS[lengths - 1]), (4.0, 2)):

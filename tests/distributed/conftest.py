@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .ranks import Ranks
+from tests.support.distributed.ranks import Ranks
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from . import blocks, layouts
-from .ranks import Ranks
+from tests.support.distributed import blocks, layouts
+from tests.support.distributed.ranks import Ranks
 
 Of = Callable[[int], Ranks]
 

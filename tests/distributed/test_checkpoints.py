@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from . import checkpoints, work
-from .ranks import Ranks
+from tests.support.distributed import checkpoints, work
+from tests.support.distributed.ranks import Ranks
 
 Of = Callable[[int], Ranks]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from . import flattened
-from .ranks import Ranks
+from tests.support.distributed import flattened
+from tests.support.distributed.ranks import Ranks
 
 both_ways = pytest.mark.parametrize(
     "use_orig_params", [False, True], ids=["flat parameters", "views of them"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from . import gammas, layouts
-from .ranks import Ranks
+from tests.support.distributed import gammas, layouts
+from tests.support.distributed.ranks import Ranks
 
 Of = Callable[[int], Ranks]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from . import guarded
-from .ranks import Ranks
+from tests.support.distributed import guarded
+from tests.support.distributed.ranks import Ranks
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from . import layouts, work
-from .ranks import Ranks
+from tests.support.distributed import layouts, work
+from tests.support.distributed.ranks import Ranks
 
 Of = Callable[[int], Ranks]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from . import megatron_shards
-from .ranks import Ranks
+from tests.support.distributed import megatron_shards
+from tests.support.distributed.ranks import Ranks
 
 Of = Callable[[int], Ranks]
 

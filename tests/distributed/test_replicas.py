@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from . import replicas, work
-from .ranks import Ranks
+from tests.support.distributed import replicas, work
+from tests.support.distributed.ranks import Ranks
 
 
 @pytest.mark.slow_but_one(among=5)

@@ -15,12 +15,12 @@ import torch
 from mars_optim.experiment.records import Run, read_runs
 from mars_optim.experiment.records.run import CHECKPOINTS, TIMINGS
 from mars_optim.experiment.training import load_weights
-
-from .trained import Words, one
+from tests.support.distributed import trained
+from tests.support.distributed.trained import Words, one
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SCRIPT = Path(__file__).with_name("trained.py")
+SCRIPT = Path(trained.__file__)
 EXACT = {"arm": "mars-adamw-exact"}
 SHARDS = {"sharding": "fsdp2", "activation_checkpointing": True}
 LEAVE = {"end": 7, "checkpoint_steps": 7}

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from mars_optim import MARS, release_gradients
 from mars_optim.optim.backends.cpu import look
 from tests.support.cases import needs_compiler
-
-from .gamma_oracle import Oracle
+from tests.support.gamma_oracle import Oracle
 
 SHAPES = [(5, 3), (41, 60), (64, 64), (2, 3, 4), (7,)]
 WAYS: dict[str, dict[str, Any]] = {

@@ -13,9 +13,8 @@ from torch import nn
 from mars_optim import MARS, Baseline, GuardSettings, MARSAdamW, MARSLion, migrate
 from mars_optim.experiment.tasks import GPT
 from mars_optim.guard import Detector
+from tests.support.migrations import adamw, assert_same, groups_of, model, train
 from tests.support.paths import ROOT
-
-from .migrations import adamw, assert_same, groups_of, model, train
 
 
 @pytest.mark.parametrize("amsgrad", [False, True])

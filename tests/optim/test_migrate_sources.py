@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from mars_optim import MARSAdamW, MARSLion, migrate, variance_reduce
-
-from .migrations import adamw, model, train
+from tests.support.migrations import adamw, model, train
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "Adam, L2": (lambda p: torch.optim.Adam(p, weight_decay=0.1), r"weight_decay=0\.1 inside"),

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from mars_optim import MARSM, variance_reduce
 from mars_optim.optim.tools.wrap import VarianceReduction
 from tests.support.cases import copies, same
-
-from .gamma_oracle import EVERY, FIRST, GAIN, HIGHEST, RATE
+from tests.support.gamma_oracle import EVERY, FIRST, GAIN, HIGHEST, RATE
 
 SHAPES = [(6, 4), (5, 9), (7,)]
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ..experiment.pilot.arm_lines import check_lines
 from ..experiment.pilot.forecast import Forecast, Noise, Seeds
@@ -66,6 +67,8 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
         )
     text += ["", *_around(plan, found), *_memory(plan, found), "", *_noise(found.noise)]
     text += [_seeds_line(plan, seeds) for seeds in found.seeds]
+    if found.target:
+        text += ["", "[bold]The real job:[/]", *(f"  {escape(line)}" for line in found.target)]
     if found.checks:
         text += ["", "[bold]Optimizers that arms name:[/]"]
         text += [f"  {line}" for line in check_lines(found.checks)]
@@ -75,7 +78,7 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
 
 
 def _around(plan: Plan, found: Forecast) -> list[str]:
-    """What a run takes besides its steps."""
+    """Time of a run besides its steps."""
     name = plan.comparison.baseline
     row = found.probe[name]
     outside, training = row["outside"], plan.training.steps * row["seconds"]

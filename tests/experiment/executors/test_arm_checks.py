@@ -18,10 +18,10 @@ from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import make_plan
 from mars_optim.experiment.records.checks import CHECKS, read_checks
 from mars_optim.experiment.training import with_sources
-from tests.experiment.training.executed import Words
+from tests.support.executed import Words
 
-OWN = "tests.experiment.training.own_optimizers:"
-FLAWED = "tests.experiment.training.flawed_optimizers:"
+OWN = "tests.support.own_optimizers:"
+FLAWED = "tests.support.flawed_optimizers:"
 
 
 class Kernels(Words):

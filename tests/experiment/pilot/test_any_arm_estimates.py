@@ -13,7 +13,7 @@ from mars_optim.experiment.noise_study import NoiseStudy, study_noise
 from mars_optim.experiment.pilot.run_estimate import check_choice, look_ahead, single_spec
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import make_plan
-from tests.experiment.training.executed import Words
+from tests.support.executed import Words
 
 
 def plan_of(optimizer: str = "torch.optim:SGD", **keys: Any) -> Plan:

@@ -19,6 +19,7 @@ from mars_optim.experiment.pilot.run import adopt_plan, check_data, plan_changes
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan import CostPlan
 from mars_optim.experiment.plan.plan_file import load_plan, make_plan, plan_toml
+from mars_optim.experiment.plan.target import TargetPlan
 from mars_optim.experiment.records import Failure, RunWriter
 from mars_optim.experiment.records.run import record_failure
 from tests.support.pretend import finish, small_plan, with_seeds
@@ -162,6 +163,14 @@ def test_seeds_can_be_added_and_costs_changed_which_is_noted(
     (note,) = amendments(tmp_path)
     assert note["changes"] == [change]
     assert note["date"].endswith("+00:00")
+
+
+def test_a_target_can_be_set_after_the_runs_which_is_noted(tmp_path: Path):
+    adopt(PLAN, tmp_path)
+    write_run(tmp_path)
+    adopt(replace(PLAN, target=TargetPlan(parameters=1e9, tokens=2e10)), tmp_path)
+    (note,) = amendments(tmp_path)
+    assert note["changes"][1] == "target.parameters: None, 1000000000.0"
 
 
 def test_each_amendment_is_kept(tmp_path: Path):

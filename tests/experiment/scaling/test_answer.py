@@ -8,8 +8,7 @@ import pytest
 from mars_optim.experiment.scaling.answer import Forecast, as_json, forecast, lines
 from mars_optim.experiment.scaling.rows import Row
 from mars_optim.experiment.scaling.table import table
-
-from .worlds import LENGTHS, SIZES, rows
+from tests.support.scaling_worlds import LENGTHS, SIZES, rows
 
 
 def told(these: Sequence[Row], size: float = 8e8, length: float = 2.0) -> Forecast:

@@ -6,8 +6,7 @@ import pytest
 from mars_optim.experiment.scaling.fit import Noises, Spread, grid, held_out, laplace
 from mars_optim.experiment.scaling.law import FORMS, Form, Knots, Law
 from mars_optim.experiment.scaling.table import table
-
-from .worlds import rows
+from tests.support.scaling_worlds import rows
 
 DATA = table(rows({"arm": 0.2}), "base").data
 SPREAD = Spread(1.0, 1.0, 0.04, 0.03)

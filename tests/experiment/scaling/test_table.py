@@ -11,8 +11,7 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.scaling.rows import Row, read_rows
 from mars_optim.experiment.scaling.table import table
-
-from .worlds import rows
+from tests.support.scaling_worlds import rows
 
 HEAD = "arm,parameters,tokens,loss\n"
 

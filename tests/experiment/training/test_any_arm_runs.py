@@ -31,11 +31,10 @@ from mars_optim.experiment.training import (
 )
 from mars_optim.experiment.training.judged import judged
 from mars_optim.experiment.training.ranks import Ranks
+from tests.support import own_optimizers as own
+from tests.support.executed import Words, numbers, run
 
-from . import own_optimizers as own
-from .executed import Words, numbers, run
-
-OWN = "tests.experiment.training.own_optimizers:"
+OWN = "tests.support.own_optimizers:"
 STEPS = 24
 
 

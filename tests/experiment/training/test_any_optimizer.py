@@ -13,8 +13,7 @@ from mars_optim.errors import UserError
 from mars_optim.experiment.training.any_optimizer import AnyOptimizer, find_optimizer
 from mars_optim.experiment.training.contract.trial import has_modes, needs_closure, switch_mode
 from mars_optim.experiment.training.optimizer_routes import Beside, build_any, takes_kernels
-
-from . import flawed_optimizers as flawed
+from tests.support import flawed_optimizers as flawed
 
 OWN = """
 import torch

@@ -19,9 +19,8 @@ from mars_optim.experiment.training import (
     load_weights,
     train,
 )
+from tests.support.executed import Stop, Words, numbers, run
 from tests.support.regression import Regression, Scripted, make_spec
-
-from .executed import Stop, Words, numbers, run
 
 STEPS = 24
 

@@ -26,9 +26,8 @@ from mars_optim.experiment.training import (
 )
 from mars_optim.experiment.training.parallelize import blocks_of
 from mars_optim.experiment.training.speed import flops_per_token, peak_of
+from tests.support.executed import Words, numbers, run
 from tests.support.regression import Regression, make_spec, rows_of
-
-from .executed import Words, numbers, run
 
 
 @pytest.mark.parametrize("how", ["recomputed", "compiled"])

@@ -9,8 +9,7 @@ import torch
 
 from mars_optim.experiment.training.any_optimizer import AnyOptimizer
 from mars_optim.experiment.training.contract import BESIDE, BLOCKS, Flaw, check_optimizer
-
-from . import flawed_optimizers as flawed
+from tests.support import flawed_optimizers as flawed
 
 LR = 0.05
 

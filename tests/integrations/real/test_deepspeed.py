@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed import ranks as processes
-from tests.distributed.ranks import Ranks
+from tests.support.distributed import ranks as processes
+from tests.support.distributed.ranks import Ranks
 
 from ..test_frameworks_page import block
 from . import zero_ranks

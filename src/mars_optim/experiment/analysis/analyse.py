@@ -17,26 +17,31 @@ from ..records import Run, read_runs
 from ..records.checks import read_checks
 from ..records.metric import judged, written
 from .arm_results import arm_results, step_time
+from .at_target import AtTarget, at_target
 from .causes import contrasts, parts
 from .choice import in_loss, tokens_added
 from .comparison import Comparison, comparison
 from .cost import money_of
 from .looks import interval
 from .missing import missing_findings
-from .model import Analysis, ArmResult, Totals
-from .money import Money
+from .model import Analysis, ArmResult, Finding, Totals
+from .money import Money, StepTime
 from .noise import noise_points
 from .sensitivity import lines
 from .size_trend import trend
 from .sizes import SizeResult
-from .stats import Interval
+from .stats import Interval, saved
 from .tuning_budget import tuning_budgets
 from .units import in_units
 from .verdict import decide
 
 
-def analyse(out: Path) -> Analysis:
+def analyse(out: Path, *, forecast: bool = True) -> Analysis:
     """Read the plan, the probe and the runs in ``out`` and compute all that a report shows.
+
+    Args:
+        out: folder of the pilot.
+        forecast: the gain at the plan's target too, which takes seconds.
 
     Raises:
         UserError: if ``out`` holds no pilot, or no finished run.
@@ -67,10 +72,19 @@ def analyse(out: Path) -> Analysis:
     first = (own.runs or runs)[0].outcome
     assert first is not None
     results = _sizes(sizes, arms)
+    beyond = at_target(plan, sizes, trusted=verdict.trusted) if forecast else None
+    real = (beyond and beyond.log_ratio) or candidate.log_ratio
     found = Analysis(
         plan=plan,
         arms=tuple(arms.values()),
-        verdict=replace(verdict, reasons=verdict.reasons + missing_findings(plan, out)),
+        verdict=replace(
+            verdict,
+            reasons=(
+                *verdict.reasons,
+                *([_forecast_finding(plan, beyond)] if beyond else []),
+                *missing_findings(plan, out),
+            ),
+        ),
         ladder=_ladder(plan.comparison.baseline, own.compared.values()),
         candidate_ladder=_ladder(plan.comparison.candidate, own.compared.values())
         if plan.training.trunk
@@ -82,7 +96,7 @@ def analyse(out: Path) -> Analysis:
         against_control=_paired_difference(plan, candidate, control),
         environment=runs[-1].environment,
         amendments=_amendments(out / "amendments.jsonl"),
-        money=_money(own, candidate, probe, totals.seconds),
+        money=_money(own, real, step_time(own, candidate.name, probe), totals.seconds),
         sensitivity=() if plan.tuning.by_design else lines(plan, own.runs),
         parts=parts(plan, arms),
         contrasts=contrasts(plan, arms),
@@ -91,6 +105,7 @@ def analyse(out: Path) -> Analysis:
         noise=noise_points(_of_candidate(own)),
         checks=read_checks(out, plan.arm),
         budgets=tuning_budgets(own, arms),
+        at_target=beyond,
     )
     return in_units(found)
 
@@ -124,18 +139,29 @@ def _of_candidate(own: Comparison) -> list[Run]:
 
 
 def _money(
-    own: Comparison, candidate: ArmResult, probe: Mapping[str, Any], seconds: float
+    own: Comparison, log_ratio: Interval | None, measured: StepTime | None, seconds: float
 ) -> Money | None:
-    measured = step_time(own, candidate.name, probe)
-    if candidate.log_ratio is None or measured is None:
+    if log_ratio is None or measured is None:
         return None
     return money_of(
-        own.plan.cost,
-        candidate.log_ratio,
+        own.plan.job_cost,
+        log_ratio,
         measured,
         confidence=own.plan.decision.confidence,
         pilot_seconds=seconds,
     )
+
+
+def _forecast_finding(plan: Plan, found: AtTarget) -> Finding:
+    """What is left of the candidate's gain on the real job, or why nobody knows."""
+    name, target = plan.comparison.candidate, plan.target
+    job: dict[str, str | float]
+    job = dict(parameters=target.parameters, tokens=target.tokens, candidate=name)
+    if found.log_ratio is None:
+        return Finding("at-target.refused", job | {"why": found.arms[name].refusal or ""})
+    share = found.log_ratio.map(saved)
+    ends = dict(share=share.mean, low=share.low, high=share.high, level=share.confidence)
+    return Finding("at-target.forecast", job | ends)
 
 
 def _sizes(sizes: list[Comparison], own: Mapping[str, ArmResult]) -> tuple[SizeResult, ...]:

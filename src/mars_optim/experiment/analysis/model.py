@@ -14,6 +14,7 @@ from .money import Money
 from .stats import Interval
 
 if TYPE_CHECKING:
+    from .at_target import AtTarget
     from .best_of import Tuned
     from .noise import NoisePoint
     from .sensitivity import Line
@@ -196,7 +197,7 @@ class ArmResult:
 
 
 class Shown(Protocol):
-    """What figures of several arms need to know."""
+    """Data for figures of several arms."""
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:
@@ -205,7 +206,7 @@ class Shown(Protocol):
 
     @property
     def unit_tokens(self) -> int:
-        """Of one run."""
+        """Tokens of one run."""
         ...
 
 
@@ -244,7 +245,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What the pilot took."""
+    """Totals of the pilot."""
 
     runs: int
     diverged: int
@@ -291,6 +292,15 @@ class Analysis:
     """The verdict by the number of trials; empty where the rate alone is tuned."""
     candidate_ladder: tuple[tuple[int, int, float], ...] = ()
     """As ``ladder``, of the candidate; empty without trunks."""
+    at_target: AtTarget | None = None
+    """The forecast for the job that is paid for; None where the plan has none."""
+
+    @property
+    def real_log_ratio(self) -> Interval | None:
+        """The candidate's on the real job: forecast at the target, if it is; else as measured."""
+        if self.at_target and self.at_target.log_ratio:
+            return self.at_target.log_ratio
+        return self.candidate.log_ratio
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""
@@ -355,7 +365,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningBudget:
-    """What k trials of both arms tell.
+    """Result when both arms have k trials.
 
     Args:
         trials: k.

@@ -144,7 +144,7 @@ def _same_moments(analysis: Analysis) -> Condition:
 
 def _step_time(analysis: Analysis) -> tuple[Condition, ...]:
     """The step time at which the lower end of the saving is used up."""
-    interval, measured = analysis.candidate.log_ratio, analysis.candidate.step_time
+    interval, measured = analysis.real_log_ratio, analysis.candidate.step_time
     if interval is None or not math.isfinite(interval.low):
         return ()
     limit = math.exp(interval.low)
@@ -178,7 +178,7 @@ def _production(analysis: Analysis, status: Status, guard: GuardSettings) -> Rol
 
 
 def _planned_end(analysis: Analysis) -> tuple[Condition, ...]:
-    interval = analysis.candidate.log_ratio
+    interval = analysis.real_log_ratio
     if interval is None or not math.isfinite(interval.low):
         return ()
     share = interval.map(lambda log_ratio: math.exp(-log_ratio))
@@ -195,7 +195,7 @@ def _planned_end(analysis: Analysis) -> tuple[Condition, ...]:
 
 
 def _guard_conditions(guard: GuardSettings) -> tuple[Condition, ...]:
-    """Of the signals that go back, and of going back."""
+    """Conditions of the signals that go back, and of going back."""
     of_signal = {
         "nonfinite": _condition("guard-nonfinite", None),
         "loss": _condition(

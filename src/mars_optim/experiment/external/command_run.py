@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import UserError
 from ...files import no_link
 from ..plan import RunSpec
-from ..plan.command import fill_command, fixed_words, split
+from ..plan.command import fill_command, fill_settings, fixed_words, split
 from ..plan.task import CommandPlan
 from ..records import Outcome, RunWriter, read_run
 from ..records.run import branch_point, ended_with_trunk
@@ -126,7 +126,9 @@ class Command:
     def _words(self, spec: RunSpec, job: Path) -> list[str]:
         decay = 0 if spec.branches else spec.steps - spec.training.decay_start(spec.steps)
         from_ = str(branch_point(job.resolve().parents[1], spec)) if spec.trunk else ""
+        settings = spec.arm.settings
         values = {
+            **{name: repr(value) for name, value in settings.items()},
             "init_from": from_,
             "decay_steps": str(decay),
             "save_steps": ",".join(map(str, spec.branches)),
@@ -135,7 +137,7 @@ class Command:
             "seed": str(spec.seed),
             "steps": str(spec.steps),
             "run_dir": str(job.resolve()),
-            "arm_args": spec.arm.arguments,
+            "arm_args": fill_settings(spec.arm.arguments, settings),
             "python": sys.executable,
         }
         return fill_command(self.task.command, values)

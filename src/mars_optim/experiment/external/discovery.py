@@ -13,7 +13,8 @@ from typing import Any
 from ...errors import UserError, check_text, did_you_mean
 from ..plan.decision import DecisionPlan
 from ..plan.plan import CostPlan
-from ..plan.table import Number, Whole, option, table
+from ..plan.table import Number, Whole, option, part, table
+from ..plan.target import TargetPlan
 from .losses import step_of
 from .metric_files import headings, read_rows
 from .recorder import Columns
@@ -54,6 +55,7 @@ class RunsPlan:
     columns: Columns = field(default_factory=Columns)
     decision: DecisionPlan = field(default_factory=DecisionPlan)
     cost: CostPlan = field(default_factory=CostPlan)
+    target: TargetPlan = part(TargetPlan, "The job that is paid for.", sparse=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

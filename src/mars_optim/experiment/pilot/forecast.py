@@ -1,4 +1,4 @@
-"""What can be known before the runs: step times, noise between seeds, memory, seeds needed."""
+"""Forecast before the runs: step times, noise between seeds, memory, seeds needed."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ..records.metric import cost_of
 from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
+from .target_design import target_warnings
 
 SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
 SHARE = 20  # a short run is this part of a whole one
@@ -89,6 +90,7 @@ class Forecast:
         timings: by size and arm, from which the price is.
         published: nearest results; empty if the number of parameters is not known.
         checks: what was found in optimizers that arms name, by arm.
+        target: what the pilot cannot tell of its target, a sentence each.
     """
 
     price: Price
@@ -101,11 +103,12 @@ class Forecast:
     published: tuple[Match, ...]
     timings: dict[tuple[str, str], Timing]
     checks: dict[str, ArmCheck] = field(default_factory=dict)
+    target: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Short:
-    """What the short runs gave."""
+    """Results of the short runs."""
 
     noise: Noise
     parameters: int
@@ -138,7 +141,7 @@ def forecast(
         raise UserError(f"--effect {effect:g} must be a share of tokens above 0 and below 1")
     plan = resolve_arms(plan)
     with _kept_if_named() as folder:
-        probes, timings = {}, {}
+        probes, timings, cells = {}, {}, {}
         checks: dict[str, ArmCheck] = {}
         for size in plan.sizes():
             say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
@@ -162,6 +165,11 @@ def forecast(
             if size.name == plan.sizes()[0].name:
                 say("Short runs with different seeds, to see how far they differ ...")
                 short = _short_runs(sized, job)
+                cells[size.name] = short.parameters, short.tokens_per_step
+            elif plan.target:
+                spec = _spec(sized, job, size.arms[0], SEEDS[0], LEAST_STEPS)
+                outcome = job.run(spec, lambda step: None)
+                cells[size.name] = outcome.parameters, round(outcome.tokens / max(1, outcome.steps))
     noise = _noise_of_runs(plan, out) or short.noise
     min_saving = plan.decision.min_saving
     wanted = [(effect, 0.0)]
@@ -180,6 +188,7 @@ def forecast(
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
         timings=timings,
         checks=checks,
+        target=target_warnings(plan, cells) if plan.target else [],
     )
 
 
@@ -242,7 +251,7 @@ def _spec(plan: Plan, job: Runnable, arm: str, seed: int, steps: int) -> RunSpec
 def _noise_of_runs(plan: Plan, out: Path) -> Noise | None:
     """From the pairs that are finished in ``out``, if there are two or more."""
     try:
-        found = analyse(out)
+        found = analyse(out, forecast=False)
     except UserError:
         return None
     ratio = found.candidate.log_ratio

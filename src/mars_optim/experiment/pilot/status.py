@@ -133,6 +133,6 @@ def _progress(run: Run, steps: dict[str, int]) -> RunProgress:
 
 def _interim(out: Path) -> Analysis | None:
     try:
-        return analyse(out)
+        return analyse(out, forecast=False)
     except UserError:
         return None

@@ -9,15 +9,17 @@ from pydantic import Field
 
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
-from .command import check_branching, split
-from .decision import LOSS, DecisionPlan, check_metric, with_metric
+from .command import check_branching, check_settings, split
+from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
-from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_task
+from .target import TargetPlan, check_target
+from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_carried, check_task
 from .training import TrainingPlan
-from .tuning import TuningPlan, check_tuning, same_but_tuned
+from .tuning import TuningPlan, same_but_tuned
+from .tuning_checks import check_tuning
 
 if TYPE_CHECKING:
     from .run_spec import RunSpec
@@ -116,6 +118,9 @@ class Plan:
         SensitivityPlan, "Loss over learning rate and gamma; runs after the comparison."
     )
     scale: dict[str, SizePlan] = part(dict, "Other model sizes: does the effect grow or shrink?")
+    target: TargetPlan = part(
+        TargetPlan, "The job that is paid for: what is left of the gain there?", sparse=True
+    )
     arm: dict[str, Arm] = part(dict, "Settings of each arm.")
     recipe: Recipe = part(Recipe, "The published experiment that this is.", sparse=True)
     published: dict[str, Published] = part(dict, "What was published about each arm.")
@@ -134,9 +139,11 @@ class Plan:
         task = with_metric(self.task, self.decision)
         for key, resolved in (("arms", names), ("arm", arm), ("task", task)):
             object.__setattr__(self, key, resolved)
-        check_task(self.task)
+        check_task(self.task, settings=sorted({k for a in arm.values() for k in a.settings}))
         check_metric(self.decision, self.task, self.training)
         check_recipe(self.recipe, self.published, self.ours, self.arms)
+        models = any(size.layers or size.width or size.heads for size in self.scale.values())
+        check_target(self.target, self.decision, self.cost.planned_tokens, models=models)
         self._check_comparison()
         self._check_sizes()
         self._check_arms()
@@ -160,6 +167,10 @@ class Plan:
                 self.comparison.lr_exponent != 0.0,
                 "and all rungs of a trunk have its rate",
             ),
+            "target.parameters": (
+                bool(self.target),
+                "whose forecast takes all runs for independent",
+            ),
             "task.kind = 'imported'": (self.task.kind == "imported", "whose runs exist already"),
         }
         for key, (is_given, why) in clashes.items():
@@ -169,16 +180,15 @@ class Plan:
                 )
 
     def _check_tuning(self) -> None:
-        check_tuning(self.tuning, self.arm, self.training.min_lr)
-        others = {
-            "sensitivity.gammas": bool(self.sensitivity.gammas),
-            "decision.metric": self.decision.metric != LOSS,
-            "decision.target": self.decision.target is not None,
-        }
-        given = [key for key, is_given in others.items() if is_given]
-        if self.tuning.by_design and given:
+        if self.tuning.by_design and self.task.kind == "imported":
             raise UserError(
-                f"{given[0]} goes with the learning rate tuned alone: leave it out, or set "
+                "tuning.over: runs that exist are tuned already, and tell of their learning rates "
+                "alone; leave it out"
+            )
+        check_tuning(self.tuning, self.arm, self.training.min_lr)
+        if self.tuning.by_design and self.sensitivity.gammas:
+            raise UserError(
+                "sensitivity.gammas goes with the learning rate tuned alone: leave it out, or set "
                 "tuning.over = ['lr']"
             )
         if not self.tuning.by_design and self.tuning.max_trials < self.tuning.trials:
@@ -198,8 +208,11 @@ class Plan:
                 )
             if external:
                 split(arm.arguments, f"arm.{name}.arguments")
+                if isinstance(self.task, CommandPlan):
+                    check_settings(self.task.command, name, arm.arguments, arm.settings)
                 continue
             check_arm(name, arm)
+            check_carried(self.task, name, arm.optimizer)
             if self.training.min_lr >= arm.lr:
                 raise UserError(
                     f"training.min_lr = {self.training.min_lr:g} must be below arm.{name}.lr = "
@@ -287,6 +300,12 @@ class Plan:
         comparison = self.comparison
         both = self.training.trunk and arm == comparison.candidate
         return (1.0, *self.ladder) if both or arm == comparison.baseline else (1.0,)
+
+    @property
+    def job_cost(self) -> CostPlan:
+        """``cost`` with the target's tokens, where there is a target."""
+        tokens = self.target.tokens or self.cost.planned_tokens
+        return replace(self.cost, planned_tokens=tokens)
 
     def sizes(self) -> tuple[Size, ...]:
         """The plan's own size, then the others, in the plan's order."""

@@ -1,4 +1,4 @@
-"""What the report says, in the order of its reader's questions: analysis -> :class:`Page`."""
+"""The report, in the order of its reader's questions: analysis -> :class:`Page`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from ..analysis.stats import saved
 from .document import Page, Tile
 from .messages import Messages
 from .savings import ends, saving
-from .sections import answer, cause, cost, evidence, repeat, rollout, sizes, target, tuning
+from .sections import (
+    answer,
+    at_target,
+    cause,
+    cost,
+    evidence,
+    repeat,
+    rollout,
+    sizes,
+    target,
+    tuning,
+)
 
 
 def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
@@ -24,6 +35,7 @@ def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
     sections = (
         answer.section(analysis, say),
         target.section(analysis, say),
+        at_target.section(analysis, say),
         cost.section(analysis, say, out),
         cause.section(analysis, say),
         sizes.section(analysis, say),

@@ -9,10 +9,12 @@ from typing import Any
 
 from ..._version import __version__
 from ..analysis import Analysis, ArmResult, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis.at_target import AtTarget
 from ..analysis.best_of import Tuned
 from ..analysis.importances import importances
 from ..analysis.stats import saved
 from ..plan.any_arm import is_any
+from ..scaling.answer import arms_as_json
 from .messages import Messages, ticks
 from .sections.rollout import condition_text
 
@@ -73,6 +75,17 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "amendments": list(analysis.amendments),
         "environment": analysis.environment,
         **({"tuning": _tuning(analysis)} if analysis.plan.tuning.by_design else {}),
+        **({"at_target": _at_target(analysis.at_target, analysis)} if analysis.at_target else {}),
+    }
+
+
+def _at_target(found: AtTarget, analysis: Analysis) -> dict[str, Any]:
+    """The forecast for the real job, as ``mars forecast --json`` has it, and its fan."""
+    return {
+        "target": dataclasses.asdict(analysis.plan.target),
+        **arms_as_json(found.arms, found.forms, one_run=found.one_run),
+        "tokens_saved": interval_data(found.log_ratio.map(saved) if found.log_ratio else None),
+        "fan": dataclasses.asdict(found.fan) if found.fan else None,
     }
 
 
@@ -81,16 +94,26 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
     confidence, plan = analysis.plan.decision.confidence, analysis.plan.tuning
     arms = {arm.name: arm.tuned for arm in analysis.arms if arm.tuned}
 
+    def tokens(log: float | None) -> float | None:
+        return None if log is None else math.exp(log)
+
+    def time(tuned: Tuned, i: int) -> dict[str, Any]:
+        if tuned.reached is None:
+            return {}
+        return {"tokens_to_target": tokens(tuned.found[i]) if tuned.reached[i] else None}
+
     def of(tuned: Tuned) -> dict[str, Any]:
+        """Of what k trials bring: the loss or the metric or, with a target, its tokens."""
         spans = [(at, at.low_high(confidence) or (None, None)) for at in tuned.best]
+        shown = tokens if tuned.reached is not None else lambda value: value
         return {
             "trials": [
-                {**dict(zip(tuned.over, values, strict=True)), "loss": loss}
-                for values, loss in tuned.trials
+                {**dict(zip(tuned.over, values, strict=True)), "loss": loss} | time(tuned, i)
+                for i, (values, loss) in enumerate(tuned.trials)
             ],
             "chosen": dict(zip(tuned.over, tuned.chosen, strict=True)) if tuned.chosen else None,
-            "loss_after_trials": [
-                {"trials": at.k, "mean": at.loss, "low": low, "high": high}
+            "loss_after_trials" if tuned.reached is None else "tokens_after_trials": [
+                {"trials": at.k, "mean": shown(at.loss), "low": shown(low), "high": shown(high)}
                 for at, (low, high) in spans
             ],
             "importances": importances(tuned),
@@ -113,7 +136,7 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
 
 
 def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
-    """Of an arm that names a class: which, its source, and what the check found."""
+    """Record of an arm that names a class: which, its source, and what the check found."""
     if not is_any(arm.arm.optimizer):
         return {}
     check = analysis.checks.get(arm.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ...errors import UserError
 from .design import NextRun, lack, next_run
-from .forecast import TokenRatio, log_ratios, posterior
+from .forecast import Posterior, TokenRatio, log_ratios, posterior
 from .law import LONGEST, Floats
 from .table import Table
 
@@ -53,13 +54,16 @@ class Forecast:
     one_run: bool
 
 
-def forecast(table: Table, parameters: float, tokens: float) -> Forecast:
+def forecast(
+    table: Table, parameters: float, tokens: float, found: Posterior | None = None
+) -> Forecast:
     """The token ratio of each arm at a target.
 
     Args:
         table: of losses.
         parameters: of the target, counted as in the table.
         tokens: of the target.
+        found: what the table says of the law, where it is known already.
 
     Raises:
         UserError: if the target is none.
@@ -67,7 +71,7 @@ def forecast(table: Table, parameters: float, tokens: float) -> Forecast:
     for name, value in (("--parameters", parameters), ("--tokens", tokens)):
         if not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} {value:g} must be a number above 0, such as 1.2e9")
-    found = posterior(table)
+    found = found or posterior(table)
     draws = log_ratios(table, found, parameters, tokens)
     arms = {}
     for arm in range(1, len(table.arms)):
@@ -75,10 +79,20 @@ def forecast(table: Table, parameters: float, tokens: float) -> Forecast:
         lacking = lack(table, arm, parameters, tokens)
         refusal = lacking.sentence if lacking else _useless(table, arm, parameters, logs)
         nearer = next_run(table, found, arm, (parameters, tokens), logs, lacking)
+        if refusal and nearer:
+            refusal += f"; most for its price would tell {_pair(nearer)}"
         ratio = None if refusal else TokenRatio.of(logs)
         arms[table.arms[arm]] = ArmForecast(ratio, refusal, nearer)
     one_run = table.data.seed_sd is None
     return Forecast(table.arms[0], parameters, tokens, arms, found.weights, one_run)
+
+
+def _pair(run: NextRun) -> str:
+    """The runs, as part of a sentence."""
+    return (
+        f"{' and '.join(run.arms)} at {run.parameters:.3g} parameters and {run.tokens:.3g} tokens "
+        f"({run.flop:.2g} FLOP)"
+    )
 
 
 def _useless(table: Table, arm: int, parameters: float, logs: Floats) -> str | None:
@@ -101,16 +115,24 @@ def _useless(table: Table, arm: int, parameters: float, logs: Floats) -> str | N
 
 def as_json(told: Forecast) -> dict[str, Any]:
     """The forecast as plain data; what is None is left out."""
-    arms = {
-        name: {key: value for key, value in asdict(arm).items() if value is not None}
-        for name, arm in told.arms.items()
-    }
     return {
         "baseline": told.baseline,
         "target": {"parameters": told.parameters, "tokens": told.tokens},
-        "arms": arms,
-        "forms": told.forms,
-        "holds": "one more run of each" if told.one_run else "the mean over seeds",
+        **arms_as_json(told.arms, told.forms, one_run=told.one_run),
+    }
+
+
+def arms_as_json(
+    arms: Mapping[str, ArmForecast], forms: Mapping[str, float], *, one_run: bool
+) -> dict[str, Any]:
+    """Of each arm a ratio or a refusal, and what they hold for, as plain data."""
+    return {
+        "arms": {
+            name: {key: value for key, value in asdict(arm).items() if value is not None}
+            for name, arm in arms.items()
+        },
+        "forms": dict(forms),
+        "holds": "one more run of each" if one_run else "the mean over seeds",
     }
 
 
@@ -129,11 +151,10 @@ def lines(told: Forecast) -> list[str]:
             )
         else:
             found.append(f"  {name:<{width}}  no forecast: {arm.refusal}.")
-        if run := arm.next_run:
+        if arm.next_run and arm.token_ratio:
             found.append(
-                f"  {'':<{width}}  would narrow it most for its price: {' and '.join(run.arms)} at "
-                f"{run.parameters:.3g} parameters, {run.tokens:.3g} tokens ({run.flop:.2g} FLOP, "
-                f"variance -{run.narrows:.0%})"
+                f"  {'':<{width}}  would narrow it most for its price: {_pair(arm.next_run)}, "
+                f"variance -{arm.next_run.narrows:.0%}"
             )
     if told.one_run:
         found.append(

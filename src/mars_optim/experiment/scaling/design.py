@@ -1,16 +1,14 @@
-"""What a table can tell of a target, and which further run would tell most for its price."""
+"""Limits of a table for a target, and the further run that tells most for its price."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from .forecast import Posterior
-from .law import Floats
+from .law import Floats, Points
 from .table import Table
 
 FARTHEST = {1: 1.25, 2: 2.0}  # times beyond the sizes measured, by their number
@@ -63,8 +61,27 @@ def lack(table: Table, arm: int, parameters: float, tokens: float) -> Lack | Non
         parameters: of the target.
         tokens: of the target.
     """
-    name, baseline = table.arms[arm], table.arms[0]
-    mine, base = table.cells(arm), table.cells(0)
+    names = table.arms[arm], table.arms[0]
+    return lack_of(names, table.cells(arm), table.cells(0), parameters, tokens)
+
+
+def lack_of(
+    names: tuple[str, str],
+    mine: Sequence[tuple[float, float]],
+    base: Sequence[tuple[float, float]],
+    parameters: float,
+    tokens: float,
+) -> Lack | None:
+    """As :func:`lack`, from the cells alone, be they run or planned.
+
+    Args:
+        names: of the arm and the baseline.
+        mine: parameters and tokens of the arm's cells.
+        base: of the baseline's.
+        parameters: of the target.
+        tokens: of the target.
+    """
+    name, baseline = names
     if not any(max(b) > BUDGETS_APART * min(b) for b in _budgets(base)):
         return Lack(
             f"{baseline} has one budget at each size, so that what its loss owes to tokens cannot "
@@ -130,16 +147,16 @@ def next_run(
         lacking: what the run must bring.
     """
     cells = [c for c in _candidates(table, target) if _mends(table, c, lacking)]
+    if not cells:
+        return None
     options = []
     noise = found.noise(table)
     y = logs - logs.mean()
-    for size, tokens in cells:
-        x = np.diff(found.losses(table.at(size, tokens, [0, arm])), axis=1)[:, 0]
-        x = x - x.mean()
+    losses = found.losses(Points.joined([table.at(*cell, [0, arm]) for cell in cells]))
+    pairs = losses[:, 1::2] - losses[:, ::2]
+    for (size, tokens), x in zip(cells, (pairs - pairs.mean(axis=0)).T, strict=True):
         taken = float((x @ y) ** 2 / ((x @ x + 2 * noise**2 * len(x)) * (y @ y)))
         options.append((taken, size, tokens))
-    if not options:
-        return None
     worth = [o for o in options if o[0] >= WORTH_NAMING * max(options)[0]]
     taken, size, tokens = max(worth, key=lambda o: o[0] / (o[1] * o[2]))
     arms = (table.arms[0], table.arms[arm])

@@ -18,7 +18,7 @@ LEVELS = dict(low95=0.025, low80=0.1, high80=0.9, high95=0.975)
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the table says of the law: draws of its parameters, some of each fit.
+    """Posterior of the law, given the table: draws of its parameters, some of each fit.
 
     Args:
         fits: of all forms, with their draws (draws, parameters).
@@ -106,7 +106,14 @@ def law_ratios(found: Posterior, at: Points) -> Floats:
 
 
 def log_ratios(table: Table, found: Posterior, parameters: float, tokens: float) -> Floats:
-    """Draws of the log token ratio (draws, arms but the baseline) at a target.
+    """Draws of the log token ratio (draws, arms but the baseline) at a target."""
+    return log_ratios_along(table, found, [(parameters, tokens)])[:, 0]
+
+
+def log_ratios_along(
+    table: Table, found: Posterior, targets: Sequence[tuple[float, float]]
+) -> Floats:
+    """Draws of the log token ratio (draws, targets, arms but the baseline).
 
     The law's, and what the cells of both arms have of their own there: luck with their settings.
     Where seeds were repeated, their noise is told from it and left out; else nobody can, and the
@@ -115,15 +122,17 @@ def log_ratios(table: Table, found: Posterior, parameters: float, tokens: float)
         log ratio = law's + (own loss of the baseline - own loss of the arm) / slope
     """
     rng = np.random.default_rng(1)
-    at = table.at(parameters, tokens, range(1, len(table.arms)))
+    at = Points.joined([table.at(*target, range(1, len(table.arms))) for target in targets])
+    shape = (-1, len(targets), len(table.arms) - 1)
     parts = []
     for fit, theta in found.fits:
         logs = fit.law.log_ratios(theta, at)
-        luck = rng.standard_normal((len(theta), len(table.arms))) * fit.noise
+        luck = rng.standard_normal((len(theta), 1, len(table.arms))) * fit.noise
         there = Points(at.n, at.d + np.clip(logs, -2, 2), at.arm)
-        slope = np.maximum(fit.law.slopes(theta, there), 0.05)
-        luck *= (slope[:, :1] / fit.fall) ** fit.spread.shrink
-        parts.append(np.minimum(logs + (luck[:, :1] - luck[:, 1:]) / slope, LONGEST))
+        slope = np.maximum(fit.law.slopes(theta, there), 0.05).reshape(shape)
+        luck = luck * (slope[..., :1] / fit.fall) ** fit.spread.shrink
+        own = (luck[..., :1] - luck[..., 1:]) / slope
+        parts.append(np.minimum(logs.reshape(shape) + own, LONGEST))
     return np.concatenate(parts)
 
 

@@ -82,6 +82,11 @@ class Points:
     d: Floats
     arm: NDArray[np.intp]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Points]) -> Points:
+        """One after the other."""
+        return cls(*(np.concatenate([getattr(p, k) for p in parts]) for k in ("n", "d", "arm")))
+
     def __getitem__(self, chosen: NDArray[np.bool_]) -> Points:
         return Points(self.n[chosen], self.d[chosen], self.arm[chosen])
 

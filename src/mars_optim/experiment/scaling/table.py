@@ -37,8 +37,9 @@ class Table:
     def cells(self, arm: int) -> list[tuple[float, float]]:
         """Parameters and tokens of an arm's cells."""
         at = self.data.at[self.data.at.arm == arm]
-        sizes = np.exp(at.n + self.middle[0])
-        return list(zip(sizes.tolist(), np.exp(at.d + self.middle[1]).tolist(), strict=True))
+        columns = np.exp(at.n + self.middle[0]), np.exp(at.d + self.middle[1])
+        sizes, tokens = ([float(f"{x:.9g}") for x in column] for column in columns)
+        return list(zip(sizes, tokens, strict=True))
 
     def at(self, parameters: float, tokens: float, arms: Sequence[int]) -> Points:
         """A size and budget, once for each of the arms."""

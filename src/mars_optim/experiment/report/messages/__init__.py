@@ -139,6 +139,7 @@ class _Formatter(string.Formatter):
             "lr": lambda value: f"{value:.2g}",
             "rate": lambda value: f"{value:.3g}",
             "one": lambda value: f"{value:,.1f}",
+            "power": lambda value: f"{value:.1e}".replace("e+", "e"),
             "g": lambda value: f"{value:g}",
             "points": lambda value: numbers.signed(100 * value, 1),
             "s": lambda n: "" if n == 1 else "s",

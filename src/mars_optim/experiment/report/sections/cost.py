@@ -20,6 +20,10 @@ def section(analysis: Analysis, say: Messages, out: Path) -> Section:
     """A table, how it was reckoned, and how to get money where there is no price."""
     rows = tuple((Cell(label), Cell(value)) for label, value in _rows(analysis, say))
     blocks: list[Block] = [Table(say("table.cost"), (), rows), Text(say("cost.how"))]
+    if analysis.at_target and analysis.money:
+        code = "cost.at-target" if analysis.at_target.log_ratio else "cost.not-at-target"
+        target = analysis.plan.target
+        blocks.append(Text(say(code, parameters=target.parameters, tokens=target.tokens)))
     if not analysis.plan.cost.price_per_hour:
         blocks.append(Text(say("cost.give-a-price", out=out.as_posix())))
     return Section("cost", say("section.cost"), tuple(blocks))
@@ -50,7 +54,7 @@ def _rows(analysis: Analysis, say: Messages) -> list[Row]:
 
 
 def quartiles(arm: ArmResult, say: Messages) -> str:
-    """Of the ratio of an arm's step time to the baseline's."""
+    """Quartiles of the ratio of an arm's step time to the baseline's."""
     if arm.step_time is None:
         return ""
     low, high = (f"{value:.2f}" for value in arm.step_time[1:])
@@ -58,7 +62,7 @@ def quartiles(arm: ArmResult, say: Messages) -> str:
 
 
 def _job_rows(money: Money, say: Messages) -> list[Row]:
-    """Of the real job: tokens, hours, money, what is left after the pilot, break-even."""
+    """Rows of the real job: tokens, hours, money, what is left after the pilot, break-even."""
 
     def in_money(amount: float) -> str:
         return numbers.money(amount, money.currency)
@@ -100,7 +104,9 @@ def hours_tile(analysis: Analysis, say: Messages) -> Tile:
     if known is None:
         return Tile(label, say("none"), say("tile.not-known"))
     share, hours, planned = known.share, known.hours.mean, known.job.hours
-    detail = say("tile.hours-of", hours=hours, planned=planned, ends=ends(share, say))
+    forecast = analysis.at_target is not None and analysis.at_target.log_ratio is not None
+    code = "tile.hours-at-target" if forecast else "tile.hours-of"
+    detail = say(code, hours=hours, planned=planned, ends=ends(share, say))
     return Tile(label, say.percent(share.mean), detail)
 
 
