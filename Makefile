@@ -10,7 +10,7 @@ PEERS := $(if $(OFFICIAL),--official $(OFFICIAL))
 SUDO := $(if $(shell command -v sudo),sudo)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: pilot check test test-all test-slurm test-hosts test-peers zoo examples bench theory format clean
+.PHONY: pilot docs check test test-all test-slurm test-hosts test-peers zoo examples bench theory format clean
 
 pilot: $(VENV)/.pilot
 	$(BIN)/mars pilot --out mars-pilot --workers auto
@@ -90,6 +90,10 @@ examples: $(VENV)/.pilot
 theory: $(VENV)/.pilot
 	$(BIN)/python -m docs.figures.theory
 	$(BIN)/python -m docs.figures.gamma
+
+# The site, into site/: read it by `python -m http.server -d site`. Nothing is fetched, warnings are errors
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """What is wrong, where, what is allowed, and the way out, in one line."""
+    """An error of the user's: where, what, the allowed values and the way out, in one line."""
 
 
 class DamagedError(UserError):

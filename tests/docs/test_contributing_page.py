@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 
 SRC = ROOT / "src/mars_optim"
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-WALKS = PAGE.partition("## Three walks")[2].partition("## Style")[0]
+WALKS = PAGE.partition("## Five walks")[2].partition("## Style")[0]
 STEPS = re.findall(r"^\d+\. .+$", WALKS, flags=re.MULTILINE)
 FILE = re.compile(r"[\w./-]+\.(?:py|c|md|toml|txt|yml|jsonl)|[\w/-]+/")
 ON_DISK = {"rows.jsonl"}  # of runs

@@ -29,7 +29,7 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a budget buys.
+    """A design, and what it is worth.
 
     Args:
         budget: of the pilot, in money or hours.
@@ -62,7 +62,7 @@ class Choice:
 
     @property
     def options(self) -> str | None:
-        """Of ``mars pilot``, to carry out the best and to spend no more; None without one."""
+        """Options of ``mars pilot`` that carry out the best and spend no more; None without one."""
         held = "".join(f" --set {setting}" for setting in self.cost)
         return f"{self.best.options}{held}" if self.best else None
 
@@ -125,7 +125,7 @@ def as_data(choice: Choice) -> dict[str, Any]:
 
 
 def lines(choice: Choice) -> list[str]:
-    """What the budget buys, as text."""
+    """The best design for the budget, as text."""
     unit, prior, job = choice.currency, choice.prior, choice.job
     middle, low, high = (-math.expm1(-(prior.mean + k * prior.sd)) for k in (0.0, -1.96, 1.96))
     text = [

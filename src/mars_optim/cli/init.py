@@ -36,7 +36,7 @@ def write_example(kind: str, folder: Path) -> str:
 
 
 def init_pilot(kind: str, plan: Path | None, out: Path, overrides: tuple[str, ...]) -> str:
-    """What ``mars pilot --init`` does: a plan where the pilot will look for it, or an example.
+    """Write a plan where the pilot looks for it, or an example (``mars pilot --init``).
 
     Args:
         kind: "plan" or one of JOBS.

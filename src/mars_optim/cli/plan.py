@@ -78,7 +78,7 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
 
 
 def _around(plan: Plan, found: Forecast) -> list[str]:
-    """What a run takes besides its steps."""
+    """Time of a run besides its steps."""
     name = plan.comparison.baseline
     row = found.probe[name]
     outside, training = row["outside"], plan.training.steps * row["seconds"]

@@ -1,4 +1,4 @@
-"""What ``mars train`` says before and after a run, in rich's markup."""
+"""Messages of ``mars train`` before and after a run, in rich's markup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[str]:
-    """What will be done, before the first step; in rich's markup."""
+    """Summary of the run before its first step, in rich's markup."""
     training = spec.training
     title = plan.recipe.title or what_is_trained(spec.task)
     kind = "images" if spec.task.kind == "images" else "tokens"
@@ -49,7 +49,7 @@ def _schedule(spec: RunSpec) -> str:
 
 
 def told_of(plan: Plan, arm: str) -> str:
-    """What was published about an arm, in a line."""
+    """Published result of an arm, in a line."""
     known = plan.published.get(arm)
     if known is None:
         return "nothing in this file"

@@ -135,7 +135,7 @@ def _tuning(snapshot: Snapshot) -> Table:
 
 
 def _standing_of(snapshot: Snapshot, analysis: Analysis) -> str:
-    """What the numbers so far may be used for."""
+    """How far the numbers so far can be trusted."""
     if snapshot.state == "ended" and not analysis.totals.missing:
         return ""
     if snapshot.plan.decision.looks == "once":

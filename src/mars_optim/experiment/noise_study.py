@@ -27,7 +27,7 @@ OnGradients = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class NoiseStudy:
-    """What to measure.
+    """Settings of a noise study.
 
     Args:
         steps: of each arm's stretch, with the plan's warm-up and decay.

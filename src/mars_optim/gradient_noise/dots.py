@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dots:
-    """What is kept of independent, equally distributed vectors x, dealt out to blocks.
+    """Sums over independent, equally distributed vectors x, dealt out to blocks.
 
     Args:
         gram: (blocks, blocks), float64: dot products of the blocks' sums of x.
@@ -29,7 +29,7 @@ class Dots:
         return len(self.counts)
 
     def __add__(self, other: Dots) -> Dots:
-        """Of the longer vectors that hold both, drawn together."""
+        """Dots of the longer vectors that hold both, drawn together."""
         return Dots(self.gram + other.gram, self.squares + other.squares, self.counts)
 
     def without(self, block: int) -> Dots:
@@ -76,7 +76,7 @@ class Blocks:
             self.squares[i, block] += sum(_dot(tensors[j], tensors[j]) for j in indices)
 
     def dots(self) -> list[Dots]:
-        """Of each group of tensors."""
+        """Dots of each group of tensors."""
         return [
             Dots(self._gram(indices), self.squares[i], self.counts)
             for i, indices in enumerate(self.groups)

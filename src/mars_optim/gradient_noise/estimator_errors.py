@@ -20,7 +20,7 @@ from .passes import Group, LossFunction, Trail
 
 @dataclass(frozen=True, slots=True)
 class EstimatorError:
-    """Of one estimator of grad F(x_t).
+    """Error of one estimator of grad F(x_t).
 
     Args:
         bias_squared: |E e - grad F|^2, unbiased, so its estimate may be a little below 0.
@@ -35,7 +35,7 @@ class EstimatorError:
 
 @dataclass(frozen=True, slots=True)
 class MomentumErrors:
-    """Of one parameter group, or of all of them ("total").
+    """Errors of one parameter group, or of all of them ("total").
 
     Args:
         kind: of the group.

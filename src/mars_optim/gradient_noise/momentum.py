@@ -40,7 +40,7 @@ Vectors = dict[str, list[Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What one group's estimators are made with.
+    """Settings of one group's estimators.
 
     Args:
         beta1: of the momentum.
@@ -130,7 +130,7 @@ class Walk:
         torch._foreach_add_(b, moves, alpha=factor)
 
     def ends(self) -> Iterable[tuple[str, list[Tensor], list[Tensor]]]:
-        """Of each estimator: its name, its value and an unbiased sample of its bias."""
+        """Name, value and an unbiased sample of the bias of each estimator."""
         yield "g", self.now["g"], [torch.zeros_like(t) for t in self.last]
         for name in _FORMS:
             yield f"c_{name}", *self._with_clip(name, self.now, "c_", self.now["bias"])
@@ -159,7 +159,7 @@ def _beyond(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """What all replicates of one group, or of all groups, tell about each estimator.
+    """Results of all replicates on each estimator, of one group or of all groups.
 
     Args:
         values: of the estimators, by name.

@@ -20,7 +20,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class NoiseScale:
-    """Of one parameter group, or of all of them ("total").
+    """Noise scale of one parameter group, or of all of them ("total").
 
     Args:
         kind: of the group.

@@ -48,7 +48,7 @@ class Passes:
         self.model, self.loss_fn, self.params = model, loss_fn, list(params)
 
     def gradient(self, batch: Any, seed: int) -> list[Tensor]:
-        """Of the loss of ``batch``; equal seeds draw equal random numbers (dropout)."""
+        """Gradient of the loss of ``batch``; equal seeds draw equal random numbers (dropout)."""
         torch.manual_seed(seed)
         with torch.enable_grad():
             loss = self.loss_fn(self.model, batch)

@@ -20,7 +20,7 @@ COLUMNS = ("losses", "grad_norms", "clip_shares", "step_seconds")
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What AdamW's steps looked like, oldest first; only the losses are needed.
+    """History of AdamW's steps, oldest first; only the losses are needed.
 
     Args:
         losses: of consecutive steps, 100 at the least.
@@ -107,7 +107,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Of the loss, in its own units.
+    """Noise of the loss, in its own units.
 
     Args:
         single: robust deviation of one loss.

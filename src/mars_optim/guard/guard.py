@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
-    """What the guard did when it went back.
+    """Record of a rollback by the guard.
 
     Args:
         optimizer: to train on with: a torch.optim.AdamW, or the same MARS turned into AdamW

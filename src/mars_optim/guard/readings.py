@@ -21,7 +21,7 @@ Value = float | Tensor
 
 @dataclass(frozen=True, slots=True)
 class StepValues:
-    """What one step said, as numbers that all ranks agree on."""
+    """Values of one step, as numbers that all ranks agree on."""
 
     loss: float
     grad_norm: float | None

@@ -17,7 +17,7 @@ HISTORY = ("last_grad", "last_param", "mars_last_grad")
 
 
 class RollbackTarget:
-    """What each group's settings are as AdamW.
+    """Settings of each group as AdamW.
 
     Args:
         settings: of each group: betas, eps, weight_decay.
@@ -39,7 +39,7 @@ class RollbackTarget:
         lr_scale: float,
         in_place: bool,
     ) -> RollbackTarget:
-        """Of the groups of ``optimizer``, as ``adamw`` had their parameters.
+        """Target for the groups of ``optimizer``, as ``adamw`` had their parameters.
 
         Raises:
             ValueError: if a group cannot become AdamW, its parameters had several settings, or its
@@ -94,7 +94,7 @@ class RollbackTarget:
         return {"settings": self.settings, "lr_scale": self.lr_scale}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """What :meth:`state_dict` gave: a resumed run has no AdamW from before the switch."""
+        """Load :meth:`state_dict`: a resumed run has no AdamW from before the switch."""
         self.settings, self.lr_scale = list(state["settings"]), state["lr_scale"]
 
 

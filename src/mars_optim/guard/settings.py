@@ -1,4 +1,4 @@
-"""What is agreed with the guard before the switch."""
+"""Settings of the guard, agreed before the switch."""
 
 from __future__ import annotations
 

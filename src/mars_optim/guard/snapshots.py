@@ -35,7 +35,7 @@ class MemoryStore:
         self._kept: dict[int, Snapshot] = {}
 
     def steps(self) -> list[int]:
-        """Of the snapshots kept, in order."""
+        """Steps of the snapshots kept, in order."""
         return sorted(self._kept)
 
     def put(self, step: int, snapshot: Snapshot, *, copy: bool = True) -> None:
@@ -65,7 +65,7 @@ class DiskStore:
         self.suffix = ".pt" if rank is None else f".rank{rank}.pt"
 
     def steps(self) -> list[int]:
-        """Of the files there, in order."""
+        """Steps of the files there, in order."""
         names = [p.name.removesuffix(self.suffix) for p in self.folder.glob(f"step-*{self.suffix}")]
         return sorted(int(n[5:]) for n in names if n[5:].isdigit())
 
@@ -109,7 +109,7 @@ def copied(value: Any) -> Any:
 
 
 def rng_state() -> dict[str, Any]:
-    """Of torch's generators, on the CPU and on this process's accelerator."""
+    """State of torch's generators, on the CPU and on this process's accelerator."""
     state: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()

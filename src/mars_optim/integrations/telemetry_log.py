@@ -11,7 +11,7 @@ from .telemetry_rows import to_row
 
 
 class Scalars(Protocol):
-    """What is used of torch.utils.tensorboard's ``SummaryWriter``."""
+    """The part of torch.utils.tensorboard's ``SummaryWriter`` that is used."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Write one number."""

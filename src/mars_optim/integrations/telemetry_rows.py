@@ -1,4 +1,4 @@
-"""What a row says of noise, signal and correction, by parameter group. No torch."""
+"""Noise, signal and correction in a row, by parameter group. No torch."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Block:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the block."""
+        """Shape of the block."""
         length = self.before(self.whole[self.dim])
         return torch.Size((*self.whole[: self.dim], length, *self.whole[self.dim + 1 :]))
 

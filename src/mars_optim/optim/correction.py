@@ -106,7 +106,7 @@ def whole_norms(norms: Tensor, shards: Shards | None) -> Tensor:
 
 
 def clip_norms(norms: Tensor, settings: Settings, shards: Shards | None = None) -> Tensor:
-    """What the clip of each tensor looks at, from ||c|| of each: its own norm, or that of all.
+    """Norm that the clip of each tensor looks at: its own ||c||, or that of all.
 
     Args:
         norms: (tensors,), of this process's shards; these tensors are all there are.

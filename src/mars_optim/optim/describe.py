@@ -1,4 +1,4 @@
-"""What an optimizer does to which parameters, in a table, and what would silently not work."""
+"""A table of what an optimizer does to which parameters, and silent failures."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _name(group: Group) -> str:
 
 
 def warnings(groups: Iterable[Group]) -> list[str]:
-    """What would silently not work, one sentence each with the way out."""
+    """Settings that would silently not work, one sentence each with the way out."""
     groups = list(groups)
     found = []
     tensors = [t for group in groups for t in tensors_of(group)]
@@ -129,7 +129,7 @@ def warnings(groups: Iterable[Group]) -> list[str]:
 
 
 def misplaced_in(group: Group) -> list[tuple[str, str, str]]:
-    """What should not be under the group's Newton-Schulz: name, what it looks like, the way out.
+    """Parameters that should not be under Newton-Schulz: name, what it looks like, the way out.
 
     A group of :func:`~mars_optim.param_groups` has been sorted by more than names.
     """

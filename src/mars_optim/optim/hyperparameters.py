@@ -1,4 +1,4 @@
-"""What one parameter group asks for, checked once and read at every step."""
+"""Settings of one parameter group, checked once and read at every step."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ..optimizer_options import (
     Option,
     Rule,
     check_together,
+    polynomials,
 )
 from .blocks import Split
 from .values import (
@@ -34,7 +35,6 @@ from .values import (
     learning_rate,
     number_or_none,
     pair,
-    polynomials,
     tristate,
     whole,
 )
@@ -219,7 +219,7 @@ def resolve_clip(clip: float | str | None, correction: str) -> float | None:
 
 
 def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
-    """What makes of an option's value in a group the one in the settings."""
+    """Function that turns an option's value in a group into the one in the settings."""
     if name == "lr":
         return learning_rate
     if option.type == "number":

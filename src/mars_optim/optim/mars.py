@@ -21,6 +21,7 @@ from ..optimizer_options import (
     Correction,
     GammaSchedule,
     Rule,
+    check_choice,
 )
 from . import backends
 from .backends import Amp, Bucket
@@ -49,19 +50,20 @@ from .state.fit import called
 from .state.traces import Traces
 from .two_gradient import TwoGradientForm
 from .types import KEPT, State
-from .values import check_choice, check_option
+from .values import check_option
 
 Update = Callable[[], None]
 
 
 class MARS(TwoGradientForm, Observed):
-    r"""MARS: a variance-reduced gradient inside an adaptive optimizer (arXiv 2411.10438).
+    """MARS: a variance-reduced gradient inside an adaptive optimizer (arXiv 2411.10438).
 
-    .. math::
-        c_t = g_t + \gamma \tfrac{\beta_1}{1-\beta_1} (g_t - g_{t-1}), \qquad
-        \tilde c_t = c_t \min(1, \text{clip} / \|c_t\|_2), \qquad
-        m_t = \beta_1 m_{t-1} + (1-\beta_1) \tilde c_t, \qquad
-        x \leftarrow x - \eta\, (\text{direction}(m_t) + \lambda x)
+    The step, with k = gamma beta1 / (1 - beta1)::
+
+        c_t  = g_t + k (g_t - g_{t-1})
+        c~_t = c_t min(1, clip / ||c_t||)
+        m_t  = beta1 m_{t-1} + (1 - beta1) c~_t
+        x   <- x - lr (direction(m_t) + weight_decay x)
 
     Every argument from ``lr`` to ``ns_coefficients`` can also be given per parameter group, lives
     there, and is read at each step. With ``optimize_1d=False`` each group is split when it is

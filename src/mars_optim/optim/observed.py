@@ -1,4 +1,4 @@
-"""What an optimizer tells of itself: its groups, what does nothing, what its steps show."""
+"""An optimizer's own account: its groups, settings without effect, telemetry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .telemetry import GroupTelemetry, Observe, Telemetry
 
 
 class Observed(Checkpointed):
-    """What MARS says in words, and the numbers that it gathers in its steps when asked to."""
+    """``describe()`` in words, and ``telemetry()`` in numbers that the steps gather on request."""
 
     def describe(self) -> str:
         """A table of the groups, and below it what would silently not work, or did not."""

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizer_options import NS_COEFFICIENTS, Coefficients
-from .values import polynomials
+from ..optimizer_options import NS_COEFFICIENTS, Coefficients, polynomials
 
 NS_EPS = 1e-7  # the least norm that is divided by, so that zeros stay zeros
 # Elements of one batch of equal shapes: what it takes for a moment stays small beside the model,
@@ -50,7 +49,7 @@ def matrix_shape(shape: torch.Size, *, stacked: bool = False) -> tuple[int, int]
 
 
 def working_dtype(dtype: torch.dtype, device: torch.device | None = None) -> torch.dtype:
-    """What Newton-Schulz computes in: float64 for float64, else bfloat16 as published.
+    """Dtype of Newton-Schulz: float64 for float64, else bfloat16 as published.
 
     On CPUs without instructions for bfloat16 products it is float32, faster there and exacter.
     """

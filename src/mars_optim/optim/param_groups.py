@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule
+from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule, check_choice
 from .describe import describe
 from .groups.fused import WORDS, Given, by_hand, place_of, said_of
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
 from .groups.split import check_vector_options
 from .hyperparameters import resolve
-from .values import check_choice
 
 _WORDS: dict[Kind, str] = {
     "matrix": "a matrix",
@@ -198,7 +197,7 @@ def param_groups(
 def splits(
     model: nn.Module, claims: Sequence[Claim], roles: Sequence[Role], given: Given, rule: Rule
 ) -> list[tuple[Any, bool]]:
-    """Of each claim the split that a group has for it, and whether it is guessed."""
+    """Split that a group has for each claim, and whether it is guessed."""
     parts = [given] if given is None or isinstance(given, str | Mapping) else list(given)
     words = [part for part in parts if part is not None and not isinstance(part, Mapping)]
     for word in words:

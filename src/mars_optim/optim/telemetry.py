@@ -1,4 +1,4 @@
-r"""What the steps show of noise and signal: four sums per tensor that the clip needs anyway.
+r"""Noise and signal as the steps show them: four sums per tensor.
 
 .. math::
     \|c_t\|^2,\; \|g_t\|^2,\; \|g_{t-1}\|^2,\; \langle g_t, g_{t-1} \rangle

@@ -19,7 +19,7 @@ from .types import State
 
 
 class TwoGradientForm(Checkpointed):
-    """What ``correction="exact"`` adds to an optimizer: the pass at the previous point."""
+    """The pass at the previous point, for ``correction="exact"``."""
 
     @contextlib.contextmanager
     def previous_point(

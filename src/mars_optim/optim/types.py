@@ -1,4 +1,4 @@
-"""What a parameter's state is, and what it may hold for a step."""
+"""Types: a parameter's state, and what it may hold for a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the effect is made of: paired differences between arms that differ in one thing."""
+"""Parts of the effect: paired differences between arms that differ in one thing."""
 
 from __future__ import annotations
 

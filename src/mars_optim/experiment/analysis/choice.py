@@ -1,4 +1,4 @@
-"""What the choice of the learning rates adds to the intervals of a comparison.
+"""Error from the choice of the learning rates, in the intervals of a comparison.
 
 An arm is compared at a rate that was chosen by trials. Its loss there lies above its lowest by a
 regret r >= 0 that is known as a distribution only (:mod:`.rate_fit`). The comparison is about the

@@ -38,7 +38,7 @@ def money_of(
     confidence: float,
     pilot_seconds: float,
 ) -> Money:
-    """What the candidate saves on the job that the plan describes.
+    """Savings of the candidate on the job that the plan describes.
 
     Args:
         cost: the plan's table.

@@ -73,7 +73,7 @@ class Experiment:
 
     @property
     def best(self) -> ArmResult | None:
-        """Of the lowest mean loss; None if all diverged."""
+        """The arm with the lowest mean loss; None if all diverged."""
         finished = [a for a in self.arms if a.mean_loss is not None]
         return min(finished, key=lambda a: a.mean_loss or 0.0, default=None)
 

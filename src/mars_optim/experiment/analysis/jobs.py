@@ -25,7 +25,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """What a page of several pilots shows.
+    """Contents of a page on several pilots.
 
     Args:
         jobs: those that are counted, in the order in which they were given.
@@ -45,7 +45,7 @@ class Jobs:
 
     @property
     def unit_tokens(self) -> int:
-        """Of one run of the first job."""
+        """Tokens of one run of the first job."""
         return self.jobs[0].analysis.unit_tokens
 
     @property
@@ -154,7 +154,7 @@ def _notes(jobs: Sequence[Job]) -> Iterable[Finding]:
 
 
 def _rules(rules: Mapping[str, object]) -> list[str]:
-    """What differs among the jobs' rules."""
+    """Differences among the jobs' rules."""
     tables = {name: dataclasses.asdict(rule) for name, rule in rules.items()}  # type: ignore[call-overload]
     first = next(iter(tables.values()))
     keys = [k for k in first if len({repr(t.get(k)) for t in tables.values()}) > 1]

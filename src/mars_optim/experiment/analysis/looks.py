@@ -74,7 +74,7 @@ def confidence_at(confidence: float, n: int) -> float:
 
 
 def _share(n: int) -> float:
-    """Of alpha, spent at the look at n pairs; the sum from 3 on is 1."""
+    """Share of alpha that is spent at the look at n pairs; the sum from 3 on is 1."""
     return 1.0 / ((n - 2) * (n - 1))
 
 

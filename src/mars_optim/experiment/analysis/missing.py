@@ -1,4 +1,4 @@
-"""What a pilot lacks, and why: one finding a run."""
+"""Missing runs of a pilot, and why: one finding a run."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class ArmResult:
 
 
 class Shown(Protocol):
-    """What figures of several arms need to know."""
+    """Data for figures of several arms."""
 
     @property
     def arms(self) -> tuple[ArmResult, ...]:
@@ -206,7 +206,7 @@ class Shown(Protocol):
 
     @property
     def unit_tokens(self) -> int:
-        """Of one run."""
+        """Tokens of one run."""
         ...
 
 
@@ -245,7 +245,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What the pilot took."""
+    """Totals of the pilot."""
 
     runs: int
     diverged: int
@@ -363,7 +363,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningBudget:
-    """What k trials of both arms tell.
+    """Result when both arms have k trials.
 
     Args:
         trials: k.

@@ -28,7 +28,7 @@ class StepTime:
     rounds: int
 
     def log_interval(self, confidence: float) -> Interval:
-        """Of the log of the ratio: the standard error of a median, from the quartiles."""
+        """Interval of the log of the ratio: the standard error of a median, from the quartiles."""
         spread = math.log(self.high / self.low) if self.low > 0 else 0.0
         sd = MEDIAN_ERROR * spread  # so that sd / sqrt(n) is the standard error
         return Interval.of(math.log(self.ratio), sd, self.rounds, confidence)
@@ -50,7 +50,7 @@ class ProductionJob:
 
     @property
     def money(self) -> float:
-        """What it costs today."""
+        """Cost today."""
         return self.hours * self.price_per_hour
 
 

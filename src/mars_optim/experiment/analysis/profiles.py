@@ -40,7 +40,7 @@ TAUS = (1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of an arm's tau in one job.
+    """Evidence about an arm's tau in one job.
 
     Args:
         tau: as measured.
@@ -58,18 +58,18 @@ class Evidence:
         return np.asarray(self.noise.std(axis=1).clip(1e-12), float)
 
     def p_within(self, tau: float) -> float:
-        """Of "tau is at most this"."""
+        """p-value of "tau is at most this"."""
         sd = self.sd
         reach = ((self.gaps - math.log(tau)) / sd).max()
         return _share((self.noise / sd[:, None]).max(axis=0) >= reach)
 
     def p_beyond(self, tau: float) -> float:
-        """Of "tau is more than this"."""
+        """p-value of "tau is more than this"."""
         room = self.gaps - math.log(tau) - 1e-9
         return max(_share(e <= d) for e, d in zip(self.noise, room, strict=True))
 
     def limits(self, confidence: float) -> tuple[float, float]:
-        """Of tau's interval, in this job alone."""
+        """Limits of tau's interval, in this job alone."""
         tail, sd = (1 - confidence) / 2, self.sd
         most = float(np.quantile((self.noise / sd[:, None]).max(axis=0), 1 - tail))
         low = float(np.max(self.gaps - most * sd))
@@ -78,7 +78,7 @@ class Evidence:
 
 
 def _share(hits: Any) -> float:
-    """Of draws, never 0."""
+    """Share of draws, never 0."""
     return float((1 + np.count_nonzero(hits)) / (1 + len(hits)))
 
 
@@ -106,7 +106,7 @@ class Profile:
         return sum(r <= tau * (1 + 1e-9) for r in self.ratios) / len(self.jobs)
 
     def ends(self, tau: float) -> tuple[float, float]:
-        """Of the interval of the share."""
+        """Ends of the interval of the share."""
         known, tail = [job for job in self.jobs if job], (1 - self.confidence) / 2
         beyond = at_least([job.p_within(tau) for job in known], tail)
         within = at_least([job.p_beyond(tau) for job in known], tail)
@@ -160,7 +160,7 @@ class Costs:
         return cls(measured, drawn)
 
     def evidence(self, name: str) -> Evidence | None:
-        """Of one arm's tau; None for an arm that is not counted."""
+        """Evidence of one arm's tau; None for an arm that is not counted."""
         if name not in self.measured:
             return None
         others = [b for b in self.measured if b != name]

@@ -1,4 +1,4 @@
-"""What others found: published comparisons of MARS-AdamW with AdamW, gains and none alike."""
+"""Published comparisons of MARS-AdamW with AdamW, positive and negative."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def _planned_end(analysis: Analysis) -> tuple[Condition, ...]:
 
 
 def _guard_conditions(guard: GuardSettings) -> tuple[Condition, ...]:
-    """Of the signals that go back, and of going back."""
+    """Conditions of the signals that go back, and of going back."""
     of_signal = {
         "nonfinite": _condition("guard-nonfinite", None),
         "loss": _condition(

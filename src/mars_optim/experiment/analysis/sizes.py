@@ -1,4 +1,4 @@
-"""What is measured at each model size, and its trend, as plain data."""
+"""Results at each model size, and their trend, as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be said of times to a target: why they tell nothing, and what limits them."""
+"""Findings on times to a target: why they tell nothing, and what limits them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ def obstacle(rule: DecisionPlan, baseline: ArmResult, candidate: ArmResult) -> F
         return Finding("target.nobody", dict(runs=len(reaches), best=rule.sign * min(costs)))
     if candidate.log_ratio is None and not candidate.diverged:
         return Finding("target.too-few")
+    for arm in (baseline, candidate):
+        if arm.tuned and not arm.regret:  # nobody knows in tokens what another choice had changed
+            return Finding("target.no-trial", dict(arm=arm.name, trials=len(arm.tuned.trials)))
     return None
 
 
 def target_reasons(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
-    """What limits a ratio of times: runs that missed, evaluations far apart."""
+    """Limits of a ratio of times: runs that missed, evaluations far apart."""
     found = []
     for arm in (baseline, candidate):
         if arm.target and arm.target.reached < arm.target.runs:

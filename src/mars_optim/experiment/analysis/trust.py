@@ -44,7 +44,7 @@ def refusal(baseline: ArmResult, candidate: ArmResult, missing: int) -> Verdict 
 
 
 def untrusted(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
-    """What keeps these results from being evidence, for or against the candidate.
+    """Reasons why these results are no evidence, for or against the candidate.
 
     Runs that are the same run under two seeds or two arms (the job ignores what should tell them
     apart); pairs that all differ by one number, which no training does; a baseline that diverged

@@ -133,7 +133,7 @@ def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decis
 
 
 def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
-    """What the choice of the rates has in an interval's variance, and the runs that narrow it.
+    """Share of the choice of rates in an interval's variance, and runs that narrow it.
 
     Another tuning seed repeats the trials around every arm's best. More pairs would not narrow it.
     """

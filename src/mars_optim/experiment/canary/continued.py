@@ -73,7 +73,7 @@ class Continuations:
         }
 
     def spec(self, name: str, seed: int, scale: float) -> RunSpec:
-        """Of one run."""
+        """Spec of one run."""
         s, first = self.settings, self.group
         mars = name == MARS
         arm = Arm(
@@ -187,7 +187,7 @@ class Continuations:
         )
 
     def _factors(self, spec: RunSpec, scale: float, ramp: int) -> list[float]:
-        """Of the learning rate, at each step."""
+        """Factors of the learning rate, one for each step."""
         if spec.arm_name == HISTORY:
             return [1.0] * spec.steps
         decay = self.settings.decay
@@ -214,7 +214,7 @@ class Continuations:
 
 
 def lr_factor(step: int, steps: int, *, decay: float, scale: float, ramp: int) -> float:
-    """Of the checkpoint's learning rate: to ``scale`` by a ramp, held, and at the end to zero.
+    """Factor of the checkpoint's learning rate: a ramp to ``scale``, held, at the end to zero.
 
     Args:
         step: from 0.

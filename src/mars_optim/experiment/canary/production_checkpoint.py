@@ -29,7 +29,7 @@ from ...optim.tools.state_dict import entered, names_of
 
 @dataclass(frozen=True, slots=True)
 class AdamWCheckpoint:
-    """What a canary starts from.
+    """Checkpoint that a canary starts from.
 
     Args:
         model: state dict of the model.

@@ -48,7 +48,7 @@ class Continued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryResult:
-    """What a canary says.
+    """Result of a canary.
 
     Args:
         recommendation: "production" (stage 3), "back" to AdamW, or "not-enough-runs".

@@ -1,4 +1,4 @@
-"""What a canary is to do, fixed before its first step."""
+"""Settings of a canary, fixed before its first step."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class _Counted:
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """Of the training images, where white is 1."""
+        """Shape, mean and deviation of the training images, where white is 1."""
         means = [s / self.pixels for s in self._sums.tolist()]
         squares = [s / self.pixels for s in self._squares.tolist()]
         stds = [(q - m * m) ** 0.5 for q, m in zip(squares, means, strict=True)]

@@ -1,4 +1,4 @@
-"""What the sources are, and the pieces of them that become one shard each."""
+"""Sources of data, and the pieces of them that become one shard each."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """What text becomes.
+    """A tokenizer, which turns text into tokens.
 
     Args:
         vocabulary: number of different tokens.

@@ -128,7 +128,7 @@ def _seen_to(flaw: Flaw, arm: Arm) -> bool:
 
 
 def _key(arm: Arm) -> str:
-    """Of all that a check depends on."""
+    """Hash of all that a check depends on."""
     kept = {key: value for key, value in asdict(arm).items() if key != "folder"}
     text = json.dumps({**kept, "torch": str(torch.__version__)}, sort_keys=True)
     return sha256(text.encode()).hexdigest()

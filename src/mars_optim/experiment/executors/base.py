@@ -1,4 +1,4 @@
-"""What a pilot asks of those who carry out its runs, on this machine or on many."""
+"""Interface of executors, which carry out runs on this machine or on many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..plan import RunSpec
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What has become of a piece of work.
+    """A report on a piece of work.
 
     Args:
         kind: "ready" (value: hash of the data), "probed" (its result), "step" (steps taken),
@@ -58,7 +58,7 @@ class Executor(Protocol):
         ...
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened, waiting at most ``timeout`` seconds for the first event.
+        """Return new events; wait at most ``timeout`` seconds for the first.
 
         Raises:
             UserError: if no run can go on.

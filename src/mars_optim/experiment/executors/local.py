@@ -96,7 +96,7 @@ class LocalExecutor:
             worker.connection.send(work)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What has happened, waiting at most ``timeout`` seconds for the first event.
+        """Return new events; wait at most ``timeout`` seconds for the first.
 
         Raises:
             UserError: if the task cannot be loaded, or nothing can be written.

@@ -61,7 +61,7 @@ def probe(plan: Plan, task: Task) -> dict[str, Any]:
 
 
 def _evaluations(plan: Plan, task: Task, steps: Gradients, start: float) -> dict[str, float]:
-    """What the evaluations of a whole run take."""
+    """Time of the evaluations of a whole run."""
     training, model = plan.training, steps.parallelized.bare
     begun = time.perf_counter()
     with steps.autocast():
@@ -206,7 +206,7 @@ def _results(
 
 
 def _seconds(steps: Gradients, count: int) -> float:
-    """Of whole steps as the plan trains them: all micro-batches, gradient clip, optimizer."""
+    """Seconds of whole steps as the plan trains them: micro-batches, gradient clip, optimizer."""
     start = time.perf_counter()
     for step in range(count):
         _, norm = steps.make(step)

@@ -14,7 +14,7 @@ VISIBLE = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one worker gets.
+    """Resources of one worker.
 
     Args:
         threads: of the CPU.

@@ -37,7 +37,7 @@ AWAY = 900.0  # and until nobody waits for it any longer
 
 
 def run_job(plan: Plan, out: Path, work: RunSpec | str) -> tuple[str, Any]:
-    """What a job does, on its machine.
+    """Do the work of a job, on its machine.
 
     Returns:
         As a worker says it: "ready", "probed", "done", "mistake" or "crash", and the value; or
@@ -150,7 +150,7 @@ class SlurmExecutor:
             self._submit(work, seconds)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What has become of the jobs.
+        """Return new events; wait at most ``timeout`` seconds for the first.
 
         Raises:
             UserError: if the task cannot be loaded, nothing can be written, or the queue takes no

@@ -69,7 +69,7 @@ class Queue(Protocol):
 
 
 class LocalQueue:
-    """Of submitit's processes on this machine."""
+    """The queue of submitit's processes on this machine."""
 
     def stand(self, jobs: Mapping[str, Any]) -> dict[str, Standing]:
         """As the processes are."""
@@ -82,7 +82,7 @@ class LocalQueue:
 
 
 class SlurmQueue:
-    """Of a SLURM cluster, with or without accounting, asked for all jobs at once."""
+    """The queue of a SLURM cluster, with or without accounting, asked for all jobs at once."""
 
     def __init__(self) -> None:
         self._known: dict[str, Standing] = {}

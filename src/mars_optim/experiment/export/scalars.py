@@ -1,4 +1,4 @@
-"""What of a run other programs are shown, and the walk over the runs of a folder."""
+"""Scalars of runs for other programs, and the walk over the runs of a folder."""
 
 from __future__ import annotations
 

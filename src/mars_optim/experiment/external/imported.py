@@ -181,7 +181,7 @@ _SAY_STEPS = "put {steps} in the pattern or names, or steps = under [[run]]"
 
 
 def _last_step(recorder: Recorder) -> int:
-    """Of a run that nothing says the length of: where its losses, or places for them, end."""
+    """Last step of a run without a known length: where its losses, or places for them, end."""
     return max(recorder.step, *recorder.empty.values(), 0)
 
 

@@ -1,4 +1,4 @@
-"""What a run's losses say of its end: a number that is none, or only no value?
+"""The end of a run, by its losses: a number that is none, or only no value?
 
 A log may write NaN where nothing was logged, and so may a run that diverged. So a NaN counts by
 what follows it. One that a finite loss follows was none of the run's end. One that nothing

@@ -48,7 +48,7 @@ class Pace:
         self._last = (now, newest)
 
     def step_seconds(self, resolution: float) -> float | None:
-        """Of one step; None if the rows came too late, too few or too close to tell.
+        """Seconds of one step; None if the rows came too late, too few or too close to tell.
 
         Args:
             resolution: seconds between two looks.

@@ -173,7 +173,7 @@ class Recorder:
 
     @property
     def unclear(self) -> str:
-        """Of a run without its result: what might be a divergence or no value, if there is such."""
+        """Text on what may be a divergence or no value, in a run without its result; else empty."""
         doubt = self.end.unclear(self.valid[0] if self.valid else -1, self.steps)
         if not doubt:
             return ""

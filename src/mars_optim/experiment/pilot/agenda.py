@@ -1,4 +1,4 @@
-"""What to run next: a pure function of the plan and of the runs that have finished.
+"""The next runs: a pure function of the plan and of the runs that have finished.
 
 Nothing else is remembered, so a pilot that was stopped goes on by asking again.
 """
@@ -22,7 +22,7 @@ __all__ = ["Agenda", "agenda", "sensitivity_lines", "tuning_trials"]
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """What can start now and how much is left.
+    """Runs that can start now, and how many are left.
 
     Args:
         ready: runs that can start now, in order.
@@ -39,7 +39,7 @@ class Agenda:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one size, or the sensitivity, adds to the agenda."""
+    """Part of the agenda from one size, or from the sensitivity."""
 
     specs: tuple[RunSpec, ...]
     planned_steps: int
@@ -100,7 +100,7 @@ def _size(
 
 
 def first_seeds(plan: Plan) -> tuple[int, ...]:
-    """Of the comparison, those that are run whatever comes out."""
+    """The seeds of the comparison that are run whatever comes out."""
     return plan.comparison.seeds if plan.decision.looks == "once" else begun(plan, ())
 
 

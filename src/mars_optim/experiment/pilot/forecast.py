@@ -1,4 +1,4 @@
-"""What can be known before the runs: step times, noise between seeds, memory, seeds needed."""
+"""Forecast before the runs: step times, noise between seeds, memory, seeds needed."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Short:
-    """What the short runs gave."""
+    """Results of the short runs."""
 
     noise: Noise
     parameters: int

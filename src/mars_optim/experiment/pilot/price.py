@@ -1,4 +1,4 @@
-"""What a pilot will take, before anything is spent: runs, steps, hours, money."""
+"""Price of a pilot before anything is spent: runs, steps, hours, money."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _items(plan: Plan, size: Size) -> list[Item]:
 
 
 def _sensitivity(plan: Plan) -> list[Item]:
-    """Of the arms' own lines, tuning may have made every run already."""
+    """Runs of the sensitivity; tuning may have made all those of the arms' own lines already."""
     if not plan.sensitivity.gammas:
         return []
     own, found = plan.sizes()[0], []

@@ -1,4 +1,4 @@
-"""What a pilot tells while it runs: a terminal, lines elsewhere, and ``status.json``."""
+"""Progress of a pilot: on a terminal, as lines elsewhere, and in ``status.json``."""
 
 from __future__ import annotations
 

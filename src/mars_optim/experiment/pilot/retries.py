@@ -15,7 +15,7 @@ GRACE = 600.0  # and take these seconds more, before it is taken to hang
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What an arm takes, by the probe.
+    """Time that an arm takes, by the probe.
 
     Args:
         step: seconds of a step.

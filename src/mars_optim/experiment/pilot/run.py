@@ -195,7 +195,7 @@ def _wait_until_ready(executor: Executor, reporter: Reporter) -> str:
 
 
 def _probe(plan: Plan, out: Path, executor: Executor, reporter: Reporter) -> dict[str, Timing]:
-    """What a step and a run of each arm take."""
+    """Measure the time of a step and of a run, for each arm."""
     path = out / "probe.json"
     failures: list[Failure] = []
     while not (timings := _probed(path)).keys() >= set(plan.arms):

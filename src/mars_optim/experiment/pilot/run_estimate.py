@@ -24,7 +24,7 @@ FLOPS_PER_PARAMETER = 6  # and token: forward and backward of a matrix product
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEstimate:
-    """What is known of a run before its first step.
+    """Estimate of a run before its first step.
 
     Args:
         parameters: of the model.
@@ -103,7 +103,7 @@ def check_choice(plan: Plan, *, arm: str | None, lr: float | None, seed: int) ->
 
 
 def look_ahead(spec: RunSpec, task: Task, out: Path) -> RunEstimate:
-    """What is known of a run before its first step.
+    """Estimate of a run before its first step.
 
     Args:
         spec: of the run.
@@ -139,7 +139,7 @@ def optimizer_line(model: nn.Module, spec: RunSpec) -> str:
 
 
 def _of_class(model: nn.Module, spec: RunSpec) -> str:
-    """Of a class that the arm names: which parameters it is given, and its arguments."""
+    """Lines on a class that the arm names: its parameters and its arguments."""
     arm, count = spec.arm, sum(p.numel() for p in model.parameters() if p.requires_grad)
     given = {
         "all": f"{_short(count)}, all parameters in one group",
@@ -169,7 +169,7 @@ def _short(count: float) -> str:
 
 
 def _seconds(spec: RunSpec, out: Path) -> float | None:
-    """Of the last finished run of the same task and arm, scaled to this one's steps."""
+    """Seconds of the last finished run of this task and arm, scaled to this one's steps."""
     runs = [r for r in read_runs(out / "runs") if r.outcome and r.outcome.steps]
     alike = [r for r in runs if _work(r.spec) == _work(spec)]
     if not alike or alike[-1].outcome is None:

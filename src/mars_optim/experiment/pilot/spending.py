@@ -1,4 +1,4 @@
-"""What a pilot has spent, and the budget beyond which it starts nothing and ends what runs."""
+"""Time spent by a pilot, and the budget: beyond it nothing starts, and runs are ended."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Line:
 
 
 def lines(standing: Standing) -> list[Line]:
-    """Of each run under way, then of what waits for a machine without having begun."""
+    """A line for each run under way, then one for each that waits for a machine."""
     waiting = dict(standing.waiting)
     found = []
     for run in standing.running:

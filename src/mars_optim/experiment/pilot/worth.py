@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """What is believed of the log token ratio before the pilot: normal."""
+    """Prior of the log token ratio before the pilot: normal."""
 
     mean: float = PRIOR_MEAN
     sd: float = PRIOR_SD
@@ -52,7 +52,7 @@ class Prior:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a decision is about.
+    """The job that a decision is about.
 
     Args:
         money: price of the real job, with the baseline.
@@ -96,7 +96,7 @@ class Design:
 
     @property
     def options(self) -> str:
-        """Of ``mars pilot``, to carry it out."""
+        """Options of ``mars pilot`` that carry it out."""
         listed = ",".join(map(str, self.seeds))
         return f"--set comparison.seeds=[{listed}] --set decision.looks={self.looks}"
 

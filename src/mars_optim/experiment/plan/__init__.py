@@ -1,4 +1,4 @@
-"""What is decided before the first run: plan, arms, task, training."""
+"""Decisions before the first run: plan, arms, task, training."""
 
 from .arms import ARMS, Arm
 from .execution import ExecutionOptions

@@ -1,4 +1,4 @@
-"""What decides, and by which rule: fixed before the runs."""
+"""The metric and the rule that decide, fixed before the runs."""
 
 from __future__ import annotations
 

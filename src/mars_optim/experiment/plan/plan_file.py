@@ -91,7 +91,7 @@ def make_plan(
 
 
 def _leave_out_other_arms(data: dict[str, Any]) -> None:
-    """Of a file with more arms than are asked for, what it says of the others."""
+    """Drop what a file says of arms that are not asked for."""
     arms = data.get("arms")
     if not isinstance(arms, list):
         return

@@ -1,4 +1,4 @@
-"""What a recipe adds to a plan: where it comes from, what was published, and what we found."""
+"""Additions of a recipe to a plan: its source, published results, and our own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recipe:
 
 @table
 class Published:
-    """What was published about one arm; a key is left out where nothing was."""
+    """Published results of one arm; a key is left out where nothing was published."""
 
     loss: Number | None = option(None, "final validation loss, nats per token")
     accuracy: Number | None = option(None, "of the test set, in per cent", ge=0.0, le=100.0)
@@ -37,7 +37,7 @@ class Published:
 
 @table
 class Ours:
-    """What a run of this recipe gave us."""
+    """Our own results with this recipe."""
 
     loss: Number | None = option(None, "final validation loss, nats per token")
     accuracy: Number | None = option(None, "of the test set, in per cent", ge=0.0, le=100.0)

@@ -1,4 +1,4 @@
-"""What one run is, in full: two runs with equal specs are the same run."""
+"""Spec of one run, in full: two runs with equal specs are the same run."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _told(error: ValidationError, cls: type[Any], where: str) -> str:
 
 
 def _unknown(prefix: str, key: str, value: Any, cls: type[Any], kinds: Mapping[str, Any]) -> str:
-    """Of a key that a table has not; perhaps a table of another kind has it."""
+    """Error of a key that a table has not; perhaps a table of another kind has it."""
     having = tuple(name for name, other in kinds.items() if key in _names(other))
     if having:
         return _goes_with(prefix + key, value, "kind", having, cls().kind)

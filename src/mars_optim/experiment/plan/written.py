@@ -39,7 +39,7 @@ def toml_value(value: Any) -> str:
 
 
 def _inline(value: Any) -> Any:
-    """Of tomlkit, a table in braces."""
+    """A table in braces, as tomlkit has it."""
     if not isinstance(value, Mapping):
         return tomlkit.item(value)
     made = tomlkit.inline_table()

@@ -1,4 +1,4 @@
-"""What a pilot leaves on disk: one folder a run, append-only."""
+"""Records of a pilot on disk: one folder a run, append-only."""
 
 from .run import Failure, Outcome, Run, RunWriter, read_run, read_runs
 

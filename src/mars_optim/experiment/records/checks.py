@@ -1,4 +1,4 @@
-"""What the contract check found in arms that name a class of optimizers."""
+"""Findings of the contract check in arms that name a class of optimizers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHECKS = "optimizers.json"  # in the folder of a pilot
 
 @dataclass(frozen=True, slots=True)
 class ArmCheck:
-    """Of one arm.
+    """Check of one arm.
 
     Args:
         optimizer: as the plan names it.
@@ -43,7 +43,7 @@ class ArmCheck:
 
 
 def read_checks(out: Path, arms: Container[str]) -> dict[str, ArmCheck]:
-    """Of those of ``arms`` that name a class; empty before they were checked.
+    """Checks of those ``arms`` that name a class; empty before they were checked.
 
     Args:
         out: folder of the pilot.

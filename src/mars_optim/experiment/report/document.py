@@ -1,4 +1,4 @@
-"""What a page consists of, whatever it is written in: HTML and Markdown are loops over this."""
+"""Parts of a page, in any format: HTML and Markdown are loops over them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Of a table: a value, what qualifies it, and the arm whose colour marks it."""
+    """Cell of a table: a value, what qualifies it, and the arm whose colour marks it."""
 
     text: str
     detail: str = ""

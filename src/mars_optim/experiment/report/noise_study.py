@@ -1,4 +1,4 @@
-"""What a noise study says, in sentences and pictures; see ``experiment/noise_study.py``."""
+"""Report of a noise study, in sentences and pictures; see ``experiment/noise_study.py``."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def _intervals(
 
 
 def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of all parameter groups together."""
+    """Result of all parameter groups together."""
     return rows[-1]
 
 

@@ -1,4 +1,4 @@
-"""What the report says, in the order of its reader's questions: analysis -> :class:`Page`."""
+"""The report, in the order of its reader's questions: analysis -> :class:`Page`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def bounded(bounds: set[str]) -> str:
 
 
 def ends(value: Interval | None, say: Messages) -> str:
-    """Of an interval of shares, as far as it is known."""
+    """Ends of an interval of shares, as far as it is known."""
     if value is None:
         return say("tile.not-known")
     if not math.isfinite(value.low):

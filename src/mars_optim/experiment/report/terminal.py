@@ -48,7 +48,7 @@ def _checked(name: str, check: ArmCheck, say: Messages) -> str:
 
 
 def runs_summary(found: Survey, say: Messages | None = None) -> str:
-    """What a folder of runs shows, for the terminal: plain lines."""
+    """Summary of a folder of runs, for the terminal: plain lines."""
     from .runs_page import lead  # which draws, too: matplotlib is slow to import
 
     say = say or Messages()

@@ -1,1 +1,1 @@
-"""What is left of an arm's gain at a size and budget that were not run."""
+"""Forecast of an arm's gain at a size and budget that were not run."""

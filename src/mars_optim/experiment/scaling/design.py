@@ -1,4 +1,4 @@
-"""What a table can tell of a target, and which further run would tell most for its price."""
+"""Limits of a table for a target, and the further run that tells most for its price."""
 
 from __future__ import annotations
 

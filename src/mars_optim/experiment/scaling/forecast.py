@@ -18,7 +18,7 @@ LEVELS = dict(low95=0.025, low80=0.1, high80=0.9, high95=0.975)
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the table says of the law: draws of its parameters, some of each fit.
+    """Posterior of the law, given the table: draws of its parameters, some of each fit.
 
     Args:
         fits: of all forms, with their draws (draws, parameters).

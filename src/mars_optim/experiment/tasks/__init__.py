@@ -1,4 +1,4 @@
-"""What is trained: models and data, addressed so that arms can be paired."""
+"""Tasks: models and data, addressed so that arms can be paired."""
 
 from .base import Task
 from .check import check_task

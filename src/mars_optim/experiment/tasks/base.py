@@ -1,4 +1,4 @@
-"""What the training loop asks of a task."""
+"""Interface of a task, for the training loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Task(Protocol):
 
 
 def scores_of(task: Task, model: nn.Module, tokens: int) -> dict[str, float]:
-    """What a task's evaluation tells: ``valid_loss`` and whatever else it scores.
+    """Scores of a task's evaluation: ``valid_loss`` and whatever else it measures.
 
     Raises:
         ValueError: if the validation loss is not among it.

@@ -87,7 +87,7 @@ class AnyOptimizer:
 
     @property
     def name(self) -> str:
-        """Of the class."""
+        """Name of the class."""
         return str(getattr(self.cls, "__name__", self.cls))
 
     def takes(self, option: str) -> bool:

@@ -226,7 +226,7 @@ def _name(step: int) -> str:
 
 
 def _folders(checkpoints: Path) -> list[Path]:
-    """Of whole checkpoints, the oldest first."""
+    """Folders of whole checkpoints, the oldest first."""
     return sorted(p for p in checkpoints.glob("step-*") if re.fullmatch(r"step-\d{12}", p.name))
 
 

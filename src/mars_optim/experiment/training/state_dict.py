@@ -1,4 +1,4 @@
-"""What is saved of a model and its optimizer, and back into them, by names and whole shapes.
+"""State of a model and its optimizer, saved and loaded by names and whole shapes.
 
 Loads torch.distributed.checkpoint, which takes a second: imported where it is needed.
 """
@@ -176,7 +176,7 @@ def _reading() -> Iterator[None]:
 
 
 def _tensors(saved: Metadata, part: str) -> list[tuple[tuple[str, ...], TensorStorageMetadata]]:
-    """Of one part of the state, path and metadata."""
+    """Path and metadata of each tensor in one part of the state."""
     entries = saved.state_dict_metadata
     paths = {key: tuple(map(str, path)) for key, path in (saved.planner_data or {}).items()}
     return [

@@ -1,4 +1,4 @@
-"""What a run's rows say of noise, signal and correction."""
+"""Noise, signal and correction in a run's rows."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def save_weights(run: Path, model: nn.Module, ranks: Ranks) -> None:
 
 
 def load_weights(run: Path | str, *, best: bool = False) -> tuple[RunSpec, dict[str, Tensor]]:
-    """What a run was, and its model's state dict on the CPU.
+    """Return a run's spec, and its model's state dict on the CPU.
 
     Args:
         run: its folder.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Amp:
-    """What torch.amp.GradScaler hands to a step, both tensors of one element or None.
+    """Values that torch.amp.GradScaler hands to a step: tensors of one element, or None.
 
     Args:
         grad_scale: the gradients are multiplied by it, and must be divided.

@@ -1,4 +1,4 @@
-"""What is stepped together, and what steps it."""
+"""Buckets of parameters that step together, and the backends that step them."""
 
 from __future__ import annotations
 

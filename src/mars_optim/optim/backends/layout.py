@@ -147,7 +147,7 @@ def lay_out(bucket: Bucket, *, keep: bool = False) -> bool:
 
 
 def misfit(x: Tensor, others: dict[str, Tensor]) -> str | None:
-    """What is wrong on any path with tensors that belong to ``x``, or None.
+    """Defect of tensors that belong to ``x``, on any path, or None.
 
     Args:
         x: the parameter, or this process's shard of it.

@@ -1,4 +1,4 @@
-"""What is done to a bucket before a backend has it, and around its step.
+"""Work on a bucket before a backend gets it, and around its step.
 
 :func:`.dispatch.prepare` does them, always in the order in which they stand here.
 """

@@ -114,7 +114,7 @@ def wrong_of_pieces(group: Group, *, came: bool) -> str | None:
 
 
 def way_out() -> str:
-    """What is right of pieces, and what has none."""
+    """Settings that are right for flat pieces, as the way out of an error."""
     return (
         "use rule='adamw' or 'lion' with optimize_1d=True, clip=None, which is right element by "
         f"element, or use {WHOLE}"

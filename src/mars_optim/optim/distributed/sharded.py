@@ -101,7 +101,7 @@ class Shards:
 
     @classmethod
     def of(cls, params: list[Any]) -> Shards | None:
-        """Of parameters with one :func:`layout`; None if they are plain tensors."""
+        """Shards of parameters with one :func:`layout`; None if they are plain tensors."""
         where = layout(params[0])
         if where is None:
             return None
@@ -116,7 +116,7 @@ class Shards:
 
     @property
     def ranks(self) -> tuple[tuple[int, int], ...]:
-        """Of each mesh dimension how many processes it has, and which of them this is."""
+        """Number of processes and this one's place, for each mesh dimension."""
         mesh = self.mesh
         return tuple((mesh.size(d), mesh.get_local_rank(d)) for d in range(mesh.ndim))
 

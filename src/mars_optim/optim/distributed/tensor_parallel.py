@@ -58,7 +58,7 @@ def partition_dim(param: Tensor) -> int:
 
 
 def whole_shape(param: Tensor, line: Line) -> torch.Size:
-    """Of the tensor of which ``param`` is one of equal shards."""
+    """Shape of the tensor of which ``param`` is one of equal shards."""
     shape = list(param.shape)
     shape[partition_dim(param)] *= line.size()
     return torch.Size(shape)

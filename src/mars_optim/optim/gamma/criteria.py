@@ -1,4 +1,4 @@
-r"""What gamma_t is chosen by: the next batch's verdict, or the least estimated error.
+r"""Criteria that choose gamma_t: the next gradient, or the least estimated error.
 
 With g_t the gradient, a_t the plain average of all so far, and batches drawn independently:
 
@@ -29,24 +29,23 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ...gamma_numbers import FIRST, GAIN
 from ..correction import dot
 
-FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings
 SHARE = 0.25  # of all steps so far: how long the averages of LeastError are
-GAIN = 0.02  # of NextGradient, a step: it settles in some tens of steps
 
 Number = float | Tensor  # a tensor of no dimension where the step is known to the device alone
 
 
 class Shares(NamedTuple):
-    """Of g_t in a_t, and of g_t^2 in its average; float64, 0-d."""
+    """Share of g_t in a_t, and of g_t^2 in its average; float64, 0-d."""
 
     of_g: Tensor
     of_square: Tensor
 
 
 class Criterion(Protocol):
-    """What is kept of each sampled element, what is added up, and what gamma follows from it.
+    """A criterion: values kept per sampled element, sums over them, and the gamma that follows.
 
     All of it is arithmetic of tensors that waits for no device and can be compiled.
     """
@@ -182,12 +181,12 @@ CRITERIA: dict[str, Criterion] = {
 
 
 def criterion_of(group: Mapping[str, Any]) -> Criterion:
-    """Of a group whose gamma is chosen."""
+    """Criterion of a group whose gamma is chosen."""
     return CRITERIA[group.get("criterion", group["gamma_schedule"])]
 
 
 def newest_weight(beta: float, t: Number) -> Number:
-    """Of g_t in the average of t gradients with Adam's bias correction."""
+    """Weight of g_t in the average of t gradients with Adam's bias correction."""
     return (1.0 - beta) / (1.0 - beta**t)
 
 

@@ -1,4 +1,4 @@
-"""What a group keeps of its gamma: live, beside its parameters, and in a checkpoint, of the whole.
+"""State of a group's gamma: live beside its parameters, and whole in a checkpoint.
 
 All of it are tensors of the group:
 
@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ...gamma_numbers import EVERY, sampled
 from ...optimizer_options import BY_LR, CHOSEN
 from ..distributed.sums import Processes, sum_over
-from .criteria import EVERY, Criterion, criterion_of
-from .sample import Plan, home, plan_of, sampled, whole_shape
+from .criteria import Criterion, criterion_of
+from .sample import Plan, home, plan_of, whole_shape
 
 Group = dict[str, Any]
 Plans = MutableMapping[int, Plan]  # of groups, by their numbers
@@ -146,7 +147,7 @@ def _block(probes: Sequence[Tensor | None], plan: Plan, rows: tuple[float, ...])
 
 
 def saved(groups: Sequence[Group], plans: Plans) -> list[Group]:
-    """What goes into a checkpoint, group by group; parameters that are cut make it a collective."""
+    """State for a checkpoint, group by group; with sharded parameters this is a collective."""
     kept: list[Group] = []
     parts: list[tuple[Tensor, Processes]] = []
     for i, group in enumerate(groups):
@@ -168,7 +169,7 @@ def saved(groups: Sequence[Group], plans: Plans) -> list[Group]:
 
 
 def _whole_probes(block: Tensor, plan: Plan) -> list[Tensor]:
-    """Of each parameter, zeros where another process holds the element."""
+    """Probes of each parameter, zeros where another process holds the element."""
     found = []
     for (first, last), piece in zip(plan.spans, plan.pieces, strict=True):
         whole = block.new_zeros(len(block), sampled(piece.shape))

@@ -14,33 +14,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...gamma_numbers import sampled, spacing
 from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sharded import Shards, as_real, like, local
 from ..distributed.sums import Processes
 
-SAMPLE = 1 << 10  # elements of a tensor, at the most
-
-
-def spacing(shape: Sequence[int]) -> int:
-    """Between sampled elements: the least that meets at most SAMPLE, and every column of a matrix.
-
-    A distance that shares a factor with the length of a row would meet some columns alone.
-    """
-    apart, row = -(-math.prod(shape) // SAMPLE), shape[-1] if shape else 1
-    while apart > 1 and math.gcd(apart, row) > 1:
-        apart += 1
-    return max(1, apart)
-
-
-def sampled(shape: Sequence[int]) -> int:
-    """How many elements of a tensor of this shape are looked at."""
-    return -(-math.prod(shape) // spacing(shape))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What of a tensor's sample this process holds.
+    """This process's part of a tensor's sample.
 
     Args:
         shape: of the whole tensor, of real numbers.
@@ -70,13 +53,13 @@ class Piece:
 
 
 def whole_shape(param: Tensor) -> tuple[int, ...]:
-    """Of the whole tensor, of real numbers."""
+    """Shape of the whole tensor, of real numbers."""
     shards, here = Shards.of([param]), as_real(local(param))
     return tuple(here.shape if shards is None else (*shards.shapes[0], *here.shape[param.ndim :]))
 
 
 def piece_of(param: Tensor) -> Piece:
-    """What of the parameter's sample is here."""
+    """This process's part of the parameter's sample."""
     shape, shards, here = whole_shape(param), Shards.of([param]), as_real(local(param))
     if shards is None or not shards.cut_by:
         return Piece(shape)
@@ -129,11 +112,11 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Of all samples together."""
+        """Size of all samples together."""
         return self.ranges[-1][1]
 
     def number_of(self, param: Tensor) -> int:
-        """Of a parameter in the group."""
+        """Number of a parameter in the group."""
         return next(i for i, p in enumerate(self.params) if p is param)
 
     @property

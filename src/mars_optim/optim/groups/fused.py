@@ -213,7 +213,7 @@ def layout_of(place: Place) -> Layout | None:
 
 
 def _heads_of(place: Place) -> Layout | None:
-    """Of queries, keys or values in a weight of their own: its heads."""
+    """Heads of queries, keys or values that stand in a weight of their own."""
     size = _number(place.user, "head_dim", "head_size", "attention_head_size", "key_value_proj_dim")
     if place.layer not in _QUERIES or size is None or place.outputs % size:
         return None
@@ -256,7 +256,7 @@ def _as_given(split: Split) -> Any:
 
 
 def by_hand(place: Place, pattern: str, value: Any) -> Any:
-    """What a caller says of a weight, along its layer's outputs unless a dimension is given.
+    """Split by hand of a weight, along its layer's outputs unless a dimension is given.
 
     Raises:
         ValueError: for what is no split, or does not fit.

@@ -28,6 +28,6 @@ def tensors_of(group: Mapping[str, Any]) -> list[Tensor]:
 
 
 def kind_of(group: Mapping[str, Any]) -> str:
-    """What is in the group, as ``describe()`` says it."""
+    """Kind of the group's parameters, as ``describe()`` shows it."""
     vectors = all(tensor.ndim < 2 for tensor in tensors_of(group))
     return str(group.get("kind", "vector" if vectors else "matrix"))

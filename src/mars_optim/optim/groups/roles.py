@@ -1,4 +1,4 @@
-"""What a parameter is for its model: a matrix, an embedding, a head, a router, or none of these.
+"""Role of a parameter in its model: a matrix, an embedding, a head, a router, or none of these.
 
 Decided by the type of the module that holds it, then by role and shape, then by name. What is no
 plain reading of a type is a guess, and says so.
@@ -52,7 +52,7 @@ _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 
 
 class Role(NamedTuple):
-    """What a parameter is, why, and whether no type told it."""
+    """Role of a parameter, the reason, and whether it is guessed without a type."""
 
     kind: Kind
     why: str
@@ -225,7 +225,7 @@ class Roles:
 
 
 def _vector(claim: Claim) -> Role | None:
-    """What has more than one dimension and is a vector all the same."""
+    """Role of a parameter that is a vector in spite of its dimensions; None for any other."""
     if claim.is_in(*_NORMS) or "Norm" in claim.owner:
         return Role("vector", f"of {claim.owner}")
     layer = claim.is_linear or claim.is_convolution

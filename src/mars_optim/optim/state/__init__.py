@@ -1,1 +1,1 @@
-"""What an optimizer keeps of its parameters: counters, checks, checkpoints."""
+"""State of an optimizer: counters, checks, checkpoints."""

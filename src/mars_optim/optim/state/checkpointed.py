@@ -1,4 +1,4 @@
-"""What a checkpoint or a copy of an optimizer keeps, and what it begins anew."""
+"""Checkpoints and copies of an optimizer: what they keep, and what begins anew."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .loaded import check_loaded, check_own, restored
 
 
 class Runtime(TypedDict):
-    """What an optimizer remembers of its steps beside the state; no checkpoint holds it."""
+    """Memory of an optimizer's steps beside the state; no checkpoint holds it."""
 
     done: bool  # whether there was a previous pass since the last step,
     scale: float  # the scaler's in it,
@@ -52,7 +52,7 @@ def new_runtime(telemetry: Telemetry | None = None) -> Runtime:
 
 
 class Checkpointed(Optimizer):
-    """What MARS adds to torch's state dict and pickling."""
+    """MARS's additions to torch's state dict and pickling."""
 
     # A dict, for Lightning's wrappers are subclasses with attributes of their own: they share it.
     _runtime: Runtime
@@ -138,7 +138,7 @@ class Checkpointed(Optimizer):
         kept.begin(self.param_groups, self._runtime["plans"])
 
     def memory(self) -> dict[str, Any]:
-        """What :meth:`telemetry` and a schedule of gamma remember, as plain JSON data.
+        """Memory of :meth:`telemetry` and of a schedule of gamma, as plain JSON data.
 
         For checkpoints that keep the parameters' state alone: ``state_dict`` has the schedule's
         part in its groups. Waits for the device.

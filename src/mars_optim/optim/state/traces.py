@@ -1,4 +1,4 @@
-"""What a step that is refused must take back: state and memory that it made on the way."""
+"""State and memory that a refused step has made and must take back."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def check_rules(groups: Sequence[Group]) -> None:
 
 
 def carried(param: Tensor, state: Mapping[str, Any], group: Group) -> dict[str, Any]:
-    """What of ``state`` goes over; {} if the parameter was never stepped.
+    """The part of ``state`` that is carried over; {} if the parameter was never stepped.
 
     Raises:
         ValueError: if that is not all of what AdamW keeps, or not all of what the source keeps.

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ...optimizer_options import check_choice
 from ..groups.names import clean
-from ..values import check_choice
 from .state_dict import names_of
 
 Named = tuple[str, Tensor]
@@ -51,7 +51,7 @@ class Given:
 
     @classmethod
     def of(cls, params: nn.Module | Iterable[Tensor | Named]) -> Given:
-        """Of a model, its named parameters, or bare tensors."""
+        """The parameters of a model, named parameters, or bare tensors."""
         if isinstance(params, nn.Module):
             every = dict(params.named_parameters(remove_duplicate=False))
             return cls(list(params.named_parameters()), every, params)

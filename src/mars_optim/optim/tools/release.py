@@ -23,7 +23,7 @@ from .reuse import Reuse
 
 
 class GradientRelease:
-    """What :func:`release_gradients` did to an optimizer; :meth:`remove` undoes it."""
+    """Handle of :func:`release_gradients`; :meth:`remove` undoes it."""
 
     def __init__(self, optimizer: MARS, passes: int) -> None:
         self.optimizer = optimizer

@@ -39,7 +39,7 @@ def state_dict_of(source: Mapping[str, Any] | str | Path, key: str | None) -> Ma
 
 
 def read_file(path: Path) -> Any:
-    """What torch.save wrote: tensors and plain data, no code."""
+    """Read what torch.save wrote: tensors and plain data, no code."""
     if path.is_dir():
         if (path / ".metadata").exists():
             raise ValueError(

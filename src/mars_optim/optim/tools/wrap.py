@@ -46,7 +46,7 @@ class Defaults(dict[str, Any]):
 
 
 class VarianceReduction(WrappedGamma):
-    """What :func:`variance_reduce` did to an optimizer; :meth:`remove` undoes it.
+    """Handle of :func:`variance_reduce`; :meth:`remove` undoes it.
 
     Copies (``copy.deepcopy``, pickle) of the optimizer are under it too, each with a handle of its
     own: ``VarianceReduction.of(optimizer)``.

@@ -1,4 +1,4 @@
-"""What :func:`~mars_optim.variance_reduce` is given, in the groups and by the caller; checked."""
+"""Options of :func:`~mars_optim.variance_reduce`, in the groups and by the caller; checked."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the sections draw with: matplotlib's figures as SVG, their colours, their files."""
+"""Tools that the sections draw with: matplotlib's figures as SVG, colours, files."""

@@ -42,7 +42,7 @@ def seeds(arm: ArmResult, say: Messages) -> str:
 
 
 def memory(arm: ArmResult, say: Messages) -> Cell:
-    """Of the optimizer's state, per parameter."""
+    """Memory of the optimizer's state, per parameter."""
     return Cell(f"{arm.bytes_per_parameter:.1f} B" if arm.bytes_per_parameter else say("none"))
 
 

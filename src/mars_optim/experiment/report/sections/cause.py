@@ -54,7 +54,7 @@ def _contrast(contrast: Contrast, say: Messages) -> tuple[Cell, ...]:
 
 
 def control_note(analysis: Analysis, say: Messages) -> str:
-    """What the control arm says about the effect's cause."""
+    """The control arm's evidence about the effect's cause."""
     control, candidate = analysis.control, analysis.candidate
     if control is None:
         return ""

@@ -54,7 +54,7 @@ def _rows(analysis: Analysis, say: Messages) -> list[Row]:
 
 
 def quartiles(arm: ArmResult, say: Messages) -> str:
-    """Of the ratio of an arm's step time to the baseline's."""
+    """Quartiles of the ratio of an arm's step time to the baseline's."""
     if arm.step_time is None:
         return ""
     low, high = (f"{value:.2f}" for value in arm.step_time[1:])
@@ -62,7 +62,7 @@ def quartiles(arm: ArmResult, say: Messages) -> str:
 
 
 def _job_rows(money: Money, say: Messages) -> list[Row]:
-    """Of the real job: tokens, hours, money, what is left after the pilot, break-even."""
+    """Rows of the real job: tokens, hours, money, what is left after the pilot, break-even."""
 
     def in_money(amount: float) -> str:
         return numbers.money(amount, money.currency)

@@ -48,7 +48,7 @@ def _sweep(analysis: Analysis, say: Messages) -> Picture:
 
 
 def _curves(analysis: Analysis, say: Messages) -> Picture:
-    """Of the losses; the section of the target has the metric's own."""
+    """Picture of the losses; the section of the target has the metric's own."""
     rule = analysis.plan.decision
     caption = "figure.curves.caption" if rule.target is None else "figure.curves.caption-target"
     text = "figure.curves.text" if rule.metric == LOSS else "figure.curves.text-metric"

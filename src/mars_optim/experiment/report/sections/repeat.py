@@ -1,4 +1,4 @@
-"""What was run, by which rule, and the command that runs it again."""
+"""The runs, the rule, and the command that runs it all again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def what_was_run(analysis: Analysis, say: Messages) -> str:
 
 
 def trained(analysis: Analysis, say: Messages) -> str:
-    """What was trained, and on what."""
+    """Model and data of the runs."""
     task = dataclasses.asdict(analysis.plan.task)
     if task.get("corpus") == "stdlib":
         task["corpus"] = say("run.stdlib")
@@ -91,7 +91,7 @@ def rule(analysis: Analysis, say: Messages) -> str:
 
 
 def limits(analysis: Analysis, say: Messages) -> Section:
-    """What a pilot does not tell."""
+    """Limits of a pilot."""
     exponent, tuning = analysis.plan.comparison.lr_exponent, analysis.plan.tuning
     ladder = say("limit.ladder.moved", exponent=exponent) if exponent else say("limit.ladder")
     names = ", ".join(tuning.over)

@@ -47,7 +47,7 @@ def _row(analysis: Analysis, arm: ArmResult, say: Messages) -> tuple[Cell, ...]:
 
 
 def _hours(analysis: Analysis, arm: ArmResult, say: Messages) -> str:
-    """Of the candidate, by the ratio of the step times; not of a bound."""
+    """Hours that the candidate saves, by the ratio of the step times; none for a bound."""
     if analysis.money is None or arm.role != "candidate" or arm.bounds:
         return say("none")
     share = analysis.money.share

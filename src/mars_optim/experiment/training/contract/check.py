@@ -1,4 +1,4 @@
-"""What any optimizer has to keep to before money is spent on it, tried in a second or two.
+"""Contract that any optimizer must keep before money is spent on it, tried in seconds.
 
 A run may go wrong in silence where an optimizer passes a tensor by, ignores its learning rate or
 goes on otherwise from a checkpoint. Each check trains a tiny quadratic and says what it finds.

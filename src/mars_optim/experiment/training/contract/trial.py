@@ -68,7 +68,7 @@ class Trial:
         switch_mode(self.optimizer, training=True)
 
     def loss(self) -> Tensor:
-        """Of the parameters as they are, 0-d."""
+        """Loss of the parameters as they are, 0-d."""
         total = torch.zeros(())
         for name, p in self.params.items():
             if name not in self.silent:

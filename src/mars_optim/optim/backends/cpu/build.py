@@ -135,7 +135,7 @@ def _compiler() -> list[str]:
 
 
 def _key(compiler: list[str]) -> str:
-    """Of source, flags, compiler and machine: a home folder may be shared by different ones."""
+    """Hash of source, flags, compiler and machine: different ones may share a home folder."""
     version = _run([*compiler, "--version"])
     version.check_returncode()
     parts = [SOURCE.read_text(), *FLAGS, *compiler[1:], version.stdout, platform.platform(), _cpu()]

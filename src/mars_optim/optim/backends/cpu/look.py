@@ -1,4 +1,4 @@
-"""What gamma is chosen by, looked at in one call: ``NextGradient.look`` of a whole group on a CPU.
+"""``NextGradient.look`` of a whole group on a CPU, in one call.
 
 In torch's calls it is some twenty of them, which a small model feels.
 """

@@ -142,7 +142,7 @@ def note(dtype: torch.dtype) -> str:
 
 
 def _real(dtypes: Iterable[torch.dtype]) -> str:
-    """What to compute in."""
+    """Dtype to compute in."""
     return "double" if torch.float64 in dtypes else "float"
 
 

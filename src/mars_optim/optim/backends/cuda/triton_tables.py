@@ -31,7 +31,7 @@ _captured: list[Any] = []  # read by CUDA graphs at every replay, so never freed
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What the kernels are given of the parameters and states of a bucket.
+    """Arguments of the kernels: parameters and states of a bucket.
 
     Args:
         rows: addresses of the parameters, of each of :data:`BUFFERS` and of the steps, int64,

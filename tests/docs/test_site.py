@@ -1,0 +1,110 @@
+"""The site's navigation names every page, what the pages include is there, and it builds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import mars_optim
+from docs.figures import architecture, evidence, terminal
+from docs.site import hooks
+from tests.support.paths import ROOT
+
+DOCS = ROOT / "docs"
+CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+OPTIMIZERS = {"mars", "mars-adamw", "mars-lion", "mars-shampoo", "mars-m", "variance-reduce"}
+
+
+def pages(nav: Any) -> Iterator[str]:
+    """Every page that the navigation names."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from pages(entry)
+
+
+def test_the_navigation_names_every_page_once():
+    named = list(pages(CONFIG["nav"]))
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert sorted(named) == sorted(page for page in written if not page.endswith(".ja.md"))
+
+
+def test_every_optimizer_has_a_page():
+    assert {path.stem for path in (DOCS / "optimizers").glob("*.md")} == OPTIMIZERS
+
+
+def test_every_public_name_is_in_the_reference():
+    text = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
+    shown = set(re.findall(r"^::: mars_optim\.(\w+)$", text, re.MULTILINE))
+    assert shown >= {name for name in mars_optim.__all__ if not name.startswith("_")}
+
+
+def test_every_script_of_the_examples_is_in_a_tutorial():
+    text = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "tutorials").glob("*.md"))
+    included = {name for name in hooks.INCLUDE.findall(text) if name.endswith(".py")}
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").rglob("*.py")}
+    assert included == there
+
+
+def test_a_link_out_of_the_docs_leads_to_the_repository():
+    assert hooks.link("../recipes", DOCS).endswith("/tree/main/recipes")
+    assert hooks.link("../CONTRIBUTING.md", DOCS).endswith("/blob/main/CONTRIBUTING.md")
+    assert hooks.link("pilot.md", DOCS) == "pilot.md"
+
+
+def test_an_included_page_keeps_its_links():
+    page = hooks.included(ROOT / "CONTRIBUTING.md", DOCS)
+    assert "](pilot.md#any-optimizer-as-an-arm)" in page
+    assert "](docs/" not in page
+
+
+def test_the_architecture_picture_is_drawn_from_the_contracts():
+    drawn = architecture.picture(architecture.layers())
+    assert architecture.PICTURE.read_text(encoding="utf-8") == drawn
+
+
+def test_the_evidence_picture_reads_numbers_of_its_pages():
+    found = evidence.savings()
+    text = (DOCS / "public-runs.md").read_text(encoding="utf-8")
+    assert len(found) == len(evidence.ARMS) * len(evidence.STUDIES) + len(evidence.TABLE_NAMES)
+    mars = found["mars-adamw", "public"]
+    assert f"{100 * mars.mean:.1f}% ({100 * mars.low:.1f}% to {100 * mars.high:.1f}%)" in text
+    auto = found["nadamw-auto", "gpt-fit"]
+    assert [round(100 * x) for x in auto[:3]] == [15, 13, 16]  # as the README says
+
+
+def test_the_terminal_shows_the_examples_own_verdict():
+    log = terminal.LOG.read_text(encoding="utf-8")
+    report = (DOCS / "example" / "report.md").read_text(encoding="utf-8")
+    (verdict,) = [line for line in log.splitlines() if line.startswith("No-go: ")]
+    assert verdict in report.splitlines()
+    assert terminal.PICTURE.read_text(encoding="utf-8") == terminal.picture(log)
+
+
+def test_the_quickstarts_dozen_lines_run(capsys: pytest.CaptureFixture[str]):
+    text = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 12
+    exec(compile(code, "docs/quickstart.md", "exec"), {})
+    assert "by auto" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings_and_fetches_nothing(tmp_path: Path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    fetched = re.compile(
+        r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//|<link[^>]+stylesheet[^>]+//'
+    )
+    found = {p.name for p in tmp_path.rglob("*.html") if fetched.search(p.read_text("utf-8"))}
+    assert found == set()
+    assert "gamma" in (tmp_path / "search" / "search_index.json").read_text(encoding="utf-8")
