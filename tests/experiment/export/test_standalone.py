@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "gamma-0": (dict(gamma="0"), "--gamma 0 must be auto, or a number above 0"),
     "suffix": (
         dict(out="mine.txt"),
-        "does not end in .py: mars export --standalone mars-adamw OUT.py",
+        "does not end in .py: mars export --standalone mars",
     ),
     "folder": (dict(out="none/mine.py"), "there is no folder"),
 }

@@ -140,6 +140,13 @@ class Arm:
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )
+    settings: KeywordTable = option(
+        KeywordTable(),
+        "numbers that {NAME} stands for in task.command and in arguments; tuning.over may name "
+        "them",
+        of=("optimizer", ("external",)),
+        sparse=True,
+    )
 
 
 def check_arm_name(name: str) -> None:

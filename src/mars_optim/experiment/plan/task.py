@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from ...errors import UserError
+from .any_arm import is_any
 from .command import check_command
 from .table import Flag, Whole, option, table
 
@@ -45,6 +47,14 @@ class GptPlan:
     scale_attention_by_layer: Flag = option(
         False, "divide attention logits by the block's number, as MARS's authors do"
     )
+    base_width: Whole = option(
+        0,
+        "of the smaller model that the arms' settings are of: they are carried to this width as by "
+        "`mars transfer`; 0 if they are this one's",
+        ge=0,
+        le=65536,
+    )
+    base_layers: Whole = option(0, "likewise, blocks", ge=0, le=1000)
 
 
 @table
@@ -134,12 +144,13 @@ def of_kind(task: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in task.items() if k not in others or v != others[k]}
 
 
-def check_task(task: Kinds, table: str = "task") -> None:
+def check_task(task: Kinds, table: str = "task", settings: Collection[str] = ()) -> None:
     """Check what no single key of a task can tell.
 
     Args:
         task: to check.
         table: of the plan that it comes from, for messages.
+        settings: of the arms, which a command may name.
 
     Raises:
         UserError: naming the key.
@@ -155,7 +166,7 @@ def check_task(task: Kinds, table: str = "task") -> None:
         case PythonPlan():
             _check_source(task.source)
         case CommandPlan():
-            check_command(task.command)
+            check_command(task.command, settings)
             _check_metrics(task.metrics)
 
 
@@ -166,6 +177,24 @@ def _check_gpt(task: GptPlan, table: str) -> None:
         )
     if not task.corpus.strip():
         raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+
+
+def check_carried(task: Kinds, name: str, optimizer: str) -> None:
+    """Refuse an arm of another package where the settings are of a smaller model.
+
+    Args:
+        task: of the plan.
+        name: of the arm.
+        optimizer: its.
+
+    Raises:
+        UserError: naming the arm.
+    """
+    if isinstance(task, GptPlan) and (task.base_width or task.base_layers) and is_any(optimizer):
+        raise UserError(
+            f"arm.{name}.optimizer = {optimizer!r}: no rule is known here that carries its "
+            "settings to another size; leave out task.base_width and task.base_layers, or the arm"
+        )
 
 
 def _check_source(source: str) -> None:
