@@ -1,7 +1,7 @@
 """A recorded terminal session as SVG: ``python -m docs.figures.terminal``.
 
-docs/figures/pilot.log is what ``make pilot`` printed, to a file, on a clean checkout. Nothing in it
-is edited but the folder's name; the picture breaks lines at the width of the terminal.
+docs/figures/pilot.log is all that the command below printed: the pilot of docs/example, which
+``make pilot`` had made, resumed when its runs were there. Only the picture breaks its lines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from rich.text import Text
 LOG = Path(__file__).with_name("pilot.log")
 PICTURE = Path(__file__).with_name("pilot.svg")
 COLUMNS = 96
+COMMANDS = (
+    "tar -xJf docs/example/runs.tar.xz -C docs/example",
+    "mars pilot --out docs/example --workers auto",
+)
 # rich's own frame without the fonts that it loads from the network
 FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -32,13 +36,14 @@ FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg
 
 
 def picture(log: str) -> str:
-    """The session, with the command before it."""
+    """The session, with its commands before it."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(Text("$ make pilot", style="bold"))
+    for command in COMMANDS:
+        console.print(Text(f"$ {command}", style="bold"))
     for line in log.rstrip().splitlines():
         style = {"NO-GO": "bold red", "GO": "bold green", "NOT ENOUGH RUNS": "bold yellow"}
         console.print(Text(line, style=style.get(line.strip(), "")))
-    return console.export_svg(title="make pilot", code_format=FRAME, unique_id="pilot")
+    return console.export_svg(title="mars pilot", code_format=FRAME, unique_id="pilot")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
         MARSLion,
         MARSShampoo,
         ParamGroups,
+        create,
+        list_optimizers,
         param_groups,
         release_gradients,
         variance_reduce,
     )
     from .optim.tools.migrate import migrate
+    from .optim.transfer import transferred
 
 __all__ = [
     "MARS",
@@ -34,9 +37,12 @@ __all__ = [
     "ParamGroups",
     "Rollback",
     "__version__",
+    "create",
+    "list_optimizers",
     "migrate",
     "param_groups",
     "release_gradients",
+    "transferred",
     "variance_reduce",
 ]
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import mars_optim
-from docs.figures import architecture, evidence
+from docs.figures import architecture, evidence, terminal
 from docs.site import hooks
 from tests.support.paths import ROOT
 
@@ -79,6 +79,14 @@ def test_the_evidence_picture_reads_numbers_of_its_pages():
     assert f"{100 * mars.mean:.1f}% ({100 * mars.low:.1f}% to {100 * mars.high:.1f}%)" in text
     auto = found["nadamw-auto", "gpt-fit"]
     assert [round(100 * x) for x in auto[:3]] == [15, 13, 16]  # as the README says
+
+
+def test_the_terminal_shows_the_examples_own_verdict():
+    log = terminal.LOG.read_text(encoding="utf-8")
+    report = (DOCS / "example" / "report.md").read_text(encoding="utf-8")
+    (verdict,) = [line for line in log.splitlines() if line.startswith("No-go: ")]
+    assert verdict in report.splitlines()
+    assert terminal.PICTURE.read_text(encoding="utf-8") == terminal.picture(log)
 
 
 def test_the_quickstarts_dozen_lines_run(capsys: pytest.CaptureFixture[str]):

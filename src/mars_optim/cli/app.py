@@ -25,6 +25,7 @@ from .pilot import pilot, plan_command
 from .prepare import prepare
 from .report import report
 from .train import train
+from .transfer import transfer
 
 app = App(
     name="mars",
@@ -50,7 +51,7 @@ def init(kind: Kind, folder: Path = Path(), /) -> None:
         pretraining: finetune (a transformers checkpoint, by LoRA or in full), sft (trl's
         SFTTrainer) or bandit (a policy gradient).
     folder:
-        To write into.
+        Folder to write into.
     """
     from .init import write_example
 
@@ -106,6 +107,7 @@ app.command(plan_command, name="plan")
 app.command(report)
 app.command(export)
 app.command(forecast)
+app.command(transfer)
 app.command(canary)
 app.command(noise)
 app.command(prepare)

@@ -44,16 +44,16 @@ def canary(
     model_key:
         Where in the file the model's state dict is, such as state.model.
     optimizer_key:
-        Where the optimizer's is.
+        Where the optimizer's state dict is.
     steps:
-        Of each continuation, the last quarter of them decaying to zero.
+        Steps of each continuation; the learning rate decays to zero over the last quarter.
     history:
         Steps of AdamW before the switch, by which the guard knows its noise; 100 at least.
     seeds:
         Data orders, the same for both arms; such as --seeds 1 --seeds 2.
     lr_scales:
-        Of the checkpoint's learning rate, tried for both arms alike on a data order of their own;
-        such as --lr-scales 1 --lr-scales 2.
+        Multiples of the checkpoint's learning rate, tried for both arms alike on a data order of
+        their own; such as --lr-scales 1 --lr-scales 2.
     margin:
         To go on, the whole interval of the loss difference must lie below it, in nats.
     """

@@ -46,10 +46,10 @@ def forecast(
     baseline:
         Arm that the others are compared with (default: the pilots').
     parameters:
-        Of the model to forecast, counted as in the runs; such as 1.2e9 (default: the pilots'
-        target.parameters).
+        Parameters of the model to forecast, counted as in the runs; such as 1.2e9 (default: the
+        pilots' target.parameters).
     tokens:
-        It will be trained on; such as 2.4e10 (default: the pilots' target.tokens).
+        Tokens that it will be trained on; such as 2.4e10 (default: the pilots' target.tokens).
     json:
         Print the forecast as JSON.
     """

@@ -50,15 +50,15 @@ def noise(
     set:
         Change one key of the plan, such as --set task.batch=32. May be repeated.
     steps:
-        Of the stretch that each arm is trained.
+        Steps that each arm is trained.
     points:
         Stops at which the noise is measured.
     batches:
-        Drawn at each for the noise scale.
+        Batches drawn at each point for the noise scale.
     replicates:
-        Histories of batches drawn at each for the momentum: more make intervals shorter.
+        Histories of batches drawn at each point for the momentum; more narrow the intervals.
     seed:
-        Of initialisation, batches and draws.
+        Seed of initialisation, batches and draws.
     checkpoint:
         Weights to start from: a state dict written by torch.save, bare or under "model".
     json:

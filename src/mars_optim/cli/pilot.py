@@ -146,7 +146,7 @@ def plan_command(
     Parameters
     ----------
     out:
-        Folder of the pilot; pairs that are finished there tell the noise.
+        Folder of the pilot; the noise is taken from pairs that are finished there.
     plan:
         Plan in TOML. Without it, the one in --out, or else the built-in plan.
     set:
@@ -154,11 +154,11 @@ def plan_command(
     workers:
         Runs at a time, as for the pilot.
     effect:
-        Share of tokens saved that is to be seen (default: decision.min_saving).
+        Saving that the pilot should detect, as a share of tokens (default: decision.min_saving).
     budget:
         Money for the pilot: which numbers of pairs buy the most, or that none does.
     price:
-        Of an hour of one device, for --budget (default: cost.price_per_hour).
+        Price of an hour of one device, for --budget (default: cost.price_per_hour).
     hours:
         The same budget in hours of the pilot's machine.
     prior_saving:

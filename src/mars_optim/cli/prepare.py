@@ -43,7 +43,7 @@ def prepare(
         Sources that are for validation; without it, files of images and tokens say it by their
         names, and documents go by their hashes.
     share:
-        Of the documents that are for validation.
+        Share of the documents that are for validation.
     tokenizer:
         A tokenizer.json, a folder with vocab.json and merges.txt (GPT-2's), or bytes. Without it,
         a byte-level BPE is trained on the sources.
@@ -52,7 +52,7 @@ def prepare(
     text:
         Key or column that holds the text.
     config:
-        Of the data set on the hub.
+        Configuration of the data set on the hub.
     label:
         Column of the images' labels; by default label, labels or fine_label.
     workers:

@@ -47,7 +47,7 @@ def report(
     set:
         With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
     to:
-        Of several pilots: folder for their page (mars-jobs).
+        With several pilots, the folder for their page (mars-jobs).
     lang:
         Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     """

@@ -53,25 +53,25 @@ def train(
     recipe:
         TOML file: one of recipes/, or any plan.
     arm:
-        Optimizer, of the file's (default: its comparison.candidate, mars-adamw).
+        Arm of the file to train (default: its comparison.candidate, mars-adamw).
     set:
         Change one key of the file, such as --set training.steps=400. May be repeated.
     out:
         Folder for runs/, where each run has a folder of its own.
     seed:
-        Of initialisation and batches: runs with equal seeds are paired.
+        Seed of initialisation and batches; runs with equal seeds are paired.
     lr:
         Peak learning rate, in place of the arm's.
     resume:
         "auto" goes on from the run's last checkpoint, if it has one; "never" begins again.
     checkpoint_minutes:
-        Between checkpoints; 0 for none (default: the file's running.checkpoint_minutes, 5).
+        Minutes between checkpoints; 0 for none (default: the file's running.checkpoint_minutes, 5).
     keep:
         Newest checkpoints that stay when the run has finished; its weights.pt always does.
     keep_best:
         Also keep the checkpoint of the lowest validation loss.
     sharding:
-        Of several processes: each holds the whole model ("ddp"), or its share ("fsdp2").
+        With several processes, each holds the whole model ("ddp"), or its share ("fsdp2").
     compile:
         torch.compile the model.
     activation_checkpointing:

@@ -30,7 +30,7 @@ def test_report_tells_what_was_chosen_and_what_fewer_trials_give(
     text = markdown.read_text()
     assert "Every arm had 12 trials over lr, weight\\_decay" in text
     assert "default 0.001" in text
-    assert "Tuned were lr, weight\\_decay" in text
+    assert "The tuned settings are lr, weight\\_decay" in text
     for name in ("best-of", "budgets", "importances"):
         assert f"figures/{name}.svg" in text
     data = json.loads(verdict.read_text())["tuning"]
