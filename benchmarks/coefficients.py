@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mars_optim.optim.orthogonalize import newton_schulz, runs
-from mars_optim.optim.values import polynomials
+from mars_optim.optimizer_options import polynomials
 
 from . import machine, output, table
 

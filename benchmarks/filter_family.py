@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from mars_optim.optim.gamma.choice import RATE
-from mars_optim.optim.gamma.criteria import EVERY, FIRST, GAIN
+from mars_optim.gamma_numbers import EVERY, FIRST, GAIN, RATE
 from mars_optim.optim.orthogonalize import as_matrix, newton_schulz
 
 RANGES = {"gamma": (0.0, 0.5), "delta": (-0.5, 0.9)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,32 +64,56 @@ def parts(known: Table, found: Posterior, targets: Sequence[Target]) -> dict[str
     return dict(zip(PARTS, draws, strict=True))
 
 
-def of_world(world: World, design: tuple[float, int, int, int], rng: np.random.Generator,
-             beyond: float = 0.0) -> dict[str, list[Answer]]:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """What a world has beyond its law and the luck of seeds.
+
+    Args:
+        bend: standard deviation of a change of each arm's drift at the largest size.
+        settings: of each cell's own luck with its settings, in units of a run's noise.
+    """
+
+    bend: float = 0.0
+    settings: float = 0.0
+
+
+def of_world(
+    world: World,
+    design: tuple[float, int, int, int],
+    rng: np.random.Generator,
+    surprise: Surprise,
+) -> dict[str, list[Answer]]:
     """Forecasts of a world at twice and four times its largest size.
 
     Args:
         world: whose law is known.
         design: noise, sizes, lengths and seeds.
         rng: of the noise.
-        beyond: standard deviation of a change of the arms' drift at the largest size.
+        surprise: what else is in it.
     """
     noise, sizes, lengths, seeds = design
-    known = table(runs_of(world, sizes, lengths, noise, seeds, rng), "base")
+    rows = runs_of(world, sizes, lengths, noise, seeds, rng)
+    sd = surprise.settings * noise
+    cells = {(r.arm, r.parameters, r.tokens): rng.normal(0, sd) for r in rows}
+    rows = [replace(r, loss=r.loss + cells[r.arm, r.parameters, r.tokens]) for r in rows]
+    known = table(rows, "base")
     found = posterior(known)
-    bends = rng.normal(0, beyond, 3) if beyond else np.zeros(3)
+    bends = rng.normal(0, surprise.bend, 3)
     told: dict[str, list[Answer]] = {name: [] for name in PARTS}
     largest = SIZES[sizes - 1]
     targets = [
         (largest * times, 20 * length * largest * times)
         for times, length in ((2.0, 1), (2.0, 2 ** (lengths - 1)), (4.0, 2))
     ]
+    truths = np.zeros((len(targets), 3))
+    for i, (size, tokens) in enumerate(targets):
+        luck = rng.normal(0, sd, 4)
+        for arm in (1, 2, 3):
+            law = world.log_ratio(arm, size, tokens) + bends[arm - 1] * math.log(size / largest)
+            truths[i, arm - 1] = law + (luck[0] - luck[arm]) / world.fall(tokens * math.exp(law))
     for name, logs in parts(known, found, targets).items():
-        for i, (size, tokens) in enumerate(targets):
-            for arm in (1, 2, 3):
-                truth = world.log_ratio(arm, size, tokens)
-                truth += bends[arm - 1] * math.log(size / largest)
-                told[name].append(Answer(_ends(logs[:, i, arm - 1]), truth))
+        ends = np.quantile(logs, QUANTILES, axis=0).reshape(len(QUANTILES), -1).T.tolist()
+        told[name] += [Answer(tuple(e), t) for e, t in zip(ends, truths.ravel(), strict=True)]
     return told
 
 
@@ -149,10 +174,11 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forecast_parts")
     parser.add_argument("--worlds", type=int, default=2, help="of each kind and design")
     parser.add_argument("--seed", type=int, default=7, help="of the worlds (default: %(default)s)")
-    parser.add_argument("--beyond", type=float, default=0.0, help="bend of the worlds beyond")
+    parser.add_argument("--bend", type=float, default=0.0, help="of the worlds' arms beyond")
+    parser.add_argument("--settings", type=float, default=0.0, help="luck with them, in noises")
     parser.add_argument("--no-records", action="store_true", help="worlds only")
     args = parser.parse_args(arguments)
-    rng = np.random.default_rng(args.seed)
+    rng, surprise = np.random.default_rng(args.seed), Surprise(args.bend, args.settings)
     print("| of | parts | forecasts | 80 % holds | 95 % holds | half width | error | score 95 % |")
     print("|---" * 8 + "|")
     if not args.no_records:
@@ -162,7 +188,7 @@ def main(arguments: list[str]) -> None:
     everything: dict[str, list[Answer]] = {name: [] for name in PARTS}
     for i, design in enumerate(DESIGNS * args.worlds):
         for kind in KINDS:
-            told = of_world(World.draw(kind, rng), design, rng, args.beyond)
+            told = of_world(World.draw(kind, rng), design, rng, surprise)
             for name, found in told.items():
                 everything[name] += found
         print(_rows(f"worlds so far ({i + 1} of {len(DESIGNS) * args.worlds})", everything),

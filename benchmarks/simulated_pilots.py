@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
+from typing import Protocol
 
 from mars_optim.experiment.analysis import Verdict
 from mars_optim.experiment.analysis.arm_results import arm_results
@@ -106,9 +108,14 @@ def plan_of(pairs: int = 5, **tuning: object) -> Plan:
 
 def carry_out(plan: Plan, loss: Callable[[RunSpec], float | None]) -> list[Run]:
     """All runs of one pilot, as the agenda asks for them."""
+    return made_by(plan, lambda spec: _finished(spec, loss(spec)))
+
+
+def made_by(plan: Plan, run: Callable[[RunSpec], Run]) -> list[Run]:
+    """As :func:`carry_out`, of whole runs."""
     runs: list[Run] = []
     while not (now := agenda(plan, "data", runs)).finished:
-        runs += [_finished(spec, loss(spec)) for spec in now.ready]
+        runs += [run(spec) for spec in now.ready]
     return runs
 
 
@@ -218,24 +225,58 @@ def _several(job: tuple[list[World], int, Plan]) -> list[Result]:
 def rates(results: Iterable[Result]) -> str:
     """One row of the table."""
     rows = list(results)
-    n = len(rows)
+    trials = sum(r.trials for r in rows) / (2 * len(rows))
+    gross = sum(abs(r.error) > GROSS for r in rows)
+    return " | ".join((*coverage(rows), *outcomes(rows), f"{trials:.1f}", str(gross)))
 
-    def share(hits: Iterable[bool]) -> str:
-        return f"{sum(hits) / n:.1%}"
 
-    return " | ".join(
-        (
-            str(n),
-            share(r.held for r in rows),
-            share(r.held_here for r in rows),
-            share(r.decision == "go" for r in rows),
-            share(r.decision == "no-go" for r in rows),
-            f"{sum(r.error for r in rows) / n:+.4f}",
-            f"{sum(r.width for r in rows) / n:.3f}",
-            f"{sum(r.width_here for r in rows) / n:.3f}",
-            f"{sum(r.trials for r in rows) / (2 * n):.1f}",
-            f"{sum(abs(r.error) > GROSS for r in rows)}",
-        )
+class Told(Protocol):
+    """What one pilot said of a truth that is known."""
+
+    @property
+    def held(self) -> bool:
+        """Whether the interval holds the truth."""
+
+    @property
+    def held_here(self) -> bool:
+        """Whether it would without the choice of the settings in it."""
+
+    @property
+    def decision(self) -> str:
+        """The verdict."""
+
+    @property
+    def error(self) -> float:
+        """Of the mean."""
+
+    @property
+    def width(self) -> float:
+        """Half of the interval."""
+
+    @property
+    def width_here(self) -> float:
+        """Half of the one without the choice."""
+
+
+def share(hits: Iterable[bool]) -> str:
+    """How many of these, in per cent."""
+    values = list(hits)
+    return f"{sum(values) / len(values):.1%}" if values else "none"
+
+
+def coverage(rows: Sequence[Told]) -> tuple[str, ...]:
+    """Cells of a table: pilots, and how many intervals hold the truth."""
+    return str(len(rows)), share(r.held for r in rows), share(r.held_here for r in rows)
+
+
+def outcomes(rows: Sequence[Told]) -> tuple[str, ...]:
+    """Cells of a table: verdicts, bias and widths."""
+    return (
+        share(r.decision == "go" for r in rows),
+        share(r.decision == "no-go" for r in rows),
+        f"{fmean(r.error for r in rows):+.4f}",
+        f"{fmean(r.width for r in rows):.3f}",
+        f"{fmean(r.width_here for r in rows):.3f}",
     )
 
 

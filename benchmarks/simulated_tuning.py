@@ -19,7 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats.qmc import Halton
 
-from benchmarks.simulated_pilots import BEND, LEVEL, SLOPE, STEPS, carry_out, plan_of
+from benchmarks.simulated_pilots import (
+    BEND,
+    LEVEL,
+    SLOPE,
+    STEPS,
+    carry_out,
+    coverage,
+    outcomes,
+    plan_of,
+    share,
+)
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.comparison import comparison
 from mars_optim.experiment.analysis.model import TuningBudget
@@ -27,6 +37,7 @@ from mars_optim.experiment.analysis.tuning_budget import tuning_budgets
 from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.tuning import Point, TuningPlan, default_of, place_of, value_at
+from mars_optim.experiment.records import Run
 
 Floats = NDArray[np.float64]
 OVER = ("lr", "weight_decay", "lr_1d", "beta1")
@@ -70,18 +81,23 @@ class Losses:
 
     def __call__(self, spec: RunSpec) -> float:
         """The final loss of a run."""
-        name, tuning = spec.arm_name, self.plan.tuning
-        is_candidate = name == self.plan.comparison.candidate
-        own, at = self.plan.arm[name], Point(spec.arm, spec.lr)
-        places = [
-            place_of(span, _factor(what, value_at(at, what), default_of(own, what) or 1.0))
-            for what, span in tuning.spans(name).items()
-        ]
-        height = float(self.world.height(int(is_candidate), np.array(places)))
+        is_candidate = spec.arm_name == self.plan.comparison.candidate
+        height = height_of(self.world, self.plan, spec)
         tokens = math.log(spec.steps / STEPS) + (self.world.effect if is_candidate else 0.0)
         level = random.Random(f"{self.seed} {spec.seed}").gauss(0.0, LEVEL)
         noise = random.Random(f"{self.seed} {spec.run_id}").gauss(0.0, self.world.noise)
         return 3.0 + SLOPE / BEND * math.exp(-BEND * tokens) + height + level + noise
+
+
+def height_of(world: World, plan: Plan, spec: RunSpec) -> float:
+    """A run's loss above the lowest, by its settings."""
+    name, tuning = spec.arm_name, plan.tuning
+    own, at = plan.arm[name], Point(spec.arm, spec.lr)
+    places = [
+        place_of(span, _factor(what, value_at(at, what), default_of(own, what) or 1.0))
+        for what, span in tuning.spans(name).items()
+    ]
+    return float(world.height(int(name == plan.comparison.candidate), np.array(places)))
 
 
 def _factor(what: str, value: float, default: float) -> float:
@@ -101,8 +117,7 @@ def truths(world: World, trials: int, seed: int) -> dict[int, float]:
         some = np.append(0, 1 + rng.permutation(trials - 1)[: FEW - 1])
         for k, ones in ((FEW, some), (trials, np.arange(trials))):
             base, arm = (heights[a, ones[np.argmin(seen[a, ones])]] for a in (0, 1))
-            loss = SLOPE / BEND * math.exp(-BEND * world.effect) + arm - base
-            found[k].append(-math.log(max(loss, 1e-9) * BEND / SLOPE) / BEND)
+            found[k].append(_ratio(world, base, arm))
     return {k: float(np.mean(values)) for k, values in found.items()}
 
 
@@ -122,13 +137,19 @@ class Result:
 def pilot(world: World, truth: dict[int, float], seed: int, plan: Plan) -> Result:
     """Carry out one pilot and judge it."""
     plan = replace(plan, tuning=replace(plan.tuning, seed=1000 + seed))
-    runs = carry_out(plan, Losses(world, plan, seed))
+    made = result(plan, carry_out(plan, Losses(world, plan, seed)), truth)
+    assert made is not None
+    return made
+
+
+def result(plan: Plan, runs: list[Run], truth: dict[int, float]) -> Result | None:
+    """What a pilot says; None where its runs tell no interval, or a bound only."""
     at = comparison(plan, plan.sizes()[0], runs)
     arms = arm_results(at, {})
     baseline, candidate = arms[plan.comparison.baseline], arms[plan.comparison.candidate]
     found, here = candidate.log_ratio, candidate.log_ratio_here
-    assert found is not None
-    assert here is not None
+    if found is None or here is None or (candidate.target and candidate.bounds):
+        return None
     true = truth[plan.tuning.trials]
     few = next((b for b in tuning_budgets(at, arms) if b.trials == FEW), None)
     return Result(
@@ -184,8 +205,32 @@ def worlds(kind: str, saving: float, number: int, draw: str = "") -> Iterator[Wo
         )
 
 
+def _in_turn(world: World, first: int, pilots: int, plan: Plan) -> list[Result]:
+    """Pilots whose trials are chosen by those before: the truth is the mean of what all chose."""
+    plans = [
+        replace(plan, tuning=replace(plan.tuning, seed=1000 + first + i)) for i in range(pilots)
+    ]
+    made = [carry_out(mine, Losses(world, mine, first + i)) for i, mine in enumerate(plans)]
+    ratios = []
+    for runs in made:
+        compared = [r.spec for r in runs if r.spec.purpose == "compare"]
+        heights = {spec.arm_name: height_of(world, plan, spec) for spec in compared}
+        ratios.append(_ratio(world, *(heights[name] for name in plan.arms)))
+    truth = {FEW: math.nan, plan.tuning.trials: float(np.mean(ratios))}
+    told = [result(mine, runs, truth) for mine, runs in zip(plans, made, strict=True)]
+    return [replace(r, held_few=None) for r in told if r]
+
+
+def _ratio(world: World, base: float, arm: float) -> float:
+    """The log token ratio of a candidate and a baseline at heights above their lowest losses."""
+    loss = SLOPE / BEND * math.exp(-BEND * world.effect) + arm - base
+    return -math.log(max(loss, 1e-9) * BEND / SLOPE) / BEND
+
+
 def _several(job: tuple[World, int, int, Plan]) -> list[Result]:
     world, first, pilots, plan = job
+    if plan.tuning.sampler == "tpe":
+        return _in_turn(world, first, pilots, plan)
     truth = truths(world, plan.tuning.trials, first)
     return [pilot(world, truth, first + i, plan) for i in range(pilots)]
 
@@ -194,24 +239,8 @@ def row(results: Iterable[Result]) -> str:
     """One row of the table."""
     rows = list(results)
     few = [r.held_few for r in rows if r.held_few is not None]
-
-    def share(hits: Iterable[bool]) -> str:
-        values = list(hits)
-        return f"{sum(values) / len(values):.1%}" if values else "none"
-
-    return " | ".join(
-        (
-            str(len(rows)),
-            share(r.held for r in rows),
-            share(r.held_here for r in rows),
-            f"{share(map(bool, few))} of {len(few)}",
-            share(r.decision == "go" for r in rows),
-            share(r.decision == "no-go" for r in rows),
-            f"{sum(r.error for r in rows) / len(rows):+.4f}",
-            f"{sum(r.width for r in rows) / len(rows):.3f}",
-            f"{sum(r.width_here for r in rows) / len(rows):.3f}",
-        )
-    )
+    at_few = f"{share(map(bool, few))} of {len(few)}"
+    return " | ".join((*coverage(rows), at_few, *outcomes(rows)))
 
 
 HEAD = (
@@ -228,13 +257,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
+    parser.add_argument("--sampler", choices=("halton", "tpe"), default="halton")
     parser.add_argument("--draw", default="", help="another text draws other worlds")
     args = parser.parse_args()
     print(HEAD)
     with ProcessPoolExecutor(args.workers) as pool:
         for kind in args.kinds:
             names, trials, *_ = KINDS[kind]
-            tuning = TuningPlan(over=OVER[:names], trials=trials)
+            tuning = TuningPlan(over=OVER[:names], trials=trials, sampler=args.sampler)
             plan = replace(plan_of(), tuning=tuning)
             for saving in args.savings:
                 drawn = enumerate(worlds(kind, saving, args.worlds, args.draw))

@@ -21,6 +21,7 @@ parser.add_argument("--seed", type=int, required=True)
 parser.add_argument("--steps", type=int, required=True)
 parser.add_argument("--out", type=Path, required=True)
 parser.add_argument("--gamma", type=float, default=0.0)  # from {arm_args}
+parser.add_argument("--weight-decay", type=float, default=0.01)
 args = parser.parse_args()
 
 torch.manual_seed(0)  # the task, the same for all
@@ -31,9 +32,11 @@ y_valid = torch.tanh(x_valid @ teacher)
 torch.manual_seed(args.seed)
 model = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 1))
 if args.optimizer == "mars-adamw":
-    optimizer = MARSAdamW(model.parameters(), lr=args.lr, gamma=args.gamma)
+    optimizer = MARSAdamW(
+        model.parameters(), lr=args.lr, gamma=args.gamma, weight_decay=args.weight_decay
+    )
 else:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
 schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / args.steps)
 record = RecordMetrics(args.out)  # writes metrics.jsonl
 seconds = 0.0

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
+
+from .errors import did_you_mean
 
 Rule = Literal["adamw", "lion", "shampoo", "muon"]
 Correction = Literal["approx", "exact", "folded"]
@@ -77,6 +80,27 @@ NS_SETS: dict[str, tuple[Coefficients, ...]] = {
 
 The minimax program in the tests makes "polar_express" and "cans" anew, to their last digits.
 """
+
+
+def polynomials(value: Any, steps: int) -> tuple[Coefficients, ...]:
+    """(a, b, c) of each of so many steps: of a set or list the last one is repeated.
+
+    Args:
+        value: three numbers, three for each step, or a name of :data:`NS_SETS`.
+        steps: how many.
+
+    Raises:
+        ValueError: for more polynomials than steps, where all of them are needed.
+    """
+    rows: tuple[Any, ...] = NS_SETS[value] if isinstance(value, str) else value
+    if not isinstance(rows[0], tuple):
+        return (cast(Coefficients, rows),) * steps
+    if len(rows) > steps and (value == "deepseek_v4" or not isinstance(value, str)):
+        raise ValueError(
+            f"ns_steps={steps} leaves out some of the {len(rows)} polynomials of "
+            f"ns_coefficients={value!r}: give ns_steps={len(rows)}"
+        )
+    return (*rows, *[rows[-1]] * steps)[:steps]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +229,76 @@ CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
 Each with what is said then, ``{value}`` and ``{other}`` being the two."""
 
 
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``allowed``, suggesting the nearest."""
+    allowed = tuple(allowed)
+    if isinstance(value, str) and value in allowed:
+        return
+    words = ", ".join(map(repr, allowed))
+    raise ValueError(f"{name}={value!r} must be one of {words}{did_you_mean(value, allowed)}")
+
+
 def check_together(options: Any) -> None:
     """Raise ValueError for options, attributes of one object, that cannot go together."""
     for (name, values, of, others), message in CLASHES.items():
         value, other = getattr(options, name), getattr(options, of)
         if other in others and (value in values if values else value is not None):
             raise ValueError(message.format(value=value, other=other))
+
+
+NAMED: dict[str, dict[str, Any]] = {
+    # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
+    "nadamw": dict(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=None, correction="folded"
+    ),
+    "nadamw-auto": dict(
+        lr=1e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.1,
+        gamma=0.1,
+        clip=None,
+        correction="folded",
+        gamma_schedule="auto",
+    ),
+    "mars-adamw": dict(),
+    "mars-adamw-exact": dict(correction="exact"),
+    # in the form whose gamma can change without changing the length of the steps
+    "mars-adamw-auto": dict(lr=1e-3, clip=None, correction="folded", gamma_schedule="auto"),
+    # highest where the learning rate is: in the published grid, and four times the default
+    "mars-adamw-decay": dict(gamma=0.1, gamma_schedule="lr"),
+    "mars-adamw-cautious": dict(cautious=True),
+    "mars-adamw-clip-all": dict(clip_over="global"),
+    # C-AdamW of "Cautious Optimizers", with AdamW's defaults
+    "cautious-adamw": dict(
+        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None, cautious=True
+    ),
+    # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
+    "lion": dict(
+        rule="lion",
+        lr=3e-4,
+        betas=(0.99, 0.99),
+        weight_decay=0.3,
+        gamma=1 / 11,
+        clip=None,
+        correction="folded",
+    ),
+    "mars-lion": dict(rule="lion", lr=3e-4, weight_decay=0.1),
+    # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
+    "muon": dict(
+        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=None, correction="folded"
+    ),
+    "mars-m": dict(rule="muon", lr=6e-3, weight_decay=0.1),
+    # the same with queries, keys and values as matrices of their own
+    "muon-split": dict(
+        rule="muon",
+        lr=6e-3,
+        weight_decay=0.1,
+        gamma=0.05,
+        clip=None,
+        correction="folded",
+        split="fused",
+    ),
+    "mars-m-split": dict(rule="muon", lr=6e-3, weight_decay=0.1, split="fused"),
+    "mars-shampoo": dict(rule="shampoo", lr=3e-3),
+}
+"""Ready settings by name, published defaults but where a line says so; the rest is as in TABLE."""

@@ -24,14 +24,16 @@ SMALL = {
 }
 
 
-def verdict_of(example: str, out: Path, folder: Path = EXAMPLES, **changes: str) -> dict[str, Any]:
-    """The verdict of a small pilot by the example's plan."""
+def verdict_of(
+    example: str, out: Path, folder: Path = EXAMPLES, warned: str = "", **changes: str
+) -> dict[str, Any]:
+    """The verdict of a small pilot by the example's plan, which says nothing but ``warned``."""
     plan = folder / example / "plan.toml"
     sets = [p for k, v in {**SMALL, **changes}.items() for p in ("--set", f"{k}={v}")]
     command = [sys.executable, "-m", "mars_optim", "pilot", "--plan", str(plan), "--out", str(out)]
     done = subprocess.run([*command, *sets], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert [line for line in done.stderr.splitlines() if not (warned and warned in line)] == []
     verdict: dict[str, Any] = json.loads((out / "verdict.json").read_text())
     return verdict
 
@@ -51,6 +53,19 @@ def test_a_command(tmp_path: Path):
     assert verdict["tokens_saved"]["pairs"] == 2
     logs = (tmp_path / "runs").glob("*/log.txt")
     assert [log.read_text() for log in logs] == [""] * 10  # it warned of nothing
+
+
+@pytest.mark.slow
+def test_a_command_whose_arms_are_tuned_in_more_than_the_rate(tmp_path: Path):
+    small = {"tuning.trials": "4", "tuning.max_trials": "4"}
+    verdict = verdict_of("tuned_command", tmp_path, warned="trials = 4 are few", **small)
+    tuned = verdict["tuning"]["arms"]
+    assert [len(tuned[arm]["trials"]) for arm in ("adamw", "mars-adamw")] == [4, 4]
+    first = [tuned[arm]["trials"][0] for arm in ("adamw", "mars-adamw")]
+    assert [trial["weight_decay"] for trial in first] == [0.1, 0.01]
+    assert [trial["gamma"] for trial in first] == [0.0, 0.025]
+    used = {run.spec.arm.settings["weight_decay"] for run in read_runs(tmp_path / "runs")}
+    assert len(used) == 8
 
 
 @pytest.mark.slow

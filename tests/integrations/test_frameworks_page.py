@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -31,6 +33,12 @@ def block(heading: str, number: int = 0) -> str:
     return re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[number]
 
 
+def yaml_block(heading: str) -> Any:
+    section = PAGE.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return pytest.importorskip("yaml").safe_load(text)
+
+
 def run(code: str, **names: Any) -> dict[str, Any]:
     scope = {"torch": torch, **names}
     exec(compile(code, str(PAGE), "exec"), scope)
@@ -44,6 +52,63 @@ def test_plain_torch() -> None:
     assert isinstance(scope["optimizer"], MARS)
 
 
+def test_an_optimizer_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    optimizer = run(block("By name"), model=make_toy())["optimizer"]
+    assert {g["gamma_schedule"] for g in optimizer.param_groups if g["gamma"]} == {"auto"}
+    assert "'mars-adamw-auto'" in capsys.readouterr().out
+
+
+def test_the_trainers_command_line_takes_a_name(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    model, dataset = tiny_gpt2(transformers)
+    line = "--optim mars-adamw --optim_args gamma=auto,eps=1e-6 --learning_rate 0.002"
+    line += f" --weight_decay 0.1 --output_dir {tmp_path} --max_steps 2 --use_cpu --report_to none"
+    names = dict(command_line=line.split(), model=model, dataset=dataset)
+    scope = run(block("By name", 1), **names)
+    scope["trainer"].train()
+    matrices, *_ = scope["trainer"].optimizer.optimizer.param_groups
+    found = [matrices[key] for key in ("gamma_schedule", "eps", "initial_lr", "weight_decay")]
+    assert found == ["auto", 1e-6, 0.002, 0.1]
+
+
+def test_torchtitans_container_takes_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torchtitan", "torchtitan.components"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "torchtitan.components.optimizer", titan)
+    container = run(block("By name", 2), __name__="recipe")["NamedOptimizers"]
+    ours = [("embed|lm_head|norm", "mars-adamw", {}), (".*", "mars-m", {"lr": 0.01})]
+    groups = [
+        titan.ParamGroupConfig(
+            pattern=pattern, optimizer_name=name, optimizer_kwargs={"fused": None, **options}
+        )
+        for pattern, name, options in ours
+    ]
+    model = Titan(moe=False)
+    made = container.Config(param_groups=groups).build(model_parts=[model])
+    for param in model.parameters():
+        param.grad = torch.ones_like(param)
+    made.step()
+    rules = [{(g["rule"], g["lr"], g["weight_decay"]) for g in o.param_groups} for o in made]
+    assert rules == [{("adamw", 3e-3, 0.01)}, {("muon", 0.01, 0.1)}]
+
+
+def test_a_lightning_module_takes_a_name(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="lightning is not installed")
+    module = run(block("By name", 3), make_model=make_toy)["Named"]("mars-m", lr=0.01)
+    (optimizer,) = fit_module(tmp_path, module, batches(3)).optimizers
+    assert ("muon", 0.01) in {(g["rule"], g["lr"]) for g in optimizer.param_groups}
+
+
+def test_a_hydra_target_makes_a_partial_that_takes_the_model() -> None:
+    config = yaml_block("By name")["optimizer"]
+    module, _, name = config.pop("_target_").rpartition(".")
+    assert config.pop("_partial_") is True  # what hydra.utils.instantiate does then
+    target = getattr(importlib.import_module(module), name)
+    optimizer = functools.partial(target, *config.pop("_args_"), **config)(make_toy())
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    assert optimizer.param_groups[0]["gamma_schedule"] == "auto"
+
+
 def test_nanogpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved_nano(tmp_path / "ckpt.pt")
@@ -52,20 +117,22 @@ def test_nanogpt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {int(state["step"]) for state in optimizer.state.values()} == {3}
 
 
+def tiny_gpt2(transformers: Any) -> tuple[nn.Module, list[dict[str, torch.Tensor]]]:
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=32, n_positions=8)
+    rows = [torch.arange(i, i + 8) % 32 for i in range(8)]
+    dataset = [{"input_ids": row, "labels": row} for row in rows]
+    return transformers.GPT2LMHeadModel(config), dataset
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_transformers_trainer(number: int, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=32, n_positions=8)
-    rows = [torch.arange(i, i + 8) % 32 for i in range(8)]
+    model, dataset = tiny_gpt2(transformers)
     args = transformers.TrainingArguments(
         output_dir=str(tmp_path), max_steps=2, use_cpu=True, disable_tqdm=True, report_to=[]
     )
-    scope = run(
-        block("transformers: Trainer", number),
-        model=transformers.GPT2LMHeadModel(config),
-        args=args,
-        dataset=[{"input_ids": row, "labels": row} for row in rows],
-    )
+    code = block("transformers: Trainer", number)
+    scope = run(code, model=model, args=args, dataset=dataset)
     scope["trainer"].train()
     optimizer = scope["trainer"].optimizer.optimizer
     assert isinstance(optimizer, MARS)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
-from mars_optim.optim.gamma.sample import sampled
+from mars_optim.gamma_numbers import sampled
 
 State = dict[str, Any]
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from benchmarks import coefficients
 from mars_optim import MARS, MARSM
 from mars_optim.optim.orthogonalize import newton_schulz
-from mars_optim.optim.values import polynomials
-from mars_optim.optimizer_options import NS_COEFFICIENTS, NS_SETS
+from mars_optim.optimizer_options import NS_COEFFICIENTS, NS_SETS, polynomials
 from tests.support.cases import make_params, run
 
 Triple = tuple[float, float, float]

@@ -11,11 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from mars_optim import MARS, MARSAdamW, param_groups, release_gradients
+from mars_optim import MARS, MARSAdamW, gamma_numbers, param_groups, release_gradients
 from mars_optim.optim import backends
 from mars_optim.optim.backends import foreach
 from mars_optim.optim.correction import GlobalNorm
-from mars_optim.optim.gamma import choice, criteria
 from mars_optim.optim.hyperparameters import Settings
 from tests.support.cases import copies, make_grads, make_params, run, same
 
@@ -97,7 +96,7 @@ def test_a_schedule_can_be_edited_in_the_run() -> None:
     for name in ("auto", "least_error", "auto", "lr", "constant"):
         group["gamma_schedule"] = name
         run(optimizer, params, range(35))
-        assert 0.0 <= group["gamma_now"] <= choice.HIGHEST
+        assert 0.0 <= group["gamma_now"] <= gamma_numbers.HIGHEST
     assert all(p.isfinite().all() for p in params)
 
 
@@ -120,7 +119,7 @@ def test_parameters_that_join_late_or_pause_do_no_harm() -> None:
             param.grad = grad
         params[1].grad = None if step < 15 or step % 3 == 0 else params[1].grad
         optimizer.step()
-    assert 0.0 <= optimizer.param_groups[0]["gamma_now"] <= choice.HIGHEST
+    assert 0.0 <= optimizer.param_groups[0]["gamma_now"] <= gamma_numbers.HIGHEST
     assert all(p.isfinite().all() for p in params)
 
 
@@ -253,7 +252,7 @@ def test_no_step_waits_for_an_accelerator(schedule: Any, correction: Any, captur
     lr = torch.tensor(0.1, device="meta")
     options: dict[str, Any] = dict(lr=lr, correction=correction, capturable=capturable)
     optimizer = MARS([param], gamma_schedule=schedule, clip=None, **options)
-    for _ in range(criteria.FIRST + criteria.EVERY + 1):
+    for _ in range(gamma_numbers.FIRST + gamma_numbers.EVERY + 1):
         param.grad = torch.empty_like(param)
         optimizer.step()
     with pytest.raises(RuntimeError, match="meta"):

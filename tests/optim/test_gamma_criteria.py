@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mars_optim import MARS, MARSAdamW
-from mars_optim.optim.gamma import choice, criteria, sample
+from mars_optim import MARS, MARSAdamW, gamma_numbers
 from mars_optim.optim.gamma.criteria import NextGradient, Shares
 
 BETA = 0.9
@@ -40,7 +39,7 @@ class Turning:
         lag = abs(1 - late * (1 - BETA) / (1 - BETA * late)) ** 2 * self.signal
         error = lag + (1 - BETA) / (1 + BETA) * self.noise
         w = error / (error + self.noise)
-        return min(choice.HIGHEST, max(0.0, (w - (1 - BETA)) / BETA))
+        return min(gamma_numbers.HIGHEST, max(0.0, (w - (1 - BETA)) / BETA))
 
 
 # much lag, some, as good as none
@@ -81,7 +80,10 @@ def test_a_sample_of_a_large_tensor_tells_the_same() -> None:
     job = Turning(1 << 17, **JOBS["slow"])
     param, optimizer = made(1 << 17, torch.float32)
     assert train(job, optimizer, param, range(120)) == pytest.approx(job.best_gamma(), abs=0.03)
-    assert optimizer.param_groups[0]["gamma_probes"].shape == (3, sample.sampled(param.shape))
+    assert optimizer.param_groups[0]["gamma_probes"].shape == (
+        3,
+        gamma_numbers.sampled(param.shape),
+    )
 
 
 def test_tensor_counts_by_its_size_despite_sampled_elements() -> None:
@@ -151,10 +153,10 @@ def test_gamma_waits_for_first_steps_and_moves_within_its_rate(schedule: str) ->
         param.grad = job.batch(step).reshape(param.shape)
         optimizer.step()
         chosen.append(float(optimizer.param_groups[0]["gamma_now"]))
-    assert chosen[: criteria.FIRST - 1] == [0.025] * (criteria.FIRST - 1)
+    assert chosen[: gamma_numbers.FIRST - 1] == [0.025] * (gamma_numbers.FIRST - 1)
     steps = [b - a for a, b in pairwise(chosen)]
-    assert max(map(abs, steps)) <= choice.RATE + 1e-12
-    assert sum(step != 0 for step in steps) <= 60 // criteria.EVERY
+    assert max(map(abs, steps)) <= gamma_numbers.RATE + 1e-12
+    assert sum(step != 0 for step in steps) <= 60 // gamma_numbers.EVERY
 
 
 def test_next_gradient_gives_the_derivative_of_loss_by_gamma() -> None:
@@ -223,7 +225,7 @@ def _rest(rule: Any, begin: float) -> float:
 
 
 def test_auto_gamma_falls_on_overshoot_and_rises_on_undershoot() -> None:
-    for sign, end in ((-1.0, 0.0), (1.0, choice.HIGHEST)):
+    for sign, end in ((-1.0, 0.0), (1.0, gamma_numbers.HIGHEST)):
         param, optimizer = made(4096, gamma_schedule="auto", gamma=0.2)
         full = torch.ones_like(param)
         for step in range(300):

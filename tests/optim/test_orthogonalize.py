@@ -20,7 +20,7 @@ from mars_optim.optim.orthogonalize import (
     runs,
     working_dtype,
 )
-from mars_optim.optim.values import polynomials
+from mars_optim.optimizer_options import polynomials
 
 SHAPES = [(6, 6), (4, 9), (9, 4), (1, 7), (7, 1), (3, 5, 4), (2, 2, 4, 6), (65, 33)]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from mars_optim.experiment.external.command_run import Command
 from mars_optim.experiment.plan import Arm, RunSpec
 from mars_optim.experiment.plan.plan import TrainingPlan
+from mars_optim.experiment.plan.table import KeywordTable
 from mars_optim.experiment.plan.task import CommandPlan
 from mars_optim.experiment.records import Run, RunWriter, read_run
 
@@ -26,12 +27,22 @@ def task_with(extra: str = "", **options: object) -> CommandPlan:
 
 
 def spec_of(
-    task: CommandPlan, *, arm: str = "ours", steps: int = 20, arguments: str = ""
+    task: CommandPlan,
+    *,
+    arm: str = "ours",
+    steps: int = 20,
+    arguments: str = "",
+    settings: dict[str, float] | None = None,
 ) -> RunSpec:
     return RunSpec(
         purpose="compare",
         arm_name=arm,
-        arm=Arm(optimizer="external", lr=0.01, arguments=arguments),
+        arm=Arm(
+            optimizer="external",
+            lr=0.01,
+            arguments=arguments,
+            settings=KeywordTable(settings or {}),
+        ),
         lr=0.01,
         seed=1,
         steps=steps,

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
+from mars_optim.experiment.plan.decision import LOSS
+from mars_optim.experiment.plan.plan_file import make_plan
 from mars_optim.experiment.plan.tuning import Point, default_of, value_at
 from mars_optim.experiment.records import RunWriter, read_runs
-from mars_optim.files import write_json
 
 from .pretend import DATA, finish
-from .written_pilot import ENVIRONMENT, probe
+from .scored_pilot import write_curve
+from .written_pilot import ENVIRONMENT, begin
 
 BEST = {"lr": 1.0, "weight_decay": -0.5, "lr_1d": 0.5, "beta1": 0.3}
 """Octaves from each arm's default to its best."""
@@ -54,20 +55,34 @@ def write_designed(
         plan: of the pilot.
         speedup: of the candidate.
         runs: at the most.
-        gone: arms all of whose trials diverge.
+        gone: arms all of whose trials diverge or, where the accuracy decides, are very late.
     """
-    (out / "runs").mkdir(parents=True)
-    (out / "plan.toml").write_text(plan_toml(plan), encoding="utf-8")
-    write_json(out / "probe.json", {arm: probe(arm) for arm in plan.arms})
+    begin(out, plan)
     written = 0
     while not (now := agenda(plan, DATA, read_runs(out / "runs"))).finished:
         for spec in now.ready:
             if written == runs:
                 return plan
             lost = spec.arm_name in gone and spec.purpose == "tune"
-            write(out, spec, None if lost else designed_loss(plan, spec, speedup))
+            if plan.decision.metric != LOSS:
+                write_curve(out, plan, spec, designed_lag(plan, spec, speedup) + 2 * lost)
+            else:
+                write(out, spec, None if lost else designed_loss(plan, spec, speedup))
             written += 1
     return plan
+
+
+def designed_lag(plan: Plan, spec: RunSpec, speedup: float) -> float:
+    """By how much a run is late in log tokens, in a plan whose accuracy decides."""
+    own, at = plan.arm[spec.arm_name], Point(spec.arm, spec.lr)
+    octaves = {
+        name: math.log2(value_at(at, name) / (default_of(own, name) or 1.0)) - BEST[name]
+        for name in plan.tuning.over
+    }
+    lag = sum(4 * MATTERS[name] * off**2 for name, off in octaves.items())
+    fast = speedup if spec.arm_name == plan.comparison.candidate else 1.0
+    key = f"{spec.arm_name} {spec.lr!r} {spec.seed} {spec.steps}"
+    return lag - math.log(fast) + random.Random(key).gauss(0.0, 0.01)
 
 
 def write(out: Path, spec: RunSpec, loss: float | None) -> None:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan import ComparisonPlan, TrainingPlan
 from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.experiment.records import Outcome, RunWriter
 from mars_optim.files import write_text
+from tests.support.specs import spec_in
 
 PLAN = Plan(
     training=TrainingPlan(steps=100),
@@ -41,17 +42,7 @@ def write_run(
 ) -> Path:
     """One run; ``loss`` None for one that diverged halfway."""
     steps = plan.sizes()[0].steps(budget)
-    spec = RunSpec(
-        purpose=purpose,
-        arm_name=arm,
-        arm=plan.arm[arm],
-        lr=lr,
-        seed=seed,
-        steps=steps,
-        task=plan.task,
-        training=plan.training,
-        data="data",
-    )
+    spec = spec_in(plan, purpose, arm, lr, seed, steps, data="data")
     writer = RunWriter(out / "runs", spec, {"python": "3.11"})
     taken = steps if loss is not None else steps // 2
     writer.row(step=taken, tokens=taken * STEP_TOKENS, seconds=1.0, loss=(loss or 9.0) + 0.5)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
+from mars_optim.experiment.plan.plan_file import make_plan
 from mars_optim.experiment.records import Outcome, RunWriter
-from mars_optim.files import write_json
-from tests.support.written_pilot import ENVIRONMENT, probe
+from tests.support.specs import spec_in
+from tests.support.written_pilot import ENVIRONMENT, begin
 
 UNIT = 1000
 METRIC = ("decision.metric=accuracy", "decision.direction=up")
@@ -48,51 +48,30 @@ def write_scored(
     seeds = list(next(iter(lags.values())))
     given = ("arms=['adamw', 'mars-adamw']", f"training.steps={UNIT}", *task)
     plan = make_plan({}, (*given, f"comparison.seeds={seeds}", *sets))
-    (out / "runs").mkdir(parents=True)
-    (out / "plan.toml").write_text(plan_toml(plan), encoding="utf-8")
-    write_json(out / "probe.json", {arm: probe(arm) for arm in plan.arms})
+    begin(out, plan)
     for arm in plan.arms:
         for i, factor in enumerate((0.25, 0.5, 1.0, 2.0, 4.0)):
             lag = 0.05 * (i - 2) ** 2
-            _write(out, plan, "tune", arm, plan.arm[arm].lr * factor, 0, UNIT, lag, evaluations)
+            spec = spec_in(plan, "tune", arm, plan.arm[arm].lr * factor, 0, UNIT)
+            write_curve(out, plan, spec, lag, evaluations)
         for seed, lag in lags[arm].items():
             for budget in (1.0, *plan.ladder) if arm == "adamw" else (1.0,):
                 steps, purpose = round(UNIT * budget), "compare" if budget == 1.0 else "ladder"
-                lr = plan.arm[arm].lr
-                _write(out, plan, purpose, arm, lr, seed, steps, lag, evaluations)
+                spec = spec_in(plan, purpose, arm, plan.arm[arm].lr, seed, steps)
+                write_curve(out, plan, spec, lag, evaluations)
     return plan
 
 
-def _write(
-    out: Path,
-    plan: Plan,
-    purpose: str,
-    arm: str,
-    lr: float,
-    seed: int,
-    steps: int,
-    lag: float,
-    evaluations: int,
-) -> None:
-    spec = RunSpec(
-        purpose=purpose,
-        arm_name=arm,
-        arm=plan.arm[arm],
-        lr=lr,
-        seed=seed,
-        steps=steps,
-        task=plan.task,
-        training=plan.training,
-        data="0" * 64,
-    )
-    writer = RunWriter(out / "runs", spec, ENVIRONMENT)
+def write_curve(out: Path, plan: Plan, spec: RunSpec, lag: float, evaluations: int = 20) -> None:
+    """One run, late by ``lag`` in log tokens."""
+    writer, steps = RunWriter(out / "runs", spec, ENVIRONMENT), spec.steps
     up, name = plan.decision.direction == "up", plan.decision.metric
     for i in range(evaluations):
         step = round(steps * (i + 1) / evaluations)
         value = accuracy(step / UNIT, lag, up=up)
         at = dict(step=step, tokens=8 * step, seconds=step / 10)
         # the loss says the opposite: it must not decide
-        writer.row(**at, loss=2.0 + value, lr=lr)
+        writer.row(**at, loss=2.0 + value, lr=spec.lr)
         writer.row(**at, valid_loss=2.0 + value * (1 if up else -1), **{name: value})
     writer.finish(
         Outcome(

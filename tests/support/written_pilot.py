@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mars_optim.experiment.analysis import Analysis
-from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
 from mars_optim.experiment.plan.sizes import Size
 from mars_optim.experiment.records import Outcome, RunWriter
 from mars_optim.files import write_json
+from tests.support.specs import spec_in
 
 ENVIRONMENT = {"python": "3.11.7", "torch": "2.13.0", "system": "Linux x86_64", "device": "cpu"}
 
@@ -43,9 +44,7 @@ def write_pilot(out: Path, *, speedup: float, spread: float = 0.02, **overrides:
     """
     sets = tuple(f"{key.replace('__', '.')}={value}" for key, value in overrides.items())
     plan = make_plan({}, ("training.steps=1000", *sets))
-    (out / "runs").mkdir(parents=True)
-    (out / "plan.toml").write_text(plan_toml(plan), encoding="utf-8")
-    write_json(out / "probe.json", {arm: probe(arm) for arm in plan.arms})
+    begin(out, plan)
     for i, size in enumerate(plan.sizes()):
         speeds = dict.fromkeys(size.arms, speedup**0.5)
         speeds |= {"adamw": 1.0, plan.comparison.candidate: speedup / (1 + 0.02 * i)}
@@ -89,17 +88,7 @@ def write_run(
     gamma: float | None = None,
 ) -> None:
     settings = plan.arm[arm] if gamma is None else replace(plan.arm[arm], gamma=gamma)
-    spec = RunSpec(
-        purpose=purpose,
-        arm_name=arm,
-        arm=settings,
-        lr=lr,
-        seed=seed,
-        steps=steps,
-        task=(size or plan).task,
-        training=(size or plan).training,
-        data="0" * 64,
-    )
+    spec = spec_in(plan, purpose, arm, lr, seed, steps, size=size, settings=settings)
     writer = RunWriter(out / "runs", spec, ENVIRONMENT)
     for share in (0.25, 0.5, 0.75, 1.0):
         step = round(steps * share)
@@ -117,6 +106,13 @@ def write_run(
             state_bytes=(12000 if arm == "mars-adamw" else 8000) * spec.task.width,
         )
     )
+
+
+def begin(out: Path, plan: Plan) -> None:
+    """Make the folder of a pilot that has made no run yet."""
+    (out / "runs").mkdir(parents=True)
+    (out / "plan.toml").write_text(plan_toml(plan), encoding="utf-8")
+    write_json(out / "probe.json", {arm: probe(arm) for arm in plan.arms})
 
 
 def probe(arm: str) -> dict[str, float]:

@@ -99,10 +99,12 @@ def unpack(out: Path) -> None:
 def write(out: Path, console: Console, lang: Lang) -> None:
     """Write the report of ``out`` and say the verdict."""
     from ..experiment.analysis import analyse
+    from ..experiment.export.optuna_journal import write_journal
     from ..experiment.report import Messages, summary, write_report
 
     analysis, say = analyse(out), Messages(lang)
     paths = write_report(analysis, out, say)
+    write_journal(analysis, out)
     console.print(summary(analysis, say), soft_wrap=True)
     console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
+import ast
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback
 
-from ..optim import MARS, param_groups
+from ..optim import MARS, create, list_optimizers
+from ..optim.named import grouped
 from .plain import RecordMetrics as _Metrics
 
 
@@ -37,9 +39,51 @@ class GroupedMARS:
         Raises:
             TypeError: for an option that neither has.
         """
-        of_groups = inspect.signature(param_groups).parameters
-        groups = param_groups(model, **{k: v for k, v in options.items() if k in of_groups})
-        return MARS(groups, **{k: v for k, v in options.items() if k not in of_groups})
+        return grouped(model, **options)
+
+
+def register() -> list[str]:
+    """Let ``--optim`` and ``TrainingArguments(optim=...)`` take our names, in this process.
+
+        mars_optim.integrations.transformers.register()
+        args = TrainingArguments(optim="mars-adamw", optim_args="gamma=auto", learning_rate=1e-3)
+
+    Call it before arguments are parsed, also where they are read back from ``training_args.bin``.
+    ``learning_rate`` and ``weight_decay`` are the Trainer's, the rest is as in
+    :func:`mars_optim.create`, changed by ``optim_args``: ``name=value``, separated by commas.
+
+    Returns:
+        The names. Those that transformers has itself stay its own, and are not among them.
+
+    Raises:
+        ImportError: if transformers has no table of optimizers (it has one since version 5).
+    """
+    from transformers.trainer_optimizer import _OPTIMIZER_HANDLERS
+    from transformers.training_args import OptimizerNames
+
+    known, ours = OptimizerNames._value2member_map_, []
+    for name in list_optimizers():
+        if name not in known:
+            member = str.__new__(OptimizerNames, name)
+            member._name_, member._value_ = name.upper().replace("-", "_"), name
+            known[name] = OptimizerNames._member_map_[member._name_] = member
+            OptimizerNames._member_names_.append(member._name_)
+            _OPTIMIZER_HANDLERS[member] = _made_by_name
+        if _OPTIMIZER_HANDLERS.get(name) is _made_by_name:
+            ours.append(name)
+    return ours
+
+
+def _made_by_name(context: Any) -> tuple[Any, dict[str, Any]]:
+    """What the Trainer asks a row of its table for: a factory's factory, and its options."""
+    args = context.args
+    options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+    for key, text in context.optim_args.items():
+        try:
+            options[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[key] = text
+    return partial(partial, create, args.optim.value), options
 
 
 class RecordMetrics(TrainerCallback):

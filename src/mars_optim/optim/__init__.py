@@ -1,6 +1,7 @@
 """The optimizers. torch only; nothing here knows the rest of the package."""
 
 from .mars import MARS, MARSM, MARSAdamW, MARSLion, MARSShampoo
+from .named import create, list_optimizers
 from .param_groups import ParamGroups, param_groups
 from .tools.migrate import migrate
 from .tools.release import GradientRelease, release_gradients
@@ -15,6 +16,8 @@ __all__ = [
     "MARSShampoo",
     "ParamGroups",
     "VarianceReduction",
+    "create",
+    "list_optimizers",
     "migrate",
     "param_groups",
     "release_gradients",

@@ -23,6 +23,7 @@ from ..optimizer_options import (
     Option,
     Rule,
     check_together,
+    polynomials,
 )
 from .blocks import Split
 from .values import (
@@ -34,7 +35,6 @@ from .values import (
     learning_rate,
     number_or_none,
     pair,
-    polynomials,
     tristate,
     whole,
 )

@@ -21,6 +21,7 @@ from ..optimizer_options import (
     Correction,
     GammaSchedule,
     Rule,
+    check_choice,
 )
 from . import backends
 from .backends import Amp, Bucket
@@ -49,7 +50,7 @@ from .state.fit import called
 from .state.traces import Traces
 from .two_gradient import TwoGradientForm
 from .types import KEPT, State
-from .values import check_choice, check_option
+from .values import check_option
 
 Update = Callable[[], None]
 

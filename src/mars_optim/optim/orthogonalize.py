@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizer_options import NS_COEFFICIENTS, Coefficients
-from .values import polynomials
+from ..optimizer_options import NS_COEFFICIENTS, Coefficients, polynomials
 
 NS_EPS = 1e-7  # the least norm that is divided by, so that zeros stay zeros
 # Elements of one batch of equal shapes: what it takes for a moment stays small beside the model,

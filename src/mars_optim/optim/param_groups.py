@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule
+from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule, check_choice
 from .describe import describe
 from .groups.fused import WORDS, Given, by_hand, place_of, said_of
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
 from .groups.split import check_vector_options
 from .hyperparameters import resolve
-from .values import check_choice
 
 _WORDS: dict[Kind, str] = {
     "matrix": "a matrix",

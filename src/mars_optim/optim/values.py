@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from numbers import Real
 from typing import Any, cast
 
@@ -11,20 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import did_you_mean
-from ..optimizer_options import NS_SETS, Coefficients, Option
+from ..optimizer_options import NS_SETS, Coefficients, Option, check_choice
 from .blocks import Split
 
 # A schedule that ends at 0 may end this far below it by rounding (torch's LinearLR: -1e-20).
 ROUNDING = 1e-12
-
-
-def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Raise ValueError unless ``value`` is one of ``allowed``, suggesting the nearest."""
-    allowed = tuple(allowed)
-    if isinstance(value, str) and value in allowed:
-        return
-    words = ", ".join(map(repr, allowed))
-    raise ValueError(f"{name}={value!r} must be one of {words}{did_you_mean(value, allowed)}")
 
 
 def check_number(
@@ -163,27 +153,6 @@ def _triple(name: str, value: object) -> Coefficients:
             f"{', '.join(map(repr, NS_SETS))}"
         ) from None
     return a, b, c
-
-
-def polynomials(value: Any, steps: int) -> tuple[Coefficients, ...]:
-    """(a, b, c) of each of so many steps: of a set or list the last one is repeated.
-
-    Args:
-        value: as :func:`coefficients` has it.
-        steps: how many.
-
-    Raises:
-        ValueError: for more polynomials than steps, where all of them are needed.
-    """
-    rows: tuple[Any, ...] = NS_SETS[value] if isinstance(value, str) else value
-    if not isinstance(rows[0], tuple):
-        return (cast(Coefficients, rows),) * steps
-    if len(rows) > steps and (value == "deepseek_v4" or not isinstance(value, str)):
-        raise ValueError(
-            f"ns_steps={steps} leaves out some of the {len(rows)} polynomials of "
-            f"ns_coefficients={value!r}: give ns_steps={len(rows)}"
-        )
-    return (*rows, *[rows[-1]] * steps)[:steps]
 
 
 def check_option(name: str, value: Any, option: Option) -> None:

@@ -98,7 +98,8 @@ def test_a_refused_forecast_leaves_the_pilots_own_hours(tmp_path: Path) -> None:
     assert found.real_log_ratio == found.candidate.log_ratio
     assert "is refused" in str(cost.section(found, Messages(), tmp_path))
     section = at_target.section(found, Messages())
-    assert [b.kind for b in section.blocks] == ["bullets", "text"]
+    assert [b.kind for b in section.blocks] == ["bullets"]
+    assert "would tell adamw and mars-adamw at 2e+06 parameters" in str(section.blocks)
     assert verdict_data(found)["at_target"]["tokens_saved"] is None
     assert "not known" in Messages().finding(found.verdict.reasons[-1])
 

@@ -51,6 +51,17 @@ def test_each_arm_can_have_arguments_of_its_own(tmp_path: Path):
         run(tmp_path, task_with("{arm_args}"), arguments="--fault crash")
 
 
+def test_an_arms_settings_reach_the_command_and_are_in_the_runs_name(tmp_path: Path):
+    found = {}
+    for decay in (1.0, 4.0):
+        task, settings = task_with("--decay {decay} {arm_args}"), {"decay": decay, "pause": 0.001}
+        made = run(tmp_path, task, arguments="--pause {pause}", settings=settings)
+        assert dict(made.spec.arm.settings) == settings
+        found[made.spec.run_id] = made.final_loss
+    losses = list(found.values())
+    assert losses[1] - losses[0] == pytest.approx(0.05)  # by the formula, two octaves off
+
+
 FAULTS = [
     ("--fault crash", ["ended with status 1: no data on the disk", "log.txt"]),
     ("--fault memory", ["ended by signal 9 (out of memory?): training ours"]),

@@ -56,13 +56,6 @@ def test_a_mistake_in_what_is_tuned_is_one_line(tuning: dict[str, Any], told: tu
     assert all(part in text for part in told), text
 
 
-def test_an_arm_of_a_command_has_its_rate_only():
-    command = "{python} t.py {optimizer} {lr} {seed} {steps} {run_dir}"
-    plan = {"task": {"kind": "command", "command": command}, "tuning": {"over": MANY}}
-    with pytest.raises(UserError, match=r"'weight_decay', which adamw does not have: a command"):
-        make_plan(plan)
-
-
 def test_a_range_that_leads_below_min_lr_is_refused():
     plan = {"training": {"min_lr": 5e-4}, "tuning": {"over": MANY, "trials": 9}}
     with pytest.raises(UserError, match=r"lr = 0.000125, which must be above training.min_lr"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mars_optim import MARSAdamW
+from mars_optim import MARSAdamW, create
 from tests.support.toy import batches, loss_of, make_toy
 
 pytest.importorskip("jsonargparse", reason="LightningCLI needs jsonargparse[signatures]")
@@ -26,13 +26,13 @@ QUIET = [
 ]
 
 
-def run(folder: Path, arguments: list[str]) -> Any:
+def run(folder: Path, arguments: list[str], *, named: bool = False) -> Any:
     from lightning.pytorch.cli import LightningCLI
 
     class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
+        def __init__(self, optimizer: str = "mars-adamw", lr: float = 3e-3) -> None:
             super().__init__()
-            self.toy = make_toy()
+            self.toy, self.optimizer, self.lr = make_toy(), optimizer, lr
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
             return loss_of(self.toy, batch)
@@ -40,6 +40,8 @@ def run(folder: Path, arguments: list[str]) -> Any:
         def train_dataloader(self) -> Any:
             return torch.utils.data.DataLoader(batches(3), batch_size=None)
 
+    if named:
+        Module.configure_optimizers = lambda self: create(self.optimizer, self.toy, lr=self.lr)
     arguments = ["fit", *QUIET, f"--trainer.default_root_dir={folder}", *arguments]
     return LightningCLI(Module, args=arguments, save_config_callback=None).trainer
 
@@ -63,3 +65,10 @@ def test_or_in_a_yaml_file(tmp_path: Path) -> None:
     (optimizer,) = run(tmp_path, [f"--config={file}"]).optimizers
     assert {g["gamma_schedule"] for g in optimizer.param_groups if g["gamma"]} == {"auto"}
     assert optimizer.param_groups[0]["rule"] == "muon"
+
+
+def test_or_by_a_name_that_the_module_takes(tmp_path: Path) -> None:
+    trainer = run(tmp_path, ["--model.optimizer=mars-m", "--model.lr=0.002"], named=True)
+    (optimizer,) = trainer.optimizers
+    assert optimizer.param_groups[0]["rule"] == "muon"
+    assert optimizer.param_groups[0]["lr"] == 0.002

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mars_optim import MARS
 from mars_optim.experiment.training.state_dict import begin_save, end_save, load_state
-from mars_optim.optim.gamma.sample import SAMPLE, sampled
+from mars_optim.gamma_numbers import SAMPLE, sampled
 
 from .layouts import place
 from .work import batch, compare, make_net, shard_all, shard_mixed, whole, world_mesh

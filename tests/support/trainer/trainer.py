@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 
-def loss_at(optimizer: str, lr: float, seed: int, steps: int) -> float:
+def loss_at(optimizer: str, lr: float, seed: int, steps: int, decay: float = 1.0) -> float:
     speed = {"ours": 1.5}.get(optimizer, 1.0)
     best = {"ours": 0.02}.get(optimizer, 0.01)
-    distance = math.log2(lr / best)
+    distance = math.hypot(math.log2(lr / best), 0.5 * math.log2(decay))
     noise = 0.01 * math.sin(seed) + 0.0005 * math.sin(3 * seed + len(optimizer))
     return 1 + 5 * (speed * steps) ** -0.4 + 0.05 * distance**2 + noise
 
@@ -27,8 +27,10 @@ def main() -> None:
     parser.add_argument("--fault", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--decay", type=float, default=1.0)
     args = parser.parse_args()
     out, steps = Path(args.out), int(args.steps)
+    given = args.optimizer, float(args.lr), int(args.seed)
     fault = args.fault if args.only in ("", args.optimizer) else ""
     print("training", args.optimizer, flush=True)
     if fault == "warm-up":  # of twelve steps, whatever the length
@@ -45,7 +47,7 @@ def main() -> None:
             time.sleep(args.pause)
             if fault == "gaps":  # every column in every row, as data frames write it
                 row(step=step, loss=3.0, valid_loss=math.nan)
-            row(step=step, loss=loss_at(args.optimizer, float(args.lr), int(args.seed), step))
+            row(step=step, loss=loss_at(*given, step, args.decay))
             if step == 5 and fault == "nan":
                 row(step=step, loss=math.nan)
                 time.sleep(600)
@@ -61,7 +63,7 @@ def main() -> None:
         if fault == "early":
             steps -= 3
         if fault != "no-valid":
-            final = loss_at(args.optimizer, float(args.lr), int(args.seed), steps)
+            final = loss_at(*given, steps, args.decay)
             row(step=steps, valid_loss=final, seconds=0.01 * steps, tokens=7 * steps)
         if fault.startswith("score"):
             row(step=steps, score=math.nan if fault == "score-nan" else 3 - 0.1 * int(args.seed))

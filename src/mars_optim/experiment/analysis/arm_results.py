@@ -17,7 +17,6 @@ from ..records.trials import at_edge, best_of_others, open_sides
 from .best_of import Tuned, tuned
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
-from .design import losses_of
 from .ladder import tokens_to_reach
 from .looks import interval
 from .model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
@@ -26,6 +25,7 @@ from .stats import Interval
 from .survival import ratio_interval
 from .target import reach, slope_at, target_result, times_of
 from .target import reading as to_target
+from .trial_scores import losses_of, trial_runs
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
@@ -47,7 +47,8 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(seed_result(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
-    by_design = _by_design(at, name, next(iter(mine.values()), None))
+    compared = [*_baseline_runs(at), *mine.values()]
+    by_design = _by_design(at, name, next(iter(mine.values()), None), compared)
     trials = _trials(at, name, by_design)
     is_baseline = name == plan.comparison.baseline
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
@@ -65,7 +66,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         arm=plan.arm[name],
         lr=lr,
         trials=tuple(sorted(trials, key=lambda t: (t.lr, t.seed))),
-        at_edge=edge_of(trials) and not (by_design and len({t.lr for t in trials}) == 1),
+        at_edge=_at_end(by_design) if by_design else edge_of(trials),
         seeds=seeds,
         loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,
@@ -74,11 +75,11 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores={k: v for k, v in mean_scores(mine.values()).items() if k != metric},
-        regret=by_design.whole.off if by_design else regret_of(fit, lr),
+        regret=_luck(at, by_design, compared) if by_design else regret_of(fit, lr),
         best_range=fit.low_high(plan.decision.confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None)
         if goal is None
-        else slope_at([*_baseline_runs(at), *mine.values()], goal),
+        else slope_at(compared, goal),
         log_ratio_here=ratio,
         tuned=by_design,
         target=target,
@@ -87,14 +88,49 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     )
 
 
-def _by_design(at: Comparison, name: str, compared: Run | None) -> Tuned | None:
-    """The tuning of an arm of which more than the rate is tuned."""
-    tuning, arm = at.plan.tuning, at.plan.arm[name]
+def _by_design(
+    at: Comparison, name: str, first: Run | None, compared: Sequence[Run]
+) -> Tuned | None:
+    """The tuning of an arm of which more than the rate is tuned.
+
+    Args:
+        at: the comparison.
+        name: of the arm.
+        first: of its compared runs.
+        compared: runs of the arm and of the baseline, whose slopes turn a cost into tokens.
+    """
+    tuning, arm, decision = at.plan.tuning, at.plan.arm[name], at.plan.decision
     if not tuning.by_design:
         return None
-    used = Point(compared.spec.arm, compared.spec.lr) if compared else None
-    losses = losses_of(at.runs, name, at.size.steps(1.0), tuning.seed)
-    return tuned(tuning, name, arm, losses, used)
+    used = Point(first.spec.arm, first.spec.lr) if first else None
+    tried = trial_runs(at.runs, name, at.size.steps(1.0), tuning.seed)
+    ends = {point: run.final_loss for point, run in tried.items()}
+    if decision.goal is None:
+        return tuned(tuning, name, arm, ends, used, ends)
+    goal = decision.goal
+    fall = slope_at(compared, goal) or slope_at(list(tried.values()), goal) or 1.0
+    losses = losses_of(tried, decision, fall)
+    reached = {point: reach(run, goal).reached for point, run in tried.items()}
+    return tuned(tuning, name, arm, losses, used, ends, reached)
+
+
+def _luck(at: Comparison, tuning: Tuned, compared: Sequence[Run]) -> tuple[float, ...]:
+    """What the choice among the trials loses against an average one, as a cost.
+
+    Empty where that is not known: no trial reached the target.
+    """
+    goal = at.plan.decision.goal
+    if goal is None:
+        return tuning.whole.off
+    fall = slope_at(compared, goal) if any(tuning.reached or ()) else None
+    return tuple(fall * off for off in tuning.whole.off) if fall else ()
+
+
+def _at_end(tuning: Tuned) -> bool:
+    """Whether the chosen rate is the lowest or the highest of the trials."""
+    rates = [values[tuning.over.index("lr")] for values, _ in tuning.trials]
+    best = tuning.lowest
+    return best is not None and len(set(rates)) > 1 and rates[best] in (min(rates), max(rates))
 
 
 def _trials(at: Comparison, name: str, by_design: Tuned | None) -> list[Trial]:

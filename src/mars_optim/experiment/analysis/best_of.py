@@ -15,7 +15,7 @@ the noise of the choice itself, which the comparison's intervals take in (:mod:`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -63,16 +63,27 @@ class Tuned:
 
     Args:
         over: what is tuned.
-        trials: value of each of these, and the loss (None if diverged), in order; the default
-            first.
+        trials: value of each of these, and the loss (None if diverged), or the metric that
+            decides, in order; the default first.
+        found: what each trial is chosen by, the less the better (:func:`.design.losses_of`): the
+            loss, the metric as a cost or, with a target, the log of the tokens to it.
         chosen: the values that are compared; None before they are known.
         best: of 1, 2, 4, ... trials and of all.
+        reached: whether each trial reached the target; None without one.
     """
 
     over: tuple[str, ...]
     trials: tuple[tuple[tuple[float, ...], float | None], ...]
+    found: tuple[float | None, ...]
     chosen: tuple[float, ...] | None
     best: tuple[BestOf, ...]
+    reached: tuple[bool, ...] | None = None
+
+    @property
+    def lowest(self) -> int | None:
+        """The trial that is chosen; None if all diverged."""
+        known = [(loss, i) for i, loss in enumerate(self.found) if loss is not None]
+        return min(known)[1] if known else None
 
     @property
     def whole(self) -> BestOf:
@@ -81,7 +92,13 @@ class Tuned:
 
 
 def tuned(
-    tuning: TuningPlan, name: str, arm: Arm, losses: Losses, used: Point | None
+    tuning: TuningPlan,
+    name: str,
+    arm: Arm,
+    losses: Losses,
+    used: Point | None,
+    ends: Losses,
+    reached: Mapping[Point, bool] | None = None,
 ) -> Tuned | None:
     """What an arm's trials tell; None before its default has been tried.
 
@@ -89,21 +106,22 @@ def tuned(
         tuning: of the plan.
         name: of the arm.
         arm: with its defaults.
-        losses: of its finished trials.
+        losses: what its finished trials are chosen by.
         used: what is compared.
+        ends: the loss or the metric of each, at its end.
+        reached: whether each reached the target, if there is one.
     """
     made, _ = trials(tuning, name, arm, losses)
     if not made or made[0] != point(arm, {}):
         return None
-    found = [losses[at] for at in made]
+    found = tuple(losses[at] for at in made)
     return Tuned(
         over=tuning.over,
-        trials=tuple(
-            (tuple(value_at(at, what) for what in tuning.over), loss)
-            for at, loss in zip(made, found, strict=True)
-        ),
+        trials=tuple((tuple(value_at(at, what) for what in tuning.over), ends[at]) for at in made),
+        found=found,
         chosen=tuple(value_at(used, what) for what in tuning.over) if used else None,
         best=best_of(found, len(tuning.over), in_turn=tuning.sampler == "tpe"),
+        reached=None if reached is None else tuple(reached[at] for at in made),
     )
 
 

@@ -16,21 +16,9 @@ from typing import Any
 from ...errors import need
 from ..plan import Arm
 from ..plan.tuning import Point, Span, TuningPlan, factor_at, place_of, point
-from ..records import Run
 
 Losses = Mapping[Point, float | None]
-"""Final loss of each finished trial; None for a run that diverged."""
-
-
-def losses_of(runs: Iterable[Run], arm: str, steps: int, seed: int) -> dict[Point, float | None]:
-    """The finished trials of an arm at one budget."""
-    return {
-        Point(r.spec.arm, r.spec.lr): r.final_loss
-        for r in runs
-        if r.spec.purpose == "tune"
-        and r.outcome
-        and (r.spec.arm_name, r.spec.steps, r.spec.seed) == (arm, steps, seed)
-    }
+"""What each finished trial is chosen by: the less, the better; None for a run that diverged."""
 
 
 def trials(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ...errors import UserError, need
+from ..plan.tuning import from_one
 from .best_of import Tuned
 
 BEST = 0.25
@@ -23,7 +24,8 @@ def importances(tuned: Tuned) -> dict[str, float] | None:
         optuna = need("optuna", "tune")
     except UserError:
         return None
-    finite = [(values, loss) for values, loss in tuned.trials if loss is not None]
+    trials = zip(tuned.trials, tuned.found, strict=True)
+    finite = [(values, loss) for (values, _), loss in trials if loss is not None]
     moving = [i for i in range(len(tuned.over)) if len({values[i] for values, _ in finite}) > 1]
     if len(finite) < LEAST or len({loss for _, loss in finite}) < 2 or len(moving) < 2:
         return None
@@ -46,4 +48,4 @@ def importances(tuned: Tuned) -> dict[str, float] | None:
 
 def _logs(name: str, values: list[float]) -> list[float]:
     """A setting as its range is even in it."""
-    return [math.log(1 - value if name.startswith("beta") else value) for value in values]
+    return [math.log(1 - value if from_one(name) else value) for value in values]

@@ -2,7 +2,8 @@
 
 With k trials an arm is expected to have a loss above that of all n trials (:mod:`.best_of`). The
 candidate's compared losses are raised by its difference less the baseline's, and read off the same
-ladders: fewer trials of the baseline are taken to raise its whole ladder alike.
+ladders: fewer trials of the baseline are taken to raise its whole ladder alike. With a target the
+trials tell times, and these are moved by as much.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .choice import in_pairs
 from .comparison import Comparison
 from .looks import interval
 from .model import ArmResult, TuningBudget
-from .stats import shifted
+from .stats import Interval, shifted
 from .verdict import by_interval
 
 
@@ -31,6 +32,8 @@ def tuning_budgets(at: Comparison, arms: Mapping[str, ArmResult]) -> tuple[Tunin
     base, arm = arms[roles.baseline], arms[roles.candidate]
     if not (base.tuned and arm.tuned and arm.log_ratio and arm.slope and base.slope):
         return ()
+    if not (base.regret and arm.regret):
+        return ()  # not a trial reached the target
     pairs = zip(arm.tuned.best, base.tuned.best, strict=False)
     return tuple(_budget(at, arm, base, *pair) for pair in pairs if pair[0].k == pair[1].k)
 
@@ -41,15 +44,13 @@ def _budget(
     above = [_above(tuning, found) for tuning, found in ((arm, mine), (base, theirs))]
     if above[0] is None or above[1] is None:
         return TuningBudget(trials=mine.k, log_ratio=None, bounds=frozenset(), decision=None)
-    unit, name = at.size.steps(1.0), at.plan.comparison.candidate
-    runs = [run for (a, _, n), run in at.compared.items() if (a, n) == (name, unit)]
-    seeds = [seed_result(at, run, above[0] - above[1]) for run in runs]
-    measured = interval([s.log_ratio for s in seeds], at.plan.decision)
-    assert arm.slope is not None
-    assert base.slope is not None
-    off = in_pairs(mine.off, 1 / arm.slope, theirs.off, -1 / base.slope)
-    bounds = frozenset(s.reading.bound for s in seeds if s.reading and s.reading.bound)
-    ratio = measured and shifted(measured, off)
+    more = above[0] - above[1]
+    if at.plan.decision.goal is None:
+        ratio, bounds = _along_ladder(at, arm, base, more, (mine, theirs))
+    else:
+        off = in_pairs(mine.off, 1.0, theirs.off, -1.0) - more
+        ratio = arm.log_ratio_here and shifted(arm.log_ratio_here, off)
+        bounds = frozenset(arm.bounds)
     threshold = -math.log1p(-at.plan.decision.min_saving)
     return TuningBudget(
         trials=mine.k,
@@ -57,6 +58,21 @@ def _budget(
         bounds=bounds,
         decision=by_interval(ratio, threshold, set(bounds)) if ratio else None,
     )
+
+
+def _along_ladder(
+    at: Comparison, arm: ArmResult, base: ArmResult, more: float, best: tuple[BestOf, BestOf]
+) -> tuple[Interval | None, frozenset[str]]:
+    """The log token ratio with the candidate's losses raised by ``more``, and its bounds."""
+    unit, name = at.size.steps(1.0), at.plan.comparison.candidate
+    runs = [run for (a, _, n), run in at.compared.items() if (a, n) == (name, unit)]
+    seeds = [seed_result(at, run, more) for run in runs]
+    measured = interval([s.log_ratio for s in seeds], at.plan.decision)
+    assert arm.slope is not None
+    assert base.slope is not None
+    off = in_pairs(best[0].off, 1 / arm.slope, best[1].off, -1 / base.slope)
+    bounds = frozenset(s.reading.bound for s in seeds if s.reading and s.reading.bound)
+    return measured and shifted(measured, off), bounds
 
 
 def _above(arm: ArmResult, found: BestOf) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .best_of import Tuned
 from .model import Analysis, ArmResult, Curve
 from .sensitivity import Line
 from .stats import Interval
@@ -30,8 +31,20 @@ def _arm(arm: ArmResult) -> ArmResult:
             replace(s, loss=_minus(s.loss), difference=_minus(s.difference)) for s in arm.seeds
         ),
         loss_difference=_interval(arm.loss_difference),
+        tuned=arm.tuned and _tuned(arm.tuned),
         curves=tuple(map(_curve, arm.curves)),
     )
+
+
+def _tuned(tuning: Tuned) -> Tuned:
+    """The trials' ends; what is expected of k trials, too, unless that is a time."""
+    best = tuning.best
+    if tuning.reached is None:
+        best = tuple(
+            replace(at, loss=_minus(at.loss), off=tuple(-off for off in at.off)) for at in best
+        )
+    trials = tuple((values, _minus(end)) for values, end in tuning.trials)
+    return replace(tuning, trials=trials, best=best)
 
 
 def _curve(curve: Curve) -> Curve:

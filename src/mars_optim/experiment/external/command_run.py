@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import UserError
 from ...files import no_link
 from ..plan import RunSpec
-from ..plan.command import fill_command, fixed_words, split
+from ..plan.command import fill_command, fill_settings, fixed_words, split
 from ..plan.task import CommandPlan
 from ..records import Outcome, RunWriter
 from .metric_files import Tail
@@ -117,13 +117,15 @@ class Command:
         return outcome, step is not None or recorder.tells_seconds
 
     def _words(self, spec: RunSpec, job: Path) -> list[str]:
+        settings = spec.arm.settings
         values = {
+            **{name: repr(value) for name, value in settings.items()},
             "optimizer": spec.arm_name,
             "lr": repr(spec.lr),
             "seed": str(spec.seed),
             "steps": str(spec.steps),
             "run_dir": str(job.resolve()),
-            "arm_args": spec.arm.arguments,
+            "arm_args": fill_settings(spec.arm.arguments, settings),
             "python": sys.executable,
         }
         return fill_command(self.task.command, values)

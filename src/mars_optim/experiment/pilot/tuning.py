@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from ..analysis import design
 from ..analysis.rate_fit import fit_rate
+from ..analysis.trial_scores import losses_of, trial_runs
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
 from ..plan.tuning import Point
@@ -78,7 +79,8 @@ def _by_design(
     ready, chosen, lost = list[list[RunSpec]](), dict[str, Point](), set[str]()
     trials = tuning_trials(plan, here, size)
     for arm in sorted(size.arms, key=lambda arm: len(trials[arm])):
-        losses = design.losses_of(here, arm, size.steps(1.0), plan.tuning.seed)
+        tried = trial_runs(here, arm, size.steps(1.0), plan.tuning.seed)
+        losses = losses_of(tried, plan.decision)
         made, following = design.trials(plan.tuning, arm, plan.arm[arm], losses)
         specs = [_at(plan, size, data, arm, point) for point in following]
         used = _used(plan, size, arm, here)

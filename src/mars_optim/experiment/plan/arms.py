@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -12,6 +12,7 @@ from ...errors import UserError
 from ...optimizer_options import (
     GAMMA_FORMS,
     MATRIX_RULES,
+    NAMED,
     NS_SETS,
     TABLE,
     ClipOver,
@@ -139,6 +140,13 @@ class Arm:
     arguments: str = option(
         "", "what {arm_args} stands for in task.command", of=("optimizer", ("external",))
     )
+    settings: KeywordTable = option(
+        KeywordTable(),
+        "numbers that {NAME} stands for in task.command and in arguments; tuning.over may name "
+        "them",
+        of=("optimizer", ("external",)),
+        sparse=True,
+    )
 
 
 def check_arm_name(name: str) -> None:
@@ -208,68 +216,12 @@ def _check_newton_schulz(name: str, arm: Arm) -> None:
         )
 
 
-def _mars(**options: Any) -> Arm:
-    return Arm(optimizer="mars", **options)
-
-
-# Published defaults: GPT-2's AdamW; MARS's first release; Lion's paper; Moonlight and MARS-M.
+# Published defaults: GPT-2's AdamW; ours by their names.
 ARMS: dict[str, Arm] = {
     "adamw": Arm(
         optimizer="torch-adamw", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None
     ),
-    # AdamW with Nesterov momentum at constant beta1: folded MARS at gamma = 1 - beta1
-    "nadamw": _mars(
-        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.1, clip=None, correction="folded"
-    ),
-    "nadamw-auto": _mars(
-        lr=1e-3,
-        betas=(0.9, 0.95),
-        weight_decay=0.1,
-        gamma=0.1,
-        clip=None,
-        correction="folded",
-        gamma_schedule="auto",
-    ),
-    "mars-adamw": _mars(),
-    "mars-adamw-exact": _mars(correction="exact"),
-    # in the form whose gamma can change without changing the length of the steps
-    "mars-adamw-auto": _mars(lr=1e-3, clip=None, correction="folded", gamma_schedule="auto"),
-    # highest where the learning rate is: in the published grid, and four times the default
-    "mars-adamw-decay": _mars(gamma=0.1, gamma_schedule="lr"),
-    "mars-adamw-cautious": _mars(cautious=True),
-    "mars-adamw-clip-all": _mars(clip_over="global"),
-    # C-AdamW of "Cautious Optimizers", with AdamW's defaults
-    "cautious-adamw": _mars(
-        lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None, cautious=True
-    ),
-    # Lion(0.9, 0.99): folded MARS-Lion at beta 0.99, gamma = (0.99 - 0.9) / 0.99
-    "lion": _mars(
-        rule="lion",
-        lr=3e-4,
-        betas=(0.99, 0.99),
-        weight_decay=0.3,
-        gamma=1 / 11,
-        clip=None,
-        correction="folded",
-    ),
-    "mars-lion": _mars(rule="lion", lr=3e-4, weight_decay=0.1),
-    # Muon(momentum 0.95, Nesterov): folded MARS-M at gamma = 0.05
-    "muon": _mars(
-        rule="muon", lr=6e-3, weight_decay=0.1, gamma=0.05, clip=None, correction="folded"
-    ),
-    "mars-m": _mars(rule="muon", lr=6e-3, weight_decay=0.1),
-    # the same with queries, keys and values as matrices of their own
-    "muon-split": _mars(
-        rule="muon",
-        lr=6e-3,
-        weight_decay=0.1,
-        gamma=0.05,
-        clip=None,
-        correction="folded",
-        split="fused",
-    ),
-    "mars-m-split": _mars(rule="muon", lr=6e-3, weight_decay=0.1, split="fused"),
-    "mars-shampoo": _mars(rule="shampoo", lr=3e-3),
+    **{name: Arm(**settings) for name, settings in NAMED.items()},
     # torch's own NAdam: its momentum schedule keeps it near half of beta1 in short runs
     "torch-nadam": Arm(
         optimizer="torch-nadam", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, gamma=0.0, clip=None

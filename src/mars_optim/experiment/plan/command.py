@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from ...errors import UserError, did_you_mean
 
 NEEDED = ("optimizer", "lr", "seed", "steps", "run_dir")
 ALLOWED = (*NEEDED, "arm_args", "python")
 ARGUMENTS = "{arm_args}"
+_SETTING = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
-def check_command(command: str) -> None:
+def check_command(command: str, settings: Collection[str] = ()) -> None:
     """See that a command can be split into words and names all that a run needs.
+
+    Args:
+        command: of a plan.
+        settings: further placeholders, which arms have values for.
 
     Raises:
         UserError: for an unknown or a missing placeholder, or an open quote.
@@ -27,11 +33,12 @@ def check_command(command: str) -> None:
     found: set[str] = set()
     for word in split(command, "task.command"):
         for name in _names(word):
-            if name not in ALLOWED:
-                hint = did_you_mean(name, ALLOWED) or f"; known: {', '.join(ALLOWED)}"
+            if name not in (*ALLOWED, *settings):
+                known = (*ALLOWED, *settings)
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise UserError(
                     f"task.command has the unknown placeholder {{{name}}}{hint} (braces of its own "
-                    "are written {{ and }})"
+                    "are written {{ and }}; one of yours needs a value in arm.*.settings)"
                 )
             if name == "arm_args" and word != ARGUMENTS:
                 raise UserError(
@@ -44,6 +51,48 @@ def check_command(command: str) -> None:
             f"task.command lacks {', '.join(missing)}: without, runs could not differ in what is "
             "compared"
         )
+
+
+def check_settings(command: str, arm: str, arguments: str, settings: Mapping[str, object]) -> None:
+    """See that an arm has a value for each placeholder, and a placeholder for each value.
+
+    Args:
+        command: of the plan.
+        arm: its name.
+        arguments: of the arm.
+        settings: of the arm.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    where = f"arm.{arm}.settings"
+    for name, value in settings.items():
+        if not re.fullmatch(r"[A-Za-z_]\w*", name) or name in ALLOWED:
+            raise UserError(
+                f"{where} holds {name!r}, which must be letters, digits and '_', and none of "
+                f"{', '.join(ALLOWED)}"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{where}.{name} = {value!r} must be a number; texts go into arguments")
+    named = {name for word in split(command, "task.command") for name in _names(word)}
+    for name in sorted(named - settings.keys() - set(ALLOWED)):
+        raise UserError(
+            f"task.command names {{{name}}}, for which arm.{arm} has no value: set {where}.{name}, "
+            f"or move {{{name}}} into the arguments of the arms that have it"
+        )
+    named |= set(_SETTING.findall(arguments))
+    for name in sorted(settings.keys() - named):
+        raise UserError(
+            f"{where}.{name} is used nowhere: write {{{name}}} into task.command or into "
+            f"arm.{arm}.arguments, or leave it out"
+        )
+
+
+def fill_settings(arguments: str, settings: Mapping[str, object]) -> str:
+    """An arm's arguments with its settings in them; other braces stay as they are."""
+    return _SETTING.sub(
+        lambda found: repr(settings[found[1]]) if found[1] in settings else found[0], arguments
+    )
 
 
 def fill_command(command: str, values: Mapping[str, str]) -> list[str]:

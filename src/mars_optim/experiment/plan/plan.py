@@ -9,16 +9,17 @@ from pydantic import Field
 
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
-from .command import split
-from .decision import LOSS, DecisionPlan, check_metric, with_metric
+from .command import check_settings, split
+from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
 from .target import TargetPlan, check_target
-from .task import GptPlan, Kinds, TaskPlan, check_task
+from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_task
 from .training import TrainingPlan
-from .tuning import TuningPlan, check_tuning, same_but_tuned
+from .tuning import TuningPlan, same_but_tuned
+from .tuning_checks import check_tuning
 
 if TYPE_CHECKING:
     from .run_spec import RunSpec
@@ -138,7 +139,7 @@ class Plan:
         task = with_metric(self.task, self.decision)
         for key, resolved in (("arms", names), ("arm", arm), ("task", task)):
             object.__setattr__(self, key, resolved)
-        check_task(self.task)
+        check_task(self.task, settings=sorted({k for a in arm.values() for k in a.settings}))
         check_metric(self.decision, self.task, self.training)
         check_recipe(self.recipe, self.published, self.ours, self.arms)
         models = any(size.layers or size.width or size.heads for size in self.scale.values())
@@ -155,16 +156,15 @@ class Plan:
         self._check_tuning()
 
     def _check_tuning(self) -> None:
-        check_tuning(self.tuning, self.arm, self.training.min_lr)
-        others = {
-            "sensitivity.gammas": bool(self.sensitivity.gammas),
-            "decision.metric": self.decision.metric != LOSS,
-            "decision.target": self.decision.target is not None,
-        }
-        given = [key for key, is_given in others.items() if is_given]
-        if self.tuning.by_design and given:
+        if self.tuning.by_design and self.task.kind == "imported":
             raise UserError(
-                f"{given[0]} goes with the learning rate tuned alone: leave it out, or set "
+                "tuning.over: runs that exist are tuned already, and tell of their learning rates "
+                "alone; leave it out"
+            )
+        check_tuning(self.tuning, self.arm, self.training.min_lr)
+        if self.tuning.by_design and self.sensitivity.gammas:
+            raise UserError(
+                "sensitivity.gammas goes with the learning rate tuned alone: leave it out, or set "
                 "tuning.over = ['lr']"
             )
         if not self.tuning.by_design and self.tuning.max_trials < self.tuning.trials:
@@ -184,6 +184,8 @@ class Plan:
                 )
             if external:
                 split(arm.arguments, f"arm.{name}.arguments")
+                if isinstance(self.task, CommandPlan):
+                    check_settings(self.task.command, name, arm.arguments, arm.settings)
                 continue
             check_arm(name, arm)
             if self.training.min_lr >= arm.lr:

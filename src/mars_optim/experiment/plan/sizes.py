@@ -65,14 +65,15 @@ def check_sizes(sizes: tuple[Size, ...], ladder: tuple[float, ...]) -> None:
     """Check that each size can be trained, and is another one than those before it.
 
     Args:
-        sizes: of a plan, its own first.
+        sizes: of a plan, its own, whose task has been checked, first.
         ladder: further budgets.
 
     Raises:
         UserError: naming the size.
     """
     for i, size in enumerate(sizes):
-        check_task(size.task, "task" if size.name == OWN_SIZE else f"scale.{size.name}")
+        if size.name != OWN_SIZE:
+            check_task(size.task, f"scale.{size.name}")
         steps = [size.steps(budget) for budget in (1.0, *ladder)]
         if len(set(steps)) < len(steps):
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args
 
@@ -134,12 +135,13 @@ def of_kind(task: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in task.items() if k not in others or v != others[k]}
 
 
-def check_task(task: Kinds, table: str = "task") -> None:
+def check_task(task: Kinds, table: str = "task", settings: Collection[str] = ()) -> None:
     """Check what no single key of a task can tell.
 
     Args:
         task: to check.
         table: of the plan that it comes from, for messages.
+        settings: of the arms, which a command may name.
 
     Raises:
         UserError: naming the key.
@@ -155,7 +157,7 @@ def check_task(task: Kinds, table: str = "task") -> None:
         case PythonPlan():
             _check_source(task.source)
         case CommandPlan():
-            check_command(task.command)
+            check_command(task.command, settings)
             _check_metrics(task.metrics)
 
 

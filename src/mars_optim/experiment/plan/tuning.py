@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ...errors import UserError, did_you_mean
 from .any_arm import is_any
 from .arms import Arm
 from .table import Count, KeywordTable, Number, Positive, Whole, option, part, table
@@ -30,8 +29,11 @@ SPANS: dict[str, Span] = {
 """What can be tuned, and the factors where the plan gives none; of a beta, those of 1 - beta."""
 FEW = 8
 """Trials for each name in ``over``: with fewer, much of its range stays unseen."""
-_BETAS = ("beta1", "beta2")
-_IN_OPTIONS = (*_BETAS, "weight_decay")  # of a class that an arm names
+BETAS = ("beta1", "beta2")
+IN_OPTIONS = (*BETAS, "weight_decay")
+"""Of a class that an arm names."""
+BY_COMMAND = "external"
+"""The optimizer of an arm that a command makes."""
 
 
 @table
@@ -52,7 +54,8 @@ class TuningPlan:
     over: tuple[str, ...] = option(
         RATE_ONLY,
         "what is tuned; with more than lr, every arm has just `trials` trials, the same for all in "
-        f"units of its own defaults; known: {', '.join(SPANS)}",
+        f"units of its own defaults; known: {', '.join(SPANS)}; "
+        "of a command lr and the names in arm.*.settings",
         sparse=True,
     )
     sampler: Literal["halton", "tpe"] = option(
@@ -76,8 +79,11 @@ class TuningPlan:
 
     def spans(self, arm: str) -> dict[str, Span]:
         """The factors of an arm's defaults between which each name in ``over`` is tuned."""
-        given = {**SPANS, **self.range, **self.arm.get(arm, {})}
-        return {name: given[name] for name in self.over}
+        return {name: self.given(arm).get(name) or SPANS[name] for name in self.over}
+
+    def given(self, arm: str) -> dict[str, Span]:
+        """The factors that the plan itself gives for an arm."""
+        return {**self.range, **self.arm.get(arm, {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +97,22 @@ class Point:
 def point(arm: Arm, factors: Mapping[str, float]) -> Point:
     """The arm with each named setting at a factor of its default.
 
-    Values have four significant digits; of a beta, 1 - beta has them. A factor of 1 changes
-    nothing.
+    Values have four significant digits; of a beta, 1 - beta has them. A command's setting that is
+    a whole number stays one. A factor of 1 changes nothing.
     """
     values = {
-        name: _scaled(name, default_of(arm, name) or 0.0, factor)
+        name: _scaled(arm, name, default_of(arm, name) or 0.0, factor)
         for name, factor in factors.items()
         if factor != 1.0
     }
     lr = values.pop("lr", arm.lr)
+    if arm.optimizer == BY_COMMAND:
+        return Point(_with_settings(arm, values), lr)
     changed: dict[str, Any] = {}
     if is_any(arm.optimizer):
-        given = {name: values.pop(name) for name in _IN_OPTIONS if name in values}
+        given = {name: values.pop(name) for name in IN_OPTIONS if name in values}
         changed = {"options": _with_options(arm, given)} if given else {}
-    betas = tuple(values.pop(name, arm.betas[i]) for i, name in enumerate(_BETAS))
+    betas = tuple(values.pop(name, arm.betas[i]) for i, name in enumerate(BETAS))
     changed |= values
     if betas != arm.betas:
         changed["betas"] = betas
@@ -115,13 +123,15 @@ def point(arm: Arm, factors: Mapping[str, float]) -> Point:
 
 def default_of(arm: Arm, name: str, lr: float | None = None) -> float | None:
     """An arm's own value of what can be tuned, at a rate; None or 0 where it has none."""
+    if arm.optimizer == BY_COMMAND and name != "lr":
+        return arm.settings.get(name)
     if is_any(arm.optimizer) and name != "lr":
-        if name in _IN_OPTIONS:
+        if name in IN_OPTIONS:
             return _option_of(arm, name)
         if name != "lr_1d" or arm.parameters == "all":
             return None
-    if name in _BETAS:
-        return arm.betas[_BETAS.index(name)]
+    if name in BETAS:
+        return arm.betas[BETAS.index(name)]
     if name == "lr_1d":
         return arm.lr_1d or (lr or arm.lr) * (arm.lr_1d_ratio or 1.0)
     value: float | None = getattr(arm, name)
@@ -131,21 +141,26 @@ def default_of(arm: Arm, name: str, lr: float | None = None) -> float | None:
 def _option_of(arm: Arm, name: str) -> float | None:
     """Value of ``name`` in an arm that names a class: betas and decay are keyword arguments."""
     value = arm.options.get(name)
-    if name in _BETAS:
+    if name in BETAS:
         betas = arm.options.get("betas")
-        value = betas[_BETAS.index(name)] if isinstance(betas, list) and len(betas) > 1 else None
+        value = betas[BETAS.index(name)] if isinstance(betas, list) and len(betas) > 1 else None
     return value if isinstance(value, int | float) else None
 
 
 def _with_options(arm: Arm, given: Mapping[str, float]) -> KeywordTable:
     """An arm's keyword arguments with some of them changed."""
-    options = {**arm.options, **{k: v for k, v in given.items() if k not in _BETAS}}
-    if set(given) & set(_BETAS):
+    options = {**arm.options, **{k: v for k, v in given.items() if k not in BETAS}}
+    if set(given) & set(BETAS):
         betas = list(arm.options["betas"])
-        for i, name in enumerate(_BETAS):
+        for i, name in enumerate(BETAS):
             betas[i] = given.get(name, betas[i])
         options["betas"] = betas
     return KeywordTable(options)
+
+
+def _with_settings(arm: Arm, given: Mapping[str, float]) -> Arm:
+    """The arm of a command with some of its settings changed."""
+    return replace(arm, settings=KeywordTable({**arm.settings, **given})) if given else arm
 
 
 def value_at(at: Point, name: str) -> float:
@@ -153,22 +168,32 @@ def value_at(at: Point, name: str) -> float:
     return at.lr if name == "lr" else default_of(at.arm, name, at.lr) or 0.0
 
 
-def _scaled(name: str, value: float, factor: float) -> float:
-    if name in _BETAS:
+def from_one(name: str) -> bool:
+    """Whether what counts is the distance from 1: of betas and, of a command, momenta."""
+    return name.startswith(("beta", "momentum"))
+
+
+def _scaled(arm: Arm, name: str, value: float, factor: float) -> float:
+    if from_one(name):
         return round(1.0 - float(f"{(1.0 - value) * factor:.4g}"), 10)
+    if arm.optimizer == BY_COMMAND and isinstance(value, int):
+        return round(value * factor)
     return float(f"{value * factor:.4g}")
 
 
 def same_but_tuned(arm: Arm, other: Arm, over: Sequence[str]) -> bool:
     """Whether two arms differ in nothing but what is tuned."""
-    names = [name for name in over if name not in (*RATE_ONLY, *_BETAS)]
+    if arm.optimizer == BY_COMMAND:
+        both = arm.settings.keys() & other.settings.keys() & set(over)
+        return _with_settings(arm, {name: other.settings[name] for name in both}) == other
+    names = [name for name in over if name not in (*RATE_ONLY, *BETAS)]
     names += ["lr_1d_ratio"] * ("lr_1d" in names)
-    betas = [(other if name in over else arm).betas[i] for i, name in enumerate(_BETAS)]
+    betas = [(other if name in over else arm).betas[i] for i, name in enumerate(BETAS)]
     if is_any(arm.optimizer) and is_any(other.optimizer):
-        known = {name: _option_of(other, name) for name in over if name in _IN_OPTIONS}
+        known = {name: _option_of(other, name) for name in over if name in IN_OPTIONS}
         given = {k: v for k, v in known.items() if v is not None and _option_of(arm, k) is not None}
         arm = replace(arm, options=_with_options(arm, given))
-        names = [name for name in names if name not in _IN_OPTIONS]
+        names = [name for name in names if name not in IN_OPTIONS]
     kept: dict[str, Any] = {name: getattr(other, name) for name in names}
     return replace(arm, **kept, betas=(betas[0], betas[1])) == other
 
@@ -182,112 +207,6 @@ def few_trials(tuning: TuningPlan) -> str:
         f"tuning.trials = {tuning.trials} are few for tuning.over = {list(tuning.over)}: much of "
         f"the ranges stays unseen, and the interval is as wide as that; {wanted} or more tell more"
     )
-
-
-def check_tuning(tuning: TuningPlan, arms: Mapping[str, Arm], min_lr: float) -> None:
-    """See that what is tuned is known, that each arm has it, and that its range is allowed.
-
-    Args:
-        tuning: of a plan.
-        arms: of the same.
-        min_lr: where schedules end.
-
-    Raises:
-        UserError: naming the key.
-    """
-    if not tuning.by_design:
-        _check_rate_only(tuning)
-        return
-    _check_names(tuning, arms)
-    if len(set(tuning.over)) < len(tuning.over):
-        raise UserError(f"tuning.over = {list(tuning.over)} names one twice")
-    if "lr" not in tuning.over:
-        raise UserError(
-            f"tuning.over = {list(tuning.over)} must hold 'lr': with other settings another "
-            "learning rate is best"
-        )
-    if tuning.more_seeds:
-        raise UserError(
-            f"tuning.more_seeds = {list(tuning.more_seeds)} repeats trials of the learning rate "
-            "alone: leave it out, and raise tuning.trials, or set tuning.over = ['lr']"
-        )
-    if tuning.trials <= len(tuning.over):
-        raise UserError(
-            f"tuning.trials = {tuning.trials} must be more than the {len(tuning.over)} names in "
-            f"tuning.over; {FEW * len(tuning.over)} tell more"
-        )
-    for name, arm in arms.items():
-        for what, span in tuning.spans(name).items():
-            _check_span(name, arm, what, span, min_lr)
-
-
-def _check_rate_only(tuning: TuningPlan) -> None:
-    given = {"sampler": tuning.sampler != "halton", "range": tuning.range, "arm": tuning.arm}
-    for key, is_given in given.items():
-        if is_given:
-            raise UserError(
-                f"tuning.{key} goes with more than the learning rate in tuning.over, whose search "
-                "by itself has no ranges: set tuning.over = ['lr', 'weight_decay'], or leave it out"
-            )
-
-
-def _check_names(tuning: TuningPlan, arms: Mapping[str, Arm]) -> None:
-    for what in tuning.over:
-        if what not in SPANS:
-            hint = did_you_mean(what, SPANS) or f"; known: {', '.join(SPANS)}"
-            raise UserError(f"tuning.over = {list(tuning.over)} holds the unknown {what!r}{hint}")
-    for name in tuning.arm:
-        if name not in arms:
-            hint = did_you_mean(name, arms)
-            raise UserError(f"tuning.arm.{name} is not among arms = {list(arms)}{hint}")
-    tables = {"range": tuning.range, **{f"arm.{n}": spans for n, spans in tuning.arm.items()}}
-    for path, spans in tables.items():
-        for what in spans:
-            if what not in tuning.over:
-                hint = did_you_mean(what, tuning.over)
-                raise UserError(
-                    f"tuning.{path}.{what} is not among tuning.over = {list(tuning.over)}{hint}"
-                )
-
-
-def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> None:
-    low, high = span
-    path = f"tuning.arm.{name}.{what}"
-    if arm.optimizer == "external" and what != "lr":
-        raise UserError(
-            f"tuning.over holds {what!r}, which {name} does not have: a command is handed its "
-            "learning rate as {lr}, and no other setting; set tuning.over = ['lr']"
-        )
-    if low == high == 1.0:
-        return  # kept as it is
-    if not low < high:
-        raise UserError(f"{path} = {list(span)} must be a lower and a higher factor of its default")
-    default = default_of(arm, what)
-    if default is None or (default == 0 and what not in _BETAS):
-        raise UserError(
-            f"tuning.over holds {what!r}, which {name} does not have, or has as 0, of which no "
-            f"factor is another value: set arm.{name}.{_key(arm, what)}, or {path} = [1, 1] to "
-            "keep it"
-        )
-    for factor in span:
-        try:
-            found = point(arm, {what: factor})
-            replace(arm, lr=found.lr)
-        except UserError as error:
-            raise UserError(
-                f"{path} = {list(span)} times {what}'s {default:g} leaves what is allowed "
-                f"({error}): set narrower factors"
-            ) from None
-        if found.lr <= min_lr:
-            raise UserError(
-                f"{path} = {list(span)} leads to lr = {found.lr:g}, which must be above "
-                f"training.min_lr = {min_lr:g}: set narrower factors"
-            )
-
-
-def _key(arm: Arm, what: str) -> str:
-    key = "betas" if what in _BETAS else what
-    return f"options.{key}" if is_any(arm.optimizer) and what in _IN_OPTIONS else key
 
 
 def factor_at(span: Span, place: float) -> float:

@@ -94,16 +94,26 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
     confidence, plan = analysis.plan.decision.confidence, analysis.plan.tuning
     arms = {arm.name: arm.tuned for arm in analysis.arms if arm.tuned}
 
+    def tokens(log: float | None) -> float | None:
+        return None if log is None else math.exp(log)
+
+    def time(tuned: Tuned, i: int) -> dict[str, Any]:
+        if tuned.reached is None:
+            return {}
+        return {"tokens_to_target": tokens(tuned.found[i]) if tuned.reached[i] else None}
+
     def of(tuned: Tuned) -> dict[str, Any]:
+        """Of what k trials bring: the loss or the metric or, with a target, its tokens."""
         spans = [(at, at.low_high(confidence) or (None, None)) for at in tuned.best]
+        shown = tokens if tuned.reached is not None else lambda value: value
         return {
             "trials": [
-                {**dict(zip(tuned.over, values, strict=True)), "loss": loss}
-                for values, loss in tuned.trials
+                {**dict(zip(tuned.over, values, strict=True)), "loss": loss} | time(tuned, i)
+                for i, (values, loss) in enumerate(tuned.trials)
             ],
             "chosen": dict(zip(tuned.over, tuned.chosen, strict=True)) if tuned.chosen else None,
-            "loss_after_trials": [
-                {"trials": at.k, "mean": at.loss, "low": low, "high": high}
+            "loss_after_trials" if tuned.reached is None else "tokens_after_trials": [
+                {"trials": at.k, "mean": shown(at.loss), "low": shown(low), "high": shown(high)}
                 for at, (low, high) in spans
             ],
             "importances": importances(tuned),

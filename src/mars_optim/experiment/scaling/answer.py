@@ -79,10 +79,20 @@ def forecast(
         lacking = lack(table, arm, parameters, tokens)
         refusal = lacking.sentence if lacking else _useless(table, arm, parameters, logs)
         nearer = next_run(table, found, arm, (parameters, tokens), logs, lacking)
+        if refusal and nearer:
+            refusal += f"; most for its price would tell {_pair(nearer)}"
         ratio = None if refusal else TokenRatio.of(logs)
         arms[table.arms[arm]] = ArmForecast(ratio, refusal, nearer)
     one_run = table.data.seed_sd is None
     return Forecast(table.arms[0], parameters, tokens, arms, found.weights, one_run)
+
+
+def _pair(run: NextRun) -> str:
+    """The runs, as part of a sentence."""
+    return (
+        f"{' and '.join(run.arms)} at {run.parameters:.3g} parameters and {run.tokens:.3g} tokens "
+        f"({run.flop:.2g} FLOP)"
+    )
 
 
 def _useless(table: Table, arm: int, parameters: float, logs: Floats) -> str | None:
@@ -141,11 +151,10 @@ def lines(told: Forecast) -> list[str]:
             )
         else:
             found.append(f"  {name:<{width}}  no forecast: {arm.refusal}.")
-        if run := arm.next_run:
+        if arm.next_run and arm.token_ratio:
             found.append(
-                f"  {'':<{width}}  would narrow it most for its price: {' and '.join(run.arms)} at "
-                f"{run.parameters:.3g} parameters, {run.tokens:.3g} tokens ({run.flop:.2g} FLOP, "
-                f"variance -{run.narrows:.0%})"
+                f"  {'':<{width}}  would narrow it most for its price: {_pair(arm.next_run)}, "
+                f"variance -{arm.next_run.narrows:.0%}"
             )
     if told.one_run:
         found.append(

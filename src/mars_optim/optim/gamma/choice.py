@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ...gamma_numbers import EVERY, FIRST, GAIN, HIGHEST, RATE
 from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sums import sum_over
-from .criteria import EVERY, FIRST, GAIN, NextGradient, Number, Shares, criterion_of, newest_weight
+from .criteria import NextGradient, Number, Shares, criterion_of, newest_weight
 from .kept import MEMORY, NOW, PROBES, SILENT, STEPS, SUMS, Group, Plans, is_chosen
 from .sample import Plan, columns_of, gathered, present
-
-HIGHEST = 0.5  # gamma: beyond, the average is hardly one
-RATE = 0.05  # of gamma, at most, at a time
 
 Seen = tuple[int, Tensor]  # of what kind tensors are, and what a step adds to its row
 

@@ -29,11 +29,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ...gamma_numbers import FIRST, GAIN
 from ..correction import dot
 
-FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings
 SHARE = 0.25  # of all steps so far: how long the averages of LeastError are
-GAIN = 0.02  # of NextGradient, a step: it settles in some tens of steps
 
 Number = float | Tensor  # a tensor of no dimension where the step is known to the device alone
 

@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ...gamma_numbers import EVERY, sampled
 from ...optimizer_options import BY_LR, CHOSEN
 from ..distributed.sums import Processes, sum_over
-from .criteria import EVERY, Criterion, criterion_of
-from .sample import Plan, home, plan_of, sampled, whole_shape
+from .criteria import Criterion, criterion_of
+from .sample import Plan, home, plan_of, whole_shape
 
 Group = dict[str, Any]
 Plans = MutableMapping[int, Plan]  # of groups, by their numbers

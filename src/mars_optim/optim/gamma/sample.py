@@ -14,28 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...gamma_numbers import sampled, spacing
 from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sharded import Shards, as_real, like, local
 from ..distributed.sums import Processes
-
-SAMPLE = 1 << 10  # elements of a tensor, at the most
-
-
-def spacing(shape: Sequence[int]) -> int:
-    """Between sampled elements: the least that meets at most SAMPLE, and every column of a matrix.
-
-    A distance that shares a factor with the length of a row would meet some columns alone.
-    """
-    apart, row = -(-math.prod(shape) // SAMPLE), shape[-1] if shape else 1
-    while apart > 1 and math.gcd(apart, row) > 1:
-        apart += 1
-    return max(1, apart)
-
-
-def sampled(shape: Sequence[int]) -> int:
-    """How many elements of a tensor of this shape are looked at."""
-    return -(-math.prod(shape) // spacing(shape))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...gamma_numbers import sampled
 from ..distributed.tensor_parallel import several_stages
 from ..values import at_least_zero, learning_rate
 from . import kept
 from .criteria import CRITERIA
 from .kept import NOW, PEAK, Group, Plans, is_chosen
-from .sample import sampled
 
 
 def prepare(groups: Sequence[Group], plans: Plans) -> None:

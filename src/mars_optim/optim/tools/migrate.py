@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import Clip, Correction
+from ...optimizer_options import Clip, Correction, check_choice
 from ..groups.keys import GROUP_KEYS
 from ..groups.names import bare
 from ..mars import MARS
 from ..state.counter import check_counter, counter
-from ..values import check_choice
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .parameter_order import Given, Named, Order, in_order, misfit
 from .state_dict import state_dict_of

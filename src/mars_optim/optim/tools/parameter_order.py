@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from ...optimizer_options import check_choice
 from ..groups.names import clean
-from ..values import check_choice
 from .state_dict import names_of
 
 Named = tuple[str, Tensor]

@@ -28,7 +28,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
     if found is None:
         return Section("at-target", "", ())
     blocks = [*_ratios(analysis, found, say), *_refusals(found, say)]
-    if run := found.arms[analysis.candidate.name].next_run:
+    if found.fan and (run := found.arms[analysis.candidate.name].next_run):
         baseline, arm = run.arms
         numbers_of = dict(parameters=run.parameters, tokens=run.tokens, flop=run.flop)
         blocks.append(Text(say("at-target.next", baseline=baseline, arm=arm, **numbers_of)))

@@ -13,6 +13,8 @@ from ...analysis.best_of import Tuned
 from ...analysis.importances import importances
 from ...analysis.model import TuningBudget
 from ...analysis.stats import saved
+from ...plan.decision import LOSS
+from .. import numbers
 from ..document import Block, Cell, Picture, Section, Table, Text
 from ..figures.draw import MARKERS, legend, svg_element
 from ..figures.theme import ARMS, AXIS, MIN_SAVING, colour, pictured
@@ -28,7 +30,8 @@ def section(analysis: Analysis, say: Messages) -> Section:
         return Section("tuning", "", ())
     plan = analysis.plan.tuning
     values = dict(trials=plan.trials, names=", ".join(plan.over), others=plan.trials - 1)
-    blocks: list[Block] = [Text(say(f"tuning.how.{plan.sampler}", **values))]
+    chosen = say(f"tuning.chosen.{_of(analysis)}")
+    blocks: list[Block] = [Text(say(f"tuning.how.{plan.sampler}", chosen=chosen, **values))]
     blocks += [_settings(analysis, arms, say), _best_of(analysis, arms, say)]
     if analysis.budgets:
         blocks.append(_budgets(analysis, say))
@@ -36,12 +39,38 @@ def section(analysis: Analysis, say: Messages) -> Section:
     return Section("tuning", say("section.tuning"), tuple(blocks))
 
 
+def _of(analysis: Analysis) -> str:
+    """The end of the codes of texts on what decides: the loss, a metric or the time to a target."""
+    rule = analysis.plan.decision
+    if rule.target is not None:
+        return "target"
+    return "loss" if rule.metric == LOSS else "metric"
+
+
+def _shown(tuned: Tuned, value: float | None, say: Messages) -> str:
+    """What trials are chosen by: the loss or the metric, or the tokens of which it is the log."""
+    if tuned.reached is None or value is None:
+        return loss(value, say)
+    return numbers.count(math.exp(value))
+
+
+def _trial(tuned: Tuned, index: int | None, say: Messages) -> str:
+    """What one trial is chosen by."""
+    if index is None:
+        return loss(None, say)
+    if tuned.reached is None:
+        return loss(tuned.trials[index][1], say)
+    if tuned.found[index] is not None and not tuned.reached[index]:
+        return say("tuning.missed")
+    return _shown(tuned, tuned.found[index], say)
+
+
 def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> Table:
     """What was chosen, beside each default."""
-    over = analysis.plan.tuning.over
+    over, of = analysis.plan.tuning.over, _of(analysis)
 
     def row(name: str, tuned: Tuned) -> tuple[Cell, ...]:
-        defaults, first = tuned.trials[0]
+        defaults, _ = tuned.trials[0]
         chosen = tuned.chosen or (None,) * len(over)
         return (
             Cell(name, arm=name),
@@ -49,13 +78,13 @@ def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> T
                 _setting(now, own, [values[i] for values, _ in tuned.trials], say)
                 for i, (now, own) in enumerate(zip(chosen, defaults, strict=True))
             ),
-            Cell(loss(first, say)),
-            Cell(loss(_lowest(tuned), say)),
+            Cell(_trial(tuned, 0, say)),
+            Cell(_trial(tuned, tuned.lowest, say), _reached(tuned, say)),
         )
 
     return Table(
-        say("tuning.settings"),
-        (say("arm"), *over, *say.each("tuning.default-loss", "tuning.lowest-loss")),
+        say(f"tuning.settings.{of}"),
+        (say("arm"), *over, *say.each(f"tuning.default-loss.{of}", f"tuning.lowest-loss.{of}")),
         tuple(row(name, tuned) for name, tuned in arms.items()),
     )
 
@@ -69,33 +98,47 @@ def _setting(now: float | None, own: float, tried: list[float], say: Messages) -
     return Cell(say("none") if now is None else f"{now:.4g}", detail)
 
 
-def _lowest(tuned: Tuned) -> float | None:
-    return min((loss for _, loss in tuned.trials if loss is not None), default=None)
+def _reached(tuned: Tuned, say: Messages) -> str:
+    if tuned.reached is None:
+        return ""
+    return say("tuning.reached", reached=sum(tuned.reached), trials=len(tuned.trials))
 
 
 def _best_of(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> Picture:
     """The expected loss after k trials."""
-    confidence = analysis.plan.decision.confidence
+    confidence, of = analysis.plan.decision.confidence, _of(analysis)
     rows = []
     for name, tuned in arms.items():
         for at in tuned.best:
             found = at.low_high(confidence)
-            spread = f"{found[0]:.4f} \u2013 {found[1]:.4f}" if found and at.k > 1 else ""
-            cells = Cell(str(at.k)), Cell(loss(at.loss, say), spread)
+            ends = [_shown(tuned, end, say) for end in found or ()]
+            spread = " \u2013 ".join(ends) if at.k > 1 else ""
+            cells = Cell(str(at.k)), Cell(_shown(tuned, at.loss, say), spread)
             rows.append((Cell(name, arm=name), *cells))
     shown = say.listed(
-        say("figure.best-of.arm", arm=name, first=tuned.best[0].loss, last=tuned.whole.loss)
+        say(
+            "figure.best-of.arm",
+            arm=name,
+            first=_shown(tuned, tuned.best[0].loss, say),
+            last=_shown(tuned, tuned.whole.loss, say),
+        )
         for name, tuned in arms.items()
         if tuned.best[0].loss is not None and tuned.whole.loss is not None
     )
     in_turn = analysis.plan.tuning.sampler == "tpe"
-    caption = say("figure.best-of.caption", confidence=confidence)
+    caption = say(f"figure.best-of.caption.{of}", confidence=confidence)
     return Picture(
         "best-of",
-        say("figure.best-of.text", arms=shown),
+        say(f"figure.best-of.text.{of}", arms=shown),
         say.prose(caption, say("figure.best-of.in-turn")) if in_turn else caption,
         Table(
-            say("figure.best-of.data"), say.each("arm", "tuning.trials", "final-loss"), tuple(rows)
+            say(f"figure.best-of.data.{of}"),
+            say.each(
+                "arm",
+                "tuning.trials",
+                "figure.best-of.y.target" if of == "target" else "final-loss",
+            ),
+            tuple(rows),
         ),
         svg_element("best-of", lambda ax: _draw_best_of(ax, analysis, say)),
     )
@@ -107,14 +150,16 @@ def _draw_best_of(ax: Axes, analysis: Analysis, say: Messages) -> None:
         if not found:
             continue
         tint, ks = colour(analysis, arm), [at.k for at in found]
-        losses = [at.loss for at in found if at.loss is not None]
+        scale = math.exp if arm.target else float
+        losses = [scale(at.loss) for at in found if at.loss is not None]
         ax.plot(ks, losses, MARKERS[arm.role] + "-", color=tint, ms=5, lw=1.4, label=arm.name)
         spans = [at.low_high(analysis.plan.decision.confidence) for at in found]
-        bands = [span or (y, y) for span, y in zip(spans, losses, strict=True)]
+        known = [span and (scale(span[0]), scale(span[1])) for span in spans]
+        bands = [span or (y, y) for span, y in zip(known, losses, strict=True)]
         low, high = zip(*bands, strict=True)
         ax.fill_between(ks, low, high, color=tint, alpha=0.15, lw=0)
     _trials_axis(ax, analysis, say)
-    ax.set_ylabel(say("figure.y"))
+    ax.set_ylabel(say("figure.best-of.y.target" if _of(analysis) == "target" else "figure.y"))
     legend(ax)
 
 

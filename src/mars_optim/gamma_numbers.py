@@ -1,0 +1,28 @@
+"""What ``gamma="auto"`` is made of beside its arithmetic; PyTorch's and JAX's have it alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+FIRST, EVERY = 20, 10  # steps until gamma is first set, and between settings
+GAIN = 0.02  # of the next gradient's verdict, a step: it settles in some tens of steps
+HIGHEST = 0.5  # gamma: beyond, the average is hardly one
+RATE = 0.05  # of gamma, at most, at a time
+SAMPLE = 1 << 10  # elements of a tensor, at the most
+
+
+def spacing(shape: Sequence[int]) -> int:
+    """Between sampled elements: the least that meets at most SAMPLE, and every column of a matrix.
+
+    A distance that shares a factor with the length of a row would meet some columns alone.
+    """
+    apart, row = -(-math.prod(shape) // SAMPLE), shape[-1] if shape else 1
+    while apart > 1 and math.gcd(apart, row) > 1:
+        apart += 1
+    return max(1, apart)
+
+
+def sampled(shape: Sequence[int]) -> int:
+    """How many elements of a tensor of this shape are looked at."""
+    return -(-math.prod(shape) // spacing(shape))

@@ -1,0 +1,267 @@
+"""``scale_by_mars``: from gradients to directions, as one optax transformation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import tree
+
+from ..optimizer_options import MATRIX_RULES, Clip, ClipOver, Coefficients, Correction, Rule
+from .gamma import GammaState, begin, observe
+from .options import Axis, Dtype, Gamma, Options, Scalar, like, resolved, wide
+from .rules import adamw_direction, clip_scales, orthogonal_direction
+
+
+class MarsState(NamedTuple):
+    """The state of :func:`scale_by_mars`; None for what the options have no use for.
+
+    Args:
+        count: steps taken, int32, 0-d.
+        mu: m_t, or folded the average of the plain gradient; like the parameters.
+        nu: second moment of c_t, for rule "adamw".
+        nu_max: its running maximum, for ``amsgrad``.
+        last_grad: g_{t-1}, for ``correction="approx"``.
+        gamma: of ``gamma="auto"``; ``state.gamma.now`` is the one in force.
+    """
+
+    count: jax.Array  # type: ignore[assignment] # the name that optax has
+    mu: optax.Updates
+    nu: optax.Updates | None
+    nu_max: optax.Updates | None
+    last_grad: optax.Updates | None
+    gamma: GammaState | None
+
+
+def scale_by_mars(
+    b1: Scalar = 0.95,
+    b2: Scalar = 0.99,
+    eps: Scalar = 1e-8,
+    *,
+    rule: Rule = "adamw",
+    gamma: Gamma = 0.025,
+    correction: Correction | None = None,
+    clip: Clip | jax.Array = "auto",
+    clip_over: ClipOver = "tensor",
+    amsgrad: bool = False,
+    ns_steps: int | None = None,
+    ns_coefficients: str | Coefficients | tuple[Coefficients, ...] = "simple",
+    ns_dtype: Dtype = None,
+    output_axis: Axis = "last",
+    stacked: bool = False,
+    state_dtype: Dtype = None,
+    last_grad_dtype: Dtype = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Rescale updates by MARS (arXiv 2411.10438): a variance-reduced gradient, and a rule.
+
+    .. math::
+        c_t = g_t + \gamma \tfrac{\beta_1}{1-\beta_1} (g_t - g_{t-1}), \qquad
+        \tilde c_t = c_t \min(1, \text{clip} / \|c_t\|_2), \qquad
+        m_t = \beta_1 m_{t-1} + (1-\beta_1) \tilde c_t
+
+    Chain it with ``optax.add_decayed_weights`` and ``optax.scale_by_learning_rate``, or take
+    :func:`.mars`, which also tells vectors from matrices. Options mean what they mean in
+    :class:`mars_optim.MARS`. Every number may be traced, as under ``optax.inject_hyperparams``.
+
+    Args:
+        b1: decay of the first moment, in [0, 1) (default: 0.95).
+        b2: of the second, of rule "adamw" alone (default: 0.99).
+        eps: added to the root of the second moment (default: 1e-8).
+        rule: "adamw", "lion", "shampoo" or "muon"; the last two take arrays of two dimensions and
+            more (default: "adamw").
+        gamma: scale of the correction, a number of at least 0, a schedule of the count of steps
+            from 0, or "auto", which chooses it by the next gradient from 0.025 on
+            (default: 0.025). A number 0 switches the correction off.
+        correction: "approx", "folded" or "exact" (default: None, "folded" for ``gamma="auto"``
+            and "approx" elsewhere). "exact" needs ``update(..., previous_grads=...)``: the
+            gradients of this batch at the last step's parameters, of which those of the first
+            step do not count.
+        clip: largest norm of c_t, or None (default: "auto", which is 1.0, and None for "folded").
+        clip_over: the norm of each "tensor", or "global" (default: "tensor").
+        amsgrad: divide by the running maximum of the second moment; rule "adamw" alone
+            (default: False).
+        ns_steps: Newton-Schulz iterations, 1 to 99 (default: None, which is 5).
+        ns_coefficients: the name of a set or its numbers (default: "simple").
+        ns_dtype: to iterate in (default: None: float32, float64 for float64 arrays).
+        output_axis: which axis of a weight is the layer's output: "last" as in Flax and Haiku,
+            "first" as in Equinox and PyTorch (default: "last").
+        stacked: leading dimensions of arrays of more than two are a batch of matrices, as of
+            scanned layers (default: False, they are flattened into the inputs).
+        state_dtype: of moments and kept gradient (default: None, the parameters' own). Whatever
+            it is, a step is computed in float32 at the least.
+        last_grad_dtype: of the kept gradient alone (default: None, ``state_dtype``).
+
+    Returns:
+        A transformation whose updates point uphill, as optax has it.
+
+    Raises:
+        ValueError: for an option out of range; in ``init`` for an array that the rule cannot take.
+    """
+    options = resolved(
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        amsgrad=amsgrad,
+        rule=rule,
+        gamma=gamma,
+        correction=correction,
+        clip=clip,
+        clip_over=clip_over,
+        ns_steps=ns_steps,
+        ns_coefficients=ns_coefficients,
+        ns_dtype=ns_dtype,
+        output_axis=output_axis,
+        stacked=stacked,
+        state_dtype=state_dtype,
+        last_grad_dtype=last_grad_dtype or state_dtype,
+    )
+
+    def init_fn(params: optax.Params) -> MarsState:
+        leaves = tree.leaves(params)
+        for leaf in leaves:
+            _check_leaf(leaf, options)
+        return MarsState(
+            count=jnp.zeros((), jnp.int32),
+            mu=_zeros(params, options.state_dtype),
+            nu=_zeros(params, options.state_dtype) if rule == "adamw" else None,
+            nu_max=_zeros(params, options.state_dtype) if amsgrad else None,
+            last_grad=_zeros(params, options.last_grad_dtype) if options.keeps_grad else None,
+            gamma=begin(leaves, cast(Scalar, options.gamma)) if options.chooses else None,
+        )
+
+    def update_fn(
+        updates: optax.Updates,
+        state: MarsState,
+        params: optax.Params | None = None,
+        *,
+        previous_grads: optax.Updates | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, MarsState]:
+        del params, extra_args
+        if options.correction == "exact" and options.corrects and previous_grads is None:
+            raise ValueError(
+                "correction='exact' needs this batch's gradients at the last step's parameters: "
+                "update(grads, state, params, previous_grads=...)"
+            )
+        return _step(updates, state, previous_grads, options)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def _step(
+    updates: optax.Updates, state: MarsState, previous: optax.Updates | None, options: Options
+) -> tuple[optax.Updates, MarsState]:
+    """The directions of one step, and the state after it."""
+    leaves: tuple[list[jax.Array], Any] = tree.flatten(updates)
+    grads, structure = leaves
+    count = cast(jax.Array, optax.safe_increment(state.count))
+    mus = structure.flatten_up_to(state.mu)
+    gs = [
+        g.astype(wide(jnp.promote_types(g.dtype, mu.dtype)))
+        for g, mu in zip(grads, mus, strict=True)
+    ]
+    gamma = _gamma(state, options)
+
+    # c_t, clipped
+    lasts = _last_grads(structure, state, previous, options)
+    cs = _corrected(gs, lasts, gamma, options)
+    if options.clip is not None and cs:
+        together = options.clip_over == "global"
+        scales = clip_scales(cs, options.clip, together=together)
+        cs = [c * like(scale, c) for c, scale in zip(cs, scales, strict=True)]
+
+    # m_t = beta1 m_{t-1} + (1 - beta1) c_t; folded: (1 - gamma) EMA(g)_t + gamma g_t
+    mus = [_average(mu, c, options.b1) for mu, c in zip(mus, cs, strict=True)]
+    ms = mus
+    if options.folds:
+        ms = [mu + like(gamma, mu) * (c - mu) for mu, c in zip(mus, cs, strict=True)]
+    nus = highest = None
+    if options.rule == "adamw":
+        before = structure.flatten_up_to(state.nu)
+        nus = [_average(nu, c * c, options.b2) for nu, c in zip(before, cs, strict=True)]
+        if options.amsgrad:
+            so_far = structure.flatten_up_to(state.nu_max)
+            highest = [jnp.maximum(v, old) for v, old in zip(nus, so_far, strict=True)]
+        pairs = zip(ms, highest or nus, strict=True)
+        directions = [adamw_direction(m, v, count, options) for m, v in pairs]
+    elif options.rule == "lion":
+        directions = [jnp.sign(m) for m in ms]
+    else:
+        directions = [orthogonal_direction(m, options) for m in ms]
+
+    chosen = state.gamma
+    if chosen is not None:
+        chosen = observe(chosen, grads, count, options.b1, options.b2)
+    after = MarsState(
+        count=count,
+        mu=_stored(structure, mus, state.mu),
+        nu=_stored(structure, nus, state.nu),
+        nu_max=_stored(structure, highest, state.nu_max),
+        last_grad=_stored(structure, grads, state.last_grad),
+        gamma=chosen,
+    )
+    return _stored(structure, directions, updates), after
+
+
+def _gamma(state: MarsState, options: Options) -> Scalar:
+    """gamma_t of the step that is due."""
+    if state.gamma is not None:
+        return state.gamma.now
+    return cast(Scalar, options.gamma(state.count) if callable(options.gamma) else options.gamma)
+
+
+def _last_grads(
+    structure: Any, state: MarsState, previous: optax.Updates | None, options: Options
+) -> list[jax.Array] | None:
+    """What the difference is taken to: g_{t-1}, this batch's at x_{t-1}, or nothing."""
+    if options.keeps_grad:
+        return cast(list[jax.Array], structure.flatten_up_to(state.last_grad))
+    if options.correction != "exact" or not options.corrects:
+        return None
+    # there is no point before the first: c_1 = (1 + k) g_1, as in the approximate form
+    begun = state.count > 0
+    return [jnp.where(begun, p, 0).astype(p.dtype) for p in structure.flatten_up_to(previous)]
+
+
+def _corrected(
+    gs: list[jax.Array], lasts: list[jax.Array] | None, gamma: Scalar, options: Options
+) -> list[jax.Array]:
+    """c_t = g_t + gamma beta1 / (1 - beta1) (g_t - g_{t-1}) (paper Alg. 1, line 4)."""
+    if lasts is None:
+        return gs
+    gain = gamma * options.b1 / (1 - options.b1)
+    return [
+        g + like(gain, g) * (g - last.astype(g.dtype)) for g, last in zip(gs, lasts, strict=True)
+    ]
+
+
+def _average(before: jax.Array, new: jax.Array, decay: Scalar) -> jax.Array:
+    """Decay times before + (1 - decay) new, in the dtype of what is new."""
+    decay = like(decay, new)
+    return cast(jax.Array, decay * before.astype(new.dtype) + (1 - decay) * new)
+
+
+def _stored(structure: Any, leaves: list[jax.Array] | None, kept: Any) -> Any:
+    """The leaves as a tree, each in the dtype of what they take the place of; None stays None."""
+    if kept is None or leaves is None:
+        return None
+    pairs = zip(leaves, structure.flatten_up_to(kept), strict=True)
+    return structure.unflatten([new.astype(old.dtype) for new, old in pairs])
+
+
+def _zeros(params: optax.Params, dtype: Dtype) -> optax.Updates:
+    return cast(optax.Updates, tree.map(lambda p: jnp.zeros_like(p, dtype=dtype), params))
+
+
+def _check_leaf(leaf: jax.Array, options: Options) -> None:
+    """Raise ValueError for an array that the rule cannot take."""
+    dtype, ndim = jnp.result_type(leaf), jnp.ndim(leaf)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"MARS takes arrays of floating dtypes, not of {dtype}: mask the others")
+    if options.rule in MATRIX_RULES and ndim < 2:
+        raise ValueError(
+            f"rule={options.rule!r} does not take {ndim}-D arrays: use mars(), which gives them "
+            "AdamW, or optax.masked"
+        )
