@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         variance_reduce,
     )
     from .optim.tools.migrate import migrate
+    from .optim.transfer import transferred
 
 __all__ = [
     "MARS",
@@ -41,6 +42,7 @@ __all__ = [
     "migrate",
     "param_groups",
     "release_gradients",
+    "transferred",
     "variance_reduce",
 ]
 

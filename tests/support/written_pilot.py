@@ -89,6 +89,7 @@ def write_run(
 ) -> None:
     settings = plan.arm[arm] if gamma is None else replace(plan.arm[arm], gamma=gamma)
     spec = spec_in(plan, purpose, arm, lr, seed, steps, size=size, settings=settings)
+    width = getattr(spec.task, "width", 64)
     writer = RunWriter(out / "runs", spec, ENVIRONMENT)
     for share in (0.25, 0.5, 0.75, 1.0):
         step = round(steps * share)
@@ -102,8 +103,8 @@ def write_run(
             steps=steps,
             tokens=512 * steps,
             seconds=steps / 100,
-            parameters=1000 * spec.task.width,
-            state_bytes=(12000 if arm == "mars-adamw" else 8000) * spec.task.width,
+            parameters=1000 * width,
+            state_bytes=(12000 if arm == "mars-adamw" else 8000) * width,
         )
     )
 

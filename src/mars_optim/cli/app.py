@@ -25,6 +25,7 @@ from .pilot import pilot, plan_command
 from .prepare import prepare
 from .report import report
 from .train import train
+from .transfer import transfer
 
 app = App(
     name="mars",
@@ -106,6 +107,7 @@ app.command(plan_command, name="plan")
 app.command(report)
 app.command(export)
 app.command(forecast)
+app.command(transfer)
 app.command(canary)
 app.command(noise)
 app.command(prepare)

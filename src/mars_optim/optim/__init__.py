@@ -6,6 +6,7 @@ from .param_groups import ParamGroups, param_groups
 from .tools.migrate import migrate
 from .tools.release import GradientRelease, release_gradients
 from .tools.wrap import VarianceReduction, variance_reduce
+from .transfer import transferred
 
 __all__ = [
     "MARS",
@@ -21,5 +22,6 @@ __all__ = [
     "migrate",
     "param_groups",
     "release_gradients",
+    "transferred",
     "variance_reduce",
 ]

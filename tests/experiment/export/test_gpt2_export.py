@@ -65,6 +65,20 @@ def test_logits_are_equal_under_every_option_of_the_task(scaled: bool, bias: boo
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
 
 
+def test_logits_are_equal_where_settings_come_from_a_smaller_model():
+    options: dict[str, Any] = dict(bias=True, base_width=4, base_layers=1)
+    model = gpt(**options)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("bias"):
+                value.normal_()
+    told = {key: str(value).lower() for key, value in options.items()}
+    exported = to_gpt2(plan_of(**told).task, model.state_dict(), tokens=256, end_of_text=0)
+    with torch.no_grad():
+        ours, theirs = model(tokens()), exported(tokens()).logits
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+
+
 def test_a_run_that_was_trained_goes_all_the_way(tmp_path: Path):
     (tmp_path / "text.txt").write_text("A text of a few words, over and over. " * 900)
     plan = plan_of(corpus=json.dumps(str(tmp_path / "text.txt")), layers=1, batch=2)

@@ -152,3 +152,32 @@ def test_the_default_model_is_bit_by_bit_what_it_has_always_been():
     for p in gpt().state_dict().values():
         digest.update(p.numpy().tobytes())
     assert digest.hexdigest() == "35f1c142bdc81fb72320d031608a8467985f1cc40398030ce6133a0315b3a4c7"
+
+
+def test_a_base_of_its_own_size_changes_no_bit(tokens: Tensor):
+    plain, based = gpt(), gpt(base_width=16, base_layers=2)
+    assert torch.equal(plain(tokens), based(tokens))
+    assert plain.transfer is None
+    assert based.transfer is not None
+    assert (based.transfer.width, based.transfer.depth) == (1.0, 1.0)
+
+
+def test_a_base_keeps_embeddings_and_shrinks_matrices():
+    wide = gpt(width=256, layers=4, base_width=16, base_layers=2)
+    assert wide.wte.weight.std().item() == pytest.approx(16**-0.5, rel=0.05)
+    up = wide.blocks[0].mlp.up.weight
+    assert up.std().item() == pytest.approx(256**-0.5, rel=0.05)
+    down = wide.blocks[3].mlp.down.weight
+    assert down.std().item() == pytest.approx(256**-0.5 / (2 * 2) ** 0.5, rel=0.05)
+
+
+def test_a_base_multiplies_logits_and_branches(tokens: Tensor):
+    based = gpt(width=32, layers=4, base_width=16, base_layers=2)
+    plain = gpt(width=32, layers=4)
+    plain.load_state_dict(based.state_dict())
+    with torch.no_grad():
+        for block in plain.blocks:
+            block.attention.out.weight.mul_(0.5)
+            block.mlp.down.weight.mul_(0.5)
+        plain.norm.weight.mul_(0.5)
+    torch.testing.assert_close(based(tokens), plain(tokens))

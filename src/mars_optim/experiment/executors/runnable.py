@@ -172,6 +172,8 @@ def load_task(plan: Plan) -> Any:
         bias=t.bias,
         init=t.init,
         scale_attention_by_layer=t.scale_attention_by_layer,
+        base_width=t.base_width,
+        base_layers=t.base_layers,
     )
 
 

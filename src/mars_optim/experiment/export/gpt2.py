@@ -53,7 +53,7 @@ def to_gpt2(
     with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and written over
         model: GPT2LMHeadModel = GPT2LMHeadModel(config)
     model.train(False)
-    ours = dict(_renamed(name, value) for name, value in state.items())
+    ours = dict(_renamed(name, value * _multiplier(task, name)) for name, value in state.items())
     biases = {k: torch.zeros_like(v) for k, v in model.state_dict().items() if k.endswith("bias")}
     try:
         model.load_state_dict(biases | ours)
@@ -101,6 +101,15 @@ def _config(task: GptPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT
         eos_token_id=end_of_text,
         dtype="float32",
     )
+
+
+def _multiplier(task: GptPlan, name: str) -> float:
+    """What of the logits' and branches' multipliers goes into a weight: GPT-2 has none of them."""
+    if name.startswith("norm."):
+        return task.base_width / task.width if task.base_width else 1.0
+    if ".attention.out." in name or ".mlp.down." in name:
+        return task.base_layers / task.layers if task.base_layers else 1.0
+    return 1.0
 
 
 def _renamed(name: str, value: Tensor) -> tuple[str, Tensor]:

@@ -16,7 +16,7 @@ from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
 from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
 from .target import TargetPlan, check_target
-from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_task
+from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_carried, check_task
 from .training import TrainingPlan
 from .tuning import TuningPlan, same_but_tuned
 from .tuning_checks import check_tuning
@@ -188,6 +188,7 @@ class Plan:
                     check_settings(self.task.command, name, arm.arguments, arm.settings)
                 continue
             check_arm(name, arm)
+            check_carried(self.task, name, arm.optimizer)
             if self.training.min_lr >= arm.lr:
                 raise UserError(
                     f"training.min_lr = {self.training.min_lr:g} must be below arm.{name}.lr = "

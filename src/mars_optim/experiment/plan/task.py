@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field
 
 from ...errors import UserError
+from .any_arm import is_any
 from .command import check_command
 from .table import Flag, Whole, option, table
 
@@ -46,6 +47,14 @@ class GptPlan:
     scale_attention_by_layer: Flag = option(
         False, "divide attention logits by the block's number, as MARS's authors do"
     )
+    base_width: Whole = option(
+        0,
+        "of the smaller model that the arms' settings are of: they are carried to this width as by "
+        "`mars transfer`; 0 if they are this one's",
+        ge=0,
+        le=65536,
+    )
+    base_layers: Whole = option(0, "likewise, blocks", ge=0, le=1000)
 
 
 @table
@@ -168,6 +177,24 @@ def _check_gpt(task: GptPlan, table: str) -> None:
         )
     if not task.corpus.strip():
         raise UserError("task.corpus is empty: give 'stdlib', a text file or a folder")
+
+
+def check_carried(task: Kinds, name: str, optimizer: str) -> None:
+    """Refuse an arm of another package where the settings are of a smaller model.
+
+    Args:
+        task: of the plan.
+        name: of the arm.
+        optimizer: its.
+
+    Raises:
+        UserError: naming the arm.
+    """
+    if isinstance(task, GptPlan) and (task.base_width or task.base_layers) and is_any(optimizer):
+        raise UserError(
+            f"arm.{name}.optimizer = {optimizer!r}: no rule is known here that carries its "
+            "settings to another size; leave out task.base_width and task.base_layers, or the arm"
+        )
 
 
 def _check_source(source: str) -> None:

@@ -12,13 +12,14 @@ from types import ModuleType
 from .base import Task
 
 
-def import_task(source: str, folder: Path) -> Task:
+def import_task(source: str, folder: Path, **keywords: int) -> Task:
     """Make the task that ``source`` names; its fingerprint then covers its source file.
 
     Args:
         source: ``"my_task.py:MyTask"`` or ``"package.module:MyTask"``: a class or a function,
             called without arguments.
         folder: where the file or package lies; the working directory is searched after it.
+        **keywords: to call it with after all, such as the width of a coordinate check.
 
     Raises:
         ValueError: naming ``source``, if there is no such thing or it fails.
@@ -33,9 +34,10 @@ def import_task(source: str, folder: Path) -> Task:
             f"{', '.join(offered) or 'none'}"
         )
     try:
-        task: Task = factory()
+        task: Task = factory(**keywords)
     except Exception as error:
-        raise ValueError(f"task.source = {source!r}: {name}() failed: {reason(error)}") from error
+        call = f"{name}({', '.join(f'{k}={v}' for k, v in keywords.items())})"
+        raise ValueError(f"task.source = {source!r}: {call} failed: {reason(error)}") from error
     for attribute in ("fingerprint", "batch_tokens", "build_model", "batch", "loss", "evaluate"):
         if not hasattr(task, attribute):
             raise ValueError(

@@ -149,7 +149,7 @@ class TextTask:
         context: tokens in a window.
         batch: windows in a batch.
         vocabulary: of the model, to pad the corpus's; 0 for no padding.
-        layers, width, heads, bias, init, scale_attention_by_layer: as for
+        layers, width, heads, bias, init, scale_attention_by_layer, base_width, base_layers: as for
             :class:`~mars_optim.experiment.tasks.GPT`.
     """
 
@@ -166,6 +166,8 @@ class TextTask:
         bias: bool = False,
         init: Init = "width",
         scale_attention_by_layer: bool = False,
+        base_width: int = 0,
+        base_layers: int = 0,
     ) -> None:
         if 0 < vocabulary < corpus.vocabulary:
             raise ValueError(
@@ -194,6 +196,8 @@ class TextTask:
             bias=bias,
             init=init,
             scale_attention_by_layer=scale_attention_by_layer,
+            base_width=base_width,
+            base_layers=base_layers,
         )
 
     def build_model(self, seed: int) -> nn.Module:

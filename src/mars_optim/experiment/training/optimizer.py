@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from ...errors import UserError
 from ...optim import MARS, param_groups
 from ...optim.param_groups import ParamGroups
+from ...optim.transfer import Ratios, settings_at
 from ..plan import Arm
 from ..plan.any_arm import is_any
 from .arm_class import class_of
@@ -31,7 +32,9 @@ def arm_groups(
     """The model's parameters as an arm treats them, every arm with the same sorting.
 
     Matrices and heads are decayed; embeddings and, unless ``weight_decay_1d`` is set, vectors are
-    not. Under rules that orthogonalise matrices, embeddings and heads get plain AdamW.
+    not. Under rules that orthogonalise matrices, embeddings and heads get plain AdamW. A model with
+    ``transfer``, :class:`~mars_optim.optim.transfer.Ratios`, gets the settings of the smaller one,
+    carried to its size.
 
     Args:
         model: whose parameters they are.
@@ -55,8 +58,11 @@ def arm_groups(
         split=None if arm.split == "none" else arm.split,
     )
     if arm.optimizer == "mars" and convention == "reference_code":
-        return reference_code_groups(groups, arm, lr)
-    return groups
+        groups = reference_code_groups(groups, arm, lr)
+    ratios = getattr(model, "transfer", None)
+    if not isinstance(ratios, Ratios):
+        return groups
+    return ParamGroups({**group, **settings_at(group, ratios)} for group in groups)
 
 
 def build_optimizer(
@@ -113,9 +119,8 @@ def _build(arm: Arm, groups: ParamGroups) -> Optimizer:
             ns_steps=arm.ns_steps,
             ns_coefficients=arm.ns_coefficients,
         )
-    torch_groups = [
-        {k: group[k] for k in ("params", "lr", "betas", "weight_decay")} for group in groups
-    ]
+    kept = ["params", "lr", "betas", "weight_decay", "eps"]
+    torch_groups = [{k: group[k] for k in kept if k in group} for group in groups]
     if arm.optimizer == "torch-nadam":
         return torch.optim.NAdam(torch_groups, decoupled_weight_decay=True)
     if arm.optimizer == "greedy-alignment":

@@ -1,0 +1,133 @@
+"""``mars transfer``: from a pilot's best settings to those of the large job."""
+
+from __future__ import annotations
+
+import json as json_format
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from ..errors import UserError
+from .canary import task_of
+
+if TYPE_CHECKING:
+    from ..experiment.plan import Arm, Plan
+    from ..experiment.transfer.coordinates import Layer
+
+
+def transfer(
+    run_dir: Path = Path("mars-pilot"),
+    /,
+    *,
+    width: float | None = None,
+    depth: float | None = None,
+    tokens: float | None = None,
+    batch: float | None = None,
+    noise_scale: float | None = None,
+    base_width: float | None = None,
+    base_depth: float | None = None,
+    arm: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    widths: Annotated[tuple[int, ...], Parameter(negative="", show_default=False)] = (),
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Carry a pilot's best settings to a larger model, by published rules.
+
+    Prints learning rate, decay, eps and betas of each arm and group, and what the model multiplies
+    its starts, logits and residual branches by. --check trains a few steps at several widths and
+    says whether every layer keeps its size, or which breaks.
+
+    Parameters
+    ----------
+    run_dir:
+        Folder of a pilot.
+    width:
+        Of the target's residual stream (default: the pilot's; likewise the next three).
+    depth:
+        Its number of blocks.
+    tokens:
+        It is trained on.
+    batch:
+        Tokens in one of its batches.
+    noise_scale:
+        Of the gradient, in tokens, from mars noise: a batch beyond it raises no rate.
+    base_width:
+        Of the pilot's model, where the plan does not say it.
+    base_depth:
+        Likewise its number of blocks.
+    arm:
+        Carry this one only. May be repeated.
+    check:
+        Check the coordinates of the plan's model. A task in Python is called with width=.
+    widths:
+        Of the check, such as --widths 64 --widths 128 (default: the pilot's, twice and four times).
+    json:
+        Print all of it as JSON.
+    """
+    from ..experiment.analysis import analyse
+    from ..experiment.transfer import show
+    from ..experiment.transfer.sheet import base_of, sheet
+
+    target = {"width": width, "depth": depth, "tokens": tokens, "batch": batch}
+    given = {"width": base_width, "depth": base_depth}
+    _check_numbers(target, "--")
+    _check_numbers(given, "--base-")
+    _check_numbers({"noise-scale": noise_scale}, "--")
+    if widths and not check:
+        raise UserError("--widths are of --check: add it, or leave them out")
+    analysis = analyse(run_dir)
+    plan = analysis.plan
+    if plan.task.kind not in ("gpt", "python"):
+        raise UserError(
+            f"task.kind = {plan.task.kind!r} trains elsewhere, so its groups are not known here: "
+            "in your script, mars_optim.transferred(param_groups(model, lr=...), width=...) gives "
+            "the same settings"
+        )
+    tuned = {r.name: (r.arm, r.lr) for r in analysis.arms if r.lr is not None}
+    if unknown := [name for name in arm if name not in tuned]:
+        raise UserError(f"--arm {unknown[0]}: has no best rate there; known: {', '.join(tuned)}")
+    chosen = {name: tuned[name] for name in (arm or tuned)}
+    task = task_of(plan)
+    base = base_of(plan, task, given)
+    found = sheet(task, chosen, base, target, noise_scale)
+    checks = _checks(plan, chosen, int(base["width"]), widths) if check else {}
+    if json:
+        print(json_format.dumps(show.as_json(found, checks), indent=1))
+        return
+    console = Console(highlight=False)
+    told = show.lines(found)
+    for name, layers in checks.items():
+        told += ["", *show.check_lines(name, layers)]
+    for line in told:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _check_numbers(given: dict[str, float | None], prefix: str) -> None:
+    for name, value in given.items():
+        if value is not None and not 0.0 < value < math.inf:
+            raise UserError(f"{prefix}{name} {value:g} must be a finite number above 0")
+
+
+def _checks(
+    plan: Plan, chosen: dict[str, tuple[Arm, float]], base: int, widths: Sequence[int]
+) -> dict[str, list[Layer]]:
+    """The coordinate check of every arm that has rules."""
+    from ..experiment.plan.any_arm import is_any
+    from ..experiment.transfer.coordinates import check_widths, coordinate_check
+    from ..experiment.transfer.widths import at_widths
+    from .progress import Progress
+
+    over = sorted({*(widths or (base, 2 * base, 4 * base))})
+    check_widths(over)
+    tasks = at_widths(plan, over, base)
+    known = {name: found for name, found in chosen.items() if not is_any(found[0].optimizer)}
+    checks = {}
+    with Progress() as shown:
+        for i, (name, (arm, lr)) in enumerate(known.items()):
+            shown(f"coordinate check of {name}, {len(over)} widths", i, len(known))
+            checks[name] = coordinate_check(tasks, arm, lr=lr)
+    return checks

@@ -1,0 +1,148 @@
+"""``mars transfer``: settings for the large job, and a check of the user's model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mars_optim.cli import main
+from tests.support.written_pilot import write_pilot
+
+OF_WIDTH = """
+import torch
+from torch import nn
+
+
+class Words:
+    fingerprint, batch_tokens = "words", 64
+
+    def __init__(self, width=16):
+        self.width = width
+
+    def build_model(self, seed):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(8, self.width), nn.Linear(self.width, self.width))
+        nn.init.normal_(model[0].weight)
+        return model
+
+    def batch(self, seed, step, micro):
+        return torch.randn(16, 8, generator=torch.Generator().manual_seed(100 * seed + step))
+
+    def loss(self, model, batch):
+        return (model(batch) - 1.0).square().mean()
+
+    def evaluate(self, model, tokens):
+        return self.loss(model, self.batch(0, 10**6, 0)).item()
+"""
+
+
+@pytest.fixture(scope="module")
+def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pilot")
+    text = out / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog; " * 600)
+    write_pilot(out, speedup=1.2, task__corpus=json.dumps(str(text)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def of_width(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("own")
+    (out / "words.py").write_text(OF_WIDTH)
+    own = dict(task__kind='"python"', task__source='"words.py:Words"', task__folder=f'"{out}"')
+    write_pilot(out, speedup=1.2, **own)
+    return out
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    assert main(["transfer", *words]) == code
+    shown = capsys.readouterr()
+    return shown.err if code else shown.out
+
+
+def test_the_sheet_carries_every_arm(pilot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--width", "256", "--depth", "8", "--tokens", "1e8"]
+    found: dict[str, Any] = json.loads(told(capsys, str(pilot), *sizes, "--json"))
+    base, target = found["base"], found["target"]
+    assert (base["width"], base["depth"], target["width"], target["depth"]) == (64, 2, 256, 8)
+    assert (found["logit_multiplier"], found["residual_multiplier"]) == (0.25, 0.25)
+    shrunk = (1e8 / base["tokens"]) ** -0.32
+    rows = {(r["arm"], r["kind"]): r for r in found["groups"]}
+    matrix, vector = rows["adamw", "matrix"], rows["adamw", "vector"]
+    assert matrix["lr"] == pytest.approx(vector["lr"] / 4)
+    unchanged = json.loads(told(capsys, str(pilot), "--json"))
+    lr = {(r["arm"], r["kind"]): r["lr"] for r in unchanged["groups"]}
+    assert vector["lr"] == pytest.approx(lr["adamw", "vector"] * shrunk)
+    assert {r["arm"] for r in found["groups"]} == {r["arm"] for r in unchanged["groups"]}
+
+
+def test_text_names_sources_and_multipliers(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, str(pilot), "--width", "256", "--arm", "mars-adamw")
+    assert "logits x 0.25, residual branches x 1" in text
+    assert "2203.03466" in text
+    assert "mars-adamw  matrix" in text
+    assert "\nadamw " not in text
+
+
+def test_the_check_passes_the_built_in_model(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    widths = [word for width in (32, 64, 128) for word in ("--widths", str(width))]
+    text = told(capsys, str(pilot), "--check", "--arm", "adamw", *widths)
+    assert "Coordinates of adamw: passed, 24 layers keep their size" in text
+
+
+def test_the_check_names_what_breaks_a_model_of_the_users(
+    of_width: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["--base-width", "16", "--base-depth", "1", "--check", "--arm", "adamw"]
+    text = told(capsys, str(of_width), *base)
+    assert "layers break" in text
+    told_json = json.loads(told(capsys, str(of_width), *base, "--json"))
+    assert told_json["check"]["adamw"]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--width", "-1"], "--width -1 must be a finite number above 0"),
+        (["--base-depth", "nan"], "--base-depth nan must be a finite number above 0"),
+        (["--base-width", "32"], "--base-width 32: the plan says 64; leave it out"),
+        (["--arm", "admw"], "--arm admw: has no best rate there; known: "),
+        (["--widths", "64"], "--widths are of --check: add it, or leave them out"),
+        (["--check", "--widths", "64"], "widths 64: they must be above 0, and the widest"),
+        (["--check", "--widths", "0"], "widths 0: they must be above 0"),
+        (["--check", "--widths", "64", "--widths", "270"], "--widths 270: must be a multiple of"),
+        (["--batch", "1e9"], "leaves no average for betas"),
+    ],
+)
+def test_bad_options_are_one_line(
+    pilot: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    text = told(capsys, str(pilot), *words, code=2)
+    assert line in text
+    assert text.count("\n") == 1
+
+
+def test_what_the_plan_does_not_say_is_asked_for(
+    of_width: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, str(of_width), "--width", "64", code=2)
+    assert "the plan does not say the model's width: give --base-width" in text
+
+
+def test_arms_of_other_packages_are_refused_at_another_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'arms = ["adamw", "mars-adamw", "soap"]\n[task]\nbase_width = 32\n'
+        '[arm.soap]\noptimizer = "torch.optim:Adamax"\nlr = 0.01\n'
+    )
+    assert main(["plan", "--plan", str(plan)]) == 2
+    assert "no rule is known here that carries its settings" in capsys.readouterr().err
