@@ -53,7 +53,7 @@ def test_a_ladder_of_four_budgets_costs_less_than_two():
     assert sum(job.work for job in whole if job.arm == "adamw") / UNIT == 3.75
 
 
-def test_baseline_and_candidate_have_one_trunk_a_seed_and_a_ladder_each():
+def test_both_arms_have_one_trunk_a_seed_and_a_ladder_each():
     runs = compared(PLAN)
     trunks = [s for s in runs if s.branches]
     assert sorted((s.arm_name, s.seed) for s in trunks) == [
@@ -141,7 +141,7 @@ def test_no_trunk_is_made_again_once_its_branches_are_there():
     assert [bool(s.branches) for s in agenda(PLAN, DATA, short).ready] == [True, True]
 
 
-def test_more_tuning_seeds_do_not_move_the_rate_of_a_trunk_under_way():
+def test_more_tuning_seeds_move_no_rate_of_a_running_trunk():
     runs = carry_out(PLAN, Valley(PLAN)).runs
     begun = [r for r in runs if r.spec.purpose == "tune" or r.spec.branches]
     more = replace(PLAN, tuning=replace(PLAN.tuning, more_seeds=(7,)))

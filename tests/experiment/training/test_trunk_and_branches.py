@@ -117,7 +117,7 @@ def test_branches_have_the_bits_of_undisturbed_runs(arm: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("own_schedule", [False, True])
-def test_branches_of_a_class_that_an_arm_names_have_the_same_bits(
+def test_branches_of_a_named_class_have_the_same_bits(
     own_schedule: bool, tmp_path: Path
 ):
     options = KeywordTable(momentum=0.9, weight_decay=0.01)
@@ -260,7 +260,7 @@ def test_branches_end_as_a_trunk_that_diverged_before_them(at: int, ends: int, t
     assert lost == ends
 
 
-def test_a_trunk_is_named_by_what_it_leaves_and_a_branch_by_its_trunk():
+def test_a_trunk_is_named_by_its_states_a_branch_by_its_trunk():
     spec = undisturbed("adamw", UNIT)
     trunk = trunk_of(spec)
     assert trunk.run_id.startswith("adamw-trunk-lr")

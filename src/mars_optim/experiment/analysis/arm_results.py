@@ -47,8 +47,9 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(seed_result(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
-    compared = [*_baseline_runs(at), *mine.values()]
-    by_design = _by_design(at, name, next(iter(mine.values()), None), compared)
+    used = next(iter(mine.values()), None)
+    fall = None if goal is None else _slope_to(at, [*_baseline_runs(at), *mine.values()], tuning)
+    by_design = _by_design(at, name, used, fall)
     trials = _trials(at, name, by_design)
     is_baseline = name == plan.comparison.baseline
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
@@ -75,11 +76,9 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores={k: v for k, v in mean_scores(mine.values()).items() if k != metric},
-        regret=_luck(at, by_design, compared) if by_design else regret_of(fit, lr),
+        regret=_luck(by_design, fall) if by_design else regret_of(fit, lr),
         best_range=fit.low_high(plan.decision.confidence) if fit else None,
-        slope=slope(at, statistics.fmean(losses) if losses else None)
-        if goal is None
-        else slope_at(compared, goal),
+        slope=slope(at, statistics.fmean(losses) if losses else None) if goal is None else fall,
         log_ratio_here=ratio,
         tuned=by_design,
         target=target,
@@ -94,16 +93,22 @@ def _diverged(at: Comparison, name: str, seed: SeedResult) -> bool:
     return seed.loss is None or any(run and run.final_loss is None for run in own)
 
 
-def _by_design(
-    at: Comparison, name: str, first: Run | None, compared: Sequence[Run]
-) -> Tuned | None:
+def _slope_to(at: Comparison, compared: Sequence[Run], tuning: Sequence[Run]) -> float | None:
+    """Fall of the cost where runs reach the target: compared ones or, by design, trials."""
+    goal = at.plan.decision.goal
+    assert goal is not None
+    found = slope_at(compared, goal)
+    return slope_at(tuning, goal) if found is None and at.plan.tuning.by_design else found
+
+
+def _by_design(at: Comparison, name: str, first: Run | None, fall: float | None) -> Tuned | None:
     """The tuning of an arm of which more than the rate is tuned.
 
     Args:
         at: the comparison.
         name: of the arm.
         first: of its compared runs.
-        compared: runs of the arm and of the baseline, whose slopes turn a cost into tokens.
+        fall: of the cost where runs reach the target; None where none does.
     """
     tuning, arm, decision = at.plan.tuning, at.plan.arm[name], at.plan.decision
     if not tuning.by_design:
@@ -114,22 +119,20 @@ def _by_design(
     if decision.goal is None:
         return tuned(tuning, name, arm, ends, used, ends)
     goal = decision.goal
-    fall = slope_at(compared, goal) or slope_at(list(tried.values()), goal) or 1.0
-    losses = losses_of(tried, decision, fall)
+    losses = losses_of(tried, decision, fall or 1.0)
     reached = {point: reach(run, goal).reached for point, run in tried.items()}
     return tuned(tuning, name, arm, losses, used, ends, reached)
 
 
-def _luck(at: Comparison, tuning: Tuned, compared: Sequence[Run]) -> tuple[float, ...]:
+def _luck(tuning: Tuned, fall: float | None) -> tuple[float, ...]:
     """What the choice among the trials loses against an average one, as a cost.
 
     Empty where that is not known: no trial reached the target.
     """
-    goal = at.plan.decision.goal
-    if goal is None:
+    if tuning.reached is None:
         return tuning.whole.off
-    fall = slope_at(compared, goal) if any(tuning.reached or ()) else None
-    return tuple(fall * off for off in tuning.whole.off) if fall else ()
+    known = fall if any(tuning.reached) else None
+    return tuple(known * off for off in tuning.whole.off) if known else ()
 
 
 def _at_end(tuning: Tuned) -> bool:
