@@ -68,17 +68,19 @@ def _size_of(plan: Plan, run: Run) -> tuple[float, float]:
     """Parameters and tokens of a run that has ended, as the plan or the run tells them."""
     outcome, said = run.outcome, plan.target
     assert outcome is not None
+    imported = plan.task.kind == "imported"
+    way = "mars report --from ..." if imported else f"mars pilot --out {run.path.parent.parent}"
     parameters = said.pilot_parameters or float(outcome.parameters)
     tokens = said.pilot_tokens_per_step * outcome.steps or float(outcome.tokens)
     if not parameters:
         raise UserError(
             f"{run.path}: this run does not tell the parameters of its model, which a forecast is "
-            "over: set target.pilot_parameters in the pilot's plan.toml"
+            f"over: `{way} --set target.pilot_parameters=1e6` says it (no run is repeated)"
         )
     if tokens == outcome.steps:
         raise UserError(
-            f"{run.path}: this run counts one token a step, and a forecast is over tokens: set "
-            "target.pilot_tokens_per_step in the pilot's plan.toml"
+            f"{run.path}: this run counts one token a step, and a forecast is over tokens: `{way} "
+            "--set target.pilot_tokens_per_step=65536` says how many (no run is repeated)"
         )
     return parameters, tokens
 
