@@ -95,7 +95,8 @@ def read_pilot(out: Path) -> tuple[Plan, list[Run]]:
     """The plan of a pilot's folder and its finished runs.
 
     Raises:
-        UserError: if it is none, has no finished run, or decides by another metric than the loss.
+        UserError: if it is none, has no finished run or has trunks, or decides by another metric
+            than the loss.
     """
     if not (out / "plan.toml").exists():
         raise UserError(
@@ -107,6 +108,11 @@ def read_pilot(out: Path) -> tuple[Plan, list[Run]]:
         raise UserError(
             f"{out} decides by decision.metric = {plan.decision.metric!r}, at whose best its rates "
             "were tuned; the forecast is of the loss: give a pilot that decides by the loss"
+        )
+    if plan.training.trunk:
+        raise UserError(
+            f"{out} has training.trunk = true: branches of one trunk share its luck, and the "
+            "forecast takes all runs for independent; give a pilot without trunks"
         )
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
