@@ -58,6 +58,18 @@ def test_a_command(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_command_whose_budgets_branch_off_a_trunk(tmp_path: Path):
+    verdict = verdict_of("command_with_trunk", tmp_path)
+    assert verdict["tokens_saved"]["pairs"] == 2
+    runs = read_runs(tmp_path / "runs")
+    assert sum(bool(run.spec.branches) for run in runs) == 4
+    assert sum(bool(run.spec.trunk) for run in runs) == 2 * 2 * 3
+    whole = {r.spec.run_id: r.final_loss for r in runs if r.spec.trunk}
+    assert len(set(whole.values())) == len(whole)
+    assert not list(tmp_path.rglob("step-*")), "states that no branch needs are removed"
+
+
+@pytest.mark.slow
 def test_a_command_whose_arms_are_tuned_in_more_than_the_rate(tmp_path: Path):
     plan = load_plan(EXAMPLES / "tuned_command" / "plan.toml")
     command, losses = Command(plan.task, tmp_path, 1), dict[str, float | None]()

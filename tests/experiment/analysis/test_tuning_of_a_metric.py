@@ -129,7 +129,7 @@ def test_the_choice_is_in_the_interval_of_times(to_target: tuple[Path, Analysis]
     assert whole.decision == analysis.verdict.decision
 
 
-def test_a_trial_far_from_the_target_counts_as_a_hundred_times_its_run(
+def test_a_trial_far_from_the_target_counts_as_a_hundred_runs(
     to_target: tuple[Path, Analysis],
 ):
     out, analysis = to_target

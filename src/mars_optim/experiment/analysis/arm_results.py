@@ -17,7 +17,7 @@ from ..records.trials import at_edge, best_of_others, open_sides
 from .best_of import Tuned, tuned
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
-from .ladder import tokens_to_reach
+from .ladder import both_ways, tokens_to_reach
 from .looks import interval
 from .model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .money import StepTime
@@ -71,7 +71,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         seeds=seeds,
         loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,
-        diverged=sum(s.loss is None for s in seeds),
+        diverged=sum(_diverged(at, name, s) for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
@@ -85,6 +85,12 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         metric=metric,
         sign=plan.decision.sign,
     )
+
+
+def _diverged(at: Comparison, name: str, seed: SeedResult) -> bool:
+    """Whether a run of a seed diverged; of the baseline, that of the common budget."""
+    own = [] if name == at.plan.comparison.baseline else _rungs(at, name, seed.seed)
+    return seed.loss is None or any(run and run.final_loss is None for run in own)
 
 
 def _slope_to(at: Comparison, compared: Sequence[Run], tuning: Sequence[Run]) -> float | None:
@@ -201,16 +207,18 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
         run: of the arm, at the common budget.
         shift: added to its loss.
     """
-    baseline, seed = at.plan.comparison.baseline, run.spec.seed
-    budgets = (1.0, *at.plan.ladder)
-    ladder = [at.compared.get((baseline, seed, at.size.steps(b))) for b in budgets]
-    rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
-    finite = [(tokens, loss) for tokens, loss in rungs if loss is not None]
+    name, seed = run.spec.arm_name, run.spec.seed
+    ladder = _rungs(at, at.plan.comparison.baseline, seed)
+    finite = _finite(ladder)
     loss, base = run.final_loss, ladder[0].final_loss if ladder[0] else None
     loss = None if loss is None else loss + shift
     reading = None
     if len(finite) >= 2:
         reading = tokens_to_reach(finite, math.inf if loss is None else loss)
+    own = _rungs(at, name, seed)
+    if len(own) > 1 and name != at.plan.comparison.baseline and None not in (loss, base):
+        assert base is not None
+        reading = both_ways(reading, base, _finite(own, shift), _tokens(run))
     goal, mine = at.plan.decision.goal, None
     if goal is not None:
         mine = reach(run, goal)
@@ -225,6 +233,17 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
         else None,
         reach=mine,
     )
+
+
+def _rungs(at: Comparison, arm: str, seed: int) -> list[Run | None]:
+    """An arm's compared runs of a seed, that of the common budget first."""
+    return [at.compared.get((arm, seed, at.size.steps(b))) for b in at.plan.rungs(arm)]
+
+
+def _finite(ladder: Sequence[Run | None], shift: float = 0.0) -> list[tuple[int, float]]:
+    """Tokens and losses of the rungs that did not diverge."""
+    rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
+    return [(tokens, loss + shift) for tokens, loss in rungs if loss is not None]
 
 
 def _tokens(run: Run) -> float:
@@ -263,7 +282,7 @@ def step_time(at: Comparison, name: str, probe: Mapping[str, Any]) -> StepTime |
     ratios = []
     for seed in at.plan.comparison.seeds:
         runs = [at.compared.get((arm, seed, unit)) for arm in (name, baseline)]
-        speeds = [r.outcome.seconds / r.outcome.steps for r in runs if r and r.outcome]
+        speeds = [r.outcome.seconds / r.work for r in runs if r and r.outcome and r.work]
         if len(speeds) == 2 and min(speeds) > 0:
             ratios.append(speeds[0] / speeds[1])
     if len(ratios) < 2:
