@@ -117,9 +117,7 @@ def test_branches_have_the_bits_of_undisturbed_runs(arm: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("own_schedule", [False, True])
-def test_branches_of_a_named_class_have_the_same_bits(
-    own_schedule: bool, tmp_path: Path
-):
+def test_branches_of_a_named_class_have_the_same_bits(own_schedule: bool, tmp_path: Path):
     options = KeywordTable(momentum=0.9, weight_decay=0.01)
     arm = Arm(optimizer="torch.optim:SGD", lr=0.02, options=options, own_schedule=own_schedule)
     spec = replace(undisturbed("adamw", UNIT), arm_name="sgd", arm=arm, lr=0.02)
