@@ -33,9 +33,13 @@ LEAST = DecisionPlan().min_saving
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """One pilot: its decision, whether its interval holds the truth, pairs, budgets compared."""
+    """One pilot: its decision, whether its interval holds the truth and its half width, its error,
+    pairs, budgets compared.
+    """
 
     decision: str
+    width: float
+    error: float
     held: bool
     pairs: int
     budgets: float
@@ -55,9 +59,11 @@ def spend(plan: Plan, world: World, seed: int) -> Spent:
     assert found is not None
     return Spent(
         decision=verdict.decision,
+        width=(found.high - found.low) / 2,
+        error=found.mean - world.effect,
         held=found.low <= world.effect <= found.high,
         pairs=len({r.spec.seed for r in runs if r.spec.purpose == "compare"}),
-        budgets=sum(r.spec.steps for r in runs if r.spec.purpose != "tune") / STEPS,
+        budgets=sum(r.spec.work for r in runs if r.spec.purpose != "tune") / STEPS,
     )
 
 

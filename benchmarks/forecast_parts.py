@@ -31,6 +31,7 @@ from .simulated_forecasts import KINDS, SIZES, World, runs_of
 
 Target = tuple[float, float]  # parameters, tokens
 PARTS = ("all", "no luck", "bend beyond halved", "no bend beyond", "neither")
+ONE_SIZE = ((0.001, 1, 4, 3), (0.003, 1, 4, 3), (0.01, 1, 4, 3))
 DESIGNS = ((0.001, 3, 4, 3), (0.003, 4, 3, 3), (0.01, 5, 2, 3))  # noise, sizes, lengths, seeds
 
 
@@ -83,7 +84,7 @@ def of_world(
     rng: np.random.Generator,
     surprise: Surprise,
 ) -> dict[str, list[Answer]]:
-    """Forecasts of a world at twice and four times its largest size.
+    """Forecasts of a world at twice and four times its largest size; of one size, its length.
 
     Args:
         world: whose law is known.
@@ -101,10 +102,11 @@ def of_world(
     bends = rng.normal(0, surprise.bend, 3)
     told: dict[str, list[Answer]] = {name: [] for name in PARTS}
     largest = SIZES[sizes - 1]
-    targets = [
-        (largest * times, 20 * length * largest * times)
-        for times, length in ((2.0, 1), (2.0, 2 ** (lengths - 1)), (4.0, 2))
-    ]
+    longest = 2 ** (lengths - 1)
+    ways = ((2.0, 1), (2.0, longest), (4.0, 2))
+    if sizes == 1:
+        ways = ((1.0, 2 * longest), (1.0, 4 * longest), (1.0, 8 * longest))
+    targets = [(largest * times, 20 * length * largest * times) for times, length in ways]
     truths = np.zeros((len(targets), 3))
     for i, (size, tokens) in enumerate(targets):
         luck = rng.normal(0, sd, 4)
@@ -177,7 +179,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--bend", type=float, default=0.0, help="of the worlds' arms beyond")
     parser.add_argument("--settings", type=float, default=0.0, help="luck with them, in noises")
     parser.add_argument("--no-records", action="store_true", help="worlds only")
+    parser.add_argument("--one-size", action="store_true", help="worlds of one size, at lengths")
     args = parser.parse_args(arguments)
+    chosen = (ONE_SIZE if args.one_size else DESIGNS) * args.worlds
     rng, surprise = np.random.default_rng(args.seed), Surprise(args.bend, args.settings)
     print("| of | parts | forecasts | 80 % holds | 95 % holds | half width | error | score 95 % |")
     print("|---" * 8 + "|")
@@ -186,12 +190,12 @@ def main(arguments: list[str]) -> None:
             print(_rows(design, told), flush=True)
         print("\n" + _muon(marin()) + "\n", flush=True)
     everything: dict[str, list[Answer]] = {name: [] for name in PARTS}
-    for i, design in enumerate(DESIGNS * args.worlds):
+    for i, design in enumerate(chosen):
         for kind in KINDS:
             told = of_world(World.draw(kind, rng), design, rng, surprise)
             for name, found in told.items():
                 everything[name] += found
-        print(_rows(f"worlds so far ({i + 1} of {len(DESIGNS) * args.worlds})", everything),
+        print(_rows(f"worlds so far ({i + 1} of {len(chosen)})", everything),
               flush=True)  # fmt: skip
 
 

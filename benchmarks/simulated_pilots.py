@@ -50,6 +50,7 @@ class World:
         shape: "parabola"; "smooth" (ratio is reached at one octave); "cusp" (exponent 1.5);
             "cliff" (diverges from 1.2 octaves above the best on); "stuck" (stays 6 nats above the
             lowest loss from there on); "shelf" (levels off 1 nat above it on both sides).
+        shared: share of a run's noise variance that all branches of one trunk have in common.
     """
 
     effect: float
@@ -58,6 +59,7 @@ class World:
     ratio: float
     noise: float
     shape: str = "parabola"
+    shared: float = 0.0
 
     def height(self, octaves: float) -> float | None:
         """Loss above the lowest, this far from the best rate; None where runs diverge."""
@@ -92,15 +94,19 @@ class Losses:
         key = f"{self.seed} {spec.arm_name} {spec.seed} {spec.steps} {spec.lr!r}"
         level = random.Random(f"{self.seed} {spec.seed}").gauss(0.0, LEVEL)
         noise = random.Random(key).gauss(0.0, self.world.noise)
+        if spec.trunk and self.world.shared:
+            common = random.Random(f"{self.seed} {spec.trunk}").gauss(0.0, self.world.noise)
+            shared = self.world.shared
+            noise = math.sqrt(1.0 - shared) * noise + math.sqrt(shared) * common
         return 3.0 + SLOPE / BEND * math.exp(-BEND * tokens) + height + level + noise
 
 
-def plan_of(pairs: int = 5, **tuning: object) -> Plan:
-    """The default pilot with two arms."""
+def plan_of(pairs: int = 5, *, trunk: bool = False, **tuning: object) -> Plan:
+    """The default pilot with two arms; with trunks, if these are wanted."""
     return Plan(
         arms=("adamw", "mars-adamw"),
         task=GptPlan(),
-        training=TrainingPlan(steps=STEPS),
+        training=TrainingPlan(steps=STEPS, decay="wsd" if trunk else "linear", trunk=trunk),
         tuning=TuningPlan(**tuning),  # type: ignore[arg-type]
         comparison=ComparisonPlan(seeds=tuple(range(1, pairs + 1))),
     )

@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--kinds", nargs="*", default=["2 names, quiet", "2 names, noisy"])
     parser.add_argument("--targets", nargs="*", default=list(TARGETS))
+    parser.add_argument("--draw", default="", help="another text draws other worlds")
     parser.add_argument("--saving", type=float, default=0.05)
     args = parser.parse_args()
     print(HEAD)
@@ -138,7 +139,7 @@ def main() -> None:
         for kind in args.kinds:
             for name in args.targets:
                 plan = target_plan(*KINDS[kind][:2], TARGETS[name])
-                drawn = enumerate(worlds(kind, args.saving, args.worlds))
+                drawn = enumerate(worlds(kind, args.saving, args.worlds, args.draw))
                 jobs = [(world, i * args.pilots, args.pilots, plan) for i, world in drawn]
                 made = [r for part in pool.map(_several, jobs) for r in part]
                 rows = [r for r in made if r]

@@ -56,6 +56,18 @@ def test_a_command(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_command_whose_budgets_branch_off_a_trunk(tmp_path: Path):
+    verdict = verdict_of("command_with_trunk", tmp_path)
+    assert verdict["tokens_saved"]["pairs"] == 2
+    runs = read_runs(tmp_path / "runs")
+    assert sum(bool(run.spec.branches) for run in runs) == 4
+    assert sum(bool(run.spec.trunk) for run in runs) == 2 * 2 * 3
+    whole = {r.spec.run_id: r.final_loss for r in runs if r.spec.trunk}
+    assert len(set(whole.values())) == len(whole)
+    assert not list(tmp_path.rglob("step-*")), "states that no branch needs are removed"
+
+
+@pytest.mark.slow
 def test_a_command_whose_arms_are_tuned_in_more_than_the_rate(tmp_path: Path):
     small = {"tuning.trials": "4", "tuning.max_trials": "4"}
     verdict = verdict_of("tuned_command", tmp_path, warned="trials = 4 are few", **small)

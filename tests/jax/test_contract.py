@@ -61,7 +61,7 @@ def test_state_and_updates_keep_structure_shapes_and_dtypes(form: str, dtype: st
 
 
 @every_form
-def test_nothing_is_compiled_again_over_steps_or_with_donated_state(form: str) -> None:
+def test_nothing_is_compiled_again_over_steps_or_donation(form: str) -> None:
     params, transform = arrays(0), made(form)
 
     def step(params: Any, state: Any, grads: Any) -> Any:

@@ -18,10 +18,13 @@ def export(
     trackio: Annotated[bool, Parameter(negative="")] = False,
     wandb: Annotated[bool, Parameter(negative="")] = False,
     transformers: Path | None = None,
+    standalone: str | None = None,
+    form: str = "optimizer",
+    gamma: str | None = None,
     best: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
 ) -> None:
-    """Write runs, or a trained model, for another program; nothing leaves this machine.
+    """Write runs, a trained model or an optimizer for elsewhere; nothing leaves this machine.
 
     What was written before is left alone where its run has not grown: while runs go on, call it
     again whenever you like.
@@ -29,7 +32,7 @@ def export(
     Parameters
     ----------
     run_dir:
-        Folder of a pilot, of mars train, or of one run.
+        Folder of a pilot, of mars train, or of one run. With --standalone, the file to write.
     tensorboard:
         The runs as event files, for tensorboard --logdir.
     trackio:
@@ -39,16 +42,32 @@ def export(
     transformers:
         The trained GPT of one run, with its tokenizer, to this new folder, for
         AutoModelForCausalLM.from_pretrained.
+    standalone:
+        An optimizer by its name, such as mars-adamw-auto, as one file that needs torch only.
+    form:
+        What the file is: "optimizer" (default), "speedrun" with the block of a modded-nanogpt
+        script, or "algoperf-self" or "algoperf-external", a submission to AlgoPerf.
+    gamma:
+        "auto" or a number, in place of that of the name; with --standalone.
     best:
         Its weights of the lowest validation loss, where that checkpoint was kept; else the last.
     out:
         Folder to write the runs to (default: the program's name, in run_dir).
     """
-    if tensorboard + trackio + wandb + (transformers is not None) != 1:
+    if tensorboard + trackio + wandb + sum(x is not None for x in (transformers, standalone)) != 1:
         raise UserError(
             f"say for which program: mars export {run_dir}, then --tensorboard, --trackio, --wandb "
-            "or --transformers OUT"
+            "or --transformers OUT; or mars export --standalone NAME OUT.py"
         )
+    if standalone is not None:
+        if best or out is not None:
+            raise UserError("--best and --out are for runs: mars export --standalone NAME OUT.py")
+        from ..experiment.export.standalone import export_standalone
+
+        print(export_standalone(standalone, run_dir, form=form, gamma=gamma))
+        return
+    if form != "optimizer" or gamma is not None:
+        raise UserError("--form and --gamma are for --standalone NAME OUT.py")
     if transformers is not None:
         if out is not None:
             raise UserError("--out is for runs; --transformers OUT names its folder itself")

@@ -104,6 +104,12 @@ def size(parameters: int, ratios: list[float], name: str = "x") -> SizeResult:
     )
 
 
+def test_another_length_of_a_size_does_not_bend_the_trend():
+    sizes = [size(10**5, [0.1, 0.12]), size(10**6, [0.2, 0.21])]
+    longer = size(10**5, [0.4, 0.5], "long")
+    assert trend([*sizes, longer], 0.95) == trend(sizes, 0.95)
+
+
 def test_the_slope_and_its_interval_are_scipys_regression():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=12), rng.normal(size=12)

@@ -129,6 +129,16 @@ def test_the_choice_is_in_the_interval_of_times(to_target: tuple[Path, Analysis]
     assert whole.decision == analysis.verdict.decision
 
 
+def test_a_trial_far_from_the_target_counts_as_a_hundred_runs(
+    to_target: tuple[Path, Analysis],
+):
+    out, analysis = to_target
+    tried = trial_runs(read_runs(out / "runs"), "adamw", UNIT, 0)
+    found = losses_of(tried, analysis.plan.decision, slope=1e-300)
+    longest = max(time for time in found.values() if time is not None)
+    assert math.exp(longest) == pytest.approx(100 * 8 * UNIT)
+
+
 def test_trials_that_all_miss_decide_nothing(tmp_path: Path):
     out = tmp_path / "pilot"
     write_designed(out, designed_plan(*ARMS, *TARGET, trials=6), gone=["adamw"])

@@ -65,7 +65,7 @@ def test_logits_are_equal_under_every_option_of_the_task(scaled: bool, bias: boo
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
 
 
-def test_logits_are_equal_where_settings_come_from_a_smaller_model():
+def test_logits_are_equal_with_settings_of_a_smaller_model():
     options: dict[str, Any] = dict(bias=True, base_width=4, base_layers=1)
     model = gpt(**options)
     with torch.no_grad():

@@ -51,7 +51,7 @@ def test_each_arm_can_have_arguments_of_its_own(tmp_path: Path):
         run(tmp_path, task_with("{arm_args}"), arguments="--fault crash")
 
 
-def test_an_arms_settings_reach_the_command_and_are_in_the_runs_name(tmp_path: Path):
+def test_an_arms_settings_reach_command_and_name_of_the_run(tmp_path: Path):
     found = {}
     for decay in (1.0, 4.0):
         task, settings = task_with("--decay {decay} {arm_args}"), {"decay": decay, "pause": 0.001}

@@ -85,7 +85,10 @@ def analyse(out: Path, *, forecast: bool = True) -> Analysis:
                 *missing_findings(plan, out),
             ),
         ),
-        ladder=_ladder(plan, own.compared.values()),
+        ladder=_ladder(plan.comparison.baseline, own.compared.values()),
+        candidate_ladder=_ladder(plan.comparison.candidate, own.compared.values())
+        if plan.training.trunk
+        else (),
         unit_tokens=plan.training.steps * first.tokens // first.steps,
         parameters=first.parameters,
         totals=totals,
@@ -190,14 +193,12 @@ def _sizes(sizes: list[Comparison], own: Mapping[str, ArmResult]) -> tuple[SizeR
     return tuple(found)
 
 
-def _ladder(plan: Plan, runs: Iterable[Run]) -> tuple[tuple[int, int, float], ...]:
+def _ladder(arm: str, runs: Iterable[Run]) -> tuple[tuple[int, int, float], ...]:
     return tuple(
         sorted(
             (r.spec.seed, r.outcome.tokens, r.final_loss)
             for r in runs
-            if r.spec.arm_name == plan.comparison.baseline
-            and r.outcome
-            and r.final_loss is not None
+            if r.spec.arm_name == arm and r.outcome and r.final_loss is not None
         )
     )
 
@@ -224,7 +225,7 @@ def _totals(runs: list[Run], missing: int) -> Totals:
     return Totals(
         runs=len(outcomes),
         diverged=sum(o.status == "diverged" for o in outcomes),
-        tokens=sum(o.tokens for o in outcomes),
+        tokens=sum(r.own_tokens for r in runs),
         seconds=sum(o.seconds for o in outcomes),
         missing=missing,
     )

@@ -17,7 +17,7 @@ from ..records.trials import at_edge, best_of_others, open_sides
 from .best_of import Tuned, tuned
 from .choice import fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
-from .ladder import tokens_to_reach
+from .ladder import both_ways, tokens_to_reach
 from .looks import interval
 from .model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .money import StepTime
@@ -47,8 +47,9 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     mine = {s: r for (arm, s, steps), r in at.compared.items() if (arm, steps) == (name, unit)}
     seeds = tuple(seed_result(at, mine[seed]) for seed in sorted(mine))
     tuning = [r for r in at.runs if r.spec.purpose == "tune" and r.spec.arm_name == name]
-    compared = [*_baseline_runs(at), *mine.values()]
-    by_design = _by_design(at, name, next(iter(mine.values()), None), compared)
+    used = next(iter(mine.values()), None)
+    fall = None if goal is None else _slope_to(at, [*_baseline_runs(at), *mine.values()], tuning)
+    by_design = _by_design(at, name, used, fall)
     trials = _trials(at, name, by_design)
     is_baseline = name == plan.comparison.baseline
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
@@ -70,16 +71,14 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         seeds=seeds,
         loss_difference=None if is_baseline else interval(differences, plan.decision),
         log_ratio=ratio,
-        diverged=sum(s.loss is None for s in seeds),
+        diverged=sum(_diverged(at, name, s) for s in seeds),
         step_time=(measured.ratio, measured.low, measured.high) if measured else None,
         bytes_per_parameter=bytes_per_parameter(first),
         curves=tuple(curve(mine[seed]) for seed in sorted(mine)),
         scores={k: v for k, v in mean_scores(mine.values()).items() if k != metric},
-        regret=_luck(at, by_design, compared) if by_design else regret_of(fit, lr),
+        regret=_luck(by_design, fall) if by_design else regret_of(fit, lr),
         best_range=fit.low_high(plan.decision.confidence) if fit else None,
-        slope=slope(at, statistics.fmean(losses) if losses else None)
-        if goal is None
-        else slope_at(compared, goal),
+        slope=slope(at, statistics.fmean(losses) if losses else None) if goal is None else fall,
         log_ratio_here=ratio,
         tuned=by_design,
         target=target,
@@ -88,16 +87,28 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     )
 
 
-def _by_design(
-    at: Comparison, name: str, first: Run | None, compared: Sequence[Run]
-) -> Tuned | None:
+def _diverged(at: Comparison, name: str, seed: SeedResult) -> bool:
+    """Whether a run of a seed diverged; of the baseline, that of the common budget."""
+    own = [] if name == at.plan.comparison.baseline else _rungs(at, name, seed.seed)
+    return seed.loss is None or any(run and run.final_loss is None for run in own)
+
+
+def _slope_to(at: Comparison, compared: Sequence[Run], tuning: Sequence[Run]) -> float | None:
+    """Fall of the cost where runs reach the target: compared ones or, by design, trials."""
+    goal = at.plan.decision.goal
+    assert goal is not None
+    found = slope_at(compared, goal)
+    return slope_at(tuning, goal) if found is None and at.plan.tuning.by_design else found
+
+
+def _by_design(at: Comparison, name: str, first: Run | None, fall: float | None) -> Tuned | None:
     """The tuning of an arm of which more than the rate is tuned.
 
     Args:
         at: the comparison.
         name: of the arm.
         first: of its compared runs.
-        compared: runs of the arm and of the baseline, whose slopes turn a cost into tokens.
+        fall: of the cost where runs reach the target; None where none does.
     """
     tuning, arm, decision = at.plan.tuning, at.plan.arm[name], at.plan.decision
     if not tuning.by_design:
@@ -108,22 +119,20 @@ def _by_design(
     if decision.goal is None:
         return tuned(tuning, name, arm, ends, used, ends)
     goal = decision.goal
-    fall = slope_at(compared, goal) or slope_at(list(tried.values()), goal) or 1.0
-    losses = losses_of(tried, decision, fall)
+    losses = losses_of(tried, decision, fall or 1.0)
     reached = {point: reach(run, goal).reached for point, run in tried.items()}
     return tuned(tuning, name, arm, losses, used, ends, reached)
 
 
-def _luck(at: Comparison, tuning: Tuned, compared: Sequence[Run]) -> tuple[float, ...]:
+def _luck(tuning: Tuned, fall: float | None) -> tuple[float, ...]:
     """What the choice among the trials loses against an average one, as a cost.
 
     Empty where that is not known: no trial reached the target.
     """
-    goal = at.plan.decision.goal
-    if goal is None:
+    if tuning.reached is None:
         return tuning.whole.off
-    fall = slope_at(compared, goal) if any(tuning.reached or ()) else None
-    return tuple(fall * off for off in tuning.whole.off) if fall else ()
+    known = fall if any(tuning.reached) else None
+    return tuple(known * off for off in tuning.whole.off) if known else ()
 
 
 def _at_end(tuning: Tuned) -> bool:
@@ -198,16 +207,18 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
         run: of the arm, at the common budget.
         shift: added to its loss.
     """
-    baseline, seed = at.plan.comparison.baseline, run.spec.seed
-    budgets = (1.0, *at.plan.ladder)
-    ladder = [at.compared.get((baseline, seed, at.size.steps(b))) for b in budgets]
-    rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
-    finite = [(tokens, loss) for tokens, loss in rungs if loss is not None]
+    name, seed = run.spec.arm_name, run.spec.seed
+    ladder = _rungs(at, at.plan.comparison.baseline, seed)
+    finite = _finite(ladder)
     loss, base = run.final_loss, ladder[0].final_loss if ladder[0] else None
     loss = None if loss is None else loss + shift
     reading = None
     if len(finite) >= 2:
         reading = tokens_to_reach(finite, math.inf if loss is None else loss)
+    own = _rungs(at, name, seed)
+    if len(own) > 1 and name != at.plan.comparison.baseline and None not in (loss, base):
+        assert base is not None
+        reading = both_ways(reading, base, _finite(own, shift), _tokens(run))
     goal, mine = at.plan.decision.goal, None
     if goal is not None:
         mine = reach(run, goal)
@@ -222,6 +233,17 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
         else None,
         reach=mine,
     )
+
+
+def _rungs(at: Comparison, arm: str, seed: int) -> list[Run | None]:
+    """An arm's compared runs of a seed, that of the common budget first."""
+    return [at.compared.get((arm, seed, at.size.steps(b))) for b in at.plan.rungs(arm)]
+
+
+def _finite(ladder: Sequence[Run | None], shift: float = 0.0) -> list[tuple[int, float]]:
+    """Tokens and losses of the rungs that did not diverge."""
+    rungs = [(r.outcome.tokens, r.final_loss) for r in ladder if r and r.outcome]
+    return [(tokens, loss + shift) for tokens, loss in rungs if loss is not None]
 
 
 def _tokens(run: Run) -> float:
@@ -260,7 +282,7 @@ def step_time(at: Comparison, name: str, probe: Mapping[str, Any]) -> StepTime |
     ratios = []
     for seed in at.plan.comparison.seeds:
         runs = [at.compared.get((arm, seed, unit)) for arm in (name, baseline)]
-        speeds = [r.outcome.seconds / r.outcome.steps for r in runs if r and r.outcome]
+        speeds = [r.outcome.seconds / r.work for r in runs if r and r.outcome and r.work]
         if len(speeds) == 2 and min(speeds) > 0:
             ratios.append(speeds[0] / speeds[1])
     if len(ratios) < 2:

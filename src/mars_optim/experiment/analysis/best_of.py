@@ -65,8 +65,8 @@ class Tuned:
         over: what is tuned.
         trials: value of each of these, and the loss (None if diverged), or the metric that
             decides, in order; the default first.
-        found: what each trial is chosen by, the less the better (:func:`.design.losses_of`): the
-            loss, the metric as a cost or, with a target, the log of the tokens to it.
+        found: what each trial is chosen by, the less the better: the loss, the metric as a cost or,
+            with a target, the log of the tokens to it (:func:`.trial_scores.losses_of`).
         chosen: the values that are compared; None before they are known.
         best: of 1, 2, 4, ... trials and of all.
         reached: whether each trial reached the target; None without one.

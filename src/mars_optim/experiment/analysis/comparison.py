@@ -81,10 +81,9 @@ def _key(run: Run) -> Key:
 
 
 def _wanted(plan: Plan, size: Size) -> set[Key]:
-    baseline = plan.comparison.baseline
     return {
         (arm, seed, size.steps(budget))
         for seed in plan.comparison.seeds
         for arm in size.arms
-        for budget in ((1.0, *plan.ladder) if arm == baseline else (1.0,))
+        for budget in plan.rungs(arm)
     }

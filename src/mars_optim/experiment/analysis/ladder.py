@@ -45,6 +45,40 @@ def tokens_to_reach(rungs: Sequence[tuple[int, float]], loss: float) -> LadderRe
     return LadderReading(math.exp(logs[0]), "")
 
 
+def both_ways(
+    there: LadderReading | None, base: float, rungs: Sequence[tuple[int, float]], tokens: float
+) -> LadderReading | None:
+    """Tokens that the baseline needs, read off both arms' ladders.
+
+    There: the arm's loss on the baseline's ladder. Back: the baseline's loss on the arm's. Both
+    tell how many times fewer tokens the arm needs; taken is the mean of their logarithms. Where one
+    lies outside its ladder the other is taken, and where both do, the stronger bound.
+
+    Args:
+        there: that reading; None without one.
+        base: the baseline's loss at the common budget.
+        rungs: (tokens, final loss) of the arm's runs.
+        tokens: of the common budget.
+    """
+    if len(rungs) < 2:
+        return there
+    found = tokens_to_reach(rungs, base)
+    turned: dict[str, Literal["", "at least", "at most"]] = {
+        "": "",
+        "at least": "at most",
+        "at most": "at least",
+    }
+    back = LadderReading(tokens * tokens / found.tokens, turned[found.bound])
+    if there is None or (there.bound and not back.bound):
+        return back
+    if there.bound == back.bound == "":
+        return LadderReading(math.sqrt(there.tokens * back.tokens), "")
+    if there.bound != back.bound:
+        return there
+    stronger = max if there.bound == "at least" else min
+    return stronger(there, back, key=lambda reading: reading.tokens)
+
+
 def read_ladders(
     log_tokens: ArrayLike, losses: ArrayLike, loss: ArrayLike
 ) -> tuple[Floats, NDArray[np.int_]]:

@@ -290,6 +290,8 @@ class Analysis:
     """What was found in optimizers that arms name, by arm."""
     budgets: tuple[TuningBudget, ...] = ()
     """The verdict by the number of trials; empty where the rate alone is tuned."""
+    candidate_ladder: tuple[tuple[int, int, float], ...] = ()
+    """As ``ladder``, of the candidate; empty without trunks."""
     at_target: AtTarget | None = None
     """The forecast for the job that is paid for; None where the plan has none."""
 

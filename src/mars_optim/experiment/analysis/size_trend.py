@@ -14,8 +14,10 @@ from .stats import Interval, shifted
 def trend(sizes: Sequence[SizeResult], confidence: float) -> Trend | None:
     """The slope over the sizes; None with fewer than two sizes or three pairs.
 
-    What the choice of the rates adds is common to all pairs of a size.
+    What the choice of the rates adds is common to all pairs of a size. Of several lengths of one
+    size the first counts: the others would pass for an effect of size.
     """
+    sizes = list({size.parameters: size for size in reversed(sizes)}.values())
     points = [(math.log(size.parameters), r) for size in sizes for r in size.ratios]
     if len({x for x, _ in points}) < 2 or len(points) < 3:
         return None

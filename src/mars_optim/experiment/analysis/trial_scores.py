@@ -11,6 +11,9 @@ from ..records import Run
 from ..records.metric import cost, judged
 from .target import reach
 
+LONGEST = math.log(100.0)
+"""Log of how many times its length a trial that missed the target takes at the most."""
+
 
 def trial_runs(runs: Iterable[Run], arm: str, steps: int, seed: int) -> dict[Point, Run]:
     """The finished trials of an arm at one budget."""
@@ -29,8 +32,9 @@ def losses_of(
     """What trials are chosen by: the loss, the metric that decides or the time to the target.
 
     A time is the log of the tokens until then. A trial that missed the target comes after all that
-    reached it: to the log of its length is added how far it ended from the target, over ``slope``.
-    Whatever the slope, the order is the same.
+    reached it: to the log of its length is added how far it ended from the target, over ``slope``,
+    bent so that no time is more than a hundred times its run. Whatever the slope, the order is the
+    same.
 
     Args:
         runs: the trials.
@@ -47,5 +51,5 @@ def _found(run: Run, decision: DecisionPlan, slope: float) -> float | None:
     if run.damaged:  # its curve is not whole
         return None
     when = reach(judged(run, decision), goal)
-    missing = 0.0 if when.reached else max(0.0, end - goal)
-    return math.log(max(when.tokens, 1.0)) + missing / slope
+    late = 0.0 if when.reached else max(0.0, end - goal) / slope
+    return math.log(max(when.tokens, 1.0)) + LONGEST * (1 - LONGEST / (LONGEST + late))

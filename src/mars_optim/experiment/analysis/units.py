@@ -17,10 +17,15 @@ def in_units(analysis: Analysis) -> Analysis:
     return replace(
         analysis,
         arms=tuple(map(_arm, analysis.arms)),
-        ladder=tuple((seed, tokens, -value) for seed, tokens, value in analysis.ladder),
+        ladder=_ladder(analysis.ladder),
+        candidate_ladder=_ladder(analysis.candidate_ladder),
         against_control=_interval(analysis.against_control),
         sensitivity=tuple(map(_line, analysis.sensitivity)),
     )
+
+
+def _ladder(rungs: tuple[tuple[int, int, float], ...]) -> tuple[tuple[int, int, float], ...]:
+    return tuple((seed, tokens, -value) for seed, tokens, value in rungs)
 
 
 def _arm(arm: ArmResult) -> ArmResult:

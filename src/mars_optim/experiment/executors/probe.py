@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..plan import ExecutionOptions, Plan, RunSpec
@@ -177,7 +177,7 @@ def _short(plan: Plan, name: str, steps: int) -> RunSpec:
         seed=plan.tuning.seed,
         steps=steps,
         task=plan.task,
-        training=plan.training,
+        training=replace(plan.training, trunk=False),  # with a warm-up of its own length
         data="",
     )
 

@@ -19,13 +19,15 @@ from ...files import no_link
 from ..plan import RunSpec
 from ..plan.command import fill_command, fill_settings, fixed_words, split
 from ..plan.task import CommandPlan
-from ..records import Outcome, RunWriter
+from ..records import Outcome, RunWriter, read_run
+from ..records.run import branch_point, ended_with_trunk
 from .metric_files import Tail
 from .pace import Pace
 from .recorder import Columns, Recorder
 
 POLL = 0.2  # seconds between looks at the files
 OFTEN = 0.02  # likewise, in a short run that is to tell the time of a step
+TOKENS_APART = 0.2  # of a step of a branch and of its trunk, relative
 LARGEST = 16 * 2**20  # bytes of a file that counts as the command's code
 
 
@@ -99,6 +101,8 @@ class Command:
         Raises:
             UserError: if the command fails, or says too little of how it went.
         """
+        if ended := ended_with_trunk(writer, spec):
+            return ended, True
         job, log = writer.path / "job", writer.path / "log.txt"
         shutil.rmtree(job, ignore_errors=True)  # of an interrupted try
         job.mkdir()
@@ -107,19 +111,27 @@ class Command:
         pace = Pace(columns)
         tail = Tail(job, self.task.metrics, columns.losses)
         start = time.monotonic()
+        _take_rows(writer, spec)
         with self._started(self._words(spec, job), log) as process:
             status = _follow(process, tail, recorder, pace, on_step, poll)
         recorder.finish()
         if not recorder.broken:
             self._check_end(spec, recorder, status, log)
         whole, step = time.monotonic() - start, pace.step_seconds(poll)
-        outcome = recorder.outcome(whole if step is None else min(whole, step * recorder.step))
+        taken = max(0, recorder.step - spec.start)
+        outcome = recorder.outcome(whole if step is None else min(whole, step * taken))
+        _check_tokens(writer, spec, outcome)
         return outcome, step is not None or recorder.tells_seconds
 
     def _words(self, spec: RunSpec, job: Path) -> list[str]:
+        decay = 0 if spec.branches else spec.steps - spec.training.decay_start(spec.steps)
+        from_ = str(branch_point(job.resolve().parents[1], spec)) if spec.trunk else ""
         settings = spec.arm.settings
         values = {
             **{name: repr(value) for name, value in settings.items()},
+            "init_from": from_,
+            "decay_steps": str(decay),
+            "save_steps": ",".join(map(str, spec.branches)),
             "optimizer": spec.arm_name,
             "lr": repr(spec.lr),
             "seed": str(spec.seed),
@@ -157,6 +169,12 @@ class Command:
             raise UserError(
                 f"{_whose(spec)} ended {_status(status)}: {last_line(log)} ({log}){_way(spec)}"
             )
+        for point in spec.branches:
+            if not (log.parent / "job" / f"step-{point}").exists():
+                raise UserError(
+                    f"{_whose(spec)} left no step-{point} in {{run_dir}}: with {{save_steps}} it "
+                    f"must save the state after each of these steps there, as step-N ({log})"
+                )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
         for metric in self.task.score_keys:
@@ -190,6 +208,33 @@ class Command:
                 f'{_whose(spec)}: {error}; set task.loss_key (to "" for none) or '
                 f"task.valid_key ({log})"
             ) from None
+
+
+def _take_rows(writer: RunWriter, spec: RunSpec) -> None:
+    """A branch's curve begins with its trunk's."""
+    if not spec.trunk:
+        return
+    for row in read_run(writer.path.parent / spec.trunk).rows:
+        if row["step"] <= spec.start:
+            writer.row(**{key: value for key, value in row.items() if key != "seconds"})
+
+
+def _check_tokens(writer: RunWriter, spec: RunSpec, outcome: Outcome) -> None:
+    """See that a branch counts its trunk's tokens, too.
+
+    Raises:
+        UserError: if a step has other tokens than in the trunk.
+    """
+    trunk = read_run(writer.path.parent / spec.trunk).outcome if spec.trunk else None
+    if trunk is None or not (outcome.steps and trunk.steps and trunk.tokens):
+        return
+    mine, theirs = outcome.tokens / outcome.steps, trunk.tokens / trunk.steps
+    if abs(mine / theirs - 1.0) > TOKENS_APART:
+        raise UserError(
+            f"{_whose(spec)} counts {outcome.tokens} tokens after {outcome.steps} steps, "
+            f"{mine:.4g} a step, and its trunk {theirs:.4g}: a run with {{init_from}} goes on "
+            "counting tokens, and steps, where that state was saved"
+        )
 
 
 def _whose(spec: RunSpec) -> str:

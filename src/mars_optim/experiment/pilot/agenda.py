@@ -5,7 +5,7 @@ Nothing else is remembered, so a pilot that was stopped goes on by asking again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.arm_results import arm_results
@@ -70,7 +70,13 @@ def agenda(
     if plan.sensitivity.gammas:
         parts.append(_sensitivity(plan, data, finished.values(), given_up))
     taken = finished.keys() | {s.run_id for s in running} | set(given_up)
-    ready = tuple(s for part in parts for s in part.specs if s.run_id not in taken)
+    open_ = [s for part in parts for s in part.specs if s.run_id not in taken]
+    trunks = {s.trunk for s in open_}  # from which a branch has still to start
+    ready = tuple(
+        s
+        for s in open_
+        if (not s.trunk or s.trunk in finished) and (not s.branches or s.run_id in trunks)
+    )
     return Agenda(
         ready=ready,
         planned_steps=sum(part.planned_steps for part in parts),
@@ -89,12 +95,11 @@ def _size(
         specs = _comparison(plan, size, data, tuning)
         due = _due_seeds(plan, size, runs, specs, given_up)
         specs = [spec for spec in specs if spec.seed in due]
-    seeds, jobs = len(due), _budgets(plan, size, size.arms)
+    seeds, jobs = len(due), jobs_of_a_seed(plan, size, size.arms)
     tuning_runs = sum(tuning.runs.values())
     return _Part(
         specs=tuple(specs),
-        planned_steps=tuning_runs * size.training.steps
-        + seeds * sum(size.steps(budget) for *_, budget in jobs),
+        planned_steps=tuning_runs * size.training.steps + seeds * sum(job.work for job in jobs),
         planned_runs=tuning_runs + seeds * len(jobs),
     )
 
@@ -120,7 +125,8 @@ def _due_seeds(
     done = {run.spec.run_id for run in at.runs} | set(given_up)
     judged = (plan.comparison.baseline, plan.comparison.candidate)
     pair = (s for s in specs if s.seed in due and s.arm_name in judged)
-    if len(due) == len(plan.comparison.seeds) or not all(s.run_id in done for s in pair):
+    whole = all(s.run_id in done or s.trunk in given_up for s in pair)
+    if len(due) == len(plan.comparison.seeds) or not whole:
         return due
     arms = arm_results(at, {})
     baseline, candidate = (arms[name] for name in judged)
@@ -130,33 +136,87 @@ def _due_seeds(
     return plan.comparison.seeds[: len(due) + 1] if more else due
 
 
-def _budgets(plan: Plan, size: Size, arms: Iterable[str]) -> list[tuple[str, str, float]]:
-    """(purpose, arm, budget) of the comparison's runs of one seed, in order."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of the comparison, of whatever seed.
+
+    Args:
+        purpose: "trunk", "ladder" or "compare".
+        arm: name in the plan.
+        budget: in units of ``training.steps``; of a trunk, that of its longest branch.
+        work: optimizer steps that it takes itself.
+        branches: of a trunk, where branches start.
+        branched: whether it is a branch.
+    """
+
+    purpose: str
+    arm: str
+    budget: float
+    work: int
+    branches: tuple[int, ...] = ()
+    branched: bool = False
+
+
+def jobs_of_a_seed(plan: Plan, size: Size, arms: Iterable[str]) -> list[Job]:
+    """The comparison's runs of one seed, in order: trunks, ladders, and the common budget."""
+    arms = tuple(arms)
+    with_ladder = [arm for arm in arms if len(plan.rungs(arm)) > 1]
+    branched = set(with_ladder) if plan.training.trunk else set()
+    found = []
+    for arm in with_ladder:
+        if arm in branched:
+            points = size.branch_points(plan.rungs(arm))
+            found.append(Job("trunk", arm, max(plan.rungs(arm)), points[-1], points))
+
+    def job(purpose: str, arm: str, budget: float) -> Job:
+        steps, own = size.steps(budget), arm in branched
+        start = size.training.decay_start(steps) if own else 0
+        return Job(purpose, arm, budget, steps - start, branched=own)
+
     ladder = sorted(plan.ladder, reverse=True)
-    rungs = [("ladder", plan.comparison.baseline, budget) for budget in ladder]
-    return rungs + [("compare", arm, 1.0) for arm in arms]
+    found += [job("ladder", arm, budget) for arm in with_ladder for budget in ladder]
+    return found + [job("compare", arm, 1.0) for arm in arms]
 
 
 def _comparison(plan: Plan, size: Size, data: str, tuning: Tuning) -> list[RunSpec]:
     """Seed by seed, so that a pilot that is stopped early has whole pairs."""
     if not {plan.comparison.baseline, plan.comparison.candidate} <= set(tuning.going):
         return []
-    unit = size.steps(1.0)
-    return [
-        spec_of(
-            plan,
-            size,
-            data,
-            purpose=purpose,
-            arm_name=arm,
-            lr=plan.comparison.rate_at(tuning.chosen[arm].lr, size.steps(budget) / unit),
-            seed=seed,
-            budget=budget,
-            arm=tuning.chosen[arm].arm,
-        )
-        for seed in plan.comparison.seeds
-        for purpose, arm, budget in _budgets(plan, size, tuning.going)
-    ]
+    found = []
+    for seed in plan.comparison.seeds:
+        trunks: dict[str, str] = {}
+        for job in jobs_of_a_seed(plan, size, tuning.going):
+            spec = _compared(plan, size, data, tuning, job, seed, trunks)
+            if job.branches:
+                trunks[job.arm] = spec.run_id
+            found.append(spec)
+    return found
+
+
+def _compared(
+    plan: Plan,
+    size: Size,
+    data: str,
+    tuning: Tuning,
+    job: Job,
+    seed: int,
+    trunks: Mapping[str, str],
+) -> RunSpec:
+    """One run of the comparison; ``trunks`` holds the ids of this seed's, by arm."""
+    chosen = tuning.chosen[job.arm]
+    return spec_of(
+        plan,
+        size,
+        data,
+        purpose=job.purpose,
+        arm_name=job.arm,
+        lr=plan.comparison.rate_at(chosen.lr, size.steps(job.budget) / size.steps(1.0)),
+        seed=seed,
+        steps=job.work if job.branches else size.steps(job.budget),
+        arm=chosen.arm,
+        branches=job.branches,
+        trunk=trunks[job.arm] if job.branched else "",
+    )
 
 
 def _sensitivity(plan: Plan, data: str, runs: Iterable[Run], given_up: Collection[str]) -> _Part:

@@ -243,7 +243,7 @@ def _spec(plan: Plan, job: Runnable, arm: str, seed: int, steps: int) -> RunSpec
         seed=seed,
         steps=steps,
         task=plan.task,
-        training=plan.training,
+        training=replace(plan.training, trunk=False),  # with a warm-up of its own length
         data=job.fingerprint,
     )
 

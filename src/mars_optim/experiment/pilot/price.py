@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.cost import pilot_price
@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..plan.sizes import Size
 from ..records import Run
 from ..records.trials import AROUND
-from .agenda import first_seeds, sensitivity_lines
+from .agenda import first_seeds, jobs_of_a_seed, sensitivity_lines
 from .retries import Timing
 
 
@@ -21,10 +21,10 @@ class Item:
 
     Args:
         size: "main" for the plan's own.
-        purpose: "tune", "ladder", "compare" or "sensitivity".
+        purpose: "tune", "trunk", "ladder", "compare" or "sensitivity".
         arm: name in the plan.
         runs: (least, most).
-        steps: (least, most), of all these runs.
+        steps: (least, most), of all these runs; a branch's without those of its trunk.
     """
 
     size: str
@@ -83,7 +83,7 @@ def remaining(plan: Plan, done: Iterable[Run], timings: Timings | None, *, worke
         spec, size = run.spec, plan.size_of(run.spec)
         if size is None or not run.outcome:
             continue
-        made.setdefault((size.name, spec.purpose, spec.arm_name), []).append(spec.steps)
+        made.setdefault((size.name, spec.purpose, spec.arm_name), []).append(spec.work)
         if spec.purpose != "tune":
             compared.add(size.name)  # so its search is over
         elif spec.seed != plan.tuning.seed:
@@ -138,24 +138,17 @@ def _items(plan: Plan, size: Size) -> list[Item]:
     most = plan.tuning.trials if plan.tuning.by_design else plan.tuning.max_trials
     trials = (plan.tuning.trials + repeated, most + repeated)
 
-    def item(purpose: str, arm: str, runs: tuple[int, int], steps: int) -> Item:
-        all_steps = (runs[0] * steps, runs[1] * steps)
-        return Item(size=size.name, purpose=purpose, arm=arm, runs=runs, steps=all_steps)
+    def item(purpose: str, arm: str, often: tuple[int, int], runs: Sequence[int]) -> Item:
+        """``runs``: their steps; ``often``: how many times these are made."""
+        counts = (often[0] * len(runs), often[1] * len(runs))
+        steps = (often[0] * sum(runs), often[1] * sum(runs))
+        return Item(size=size.name, purpose=purpose, arm=arm, runs=counts, steps=steps)
 
-    unit, ladder = size.steps(1.0), plan.ladder
-    rungs = (seeds[0] * len(ladder), seeds[1] * len(ladder))
-    found = [item("tune", arm, trials, unit) for arm in size.arms]
-    one = sum(size.steps(budget) for budget in ladder)
-    found.append(
-        Item(
-            size=size.name,
-            purpose="ladder",
-            arm=plan.comparison.baseline,
-            runs=rungs,
-            steps=(seeds[0] * one, seeds[1] * one),
-        )
-    )
-    return found + [item("compare", arm, seeds, unit) for arm in size.arms]
+    of_a_seed: dict[tuple[str, str], list[int]] = {}
+    for job in jobs_of_a_seed(plan, size, size.arms):
+        of_a_seed.setdefault((job.purpose, job.arm), []).append(job.work)
+    found = [item("tune", arm, trials, [size.steps(1.0)]) for arm in size.arms]
+    return found + [item(*key, seeds, steps) for key, steps in of_a_seed.items()]
 
 
 def _sensitivity(plan: Plan) -> list[Item]:

@@ -104,8 +104,8 @@ class Reporter:
         """A run ended."""
         spec = self._drop(run_id)
         self.done_runs += 1
-        self.done_steps += spec.steps
-        self.fresh_steps += spec.steps
+        self.done_steps += spec.work
+        self.fresh_steps += spec.work
         line = ended_line(self.done_runs, self.planned_runs, spec, outcome)
         self.say(line if self.live else f"{line}  |  {self.standing('running').times}")
         self._refresh()
@@ -156,7 +156,7 @@ class Reporter:
         return steps / speed + outside * max(0, self.planned_runs - self.done_runs)
 
     def _under_way(self) -> int:
-        return sum(run.step for run in self._running.values())
+        return sum(run.taken for run in self._running.values())
 
     def _refresh(self) -> None:
         self._show()

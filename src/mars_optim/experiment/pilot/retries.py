@@ -47,7 +47,7 @@ class Retries:
         if self._running.limit_minutes:
             return 60.0 * self._running.limit_minutes
         timing = self.timings[spec.arm_name]
-        return SLOWER * (spec.steps * timing.step + timing.outside) * self._sharing + GRACE
+        return SLOWER * (spec.work * timing.step + timing.outside) * self._sharing + GRACE
 
     def again(self, run_id: str, failure: Failure) -> bool:
         """Take note of a failure; whether the run is to be tried again."""

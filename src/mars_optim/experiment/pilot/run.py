@@ -23,7 +23,7 @@ from ..plan.sizes import OWN_SIZE
 from ..records import Failure, Run, read_run, read_runs
 from ..records.checks import read_checks
 from ..records.lock import is_locked, pilot_lock
-from ..records.run import damaged_runs, record_failure
+from ..records.run import damaged_runs, forget_branch_point, record_failure
 from .agenda import agenda
 from .arm_lines import SOURCE, check_lines, resolve_arms, source_changes
 from .price import price, price_line
@@ -242,6 +242,8 @@ def _run_all(
     spending: Spending,
 ) -> dict[str, Failure]:
     done = finished_runs(plan, out)
+    for run in done.values():
+        forget_branch_point(out / "runs", run.spec)
     specs: dict[str, RunSpec] = {}
     announced = False
     while True:
@@ -249,7 +251,7 @@ def _run_all(
         reporter.plan(
             steps=now.planned_steps,
             runs=now.planned_runs,
-            done_steps=sum(run.spec.steps for run in done.values()),
+            done_steps=sum(run.spec.work for run in done.values()),
             done_runs=len(done),
         )
         if not announced:
@@ -275,6 +277,9 @@ def _run_all(
             elif event.kind == "done":
                 reporter.end(event.run_id, event.value)
                 done[event.run_id] = read_run(out / "runs" / event.run_id)
+                for run in done.values():  # of a trunk that was made again, what is not needed
+                    if event.run_id in (run.spec.run_id, run.spec.trunk):
+                        forget_branch_point(out / "runs", run.spec)
             elif event.kind == "failed":
                 record_failure(out / "runs", specs[event.run_id], event.value)
                 again = tries.again(event.run_id, event.value)
@@ -303,6 +308,8 @@ def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
     ladder = f" and a ladder of budgets for {plan.comparison.baseline}" if plan.ladder else ""
+    if plan.training.trunk:
+        ladder += f" and {plan.comparison.candidate}, each seed's as decays from one run"
     kept = f", {done} of them done before" if done else ""
     up_to = "up to " if plan.decision.looks == "every-pair" else ""
     reporter.say(

@@ -170,11 +170,11 @@ def _short(count: float) -> str:
 
 def _seconds(spec: RunSpec, out: Path) -> float | None:
     """Seconds of the last finished run of this task and arm, scaled to this one's steps."""
-    runs = [r for r in read_runs(out / "runs") if r.outcome and r.outcome.steps]
+    runs = [r for r in read_runs(out / "runs") if r.work]
     alike = [r for r in runs if _work(r.spec) == _work(spec)]
     if not alike or alike[-1].outcome is None:
         return None
-    return alike[-1].outcome.seconds / alike[-1].outcome.steps * spec.steps
+    return alike[-1].outcome.seconds / alike[-1].work * spec.steps
 
 
 def _work(spec: RunSpec) -> tuple[Any, ...]:

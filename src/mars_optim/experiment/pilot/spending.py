@@ -82,7 +82,8 @@ class Spending:
 
         def needs(spec: RunSpec, taken: int) -> float:
             timing = timings[spec.arm_name]
-            return (max(0, spec.steps - taken) * timing.step + timing.outside) * sharing
+            left = max(0, spec.steps - max(taken, spec.start))
+            return (left * timing.step + timing.outside) * sharing
 
         longest = max(needs(s, taken) for s, taken in ((spec, 0), *running))
         return self.seconds + longest <= self.budget

@@ -19,7 +19,8 @@ from ..records import Outcome
 State = Literal["waiting", "running", "gone", "stopped", "ended"]
 PURPOSES = {
     "tune": "tuning",
-    "ladder": "baseline at another budget",
+    "trunk": "at constant rate, for decays to branch off",
+    "ladder": "at another budget",
     "compare": "comparing at the tuned rates",
     "sensitivity": "how much rate and gamma matter",
     "train": "a run by itself",
@@ -34,6 +35,16 @@ class RunProgress:
     spec: RunSpec
     step: int = 0
     loss: float | None = None
+
+    @property
+    def taken(self) -> int:
+        """Steps that it has taken itself."""
+        return max(0, self.step - self.spec.start)
+
+    @property
+    def share(self) -> float:
+        """Of its own steps."""
+        return self.taken / self.spec.work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +114,7 @@ def lines(standing: Standing) -> list[Line]:
     for run in standing.running:
         text, why = describe_run(run.spec), waiting.pop(run.spec.run_id, "")
         details = "" if run.loss is None else f", loss {run.loss:.4f}"
-        found.append(Line(f"{text}: {why}" if why else text, run.step / run.spec.steps, details))
+        found.append(Line(f"{text}: {why}" if why else text, run.share, details))
     return found + [Line(OTHERS.get(name, name), None, why) for name, why in waiting.items()]
 
 
@@ -138,9 +149,11 @@ def ended_line(number: int, planned: int, spec: RunSpec, outcome: Outcome) -> st
 
 def describe_run(spec: RunSpec) -> str:
     """One line: which run, and what for."""
+    steps = f"{spec.steps:,} steps"
+    if spec.trunk:
+        steps = f"decay over steps {spec.start:,} to {spec.steps:,}"
     return (
-        f"{spec.arm_name}, lr {spec.lr:.2g}, seed {spec.seed}, {spec.steps:,} steps "
-        f"({PURPOSES[spec.purpose]})"
+        f"{spec.arm_name}, lr {spec.lr:.2g}, seed {spec.seed}, {steps} ({PURPOSES[spec.purpose]})"
     )
 
 

@@ -115,7 +115,7 @@ def _used(plan: Plan, size: Size, arm: str, runs: Iterable[Run]) -> Point | None
     found = [
         Point(s.arm, plan.comparison.rate_from(s.lr, s.steps / size.steps(1.0)))
         for s in compared
-        if s.purpose in ("compare", "ladder")
+        if s.purpose in ("compare", "ladder", "trunk")
     ]
     return min(found, key=lambda point: point.lr, default=None)
 
@@ -217,18 +217,22 @@ def spec_of(
     arm_name: str,
     lr: float,
     seed: int,
-    budget: float = 1.0,
+    steps: int | None = None,
     arm: Arm | None = None,
+    branches: tuple[int, ...] = (),
+    trunk: str = "",
 ) -> RunSpec:
-    """A run of the pilot; ``arm`` in place of the plan's."""
+    """A run of the pilot; ``steps`` in place of one budget's, and ``arm`` of the plan's."""
     return RunSpec(
         purpose=purpose,
         arm_name=arm_name,
         arm=arm or plan.arm[arm_name],
         lr=lr,
         seed=seed,
-        steps=size.steps(budget),
+        steps=size.steps(1.0) if steps is None else steps,
         task=size.task,
         training=size.training,
         data=data,
+        branches=branches,
+        trunk=trunk,
     )

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from ...errors import UserError, did_you_mean
 
 NEEDED = ("optimizer", "lr", "seed", "steps", "run_dir")
-ALLOWED = (*NEEDED, "arm_args", "python")
+BRANCHING = ("init_from", "decay_steps", "save_steps")
+ALLOWED = (*NEEDED, "arm_args", "python", *BRANCHING)
 ARGUMENTS = "{arm_args}"
 _SETTING = re.compile(r"\{([A-Za-z_]\w*)\}")
 
@@ -50,6 +51,28 @@ def check_command(command: str, settings: Collection[str] = ()) -> None:
         raise UserError(
             f"task.command lacks {', '.join(missing)}: without, runs could not differ in what is "
             "compared"
+        )
+
+
+def check_branching(command: str, *, trunk: bool) -> None:
+    """See that a command can start from a trunk and be one, if and only if there are trunks.
+
+    Raises:
+        UserError: naming the placeholders.
+    """
+    found = {name for word in split(command, "task.command") for name in _names(word)}
+    lacking = [f"{{{name}}}" for name in BRANCHING if name not in found]
+    given = [f"{{{name}}}" for name in BRANCHING if name in found]
+    if trunk and lacking:
+        raise UserError(
+            f"task.command lacks {', '.join(lacking)}, for training.trunk = true: the state to go "
+            "on from ('' for none), the last steps that decay, and the steps whose state is saved "
+            "to {run_dir}/step-N (docs/your-job.md)"
+        )
+    if given and not trunk:
+        raise UserError(
+            f"task.command has {', '.join(given)}, which goes with training.trunk = true (and "
+            "training.decay = 'wsd'): set them, or leave it out"
         )
 
 

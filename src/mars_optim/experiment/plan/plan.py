@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
-from .command import check_settings, split
+from .command import check_branching, check_settings, split
 from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
@@ -149,11 +149,35 @@ class Plan:
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
+        if self.training.trunk:
+            self._check_trunk()
         if self.cost.budget and not (self.cost.price_per_hour or self.cost.pilot_price_per_hour):
             raise UserError(
                 f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
             )
         self._check_tuning()
+
+    def _check_trunk(self) -> None:
+        clashes = {
+            "decision.target": (
+                self.decision.target is not None,
+                "which has no ladder: there is nothing to branch off",
+            ),
+            "comparison.lr_exponent": (
+                self.comparison.lr_exponent != 0.0,
+                "and all rungs of a trunk have its rate",
+            ),
+            "target.parameters": (
+                bool(self.target),
+                "whose forecast takes all runs for independent",
+            ),
+            "task.kind = 'imported'": (self.task.kind == "imported", "whose runs exist already"),
+        }
+        for key, (is_given, why) in clashes.items():
+            if is_given:
+                raise UserError(
+                    f"training.trunk = true does not go with {key}, {why}: leave one of them out"
+                )
 
     def _check_tuning(self) -> None:
         if self.tuning.by_design and self.task.kind == "imported":
@@ -219,8 +243,11 @@ class Plan:
 
     def _check_training(self) -> None:
         """A command has its own schedule: what would be passed over is refused."""
+        assert isinstance(self.task, CommandPlan)
+        check_branching(self.task.command, trunk=self.training.trunk)
+        handed = ("decay", "decay_share", "trunk") if self.training.trunk else ()
         for f in fields(TrainingPlan):
-            if f.name != "steps" and getattr(self.training, f.name) != f.default:
+            if f.name not in ("steps", *handed) and getattr(self.training, f.name) != f.default:
                 raise UserError(
                     f"training.{f.name} is the command's own affair: of [training], only steps is "
                     "handed to it; leave the key out"
@@ -265,8 +292,14 @@ class Plan:
 
     @property
     def ladder(self) -> tuple[float, ...]:
-        """Further budgets of the baseline; none where the time to a target is what counts."""
+        """Further budgets than the common one; none where the time to a target is what counts."""
         return self.comparison.ladder if self.decision.target is None else ()
+
+    def rungs(self, arm: str) -> tuple[float, ...]:
+        """Budgets of an arm's compared runs; with trunks the candidate has a ladder, too."""
+        comparison = self.comparison
+        both = self.training.trunk and arm == comparison.candidate
+        return (1.0, *self.ladder) if both or arm == comparison.baseline else (1.0,)
 
     @property
     def job_cost(self) -> CostPlan:

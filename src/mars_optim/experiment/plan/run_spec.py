@@ -29,7 +29,7 @@ class RunSpec:
     """One training run, from (task, optimizer, learning rate, seed, steps) to a number.
 
     Args:
-        purpose: why it is run: "tune", "compare" or "ladder". Not part of its identity.
+        purpose: why it is run: "tune", "trunk", "compare" or "ladder". Not part of its identity.
         arm_name: name of the optimizer in the plan.
         arm: its settings.
         lr: peak learning rate.
@@ -38,6 +38,9 @@ class RunSpec:
         task: what is trained.
         training: how (its ``steps`` is the plan's unit budget, not this run's).
         data: hash of the data.
+        branches: of a trunk, the steps whose state it leaves for branches, rising; it ends at the
+            last one, and does not decay.
+        trunk: of a branch, the id of the trunk whose state it starts from; else empty.
     """
 
     purpose: str
@@ -49,6 +52,18 @@ class RunSpec:
     task: TaskPlan
     training: TrainingPlan
     data: str
+    branches: tuple[Whole, ...] = ()
+    trunk: str = ""
+
+    @property
+    def start(self) -> int:
+        """Steps that a branch takes over from its trunk; 0 of other runs."""
+        return self.training.decay_start(self.steps) if self.trunk else 0
+
+    @property
+    def work(self) -> int:
+        """Steps that the run takes itself."""
+        return self.steps - self.start
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data."""
@@ -69,6 +84,9 @@ class RunSpec:
 def _run_id(spec: RunSpec) -> str:
     identity = spec.to_dict()
     del identity["purpose"]
+    for key in ("branches", "trunk"):
+        if not identity[key]:
+            del identity[key]
     for key, first in FIRST_KEYS.items():
         part = getattr(spec, key)
         for f in dataclasses.fields(part):
@@ -80,4 +98,5 @@ def _run_id(spec: RunSpec) -> str:
     if spec.task.kind != "gpt":  # the first kind's runs do not name it
         identity["task"]["kind"] = spec.task.kind
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{spec.arm_name}-lr{spec.lr:.3g}-seed{spec.seed}-steps{spec.steps}-{digest}"
+    kind = "-trunk" if spec.branches else ""
+    return f"{spec.arm_name}{kind}-lr{spec.lr:.3g}-seed{spec.seed}-steps{spec.steps}-{digest}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from ...errors import UserError
@@ -47,6 +48,11 @@ class Size:
         """Optimizer steps of a budget in units of ``training.steps``."""
         return max(1, round(budget * self.training.steps))
 
+    def branch_points(self, budgets: Iterable[float]) -> tuple[int, ...]:
+        """Steps at which the decays of these budgets branch off a trunk, rising."""
+        starts = (self.training.decay_start(self.steps(budget)) for budget in budgets)
+        return tuple(sorted(starts))
+
     def scaled(self, name: str, size: SizePlan, arms: tuple[str, ...]) -> Size:
         """This one with what another size says.
 
@@ -80,6 +86,29 @@ def check_sizes(sizes: tuple[Size, ...], ladder: tuple[float, ...]) -> None:
                 f"comparison.ladder = {list(ladder)}, with the common budget 1, must be different "
                 f"numbers of steps, not {steps}"
             )
+        if size.training.trunk:
+            _check_branches(size, (1.0, *ladder))
         for other in sizes[:i]:
             if (size.task, size.training) == (other.task, other.training):
                 raise UserError(f"scale.{size.name} is the same as {other.name}")
+
+
+def _check_branches(size: Size, budgets: tuple[float, ...]) -> None:
+    """See that each budget's decay branches off after the warm-up, at a step of its own."""
+    training, where = size.training, "" if size.name == OWN_SIZE else f" at scale.{size.name}"
+    shortest = size.steps(min(budgets))
+    warmup, first = training.warmup_steps(shortest), shortest * (1.0 - training.decay_share)
+    if warmup > first:
+        raise UserError(
+            f"training.warmup = {training.warmup:g} is {warmup} steps of every run with trunks, "
+            f"after the decay of budget {min(budgets):g} begins, at step {first:.0f}{where}: "
+            "shorten it, or leave small budgets out of comparison.ladder"
+        )
+    points = size.branch_points(budgets)
+    decays = [size.steps(b) - training.decay_start(size.steps(b)) for b in budgets]
+    if len(set(points)) < len(points) or min(points) < 1 or min(decays) < 1:
+        raise UserError(
+            f"training.decay_share = {training.decay_share:g} lets the decays of budgets "
+            f"{sorted(budgets)} branch off at steps {list(points)}{where}, which must be "
+            "different, and leave a step each: raise training.steps or the share"
+        )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .table import Number, Whole, option, table
+from .table import Flag, Number, Whole, option, table
 
 LEAST_STEPS = 10
 """Of one budget unit."""
+DECAY_SHARE = 0.2
 
 
 @table
@@ -20,6 +21,21 @@ class TrainingPlan:
         "linear",
         'to zero: "linear", "cosine" or "wsd" (the last fifth, linearly); or "step" (a tenth from '
         'half-way on, a hundredth from three quarters on) or "constant"',
+    )
+    decay_share: Number = option(
+        DECAY_SHARE,
+        'share of the steps in the decay of "wsd"',
+        gt=0.0,
+        le=0.9,
+        of=("decay", ("wsd",)),
+        sparse=True,
+    )
+    trunk: Flag = option(
+        False,
+        "baseline and candidate are trained once a seed, at constant rate, and each of their "
+        "budgets is a decay that branches off this run; both have a ladder",
+        of=("decay", ("wsd",)),
+        sparse=True,
     )
     min_lr: Number = option(
         0.0,
@@ -47,3 +63,11 @@ class TrainingPlan:
         'losses that the authors\' "reference_code" adds up on one GPU; 0 for accumulation',
         ge=0,
     )
+
+    def warmup_steps(self, steps: int) -> int:
+        """Of a run of so many steps; with trunks, of all runs those of one budget unit."""
+        return round(self.warmup * (self.steps if self.trunk else steps))
+
+    def decay_start(self, steps: int) -> int:
+        """Steps before the decay of "wsd", in a run of so many steps."""
+        return max(self.warmup_steps(steps), round((1.0 - self.decay_share) * steps))

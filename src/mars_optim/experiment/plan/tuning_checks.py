@@ -74,11 +74,9 @@ def _check_names(tuning: TuningPlan, arms: Mapping[str, Arm]) -> None:
     known = _known(arms)
     for what in tuning.over:
         if what not in known:
-            hint = did_you_mean(what, known) or f"; known: {', '.join(known)}"
-            raise UserError(
-                f"tuning.over = {list(tuning.over)} holds the unknown {what!r}{hint}"
-                + "; a command's others need a start in arm.*.settings" * _by_command(arms)
-            )
+            more = "; others of a command need a start in arm.*.settings" * _by_command(arms)
+            hint = did_you_mean(what, known) or f"; known: {', '.join(known)}{more}"
+            raise UserError(f"tuning.over = {list(tuning.over)} holds the unknown {what!r}{hint}")
     for name in tuning.arm:
         if name not in arms:
             hint = did_you_mean(name, arms)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -30,9 +31,9 @@ class Outcome:
     Args:
         status: "finished", or "diverged": the loss left the finite numbers or blew up.
         final_loss: validation loss after the whole schedule, nats per token; None if diverged.
-        steps: taken.
+        steps: taken, those of a branch's trunk among them.
         tokens: trained on.
-        seconds: of training, evaluation left out.
+        seconds: of training, evaluation left out; of a branch, its own, without its trunk's.
         parameters: of the model.
         state_bytes: of the optimizer's state.
         reason: of a divergence.
@@ -88,6 +89,17 @@ class Run:
     def final_loss(self) -> float | None:
         """Validation loss at the end, None for a diverged or unfinished run."""
         return self.outcome.final_loss if self.outcome else None
+
+    @property
+    def work(self) -> int:
+        """Steps that the run has taken itself: a branch's without those of its trunk."""
+        return max(0, self.outcome.steps - self.spec.start) if self.outcome else 0
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens of these steps."""
+        taken = self.outcome.steps if self.outcome else 0
+        return self.outcome.tokens * self.work // taken if self.outcome and taken else 0
 
 
 class RunWriter:
@@ -160,6 +172,55 @@ def record_failure(runs: Path, spec: RunSpec, failure: Failure) -> None:
     old = [asdict(f) for f in _read_failures(path / "failures.jsonl")]
     lines = [json.dumps(f) + "\n" for f in (*old, asdict(failure))]
     write_text(path / "failures.jsonl", "".join(lines))
+
+
+def checkpoint_name(step: int) -> str:
+    """Of the folder with the state after ``step`` steps; names sort by step."""
+    return f"step-{step:012d}"
+
+
+def branch_point(runs: Path, spec: RunSpec) -> Path:
+    """Where a branch's trunk leaves the state that it starts from; a command's trunk, in job/."""
+    trunk = runs / spec.trunk
+    if spec.task.kind == "command":
+        return trunk / "job" / f"step-{spec.start}"
+    return trunk / CHECKPOINTS / checkpoint_name(spec.start)
+
+
+def forget_branch_point(runs: Path, spec: RunSpec) -> None:
+    """Remove the state that a branch has started from, now that it has finished."""
+    if not spec.trunk:
+        return
+    path = branch_point(runs, spec)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty yet, or not there
+        path.parent.rmdir()
+
+
+def ended_with_trunk(writer: RunWriter, spec: RunSpec) -> Outcome | None:
+    """How a branch ended whose trunk diverged before it could branch off: as its trunk did.
+
+    Its rows are the trunk's.
+
+    Returns:
+        None where there is something to run.
+
+    Raises:
+        UserError: if its trunk has not finished.
+    """
+    if not spec.trunk:
+        return None
+    trunk = read_run(writer.path.parent / spec.trunk)
+    if trunk.outcome is None:
+        raise UserError(f"{trunk.path} has not finished: its branches start from what it leaves")
+    if trunk.outcome.status != "diverged" or trunk.outcome.steps > spec.start:
+        return None
+    for row in trunk.rows:
+        writer.row(**row)
+    return replace(trunk.outcome, seconds=0.0)
 
 
 def _begin(path: Path, spec: RunSpec, environment: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ...errors import UserError
 from ...files import read_json, whole_file, write_text
 from ..plan import ExecutionOptions, RunSpec
 from ..plan.any_arm import is_any
-from ..records.run import CHECKPOINTS
+from ..records.run import CHECKPOINTS, branch_point, checkpoint_name
 from .contract.trial import has_modes
 from .judged import judged
 from .ranks import Ranks
@@ -37,7 +37,8 @@ class Checkpoints:
 
     One holds weights, the optimizer's state and the position in the run; random numbers are a
     function of the position. It is written in the background to ``step-NNN.tmp``, which the first
-    process renames when all have written, so that a folder under its own name is whole.
+    process renames when all have written, so that a folder under its own name is whole. Those that
+    a trunk leaves for its branches stay.
 
     Args:
         run: the run's folder, on a file system that all processes share.
@@ -60,6 +61,8 @@ class Checkpoints:
         self._folder, self._execution = run / CHECKPOINTS, execution
         self._seconds = 60.0 * execution.checkpoint_minutes or math.inf
         self._of = {"run_id": spec.run_id, "torch": str(torch.__version__)}
+        self._spec, self._runs = spec, run.parent
+        self._stay = {checkpoint_name(step) for step in spec.branches}
         self._ranks, self._model, self._optimizer = ranks, model, optimizer
         self._any_class = is_any(spec.arm.optimizer)  # whose state is written whole
         # its own group: the background's messages must not mix with the loop's
@@ -73,7 +76,7 @@ class Checkpoints:
         """Whether there are to be any."""
         execution = self._execution
         by_steps = bool(execution.checkpoint_steps or execution.keep or execution.keep_best)
-        return by_steps or math.isfinite(self._seconds)
+        return by_steps or bool(self._stay) or math.isfinite(self._seconds)
 
     @property
     def time_is_up(self) -> bool:
@@ -81,7 +84,9 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, step: int, position: dict[str, Any]) -> None:
-        """Begin to write one, once the one before is written. What fails costs it, not the run.
+        """Begin to write one, once the one before is written.
+
+        What fails costs it, not the run, but for one that branches start from.
 
         Args:
             step: number of steps taken.
@@ -91,7 +96,7 @@ class Checkpoints:
 
         self.wait()
         self._ranks.agree_on_buffers(self._model)
-        beside = self._folder / f"{_name(step)}.tmp"
+        beside = self._folder / f"{checkpoint_name(step)}.tmp"
         if self._ranks.first and beside.is_symlink():  # of somebody else: never written through
             beside.unlink()
         # as text, for the loop goes on and changes what it was made of
@@ -112,14 +117,20 @@ class Checkpoints:
             return copy.deepcopy(self._model.state_dict())
 
     def wait(self) -> None:
-        """Until the one under way is written, or has failed, which is a warning."""
+        """Until the one under way is written, or has failed, which is a warning.
+
+        Raises:
+            OSError: where it is an error, in a trunk.
+        """
         if self._writing is not None:
             writing, self._writing = self._writing, None
             try:
                 writing.result()
             except OSError as error:
+                text = f"a checkpoint in {self._folder} cannot be written: {error}"
+                if self._stay:
+                    raise OSError(error.errno, text) from None
                 if self._ranks.first:
-                    text = f"a checkpoint in {self._folder} cannot be written: {error}"
                     warnings.warn(text, stacklevel=2)
 
     def close(self) -> None:
@@ -138,27 +149,14 @@ class Checkpoints:
         Raises:
             UserError: under ``unusable="refuse"``, if there are some but none can be used.
         """
-        from .state_dict import OtherModel, Unreadable, load_state
-
         if not self.wanted:
             return None
         reason = ""
         for folder, found in self._ranks.firsts(self._whole() if self._ranks.first else None):
-            reason = f"{folder} {self._unfit(found)}" if self._unfit(found) else ""
-            try:
-                if not reason:
-                    whole = self._any_class
-                    load_state(folder, self._model, self._optimizer, self._group, whole=whole)
-                    return dict(found["position"])
-            except OtherModel as error:
-                reason = f"{folder} is of another model: {error}"
-            except Unreadable as error:
-                reason = f"{folder} is damaged ({error})"
-            except ValueError as error:
-                raise UserError(
-                    f"{folder}: the optimizer does not take its own state back ({error}): delete "
-                    f"{self._folder} to begin this run again"
-                ) from None
+            reason = self._unfit(found) or self._load(folder)
+            if not reason:
+                return dict(found["position"])
+            reason = f"{folder} {reason}"
             if "damaged" not in reason and self._execution.unusable == "refuse":
                 break
         if reason and self._execution.unusable == "refuse":
@@ -170,13 +168,52 @@ class Checkpoints:
             shutil.rmtree(self._folder, ignore_errors=True)
         return None
 
-    def _unfit(self, found: Any) -> str:
-        """Why a checkpoint cannot be gone on from, by its position's file; empty if it can."""
+    def branch_off(self) -> dict[str, Any]:
+        """Take the state that the run's trunk has left for it.
+
+        Returns:
+            The trunk's position there.
+
+        Raises:
+            UserError: if it is not there, or cannot be used.
+        """
+        folder = branch_point(self._runs, self._spec)
+        try:
+            found = self._ranks.firsts(read_json(folder / POSITION) if self._ranks.first else None)
+        except UserError:
+            found = None
+        reason = self._unfit(found, self._spec.trunk) or self._load(folder)
+        if reason:
+            trunk = self._runs / self._spec.trunk
+            raise UserError(
+                f"{folder} {reason}: no branch starts from it; delete {trunk}, and it is made again"
+            )
+        return dict(found["position"])
+
+    def _load(self, folder: Path) -> str:
+        """Take a checkpoint's state; why that cannot be, or empty."""
+        from .state_dict import OtherModel, Unreadable, load_state
+
+        try:
+            load_state(folder, self._model, self._optimizer, self._group, whole=self._any_class)
+        except OtherModel as error:
+            return f"is of another model: {error}"
+        except Unreadable as error:
+            return f"is damaged ({error})"
+        except ValueError as error:
+            raise UserError(
+                f"{folder}: the optimizer does not take its own state back ({error}): delete "
+                f"{self._folder} to begin this run again"
+            ) from None
+        return ""
+
+    def _unfit(self, found: Any, of: str = "") -> str:
+        """Why a checkpoint, of this run or of another, cannot be gone on from; empty if it can."""
         try:
             run_id, version, _ = found["of"]["run_id"], found["of"]["torch"], found["position"]
         except (KeyError, TypeError):
             return f"is damaged (no {POSITION})"
-        if run_id != self._of["run_id"]:
+        if run_id != (of or self._of["run_id"]):
             return f"is of another run, {run_id}"
         # other versions may compute other bits; where nothing is to be lost, the run begins again
         if version != self._of["torch"] and self._execution.unusable == "begin again":
@@ -217,12 +254,8 @@ class Checkpoints:
             _remove(whole)
         beside.rename(whole)
         for old in _folders(self._folder)[: -max(1, self._execution.keep)]:
-            if old.name != _name(best):
+            if old.name not in self._stay | {checkpoint_name(best)}:
                 _remove(old)
-
-
-def _name(step: int) -> str:
-    return f"step-{step:012d}"
 
 
 def _folders(checkpoints: Path) -> list[Path]:

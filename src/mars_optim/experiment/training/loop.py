@@ -13,6 +13,7 @@ from ...errors import UserError
 from ..plan import ExecutionOptions, RunSpec
 from ..plan.any_arm import is_any
 from ..records import Outcome, RunWriter
+from ..records.run import ended_with_trunk
 from ..tasks import Task
 from ..tasks.base import scores_of
 from .arm_class import wants_closure
@@ -22,7 +23,7 @@ from .judged import judged
 from .optimizer import build_optimizer, state_bytes
 from .parallelize import parallelize
 from .ranks import join_ranks, seed_all
-from .schedule import evaluation_steps, scheduled
+from .schedule import evaluation_steps, rate_share
 from .speed import Clock, flops_per_token, peak_flops
 from .telemetry import measure, memory_of, noise_fields, remember
 from .weights import save_weights
@@ -38,7 +39,7 @@ def train(
     on_step: Callable[[int], None] = lambda step: None,
     execution: ExecutionOptions | None = None,
 ) -> Outcome:
-    """Run ``spec`` from its first step, or from its checkpoint, to its last and record it.
+    """Run ``spec`` from its first step, its trunk's or its own checkpoint to its last; record it.
 
     Called by each process of a run that several make together (:func:`join_ranks`).
 
@@ -58,8 +59,11 @@ def train(
 
     Raises:
         UserError: before the first step, if the processes cannot share the run, the arm's class
-            does not take the model, or a checkpoint cannot be gone on from and is not to be lost.
+            does not take the model, a checkpoint cannot be gone on from and is not to be lost, or
+            its trunk has left none.
     """
+    if ended := ended_with_trunk(writer, spec):
+        return ended
     loop = _Loop(spec, task, writer, execution or ExecutionOptions())
     try:
         return loop.run(on_step)
@@ -113,12 +117,16 @@ class _Loop:
         self.step_tokens = task.batch_tokens * spec.training.accumulation
         self.clock = Clock(self.ranks.device)
         self.at = _beginning()
-        writer.keeps_checkpoints = bool(execution.keep or execution.keep_best)
+        writer.keeps_checkpoints = bool(execution.keep or execution.keep_best or spec.branches)
 
     def run(self, on_step: Callable[[int], None]) -> Outcome:
         at, steps = self.at, self.spec.steps
         measure(self.optimizer, wanted=self.execution.telemetry)
-        if position := self.checkpoints.restore():
+        position = self.checkpoints.restore()
+        if position is None and self.spec.trunk:
+            position = self.checkpoints.branch_off()
+            position["trunk_seconds"] = position["seconds"]
+        if position:
             remember(self.optimizer, position)
             at |= position
             for row in at.pop("rows"):
@@ -130,7 +138,8 @@ class _Loop:
             loss, norm, time_is_up = self._step(step)
             taken = at["step"] = step + 1
             blown_up = self._blown_up(loss)
-            if taken % row_every == 0 or taken == steps or blown_up:
+            due = taken % row_every == 0 or taken in self.spec.branches
+            if due or taken == steps or blown_up:
                 self.writer.row(**self._row(norm))
                 at |= dict(losses=[], window=[0.0, 0.0])
             if blown_up:
@@ -159,11 +168,7 @@ class _Loop:
         """One optimizer step: its mean loss, its gradient's norm, and if a checkpoint is due."""
         self.clock.start()
         training, at = self.spec.training, self.at
-        factor = (
-            1.0
-            if self.spec.arm.own_schedule
-            else scheduled(training, step, self.spec.steps, peak=self.spec.lr)
-        )
+        factor = rate_share(self.spec, step)
         at["lr"] = self.spec.lr * factor
         set_lrs(self.optimizer, [peak * factor for peak in self.peaks])
         losses, norm = self.gradients.make(step)
@@ -225,6 +230,8 @@ class _Loop:
     def _due(self, taken: int) -> bool:
         """Whether a checkpoint is due by the number of steps."""
         every, last = self.execution.checkpoint_steps, taken == self.spec.steps
+        if taken in self.spec.branches:
+            return True
         return bool(every and taken % every == 0) or bool(self.execution.keep and last)
 
     def _blown_up(self, loss: float) -> bool:
@@ -241,7 +248,7 @@ class _Loop:
             final_loss=None if reason else at["valid_loss"],
             steps=at["step"],
             tokens=at["step"] * self.step_tokens,
-            seconds=at["seconds"],
+            seconds=at["seconds"] - at["trunk_seconds"],
             parameters=self.parameters,
             state_bytes=state_bytes(self.optimizer),
             reason=reason,
@@ -257,6 +264,7 @@ def _beginning() -> dict[str, Any]:
     return dict(
         step=0,
         seconds=0.0,
+        trunk_seconds=0.0,
         lr=0.0,
         losses=[],
         window=[0.0, 0.0],

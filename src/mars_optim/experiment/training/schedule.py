@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from ..plan.training import TrainingPlan
+from ..plan import RunSpec
+from ..plan.training import DECAY_SHARE, TrainingPlan
 
 Decay = Literal["linear", "cosine", "step", "wsd", "constant"]
 
-STABLE = 0.8  # share of the run after which "wsd" decays
 MILESTONES = (0.5, 0.75)  # shares of the run from which "step" has a tenth, then a hundredth
 
 
@@ -37,7 +37,13 @@ def evaluation_steps(
 
 
 def lr_factor(
-    step: int, steps: int, *, warmup: float, decay: Decay = "linear", floor: float = 0.0
+    step: int,
+    steps: int,
+    *,
+    warmup: float,
+    decay: Decay = "linear",
+    floor: float = 0.0,
+    decay_share: float = DECAY_SHARE,
 ) -> float:
     """Share of the peak learning rate at ``step``: linear warm-up, then decay.
 
@@ -45,10 +51,11 @@ def lr_factor(
         step: from 0; the last step, ``steps - 1``, is the last one above ``floor``.
         steps: of the whole run.
         warmup: share of the steps in warm-up.
-        decay: "linear" and "cosine" fall from the end of the warm-up on, "wsd" linearly in the last
-            fifth of the run; "step" falls to a tenth at half of the run and to a hundredth at three
+        decay: "linear" and "cosine" fall from the end of the warm-up on, "wsd" linearly at the end
+            of the run; "step" falls to a tenth at half of the run and to a hundredth at three
             quarters; "constant" does not fall.
         floor: share of the peak at which linear, cosine and wsd end.
+        decay_share: of the steps, in which wsd falls.
     """
     warmup_steps = round(warmup * steps)
     if step < warmup_steps:
@@ -57,13 +64,17 @@ def lr_factor(
         return 1.0
     if decay == "step":
         return 0.1 ** sum(step >= share * steps for share in MILESTONES)
-    start = max(warmup_steps, round(STABLE * steps)) if decay == "wsd" else warmup_steps
+    start = warmup_steps
+    if decay == "wsd":
+        start = max(start, round((1.0 - decay_share) * steps))
     progress = max(0, step - start) / max(1, steps - start)
     left = 0.5 * (1.0 + math.cos(math.pi * progress)) if decay == "cosine" else 1.0 - progress
     return floor + (1.0 - floor) * left
 
 
-def scheduled(training: TrainingPlan, step: int, steps: int, *, peak: float) -> float:
+def scheduled(
+    training: TrainingPlan, step: int, steps: int, *, peak: float, decay: Decay | None = None
+) -> float:
     """Share of the peak learning rate at ``step`` as a plan wants it, for all parameters.
 
     Args:
@@ -71,6 +82,21 @@ def scheduled(training: TrainingPlan, step: int, steps: int, *, peak: float) -> 
         step: from 0.
         steps: of the whole run.
         peak: learning rate, of which ``min_lr`` becomes a share; one below it does not decay.
+        decay: in place of the plan's.
     """
-    floor = min(1.0, training.min_lr / peak)
-    return lr_factor(step, steps, warmup=training.warmup, decay=training.decay, floor=floor)
+    return lr_factor(
+        step,
+        steps,
+        warmup=training.warmup_steps(steps) / steps,
+        decay=decay or training.decay,
+        floor=min(1.0, training.min_lr / peak),
+        decay_share=training.decay_share,
+    )
+
+
+def rate_share(spec: RunSpec, step: int) -> float:
+    """Share of a run's peak learning rate at ``step``; a trunk's does not decay."""
+    if spec.arm.own_schedule:
+        return 1.0
+    decay: Decay | None = "constant" if spec.branches else None
+    return scheduled(spec.training, step, spec.steps, peak=spec.lr, decay=decay)

@@ -143,7 +143,7 @@ def _draw(
         ax.plot(at, 100 * share.mean, "o", ms=7, mec=tint, mfc=CARD, mew=1.6)
     there = along(target.parameters, target.tokens)
     ax.axvline(there, color=AXIS, lw=1, ls=(0, (2, 3)))
-    (mean,) = {_percent(b.ratio, "mean") for b in bands if _is_target(b, analysis)}
+    mean = next(_percent(b.ratio, "mean") for b in bands if _is_target(b, analysis))
     ax.plot(there, mean, "D", ms=8, color=tint)
     ax.axhline(0, color=AXIS, lw=1)
     ax.axhline(100 * analysis.plan.decision.min_saving, color=MIN_SAVING, lw=1.2, ls=(0, (4, 3)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 
 from ...analysis import Analysis
@@ -10,6 +12,8 @@ from ..figures.draw import MARKERS, legend, svg_element, ticks_at
 from ..figures.theme import ARMS, colour, pictured
 from ..messages import Messages
 from .arm_cells import of_pictured
+
+Rungs = tuple[tuple[int, int, float], ...]
 
 
 def picture(analysis: Analysis, say: Messages) -> Picture:
@@ -22,11 +26,15 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
         (say("seed"), *(say("tokens", n=t) for t in tokens)),
         tuple(
             (Cell(str(seed)), *(Cell(losses.get((seed, t), say("missing"))) for t in tokens))
-            for seed in _seeds(analysis)
+            for seed in _seeds(analysis.ladder)
         ),
     )
     rungs = len(analysis.plan.ladder) + 1
     caption = say("figure.ladder.caption", baseline=baseline, rungs=rungs)
+    if analysis.plan.training.trunk:
+        candidate, share = analysis.candidate.name, analysis.plan.training.decay_share
+        names = dict(baseline=baseline, candidate=candidate)
+        caption = say("figure.ladder.caption.trunk", rungs=rungs, share=share, **names)
     return Picture(
         "ladder",
         say("figure.ladder.text", baseline=baseline),
@@ -36,16 +44,15 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
     )
 
 
-def _seeds(analysis: Analysis) -> list[int]:
-    return sorted({seed for seed, _, _ in analysis.ladder})
+def _seeds(ladder: Rungs) -> list[int]:
+    return sorted({seed for seed, _, _ in ladder})
 
 
 def _draw(ax: Axes, analysis: Analysis, say: Messages) -> None:
-    style = dict(color=ARMS["baseline"], marker="s", ms=4, lw=1.2, alpha=0.75)
-    for i, seed in enumerate(_seeds(analysis)):
-        points = [(t, loss) for s, t, loss in analysis.ladder if s == seed]
-        label = analysis.baseline.name if i == 0 else None
-        ax.plot(*zip(*points, strict=True), label=label, **style)  # type: ignore[arg-type]
+    style: dict[str, Any] = dict(lw=1.2, alpha=0.75)
+    squares = style | dict(color=ARMS["baseline"], marker="s", ms=4)
+    _lines(ax, analysis.ladder, label=analysis.baseline.name, **squares)
+    _lines(ax, analysis.candidate_ladder, color=ARMS["candidate"], ls="--", **style)
     for arm in pictured(analysis):
         losses = [s.loss for s in arm.seeds if s.loss is not None]
         if arm.role == "baseline" or not losses:
@@ -57,3 +64,10 @@ def _draw(ax: Axes, analysis: Analysis, say: Messages) -> None:
     ax.set_xlabel(say("figure.ladder.x"))
     ax.set_ylabel(say("figure.y"))
     legend(ax)
+
+
+def _lines(ax: Axes, ladder: Rungs, *, label: str | None = None, **style: Any) -> None:
+    """A line for each seed."""
+    for i, seed in enumerate(_seeds(ladder)):
+        points = [(t, loss) for s, t, loss in ladder if s == seed]
+        ax.plot(*zip(*points, strict=True), label=None if i else label, **style)

@@ -94,6 +94,8 @@ def limits(analysis: Analysis, say: Messages) -> Section:
     """Limits of a pilot."""
     exponent, tuning = analysis.plan.comparison.lr_exponent, analysis.plan.tuning
     ladder = say("limit.ladder.moved", exponent=exponent) if exponent else say("limit.ladder")
+    if analysis.plan.training.trunk:
+        ladder = say("limit.ladder.trunk")
     names = ", ".join(tuning.over)
     tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
     by_ladder = (ladder,) if analysis.plan.decision.target is None else ()

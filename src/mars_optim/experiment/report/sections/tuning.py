@@ -145,12 +145,13 @@ def _best_of(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> Pi
 
 
 def _draw_best_of(ax: Axes, analysis: Analysis, say: Messages) -> None:
+    of = _of(analysis)
     for arm in pictured(analysis):
         found = [at for at in arm.tuned.best if at.loss is not None] if arm.tuned else []
         if not found:
             continue
         tint, ks = colour(analysis, arm), [at.k for at in found]
-        scale = math.exp if arm.target else float
+        scale = math.exp if of == "target" else float
         losses = [scale(at.loss) for at in found if at.loss is not None]
         ax.plot(ks, losses, MARKERS[arm.role] + "-", color=tint, ms=5, lw=1.4, label=arm.name)
         spans = [at.low_high(analysis.plan.decision.confidence) for at in found]
@@ -159,7 +160,7 @@ def _draw_best_of(ax: Axes, analysis: Analysis, say: Messages) -> None:
         low, high = zip(*bands, strict=True)
         ax.fill_between(ks, low, high, color=tint, alpha=0.15, lw=0)
     _trials_axis(ax, analysis, say)
-    ax.set_ylabel(say("figure.best-of.y.target" if _of(analysis) == "target" else "figure.y"))
+    ax.set_ylabel(say("figure.best-of.y.target" if of == "target" else "figure.y"))
     legend(ax)
 
 
@@ -175,11 +176,12 @@ def _trials_axis(ax: Axes, analysis: Analysis, say: Messages) -> None:
 def _budgets(analysis: Analysis, say: Messages) -> Picture:
     """The verdict by the number of trials."""
     candidate, baseline = analysis.candidate.name, analysis.baseline.name
-    values = dict(candidate=candidate, baseline=baseline)
+    values, rule = dict(candidate=candidate, baseline=baseline), analysis.plan.decision
+    read = "ladder" if rule.target is None else "target"
     return Picture(
         "budgets",
         say("figure.budgets.text", **values),
-        say("figure.budgets.caption", **values, confidence=analysis.plan.decision.confidence),
+        say(f"figure.budgets.caption.{read}", **values, confidence=rule.confidence),
         Table(
             say("figure.budgets.data", **values),
             say.each("tuning.trials", "tokens-saved", "verdict-label"),

@@ -1,0 +1,85 @@
+"""An exported file beside the library, step by step; prints where they differ. No kernels of ours.
+
+The library is asked for foreach=True, and MARS_OPTIM_NATIVE=0 keeps it to torch's own calls, which
+is what accelerators run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+import torch
+from torch import nn
+
+from mars_optim import create
+from mars_optim.experiment.export.standalone import standalone
+
+SHAPES = [(70, 41), (12, 90), (12, 90), (6, 4, 2, 2), (0, 3), (9,), ()]
+STEPS, RESUMED = 200, 97
+
+
+def params(dtype: torch.dtype) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(s, generator=generator).to(dtype)) for s in SHAPES]
+
+
+def give_gradients(of: list[nn.Parameter], t: int) -> None:
+    """With a memory at first, so that gamma rises and falls; some are zero or missing."""
+    weight = 0.7 if t < 80 else 0.25
+    for i, param in enumerate(of):
+        generator = torch.Generator().manual_seed(1000 * (t // 3) + i)
+        slow = torch.randn(param.shape, generator=generator)
+        generator = torch.Generator().manual_seed(7 + 1000 * t + i)
+        fresh = torch.randn(param.shape, generator=generator)
+        param.grad = ((weight * slow + fresh) * (0.1 if t % 4 else 1.0)).to(param.dtype)
+    if t == 50:
+        of[0].grad = torch.zeros_like(of[0])
+    if t == 60:
+        of[1].grad = None
+
+
+def compared(name: str, gamma: Any, dtype: torch.dtype) -> dict[str, Any]:
+    """The first step at which a tensor differs, None for none; how many gammas there were."""
+    text = standalone(name, gamma=gamma)
+    scope: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(text, f"{name}.py", "exec"), scope)
+    class_name = "".join(part.capitalize() for part in name.split("-"))
+    (ours, theirs) = params(dtype), params(dtype)
+    options = {} if gamma is None else {"gamma": gamma}
+    library = create(name, theirs, foreach=True, **options)
+    optimizer = scope[class_name](ours)
+    gammas: set[float] = set()
+    for t in range(STEPS):
+        if t == RESUMED:  # the file goes on from what it has saved
+            buffer = io.BytesIO()
+            torch.save(optimizer.state_dict(), buffer)
+            buffer.seek(0)
+            optimizer = scope[class_name](ours)
+            optimizer.load_state_dict(torch.load(buffer, weights_only=True))
+        give_gradients(ours, t)
+        give_gradients(theirs, t)
+        optimizer.step()
+        library.step()
+        gammas.add(float(library.param_groups[0].get("gamma_now", 0.0)))
+        if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+            return {"differs": t}
+    moved = [not torch.equal(a, b) for a, b in zip(ours, params(dtype), strict=True)]
+    return {"differs": None, "moved": sum(moved), "gammas": len(gammas)}
+
+
+def main() -> None:
+    """Each case of the JSON list on the command line: name, gamma or null."""
+    torch.set_num_threads(1)
+    found = {}
+    for name, gamma in json.loads(sys.argv[1]):
+        for dtype in (torch.float32, torch.float64):
+            key = f"{name} {gamma or ''} {dtype}"
+            found[key] = compared(name, gamma, dtype)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
