@@ -10,6 +10,7 @@ import pytest
 
 from mars_optim.cli import main
 from mars_optim.experiment.plan.decision import DecisionPlan
+from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.experiment.plan.target import TargetPlan
 from tests.support.scaled_pilot import ONE_SIZE, write_scaled
 from tests.support.scaling_worlds import rows
@@ -88,9 +89,19 @@ def test_pilots_and_tables_go_together(runs: Path, capsys: pytest.CaptureFixture
         (["runs.csv", *TARGET[2:]], ["--baseline is needed", "no plan of a pilot has it"]),
         (["pilot", "--tokens", "1e9"], ["--parameters is needed"]),
         (["pilot", "other"], ["--tokens is needed", "1e+09 and 2e+09"]),
+        (["trunk", *TARGET], ["trunk has training.trunk = true", "independent"]),
         (["rates", *TARGET], ["rates decides by decision.metric = 'bits_per_byte'"]),
     ],
-    ids=["nothing", "no pilot", "no run", "baseline", "no target", "two targets", "metric"],
+    ids=[
+        "nothing",
+        "no pilot",
+        "no run",
+        "baseline",
+        "no target",
+        "two targets",
+        "trunk",
+        "metric",
+    ],
 )
 def test_what_cannot_be_forecast_is_one_line(
     arguments: list[str], words: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
@@ -99,6 +110,9 @@ def test_what_cannot_be_forecast_is_one_line(
     metric = DecisionPlan(metric="bits_per_byte", direction="down")
     write_scaled(Path("pilot"), plan)
     write_scaled(Path("rates"), replace(plan, decision=metric))
+    branched = replace(plan.training, decay="wsd", trunk=True)
+    Path("trunk").mkdir()
+    Path("trunk/plan.toml").write_text(plan_toml(replace(plan, training=branched, scale={})))
     if "other" in arguments:
         for name, tokens in (("pilot", 1e9), ("other", 2e9)):
             target = TargetPlan(parameters=1e6, tokens=tokens)

@@ -45,6 +45,11 @@ def test_the_example_gives_the_verdict_that_is_in_its_formula(tmp_path: Path):
     assert "elsewhere" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_what_runs_lack_for_a_forecast_can_be_told(tmp_path: Path):
+    report(tmp_path, "--from", str(EXAMPLE / "runs.toml"), "--set", "target.pilot_parameters=1e8")
+    assert load_plan(tmp_path / "plan.toml").target.pilot_parameters == 1e8
+
+
 def test_it_becomes_records_that_say_where_they_came_from(tmp_path: Path):
     report(tmp_path, "--from", str(EXAMPLE / "runs.toml"))
     runs = read_runs(tmp_path / "runs")

@@ -74,17 +74,19 @@ def _size_of(plan: Plan, run: Run) -> tuple[float, float]:
     """Parameters and tokens of a run that has ended, as the plan or the run tells them."""
     outcome, said = run.outcome, plan.target
     assert outcome is not None
+    imported = plan.task.kind == "imported"
+    way = "mars report --from ..." if imported else f"mars pilot --out {run.path.parent.parent}"
     parameters = said.pilot_parameters or float(outcome.parameters)
     tokens = said.pilot_tokens_per_step * outcome.steps or float(outcome.tokens)
     if not parameters:
         raise UserError(
             f"{run.path}: this run does not tell the parameters of its model, which a forecast is "
-            "over: set target.pilot_parameters in the pilot's plan.toml"
+            f"over: `{way} --set target.pilot_parameters=1e6` says it (no run is repeated)"
         )
     if tokens == outcome.steps:
         raise UserError(
-            f"{run.path}: this run counts one token a step, and a forecast is over tokens: set "
-            "target.pilot_tokens_per_step in the pilot's plan.toml"
+            f"{run.path}: this run counts one token a step, and a forecast is over tokens: `{way} "
+            "--set target.pilot_tokens_per_step=65536` says how many (no run is repeated)"
         )
     return parameters, tokens
 
@@ -93,7 +95,8 @@ def read_pilot(out: Path) -> tuple[Plan, list[Run]]:
     """The plan of a pilot's folder and its finished runs.
 
     Raises:
-        UserError: if it is none, has no finished run, or decides by another metric than the loss.
+        UserError: if it is none, has no finished run or has trunks, or decides by another metric
+            than the loss.
     """
     if not (out / "plan.toml").exists():
         raise UserError(
@@ -105,6 +108,11 @@ def read_pilot(out: Path) -> tuple[Plan, list[Run]]:
         raise UserError(
             f"{out} decides by decision.metric = {plan.decision.metric!r}, at whose best its rates "
             "were tuned; the forecast is of the loss: give a pilot that decides by the loss"
+        )
+    if plan.training.trunk:
+        raise UserError(
+            f"{out} has training.trunk = true: branches of one trunk share its luck, and the "
+            "forecast takes all runs for independent; give a pilot without trunks"
         )
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
