@@ -39,14 +39,8 @@ def rows_of(pilots: Iterable[tuple[Plan, Iterable[Comparison]]]) -> PilotRows:
     run whose rates were tuned nearest to it stands.
 
     Raises:
-        UserError: if the runs do not tell parameters or tokens, or branch off trunks.
+        UserError: if the runs do not tell parameters or tokens.
     """
-    pilots = list(pilots)
-    if any(plan.training.trunk for plan, _ in pilots):
-        raise UserError(
-            "training.trunk = true: a forecast takes all runs for independent, and budgets that "
-            "branch off one run are not; make a pilot of whole runs for it"
-        )
     chosen: dict[tuple[str, float, float, str], dict[str, tuple[float, Run]]] = {}
     diverged: Counter[str] = Counter()
     missing = 0
