@@ -12,7 +12,6 @@ from rich.console import Console
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.comparison import comparison
-from mars_optim.experiment.analysis.pilot_rows import rows_of
 from mars_optim.experiment.pilot.agenda import agenda, jobs_of_a_seed
 from mars_optim.experiment.pilot.price import price, remaining
 from mars_optim.experiment.pilot.progress import Reporter
@@ -231,12 +230,6 @@ def test_what_does_not_go_with_trunks_is_refused_in_a_line(name: str):
         make_plan(changed(data))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_forecast_from_branches_is_refused():
-    with pytest.raises(UserError, match="budgets that branch off one run are not"):
-        rows_of([(PLAN, [])])
-    assert rows_of([(WHOLE, [])]).rows == ()
 
 
 def test_a_plan_with_trunks_comes_back_from_its_file(tmp_path: Path):
