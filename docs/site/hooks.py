@@ -19,6 +19,8 @@ LANGUAGES = {".py": "python", ".toml": "toml"}
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The page as it is rendered. ``page.file.src_uri`` is its path below docs/."""
     here = (DOCS / page.file.src_uri).parent
+    if page.file.src_uri.endswith("report.md"):
+        page.meta["search"] = {"exclude": True}  # each holds a whole plan, whatever is asked for
     text = INCLUDE.sub(lambda found: included(ROOT / found[1], here), markdown)
     if COMMANDS in text:
         text = text.replace(COMMANDS, commands())

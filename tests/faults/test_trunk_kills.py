@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.test_queue import QUEUE, SMALL
 from tests.support.hurt import Pilot, children_of, wait_for
 
 TASK = """
@@ -149,3 +150,19 @@ def test_kills_in_trunks_and_branches_change_no_bit(tmp_path: Path):
     for path, written in kept.items():
         assert path.stat().st_mtime_ns == written, "a finished run was computed again"
     assert not list(pilot.out.rglob("step-*")), "what no branch needs is not kept"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "how", [(), pytest.param(QUEUE, marks=pytest.mark.slow)], ids=["workers", "queue"]
+)
+def test_branches_wait_for_their_trunks(how: tuple[str, ...], pilot: Pilot):
+    """The pretended job fails if its trunk has not finished, and is then tried again."""
+    if how:
+        pytest.importorskip("submitit")
+    trunks = {"training__decay": "wsd", "training__trunk": "true"}
+    process = pilot.start(*how, workers=3, **SMALL, **trunks)
+    stdout, stderr = process.communicate(timeout=800)
+    assert process.returncode == 0, stdout + stderr
+    assert len(pilot.computed()) == len(set(pilot.computed())) == 2 + 2 * (2 + 6)
+    assert sum("-trunk-" in run for run in pilot.computed()) == 4

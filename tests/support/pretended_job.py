@@ -23,6 +23,7 @@ from typing import Any
 from mars_optim.experiment.executors import runnable
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.records import Outcome, RunWriter
+from mars_optim.experiment.records.run import ended_with_trunk
 
 STEP_SECONDS = float(os.environ.get("PRETENDED_STEP_SECONDS", "0.002"))
 
@@ -45,6 +46,7 @@ class PretendedJob:
             file.write(spec.run_id + "\n")
         writer = RunWriter(self.out / "runs", spec, ENVIRONMENT)
         try:
+            assert ended_with_trunk(writer, spec) is None  # it refuses one that has not finished
             return self._steps(spec, writer, on_step)
         finally:
             writer.close()

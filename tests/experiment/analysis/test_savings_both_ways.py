@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.simulated_ladders import BUDGETS, Truth
+from benchmarks.simulated_trunks import read_both
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.comparison import comparison
 from mars_optim.experiment.analysis.ladder import LadderReading, both_ways, tokens_to_reach
@@ -144,3 +147,17 @@ def test_turning_the_comparison_round_turns_the_sign(effect: float, slope: float
     assert one is not None
     assert other is not None
     assert math.log(one.tokens / 100) == pytest.approx(-math.log(other.tokens / 100), abs=1e-9)
+
+
+def test_the_simulation_reads_as_the_pilot_does():
+    rng, logs = np.random.default_rng(3), np.log(BUDGETS)
+    truth = Truth(effect=0.3, noise=0.2)
+    ladders = [truth.loss(logs + e) + 0.2 * rng.standard_normal((200, 4)) for e in (0.0, 0.3)]
+    found = read_both(logs, *ladders)
+    for ratio, base, own in zip(found, *ladders, strict=True):
+        tokens = [round(1e9 * budget) for budget in BUDGETS]
+        rungs, theirs = list(zip(tokens, base, strict=True)), list(zip(tokens, own, strict=True))
+        there = tokens_to_reach(rungs, own[2])
+        one = both_ways(there, base[2], theirs, 1e9)
+        assert one is not None
+        assert ratio == pytest.approx(math.log(one.tokens / 1e9), abs=1e-6)

@@ -71,13 +71,11 @@ def compared(name: str, gamma: Any, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Each case of the JSON list on the command line: name, gamma or null."""
+    """Each case of the JSON list on the command line: name, gamma or null, dtype."""
     torch.set_num_threads(1)
     found = {}
-    for name, gamma in json.loads(sys.argv[1]):
-        for dtype in (torch.float32, torch.float64):
-            key = f"{name} {gamma or ''} {dtype}"
-            found[key] = compared(name, gamma, dtype)
+    for name, gamma, dtype in json.loads(sys.argv[1]):
+        found[f"{name} {gamma} {dtype}"] = compared(name, gamma, getattr(torch, dtype))
     print(json.dumps(found))
 
 

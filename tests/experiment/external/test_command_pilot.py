@@ -78,6 +78,39 @@ def test_killed_command_pilot_leaves_no_process_and_resumes(tmp_path: Path):
     assert "command" in verdict["environment"]
 
 
+TUNED = """
+[tuning.range]
+lr = [0.25, 4.0]
+decay = [0.25, 4.0]
+"""
+OVER = ["tuning.over=['lr', 'decay']", "tuning.trials=16", "arm.theirs.settings={decay = 2.0}"]
+OVER += ["arm.ours.settings={decay = 2.0}", "arm.theirs.arguments=--decay {decay}"]
+OVER += ["arm.ours.arguments=--decay {decay}"]
+
+
+@pytest.mark.slow
+def test_a_pilot_tunes_what_its_command_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(globals(), "PLAN", PLAN + TUNED)
+    more = [word for text in OVER for word in ("--set", text)]
+    done = subprocess.run(pilot(tmp_path, *more), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    verdict = json.loads((tmp_path / "pilot" / "verdict.json").read_text())
+    for name, lr in (("theirs", 0.01), ("ours", 0.02)):
+        tuned = verdict["tuning"]["arms"][name]
+        assert len(tuned["trials"]) == 16
+        assert tuned["trials"][0]["decay"] == 2.0
+        best = min(tuned["trials"], key=lambda trial: trial["loss"])
+        assert tuned["chosen"] == {"lr": best["lr"], "decay": best["decay"]}
+        assert tuned["chosen"]["lr"] == pytest.approx(lr, rel=0.7)
+        assert tuned["chosen"]["decay"] == pytest.approx(1.0, rel=0.7)  # by the formula
+    places = [
+        [t["lr"] / lr for t in verdict["tuning"]["arms"][a]["trials"]]
+        for a, lr in (("theirs", 0.01), ("ours", 0.02))
+    ]
+    assert places[0] == pytest.approx(places[1], rel=1e-3)
+
+
 @pytest.mark.slow
 def test_failing_command_ends_pilot_in_one_line_before_the_runs(tmp_path: Path):
     more = ("--set", "arm.ours.arguments=--fault crash")
