@@ -12,7 +12,7 @@ from benchmarks.public_runs import few_seeds, main, small_sizes
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/public-runs.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-SAYS = TEXT[TEXT.index("## What it says") : TEXT.index("## How to read it")]
+SAYS = TEXT[: TEXT.index("## How to read it")].replace("\n  ", " ")  # a bullet is a line
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 

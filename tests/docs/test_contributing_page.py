@@ -14,7 +14,7 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 WALKS = PAGE.partition("## Five walks")[2].partition("## Style")[0]
 STEPS = re.findall(r"^\d+\. .+$", WALKS, flags=re.MULTILINE)
 FILE = re.compile(r"[\w./-]+\.(?:py|c|md|toml|txt|yml|jsonl)|[\w/-]+/")
-ON_DISK = {"rows.jsonl"}  # of runs
+ON_DISK = {"rows.jsonl", "site/"}  # of runs, and what `make docs` builds
 
 
 def _paths(text: str) -> list[str]:

@@ -138,7 +138,7 @@ def plan_command(
     prior_sd: float | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Price a pilot before anything is spent, from a few seconds of measurement.
+    """Price a pilot before anything is spent, from a short measurement.
 
     Runs, hours and money; the seeds that an effect needs; what MARS costs in time and memory
     here; what others found at such a size. Nothing is written.

@@ -43,7 +43,7 @@ class RunProgress:
 
     @property
     def share(self) -> float:
-        """Of its own steps."""
+        """Share of its own steps that is done."""
         return self.taken / self.spec.work
 
 

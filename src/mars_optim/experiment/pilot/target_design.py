@@ -46,7 +46,7 @@ def target_warnings(plan: Plan, sizes: Mapping[str, tuple[float, float]]) -> lis
 
 
 def _too_short(plan: Plan, length: float, steps: int) -> list[str]:
-    """Of the candidate's longest runs."""
+    """Reasons why the candidate's longest runs are too short for the target."""
     target, name = plan.target, plan.comparison.candidate
     short = []
     if target.tokens / target.parameters > SHORT * length:

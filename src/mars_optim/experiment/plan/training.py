@@ -65,7 +65,7 @@ class TrainingPlan:
     )
 
     def warmup_steps(self, steps: int) -> int:
-        """Of a run of so many steps; with trunks, of all runs those of one budget unit."""
+        """Warm-up steps of a run of so many steps; with trunks, those of one budget unit."""
         return round(self.warmup * (self.steps if self.trunk else steps))
 
     def decay_start(self, steps: int) -> int:

@@ -175,7 +175,7 @@ def record_failure(runs: Path, spec: RunSpec, failure: Failure) -> None:
 
 
 def checkpoint_name(step: int) -> str:
-    """Of the folder with the state after ``step`` steps; names sort by step."""
+    """Name of the folder with the state after ``step`` steps; names sort by step."""
     return f"step-{step:012d}"
 
 

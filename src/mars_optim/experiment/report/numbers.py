@@ -8,10 +8,15 @@ MINUS = "\u2212"
 
 
 def percent(share: float) -> str:
-    """A share as text: "12 %", with one decimal below ten, and a real minus sign."""
+    """A share as text: "12 %", with one decimal below ten, and a real minus sign.
+
+    A loss of more than ten times the whole is "< \u22121000 %": what is beyond tells nothing more.
+    """
     if not math.isfinite(share):
         return "unknown"
     value = 100 * share
+    if value < -1000:
+        return f"< {MINUS}1000 %"
     text = f"{abs(value):.{0 if abs(value) >= 9.95 else 1}f}"
     sign = MINUS if value < 0 and float(text) != 0 else ""
     return f"{sign}{text} %"

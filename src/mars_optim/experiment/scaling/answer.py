@@ -125,7 +125,7 @@ def as_json(told: Forecast) -> dict[str, Any]:
 def arms_as_json(
     arms: Mapping[str, ArmForecast], forms: Mapping[str, float], *, one_run: bool
 ) -> dict[str, Any]:
-    """Of each arm a ratio or a refusal, and what they hold for, as plain data."""
+    """A ratio or a refusal for each arm, and what they hold for, as plain data."""
     return {
         "arms": {
             name: {key: value for key, value in asdict(arm).items() if value is not None}
