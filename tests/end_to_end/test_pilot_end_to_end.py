@@ -57,6 +57,7 @@ def test_the_same_command_again_repeats_nothing(undisturbed: Pilot, tmp_path: Pa
     verdict = undisturbed.verdict()
     done = undisturbed.run()
     assert done.returncode == 0, done.stderr
+    assert f"All {len(before)} runs are done" in done.stdout
     assert {m: m.stat().st_mtime_ns for m in undisturbed.finished().values()} == before
     assert undisturbed.verdict() == verdict
 

@@ -254,9 +254,11 @@ def _run_all(
             done_steps=sum(run.spec.work for run in done.values()),
             done_runs=len(done),
         )
-        if not announced:
+        if now.finished and not announced:
+            reporter.say(f"All {len(done)} runs are done; the report is written anew.")
+        elif not announced:
             _announce(plan, reporter, now.planned_runs, len(done))
-            announced = True
+        announced = True
         if now.finished:
             return tries.given_up
         spending.beat(paid=reporter.works)
