@@ -23,7 +23,7 @@ from mars_optim.experiment.analysis.model import ArmResult
 from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan import ComparisonPlan
+from mars_optim.experiment.plan.comparison import ComparisonPlan
 from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.plan.training import TrainingPlan
 from mars_optim.experiment.plan.tuning import TuningPlan

@@ -11,7 +11,8 @@ from typing import Any
 
 from mars_optim.experiment.pilot.agenda import Agenda, agenda, tuning_trials
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan import ComparisonPlan, TrainingPlan
+from mars_optim.experiment.plan.comparison import ComparisonPlan
+from mars_optim.experiment.plan.plan import TrainingPlan
 from mars_optim.experiment.plan.tuning import TuningPlan
 from mars_optim.experiment.records import Outcome, Run
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan import ComparisonPlan, TrainingPlan
+from mars_optim.experiment.plan.comparison import ComparisonPlan
+from mars_optim.experiment.plan.plan import TrainingPlan
 from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.experiment.records import Outcome, RunWriter
 from mars_optim.files import write_text

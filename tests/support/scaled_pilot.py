@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan import ComparisonPlan, TrainingPlan
+from mars_optim.experiment.plan.comparison import ComparisonPlan
+from mars_optim.experiment.plan.plan import TrainingPlan
 from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.experiment.plan.sizes import SizePlan
 from mars_optim.experiment.plan.target import TargetPlan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mars_optim.experiment.pilot.tuning import spec_of
 from mars_optim.experiment.plan import Arm, Plan, RunSpec
 from mars_optim.experiment.plan.sizes import Size
 
@@ -19,14 +20,14 @@ def spec_in(
     data: str = "0" * 64,
 ) -> RunSpec:
     """A run of the plan; ``size`` in place of its own, ``settings`` in place of the arm's."""
-    return RunSpec(
+    return spec_of(
+        plan,
+        size or plan.sizes()[0],
+        data,
         purpose=purpose,
         arm_name=arm,
-        arm=settings or plan.arm[arm],
         lr=lr,
         seed=seed,
         steps=steps,
-        task=(size or plan).task,
-        training=(size or plan).training,
-        data=data,
+        arm=settings,
     )

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,6 +162,27 @@ def test_pilots_on_other_data_or_with_other_arms_are_refused(tmp_path: Path) -> 
         read_pilots([first, third])
     with pytest.raises(UserError, match="is the same as"):
         read_pilots([first, first])
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [({"cautious": True}, "cautious"), ({"clip_over": "global"}, "clip_over"), ({"lr": 0.5}, "")],
+    ids=["cautious", "clip_over", "lr"],
+)
+def test_one_name_is_one_optimizer_in_any_two_pilots(
+    tmp_path: Path, change: dict[str, Any], refused: str
+) -> None:
+    against = replace(ONE_SIZE.comparison, candidate="nadamw")
+    alone = replace(ONE_SIZE, arms=("adamw", "nadamw"), arm={}, comparison=against)
+    plans = [alone, ONE_SIZE]
+    own = ONE_SIZE.arm["mars-adamw"]
+    plans.append(replace(ONE_SIZE, arm=ONE_SIZE.arm | {"mars-adamw": replace(own, **change)}))
+    folders = [write_scaled(tmp_path / str(i), plan) for i, plan in enumerate(plans)]
+    if not refused:
+        assert read_pilots(folders)
+        return
+    with pytest.raises(UserError, match=f"'mars-adamw' has {refused} = .* give one of them"):
+        read_pilots(folders)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mars_optim.experiment.analysis.cost import money_of, production_job, share_of_hours
 from mars_optim.experiment.analysis.money import StepTime
 from mars_optim.experiment.analysis.stats import Interval, t_interval
-from mars_optim.experiment.plan.plan import CostPlan
+from mars_optim.experiment.plan.cost import CostPlan
 
 SAVES = t_interval([math.log(1.25)] * 5, 0.95)  # 20 % of the tokens, beyond doubt
 SURE = StepTime(ratio=1.0, low=1.0, high=1.0, rounds=15)

@@ -17,7 +17,7 @@ from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.search import best_lr, next_lr
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
-from mars_optim.experiment.plan.plan import GptPlan
+from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.records.trials import AROUND
 from tests.support.pretend import DATA, Valley, carry_out, finish, small_plan, trials_of, with_seeds
 

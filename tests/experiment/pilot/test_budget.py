@@ -24,8 +24,8 @@ from mars_optim.experiment.pilot.worth import (
     verdicts,
     without_pilot,
 )
+from mars_optim.experiment.plan.cost import CostPlan
 from mars_optim.experiment.plan.decision import DecisionPlan
-from mars_optim.experiment.plan.plan import CostPlan
 from mars_optim.experiment.plan.plan_file import make_plan
 from tests.support.pretend import small_plan
 

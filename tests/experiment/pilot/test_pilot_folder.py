@@ -17,7 +17,7 @@ from mars_optim.experiment.pilot import run as pilot_run
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.run import adopt_plan, check_data, plan_changes, prepare_folder
 from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan import CostPlan
+from mars_optim.experiment.plan.cost import CostPlan
 from mars_optim.experiment.plan.plan_file import load_plan, make_plan, plan_toml
 from mars_optim.experiment.plan.target import TargetPlan
 from mars_optim.experiment.records import Failure, RunWriter

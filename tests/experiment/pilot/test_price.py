@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mars_optim.experiment.pilot.price import between, price, price_line, remaining
 from mars_optim.experiment.pilot.retries import Timing
-from mars_optim.experiment.plan.plan import CostPlan, SensitivityPlan
+from mars_optim.experiment.plan.cost import CostPlan
+from mars_optim.experiment.plan.plan import SensitivityPlan
 from mars_optim.experiment.plan.sizes import SizePlan
 from tests.support.pretend import Valley, carry_out, small_plan
 

@@ -21,7 +21,7 @@ from mars_optim.experiment.pilot.retries import Retries, Timing
 from mars_optim.experiment.pilot.run import _run_all
 from mars_optim.experiment.pilot.spending import FILE, LOST, Spending
 from mars_optim.experiment.plan import Plan, RunSpec
-from mars_optim.experiment.plan.plan import CostPlan
+from mars_optim.experiment.plan.cost import CostPlan
 from mars_optim.experiment.records import RunWriter
 from tests.support.pretend import DATA, Valley, finish, small_plan
 

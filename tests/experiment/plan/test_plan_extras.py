@@ -10,14 +10,10 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.arms import ABLATIONS, ARMS, ablation_arms, ablation_name
-from mars_optim.experiment.plan.plan import (
-    ComparisonPlan,
-    GptPlan,
-    SensitivityPlan,
-    SizePlan,
-    TrainingPlan,
-)
+from mars_optim.experiment.plan.comparison import ComparisonPlan
+from mars_optim.experiment.plan.plan import SensitivityPlan, SizePlan, TrainingPlan
 from mars_optim.experiment.plan.plan_file import make_plan, plan_toml
+from mars_optim.experiment.plan.task import GptPlan
 
 ABLATED = tuple(ablation_name("mars-adamw", kind) for kind in ABLATIONS)
 

@@ -14,16 +14,12 @@ from hypothesis import strategies as st
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import Arm, Plan
-from mars_optim.experiment.plan.plan import (
-    ARMS,
-    ComparisonPlan,
-    CostPlan,
-    GptPlan,
-    TrainingPlan,
-)
+from mars_optim.experiment.plan.comparison import ComparisonPlan
+from mars_optim.experiment.plan.cost import CostPlan
+from mars_optim.experiment.plan.plan import ARMS, TrainingPlan
 from mars_optim.experiment.plan.plan_file import differences, load_plan, make_plan, plan_toml
 from mars_optim.experiment.plan.table import concerned
-from mars_optim.experiment.plan.task import PythonPlan
+from mars_optim.experiment.plan.task import GptPlan, PythonPlan
 from mars_optim.experiment.plan.tuning import TuningPlan
 from mars_optim.files import write_text
 

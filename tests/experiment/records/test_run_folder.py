@@ -13,7 +13,8 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.arms import ARMS
-from mars_optim.experiment.plan.plan import GptPlan, TrainingPlan
+from mars_optim.experiment.plan.plan import TrainingPlan
+from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.records import Outcome, RunWriter, read_run, read_runs
 from mars_optim.files import read_json, write_json, write_text
 

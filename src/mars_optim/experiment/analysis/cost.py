@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plan.plan import CostPlan
+from ..plan.cost import CostPlan
 from .money import Money, ProductionJob, StepTime
 from .stats import Interval, combine, saved
 

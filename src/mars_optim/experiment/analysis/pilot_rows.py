@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ...errors import UserError
-from ..plan import Plan
+from ..plan import Arm, Plan
 from ..plan.decision import LOSS
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
 from ..scaling.rows import Row
 from .comparison import Comparison, comparison
+
+RATES = ("lr", "lr_1d", "lr_1d_ratio")
+MOMENTS = ("betas", "betas_1d", "weight_decay", "weight_decay_1d")
+OF_A_SIZE = {*RATES, *MOMENTS, "options", "settings", "folder"}
+"""Settings in which pilots of several sizes may differ: what is tuned or carried to a size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +140,21 @@ def read_pilots(folders: Sequence[Path]) -> tuple[list[Plan], PilotRows]:
 
 
 def _check_alike(pilots: Sequence[tuple[Path, Plan, list[Run]]]) -> None:
-    """One text, and under one name one optimizer; rates and decay may be each size's own."""
-    folder, plan, runs = pilots[0]
-    for other, theirs, more in pilots[1:]:
+    """One text, and under one name one optimizer, but for what each size has its own."""
+    folder, _, runs = pilots[0]
+    for other, _, more in pilots[1:]:
         if more[0].spec.data != runs[0].spec.data:
             raise UserError(
                 f"{folder} and {other} were trained on different data: their losses are not on "
                 "one curve; forecast from pilots on the same data"
             )
-        for name in sorted(plan.arm.keys() & theirs.arm.keys()):
-            one, two = plan.arm[name], theirs.arm[name]
-            for key in ("optimizer", "rule", "correction", "gamma", "clip"):
-                if getattr(one, key) != getattr(two, key):
+    first: dict[str, tuple[Path, Arm]] = {}
+    for other, plan, _ in pilots:
+        for name, arm in plan.arm.items():
+            where, known = first.setdefault(name, (other, arm))
+            for key in (f.name for f in fields(Arm) if f.name not in OF_A_SIZE):
+                if getattr(known, key) != getattr(arm, key):
                     raise UserError(
-                        f"arm {name!r} has {key} = {getattr(one, key)!r} in {folder} and "
-                        f"{getattr(two, key)!r} in {other}: give one of them another name"
+                        f"arm {name!r} has {key} = {getattr(known, key)!r} in {where} and "
+                        f"{getattr(arm, key)!r} in {other}: give one of them another name"
                     )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError, check_text, did_you_mean
+from ..plan.cost import CostPlan
 from ..plan.decision import DecisionPlan
-from ..plan.plan import CostPlan
 from ..plan.table import Number, Whole, option, part, table
 from ..plan.target import TargetPlan
 from .losses import step_of

@@ -14,8 +14,8 @@ from ...errors import UserError, did_you_mean
 from ...files import write_text
 from ..plan import Arm, Plan, RunSpec
 from ..plan.arms import check_arm_name
+from ..plan.comparison import ComparisonPlan
 from ..plan.decision import LOSS
-from ..plan.plan import ComparisonPlan
 from ..plan.plan_file import load_plan, plan_of, plan_toml
 from ..plan.task import ImportedPlan
 from ..plan.training import TrainingPlan

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import check_branching, check_settings, split
+from .comparison import ComparisonPlan, check_comparison, check_ladder, check_seeds
+from .cost import CostPlan, check_cost
 from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
 from .recipe import Ours, Published, Recipe, check_recipe
 from .sizes import OWN_SIZE, Size, SizePlan, check_sizes
-from .table import Count, Flag, NotNegative, Number, Positive, Whole, option, part, table
+from .table import NotNegative, Positive, option, part, table
 from .target import TargetPlan, check_target
 from .task import CommandPlan, GptPlan, Kinds, TaskPlan, check_carried, check_task
 from .training import TrainingPlan
@@ -26,63 +26,6 @@ if TYPE_CHECKING:
 
 EXTERNAL = ("command", "imported")
 """Kinds of task whose optimizers are made elsewhere."""
-
-Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
-
-
-@table
-class ComparisonPlan:
-    """Who is compared, at the tuned learning rates."""
-
-    baseline: str = option("adamw", "the arm in use today")
-    candidate: str = option("mars-adamw", "the arm that the verdict is about")
-    seeds: tuple[Count, ...] = option((1, 2, 3, 4, 5), "one pair of runs each")
-    ladder: tuple[Budget, ...] = option(
-        (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps"
-    )
-    lr_exponent: Number = option(
-        0.0,
-        "the baseline's rate on a rung is its tuned one times budget to this power; published fits "
-        "over tokens: -0.32 to -0.40",
-        ge=-2.0,
-        le=2.0,
-        sparse=True,
-    )
-    ablations: Flag = option(
-        False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
-    )
-
-    def rate_at(self, lr: float, budget: float) -> float:
-        """A rate that was tuned at the common budget, at another budget in its units."""
-        return lr * budget**self.lr_exponent if self.lr_exponent else lr
-
-    def rate_from(self, lr: float, budget: float) -> float:
-        """The inverse of :meth:`rate_at`, but for rounding in the last digits."""
-        return float(f"{lr / budget**self.lr_exponent:.12g}") if self.lr_exponent else lr
-
-
-@table
-class CostPlan:
-    """Money; left out of the report at price 0."""
-
-    price_per_hour: Number = option(
-        0.0, "of one device of the real job (of the whole fleet, if devices is 1)", ge=0.0
-    )
-    devices: Whole = option(1, "of the real job, paid for together", ge=1)
-    currency: str = option("USD", "any text")
-    planned_hours: Number = option(
-        1000.0, "hours that the real job takes today, to which the saving is applied", gt=0.0
-    )
-    planned_tokens: Number = option(0.0, "of the real job; 0 if not known", ge=0.0)
-    tokens_per_hour: Number = option(
-        0.0, "of the whole fleet today; with planned_tokens it replaces planned_hours", ge=0.0
-    )
-    pilot_price_per_hour: Number = option(
-        0.0, "of the machine that runs this pilot; 0 for price_per_hour", ge=0.0
-    )
-    budget: Number = option(
-        0.0, "most that this pilot may spend, by the clock; 0 for no limit", ge=0.0
-    )
 
 
 @table
@@ -144,17 +87,18 @@ class Plan:
         check_recipe(self.recipe, self.published, self.ours, self.arms)
         models = any(size.layers or size.width or size.heads for size in self.scale.values())
         check_target(self.target, self.decision, self.cost.planned_tokens, models=models)
-        self._check_comparison()
+        check_comparison(self.comparison, self.arms)
+        if self.task.kind != "imported":  # made from the runs that there are, be they too few
+            check_seeds(self.comparison, (self.tuning.seed, *self.tuning.more_seeds))
+            if self.decision.target is None:
+                check_ladder(self.comparison)
         self._check_sizes()
         self._check_arms()
         if self.task.kind == "command":
             self._check_training()
         if self.training.trunk:
             self._check_trunk()
-        if self.cost.budget and not (self.cost.price_per_hour or self.cost.pilot_price_per_hour):
-            raise UserError(
-                f"cost.budget = {self.cost.budget:g} needs a price: set cost.price_per_hour"
-            )
+        check_cost(self.cost)
         self._check_tuning()
 
     def _check_trunk(self) -> None:
@@ -224,7 +168,7 @@ class Plan:
         baseline, candidate = self.comparison.baseline, self.comparison.candidate
         old, new = known.get(baseline), known.get(candidate)
         if old is None or new is None:
-            return {}  # which _check_comparison tells
+            return {}  # which check_comparison tells
         return ablation_arms(candidate, new, old)
 
     def _check_sizes(self) -> None:
@@ -252,43 +196,6 @@ class Plan:
                     f"training.{f.name} is the command's own affair: of [training], only steps is "
                     "handed to it; leave the key out"
                 )
-
-    def _check_comparison(self) -> None:
-        comparison = self.comparison
-        for role in ("baseline", "candidate"):
-            name = getattr(comparison, role)
-            if name not in self.arms:
-                hint = did_you_mean(name, self.arms)
-                raise UserError(
-                    f"comparison.{role} = {name!r} is not among arms = {list(self.arms)}{hint}"
-                )
-        if comparison.baseline == comparison.candidate:
-            raise UserError("comparison.baseline and comparison.candidate are the same arm")
-        if self.task.kind == "imported":  # made from the runs that there are, be they too few
-            return
-        if len(set(comparison.seeds)) < max(2, len(comparison.seeds)):
-            raise UserError(
-                f"comparison.seeds = {list(comparison.seeds)} must be two or more different seeds"
-            )
-        tuning = (self.tuning.seed, *self.tuning.more_seeds)
-        if len(set(tuning)) < len(tuning):
-            raise UserError(
-                f"tuning.more_seeds = {list(self.tuning.more_seeds)} must be different from each "
-                f"other and from tuning.seed = {self.tuning.seed}"
-            )
-        for key, seeds in (("seed", tuning[:1]), ("more_seeds", tuning[1:])):
-            if both := set(seeds) & set(comparison.seeds):
-                raise UserError(
-                    f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
-                    "learning rate must not judge it"
-                )
-        if self.decision.target is not None:
-            return
-        if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
-            raise UserError(
-                f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
-                "above 1, to read tokens off between them"
-            )
 
     @property
     def ladder(self) -> tuple[float, ...]:

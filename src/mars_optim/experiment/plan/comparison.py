@@ -1,0 +1,103 @@
+"""Who is compared with whom, on which seeds and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from ...errors import UserError, did_you_mean
+from .table import Count, Flag, Number, option, table
+
+Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
+
+
+@table
+class ComparisonPlan:
+    """Who is compared, at the tuned learning rates."""
+
+    baseline: str = option("adamw", "the arm in use today")
+    candidate: str = option("mars-adamw", "the arm that the verdict is about")
+    seeds: tuple[Count, ...] = option((1, 2, 3, 4, 5), "one pair of runs each")
+    ladder: tuple[Budget, ...] = option(
+        (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps"
+    )
+    lr_exponent: Number = option(
+        0.0,
+        "the baseline's rate on a rung is its tuned one times budget to this power; published fits "
+        "over tokens: -0.32 to -0.40",
+        ge=-2.0,
+        le=2.0,
+        sparse=True,
+    )
+    ablations: Flag = option(
+        False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
+    )
+
+    def rate_at(self, lr: float, budget: float) -> float:
+        """A rate that was tuned at the common budget, at another budget in its units."""
+        return lr * budget**self.lr_exponent if self.lr_exponent else lr
+
+    def rate_from(self, lr: float, budget: float) -> float:
+        """The inverse of :meth:`rate_at`, but for rounding in the last digits."""
+        return float(f"{lr / budget**self.lr_exponent:.12g}") if self.lr_exponent else lr
+
+
+def check_comparison(comparison: ComparisonPlan, arms: Sequence[str]) -> None:
+    """See that two different arms of the plan are compared.
+
+    Args:
+        comparison: of the plan.
+        arms: of the same.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for role in ("baseline", "candidate"):
+        name = getattr(comparison, role)
+        if name not in arms:
+            hint = did_you_mean(name, arms)
+            raise UserError(f"comparison.{role} = {name!r} is not among arms = {list(arms)}{hint}")
+    if comparison.baseline == comparison.candidate:
+        raise UserError("comparison.baseline and comparison.candidate are the same arm")
+
+
+def check_seeds(comparison: ComparisonPlan, tuning: Sequence[int]) -> None:
+    """See that there are pairs, and that no run that chose a rate judges it.
+
+    Args:
+        comparison: of the plan.
+        tuning: seeds of its tuning, the first one first.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if len(set(comparison.seeds)) < max(2, len(comparison.seeds)):
+        raise UserError(
+            f"comparison.seeds = {list(comparison.seeds)} must be two or more different seeds"
+        )
+    if len(set(tuning)) < len(tuning):
+        raise UserError(
+            f"tuning.more_seeds = {list(tuning[1:])} must be different from each other and from "
+            f"tuning.seed = {tuning[0]}"
+        )
+    for key, seeds in (("seed", tuning[:1]), ("more_seeds", tuning[1:])):
+        if both := set(seeds) & set(comparison.seeds):
+            raise UserError(
+                f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
+                "learning rate must not judge it"
+            )
+
+
+def check_ladder(comparison: ComparisonPlan) -> None:
+    """See that tokens can be read off on both sides of the common budget.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
+        raise UserError(
+            f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one above "
+            "1, to read tokens off between them"
+        )
