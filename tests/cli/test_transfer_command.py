@@ -129,6 +129,14 @@ def test_bad_options_are_one_line(
     assert text.count("\n") == 1
 
 
+def test_a_folder_without_a_pilot_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = told(capsys, str(tmp_path / "nowhere"), "--width", "64", code=2)
+    assert text.endswith("nowhere` makes one\n")
+    assert "nowhere holds no pilot (no plan.toml)" in text
+
+
 def test_what_the_plan_does_not_say_is_asked_for(
     of_width: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

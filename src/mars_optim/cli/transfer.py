@@ -69,6 +69,7 @@ def transfer(
         Print all of it as JSON.
     """
     from ..experiment.analysis import analyse
+    from ..experiment.plan.plan_file import plan_of
     from ..experiment.transfer import show
     from ..experiment.transfer.sheet import base_of, sheet
 
@@ -79,7 +80,11 @@ def transfer(
     _check_numbers({"noise-scale": noise_scale}, "--")
     if widths and not check:
         raise UserError("--widths are of --check: add it, or leave them out")
-    analysis = analyse(run_dir)
+    if not plan_of(run_dir).exists():
+        raise UserError(
+            f"{run_dir} holds no pilot (no plan.toml): `mars pilot --out {run_dir}` makes one"
+        )
+    analysis = analyse(run_dir, forecast=False)
     plan = analysis.plan
     if plan.task.kind not in ("gpt", "python"):
         raise UserError(
