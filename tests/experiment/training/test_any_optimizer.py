@@ -10,9 +10,12 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 from mars_optim.errors import UserError
+from mars_optim.experiment.plan import Arm
 from mars_optim.experiment.training.any_optimizer import AnyOptimizer, find_optimizer
 from mars_optim.experiment.training.contract.trial import has_modes, needs_closure, switch_mode
+from mars_optim.experiment.training.optimizer import build_optimizer
 from mars_optim.experiment.training.optimizer_routes import Beside, build_any, takes_kernels
+from mars_optim.optim.transfer import Ratios
 from tests.support import flawed_optimizers as flawed
 
 OWN = """
@@ -27,6 +30,8 @@ class Task:
 
 
 class Model(nn.Module):
+    transfer: Ratios | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(7, 4)
@@ -62,6 +67,12 @@ def test_a_class_is_found_in_a_file_beside_the_plan(tmp_path: Path):
     (tmp_path / "own_optimizer.py").write_text(OWN)
     cls, source = find_optimizer("own_optimizer.py:Own", tmp_path)
     assert (cls.__name__, source.package) == ("Own", "")  # type: ignore[attr-defined]
+
+
+def test_a_model_whose_settings_are_carried_refuses_it(model: Model):
+    model.transfer = Ratios(width=2.0)
+    with pytest.raises(UserError, match=r"arm\.mine\.optimizer = 'torch\.optim:SGD': no rule"):
+        build_optimizer(model, Arm(optimizer="torch.optim:SGD", lr=0.1), lr=0.1, name="mine")
 
 
 def test_a_changed_file_is_another_source(tmp_path: Path):

@@ -87,6 +87,11 @@ def build_optimizer(
             the model's.
     """
     if is_any(arm.optimizer):
+        if isinstance(getattr(model, "transfer", None), Ratios):
+            raise UserError(
+                f"arm.{name}.optimizer = {arm.optimizer!r}: no rule is known here that carries its "
+                "settings to the size of this model, which has a transfer; leave out one of them"
+            )
         made = build_any(
             model,
             class_of(arm, name),
