@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import optuna
 
-from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.pilot.tuning import spec_of
+from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.decision import DecisionPlan
 
 from . import output
@@ -75,17 +76,15 @@ class Rival:
 
     def loss(self, arm: str, octave: float, seed: int, steps: int = STEPS) -> float:
         """The final loss at 2^octave times the arm's published rate; 10 where it diverges."""
-        settings = self.plan.arm[arm]
-        spec = RunSpec(
+        spec = spec_of(
+            self.plan,
+            self.plan.sizes()[0],
+            "data",
             purpose="compare",
             arm_name=arm,
-            arm=settings,
-            lr=settings.lr * 2.0**octave,
+            lr=self.plan.arm[arm].lr * 2.0**octave,
             seed=seed,
             steps=steps,
-            task=self.plan.task,
-            training=self.plan.training,
-            data="data",
         )
         found = self.losses(spec)
         return 10.0 if found is None else found

@@ -104,7 +104,7 @@ def test_one_width_and_other_layers_are_refused() -> None:
 
 
 def test_logits_may_fall_with_the_root_of_the_width() -> None:
-    falling = Layer(name="head", start=-0.5, change=-0.4, changes=())
+    falling = Layer(name="head", start=-0.5, change=-0.4)
     assert not falling.why_not
-    assert Layer(name="mlp", start=0.0, change=-0.4, changes=()).why_not
-    assert Layer(name="head", start=-0.5, change=-0.9, changes=()).why_not
+    assert Layer(name="mlp", start=0.0, change=-0.4).why_not
+    assert Layer(name="head", start=-0.5, change=-0.9).why_not

@@ -38,13 +38,11 @@ class Layer:
         name: of the module; "" is the model.
         start: power of the width that the size of x_0 goes with; nan where x_0 is 0.
         change: likewise of x_t - x_0; nan where nothing changes.
-        changes: size of x_t - x_0 at each width.
     """
 
     name: str
     start: float
     change: float
-    changes: tuple[float, ...]
 
     @property
     def why_not(self) -> str:
@@ -97,8 +95,7 @@ def coordinate_check(
         with np.errstate(divide="ignore"):
             logs = np.log2(sizes).mean(axis=1)  # (widths, 2)
         slopes = [_slope(widths, column) for column in logs.T]
-        changes = tuple(float(x) for x in 2.0 ** logs[:, 1])
-        layers.append(Layer(name=name, start=slopes[0], change=slopes[1], changes=changes))
+        layers.append(Layer(name=name, start=slopes[0], change=slopes[1]))
     return layers
 
 
