@@ -1,0 +1,3 @@
+"""Stub."""
+def report(cells, baseline, foretold):
+    return f"{len(cells)} cells"
