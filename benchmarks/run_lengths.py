@@ -7,7 +7,9 @@ get that rate, its neighbours, and the baseline's best rate. An arm's loss at it
 lowest point of the parabola in log rate through those three, seed by seed, so all arms are read at
 equal resolution and differences are paired.
 
-Stop it at any moment: finished runs stay, and the same command goes on. ``--report`` makes none.
+Stop it at any moment: finished runs stay, and the same command goes on. They are also in a small
+table beside the plan (``--table``), which is to be committed: another machine goes on from there.
+``--report`` makes none.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ import functools
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from mars_optim.experiment.analysis.stats import t_interval
-from mars_optim.experiment.executors.runnable import RunnableTask
 from mars_optim.experiment.executors.worker import outcome_of
 from mars_optim.experiment.pilot.run_estimate import single_spec
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan_file import load_plan
-from mars_optim.experiment.records import Outcome
+from mars_optim.experiment.plan.task import GptPlan
 
-UNIT = 1e-3  # rates are UNIT times a power of two
-BEYOND = 7  # powers of two on both sides of UNIT, at the most
-DIVERGED = math.inf
+from . import rate_search
+from .output import run as run_main
+from .rate_search import BEYOND, octave_of, rate_of
+from .study_runs import Row, append, carry_out, check_data, loss_of, loss_of_outcome, read, task_of
 
 
 class Trial(NamedTuple):
@@ -44,12 +46,6 @@ class Trial(NamedTuple):
     arm: str
     octave: int
     seed: int
-
-
-def rate_of(octave: float) -> float:
-    """The learning rate so many powers of two from UNIT."""
-    rate: float = UNIT * 2.0**octave
-    return rate
 
 
 Losses = dict[Trial, float]
@@ -78,13 +74,12 @@ def _of_arm(
     """The search of one arm at one length, and then its other seeds."""
     first = functools.partial(Trial, length, arm, seed=settings.seeds[0])
     start = _start(plan, settings, losses, length, arm)
-    tried = {t.octave for t in losses if t[:2] == (length, arm)} | {start - 1, start, start + 1}
-    if any(first(o) not in losses for o in tried):
-        return [first(o) for o in sorted(tried)]
-    best = min(tried, key=lambda o: losses[first(o)])
-    edge = {best - 1, best + 1} - tried
-    if edge:
-        return [first(o) for o in edge if abs(o) <= BEYOND]
+    tried = {t.octave for t in losses if t[:2] == (length, arm)}
+    known = {o: losses[first(o)] for o in tried if first(o) in losses}
+    searched = rate_search.missing(known, start)
+    if searched:
+        return [first(o) for o in searched]
+    best = min(known, key=known.__getitem__)
     octaves = {best - 1, best, best + 1}
     baseline = best_octave(losses, settings, length, plan.comparison.baseline)
     if baseline is None:
@@ -97,7 +92,7 @@ def _start(plan: Plan, settings: Settings, losses: Losses, length: int, arm: str
     """Where the search begins: at the best rate of the length before, or at the plan's."""
     shorter = [known for known in settings.lengths if known < length]
     before = best_octave(losses, settings, shorter[-1], arm) if shorter else None
-    return round(math.log2(plan.arm[arm].lr / UNIT)) if before is None else before
+    return octave_of(plan.arm[arm].lr) if before is None else before
 
 
 def best_octave(losses: Losses, settings: Settings, length: int, arm: str) -> int | None:
@@ -124,26 +119,15 @@ def spec_of(plan: Plan, data: str, trial: Trial) -> RunSpec:
     return single_spec(longer, data, arm=trial.arm, lr=rate_of(trial.octave), seed=trial.seed)
 
 
-@functools.lru_cache
-def _task(path: str, out: str) -> RunnableTask:
-    return RunnableTask(load_plan(Path(path)), Path(out), threads=1)
-
-
-def make(path: str, out: str, trial: Trial) -> tuple[Trial, float]:
-    """Make a run, or read it if it is there."""
-    task = _task(path, out)
-    spec = spec_of(task.plan, task.fingerprint, trial)
-    outcome = outcome_of(Path(out), spec) or task.run(spec, lambda step: None)
-    return trial, _loss(outcome)
-
-
-def _loss(outcome: Outcome) -> float:
-    return DIVERGED if outcome.final_loss is None else outcome.final_loss
+def make(path: str, out: str, trial: Trial) -> float:
+    """The loss of a trial's run."""
+    task = task_of(path, out)
+    return loss_of(path, out, spec_of(task.plan, task.fingerprint, trial))
 
 
 def found(path: str, out: str, plan: Plan, settings: Settings) -> Losses:
-    """The losses of all runs that are there."""
-    fingerprint = _task(path, out).fingerprint
+    """The losses of all runs whose folders are there."""
+    fingerprint = task_of(path, out).fingerprint
     losses = {}
     for length in settings.lengths:
         for arm in plan.arms:
@@ -152,22 +136,63 @@ def found(path: str, out: str, plan: Plan, settings: Settings) -> Losses:
                     trial = Trial(length, arm, octave, seed)
                     outcome = outcome_of(Path(out), spec_of(plan, fingerprint, trial))
                     if outcome is not None:
-                        losses[trial] = _loss(outcome)
+                        losses[trial] = loss_of_outcome(outcome)
     return losses
 
 
-def run(
-    path: str, out: str, plan: Plan, settings: Settings, workers: int, say: Callable[[str], None]
-) -> Losses:
+class Model(NamedTuple):
+    """What rows say of all runs alike: parameters, tokens of length 1, hash of the text."""
+
+    parameters: int
+    unit: int
+    data: str
+
+    @classmethod
+    def of(cls, path: str, out: str) -> Model:
+        """Of a plan's own task."""
+        task = task_of(path, out)
+        with torch.device("meta"):
+            model = task.task.build_model(0)
+        training = task.plan.training
+        unit = training.steps * training.accumulation * task.task.batch_tokens
+        return cls(sum(p.numel() for p in model.parameters()), unit, task.fingerprint[:12])
+
+
+def losses_of(rows: Iterable[Row], plan: Plan, unit: int) -> Losses:
+    """The losses of a table's rows; ``unit`` is the tokens of length 1."""
+    return {
+        Trial(round(row.tokens / unit), row.arm, octave_of(row.rate), row.seed): row.loss
+        for row in rows
+        if row.arm in plan.arms
+    }
+
+
+def row_of(plan: Plan, trial: Trial, loss: float, known: Model) -> Row:
+    """A finished run, for the table."""
+    width = getattr(plan.task, "width", 0)
+    layers = plan.task.layers if isinstance(plan.task, GptPlan) else 0
+    tokens = trial.length * known.unit
+    shape = width, layers, known.parameters, tokens
+    return Row(trial.arm, *shape, trial.seed, rate_of(trial.octave), loss, known.data)
+
+
+def run(path: str, out: str, table_path: Path, settings: Settings, workers: int) -> Losses:
     """Make all runs that are due, ``workers`` at a time."""
-    losses = found(path, out, plan, settings)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        while due := wanted(plan, settings, losses):
-            for done in as_completed([pool.submit(make, path, out, trial) for trial in due]):
-                trial, loss = done.result()
-                losses[trial] = loss
-                rate = rate_of(trial.octave)
-                say(f"x{trial.length} {trial.arm} lr {rate:g} seed {trial.seed}: {loss:.4f}")
+    plan, model = task_of(path, out).plan, Model.of(path, out)
+    check_data(table_path, read(table_path), model.data)
+    losses = losses_of(read(table_path), plan, model.unit)
+
+    def keep(trial: Trial, loss: float) -> None:
+        losses[trial] = loss
+        append(table_path, row_of(plan, trial, loss, model))
+        rate = rate_of(trial.octave)
+        print(f"x{trial.length} {trial.arm} lr {rate:g} seed {trial.seed}: {loss:.4f}", flush=True)
+
+    for trial, loss in found(path, out, plan, settings).items():
+        if trial not in losses:
+            keep(trial, loss)
+    due = functools.partial(wanted, plan, settings, losses)
+    carry_out(due, functools.partial(make, path, out), keep, workers)
     return losses
 
 
@@ -193,15 +218,13 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
         left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
         if left is None or mid is None or right is None:
             continue
-        bend = (left + right) / 2.0 - mid
-        if not math.isfinite(bend) or bend <= 0.0:  # diverged, or no valley for this seed
+        point = rate_search.lowest(left, mid, right)
+        if point is None:  # diverged, or no valley for this seed
             lowest[seed] = min(left, mid, right)
             continue
-        slope = (right - left) / 2.0
-        place = max(-1.0, min(1.0, -slope / (2.0 * bend)))
-        lowest[seed] = mid + slope * place + bend * place**2
-        places.append(place)
-        widths.append(2.0 * math.sqrt(0.01 * lowest[seed] / bend))
+        lowest[seed] = point.loss
+        places.append(point.place)
+        widths.append(2.0 * math.sqrt(0.01 * point.loss / point.bend))
     place = statistics.mean(places) if places else 0.0
     width = statistics.mean(widths) if widths else math.nan
     return Valley(lowest, rate_of(best + place), width)
@@ -255,25 +278,30 @@ def _told(differences: list[float]) -> str:
     return f"{told.mean:+.4f} ({told.low:+.4f} to {told.high:+.4f}), n={len(differences)}"
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run_lengths", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("plan")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--table", type=Path, help="(default: PLAN with .csv in place of .toml)")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report", action="store_true", help="make no runs")
-    given = parser.parse_args()
-    plan = load_plan(Path(given.plan))
+    given = parser.parse_args(argv)
+    path, out = given.plan, given.out
+    table_path = given.table or Path(path).with_suffix(".csv")
     settings = Settings(tuple(given.lengths), tuple(given.seeds))
+    plan = load_plan(Path(path))
     if given.report:
-        losses = found(given.plan, given.out, plan, settings)
+        unit = Model.of(path, out).unit
+        losses = found(path, out, plan, settings) | losses_of(read(table_path), plan, unit)
     else:
-        say = functools.partial(print, flush=True)
-        losses = run(given.plan, given.out, plan, settings, given.workers, say)
+        losses = run(path, out, table_path, settings, given.workers)
     print(table(plan, settings, losses))
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

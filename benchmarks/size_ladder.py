@@ -70,7 +70,7 @@ class Design(NamedTuple):
     step: int
     lengths: tuple[float, ...] = (3.0, 12.0, 48.0)
     reach: tuple[int, ...] = (4, 4, 1)
-    seeds: tuple[int, ...] = (3, 3, 2, 2)
+    seeds: tuple[int, ...] = (3, 3, 3, 2)
     tuned: int = 2
 
     def steps(self, size: int, length: float) -> int:
@@ -121,13 +121,13 @@ def due(design: Design, tables: Tables, *, foretold: bool) -> list[Job]:
 def _trials(design: Design, tables: Tables, size: int, length: float, arm: str) -> Iterable[Job]:
     if size >= design.tuned:
         return []
-    octaves = missing(_tried(design, tables, size, length, arm), _start(design, tables, size, length, arm))
+    octaves = missing(
+        _tried(design, tables, size, length, arm), _start(design, tables, size, length, arm)
+    )
     return [Job(size, length, arm, TUNING_SEED, rate_of(o), True) for o in octaves]
 
 
-def _tried(
-    design: Design, tables: Tables, size: int, length: float, arm: str
-) -> dict[int, float]:
+def _tried(design: Design, tables: Tables, size: int, length: float, arm: str) -> dict[int, float]:
     """Losses of an arm's trials, by octave."""
     width, layers, _ = design.sizes[size]
     tokens = design.step * design.steps(size, length)
@@ -170,7 +170,9 @@ def _cells(design: Design, tables: Tables, size: int, length: float) -> Iterable
     for seed in range(1, design.seeds[size] + 1):
         for arm in design.arms:
             if (arm, width, layers, tokens, seed) not in done:
-                yield Job(size, length, arm, seed, rate_at(design, tables, size, length, arm), False)
+                yield Job(
+                    size, length, arm, seed, rate_at(design, tables, size, length, arm), False
+                )
 
 
 # -- making runs

@@ -1,3 +1,233 @@
-"""Stub."""
-def report(cells, baseline, foretold):
-    return f"{len(cells)} cells"
+"""The tables of a ladder of sizes: each arm beside the baseline, its trend with size and length.
+
+The ratio of tokens is read off the baseline's own fall at that size. With L its mean loss and D its
+tokens, log L is taken as a line in log D between two lengths, of slope -s; its fall there is s L
+for each e-fold of tokens, and an arm whose loss is less by d has
+
+    log ratio = d / (s L)
+
+s is that towards the next length; at the longest, that from the one before. Noise is pooled: the
+standard deviation of an arm's paired differences within cells, over all its cells. The trend is the
+plane
+
+    log ratio = a + g log N + h log (D / N)
+
+through the means of the cells, with Student's t interval by their scatter around it: g is growth
+with size at a fixed number of tokens per parameter, h with length at a fixed size, and g - h with
+size at fixed tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from .study_runs import Row
+from .table import markdown
+
+Place = tuple[int, int]
+"""Parameters and tokens of a cell."""
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def shown(self, form: str = "+.3f") -> str:
+        """Such as ``+0.010 (-0.002 to +0.022)``; the mean alone where there is no interval."""
+        ends = "" if math.isnan(self.low) else f" ({self.low:{form}} to {self.high:{form}})"
+        return f"{self.mean:{form}}{ends}"
+
+    def scaled(self, factor: float) -> Estimate:
+        """Times a positive number."""
+        return Estimate(*(factor * x for x in self))
+
+    def exponential(self) -> Estimate:
+        """Of a log ratio, the ratio."""
+        return Estimate(*(math.exp(x) for x in self))
+
+
+class Cell(NamedTuple):
+    """One arm at one place: its differences to the baseline, by pairs."""
+
+    place: Place
+    arm: str
+    rate: float
+    losses: Mapping[int, float]
+    differences: tuple[float, ...]
+    fall: float
+    """Of the baseline's loss for each e-fold of tokens there; nan where it has one length."""
+
+    @property
+    def log_ratio(self) -> float:
+        """Mean over its pairs; nan without any."""
+        return -statistics.fmean(self.differences or (math.nan,)) / self.fall
+
+
+def cells_of(rows: Sequence[Row], baseline: str) -> list[Cell]:
+    """All arms at all places, as far as there are runs."""
+    losses: dict[tuple[Place, str], dict[int, float]] = {}
+    rates = {}
+    for row in rows:
+        key = (row.parameters, row.tokens), row.arm
+        losses.setdefault(key, {})[row.seed] = row.loss
+        rates[key] = row.rate
+    falls = _falls({place: its for (place, arm), its in losses.items() if arm == baseline})
+    cells = []
+    for (place, arm), its in losses.items():
+        base = losses.get((place, baseline), {})
+        pairs = tuple(its[s] - base[s] for s in sorted(its.keys() & base.keys()))
+        fall = falls.get(place, math.nan)
+        cells.append(Cell(place, arm, rates[place, arm], its, pairs, fall))
+    return sorted(cells, key=lambda cell: cell.place)
+
+
+def _falls(base: Mapping[Place, Mapping[int, float]]) -> dict[Place, float]:
+    """The baseline's fall at each place that has another length beside it."""
+    falls = {}
+    for _, same in groupby(sorted(base), key=lambda place: place[0]):
+        places = list(same)
+        for i, place in enumerate(places[: len(places) if len(places) > 1 else 0]):
+            one, other = places[min(i, len(places) - 2) :][:2]
+            seeds = base[one].keys() & base[other].keys()
+            if seeds:
+                logs = [math.log(statistics.fmean(base[p][s] for s in seeds)) for p in (one, other)]
+                slope = (logs[0] - logs[1]) / math.log(other[1] / one[1])
+                falls[place] = slope * statistics.fmean(base[place].values())
+    return falls
+
+
+def pooled_sd(cells: Sequence[Cell], arm: str) -> tuple[float, int]:
+    """Of an arm's paired differences within cells, and its degrees of freedom."""
+    groups = [cell.differences for cell in cells if cell.arm == arm and len(cell.differences) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum((len(group) - 1) * statistics.variance(group) for group in groups)
+    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
+
+
+def difference(cell: Cell, sd: float, freedom: int) -> Estimate:
+    """Mean difference to the baseline, with the interval of the pooled noise."""
+    if not cell.differences:
+        return Estimate(math.nan, math.nan, math.nan)
+    mean = statistics.fmean(cell.differences)
+    if not freedom or not math.isfinite(mean):
+        return Estimate(mean, math.nan, math.nan)
+    half = float(stats.t.ppf(0.975, freedom)) * sd / math.sqrt(len(cell.differences))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def ratio(cell: Cell, sd: float, freedom: int) -> Estimate:
+    """Tokens that the baseline needs for the arm's loss, over the arm's."""
+    mean, low, high = difference(cell, sd, freedom)
+    return Estimate(-mean, -high, -low).scaled(1.0 / cell.fall).exponential()
+
+
+class Trend(NamedTuple):
+    """What ten times as much changes in the log ratio."""
+
+    size: Estimate
+    """Of parameters, tokens per parameter fixed."""
+    length: Estimate
+    """Of tokens, at a fixed size."""
+    size_alone: Estimate
+    """Of parameters, at fixed tokens."""
+    cells: int
+
+
+def trend(cells: Sequence[Cell], arm: str) -> Trend | None:
+    """The plane through an arm's cells; None where they are too few or on one line."""
+    mine = [c for c in cells if c.arm == arm and math.isfinite(c.log_ratio)]
+    n = np.array([math.log(c.place[0]) for c in mine])
+    k = np.array([math.log(c.place[1] / c.place[0]) for c in mine])
+    y = np.array([c.log_ratio for c in mine])
+    design = np.column_stack([np.ones(len(mine)), n, k])
+    freedom = len(mine) - 3
+    if freedom < 1 or np.linalg.matrix_rank(design - [0, *design[:, 1:].mean(0)], tol=0.1) < 3:
+        return None
+    plane, *_ = np.linalg.lstsq(design, y, rcond=None)
+    rest = y - design @ plane
+    spread = np.linalg.inv(design.T @ design) * float(rest @ rest) / freedom
+    half = float(stats.t.ppf(0.975, freedom))
+
+    def along(direction: Sequence[float]) -> Estimate:
+        way = np.array(direction) * math.log(10.0)
+        mean, error = float(way @ plane), math.sqrt(float(way @ spread @ way))
+        return Estimate(mean, mean - half * error, mean + half * error)
+
+    return Trend(along((0, 1, 0)), along((0, 0, 1)), along((0, 1, -1)), len(mine))
+
+
+# -- as Markdown
+
+
+def report(rows: Sequence[Row], baseline: str, foretold: Sequence[Mapping[str, Any]] = ()) -> str:
+    """All tables; of a study that is not whole, what there is."""
+    cells = cells_of(rows, baseline)
+    if not cells:
+        return "no runs yet\n"
+    arms = list(dict.fromkeys(row.arm for row in rows if row.arm != baseline))
+    noise = {arm: pooled_sd(cells, arm) for arm in arms}
+    parts = [_cells_table(cells, baseline, noise), _trend_table(cells, arms)]
+    if foretold:
+        parts.append(_forecast_table(cells, noise, foretold))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells_table(
+    cells: Sequence[Cell], baseline: str, noise: Mapping[str, tuple[float, int]]
+) -> str:
+    rows = []
+    for cell in cells:
+        size, tokens = cell.place
+        told = ["", ""]
+        if cell.arm != baseline:
+            sd = noise[cell.arm]
+            told = [difference(cell, *sd).shown(), ratio(cell, *sd).shown(".2f")]
+        loss = f"{statistics.fmean(cell.losses.values()):.4f}"
+        length = f"{tokens / size:.0f}"
+        count = str(len(cell.losses))
+        rows.append([f"{size:,}", length, cell.arm, f"{cell.rate:.3g}", count, loss, *told])
+    head = ["parameters", "tokens each", "arm", "rate", "seeds", "loss"]
+    return markdown([*head, f"less {baseline}'s", "token ratio"], rows)
+
+
+def _trend_table(cells: Sequence[Cell], arms: Sequence[str]) -> str:
+    rows = []
+    for arm in arms:
+        found = trend(cells, arm)
+        told = [part.shown() for part in found[:3]] if found else ["-"] * 3
+        rows.append([arm, *told, str(found.cells) if found else "-"])
+    head = ["log token ratio, change by ten times", "size, tokens in proportion"]
+    return markdown([*head, "length, size fixed", "size, tokens fixed", "cells"], rows)
+
+
+def _forecast_table(
+    cells: Sequence[Cell],
+    noise: Mapping[str, tuple[float, int]],
+    foretold: Sequence[Mapping[str, Any]],
+) -> str:
+    rows = []
+    for told in foretold:
+        place = round(told["target"]["parameters"]), round(told["target"]["tokens"])
+        measured = {cell.arm: cell for cell in cells if cell.place == place}
+        for arm, answer in told["arms"].items():
+            said = answer.get("token_ratio")
+            text = (
+                Estimate(said["mean"], said["low95"], said["high95"]).shown(".2f")
+                if said
+                else f"refused: {answer['refusal']}"
+            )
+            cell = measured.get(arm)
+            seen = ratio(cell, *noise[arm]).shown(".2f") if cell else "not run"
+            rows.append([f"{place[0]:,}", f"{place[1] / place[0]:.0f}", arm, text, seen])
+    head = ["parameters", "tokens each", "arm", "forecast ratio (95 %)", "came out (95 %)"]
+    return markdown(head, rows)

@@ -16,6 +16,7 @@ from mars_optim.experiment.executors.runnable import RunnableTask
 from mars_optim.experiment.executors.worker import outcome_of
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.records import Outcome
 
 from .output import UserError
 from .rate_search import DIVERGED
@@ -93,6 +94,11 @@ def task_of(path: str, out: str) -> RunnableTask:
 def loss_of(path: str, out: str, spec: RunSpec) -> float:
     """Make a run, or read it if it is there."""
     outcome = outcome_of(Path(out), spec) or task_of(path, out).run(spec, lambda step: None)
+    return loss_of_outcome(outcome)
+
+
+def loss_of_outcome(outcome: Outcome) -> float:
+    """Its last validation loss; infinite if it diverged."""
     return DIVERGED if outcome.final_loss is None else outcome.final_loss
 
 

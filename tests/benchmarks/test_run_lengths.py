@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run_lengths import UNIT, Losses, Settings, Trial, table, valley, wanted
+from benchmarks.rate_search import UNIT
+from benchmarks.run_lengths import Losses, Settings, Trial, table, valley, wanted
 from mars_optim.experiment.plan.plan_file import load_plan
 from tests.support.paths import ROOT
 
