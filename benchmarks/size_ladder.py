@@ -5,10 +5,10 @@ parameters and at 4 and 16 times that. At the smallest sizes (``--tuned``) each 
 tuned on a seed of its own: a grid of factors of two, extended at an edge, and a parabola. From
 there the rates are carried on by the transfer sheet: by ``task.base_width``, and by tokens^-0.32.
 
-Small sizes come first. Before the largest one the command writes a forecast of it from the others,
-and ends: commit the forecast, and the same command goes on. Stop it at any moment: finished runs
-are in two small tables, which are to be committed, so that another machine may go on.
-``--report`` makes no runs.
+Small sizes come first; the largest comes last, a pair at all its lengths before the next pair.
+Before the largest the command writes a forecast of it from the others, and ends: commit the
+forecast, and the same command goes on. Stop it at any moment: finished runs are in two small
+tables, which are to be committed, so that another machine may go on. ``--report`` makes no runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -105,26 +104,33 @@ class Tables(NamedTuple):
 def due(design: Design, tables: Tables, *, foretold: bool) -> list[Job]:
     """The runs to be made next, of the first block that is not whole.
 
+    Of the largest size they are of all its lengths, pair by pair.
+
     None are due when the study is whole, or the largest size is next and has no forecast.
     """
-    for size, length in design.blocks():
-        if size == len(design.sizes) - 1 and not foretold:
-            return []
-        found = [_trials(design, tables, size, length, arm) for arm in design.arms]
-        if jobs := [job for of_arm in found for job in of_arm]:
+    last, blocks = len(design.sizes) - 1, design.blocks()
+    for block in (block for block in blocks if block[0] < last):
+        if jobs := _trials(design, tables, *block) or _cells(design, tables, *block):
             return jobs
-        if jobs := list(_cells(design, tables, size, length)):
-            return jobs
-    return []
+    if not foretold:
+        return []
+    largest = [block for block in blocks if block[0] == last]
+    trials = [job for block in largest for job in _trials(design, tables, *block)]
+    cells = [] if trials else [j for block in largest for j in _cells(design, tables, *block)]
+    return trials or sorted(cells, key=lambda job: job.seed)
 
 
-def _trials(design: Design, tables: Tables, size: int, length: float, arm: str) -> Iterable[Job]:
+def _trials(design: Design, tables: Tables, size: int, length: float) -> list[Job]:
+    """The trials of rates that all arms' searches ask for next."""
     if size >= design.tuned:
         return []
-    octaves = missing(
-        _tried(design, tables, size, length, arm), _start(design, tables, size, length, arm)
-    )
-    return [Job(size, length, arm, TUNING_SEED, rate_of(o), True) for o in octaves]
+    return [
+        Job(size, length, arm, TUNING_SEED, rate_of(octave), True)
+        for arm in design.arms
+        for octave in missing(
+            _tried(design, tables, size, length, arm), _start(design, tables, size, length, arm)
+        )
+    ]
 
 
 def _tried(design: Design, tables: Tables, size: int, length: float, arm: str) -> dict[int, float]:
@@ -162,17 +168,17 @@ def rate_at(design: Design, tables: Tables, size: int, length: float, arm: str) 
     return float(f"{_carried(design, tables, (tuned[-1], length), (size, length), arm):.4g}")
 
 
-def _cells(design: Design, tables: Tables, size: int, length: float) -> Iterable[Job]:
+def _cells(design: Design, tables: Tables, size: int, length: float) -> list[Job]:
     """All arms of the first pair, then of the second."""
     width, layers, _ = design.sizes[size]
     tokens = design.step * design.steps(size, length)
     done = {(row.arm, row.width, row.layers, row.tokens, row.seed) for row in tables.cells}
-    for seed in range(1, design.seeds[size] + 1):
-        for arm in design.arms:
-            if (arm, width, layers, tokens, seed) not in done:
-                yield Job(
-                    size, length, arm, seed, rate_at(design, tables, size, length, arm), False
-                )
+    return [
+        Job(size, length, arm, seed, rate_at(design, tables, size, length, arm), False)
+        for seed in range(1, design.seeds[size] + 1)
+        for arm in design.arms
+        if (arm, width, layers, tokens, seed) not in done
+    ]
 
 
 # -- making runs
@@ -253,7 +259,7 @@ def run_study(plan: Plan, path: str, out: str, paths: Paths, workers: int) -> No
         keep,
         workers,
     )
-    if not paths.forecast.exists():
+    if not paths.forecast.exists() and len(design.sizes) - 1 in dict(design.blocks()):
         write_forecast(design, plan.comparison.baseline, paths)
         print(f"{paths.forecast} foretells the largest size: commit it, then go on")
 

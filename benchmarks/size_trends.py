@@ -6,9 +6,10 @@ for each e-fold of tokens, and an arm whose loss is less by d has
 
     log ratio = d / (s L)
 
-s is that towards the next length; at the longest, that from the one before. Noise is pooled: the
-standard deviation of an arm's paired differences within cells, over all its cells. The trend is the
-plane
+s is that towards the next length; at the longest, that from the one before. Intervals are Student's
+t of the paired seeds. A cell of one or two pairs takes the standard deviation of the arm's next
+smaller size at the same number of tokens per parameter, where runs are shorter and noisier. What
+the choice of a rate adds is in no interval of a cell. The trend is the plane
 
     log ratio = a + g log N + h log (D / N)
 
@@ -31,6 +32,11 @@ from scipy import stats
 from .study_runs import Row
 from .table import markdown
 
+SAME_LENGTH = 0.1
+"""Share by which tokens per parameter may differ, for steps are whole."""
+ENOUGH = 3
+"""Pairs that tell their own noise."""
+
 Place = tuple[int, int]
 """Parameters and tokens of a cell."""
 
@@ -43,7 +49,9 @@ class Estimate(NamedTuple):
     high: float
 
     def shown(self, form: str = "+.3f") -> str:
-        """Such as ``+0.010 (-0.002 to +0.022)``; the mean alone where there is no interval."""
+        """Such as ``+0.010 (-0.002 to +0.022)``; the mean alone without an interval, - for nan."""
+        if math.isnan(self.mean):
+            return "-"
         ends = "" if math.isnan(self.low) else f" ({self.low:{form}} to {self.high:{form}})"
         return f"{self.mean:{form}}{ends}"
 
@@ -106,28 +114,45 @@ def _falls(base: Mapping[Place, Mapping[int, float]]) -> dict[Place, float]:
     return falls
 
 
-def pooled_sd(cells: Sequence[Cell], arm: str) -> tuple[float, int]:
-    """Of an arm's paired differences within cells, and its degrees of freedom."""
-    groups = [cell.differences for cell in cells if cell.arm == arm and len(cell.differences) > 1]
-    freedom = sum(len(group) - 1 for group in groups)
-    squares = sum((len(group) - 1) * statistics.variance(group) for group in groups)
-    return (math.sqrt(squares / freedom) if freedom else math.nan), freedom
+class Noise(NamedTuple):
+    """Standard deviation of paired differences, and its degrees of freedom."""
+
+    sd: float
+    freedom: int
 
 
-def difference(cell: Cell, sd: float, freedom: int) -> Estimate:
-    """Mean difference to the baseline, with the interval of the pooled noise."""
+def noise_of(cells: Sequence[Cell], cell: Cell) -> Noise | None:
+    """By the cell's own pairs, or by those of the next smaller size at the same length."""
+    size, tokens = cell.place
+    like = [
+        c
+        for c in cells
+        if c.arm == cell.arm
+        and c.place[0] <= size
+        and abs(c.place[1] / c.place[0] / (tokens / size) - 1.0) < SAME_LENGTH
+        and len(c.differences) >= ENOUGH
+        and all(map(math.isfinite, c.differences))
+    ]
+    if not like:
+        return None
+    nearest = max(like, key=lambda c: c.place[0]).differences
+    return Noise(statistics.stdev(nearest), len(nearest) - 1)
+
+
+def difference(cell: Cell, noise: Noise | None) -> Estimate:
+    """Mean difference to the baseline; without pairs or noise, without an interval."""
     if not cell.differences:
         return Estimate(math.nan, math.nan, math.nan)
     mean = statistics.fmean(cell.differences)
-    if not freedom or not math.isfinite(mean):
+    if noise is None or not math.isfinite(mean):
         return Estimate(mean, math.nan, math.nan)
-    half = float(stats.t.ppf(0.975, freedom)) * sd / math.sqrt(len(cell.differences))
+    half = float(stats.t.ppf(0.975, noise.freedom)) * noise.sd / math.sqrt(len(cell.differences))
     return Estimate(mean, mean - half, mean + half)
 
 
-def ratio(cell: Cell, sd: float, freedom: int) -> Estimate:
+def ratio(cell: Cell, noise: Noise | None) -> Estimate:
     """Tokens that the baseline needs for the arm's loss, over the arm's."""
-    mean, low, high = difference(cell, sd, freedom)
+    mean, low, high = difference(cell, noise)
     return Estimate(-mean, -high, -low).scaled(1.0 / cell.fall).exponential()
 
 
@@ -175,23 +200,20 @@ def report(rows: Sequence[Row], baseline: str, foretold: Sequence[Mapping[str, A
     if not cells:
         return "no runs yet\n"
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != baseline))
-    noise = {arm: pooled_sd(cells, arm) for arm in arms}
-    parts = [_cells_table(cells, baseline, noise), _trend_table(cells, arms)]
+    parts = [_cells_table(cells, baseline), _trend_table(cells, arms)]
     if foretold:
-        parts.append(_forecast_table(cells, noise, foretold))
+        parts.append(_forecast_table(cells, foretold))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells_table(
-    cells: Sequence[Cell], baseline: str, noise: Mapping[str, tuple[float, int]]
-) -> str:
+def _cells_table(cells: Sequence[Cell], baseline: str) -> str:
     rows = []
     for cell in cells:
         size, tokens = cell.place
         told = ["", ""]
         if cell.arm != baseline:
-            sd = noise[cell.arm]
-            told = [difference(cell, *sd).shown(), ratio(cell, *sd).shown(".2f")]
+            noise = noise_of(cells, cell)
+            told = [difference(cell, noise).shown(), ratio(cell, noise).shown(".2f")]
         loss = f"{statistics.fmean(cell.losses.values()):.4f}"
         length = f"{tokens / size:.0f}"
         count = str(len(cell.losses))
@@ -210,11 +232,7 @@ def _trend_table(cells: Sequence[Cell], arms: Sequence[str]) -> str:
     return markdown([*head, "length, size fixed", "size, tokens fixed", "cells"], rows)
 
 
-def _forecast_table(
-    cells: Sequence[Cell],
-    noise: Mapping[str, tuple[float, int]],
-    foretold: Sequence[Mapping[str, Any]],
-) -> str:
+def _forecast_table(cells: Sequence[Cell], foretold: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for told in foretold:
         place = round(told["target"]["parameters"]), round(told["target"]["tokens"])
@@ -227,7 +245,7 @@ def _forecast_table(
                 else f"refused: {answer['refusal']}"
             )
             cell = measured.get(arm)
-            seen = ratio(cell, *noise[arm]).shown(".2f") if cell else "not run"
+            seen = ratio(cell, noise_of(cells, cell)).shown(".2f") if cell else "not run"
             rows.append([f"{place[0]:,}", f"{place[1] / place[0]:.0f}", arm, text, seen])
     head = ["parameters", "tokens each", "arm", "forecast ratio (95 %)", "came out (95 %)"]
     return markdown(head, rows)
