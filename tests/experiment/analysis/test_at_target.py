@@ -67,6 +67,10 @@ def test_the_report_shows_the_fan_to_the_target(scaled: Analysis) -> None:
     sizes = [row[0].text for row in picture.data.rows]
     assert {"1 M", "64 M"} <= {*sizes}
     assert "badly" in str(section.blocks[-1])
+    assert "changed their sign" not in str(section.blocks[-1])
+    shorter = tuple(replace(size, tokens=size.tokens // 50) for size in scaled.sizes)
+    short = replace(scaled, sizes=shorter)
+    assert "changed their sign" in str(at_target.section(short, Messages()).blocks[-1])
     (reason,) = [r for r in scaled.verdict.reasons if r.code == "at-target.forecast"]
     assert "64 M parameters and 1.28 B tokens" in Messages().finding(reason)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,12 @@ def test_json_has_a_ratio_or_a_refusal(two_arms: Forecast) -> None:
     assert set(data["arms"]["better"]) == {"token_ratio", "next_run"}
     refused = as_json(told(rows({"arm": 0.2}), 1e11))
     assert set(refused["arms"]["arm"]) == {"refusal", "next_run"}
+
+
+def test_a_target_much_longer_than_the_runs_is_cautioned(two_arms: Forecast) -> None:
+    assert two_arms.longer == pytest.approx(2.0 / 8.0)
+    assert "sign" not in str(lines(two_arms))
+    assert "5 times the tokens per parameter" in lines(replace(two_arms, longer=5.0))[-1]
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from ..records.metric import cost_of
 from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
-from .target_design import target_warnings
+from .target_design import job_warnings, target_warnings
 
 SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
 SHARE = 20  # a short run is this part of a whole one
@@ -90,7 +90,7 @@ class Forecast:
         timings: by size and arm, from which the price is.
         published: nearest results; empty if the number of parameters is not known.
         checks: what was found in optimizers that arms name, by arm.
-        target: what the pilot cannot tell of its target, a sentence each.
+        target: what the pilot cannot tell of its target or of the job, a sentence each.
     """
 
     price: Price
@@ -188,7 +188,9 @@ def forecast(
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
         timings=timings,
         checks=checks,
-        target=target_warnings(plan, cells) if plan.target else [],
+        target=target_warnings(plan, cells)
+        if plan.target
+        else job_warnings(plan, short.tokens_per_step, own[plan.comparison.candidate]["seconds"]),
     )
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..plan import Plan
-from ..scaling.design import lack_of
+from ..plan.cost import CostPlan
+from ..scaling.design import SHORT, lack_of
 
-SHORT = 4.0
-"""Times shorter than the target that are worth a warning: over such a factor signs have turned."""
+SIGN = (
+    "At a short length a gain can have the wrong sign, not only the wrong size: mars-adamw needed "
+    "14 % more tokens than adamw at 3 tokens per parameter and 4 % more at 12 (119 k parameters, "
+    "docs/results.md); at 130 M, in others' sweeps, it lost 0.008 nats at 20 and gained 0.013 at 40"
+)
+"""What is known of gains that go with length, as evidence in a warning."""
 
 _NOT_TOLD = (
     "The forecast at the target will be refused: the runs do not tell the parameters of their "
@@ -45,6 +50,32 @@ def target_warnings(plan: Plan, sizes: Mapping[str, tuple[float, float]]) -> lis
     return found
 
 
+def job_warnings(plan: Plan, tokens_per_step: int, step_seconds: float) -> list[str]:
+    """Whether a pilot without a target is much shorter than the job whose cost is told.
+
+    Args:
+        plan: without a target; its ``cost`` says the job's tokens or hours, if anything does.
+        tokens_per_step: of the pilot's own size; 1 if not known.
+        step_seconds: of the candidate's steps, by the probe.
+    """
+    cost, steps = plan.cost, max(size.steps(1.0) for size in plan.sizes())
+    hours = steps * step_seconds / 3600.0
+    job = cost.planned_tokens or cost.tokens_per_hour * cost.planned_hours
+    if job and tokens_per_step > 1:
+        times, what = job / (steps * tokens_per_step), f"{job:.3g} tokens"
+    elif cost.planned_hours != CostPlan().planned_hours and hours > 0.0:
+        times, what = cost.planned_hours / hours, f"{cost.planned_hours:g} hours"
+    else:
+        return []
+    if times <= SHORT:
+        return []
+    return [
+        f"Much shorter than the job: its {what} are {times:,.0f} times the longest run of "
+        f"{plan.comparison.candidate}. {SIGN}. [target] with the job's parameters and tokens "
+        "gives a forecast, with what it would need."
+    ]
+
+
 def _too_short(plan: Plan, length: float, steps: int) -> list[str]:
     """Reasons why the candidate's longest runs are too short for the target."""
     target, name = plan.target, plan.comparison.candidate
@@ -59,6 +90,5 @@ def _too_short(plan: Plan, length: float, steps: int) -> list[str]:
         return []
     return [
         f"Much shorter than the target: {name} is run for at most {' and for '.join(short)}. "
-        "At a short length a gain can have the wrong sign, not only the wrong size: add a longer "
-        "budget, [scale.long] with steps."
+        f"{SIGN}. Add a longer budget, [scale.long] with steps."
     ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .design import NextRun, lack, next_run
+from .design import SHORT, NextRun, lack, next_run
 from .forecast import Posterior, TokenRatio, log_ratios, posterior
 from .law import LONGEST, Floats
 from .table import Table
@@ -44,6 +44,7 @@ class Forecast:
         arms: by name, the baseline apart.
         forms: weights of the law's forms by how they foretold what they had not seen.
         one_run: no seeds are repeated, so the ratios are those of one more run of each.
+        longer: tokens per parameter of the target, over those of the longest runs.
     """
 
     baseline: str
@@ -52,6 +53,7 @@ class Forecast:
     arms: dict[str, ArmForecast]
     forms: dict[str, float]
     one_run: bool
+    longer: float = 1.0
 
 
 def forecast(
@@ -84,7 +86,9 @@ def forecast(
         ratio = None if refusal else TokenRatio.of(logs)
         arms[table.arms[arm]] = ArmForecast(ratio, refusal, nearer)
     one_run = table.data.seed_sd is None
-    return Forecast(table.arms[0], parameters, tokens, arms, found.weights, one_run)
+    longest = max(d / n for arm in range(1, len(table.arms)) for n, d in table.cells(arm))
+    longer = tokens / parameters / longest
+    return Forecast(table.arms[0], parameters, tokens, arms, found.weights, one_run, longer)
 
 
 def _pair(run: NextRun) -> str:
@@ -160,5 +164,11 @@ def lines(told: Forecast) -> list[str]:
         found.append(
             "No seed is repeated, so luck cannot be told from settings: the intervals are for one "
             "more run of each."
+        )
+    if told.longer > SHORT:
+        found.append(
+            f"The target has {told.longer:.2g} times the tokens per parameter of the longest runs: "
+            "over such a factor gains have changed their sign, not only their size. Longer runs "
+            "tell."
         )
     return found

@@ -12,6 +12,8 @@ from .law import Floats, Points
 from .table import Table
 
 FARTHEST = {1: 1.25, 2: 2.0}  # times beyond the sizes measured, by their number
+SHORT = 4.0
+"""Times shorter than the target that are worth a caution: over such a factor signs have turned."""
 FAR = 8.0  # with more of them, and for tokens per parameter
 FEWEST = 3  # cells of an arm
 BUDGETS_APART = 1.5

@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter
 from ...analysis import Analysis, Interval
 from ...analysis.at_target import AtTarget
 from ...analysis.stats import saved
+from ...scaling.design import SHORT
 from ...scaling.fan import Band, Fan
 from ...scaling.forecast import TokenRatio
 from .. import numbers
@@ -36,6 +37,8 @@ def section(analysis: Analysis, say: Messages) -> Section:
         sentences = ["at-target.caveats.one-run" if found.one_run else "at-target.caveats"]
         if len({parameters for parameters, _, _ in _measured(analysis)}) == 1:
             sentences.append("at-target.size")
+        if _times_longer(analysis) > SHORT:
+            sentences.append("at-target.length")
         blocks += [_picture(analysis, found.fan, say), Text(say.prose(*map(say, sentences)))]
     return Section("at-target", say("section.at-target"), tuple(blocks))
 
@@ -71,6 +74,13 @@ def _measured(analysis: Analysis) -> list[Measured]:
         return [(s.parameters, s.tokens, s.log_ratio) for s in analysis.sizes]
     own = analysis.candidate.log_ratio
     return [(analysis.parameters, analysis.unit_tokens, own)] if own else []
+
+
+def _times_longer(analysis: Analysis) -> float:
+    """Tokens per parameter of the real job over those of the longest runs."""
+    target, measured = analysis.plan.target, _measured(analysis)
+    lengths = (tokens / size for size, tokens, _ in measured if size)
+    return target.tokens / target.parameters / max(lengths, default=math.inf)
 
 
 def _picture(analysis: Analysis, way: Fan, say: Messages) -> Picture:
