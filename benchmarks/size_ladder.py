@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ from mars_optim.experiment.scaling.rows import read_rows
 from mars_optim.experiment.scaling.table import table
 from mars_optim.optim.transfer import TOKENS
 
-from .output import run
+from .output import UserError, run
 from .rate_search import fitted_rate, missing, octave_of, rate_of
 from .size_trends import report
 from .study_runs import Row, append, carry_out, check_data, loss_of, read, task_of
@@ -241,9 +242,14 @@ class Paths(NamedTuple):
         return Tables(tuple(read(self.trials)), tuple(read(self.cells)))
 
 
-def run_study(plan: Plan, path: str, out: str, paths: Paths, workers: int) -> None:
-    """Make what is due; before the largest size, write its forecast and end."""
-    design, data = design_of(plan, path, out), task_of(path, out).fingerprint[:12]
+def run_study(
+    plan: Plan, path: str, out: str, paths: Paths, workers: int, arms: Collection[str]
+) -> None:
+    """Make what is due of some arms; before the largest size, write its forecast and end."""
+    if unknown := set(arms) - set(plan.arms):
+        raise UserError(f"--arms {min(unknown)} is not among {', '.join(plan.arms)}")
+    every, data = design_of(plan, path, out), task_of(path, out).fingerprint[:12]
+    design = every._replace(arms=tuple(arm for arm in every.arms if arm in arms))
     for table_path in (paths.trials, paths.cells):
         check_data(table_path, read(table_path), data)
 
@@ -259,7 +265,11 @@ def run_study(plan: Plan, path: str, out: str, paths: Paths, workers: int) -> No
         keep,
         workers,
     )
-    if not paths.forecast.exists() and len(design.sizes) - 1 in dict(design.blocks()):
+    if (
+        not paths.forecast.exists()
+        and design == every
+        and len(design.sizes) - 1 in dict(design.blocks())
+    ):
         write_forecast(design, plan.comparison.baseline, paths)
         print(f"{paths.forecast} foretells the largest size: commit it, then go on")
 
@@ -286,13 +296,20 @@ def main(given: list[str]) -> None:
     parser.add_argument("--out", default="studies/sizes", help="of the runs (default: %(default)s)")
     parser.add_argument("--tables", type=Path, default=Path("docs/studies/sizes"))
     parser.add_argument("--workers", type=int, default=1, help="(default: 1)")
+    parser.add_argument("--arms", nargs="+", help="make runs of these only (default: all)")
     parser.add_argument("--report", action="store_true", help="make no runs")
+    parser.add_argument("--baseline", help="of the tables that are shown (default: the plan's)")
+    parser.add_argument(
+        "--trend-from", type=int, default=0, metavar="TOKENS", help="leave shorter runs out of it"
+    )
     args = parser.parse_args(given)
     plan, paths = load_plan(Path(args.plan)), Paths.below(args.tables)
     if not args.report:
-        run_study(plan, args.plan, args.out, paths, args.workers)
+        run_study(plan, args.plan, args.out, paths, args.workers, args.arms or plan.arms)
     foretold = json.loads(paths.forecast.read_text()) if paths.forecast.exists() else []
-    print(report(paths.read().cells, plan.comparison.baseline, foretold))
+    baseline = args.baseline or plan.comparison.baseline
+    of_it = [told for told in foretold if told["baseline"] == baseline]
+    print(report(paths.read().cells, baseline, of_it, args.trend_from))
 
 
 if __name__ == "__main__":

@@ -194,13 +194,28 @@ def trend(cells: Sequence[Cell], arm: str) -> Trend | None:
 # -- as Markdown
 
 
-def report(rows: Sequence[Row], baseline: str, foretold: Sequence[Mapping[str, Any]] = ()) -> str:
-    """All tables; of a study that is not whole, what there is."""
+def report(
+    rows: Sequence[Row],
+    baseline: str,
+    foretold: Sequence[Mapping[str, Any]] = (),
+    trend_from: int = 0,
+) -> str:
+    """All tables; of a study that is not whole, what there is.
+
+    Args:
+        rows: of compared runs.
+        baseline: that arms are compared with.
+        foretold: forecasts of the largest size, as ``mars forecast --json`` writes them.
+        trend_from: tokens; cells of fewer are in no trend.
+    """
     cells = cells_of(rows, baseline)
     if not cells:
         return "no runs yet\n"
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != baseline))
-    parts = [_cells_table(cells, baseline), _trend_table(cells, arms)]
+    parts = [
+        _cells_table(cells, baseline),
+        _trend_table([c for c in cells if c.place[1] >= trend_from], arms),
+    ]
     if foretold:
         parts.append(_forecast_table(cells, foretold))
     return "\n\n".join(parts) + "\n"

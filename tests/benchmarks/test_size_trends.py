@@ -98,6 +98,13 @@ def test_tables_of_an_unfinished_study_are_shown(count: int) -> None:
         assert text == "no runs yet\n"
 
 
+def test_short_runs_can_be_left_out_of_the_trend() -> None:
+    text = report(rows(), "adamw", trend_from=48 * SIZES[0])
+    (line,) = [line for line in text.splitlines() if line.startswith("| muon |")]
+    assert line.endswith("| 7 |")
+    assert f"| {SIZES[0]:,} | 3 | muon |" in text
+
+
 def test_a_diverged_run_is_shown_and_is_in_no_trend() -> None:
     some = [r._replace(loss=math.inf) if i == 13 else r for i, r in enumerate(rows())]
     assert "inf" in report(some, "adamw")
