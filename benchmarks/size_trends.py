@@ -23,11 +23,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from mars_optim.experiment.analysis.stats import t_interval
 
 from .study_runs import Row
 from .table import markdown
@@ -191,6 +193,21 @@ def trend(cells: Sequence[Cell], arm: str) -> Trend | None:
     return Trend(along((0, 1, 0)), along((0, 0, 1)), along((0, 1, -1)), len(mine))
 
 
+def longer(cells: Sequence[Cell], arm: str) -> list[tuple[Place, Place, Estimate]]:
+    """What the next length changes in an arm's log ratio at each size, paired by seeds."""
+    mine = [cell for cell in cells if cell.arm == arm and math.isfinite(cell.log_ratio)]
+    found = []
+    for one, other in pairwise(mine):
+        counts = {len(one.differences), len(other.differences)}
+        if one.place[0] == other.place[0] and len(counts) == 1:  # seeds are made in one order
+            pairs = zip(one.differences, other.differences, strict=True)
+            changes = [a / one.fall - b / other.fall for a, b in pairs]
+            told = t_interval(changes, 0.95)
+            ends = (told.low, told.high) if len(changes) > 1 else (math.nan, math.nan)
+            found.append((one.place, other.place, Estimate(told.mean, *ends)))
+    return found
+
+
 # -- as Markdown
 
 
@@ -214,6 +231,7 @@ def report(
     arms = list(dict.fromkeys(row.arm for row in rows if row.arm != baseline))
     parts = [
         _cells_table(cells, baseline),
+        _length_table(cells, arms),
         _trend_table([c for c in cells if c.place[1] >= trend_from], arms),
     ]
     if foretold:
@@ -235,6 +253,16 @@ def _cells_table(cells: Sequence[Cell], baseline: str) -> str:
         rows.append([f"{size:,}", length, cell.arm, f"{cell.rate:.3g}", count, loss, *told])
     head = ["parameters", "tokens each", "arm", "rate", "seeds", "loss"]
     return markdown([*head, f"less {baseline}'s", "token ratio"], rows)
+
+
+def _length_table(cells: Sequence[Cell], arms: Sequence[str]) -> str:
+    rows = [
+        [f"{one[0]:,}", f"{one[1] / one[0]:.0f} to {other[1] / other[0]:.0f}", arm, told.shown()]
+        for arm in arms
+        for one, other, told in longer(cells, arm)
+    ]
+    head = ["parameters", "tokens each", "arm", "change of the log token ratio"]
+    return markdown(head, sorted(rows, key=lambda row: int(row[0].replace(",", ""))))
 
 
 def _trend_table(cells: Sequence[Cell], arms: Sequence[str]) -> str:

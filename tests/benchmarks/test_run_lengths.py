@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks.rate_search import UNIT
-from benchmarks.run_lengths import Losses, Settings, Trial, table, valley, wanted
+from benchmarks.run_lengths import (
+    Losses,
+    Model,
+    Settings,
+    Trial,
+    losses_of,
+    row_of,
+    table,
+    valley,
+    wanted,
+)
+from benchmarks.study_runs import append, read
 from mars_optim.experiment.plan.plan_file import load_plan
 from tests.support.paths import ROOT
 
@@ -71,3 +82,13 @@ def test_differences_at_one_rate_are_of_each_seed_by_itself(losses: Losses) -> N
     ends = [line.split("|")[-2].strip().split()[0] for line in (before[row], after[row])]
     assert float(ends[1]) - float(ends[0]) == pytest.approx(-0.2, abs=2e-4)
     assert "(-0.4514 to" in after[row]  # that of -0.1, -0.2, -0.3, and -0.003 off the best
+
+
+def test_a_lost_machines_runs_come_back_from_the_table(losses: Losses, tmp_path: Path) -> None:
+    known = Model(parameters=119_104, unit=614_400, data="text")
+    some = dict(list(losses.items())[:40]) | {Trial(4, "auto", 7, 1): math.inf}
+    for trial, loss in some.items():
+        append(tmp_path / "lengths.csv", row_of(PLAN, trial, loss, known))
+    found = losses_of(read(tmp_path / "lengths.csv"), PLAN, known.unit)
+    assert found == some
+    assert set(wanted(PLAN, SETTINGS, found)).isdisjoint(some)

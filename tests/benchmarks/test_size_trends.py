@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from benchmarks.size_trends import cells_of, difference, noise_of, ratio, report, trend
+from benchmarks.size_trends import cells_of, difference, longer, noise_of, ratio, report, trend
 from benchmarks.study_runs import Row
 
 SIZES = (11_000, 35_000, 119_000, 337_000)
@@ -96,6 +96,17 @@ def test_tables_of_an_unfinished_study_are_shown(count: int) -> None:
         assert "refused: one size only" in text
     else:
         assert text == "no runs yet\n"
+
+
+def test_change_by_length_is_paired_by_seeds() -> None:
+    found = longer(cells_of(rows(3), "adamw"), "muon")
+    assert len(found) == len(SIZES) * 2
+    for one, other, change in found:
+        assert (one[0], round(other[1] / one[1])) == (other[0], 4)
+        assert change.mean == pytest.approx(LENGTH * math.log(4), abs=0.02)
+        assert change.low < change.mean < change.high
+    alone = [r for r in rows(3) if r.seed == 1 or r.tokens != 12 * r.parameters]
+    assert longer(cells_of(alone, "adamw"), "muon") == []
 
 
 def test_short_runs_can_be_left_out_of_the_trend() -> None:
