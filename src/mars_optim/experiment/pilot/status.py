@@ -27,6 +27,7 @@ class Snapshot(Standing):
     Args:
         plan: of the pilot.
         beat: changes while the pilot lives; None before its first word.
+        runs: all that the plan covers and that can be read, under way and failed ones too.
         done: finished runs, in the order of their ends.
         trials: loss by learning rate of each arm's tuning runs.
         interim: analysis of what is there; None before the first finished run.
@@ -35,6 +36,7 @@ class Snapshot(Standing):
 
     plan: Plan
     beat: int | None
+    runs: tuple[Run, ...]
     done: tuple[Run, ...]
     trials: dict[str, Trials]
     interim: Analysis | None
@@ -65,6 +67,7 @@ def take(out: Path) -> Snapshot:
         plan=plan,
         state=state,
         beat=status.get("beat"),
+        runs=tuple(covered),
         done=tuple(done),
         done_runs=len(done),
         planned_runs=max(planned, len(done)),
