@@ -8,6 +8,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,13 @@ OPTIONS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-quic "
     "--disable-background-networking --disable-component-update --remote-debugging-pipe"
 ).split()
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for place, end in zip((3, 4), ends):  # where Chromium looks for its pipes
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 PATIENCE = 60.0  # seconds
 
 
@@ -36,11 +44,17 @@ class Browser:
         self._rest = b""
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
-        # the protocol's pipes are file descriptors 3 and 4
-        script = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         options = [*OPTIONS, f"--user-data-dir={folder}", "about:blank"]
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", str(CHROMIUM), *options],
+            [
+                sys.executable,
+                "-c",
+                START,
+                str(to_browser),
+                str(from_browser),
+                str(CHROMIUM),
+                *options,
+            ],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -55,7 +55,7 @@ class Curves:
 
 
 def curves_of(snapshot: Snapshot) -> tuple[Curves, ...]:
-    """The pictures that have something to show, at the plan's own size."""
+    """The pictures, at the plan's own size; those without a line have a place kept for them."""
     plan, running = snapshot.plan, {p.spec.run_id for p in snapshot.running}
     found = []
     for name, purposes in PURPOSES.items():
@@ -63,8 +63,7 @@ def curves_of(snapshot: Snapshot) -> tuple[Curves, ...]:
         runs = [run for run in runs if run.spec.task == plan.task]
         lines = [Line(r.spec.arm_name, thinned(_points(r)), r.spec.run_id in running) for r in runs]
         lines = sorted((x for x in lines if x.points), key=lambda line: line.under_way)
-        if lines:
-            found.append(Curves(name, tuple(lines[-MOST_RUNS:]), tints(plan)))
+        found.append(Curves(name, tuple(lines[-MOST_RUNS:]), tints(plan)))
     return tuple(found)
 
 

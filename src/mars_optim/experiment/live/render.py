@@ -42,6 +42,7 @@ def page(view: View, say: Messages, every: float) -> str:
             version=_version(found),
             every=every,
             now=time.strftime("%H:%M:%S"),
+            as_of=say("live.as-of", time="[time]").split("[time]"),
             footer=say("live.footer", version=__version__),
         )
     )

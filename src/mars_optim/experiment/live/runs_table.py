@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..pilot.standing import RunProgress
 from ..pilot.status import Snapshot
@@ -108,7 +108,7 @@ def _pace(run: Run) -> float | None:
     return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
 
 
-def number(value: Any) -> bool:
+def number(value: Any) -> TypeGuard[float]:
     """Whether a row's value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..analysis.cost import pilot_price
 from ..pilot.status import Snapshot
 from ..records import Run
+from .runs_table import number
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ def _of_run(run: Run) -> tuple[float, float]:
     if run.outcome:
         return run.outcome.seconds, run.own_tokens
     last = run.rows[-1] if run.rows else {}
-    step = last.get("step") or 0
-    # rows of a branch count from its trunk's first step on
-    own = max(0, step - run.spec.start) / step if step else 0.0
-    return own * (last.get("seconds") or 0.0), own * (last.get("tokens") or 0)
+    step, seconds, tokens = (last.get(key) for key in ("step", "seconds", "tokens"))
+    if not (number(step) and number(seconds) and number(tokens) and step):
+        return 0.0, 0.0
+    own = max(0, step - run.spec.start) / step  # rows of a branch count its trunk's steps, too
+    return own * seconds, own * tokens

@@ -70,7 +70,7 @@ class Watcher:
     def picture(self, name: str) -> str | None:
         """The SVG of one of the view's pictures; None if it has none of that name."""
         found = next((s.curves for s in self._view.figures if s.curves.name == name), None)
-        if found is None:
+        if found is None or not found.lines:
             return None
         with self._lock:  # matplotlib's settings are of the whole process
             if self._pictures.get(name, ("", ""))[0] != found.version:
@@ -83,6 +83,9 @@ class Watcher:
             self._view = self._read()
         except (UserError, OSError) as error:
             self._view = dataclasses.replace(self._view, problem=one_line(str(error)))
+        except Exception as error:  # whatever files by another hand hold: the page goes on
+            why = f"{type(error).__name__}: {error}"
+            self._view = dataclasses.replace(self._view, problem=one_line(why))
         now = self._clock()
         self._next = now + max(self.every, (now - began) / SHARE)
 

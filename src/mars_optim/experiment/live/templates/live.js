@@ -60,8 +60,7 @@ async function look() {
     if (answer.status !== 304) show(await answer.json());
     seen = new Date();
     wait = every;
-    const clock = document.getElementById("seen");
-    clock.textContent = clock.textContent.replace(/\d\d?:\d\d:\d\d.*$/, time(false));
+    document.getElementById("seen").textContent = time(false);
     say(over ? texts.over : texts.updates, false);
   } catch {
     wait = Math.min(2 * wait, slowest);
