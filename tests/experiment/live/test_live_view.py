@@ -150,14 +150,14 @@ def test_nobody_looks_while_nobody_asks_or_too_often(
 
     def read() -> View:
         looks.append(now[0])
-        now[0] += 1.0  # a look takes a second: the next one waits until it is a twentieth
+        now[0] += 1.0  # a look takes a second: the next one waits until it is a tenth
         return replace(last, problem="")
 
     monkeypatch.setattr(watcher, "_read", read)
     for second in range(60):
         now[0] = max(now[0], float(second))
         watcher.view()
-    assert looks == [5.0, 26.0, 47.0]
+    assert looks == [5.0, 16.0, 27.0, 38.0, 49.0]
 
 
 def test_the_page_is_there_in_japanese(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def _lines(out: Path, host: str, port: int, access: Access) -> list[str]:
     lines = [f"{out} at http://{shown}:{port}/{query}", "Ctrl-C ends this page, not the pilot."]
     if not access.local:
         lines.append(
-            "Whoever can read this network's traffic can read the page: "
-            f"`ssh -L {port}:127.0.0.1:{port} MACHINE` and no --host keep it private."
+            "Who can read this network's traffic can read the page. "
+            f"Without --host, `ssh -L {port}:127.0.0.1:{port} MACHINE` keeps it private."
         )
     return lines

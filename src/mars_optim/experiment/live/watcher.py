@@ -18,8 +18,8 @@ from .curves import draw
 from .runs_table import one_line
 from .view import View, view_of
 
-SHARE = 0.05
-"""Most of one core that looking may take from the pilot."""
+SHARE = 0.1
+"""Most of one core that looking and drawing may take from the pilot."""
 REPORT_AFTER = 120.0
 """Seconds after a pilot's end in which its report is waited for."""
 REPORTS = tuple(f"report{Messages(lang).suffix}.html" for lang in LANGS)
@@ -74,7 +74,9 @@ class Watcher:
             return None
         with self._lock:  # matplotlib's settings are of the whole process
             if self._pictures.get(name, ("", ""))[0] != found.version:
+                began = self._clock()
                 self._pictures[name] = found.version, draw(found, self.say)
+                self._next += (self._clock() - began) / SHARE
             return self._pictures[name][1]
 
     def _look(self) -> None:
