@@ -103,7 +103,7 @@ def test_the_table_has_runs_under_way_first_then_failed_ones(tmp_path: Path) -> 
 
 
 def test_runs_under_way_cost_money_too(tmp_path: Path) -> None:
-    out = pilot(tmp_path / "pilot", 5, cost__price_per_hour="3600", cost__budget="1000")
+    out = pilot(tmp_path / "pilot", 5, cost__price_per_hour="36000", cost__budget="9000")
     before = take(out)
     assert before.interim is not None
     seconds = before.interim.totals.seconds
@@ -111,8 +111,8 @@ def test_runs_under_way_cost_money_too(tmp_path: Path) -> None:
     status(out, running={run: 20})
     write_json(out / "spent.json", {"seconds": 300.0})
     money = Watcher(out, Messages(), every=1.0).view().progress[3]
-    assert money.value == f"{seconds + 0.2:,.0f} USD"
-    assert "300 USD of the budget of 1,000 USD" in money.detail
+    assert money.value == f"{10 * (seconds + 0.2):,.0f} USD"
+    assert "3,000 USD of the budget of 9,000 USD" in money.detail
 
 
 def test_the_pictures_hold_runs_under_way_and_thin_long_ones(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_pictures_hold_runs_under_way_and_thin_long_ones(tmp_path: Path) -> 
 def test_an_ended_pilot_is_final_when_its_report_is_there(tmp_path: Path) -> None:
     out = pilot(tmp_path / "pilot")
     (out / "report.html").write_text("of an earlier session")
-    os.utime(out / "report.html", (0, 0))
+    os.utime(out / "report.html", (1, 1))
     status(out, state="ended")
     now = [0.0]
     watcher = Watcher(out, Messages(), every=1.0, clock=lambda: now[0])
