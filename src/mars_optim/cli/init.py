@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UserError
-from ..experiment.plan.plan_file import make_plan, plan_toml
+from ..experiment.plan.plan_file import built_in_plan, plan_toml
 from ..files import write_text
 
 JOBS = ("task", "command", "finetune", "sft", "bandit")  # with a plan of their own
@@ -23,7 +23,7 @@ def write_example(kind: str, folder: Path) -> str:
         UserError: if one is there already, or the folder cannot be written to.
     """
     if kind == "plan":
-        texts = {"plan.toml": plan_toml(make_plan({}))}
+        texts = {"plan.toml": plan_toml(built_in_plan())}
     else:
         files = sorted(p for p in (TEMPLATES / kind).iterdir() if p.suffix in (".py", ".toml"))
         texts = {p.name: p.read_text(encoding="utf-8") for p in files}
@@ -49,7 +49,7 @@ def init_pilot(kind: str, plan: Path | None, out: Path, overrides: tuple[str, ..
     """
     target, option = plan or out / "plan.toml", f"--plan {plan}" if plan else f"--out {out}"
     if kind == "plan":
-        write_new({target: plan_toml(make_plan({}, overrides))}, "another with --plan")
+        write_new({target: plan_toml(built_in_plan(overrides))}, "another with --plan")
         return f"Wrote {target}. Edit it, then run: mars pilot {option}"
     if kind not in JOBS:
         raise UserError(f"--init {kind}: it must be plan, {', '.join(JOBS[:-1])} or {JOBS[-1]}")

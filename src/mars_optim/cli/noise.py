@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..experiment.plan import Plan
-from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.plan_file import built_in_plan, load_plan
 from ..experiment.plan.task import what_is_trained
 from ..files import write_text
 from .canary import task_of
@@ -77,7 +77,7 @@ def noise(
         raise UserError(f"--points {points} must be at most a quarter of --steps {steps}")
     if task:
         set += ('task.kind="python"', f"task.source={json_format.dumps(task)}")
-    chosen = load_plan(plan, set) if plan else make_plan({}, set)
+    chosen = load_plan(plan, set) if plan else built_in_plan(set)
     if chosen.task.kind not in ("gpt", "python"):
         raise UserError(
             f"task.kind = {chosen.task.kind!r} trains elsewhere: `mars noise` needs a model and "

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..errors import UserError, need
 from ..experiment.plan import Plan
-from ..experiment.plan.plan_file import load_plan, make_plan, plan_of
+from ..experiment.plan.plan_file import built_in_plan, load_plan, plan_of
 from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
 from ..experiment.records.run import BUDGET
@@ -208,7 +208,7 @@ def plan_command(
 def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:
     """The plan that was given; else the one in ``out``; else the built-in one."""
     source = given or out / "plan.toml"
-    return load_plan(source, changes) if given or source.exists() else make_plan({}, changes)
+    return load_plan(source, changes) if given or source.exists() else built_in_plan(changes)
 
 
 def _check_workers(workers: int | str) -> None:

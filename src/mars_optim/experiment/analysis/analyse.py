@@ -81,13 +81,14 @@ def analyse(out: Path, *, forecast: bool = True) -> Analysis:
             verdict,
             reasons=(
                 *verdict.reasons,
+                *_not_run(plan, arms, own.missing),
                 *([_forecast_finding(plan, beyond)] if beyond else []),
                 *missing_findings(plan, out),
             ),
         ),
         ladder=_ladder(plan.comparison.baseline, own.compared.values()),
         candidate_ladder=_ladder(plan.comparison.candidate, own.compared.values())
-        if plan.training.trunk
+        if plan.both_ladders
         else (),
         unit_tokens=plan.training.steps * first.tokens // first.steps,
         parameters=first.parameters,
@@ -150,6 +151,14 @@ def _money(
         confidence=own.plan.decision.confidence,
         pilot_seconds=seconds,
     )
+
+
+def _not_run(plan: Plan, arms: Mapping[str, ArmResult], missing: int) -> list[Finding]:
+    """The arms that are run after a go only, where there was none."""
+    left_out = [arm for arm in plan.arms if arm not in arms]
+    if missing or not left_out:
+        return []
+    return [Finding("reason.others-not-run", dict(arms=", ".join(left_out)))]
 
 
 def _forecast_finding(plan: Plan, found: AtTarget) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,9 +31,25 @@ class ComparisonPlan:
         le=2.0,
         sparse=True,
     )
+    candidate_ladder: Flag = option(
+        True,
+        "with training.trunk the candidate has a ladder too, and tokens are read both ways",
+        sparse=True,
+    )
+    others: Literal["always", "after-go"] = option(
+        "always",
+        'when the arms that the verdict is not about are run: "always", or only "after-go", when '
+        "there is a saving to be attributed",
+        sparse=True,
+    )
     ablations: Flag = option(
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
     )
+
+    @property
+    def judged(self) -> tuple[str, str]:
+        """The arms that the verdict is about."""
+        return self.baseline, self.candidate
 
     def rate_at(self, lr: float, budget: float) -> float:
         """A rate that was tuned at the common budget, at another budget in its units."""

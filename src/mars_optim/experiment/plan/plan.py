@@ -202,10 +202,15 @@ class Plan:
         """Further budgets than the common one; none where the time to a target is what counts."""
         return self.comparison.ladder if self.decision.target is None else ()
 
+    @property
+    def both_ladders(self) -> bool:
+        """Whether the candidate has a ladder of its own."""
+        return self.training.trunk and self.comparison.candidate_ladder
+
     def rungs(self, arm: str) -> tuple[float, ...]:
-        """Budgets of an arm's compared runs; with trunks the candidate has a ladder, too."""
+        """Budgets of an arm's compared runs; with trunks the candidate may have a ladder too."""
         comparison = self.comparison
-        both = self.training.trunk and arm == comparison.candidate
+        both = self.both_ladders and arm == comparison.candidate
         return (1.0, *self.ladder) if both or arm == comparison.baseline else (1.0,)
 
     @property
