@@ -108,3 +108,27 @@ def test_built_in_plan_looks_at_every_pair_and_saves():
     assert plan == make_plan(BUILT_IN)
     assert plan.decision.looks == "every-pair"
     assert plan.comparison.others == "after-go"
+
+
+def test_two_seeds_are_too_few_to_look_at_every_pair():
+    with pytest.raises(UserError, match="3 or more") as told:
+        built_in_plan(("comparison.seeds=[1, 2]",))
+    assert "decision.looks = 'once'" in str(told.value)
+    assert built_in_plan(("comparison.seeds=[1, 2]", "decision.looks=once")).comparison.seeds
+
+
+def test_a_plan_of_one_look_waits_for_its_go_too():
+    assert arms_of(run(cheap(DecisionPlan()), gain=-0.05)) == {"adamw", "mars-adamw"}
+    assert "nadamw" in arms_of(run(cheap(DecisionPlan()), gain=0.05))
+
+
+def test_with_trunks_the_candidate_may_have_no_ladder():
+    plan = make_plan(
+        {
+            "training": {"decay": "wsd", "trunk": True},
+            "comparison": {"candidate_ladder": False},
+        }
+    )
+    assert plan.rungs("mars-adamw") == (1.0,)
+    assert plan.rungs("adamw") == (1.0, 0.5, 0.75, 1.5)
+    assert not plan.both_ladders

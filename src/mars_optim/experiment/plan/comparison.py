@@ -10,6 +10,9 @@ from pydantic import Field
 from ...errors import UserError, did_you_mean
 from .table import Count, Flag, Number, option, table
 
+FIRST_LOOK = 3
+"""Pairs at the first look: two would need a difference of more than 20 standard errors."""
+
 Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
 
 
@@ -104,6 +107,20 @@ def check_seeds(comparison: ComparisonPlan, tuning: Sequence[int]) -> None:
                 f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
                 "learning rate must not judge it"
             )
+
+
+def check_looks(comparison: ComparisonPlan, looks: str) -> None:
+    """See that there are pairs enough for a look: two bound nothing.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if looks == "every-pair" and len(comparison.seeds) < FIRST_LOOK:
+        raise UserError(
+            f"comparison.seeds = {list(comparison.seeds)} must be {FIRST_LOOK} or more with "
+            "decision.looks = 'every-pair', whose first look is at so many; or set "
+            "decision.looks = 'once'"
+        )
 
 
 def check_ladder(comparison: ComparisonPlan) -> None:
