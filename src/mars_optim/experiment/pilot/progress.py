@@ -18,10 +18,11 @@ from rich.markup import escape
 from ...files import write_json
 from ..plan import RunSpec
 from ..records import Failure, Outcome
+from .liveness import STATUS as STATUS
+from .liveness import State
 from .retries import Timing
-from .standing import OTHERS, RunProgress, Standing, State, describe_run, ended_line, view
+from .standing import OTHERS, RunProgress, Standing, describe_run, ended_line, view
 
-STATUS = "status.json"  # in the pilot's folder
 STATUS_EVERY = 1.0  # seconds between writes of the status
 SAY_EVERY = 60.0  # seconds between lines about why one and the same run waits
 

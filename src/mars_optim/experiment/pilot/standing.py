@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -15,8 +14,8 @@ from rich.text import Text
 
 from ..plan import RunSpec
 from ..records import Outcome
+from .liveness import State
 
-State = Literal["waiting", "running", "gone", "stopped", "ended"]
 PURPOSES = {
     "tune": "tuning",
     "trunk": "at constant rate, for decays to branch off",

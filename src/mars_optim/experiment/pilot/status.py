@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import UserError
 from ..analysis import Analysis, analyse
@@ -16,8 +12,8 @@ from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_run
 from ..records.trials import Trials
 from .agenda import agenda, tuning_trials
-from .progress import STATUS
-from .standing import RunProgress, Standing, State
+from .liveness import read_status, state_of
+from .standing import RunProgress, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +45,12 @@ def take(out: Path) -> Snapshot:
     """
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    plan, status = load_plan(plan_of(out)), _status(out)
+    plan, status = load_plan(plan_of(out)), read_status(out)
     runs, unreadable = _runs(out / "runs")
     covered = [run for run in runs if plan.covers(run.spec)]
     done = sorted((r for r in covered if r.outcome), key=_ended)
     interim = _interim(out)
-    state = _state(status)
+    state = state_of(status)
     if state == "waiting" and interim and not interim.totals.missing:
         state = "ended"  # by a pilot that left no word, or in a copy of its folder
     data = covered[0].spec.data if covered else ""
@@ -78,34 +74,6 @@ def take(out: Path) -> Snapshot:
         interim=interim,
         unreadable=tuple(unreadable),
     )
-
-
-def _status(out: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((out / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _state(status: dict[str, Any]) -> State:
-    state: State = status.get("state", "waiting")
-    here = status.get("host") == platform.node()
-    if state == "running" and here and not _alive(status.get("pid")):
-        return "gone"
-    return state
-
-
-def _alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # another user's
-    return True
 
 
 def _runs(folder: Path) -> tuple[list[Run], list[str]]:
