@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..errors import UserError
+from .completions import named_optimizers
 
 
 def export(
@@ -18,7 +19,7 @@ def export(
     trackio: Annotated[bool, Parameter(negative="")] = False,
     wandb: Annotated[bool, Parameter(negative="")] = False,
     transformers: Path | None = None,
-    standalone: str | None = None,
+    standalone: Annotated[str | None, Parameter(completer=named_optimizers)] = None,
     form: str = "optimizer",
     gamma: str | None = None,
     best: Annotated[bool, Parameter(negative="")] = False,

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from ..errors import UserError
+from .completions import known_arms
 from .report import unpack
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def forecast(
     runs: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     *,
     source: Annotated[Path | None, Parameter(name="--from")] = None,
-    baseline: str | None = None,
+    baseline: Annotated[str | None, Parameter(completer=known_arms)] = None,
     parameters: float | None = None,
     tokens: float | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,

@@ -17,13 +17,14 @@ from ..experiment.plan.plan_file import load_plan, make_plan, plan_of
 from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
 from ..experiment.records.run import BUDGET
+from .completions import jobs
 from .report import Lang, write
 
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
 
 def pilot(
-    what: str | None = None,
+    what: Annotated[str | None, Parameter(completer=jobs)] = None,
     /,
     *,
     out: Path = Path("mars-pilot"),

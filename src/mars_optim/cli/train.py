@@ -20,6 +20,7 @@ from ..experiment.plan.plan_file import load_plan, plan_toml
 from ..experiment.records import Outcome, read_run
 from ..experiment.records.run import CHECKPOINTS
 from ..files import write_text
+from .completions import arms
 from .steps import Steps
 from .train_messages import after, before
 
@@ -30,7 +31,7 @@ def train(
     recipe: Path,
     /,
     *,
-    arm: str | None = None,
+    arm: Annotated[str | None, Parameter(completer=arms)] = None,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     out: Path = Path("mars-train"),
     seed: int = 1,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from .canary import task_of
+from .completions import arms
 
 if TYPE_CHECKING:
     from ..experiment.plan import Arm, Plan
@@ -30,7 +31,9 @@ def transfer(
     noise_scale: float | None = None,
     base_width: float | None = None,
     base_depth: float | None = None,
-    arm: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    arm: Annotated[
+        tuple[str, ...], Parameter(negative="", show_default=False, completer=arms)
+    ] = (),
     check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     widths: Annotated[tuple[int, ...], Parameter(negative="", show_default=False)] = (),
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
