@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -96,7 +96,9 @@ def watch(
     once: Annotated[bool, Parameter(negative="")] = False,
     every: float = 1.0,
 ) -> None:
-    """Show a pilot that runs in another process, until it ends. Ctrl-C ends the watching only.
+    """Show how far a comparison is that runs in another process.
+
+    Ctrl-C ends the watching only.
 
     Parameters
     ----------
@@ -138,16 +140,16 @@ def doctor(
     print(examine(target, rule, arguments))
 
 
-for group, commands in (
-    (START, (doctor, init, plan_command)),
-    (DECIDE, (pilot, watch, report)),
-    (SWITCH, (forecast, transfer, canary, export)),
-    (OTHER, (prepare, train, noise)),
-):
+COMMANDS: dict[Group, tuple[Callable[..., None], ...]] = {
+    START: (doctor, init, plan_command),
+    DECIDE: (pilot, watch, report),
+    SWITCH: (forecast, transfer, canary, export),
+    OTHER: (prepare, train, noise),
+}
+for group, commands in COMMANDS.items():
     for order, command in enumerate(commands):
-        app.command(
-            command, name=command.__name__.removesuffix("_command"), group=group, sort_key=order
-        )
+        name = command.__name__.removesuffix("_command")
+        app.command(command, name, group=group, sort_key=order)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,10 +25,10 @@ def export(
     best: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
 ) -> None:
-    """Write runs, a trained model or an optimizer for elsewhere; nothing leaves this machine.
+    """Write results for TensorBoard, W&B and others, or an optimizer as one file.
 
-    What was written before is left alone where its run has not grown: while runs go on, call it
-    again whenever you like.
+    Nothing leaves this machine. What was written before is left alone where its run has not grown:
+    while runs go on, call it again whenever you like.
 
     Parameters
     ----------

@@ -94,7 +94,10 @@ def look(folder: Path) -> Found:
     except OSError as error:
         return Found(unreadable=error.strerror or str(error))
     own = [folder] if (folder / STATUS).is_file() or (folder / "runs").is_dir() else []
-    scripts, plans, mappings, damaged = [], [], [], []
+    scripts: list[str] = []
+    plans: list[str] = []
+    mappings: list[str] = []
+    damaged: list[str] = []
     pilots: list[FoundPilot] = []
     canaries: list[FoundCanary] = []
     for path in files:

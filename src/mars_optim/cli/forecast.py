@@ -31,7 +31,7 @@ def forecast(
     tokens: float | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Forecast what is left of each arm's gain at your size, from runs at smaller ones.
+    """Forecast how much of the gain is left for a larger model, from runs of smaller ones.
 
     Says for each arm the token ratio, tokens that the baseline would need for the arm's loss over
     the arm's own, with its 80 and 95 % intervals; or why the runs cannot tell, and which run would

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from rich.console import Console
@@ -106,7 +107,7 @@ def _with_answers(text: str, answers: Answers) -> str:
     """
     if not answers.settings:
         return text
-    plan = tomlkit.parse(text)
+    plan: Any = tomlkit.parse(text)
     for setting in answers.settings:
         key, _, value = setting.partition("=")
         *tables, last = key.split(".")
@@ -114,13 +115,13 @@ def _with_answers(text: str, answers: Answers) -> str:
         for name in tables:
             if name not in place:
                 place.add(name, tomlkit.table())
-            place = place[name]  # type: ignore[assignment]
+            place = place[name]
         place[last] = tomlkit.value(value)
     old_and_new = (("adamw", answers.baseline), ("mars-adamw", answers.candidate))
     if answers.kind == "command":
-        tables_of = {old: plan["arm"].pop(old) for old, _ in old_and_new}  # type: ignore[union-attr]
+        tables_of = {old: plan["arm"].pop(old) for old, _ in old_and_new}
         for old, new in old_and_new:
-            plan["arm"][new] = tables_of[old]  # type: ignore[index]
+            plan["arm"][new] = tables_of[old]
     return tomlkit.dumps(plan)
 
 

@@ -7,13 +7,16 @@ import time
 from rich.console import Console
 from rich.live import Live
 
-from ..experiment.pilot.standing import Line, clock, with_bars
+from ..experiment.pilot.standing import Line, clock, speed, with_bars
 
 TOLD_EVERY = 10.0  # seconds, where there is no terminal
 
 
 class Progress:
-    """Shows what was said last, with the time left where it is known how much there is to do."""
+    """Shows what was said last; with rate and time left where it is known how much there is to do.
+
+    On a terminal one line with a bar, elsewhere a line every TOLD_EVERY seconds; on stderr.
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -35,13 +38,29 @@ class Progress:
         if text:
             self.console.print(text, soft_wrap=True, markup=False)
 
-    def __call__(self, text: str, done: float = 0.0, total: float = 0.0) -> None:
-        """Say what is being done, and how much of how much is done, if that is known."""
+    def restart(self) -> None:
+        """What follows is other work, with a rate of its own."""
+        self.begun = None
+
+    def __call__(
+        self, text: str, done: float = 0.0, total: float = 0.0, unit: str = "", size: float = 1.0
+    ) -> None:
+        """Say what is being done, and how much of how much is done, if that is known.
+
+        Args:
+            text: what.
+            done: so far.
+            total: of it; 0 if not known.
+            unit: that the rate counts, such as "step"; "" for no rate.
+            size: of a unit, in those of ``done``.
+        """
         now, left = time.monotonic(), ""
         if total:
             begun, first = self.begun = self.begun or (now, done)
-            if first < done < total:
-                left = f", about {clock((total - done) * (now - begun) / (done - first))} left"
+            if first < done and now > begun:
+                rate = (done - first) / (now - begun)
+                left = f", {speed(rate / size, unit)}" if unit else ""
+                left += f", about {clock((total - done) / rate)} left" if done < total else ""
         line = Line(text, done / total if total else None, left)
         if self.console.is_terminal:
             self.live.update(with_bars([line]))

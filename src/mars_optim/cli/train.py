@@ -44,10 +44,11 @@ def train(
     compile: Annotated[bool, Parameter(negative="")] = False,
     activation_checkpointing: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Train one arm of a recipe or a plan, once. The same command goes on where it was stopped.
+    """Train a published recipe once, with one optimizer.
 
-    A finished run is not computed again. Several runs in one folder are compared by mars report.
-    On several devices: torchrun --nproc-per-node N -m mars_optim train RECIPE.toml ...
+    The same command goes on where it was stopped. A finished run is not computed again. Several
+    runs in one folder are compared by mars report. On several devices: torchrun --nproc-per-
+    node N -m mars_optim train RECIPE.toml ...
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def transfer(
     widths: Annotated[tuple[int, ...], Parameter(negative="", show_default=False)] = (),
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Carry a pilot's best settings to a larger model, by published rules.
+    """Turn the best settings of a small comparison into those of a larger model.
 
     Prints learning rate, decay, eps and betas of each arm and group, and what the model multiplies
     its starts, logits and residual branches by. --check trains a few steps at several widths and

@@ -66,6 +66,7 @@ def take(out: Path) -> Snapshot:
         planned_runs=max(planned, len(done)),
         share=told.get("share"),
         seconds_left=told.get("seconds_left"),
+        rate=told.get("steps_per_second"),
         running=tuple(
             _progress(r, steps) for r in covered if not r.outcome and r.spec.run_id in steps
         ),
