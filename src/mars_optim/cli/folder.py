@@ -20,8 +20,8 @@ READ = 200_000
 """Characters of a script that are searched for an optimizer."""
 
 _OPTIMIZER = re.compile(
-    r"\b(?:optim\.\w+|(?:MARS)?(?:AdamW?|Lion|Shampoo|M)|MARS|SGD|Muon|Adafactor|create)\(\s*"
-    r"[\w.]*(?:param|model|net)"
+    r"\b(?:optim\.\w+|(?:MARS)?(?:AdamW?|Lion|Shampoo|M)|MARS|SGD|Muon|Adafactor)\(\s*"
+    r"[\w.]*(?:param|model|net)|\bmars_optim\.create\("
 )
 _PLAN_KEYS = {"arms", "task", "training", "comparison", "tuning", "decision", "arm"}
 _RUNS_KEYS = {"files", "charts", "columns", "baseline", "run"}

@@ -47,8 +47,8 @@ def train(
     """Train a published recipe once, with one optimizer.
 
     The same command goes on where it was stopped. A finished run is not computed again. Several
-    runs in one folder are compared by mars report. On several devices: torchrun --nproc-per-
-    node N -m mars_optim train RECIPE.toml ...
+    runs in one folder are compared by mars report. On several devices:
+    torchrun --nproc-per-node N -m mars_optim train RECIPE.toml ...
 
     Parameters
     ----------
