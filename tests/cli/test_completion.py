@@ -36,6 +36,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("shell", list(SHELLS))
 def test_tab_completes_in_a_real_shell(shell: str, home: Path):
     if shutil.which(shell) is None:

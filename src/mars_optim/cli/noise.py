@@ -113,7 +113,7 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     def told(count: int) -> None:
         nonlocal taken
         taken += count
-        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total, "gradient")
+        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total, "gradients")
 
     try:
         loaded = task_of(plan)

@@ -205,7 +205,7 @@ def plan_command(
             threads=threads,
             effect=wanted,
             say=shown.say,
-            progress=lambda done, total: shown(f"step {done:,} of {total:,}", done, total, "step"),
+            progress=lambda done, total: shown(f"step {done:,} of {total:,}", done, total, "steps"),
         )
     choice = None if limit is None else weighed(priced, found, limit, prior, count)
     if json:

@@ -23,6 +23,7 @@ class Progress:
         self.live = Live(console=self.console, refresh_per_second=5, transient=True)
         self.begun: tuple[float, float] | None = None  # when, and what was done by then
         self.told = -TOLD_EVERY
+        self.complete = False  # whether the last line said so
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -38,12 +39,8 @@ class Progress:
         if text:
             self.console.print(text, soft_wrap=True, markup=False)
 
-    def restart(self) -> None:
-        """What follows is other work, with a rate of its own."""
-        self.begun = None
-
     def __call__(
-        self, text: str, done: float = 0.0, total: float = 0.0, unit: str = "", size: float = 1.0
+        self, text: str, done: float = 0.0, total: float = 0.0, units: str = "", size: float = 1.0
     ) -> None:
         """Say what is being done, and how much of how much is done, if that is known.
 
@@ -51,7 +48,7 @@ class Progress:
             text: what.
             done: so far.
             total: of it; 0 if not known.
-            unit: that the rate counts, such as "step"; "" for no rate.
+            units: that the rate counts, such as "steps"; "" for no rate.
             size: of a unit, in those of ``done``.
         """
         now, left = time.monotonic(), ""
@@ -59,11 +56,12 @@ class Progress:
             begun, first = self.begun = self.begun or (now, done)
             if first < done and now > begun:
                 rate = (done - first) / (now - begun)
-                left = f", {speed(rate / size, unit)}" if unit else ""
+                left = f", {speed(rate / size, units)}" if units else ""
                 left += f", about {clock((total - done) / rate)} left" if done < total else ""
         line = Line(text, done / total if total else None, left)
         if self.console.is_terminal:
             self.live.update(with_bars([line]))
-        elif now - self.told >= TOLD_EVERY or (total and done >= total):
+        elif now - self.told >= TOLD_EVERY or (total and done >= total and not self.complete):
             self.say(str(line))
             self.told = now
+            self.complete = bool(total) and done >= total

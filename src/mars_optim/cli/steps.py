@@ -99,5 +99,5 @@ class Steps:
             pass  # no row yet
         if self.first is not None and step > self.first:
             rate = (step - self.first) / max(1e-9, now - self.started)
-            text += f", {speed(rate, 'step')}, {clock((self.spec.steps - step) / rate)} left"
+            text += f", {speed(rate, 'steps')}, {clock((self.spec.steps - step) / rate)} left"
         return text

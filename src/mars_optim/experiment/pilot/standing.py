@@ -79,7 +79,7 @@ class Standing:
         gone, left = self.seconds_gone, self.seconds_left
         parts = [f"{clock(gone)} gone"] if gone is not None else []
         parts += [f"about {clock(left)} left"] if left is not None else []
-        return ", ".join(parts + ([speed(self.rate, "step")] if self.rate else []))
+        return ", ".join(parts + ([speed(self.rate, "steps")] if self.rate else []))
 
     @property
     def headline(self) -> str:
@@ -159,11 +159,12 @@ def describe_run(spec: RunSpec) -> str:
     )
 
 
-def speed(per_second: float, unit: str) -> str:
+def speed(per_second: float, units: str) -> str:
     """Rate in its natural direction: ``12 steps/s``, or ``3.4 s a step`` below one a second."""
     if per_second < 1:
-        return f"{1 / per_second:.3g} s a {unit}"
-    return f"{per_second:,.3g} {unit}s/s" if per_second < 1000 else f"{per_second:,.0f} {unit}s/s"
+        return f"{1 / per_second:.3g} s a {units.removesuffix('s')}"
+    number = f"{per_second:,.3g}" if per_second < 1000 else f"{per_second:,.0f}"
+    return f"{number} {units}/s"
 
 
 def clock(seconds: float) -> str:
