@@ -13,6 +13,13 @@ from typing import Any
 from ..errors import UserError, did_you_mean
 
 
+LEGEND = (
+    "How to read it: correction is what MARS adds (approx: by the last step's gradient, none: the "
+    "plain rule), gamma its strength, state the optimizer's memory, path the code that takes the "
+    "step. A line that begins with an exclamation mark needs your attention."
+)
+
+
 def examine(target: str, rule: str, arguments: Sequence[str] = ()) -> str:
     """The table of an optimizer, or of the groups of a model.
 
@@ -34,7 +41,7 @@ def examine(target: str, rule: str, arguments: Sequence[str] = ()) -> str:
     from ..optim import MARS
 
     if isinstance(made, MARS):
-        return made.describe()
+        return f"{made.describe()}\n\n{LEGEND}"
     if isinstance(made, torch.optim.Optimizer):
         return _swap(target, made, rule)
     if isinstance(made, torch.nn.Module):
@@ -53,7 +60,7 @@ def _of_script(path: Path, rule: str, arguments: Sequence[str]) -> str:
     from ..optim import MARS
 
     if isinstance(optimizer, MARS):
-        return optimizer.describe()
+        return f"{optimizer.describe()}\n\n{LEGEND}"
     return _swap(str(path), optimizer, rule)
 
 
@@ -82,7 +89,7 @@ def _swap(where: str, optimizer: Any, rule: str) -> str:
         table, swap = MARSAdamW(groups).describe(), "MARSAdamW"
     return (
         f"Your optimizer is {name}, not a MARS yet. With {swap} in its place (from mars_optim), "
-        f"it would do this:\n\n{table}"
+        f"it would do this:\n\n{table}\n\n{LEGEND}"
     )
 
 
