@@ -12,7 +12,6 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean
 
-
 LEGEND = (
     "How to read it: correction is what MARS adds (approx: by the last step's gradient, none: the "
     "plain rule), gamma its strength, state the optimizer's memory, path the code that takes the "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,12 +171,13 @@ def _choose(
         _say_wrong(console, text, f"a number from 1 to {len(names)}, or a name of the list")
 
 
-def _text(console: Console, question: str, why: str, default: str, wrong: object) -> str:
+def _text(
+    console: Console, question: str, why: str, default: str, wrong: Callable[[str], str]
+) -> str:
     _say(console, question, why)
     while True:
         text = _line(console, default)
-        problem = wrong(text)  # type: ignore[operator]
-        if not problem:
+        if not (problem := wrong(text)):
             return text
         _say_wrong(console, text, problem)
 
