@@ -12,6 +12,13 @@ STATUS = "status.json"  # in the pilot's folder
 State = Literal["waiting", "running", "gone", "stopped", "ended"]
 STATES = ("waiting", "running", "gone", "stopped", "ended")
 
+SAID: dict[str, Any] = {
+    **dict(state=str, host=str, pid=int, beat=int, planned_runs=int, running=dict, waiting=dict),
+    **dict(done_runs=int, share=int | float, seconds_left=int | float),
+    **dict(steps_per_second=int | float),
+}
+"""What a pilot says of itself, and its kinds; a file by another hand may hold anything."""
+
 
 def read_status(out: Path) -> dict[str, Any]:
     """Last words of the pilot in ``out``; empty if there are none, or they are damaged."""
@@ -19,7 +26,12 @@ def read_status(out: Path) -> dict[str, Any]:
         data = json.loads((out / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return data if isinstance(data, dict) else {}
+    found = data if isinstance(data, dict) else {}
+    if found.get("state") not in STATES:
+        return {}
+    known = {key: found[key] for key, kind in SAID.items() if isinstance(found.get(key), kind)}
+    steps = known.get("running", {}).items()
+    return known | {"running": {run: step for run, step in steps if isinstance(step, int)}}
 
 
 def state_of(status: dict[str, Any]) -> State:

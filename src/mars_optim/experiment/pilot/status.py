@@ -23,6 +23,7 @@ class Snapshot(Standing):
     Args:
         plan: of the pilot.
         beat: changes while the pilot lives; None before its first word.
+        runs: all that the plan covers and that can be read, under way and failed ones too.
         done: finished runs, in the order of their ends.
         trials: loss by learning rate of each arm's tuning runs.
         interim: analysis of what is there; None before the first finished run.
@@ -31,6 +32,7 @@ class Snapshot(Standing):
 
     plan: Plan
     beat: int | None
+    runs: tuple[Run, ...]
     done: tuple[Run, ...]
     trials: dict[str, Trials]
     interim: Analysis | None
@@ -61,6 +63,7 @@ def take(out: Path) -> Snapshot:
         plan=plan,
         state=state,
         beat=status.get("beat"),
+        runs=tuple(covered),
         done=tuple(done),
         done_runs=len(done),
         planned_runs=max(planned, len(done)),
@@ -95,8 +98,9 @@ def _ended(run: Run) -> float:
 
 
 def _progress(run: Run, steps: dict[str, int]) -> RunProgress:
-    losses = [row["loss"] for row in run.rows if row.get("loss") is not None]
-    step = max([steps[run.spec.run_id], *(row.get("step", 0) for row in run.rows[-1:])])
+    losses = [row["loss"] for row in run.rows if isinstance(row.get("loss"), int | float)]
+    rows = [row["step"] for row in run.rows[-1:] if isinstance(row.get("step"), int)]
+    step = max([steps[run.spec.run_id], *rows])
     return RunProgress(run.spec, step, losses[-1] if losses else None)
 
 
