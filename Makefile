@@ -18,6 +18,7 @@ pilot: $(VENV)/.pilot
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell *.md docs src tests examples benchmarks recipes
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 

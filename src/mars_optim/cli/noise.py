@@ -33,7 +33,7 @@ def noise(
     checkpoint: Path | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Measure the gradient's noise on a short stretch of your job, and what MARS makes of it.
+    """Measure how noisy your gradients are, and whether that leaves MARS something to gain.
 
     Is the job noise-limited, would a larger batch or MARS help, approx or exact: in sentences
     with numbers and intervals, noise.svg and noise.json. Trains under the plan's baseline and
@@ -113,7 +113,7 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     def told(count: int) -> None:
         nonlocal taken
         taken += count
-        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total)
+        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total, "gradients")
 
     try:
         loaded = task_of(plan)
