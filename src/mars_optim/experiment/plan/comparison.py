@@ -43,7 +43,6 @@ class ComparisonPlan:
         "always",
         'when the arms that the verdict is not about are run: "always", or only "after-go", when '
         "there is a saving to be attributed",
-        sparse=True,
     )
     ablations: Flag = option(
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
