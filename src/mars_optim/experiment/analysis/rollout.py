@@ -116,7 +116,7 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
         number=2,
         key="canary",
         status=status,
-        command="mars canary CHECKPOINT --plan PILOT/plan.toml",
+        command="mars canary CHECKPOINT --plan PILOT/plan.toml --out PILOT/canary",
         entry=(
             _condition("pilot-go", decision == "go"),
             _same_moments(analysis),

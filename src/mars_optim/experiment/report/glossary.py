@@ -50,12 +50,11 @@ class Marker:
 
     def __init__(self, lang: Lang, names: Iterable[str] = ()) -> None:
         self._of = {form.lower(): term for term in terms(lang) for form in term.forms}
-        forms = sorted(map(re.escape, self._of), key=len, reverse=True)
+        forms = [_whole(form) for form in sorted(self._of, key=len, reverse=True)]
         longest = sorted(filter(None, names), key=len, reverse=True)
         passed = [f"{CODE}[^{CODE_END}]*{CODE_END}", *map(re.escape, longest)]
-        edges = (r"(?<![\w-])", r"(?![\w-])") if lang == "en" else ("", "")
-        found = f"{edges[0]}(?P<term>{'|'.join(forms)}){edges[1]}"
-        self._pattern = re.compile("|".join([*passed, found]), re.IGNORECASE)
+        pattern = "|".join([*passed, f"(?P<term>{'|'.join(forms)})"])
+        self._pattern = re.compile(pattern, re.IGNORECASE)
         self._seen: set[str] = set()
 
     def begin(self) -> str:
@@ -84,8 +83,14 @@ class Marker:
         return Markup("").join([*parts, inline(text[at:])])
 
 
+def _whole(form: str) -> str:
+    """A pattern of the form; where it is Latin letters, of whole words."""
+    return rf"(?<![A-Za-z0-9_-]){re.escape(form)}(?![A-Za-z0-9_-])" if form.isascii() else form
+
+
 def _button(term: Term, shown: str) -> Markup:
-    target = Markup('popovertarget="term-{0}" aria-describedby="term-{0}"').format(term.key)
+    names = ("popovertarget", "interestfor", "aria-describedby")
+    target = Markup(" ").join(Markup('{}="term-{}"').format(name, term.key) for name in names)
     return Markup('<button type="button" class="term" {}>{}</button>').format(target, shown)
 
 

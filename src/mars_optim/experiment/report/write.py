@@ -13,16 +13,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...errors import UserError
-from ...files import write_json, write_text
+from ...files import whole_file, write_json, write_text
 from ..analysis import Analysis, Shown, Survey
 from ..analysis.jobs import Jobs
-from .document import Page, Picture, Table
+from .browser import find_browser, pages_of, print_to_pdf
+from .document import Bullets, Page, Picture, Table, Text
 from .figures.svg import standalone, titled
 from .figures.theme import FONTS, colour, dark_rules
 from .glossary import Marker, inline, with_glossary
 from .messages import CODE, CODE_END, Messages
 from .numbers import MINUS
 from .verdict_json import verdict_data
+
+SCALES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the page for a meeting
+CAVEATS = 3
 
 
 def write_report(
@@ -47,6 +51,63 @@ def write_report(
     say = (say or Messages()).about(analysis.plan.decision)
     page = build_page(analysis, say, out)
     return write_page(page, analysis, out, say, "verdict.json", verdict_data(analysis))
+
+
+def write_brief(analysis: Analysis, out: Path, say: Messages | None = None) -> Path:
+    """Write ``report.pdf`` into ``out``: one A4 page for a meeting, by a browser, whole or not at all.
+
+    Args:
+        analysis: of a pilot.
+        out: its folder.
+        say: texts of the language (default: English), in the file's name as those of the report.
+
+    Raises:
+        UserError: in one line, if there is no browser, it fails, or ``out`` cannot be written to.
+    """
+    from .page import build_page
+
+    browser = find_browser()
+    say = (say or Messages()).about(analysis.plan.decision)
+    page = build_page(analysis, say, out)
+    path = out / f"report{say.suffix}.pdf"
+    for scale in SCALES:  # long names take room: smaller, until it is one page
+        pdf = print_to_pdf(render_brief(page, say, scale), browser)
+        if pages_of(pdf) == 1:
+            break
+    try:
+        with whole_file(path, "wb") as file:
+            file.write(pdf)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def render_brief(page: Page, say: Messages, scale: float = 1.0) -> str:
+    """The page for a meeting as HTML: headline, action, numbers, picture, caveats, provenance.
+
+    Args:
+        page: the whole report.
+        say: texts of the language.
+        scale: of letters and picture.
+    """
+    blocks = {section.key: section.blocks for section in page.sections}
+    picture = next((b for b in blocks.get("answer", ()) if isinstance(b, Picture)), None)
+    limits = [item for b in blocks["limits"] if isinstance(b, Bullets) for item in b.items]
+    told = [b.text for b in blocks["repeat"] if isinstance(b, Text)]
+    return _render(
+        "brief.html.j2",
+        page,
+        say,
+        inline=inline,
+        plain=_plain,
+        figure=lambda shown: Markup(titled(shown.svg, shown.text, say.lang)),
+        fonts=Markup(FONTS),
+        scale=scale,
+        picture=picture,
+        caveats_title=say("section.limits"),
+        caveats=[*limits, say("cost.how")][:CAVEATS],
+        provenance=say.prose(told[0], page.footer),
+    )
 
 
 def write_runs_report(
