@@ -125,4 +125,4 @@ def test_the_action_is_one_sentence(lang: str, ends: tuple[float, float]) -> Non
     analysis = priced(candidate_at(*ends))
     said = action_line(analysis, action(analysis), Messages(lang))  # type: ignore[arg-type]
     assert said.count("\n") == 0
-    assert said.endswith(("." if lang == "en" else "。"))
+    assert said.endswith("." if lang == "en" else "。")

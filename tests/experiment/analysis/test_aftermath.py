@@ -34,9 +34,7 @@ def after(tmp_path: Path) -> Make:
             write_canary(tmp_path / "canary.json", differences, **about)
         if log:
             write_guard_log(tmp_path / "guard.jsonl", back=log == "back")
-        return replace(
-            analysis_of(candidate_at(*ends)), aftermath=aftermath(Plan(), tmp_path)
-        )
+        return replace(analysis_of(candidate_at(*ends)), aftermath=aftermath(Plan(), tmp_path))
 
     return make
 

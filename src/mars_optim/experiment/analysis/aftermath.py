@@ -86,7 +86,7 @@ def _of_pilot(plan: Plan, found: CanaryRecord) -> CanaryRecord:
     """
     name = plan.comparison.candidate
     arm, task = plan.arm[name], _task(plan)
-    pairs = [("candidate", found.candidate or name, name)]
+    pairs: list[tuple[str, Any, Any]] = [("candidate", found.candidate or name, name)]
     pairs += [(key, found.settings[key], float(getattr(arm, key))) for key in ("gamma", "clip")]
     pairs += [(key, found.task.get(key, task.get(key)), task.get(key)) for key in DATA]
     for key, theirs, ours in pairs:

@@ -24,14 +24,14 @@ def canary_status(found: Aftermath, planned: Status) -> Status:
 
 
 def guard_status(found: Aftermath, planned: Status) -> Status:
-    """Where stage 3 stands: a log says that a run began and whether it went back, not that it ended."""
+    """Where stage 3 stands: a log tells a run that began or went back, not one that ended."""
     if found.guard is None:
         return planned
     return "failed" if found.guard.rollbacks else "under-way"
 
 
 def spike_free(found: Aftermath) -> bool | None:
-    """Whether the candidate spiked in no data order in which AdamW did not; None without a canary."""
+    """Whether no data order has a spike of the candidate alone; None without a canary."""
     return None if found.canary is None else found.canary.spiked == 0
 
 

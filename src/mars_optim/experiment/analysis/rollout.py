@@ -163,6 +163,7 @@ def _step_time(analysis: Analysis) -> tuple[Condition, ...]:
     if interval is None or not math.isfinite(interval.low):
         return ()
     limit = math.exp(interval.low)
+    rule: dict[str, str | float | None]
     rule = dict(limit=limit, baseline=analysis.baseline.name, low=saved(interval.low))
     there = canary_step_time(analysis.aftermath)
     if there is not None:

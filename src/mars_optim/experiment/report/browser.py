@@ -46,7 +46,9 @@ def find_browser(environment: Mapping[str, str] | None = None) -> str:
         raise UserError(f"CHROME={chosen} is no program that can be started: name a Chrome's file")
     if found := next(filter(None, (shutil.which(name, path=path) for name in NAMES)), None):
         return found
-    folders = [environment.get(k, "") for k in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA")]
+    folders = [
+        environment.get(k, "") for k in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA")
+    ]
     windows = [str(Path(folder) / end) for folder in folders if folder for end in WINDOWS]
     if found := next((file for file in (*MAC, *windows) if Path(file).is_file()), None):
         return found

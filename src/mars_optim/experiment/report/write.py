@@ -54,7 +54,7 @@ def write_report(
 
 
 def write_brief(analysis: Analysis, out: Path, say: Messages | None = None) -> Path:
-    """Write ``report.pdf`` into ``out``: one A4 page for a meeting, by a browser, whole or not at all.
+    """Write ``report.pdf`` into ``out``, whole or not at all: one A4 page, printed by a browser.
 
     Args:
         analysis: of a pilot.

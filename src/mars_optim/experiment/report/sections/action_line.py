@@ -26,4 +26,6 @@ def _cost(analysis: Analysis, made: Action, say: Messages) -> str:
     time = say.duration(3600 * made.hours)
     if made.money is None:
         return time
-    return say("action.cost", time=time, money=numbers.money(made.money, analysis.plan.cost.currency))
+    return say(
+        "action.cost", time=time, money=numbers.money(made.money, analysis.plan.cost.currency)
+    )

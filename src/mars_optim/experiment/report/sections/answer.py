@@ -58,6 +58,7 @@ def _data(analysis: Analysis, arms: list[ArmResult], say: Messages) -> Table:
 
 
 def seed_saving(arm: ArmResult, seed: int, say: Messages) -> str:
+    """Tokens saved by one seed, or the bound that is known of it."""
     found = next((s for s in arm.seeds if s.seed == seed), None)
     if found is None or found.log_ratio is None or found.reading is None:
         return say("missing" if found is None else "none")
