@@ -32,6 +32,8 @@ def test_files_beside_the_pilot_tick_its_stages(pilot: Path, capsys: Capture) ->
     assert main(["report", str(pilot)]) == 0
     assert "Do not switch to mars-adamw: its guard went back" in capsys.readouterr().out
     markdown, page = (pilot / "report.md").read_text(), (pilot / "report.html").read_text()
+    assert markdown.startswith("# Pilot go, production back\n")
+    assert '<body class="no-go">' in page
     assert "### Stage 2 (done)" in markdown
     assert "### Stage 3 (failed)" in markdown
     assert "- [x] The canary says go on." in markdown
@@ -50,7 +52,9 @@ def test_files_elsewhere_are_named(pilot: Path, tmp_path: Path, capsys: Capture)
     command = ["report", str(pilot), "--canary", str(canary.parent), "--guard", str(log)]
     assert main(command) == 0
     assert "Stay with the switch to mars-adamw" in capsys.readouterr().out
-    assert "### Stage 3 (under way)" in (pilot / "report.md").read_text()
+    markdown = (pilot / "report.md").read_text()
+    assert markdown.startswith("# Go\n")
+    assert "### Stage 3 (under way)" in markdown
 
 
 def test_without_them_the_report_is_as_before(pilot: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Literal
 
 from ..records.production import Reading
 from .aftermath import Aftermath
@@ -54,6 +55,14 @@ def canary_step_time(found: Aftermath) -> float | None:
     times = [order.step_time for order in orders if order.step_time is not None]
     times = [time for time in times if time == time]  # not nan
     return median(times) if times else None
+
+
+def went_back(found: Aftermath) -> Literal["", "canary", "production"]:
+    """The last stage that ended in AdamW; empty where none did."""
+    if found.guard is not None:
+        return "production" if found.guard.rollbacks else ""
+    back = found.canary is not None and found.canary.recommendation == "back"
+    return "canary" if back else ""
 
 
 def canary_events(found: Aftermath, baseline: str, candidate: str) -> tuple[Condition, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..._version import __version__
-from ..analysis import Analysis
+from ..analysis import Analysis, went_back
 from ..analysis.action import action
 from ..analysis.stats import saved
 from .document import Page, Picture, Tile
@@ -60,7 +60,7 @@ def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
         question=say(
             "question", candidate=analysis.candidate.name, baseline=analysis.baseline.name
         ),
-        decision=verdict.decision,
+        decision="no-go" if went_back(analysis.aftermath) else verdict.decision,
         title=say.title(analysis),
         lead=say.lead(analysis),
         action=action_line(analysis, action(analysis), say),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
-from ..analysis import Analysis, Survey
+from ..analysis import Analysis, Survey, went_back
 from ..analysis.action import action
 from ..analysis.jobs import Jobs
 from ..records.checks import ArmCheck
@@ -19,7 +19,9 @@ from .sections.rollout import next_step_line
 def summary(analysis: Analysis, say: Messages | None = None) -> str:
     """The verdict for the terminal: a few lines, with rich's markup for colour."""
     say = (say or Messages()).about(analysis.plan.decision)
-    tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[analysis.verdict.decision]
+    tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[
+        "no-go" if went_back(analysis.aftermath) else analysis.verdict.decision
+    ]
     reasons = [f"  {say.finding(reason)}" for reason in analysis.verdict.reasons]
     told = action_line(analysis, action(analysis), say)
     lines = [told, say.sentence(analysis), *reasons, ""]
