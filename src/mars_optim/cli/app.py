@@ -23,7 +23,7 @@ from .forecast import forecast
 from .noise import noise
 from .pilot import pilot, plan_command
 from .prepare import prepare
-from .report import report
+from .report import Lang, report
 from .train import train
 from .transfer import transfer
 
@@ -64,9 +64,16 @@ def watch(
     /,
     *,
     once: Annotated[bool, Parameter(negative="")] = False,
-    every: float = 1.0,
+    every: Annotated[float | None, Parameter(show_default=False)] = None,
+    serve: Annotated[bool, Parameter(negative="")] = False,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(show_default=False)] = 0,
+    token: Annotated[bool, Parameter(negative="")] = False,
+    lang: Lang = "en",
 ) -> None:
     """Show a pilot that runs in another process, until it ends. Ctrl-C ends the watching only.
+
+    With --serve the pilot is a page in the browser that keeps itself up to date.
 
     Parameters
     ----------
@@ -75,13 +82,36 @@ def watch(
     once:
         Show how it stands and stop.
     every:
-        Seconds between looks.
+        Seconds between looks (1; 5 with --serve).
+    serve:
+        Serve the page and print its address, until Ctrl-C.
+    host:
+        With --serve, the address to listen on. By default only this machine can read the page;
+        with another address, such as 0.0.0.0, whoever has the token that is printed.
+    port:
+        With --serve, the port (default: a free one).
+    token:
+        With --serve, ask for a token on this machine too, where it has other users.
+    lang:
+        Language of the page: en, or ja for Japanese.
     """
-    if not 0.1 <= every <= 3600:
-        raise UserError(f"--every {every:g} must be from 0.1 to 3600 seconds")
+    seconds = (5.0 if serve else 1.0) if every is None else every
+    if not 0.1 <= seconds <= 3600:
+        raise UserError(f"--every {seconds:g} must be from 0.1 to 3600 seconds")
+    if not serve and (host, port, token, lang) != ("127.0.0.1", 0, False, "en"):
+        raise UserError("--host, --port, --token and --lang are of --serve: add it")
+    if serve and once:
+        raise UserError("--once shows the pilot and stops: it does not go with --serve")
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port} must be from 1 to 65535, or left out for a free one")
+    from .watch import serve as serve_pilot
     from .watch import watch as watch_pilot
 
-    watch_pilot(out, Console(highlight=False), once=once, every=every)
+    console = Console(highlight=False)
+    if serve:
+        serve_pilot(out, console, host=host, port=port, token=token, every=seconds, lang=lang)
+    else:
+        watch_pilot(out, console, once=once, every=seconds)
 
 
 @app.command

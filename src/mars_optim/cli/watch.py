@@ -1,4 +1,4 @@
-"""``mars watch``: a pilot in another process, live in the terminal."""
+"""``mars watch``: a pilot in another process, live in the terminal or as a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..experiment.analysis import Analysis
 from ..experiment.pilot.standing import clock, ended_line, lines, view
 from ..experiment.pilot.status import Snapshot, take
 from ..experiment.records.trials import loss_at
-from ..experiment.report import Messages
+from ..experiment.report import Lang, Messages
 from ..experiment.report.numbers import signed
 from ..experiment.report.savings import saving_interval
 
@@ -55,6 +55,38 @@ def watch(
         _watch_live(out, console, every, sleep)
     else:
         _watch_lines(out, console, snapshot, every, sleep)
+
+
+def serve(
+    out: Path,
+    console: Console,
+    *,
+    host: str,
+    port: int,
+    token: bool,
+    every: float,
+    lang: Lang,
+) -> None:
+    """Show the pilot in ``out`` as a page of a server of its own, until Ctrl-C.
+
+    Args:
+        out: folder of the pilot.
+        console: is told the address.
+        host: to listen on; beyond the loopback a token is asked for.
+        port: 0 for a free one.
+        token: ask for one on the loopback, too.
+        every: seconds between looks.
+        lang: of the page.
+
+    Raises:
+        UserError: if there is no pilot in ``out``, or the address cannot be listened on.
+    """
+    from ..experiment.live import serve as serve_page
+
+    def tell(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
+    serve_page(out, Messages(lang), tell, host=host, port=port, token=token, every=every)
 
 
 def _watch_live(out: Path, console: Console, every: float, sleep: Callable[[float], None]) -> None:

@@ -84,6 +84,23 @@ def test_half_written_files_are_passed_over(out: Path) -> None:
     assert "cannot be read" in shown(out, once=True)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"state": 3}',
+        '{"state": "asleep"}',
+        '{"state": "running", "running": 3, "waiting": 7, "planned_runs": "x"}',
+        '{"state": "running", "running": {"x": "y"}, "share": "x", "seconds_left": []}',
+    ],
+)
+def test_what_no_pilot_says_of_itself_is_passed_over(out: Path, said: str) -> None:
+    (out / STATUS).write_text(said)
+    snapshot = take(out)
+    assert snapshot.state in ("waiting", "running")
+    assert (snapshot.running, snapshot.share, snapshot.seconds_left) == ((), None, None)
+    assert "27 of" in shown(out, once=True)
+
+
 def test_watch_ends_with_pilot_and_lists_runs_ended_meanwhile(out: Path) -> None:
     status(out, planned_runs=28)
     new = next((out / "runs").glob("nadamw-*-seed3-*"))

@@ -41,7 +41,7 @@ class Spending:
         self._path, self._clock = out / FILE, clock
         per_hour = pilot_price(plan.cost)
         self.budget = 3600 * plan.cost.budget / per_hour if plan.cost.budget else math.inf
-        self.seconds = _seconds(self._path)
+        self.seconds = spent_seconds(out)
         self._last = self._written = clock()
 
     def beat(self, *, paid: bool = True) -> None:
@@ -89,7 +89,13 @@ class Spending:
         return self.seconds + longest <= self.budget
 
 
-def _seconds(path: Path) -> float:
+def spent_seconds(out: Path) -> float:
+    """Seconds that the pilot in ``out`` has spent; 0 if nobody has counted.
+
+    Raises:
+        UserError: if the file is there and cannot be read.
+    """
+    path = out / FILE
     if not path.exists():
         return 0.0
     try:

@@ -7,7 +7,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ...errors import UserError
 from ..analysis import Analysis, analyse
@@ -19,6 +19,12 @@ from .agenda import agenda, tuning_trials
 from .progress import STATUS
 from .standing import RunProgress, Standing, State
 
+SAID: dict[str, Any] = {
+    **dict(state=str, host=str, pid=int, beat=int, planned_runs=int, running=dict, waiting=dict),
+    **dict(share=int | float, seconds_left=int | float),
+}
+"""What a pilot says of itself, and its kinds; a file by another hand may hold anything."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot(Standing):
@@ -27,6 +33,7 @@ class Snapshot(Standing):
     Args:
         plan: of the pilot.
         beat: changes while the pilot lives; None before its first word.
+        runs: all that the plan covers and that can be read, under way and failed ones too.
         done: finished runs, in the order of their ends.
         trials: loss by learning rate of each arm's tuning runs.
         interim: analysis of what is there; None before the first finished run.
@@ -35,6 +42,7 @@ class Snapshot(Standing):
 
     plan: Plan
     beat: int | None
+    runs: tuple[Run, ...]
     done: tuple[Run, ...]
     trials: dict[str, Trials]
     interim: Analysis | None
@@ -65,6 +73,7 @@ def take(out: Path) -> Snapshot:
         plan=plan,
         state=state,
         beat=status.get("beat"),
+        runs=tuple(covered),
         done=tuple(done),
         done_runs=len(done),
         planned_runs=max(planned, len(done)),
@@ -85,7 +94,12 @@ def _status(out: Path) -> dict[str, Any]:
         data = json.loads((out / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
+    found = data if isinstance(data, dict) else {}
+    if found.get("state") not in get_args(State):
+        return {}
+    known = {key: found[key] for key, kind in SAID.items() if isinstance(found.get(key), kind)}
+    steps = known.get("running", {}).items()
+    return known | {"running": {run: step for run, step in steps if isinstance(step, int)}}
 
 
 def _state(status: dict[str, Any]) -> State:
@@ -126,8 +140,9 @@ def _ended(run: Run) -> float:
 
 
 def _progress(run: Run, steps: dict[str, int]) -> RunProgress:
-    losses = [row["loss"] for row in run.rows if row.get("loss") is not None]
-    step = max([steps[run.spec.run_id], *(row.get("step", 0) for row in run.rows[-1:])])
+    losses = [row["loss"] for row in run.rows if isinstance(row.get("loss"), int | float)]
+    rows = [row["step"] for row in run.rows[-1:] if isinstance(row.get("step"), int)]
+    step = max([steps[run.spec.run_id], *rows])
     return RunProgress(run.spec, step, losses[-1] if losses else None)
 
 

@@ -1,0 +1,69 @@
+"""``mars watch --serve`` beside a real pilot, in a real browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser
+from tests.support.served import Served, need_browser
+from tests.support.small_pilot import Pilot
+
+DONE = "parseInt(document.querySelector('#progress dd').textContent)"
+SHIFTS = """window.shifts = []; new PerformanceObserver(found => {
+  const title = document.querySelector("#verdict .title").textContent;
+  for (const shift of found.getEntries()) window.shifts.push([title, shift.value]);
+}).observe({type: "layout-shift", buffered: true});"""
+LATER = "The verdict comes when all runs are in"
+
+
+def begun(pilot: Pilot) -> None:
+    """Wait until a run has begun."""
+    end = time.monotonic() + 120
+    while not list((pilot.out / "runs").glob("*/manifest.json")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_page_follows_a_real_pilot_to_its_verdict(
+    new_pilot: Callable[[], Pilot], tmp_path: Path
+) -> None:
+    need_browser()
+    pilot = new_pilot()
+    running = pilot.start()
+    begun(pilot)
+    with Served(pilot.out, "--every", "0.5") as served, Browser(tmp_path / "browser") as browser:
+        browser.open(served.url)
+        browser.ask(f"window.first = true; {SHIFTS}")
+        assert LATER in browser.text
+        before = browser.ask(DONE)
+        browser.until(f"{DONE} > {before}")
+        running.communicate(timeout=240)
+        browser.until("document.body.innerText.includes('This page no longer updates')")
+        assert browser.ask("window.first")  # nobody has loaded the page again
+        moved = [by for title, by in browser.ask("window.shifts") if title == LATER]
+        assert sum(moved) < 0.01  # only the verdict, when it comes, makes room for itself
+        runs = len(pilot.finished())
+        assert f"{runs} of {runs}" in browser.text
+        assert "The pilot has ended." in browser.text
+        title = browser.ask("document.querySelector('#verdict .title').textContent")
+        assert (
+            title
+            == {
+                "go": "Go",
+                "no-go": "No-go",
+                "not-enough-runs": "Not enough runs to tell",
+            }[pilot.verdict()["verdict"]]
+        )
+        browser.ask("document.querySelector('#state a').click()")
+        browser.until(
+            "location.pathname === '/report.html' && !!document.querySelector('.verdict')"
+        )
+        asked = [url for url in browser.requests if not url.startswith(served.url)]
+        assert asked == []
+        assert browser.complaints == []
+        assert served.end() == (130, "")
