@@ -92,6 +92,7 @@ def canary(
         out,
         settings,
         plan=chosen.task,
+        candidate=chosen.comparison.candidate,
         environment=environment(1),
         say=lambda text: console.print(text, soft_wrap=True, markup=False),
     )
