@@ -51,6 +51,7 @@ class World:
             "cliff" (diverges from 1.2 octaves above the best on); "stuck" (stays 6 nats above the
             lowest loss from there on); "shelf" (levels off 1 nat above it on both sides).
         shared: share of a run's noise variance that all branches of one trunk have in common.
+        drift: octaves by which each arm's best rate moves for twice the steps.
     """
 
     effect: float
@@ -60,6 +61,7 @@ class World:
     noise: float
     shape: str = "parabola"
     shared: float = 0.0
+    drift: tuple[float, float] = (0.0, 0.0)
 
     def height(self, octaves: float) -> float | None:
         """Loss above the lowest, this far from the best rate; None where runs diverge."""
@@ -87,6 +89,7 @@ class Losses:
         """The final loss of a run; None if it diverges."""
         is_candidate = spec.arm_name == self.plan.comparison.candidate
         own = math.log2(spec.lr / spec.arm.lr) - self.world.optimum[is_candidate]
+        own -= self.world.drift[is_candidate] * math.log2(spec.steps / STEPS)
         height = self.world.height(own)
         if height is None:
             return None

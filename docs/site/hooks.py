@@ -56,4 +56,4 @@ def commands() -> str:
     from mars_optim.cli.app import app
 
     text: str = app.generate_docs(output_format="markdown", heading_level=2)
-    return text[text.index("**Commands**") :]
+    return text[text.index("**First steps**") :]

@@ -55,13 +55,12 @@ def test_a_mistake_gives_one_line_that_names_it(
 def test_init_writes_a_plan_that_can_be_read_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mars_optim.experiment.plan import Plan
-    from mars_optim.experiment.plan.plan_file import load_plan
+    from mars_optim.experiment.plan.plan_file import built_in_plan, load_plan
 
     out = tmp_path / "new" / "pilot"
     assert main(["pilot", "--init", "--out", str(out)]) == 0
     assert f"mars pilot --out {out}" in capsys.readouterr().out
-    assert load_plan(out / "plan.toml") == Plan()
+    assert load_plan(out / "plan.toml") == built_in_plan()
     assert "# optimizer steps of one budget unit" in (out / "plan.toml").read_text()
 
 

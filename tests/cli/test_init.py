@@ -8,15 +8,14 @@ import pytest
 
 from mars_optim.cli import main
 from mars_optim.cli.init import JOBS, TEMPLATES
-from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.plan.plan_file import built_in_plan, load_plan
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_the_plan_is_the_built_in_one(tmp_path: Path):
     assert main(["init", "plan", str(tmp_path)]) == 0
-    assert load_plan(tmp_path / "plan.toml") == Plan()
+    assert load_plan(tmp_path / "plan.toml") == built_in_plan()
 
 
 @pytest.mark.parametrize(

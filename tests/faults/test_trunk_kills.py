@@ -57,6 +57,8 @@ SETTINGS = {
     "training.decay_share": "0.5",
     "comparison.seeds": "[1, 2]",
     "comparison.ladder": "[0.5, 1.5]",
+    "comparison.others": "always",
+    "decision.looks": "once",
     "tuning.trials": "2",
     "tuning.max_trials": "2",
     "running.checkpoint_minutes": "1e-9",

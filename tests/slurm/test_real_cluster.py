@@ -28,6 +28,8 @@ SMALL = {
     "task.batch": "4",
     "comparison.seeds": "[1, 2]",
     "comparison.ladder": "[0.5, 1.5]",
+    "comparison.others": "always",
+    "decision.looks": "once",
     "tuning.trials": "1",
     "tuning.max_trials": "1",
 }

@@ -17,6 +17,9 @@ from mars_optim.experiment.report.messages import Messages
 OPTIONS = {
     "training.steps": "10",
     "comparison.seeds": "[1, 2]",
+    "comparison.ladder": "[0.5, 0.75, 1.5]",
+    "comparison.others": "always",
+    "decision.looks": "once",
     "tuning.trials": "2",
     "tuning.max_trials": "3",
 }

@@ -18,6 +18,9 @@ SMALL = {
     "task.layers": "1",
     "task.batch": "4",
     "comparison.seeds": "[1, 2]",
+    "comparison.ladder": "[0.5, 0.75, 1.5]",
+    "comparison.others": "always",
+    "decision.looks": "once",
     "tuning.trials": "2",
     "tuning.max_trials": "3",
 }

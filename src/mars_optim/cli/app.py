@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 try:
-    from cyclopts import App, CycloptsError, Parameter
+    from cyclopts import App, CycloptsError, Group, Parameter
     from rich.console import Console
 except ImportError:  # the optimizers need torch only
     sys.exit("mars: error: the command line needs more packages: pip install 'mars-optim[pilot]'")
@@ -18,6 +18,7 @@ except ImportError:  # the optimizers need torch only
 from .._version import __version__
 from ..errors import UserError, check_text
 from .canary import canary
+from .completions import python_files
 from .export import export
 from .forecast import forecast
 from .noise import noise
@@ -27,38 +28,67 @@ from .report import Lang, report
 from .train import train
 from .transfer import transfer
 
+START, DECIDE, SWITCH, OTHER = (
+    Group.create_ordered(title)
+    for title in ("First steps", "Compare and decide", "After the answer", "Other")
+)
+
 app = App(
     name="mars",
-    help="Does MARS pay on your training job? Optimizers for PyTorch, and a fair experiment.",
+    help="Does a MARS optimizer pay on your training job? Measure it before you switch.\n\n"
+    "`mars` without arguments says what to do next in this folder.",
     version=__version__,
     help_format="rst",
     help_on_error=False,
+    group_commands=OTHER,
 )
-
+app.register_install_completion_command(
+    help="Let TAB complete commands and options in this shell (bash, zsh or fish).", group=OTHER
+)
 
 Kind = Literal["plan", "task", "command", "finetune", "sft", "bandit", "runs"]
 
 
-@app.command
-def init(kind: Kind, folder: Path = Path(), /) -> None:
-    """Write a plan, or an example of each way to bring a job of your own, to start from.
+def init(
+    kind: Kind | None = None,
+    folder: Path = Path(),
+    /,
+    *,
+    script: Annotated[str | None, Parameter(completer=python_files)] = None,
+    no_input: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Ask what you train, and write a plan for the comparison.
+
+    With a kind, or without a terminal, it asks nothing.
 
     Parameters
     ----------
     kind:
-        plan (every key with its comment), task (a Task in Python and its plan), command (a
-        training script and its plan) or runs (which of your files is which run). Jobs that are not
-        pretraining: finetune (a transformers checkpoint, by LoRA or in full), sft (trl's
-        SFTTrainer) or bandit (a policy gradient).
+        Kind of job. plan: the built-in small model, with every setting and its comment. command:
+        a training script of yours. task: model, data and loss as Python functions. finetune: a
+        transformers checkpoint. sft: trl's SFTTrainer. bandit: a policy gradient. runs: trainings
+        that have finished already.
     folder:
         Folder to write into.
+    script:
+        With command: your training script, which is left as it is; only a plan is written.
+    no_input:
+        Never ask; without a kind, stop with an error.
     """
-    from .init import write_example
+    from .init import ask_and_write, write_example
 
-    print(write_example(kind, folder))
+    if kind is None and no_input:
+        raise UserError(f"KIND is needed with --no-input: {', '.join(get_args(Kind))}")
+    if kind is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(f"KIND is needed where there is no terminal: {', '.join(get_args(Kind))}")
+    if script is not None and kind not in (None, "command"):
+        raise UserError(f"--script {script} is for the kind command, not for {kind}")
+    if kind is None:
+        print(ask_and_write(Console(highlight=False), folder, script))
+    else:
+        print(write_example(kind, folder, script))
 
 
-@app.command
 def watch(
     out: Path = Path("mars-pilot"),
     /,
@@ -71,7 +101,9 @@ def watch(
     token: Annotated[bool, Parameter(negative="")] = False,
     lang: Lang = "en",
 ) -> None:
-    """Show a pilot that runs in another process, until it ends. Ctrl-C ends the watching only.
+    """Show how far a comparison is that runs in another process.
+
+    Ctrl-C ends the watching only.
 
     With --serve the pilot is a page in the browser that keeps itself up to date.
 
@@ -114,33 +146,40 @@ def watch(
         watch_pilot(out, console, once=once, every=seconds)
 
 
-@app.command
-def doctor(target: str, /, *, rule: str = "adamw") -> None:
-    """Show which parameter of your optimizer or model gets what, and what would not work.
+def doctor(
+    target: Annotated[str, Parameter(completer=python_files)],
+    /,
+    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    rule: str = "adamw",
+) -> None:
+    """Show what MARS does with each parameter of your model, and what would not work.
 
     Parameters
     ----------
     target:
-        MODULE:FUNCTION in this folder, called without arguments; it returns a MARS optimizer, or
-        a model that is sorted as param_groups does.
+        Your training script, such as train.py; it runs up to its first optimizer step, and no
+        further. Or MODULE:FUNCTION in this folder, such as train:make_model: a function without
+        arguments that returns an optimizer or a model.
+    arguments:
+        Arguments of the script.
     rule:
-        For a model: adamw, lion, shampoo or muon.
+        If it is a model, or the optimizer is not a MARS: adamw, lion, shampoo or muon.
     """
     from .doctor import examine
 
-    print(examine(target, rule))
+    print(examine(target, rule, arguments))
 
 
-app.command(train)
-app.command(pilot)
-app.command(plan_command, name="plan")
-app.command(report)
-app.command(export)
-app.command(forecast)
-app.command(transfer)
-app.command(canary)
-app.command(noise)
-app.command(prepare)
+COMMANDS: dict[Group, tuple[Callable[..., None], ...]] = {
+    START: (doctor, init, plan_command),
+    DECIDE: (pilot, watch, report),
+    SWITCH: (forecast, transfer, canary, export),
+    OTHER: (prepare, train, noise),
+}
+for group, commands in COMMANDS.items():
+    for order, command in enumerate(commands):
+        name = command.__name__.removesuffix("_command")
+        app.command(command, name, group=group, sort_key=order)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,10 +28,11 @@ def canary(
     lr_scales: Annotated[tuple[float, ...], Parameter(negative="")] = (1.0,),
     margin: float = 0.0,
 ) -> None:
-    """Continue your AdamW checkpoint under AdamW and under MARS on the same data.
+    """Try the switch on a copy: your AdamW checkpoint goes on with AdamW, and with MARS.
 
-    Says whether the switch makes a spike (by the guard's test), what the loss difference is, and
-    whether to go on to production under a guard. The same command goes on where it was stopped.
+    Both see the same data. Says whether the switch makes a spike (by the guard's test), what the
+    loss difference is, and whether to go on to production under a guard. The same command goes
+    on where it was stopped.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ def canary(
         out,
         settings,
         plan=chosen.task,
+        candidate=chosen.comparison.candidate,
         environment=environment(1),
         say=lambda text: console.print(text, soft_wrap=True, markup=False),
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..errors import UserError
+from .completions import named_optimizers
 
 
 def export(
@@ -18,16 +19,16 @@ def export(
     trackio: Annotated[bool, Parameter(negative="")] = False,
     wandb: Annotated[bool, Parameter(negative="")] = False,
     transformers: Path | None = None,
-    standalone: str | None = None,
+    standalone: Annotated[str | None, Parameter(completer=named_optimizers)] = None,
     form: str = "optimizer",
     gamma: str | None = None,
     best: Annotated[bool, Parameter(negative="")] = False,
     out: Path | None = None,
 ) -> None:
-    """Write runs, a trained model or an optimizer for elsewhere; nothing leaves this machine.
+    """Write results for TensorBoard, W&B and others, or an optimizer as one file.
 
-    What was written before is left alone where its run has not grown: while runs go on, call it
-    again whenever you like.
+    Nothing leaves this machine. What was written before is left alone where its run has not grown:
+    while runs go on, call it again whenever you like.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from ..errors import UserError
+from .completions import known_arms
 from .report import unpack
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ def forecast(
     runs: Annotated[tuple[Path, ...], Parameter(negative="", show_default=False)] = (),
     *,
     source: Annotated[Path | None, Parameter(name="--from")] = None,
-    baseline: str | None = None,
+    baseline: Annotated[str | None, Parameter(completer=known_arms)] = None,
     parameters: float | None = None,
     tokens: float | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Forecast what is left of each arm's gain at your size, from runs at smaller ones.
+    """Forecast how much of the gain is left for a larger model, from runs of smaller ones.
 
     Says for each arm the token ratio, tokens that the baseline would need for the arm's loss over
     the arm's own, with its 80 and 95 % intervals; or why the runs cannot tell, and which run would

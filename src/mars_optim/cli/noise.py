@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..experiment.plan import Plan
-from ..experiment.plan.plan_file import load_plan, make_plan
+from ..experiment.plan.plan_file import built_in_plan, load_plan
 from ..experiment.plan.task import what_is_trained
 from ..files import write_text
 from .canary import task_of
@@ -33,7 +33,7 @@ def noise(
     checkpoint: Path | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Measure the gradient's noise on a short stretch of your job, and what MARS makes of it.
+    """Measure how noisy your gradients are, and whether that leaves MARS something to gain.
 
     Is the job noise-limited, would a larger batch or MARS help, approx or exact: in sentences
     with numbers and intervals, noise.svg and noise.json. Trains under the plan's baseline and
@@ -77,7 +77,7 @@ def noise(
         raise UserError(f"--points {points} must be at most a quarter of --steps {steps}")
     if task:
         set += ('task.kind="python"', f"task.source={json_format.dumps(task)}")
-    chosen = load_plan(plan, set) if plan else make_plan({}, set)
+    chosen = load_plan(plan, set) if plan else built_in_plan(set)
     if chosen.task.kind not in ("gpt", "python"):
         raise UserError(
             f"task.kind = {chosen.task.kind!r} trains elsewhere: `mars noise` needs a model and "
@@ -113,7 +113,7 @@ def _measure(plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
     def told(count: int) -> None:
         nonlocal taken
         taken += count
-        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total)
+        shown(f"measuring the noise, {taken:,} of {total:,} gradients", taken, total, "gradients")
 
     try:
         loaded = task_of(plan)

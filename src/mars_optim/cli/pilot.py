@@ -13,17 +13,19 @@ from rich.console import Console
 
 from ..errors import UserError, need
 from ..experiment.plan import Plan
-from ..experiment.plan.plan_file import load_plan, make_plan, plan_of
+from ..experiment.plan.plan_file import built_in_plan, load_plan, plan_of
 from ..experiment.plan.tuning import few_trials
 from ..experiment.records import Failure, read_runs
 from ..experiment.records.run import BUDGET
+from .completions import jobs
+from .progress import Progress
 from .report import Lang, write
 
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
 
 def pilot(
-    what: str | None = None,
+    what: Annotated[str | None, Parameter(completer=jobs)] = None,
     /,
     *,
     out: Path = Path("mars-pilot"),
@@ -36,10 +38,12 @@ def pilot(
     executor_option: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     lang: Lang = "en",
 ) -> None:
-    """Train arm against arm and end with a verdict and a report.
+    """Train your model with several optimizers, compare them fairly, and write a report.
 
-    Without arguments: a small GPT on this Python's own sources, AdamW against MARS-AdamW, with
-    NAdamW as control. Stop it whenever you like; the same command goes on where it was.
+    Such a comparison is a pilot. Every optimizer (an "arm" of the pilot) gets its learning rate
+    tuned alike; then all are trained from the same starting points (seeds). Without arguments:
+    a small GPT on this Python's own sources, AdamW against MARS-AdamW, with NAdamW as a
+    control. Stop it whenever you like; the same command goes on where it was.
 
     Parameters
     ----------
@@ -54,8 +58,8 @@ def pilot(
     set:
         Change one key of the plan, such as --set training.steps=400. May be repeated.
     ablations:
-        Add arms that tell how much of the effect is the betas', the correction's and the clip's;
-        short for --set comparison.ablations=true.
+        Also train variants of MARS with one part switched off, which tell where its effect comes
+        from; short for --set comparison.ablations=true.
     workers:
         Runs at a time on this machine, which share its cores and accelerators; "auto" for one
         per accelerator or, without any, one per core and four at the most. With --executor slurm:
@@ -138,10 +142,12 @@ def plan_command(
     prior_sd: float | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Price a pilot before anything is spent, from a short measurement.
+    """Tell how long a comparison (a pilot) takes and what it costs, from a short measurement.
 
-    Runs, hours and money; the seeds that an effect needs; what MARS costs in time and memory
-    here; what others found at such a size. Nothing is written.
+    Trains a little on this machine: half a minute for the built-in model on an idle machine,
+    longer for yours. Says the number of trainings, hours and money, how many repetitions an
+    effect needs, what MARS costs in time and memory here, and what others found at such a size.
+    Nothing is written.
 
     Parameters
     ----------
@@ -190,14 +196,17 @@ def plan_command(
     console = Console(highlight=False)
     count = automatic_workers() if workers == "auto" else workers
     threads = max(1, (os.cpu_count() or 1) // count)
-    found = forecast(
-        chosen,
-        out,
-        workers=count,
-        threads=threads,
-        effect=wanted,
-        say=Console(stderr=True, highlight=False).print,
-    )
+    with Progress() as shown:
+        shown.say("Measuring on this machine; nothing is written. Ctrl-C stops at any time.")
+        found = forecast(
+            chosen,
+            out,
+            workers=count,
+            threads=threads,
+            effect=wanted,
+            say=shown.say,
+            progress=lambda done, total: shown(f"step {done:,} of {total:,}", done, total, "steps"),
+        )
     choice = None if limit is None else weighed(priced, found, limit, prior, count)
     if json:
         print(as_json(chosen, found, choice))
@@ -208,7 +217,7 @@ def plan_command(
 def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:
     """The plan that was given; else the one in ``out``; else the built-in one."""
     source = given or out / "plan.toml"
-    return load_plan(source, changes) if given or source.exists() else make_plan({}, changes)
+    return load_plan(source, changes) if given or source.exists() else built_in_plan(changes)
 
 
 def _check_workers(workers: int | str) -> None:

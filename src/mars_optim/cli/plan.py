@@ -19,6 +19,14 @@ from ..experiment.plan.any_arm import is_any
 from . import budget
 from .budget import Choice
 
+PURPOSES = {
+    "tune": "tuning learning rates",
+    "ladder": "other lengths, to turn losses into tokens saved (the ladder)",
+    "compare": "comparing, from the same starting points (seeds)",
+    "trunk": "runs that the ladder branches off",
+    "sensitivity": "how much the learning rate matters",
+}
+
 
 def as_json(plan: Plan, found: Forecast, choice: Choice | None = None) -> str:
     """All numbers, for programs; what is infinite or not known is null."""
@@ -62,7 +70,7 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
         where = "" if size == "main" else f" at size {size}"
         arms = ", ".join(dict.fromkeys(i.arm for i in items))
         text.append(
-            f"  {purpose}{where}: {between(runs[0], runs[1], 0)} runs, "
+            f"  {PURPOSES.get(purpose, purpose)}{where}: {between(runs[0], runs[1], 0)} runs, "
             f"{between(tokens[0] / 1e6, tokens[1] / 1e6, 1)} M tokens ({arms})"
         )
     text += ["", *_around(plan, found), *_memory(plan, found), "", *_noise(found.noise)]
@@ -83,16 +91,25 @@ def _around(plan: Plan, found: Forecast) -> list[str]:
     row = found.probe[name]
     outside, training = row["outside"], plan.training.steps * row["seconds"]
     share = outside / (outside + training) if outside else 0.0
-    text = f"[bold]Besides its steps[/] a run of {name} takes {outside:.2g} s"
+    text = f"[bold]Besides its steps[/] a run of {name} takes {_short(outside)}"
     way = "longer runs spend less"
     if "evaluation" in row:
         times = f"{row['evaluations']} evaluations" if row["evaluations"] > 1 else "one evaluation"
-        text += f", with {times} of {row['evaluation']:.2g} s"
+        text += f", with {times} of {_short(row['evaluation'])}"
         way = "training.eval_tokens, and training.evaluations above 1, are what it is spent on"
     else:
         text += " to start, to evaluate and to end"
     way = f"; {way}" if share > 0.2 else ""
-    return [f"{text}: {share:.0%} of its {outside + training:.2g} s{way}."]
+    return [f"{text}: {share:.0%} of its {_short(outside + training)}{way}."]
+
+
+def _short(seconds: float) -> str:
+    """Seconds, or minutes from two of them on."""
+    return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds / 60:,.2g} min"
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
 
 
 def _memory(plan: Plan, found: Forecast) -> list[str]:
@@ -122,7 +139,8 @@ def _noise(noise: Noise) -> list[str]:
         else f"The choice of the learning rates adds {noise.rates:.3f}, which no seed narrows."
     )
     return [
-        f"[bold]Noise[/] between pairs, in log tokens: {noise.sd:.3f} (80 % interval "
+        f"[bold]Noise[/]: how far trainings differ by chance, in the logarithm of the tokens that "
+        f"they need, between pairs with the same seed: {noise.sd:.3f} (80 % interval "
         f"{noise.low:.3f} to {noise.high:.3f}), assumed from {where}. {rates}"
     ]
 
@@ -149,8 +167,8 @@ def _published(found: Forecast) -> list[str]:
             effect += f", loss {result.difference:+.3f}"
         text.append(
             f"  {effect}: {result.model}, {result.tokens / 1e9:.3g} B tokens, batch "
-            f"{result.batch_tokens / 1e3:.3g} k ({match.size_factor:.3g} times your size, "
-            f"{match.batch_factor:.3g} times your batch); {result.who}; {result.note}"
+            f"{result.batch_tokens / 1e3:.3g} k ({_times(match.size_factor)} times your size, "
+            f"{_times(match.batch_factor)} times your batch); {result.who}; {result.note}"
         )
     if found.published[0].distance > math.log(10):
         text.append("  None of these is near your job: they say little about it.")

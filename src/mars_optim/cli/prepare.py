@@ -28,7 +28,7 @@ def prepare(
     workers: int = 0,
     verify: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Make data ready for training: text into shards of tokens, images into arrays, a manifest.
+    """Turn text into tokens, or images into arrays, ready for training.
 
     Stop it whenever you like; the same command goes on where it was, and ends with the same bytes.
 
@@ -102,7 +102,7 @@ def _prepared(
         if what == "tokenizer":
             shown("training the tokenizer")
         else:
-            shown(f"tokens, {done / 1e6:,.1f} of {total / 1e6:,.1f} MB", done, total)
+            shown(f"tokens, {done / 1e6:,.1f} of {total / 1e6:,.1f} MB", done, total, "MB", 1e6)
 
     images, left_out = image_files(sources)
     if images:

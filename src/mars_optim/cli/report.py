@@ -28,6 +28,9 @@ def report(
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     to: Path | None = None,
     lang: Lang = "en",
+    canary: Path | None = None,
+    guard: Path | None = None,
+    pdf: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Analyse the runs of a pilot, of mars train, or any others, and write the report.
 
@@ -50,9 +53,21 @@ def report(
         With several pilots, the folder for their page (mars-jobs).
     lang:
         Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
+    canary:
+        Result of stage 2, canary.json or its folder; else looked for in the pilot's folder, also as
+        canary/ and mars-canary/.
+    guard:
+        Log of stage 3, as Guard(log=...) writes it; else guard.jsonl in the pilot's folder.
+    pdf:
+        Write report.pdf too, one page for a meeting, by a Chromium, Chrome or Edge on this machine
+        (the environment variable CHROME names another).
     """
     console = Console(highlight=False)
+    of_pilot = {"--canary": canary, "--guard": guard, "--pdf": pdf or None}
+    given = next((option for option, value in of_pilot.items() if value is not None), None)
     if len(out) > 1:
+        if given:
+            raise UserError(f"{given} goes with one pilot, not with {len(out)}")
         if source or set:
             option = "--from" if source else "--set"
             raise UserError(f"{option} goes with one folder, not with {len(out)}")
@@ -68,7 +83,9 @@ def report(
         raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
     unpack(folder)
     if (folder / "plan.toml").exists():
-        return write(folder, console, lang)
+        return write(folder, console, lang, canary=canary, guard=guard, pdf=pdf)
+    if given:
+        raise UserError(f"{given} goes with a pilot, and {folder} has no plan.toml")
     if (folder / "runs").is_dir():
         return write_runs(folder, console, lang)
     raise UserError(
@@ -96,17 +113,40 @@ def unpack(out: Path) -> None:
         ) from None
 
 
-def write(out: Path, console: Console, lang: Lang) -> None:
-    """Write the report of ``out`` and say the verdict."""
+def write(
+    out: Path,
+    console: Console,
+    lang: Lang,
+    *,
+    canary: Path | None = None,
+    guard: Path | None = None,
+    pdf: bool = False,
+) -> None:
+    """Write the report of ``out`` and say the verdict.
+
+    Args:
+        out: folder of the pilot.
+        console: to say it to.
+        lang: of the report.
+        canary: result of stage 2 (default: None, looked for in ``out``).
+        guard: log of stage 3 (default: None, looked for in ``out``).
+        pdf: whether to write the page for a meeting too (default: False).
+
+    Raises:
+        UserError: if there is nothing to report, or no browser for the PDF.
+    """
     from ..experiment.analysis import analyse
     from ..experiment.export.optuna_journal import write_journal
-    from ..experiment.report import Messages, summary, write_report
+    from ..experiment.report import Messages, summary, write_brief, write_report
 
-    analysis, say = analyse(out), Messages(lang)
+    analysis, say = analyse(out, canary=canary, guard=guard), Messages(lang)
     paths = write_report(analysis, out, say)
     write_journal(analysis, out)
     console.print(summary(analysis, say), soft_wrap=True)
     console.print(say("terminal.report", path=paths[0]), soft_wrap=True, markup=False)
+    if pdf:
+        made = write_brief(analysis, out, say)
+        console.print(say("terminal.pdf", path=made), soft_wrap=True, markup=False)
 
 
 def write_runs(out: Path, console: Console, lang: Lang) -> None:

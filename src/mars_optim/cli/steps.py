@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from ..errors import UserError
-from ..experiment.pilot.standing import Line, clock, with_bars
+from ..experiment.pilot.standing import Line, clock, speed, with_bars
 from ..experiment.plan import RunSpec
 from ..experiment.records import read_run
 
@@ -90,7 +90,7 @@ class Steps:
         return with_bars([Line(text, step / self.spec.steps, state)])
 
     def _state(self, step: int, now: float) -> str:
-        """The last loss on disk, and the time left at the speed so far."""
+        """The last loss on disk, the rate so far, and the time left at that rate."""
         text = ""
         try:
             row = next(r for r in reversed(read_run(self.run).rows) if r.get("loss") is not None)
@@ -98,6 +98,6 @@ class Steps:
         except (UserError, StopIteration):
             pass  # no row yet
         if self.first is not None and step > self.first:
-            left = (now - self.started) / (step - self.first) * (self.spec.steps - step)
-            text += f", {clock(left)} left"
+            rate = (step - self.first) / max(1e-9, now - self.started)
+            text += f", {speed(rate, 'steps')}, {clock((self.spec.steps - step) / rate)} left"
         return text

@@ -20,6 +20,7 @@ from ..experiment.plan.plan_file import load_plan, plan_toml
 from ..experiment.records import Outcome, read_run
 from ..experiment.records.run import CHECKPOINTS
 from ..files import write_text
+from .completions import arms
 from .steps import Steps
 from .train_messages import after, before
 
@@ -30,7 +31,7 @@ def train(
     recipe: Path,
     /,
     *,
-    arm: str | None = None,
+    arm: Annotated[str | None, Parameter(completer=arms)] = None,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     out: Path = Path("mars-train"),
     seed: int = 1,
@@ -43,10 +44,11 @@ def train(
     compile: Annotated[bool, Parameter(negative="")] = False,
     activation_checkpointing: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Train one arm of a recipe or a plan, once. The same command goes on where it was stopped.
+    """Train a published recipe once, with one optimizer.
 
-    A finished run is not computed again. Several runs in one folder are compared by mars report.
-    On several devices: torchrun --nproc-per-node N -m mars_optim train RECIPE.toml ...
+    The same command goes on where it was stopped. A finished run is not computed again. Several
+    runs in one folder are compared by mars report. On several devices:
+    torchrun --nproc-per-node N -m mars_optim train RECIPE.toml ...
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from .canary import task_of
+from .completions import arms
 
 if TYPE_CHECKING:
     from ..experiment.plan import Arm, Plan
@@ -30,12 +31,14 @@ def transfer(
     noise_scale: float | None = None,
     base_width: float | None = None,
     base_depth: float | None = None,
-    arm: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
+    arm: Annotated[
+        tuple[str, ...], Parameter(negative="", show_default=False, completer=arms)
+    ] = (),
     check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     widths: Annotated[tuple[int, ...], Parameter(negative="", show_default=False)] = (),
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Carry a pilot's best settings to a larger model, by published rules.
+    """Turn the best settings of a small comparison into those of a larger model.
 
     Prints learning rate, decay, eps and betas of each arm and group, and what the model multiplies
     its starts, logits and residual branches by. --check trains a few steps at several widths and

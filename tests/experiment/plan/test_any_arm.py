@@ -13,6 +13,7 @@ from mars_optim.experiment.plan import Arm, Plan, RunSpec
 from mars_optim.experiment.plan.any_arm import BESIDE, KINDS
 from mars_optim.experiment.plan.arms import ARMS, ablation_arms
 from mars_optim.experiment.plan.plan_file import (
+    BUILT_IN,
     differences,
     load_plan,
     make_plan,
@@ -69,7 +70,7 @@ def test_a_plan_with_a_class_is_read_back_equal(tmp_path: Path):
 
 def test_overrides_make_the_same_plan_again(tmp_path: Path):
     plan = plan_of(tmp_path, OPTIONS)
-    assert make_plan({}, tuple(overrides(plan)), tmp_path) == plan
+    assert make_plan(BUILT_IN, tuple(overrides(plan)), tmp_path) == plan
     assert not any(".folder=" in text or ".lr_1d=" in text for text in overrides(plan))
 
 

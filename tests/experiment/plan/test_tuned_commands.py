@@ -11,7 +11,7 @@ from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.design import points
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.command import fill_settings
-from mars_optim.experiment.plan.plan_file import make_plan, overrides, plan_toml
+from mars_optim.experiment.plan.plan_file import built_in_plan, make_plan, overrides, plan_toml
 from mars_optim.experiment.plan.tuning import point, same_but_tuned, value_at
 
 COMMAND = "{python} t.py {optimizer} {lr} {seed} {steps} {run_dir} --wd {decay} {arm_args}"
@@ -61,7 +61,7 @@ def plan_with(**changes: Any) -> Plan:
 def test_the_plan_is_read_back_equal():
     plan = plan_with()
     assert make_plan(tomllib.loads(plan_toml(plan))) == plan
-    assert make_plan({}, tuple(overrides(plan))) == plan
+    assert built_in_plan(tuple(overrides(plan))) == plan
 
 
 def test_arms_have_the_same_places_in_their_own_ranges():

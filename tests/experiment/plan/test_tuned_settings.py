@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.plan.arms import ARMS, Arm
-from mars_optim.experiment.plan.plan_file import make_plan, overrides, plan_toml
+from mars_optim.experiment.plan.plan_file import built_in_plan, make_plan, overrides, plan_toml
 from mars_optim.experiment.plan.run_spec import RunSpec
 from mars_optim.experiment.plan.tuning import (
     SPANS,
@@ -67,7 +67,7 @@ def test_a_plan_that_tunes_more_is_read_back_equal():
     tuning["arm"] = {"mars-adamw": {"lr": [0.5, 2.0], "beta1": [1.0, 1.0]}}
     plan = make_plan({"tuning": tuning, "comparison": {"lr_exponent": -0.35}})
     assert make_plan(tomllib.loads(plan_toml(plan))) == plan
-    assert make_plan({}, tuple(overrides(plan))) == plan
+    assert built_in_plan(tuple(overrides(plan))) == plan
     assert plan.tuning.spans("adamw") == {**{k: SPANS[k] for k in MANY}, "lr": (0.1, 10.0)}
     assert plan.tuning.spans("mars-adamw")["lr"] == (0.5, 2.0)
 

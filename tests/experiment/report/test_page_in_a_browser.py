@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,24 @@ import pytest
 
 from mars_optim.experiment.analysis import analyse, survey
 from mars_optim.experiment.report import Lang, Messages, write_report, write_runs_report
-from tests.support.pages import CHROMIUM, fonts_for, look_at
+from tests.support.pages import CHROMIUM, fonts_for, lacking, look_at
+from tests.support.rollout_files import write_canary, write_guard_log
 from tests.support.written_pilot import EXTRAS, with_control_named, write_pilot
 from tests.support.written_runs import write_run, write_sweep
 
 pytestmark = pytest.mark.slow
 
 
-def lacking(what: str) -> None:
-    """Skip the test, or fail it where CI has installed ``what`` (MARS_TEST_BROWSER=1)."""
-    if os.environ.get("MARS_TEST_BROWSER") == "1":
-        pytest.fail(f"no {what} on this machine, and MARS_TEST_BROWSER=1 asks for it")
-    pytest.skip(f"no {what} on this machine")
-
-
 PILOTS: dict[str, dict[str, Any]] = {
     "win": dict(speedup=1.3, **EXTRAS),
     "loss": dict(speedup=0.8),
+    "staged": dict(speedup=1.3),
     "open": dict(speedup=1.06, spread=0.2, cost__price_per_hour="1234.5"),
 }
 LONG = "a-name-as-long-as-an-arm-of-a-pilot-has"
 PAGES: tuple[tuple[str, Lang], ...] = (
     *(("win", "en"), ("win", "ja"), ("loss", "en"), ("open", "ja")),
-    *(("runs", "en"), ("runs", "ja")),
+    *(("runs", "en"), ("runs", "ja"), ("staged", "en")),
 )
 SIZES = {"small": (360, 740), "phone": (390, 844), "tablet": (768, 1024), "laptop": (1280, 800)}
 
@@ -52,7 +46,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     for scheme in ("light", "dark"):
         seen = look_at(pages, folder / scheme, dark=scheme == "dark")
         found |= {f"{view} {scheme}": what for view, what in seen.items()}
-    assert len(found) == 48
+    assert len(found) == 56
     return found
 
 
@@ -66,6 +60,9 @@ def write_page_of(name: str, out: Path, words: Messages) -> Path:
         return write_runs_report(survey(out), out, words)[0]
     if not out.exists():
         write_pilot(out, **PILOTS[name])
+    if name == "staged":
+        write_canary(out / "canary.json", spiked=True)
+        write_guard_log(out / "guard.jsonl", back=True)
     analysis = analyse(out)
     if name == "loss":
         analysis = with_control_named(analysis, LONG)
@@ -120,3 +117,15 @@ def test_japanese_has_its_glyphs_in_page_and_figures(views: dict[str, dict[str, 
     for view, seen in views.items():
         assert seen["glyphs"], view
         assert all(seen["glyphs"]), view
+
+
+def test_a_term_is_explained_by_focus_and_by_touch(views: dict[str, dict[str, Any]]) -> None:
+    for view, seen in views.items():
+        tips, width = seen["tips"], SIZES[view.split()[2]][0]
+        assert tips["before"] == tips["blurred"] == [], view
+        for way in ("focused", "clicked"):
+            assert [tip[0] for tip in tips[way]] == [tips["of"]], (view, way)
+            _, left, right, top = tips[way][0]
+            assert left >= 0, (view, way)
+            assert right <= width, (view, way)
+            assert top >= 0, (view, way)

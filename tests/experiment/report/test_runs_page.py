@@ -116,7 +116,7 @@ def test_the_command_writes_a_page_its_figures_and_its_numbers(
     html = (tmp_path / f"report{suffix}.html").read_text(encoding="utf-8")
     for picture in ("curves", "rates"):
         assert (tmp_path / "figures" / f"{picture}{suffix}.svg").exists()
-        assert f'<figure class="{picture}">' in html
+        assert f'<figure class="{picture}" id="figure-{picture}">' in html
     assert "<script" not in html
     data = json.loads((tmp_path / "report.json").read_text())
     (found,) = data["experiments"]

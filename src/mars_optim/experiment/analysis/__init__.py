@@ -3,6 +3,7 @@
 from .analyse import analyse
 from .conditions import Condition, RolloutStep
 from .folder import Experiment, Survey, survey
+from .happened import went_back
 from .model import Analysis, ArmResult, Finding, Shown, Verdict
 from .rollout import next_step, rollout_steps
 from .stats import Interval
@@ -22,4 +23,5 @@ __all__ = [
     "next_step",
     "rollout_steps",
     "survey",
+    "went_back",
 ]

@@ -16,6 +16,7 @@ from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
 from ..records.checks import read_checks
 from ..records.metric import judged, written
+from .aftermath import aftermath
 from .arm_results import arm_results, step_time
 from .at_target import AtTarget, at_target
 from .causes import contrasts, parts
@@ -36,15 +37,19 @@ from .units import in_units
 from .verdict import decide
 
 
-def analyse(out: Path, *, forecast: bool = True) -> Analysis:
+def analyse(
+    out: Path, *, forecast: bool = True, canary: Path | None = None, guard: Path | None = None
+) -> Analysis:
     """Read the plan, the probe and the runs in ``out`` and compute all that a report shows.
 
     Args:
         out: folder of the pilot.
         forecast: the gain at the plan's target too, which takes seconds.
+        canary: result of stage 2, a file or its folder (default: None, looked for in ``out``).
+        guard: log of stage 3 (default: None, looked for in ``out``).
 
     Raises:
-        UserError: if ``out`` holds no pilot, or no finished run.
+        UserError: if ``out`` holds no pilot, or no finished run, or a named file is not of it.
     """
     plan = load_plan(plan_of(out))
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
@@ -81,13 +86,14 @@ def analyse(out: Path, *, forecast: bool = True) -> Analysis:
             verdict,
             reasons=(
                 *verdict.reasons,
+                *_not_run(plan, arms, own.missing),
                 *([_forecast_finding(plan, beyond)] if beyond else []),
                 *missing_findings(plan, out),
             ),
         ),
         ladder=_ladder(plan.comparison.baseline, own.compared.values()),
         candidate_ladder=_ladder(plan.comparison.candidate, own.compared.values())
-        if plan.training.trunk
+        if plan.both_ladders
         else (),
         unit_tokens=plan.training.steps * first.tokens // first.steps,
         parameters=first.parameters,
@@ -106,6 +112,9 @@ def analyse(out: Path, *, forecast: bool = True) -> Analysis:
         checks=read_checks(out, plan.arm),
         budgets=tuning_budgets(own, arms),
         at_target=beyond,
+        aftermath=aftermath(plan, out, canary, guard),
+        pair_seconds=_pair_seconds(sizes),
+        run_seconds=_run_seconds(own),
     )
     return in_units(found)
 
@@ -150,6 +159,14 @@ def _money(
         confidence=own.plan.decision.confidence,
         pilot_seconds=seconds,
     )
+
+
+def _not_run(plan: Plan, arms: Mapping[str, ArmResult], missing: int) -> list[Finding]:
+    """The arms that are run after a go only, where there was none."""
+    left_out = [arm for arm in plan.arms if arm not in arms]
+    if missing or not left_out:
+        return []
+    return [Finding("reason.others-not-run", dict(arms=", ".join(left_out)))]
 
 
 def _forecast_finding(plan: Plan, found: AtTarget) -> Finding:
@@ -229,6 +246,21 @@ def _totals(runs: list[Run], missing: int) -> Totals:
         seconds=sum(o.seconds for o in outcomes),
         missing=missing,
     )
+
+
+def _pair_seconds(sizes: Iterable[Comparison]) -> float:
+    """Mean over the seeds so far, summed over the sizes."""
+    total = 0.0
+    for at in sizes:
+        spent = [r.outcome.seconds for r in at.compared.values() if r.outcome]
+        total += sum(spent) / max(1, len({seed for _, seed, _ in at.compared}))
+    return total
+
+
+def _run_seconds(own: Comparison) -> float:
+    steps = own.size.steps(1.0)
+    spent = [r.outcome.seconds for (_, _, n), r in own.compared.items() if n == steps and r.outcome]
+    return sum(spent) / len(spent) if spent else 0.0
 
 
 def _amendments(path: Path) -> tuple[dict[str, Any], ...]:

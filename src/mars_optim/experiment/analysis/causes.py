@@ -42,7 +42,7 @@ def contrasts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Contrast, ...]
     effect by noise alone at a single test's.
     """
     baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
-    others = [name for name in plan.arms if name not in (baseline, candidate)]
+    others = [name for name in arms if name not in (baseline, candidate)]
     pairs = [(name, baseline) for name in others] + [(candidate, name) for name in others]
     known = []
     for arm, against in pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..plan import Plan
 from ..plan.decision import DecisionPlan
@@ -38,6 +38,8 @@ class Comparison:
 def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     """Sort the finished runs of a pilot for one of its sizes."""
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
+    if not others_due(plan, size, here):
+        size = only_judged(plan, size)
     wanted = _wanted(plan, size)
     paired = (
         run
@@ -53,6 +55,22 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     judged = {plan.comparison.baseline, plan.comparison.candidate}
     undecided = sum(arm in judged for arm, _, _ in lacking)
     return Comparison(plan, size, here, compared, len(lacking), undecided)
+
+
+def others_due(plan: Plan, size: Size, runs: Iterable[Run]) -> bool:
+    """Whether the arms are run that the verdict is not about: always, or since one of them was."""
+    if plan.comparison.others == "always":
+        return True
+    others = set(size.arms) - set(plan.comparison.judged)
+    return any(
+        r.spec.arm_name in others and (r.spec.task, r.spec.training) == (size.task, size.training)
+        for r in runs
+    )
+
+
+def only_judged(plan: Plan, size: Size) -> Size:
+    """A size with the arms only that the verdict is about."""
+    return replace(size, arms=tuple(arm for arm in size.arms if arm in plan.comparison.judged))
 
 
 def begun(plan: Plan, seeds: Collection[int]) -> tuple[int, ...]:

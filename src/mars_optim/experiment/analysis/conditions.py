@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["done", "next", "later", "closed"]
+Status = Literal["done", "failed", "under-way", "next", "later", "closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +31,12 @@ class RolloutStep:
     Args:
         number: 1, 2 or 3.
         key: "pilot", "canary" or "production"; its title is ``stage.KEY`` of the messages.
-        status: "done", "next", "later", or "closed": not to be entered.
+        status: "done", "failed", "under-way", "next", "later", or "closed": not to be entered.
         command: what carries it out.
         entry: all must hold.
         exit: all must hold to go on to the next step.
         rollback: any one ends the step; with what ending it means.
+        happened: what the stage's own records say; empty without any.
     """
 
     number: int
@@ -45,3 +46,4 @@ class RolloutStep:
     entry: tuple[Condition, ...]
     exit: tuple[Condition, ...]
     rollback: tuple[Condition, ...]
+    happened: tuple[Condition, ...] = ()

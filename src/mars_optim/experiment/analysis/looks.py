@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..plan.comparison import FIRST_LOOK
 from . import stats
 from .stats import Interval, power, t_interval
 
 if TYPE_CHECKING:
     from ..plan.decision import DecisionPlan
 
-FIRST = 3
-"""Pairs at the first look: two would need a difference of more than 20 standard errors."""
+FIRST = FIRST_LOOK
 
 PATHS = 1_000_000
 LAST_EXACT = 20

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..plan import Arm, Plan
 from ..plan.decision import LOSS
 from ..records.checks import ArmCheck
+from .aftermath import Aftermath
 from .ladder import LadderReading
 from .money import Money
 from .stats import Interval
@@ -294,6 +295,12 @@ class Analysis:
     """As ``ladder``, of the candidate; empty without trunks."""
     at_target: AtTarget | None = None
     """The forecast for the job that is paid for; None where the plan has none."""
+    aftermath: Aftermath = field(default_factory=Aftermath)
+    """Outcomes of the canary and of production, as far as they are known."""
+    pair_seconds: float = 0.0
+    """Training time of one more seed of all compared arms, ladder included; 0 if not known."""
+    run_seconds: float = 0.0
+    """Training time of one run at the common budget, mean; 0 if not known."""
 
     @property
     def real_log_ratio(self) -> Interval | None:

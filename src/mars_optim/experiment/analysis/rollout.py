@@ -7,6 +7,16 @@ import math
 from ...guard.settings import GuardSettings
 from ..plan.any_arm import is_any
 from .conditions import Condition, RolloutStep, Status
+from .happened import (
+    canary_events,
+    canary_says_go,
+    canary_status,
+    canary_step_time,
+    guard_events,
+    guard_status,
+    spike_free,
+    surely_better,
+)
 from .model import Analysis
 from .stats import saved
 
@@ -16,7 +26,7 @@ LEAST_HISTORY = 500  # steps; noise with a memory of ten steps needs as many to 
 def rollout_steps(
     analysis: Analysis, guard: GuardSettings | None = None
 ) -> tuple[RolloutStep, ...]:
-    """The three steps, as the pilot's verdict leaves them.
+    """The three steps, as the pilot's verdict and what happened since leave them.
 
     Args:
         analysis: of the pilot.
@@ -28,6 +38,10 @@ def rollout_steps(
         "not-enough-runs": ("next", "later", "later"),
     }
     pilot, canary, production = statuses[analysis.verdict.decision]
+    canary = canary_status(analysis.aftermath, canary)
+    if canary in ("done", "failed") and production != "closed":
+        production = "next" if canary == "done" else "closed"
+    production = guard_status(analysis.aftermath, production)
     return (
         _pilot(analysis, pilot),
         _canary(analysis, canary),
@@ -102,7 +116,7 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
         number=2,
         key="canary",
         status=status,
-        command="mars canary CHECKPOINT --plan PILOT/plan.toml",
+        command="mars canary CHECKPOINT --plan PILOT/plan.toml --out PILOT/canary",
         entry=(
             _condition("pilot-go", decision == "go"),
             _same_moments(analysis),
@@ -115,10 +129,10 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
             ),
         ),
         exit=(
-            _condition("no-spike", None, **names),
+            _condition("no-spike", spike_free(analysis.aftermath), **names),
             _condition(
                 "continued-better",
-                None,
+                surely_better(analysis.aftermath),
                 level=analysis.plan.decision.confidence,
                 candidate=candidate.name,
                 pairs=len(analysis.plan.comparison.seeds),
@@ -131,6 +145,7 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
             _condition("canary-worse", None),
             _condition("canary-copy", None, **names),
         ),
+        happened=canary_events(analysis.aftermath, baseline.name, candidate.name),
     )
 
 
@@ -148,16 +163,12 @@ def _step_time(analysis: Analysis) -> tuple[Condition, ...]:
     if interval is None or not math.isfinite(interval.low):
         return ()
     limit = math.exp(interval.low)
-    return (
-        _condition(
-            "step-time",
-            None,
-            limit=limit,
-            baseline=analysis.baseline.name,
-            low=saved(interval.low),
-            ratio=measured[0] if measured else None,
-        ),
-    )
+    rule: dict[str, str | float | None]
+    rule = dict(limit=limit, baseline=analysis.baseline.name, low=saved(interval.low))
+    there = canary_step_time(analysis.aftermath)
+    if there is not None:
+        return (_condition("step-time-canary", there <= limit, **rule, ratio=there),)
+    return (_condition("step-time", None, **rule, ratio=measured[0] if measured else None),)
 
 
 def _production(analysis: Analysis, status: Status, guard: GuardSettings) -> RolloutStep:
@@ -168,12 +179,13 @@ def _production(analysis: Analysis, status: Status, guard: GuardSettings) -> Rol
         status=status,
         command="mars_optim.Guard in the training script (docs/production.md)",
         entry=(
-            _condition("canary-go", None),
+            _condition("canary-go", canary_says_go(analysis.aftermath)),
             _condition("history", None, steps=LEAST_HISTORY, **names),
             _condition("drill", None),
         ),
         exit=_planned_end(analysis),
         rollback=_guard_conditions(guard),
+        happened=guard_events(analysis.aftermath, analysis.baseline.name),
     )
 
 

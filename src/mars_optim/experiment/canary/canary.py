@@ -13,13 +13,12 @@ from ...files import write_json
 from ..plan.task import GptPlan, TaskPlan
 from ..records import Run
 from ..records.lock import pilot_lock
+from ..records.production import CANARY_FORMAT
 from ..tasks import Task
 from .continued import ADAMW, HISTORY, MARS, Continuations, ramp_steps
 from .production_checkpoint import AdamWCheckpoint
 from .result import CanaryResult, Continued, continued, judge
 from .settings import CanarySettings
-
-FORMAT = 1
 
 
 def canary(
@@ -29,6 +28,7 @@ def canary(
     settings: CanarySettings | None = None,
     *,
     plan: TaskPlan | None = None,
+    candidate: str = "",
     environment: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> CanaryResult:
@@ -45,6 +45,7 @@ def canary(
         out: folder; gets ``runs/`` and ``canary.json``.
         settings: default: None, the defaults.
         plan: of the task, for the records (default: None, the built-in task's defaults).
+        candidate: name of the arm in its plan, for the records (default: "", not known).
         environment: for the records.
         say: told of each run.
 
@@ -70,7 +71,13 @@ def canary(
             say(_line(seeds[-1]))
         edges = [n.split("-")[0] for n, x in trials.items() if scales[n] in (min(x), max(x))]
         result = judge(seeds, settings, scales, _advice(runs, scales, trials), edges)
-        write_json(out / "canary.json", canary_data(result, settings, checkpoint, trials))
+        data = canary_data(result, settings, checkpoint, trials)
+        told = dict(
+            candidate=candidate,
+            task=dataclasses.asdict(plan) if plan else {},
+            date=str(made[MARS].environment.get("date", "")),
+        )
+        write_json(out / "canary.json", data | told)
         return result
 
 
@@ -156,7 +163,7 @@ def canary_data(
             if row[arm]:
                 row[arm] = {k: _plain(v) for k, v in row[arm].items()}
     return {
-        "format": FORMAT,
+        "format": CANARY_FORMAT,
         "checkpoint": checkpoint.sha256,
         **data,
         "lr_trials": {name: {f"{s:g}": x for s, x in t.items()} for name, t in trials.items()},

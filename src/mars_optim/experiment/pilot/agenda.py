@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.arm_results import arm_results
-from ..analysis.comparison import begun, comparison
+from ..analysis.comparison import begun, comparison, only_judged, others_due
 from ..analysis.verdict import decide, settles_more
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
@@ -88,20 +88,34 @@ def agenda(
 def _size(
     plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
 ) -> _Part:
+    judged = only_judged(plan, size)
+    if not others_due(plan, size, runs):
+        part, decision = _of_arms(plan, judged, data, runs, given_up)
+        if judged.arms == size.arms or decision != "go":
+            return part
+    return _of_arms(plan, size, data, runs, given_up)[0]
+
+
+def _of_arms(
+    plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
+) -> tuple[_Part, str]:
+    """What the arms of a size need, and the decision so far; "" before there is one."""
     tuning = tuning_of(plan, size, data, runs, given_up)
-    specs: Iterable[RunSpec] = tuning.ready
-    due = first_seeds(plan)
+    specs = tuning.ready
+    due, decision = first_seeds(plan), ""
     if tuning.over:
-        specs = _comparison(plan, size, data, tuning)
-        due = _due_seeds(plan, size, runs, specs, given_up)
-        specs = [spec for spec in specs if spec.seed in due]
-    seeds, jobs = len(due), jobs_of_a_seed(plan, size, size.arms)
-    tuning_runs = sum(tuning.runs.values())
-    return _Part(
-        specs=tuple(specs),
-        planned_steps=tuning_runs * size.training.steps + seeds * sum(job.work for job in jobs),
-        planned_runs=tuning_runs + seeds * len(jobs),
+        compared = _comparison(plan, size, data, tuning)
+        look = _look(plan, size, runs, compared, given_up)
+        due, decision = look.seeds, look.decision
+        specs = tuple(spec for spec in compared if spec.seed in due)
+    jobs = jobs_of_a_seed(plan, size, size.arms)
+    trials, work = sum(tuning.runs.values()), sum(job.work for job in jobs)
+    part = _Part(
+        specs=specs,
+        planned_steps=trials * size.training.steps + len(due) * work,
+        planned_runs=trials + len(due) * len(jobs),
     )
+    return part, decision
 
 
 def first_seeds(plan: Plan) -> tuple[int, ...]:
@@ -109,31 +123,45 @@ def first_seeds(plan: Plan) -> tuple[int, ...]:
     return plan.comparison.seeds if plan.decision.looks == "once" else begun(plan, ())
 
 
-def _due_seeds(
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The comparison at the pairs so far.
+
+    Args:
+        seeds: that are run: those begun, and one more if it may change the decision.
+        decision: on those begun; "" while their pairs are not whole, or if nothing depends on it.
+    """
+
+    seeds: tuple[int, ...]
+    decision: str = ""
+
+
+def _look(
     plan: Plan,
     size: Size,
     runs: Iterable[Run],
     specs: Sequence[RunSpec],
     given_up: Collection[str],
-) -> tuple[int, ...]:
-    """The seeds of the comparison: those begun, and one more if it may change the verdict."""
-    if plan.decision.looks == "once":
-        return plan.comparison.seeds
+) -> _Look:
+    """Look at the pairs: those begun, of a plan that looks at every pair; else all."""
+    seeds, judged = plan.comparison.seeds, plan.comparison.judged
+    looks = plan.decision.looks == "every-pair"
+    if not looks and plan.comparison.others == "always":
+        return _Look(seeds)
     at = comparison(plan, size, runs)
     compared = (r for r in at.runs if r.spec.purpose in ("compare", "ladder"))
-    due = begun(plan, {run.spec.seed for run in compared})
+    due = begun(plan, {run.spec.seed for run in compared}) if looks else seeds
     done = {run.spec.run_id for run in at.runs} | set(given_up)
-    judged = (plan.comparison.baseline, plan.comparison.candidate)
-    pair = (s for s in specs if s.seed in due and s.arm_name in judged)
-    whole = all(s.run_id in done or s.trunk in given_up for s in pair)
-    if len(due) == len(plan.comparison.seeds) or not whole:
-        return due
+    pair = [s for s in specs if s.seed in due and s.arm_name in judged]
+    if not pair or not all(s.run_id in done or s.trunk in given_up for s in pair):
+        return _Look(due)
     arms = arm_results(at, {})
     baseline, candidate = (arms[name] for name in judged)
-    missing = 0  # of what was given up nothing is waited for
+    missing = 0 if looks else at.open  # between looks nothing is waited for that was given up
     verdict = decide(plan, baseline, candidate, missing)
-    more = settles_more(plan, baseline, candidate, verdict)
-    return plan.comparison.seeds[: len(due) + 1] if more else due
+    if looks and len(due) < len(seeds) and settles_more(plan, baseline, candidate, verdict):
+        due = seeds[: len(due) + 1]
+    return _Look(due, verdict.decision)
 
 
 @dataclass(frozen=True, slots=True)

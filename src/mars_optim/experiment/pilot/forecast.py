@@ -6,7 +6,7 @@ import math
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +26,7 @@ from ..records.metric import cost_of
 from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
+from .standing import clock
 from .target_design import job_warnings, target_warnings
 
 SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
@@ -123,6 +124,7 @@ def forecast(
     threads: int,
     effect: float,
     say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forecast:
     """Measure a little on this machine, in this process, and tell what the pilot will take.
 
@@ -133,6 +135,7 @@ def forecast(
         threads: for each run.
         effect: share of tokens saved that is to be seen.
         say: takes lines about progress.
+        progress: takes the steps of the short runs that are done, and all of them.
 
     Raises:
         UserError: if the task cannot be loaded, or the effect is no share.
@@ -144,7 +147,8 @@ def forecast(
         probes, timings, cells = {}, {}, {}
         checks: dict[str, ArmCheck] = {}
         for size in plan.sizes():
-            say(f"Timing training steps of {', '.join(size.arms)} at size {size.name} ...")
+            at = f" at size {size.name}" if plan.scale else ""
+            say(f"Timing training steps of {', '.join(size.arms)}{at} ...")
             sized = replace(
                 plan,
                 task=size.task,
@@ -163,8 +167,13 @@ def forecast(
             for arm, row in probes[size.name].items():
                 timings[size.name, arm] = Timing(row["seconds"], row["outside"])
             if size.name == plan.sizes()[0].name:
-                say("Short runs with different seeds, to see how far they differ ...")
-                short = _short_runs(sized, job)
+                lengths = _short_lengths(sized)
+                took = len(SEEDS) * _seconds(probes[size.name], lengths)
+                say(
+                    f"Training {len(SEEDS) * len(lengths)} times for a short while, to see how far "
+                    f"trainings differ by chance; about {clock(took)} ..."
+                )
+                short = _short_runs(sized, job, progress)
                 cells[size.name] = short.parameters, short.tokens_per_step
             elif plan.target:
                 spec = _spec(sized, job, size.arms[0], SEEDS[0], LEAST_STEPS)
@@ -209,15 +218,35 @@ def _kept_if_named() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short_runs(plan: Plan, job: Runnable) -> _Short:
-    """Pairs of short runs, and the baseline at half their length for the slope of its loss."""
+def _short_lengths(plan: Plan) -> tuple[tuple[str, int], ...]:
+    """Arm and steps of the short runs of one seed."""
     steps = max(LEAST_STEPS, plan.training.steps // SHARE, 2 * plan.running.probe_steps)
     baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
+    return (baseline, steps // 2), (baseline, steps), (candidate, steps)
+
+
+def _seconds(probed: Mapping[str, Any], lengths: Sequence[tuple[str, int]]) -> float:
+    """Time of runs of these lengths, by what was measured of a step, a start and an evaluation."""
+    return sum(
+        n * float(probed[arm]["seconds"]) + float(probed[arm]["outside"]) for arm, n in lengths
+    )
+
+
+def _short_runs(plan: Plan, job: Runnable, progress: Callable[[int, int], None]) -> _Short:
+    """Pairs of short runs, and the baseline at half their length for the slope of its loss."""
+    lengths = _short_lengths(plan)
+    done, total = 0, len(SEEDS) * sum(length for _, length in lengths)
     differences, drops = [], []
     for seed in SEEDS:
         losses = []
-        for arm, length in ((baseline, steps // 2), (baseline, steps), (candidate, steps)):
-            outcome = job.run(_spec(plan, job, arm, seed, length), lambda step: None)
+        for arm, length in lengths:
+
+            def told(step: int, before: int = done) -> None:
+                progress(before + step, total)
+
+            outcome = job.run(_spec(plan, job, arm, seed, length), told)
+            done += length
+            progress(done, total)
             losses.append(cost_of(outcome, plan.decision))
         half, whole, other = losses
         if half is None or whole is None or other is None:

@@ -93,7 +93,7 @@ def remaining(plan: Plan, done: Iterable[Run], timings: Timings | None, *, worke
     def left(item: Item) -> Item:
         if item.purpose == "tune" and item.size in compared:
             missing = repeats - again[item.size, item.arm]
-            runs, each = (0, max(0, missing)), item.steps[0] // item.runs[0]
+            runs, each = (0, max(0, missing)), item.steps[1] // item.runs[1]
             return replace(item, runs=runs, steps=(0, each * runs[1]))
         mine = made.get((item.size, item.purpose, item.arm), [])
         taken = [mine.pop(0) for _ in range(min(len(mine), item.runs[1]))]
@@ -148,7 +148,15 @@ def _items(plan: Plan, size: Size) -> list[Item]:
     for job in jobs_of_a_seed(plan, size, size.arms):
         of_a_seed.setdefault((job.purpose, job.arm), []).append(job.work)
     found = [item("tune", arm, trials, [size.steps(1.0)]) for arm in size.arms]
-    return found + [item(*key, seeds, steps) for key, steps in of_a_seed.items()]
+    found += [item(*key, seeds, steps) for key, steps in of_a_seed.items()]
+    if plan.comparison.others == "always":
+        return found
+    return [i if i.arm in plan.comparison.judged else _perhaps(i) for i in found]
+
+
+def _perhaps(item: Item) -> Item:
+    """An item that may not be run at all."""
+    return replace(item, runs=(0, item.runs[1]), steps=(0, item.steps[1]))
 
 
 def _sensitivity(plan: Plan) -> list[Item]:

@@ -18,10 +18,11 @@ from rich.markup import escape
 from ...files import write_json
 from ..plan import RunSpec
 from ..records import Failure, Outcome
+from .liveness import STATUS as STATUS
+from .liveness import State
 from .retries import Timing
-from .standing import OTHERS, RunProgress, Standing, State, describe_run, ended_line, view
+from .standing import OTHERS, RunProgress, Standing, describe_run, ended_line, view
 
-STATUS = "status.json"  # in the pilot's folder
 STATUS_EVERY = 1.0  # seconds between writes of the status
 SAY_EVERY = 60.0  # seconds between lines about why one and the same run waits
 
@@ -139,6 +140,7 @@ class Reporter:
             share=(self.done_steps + self._under_way()) / self.planned_steps,
             seconds_gone=time.monotonic() - self.started,
             seconds_left=self.seconds_left(),
+            rate=self.rate(),
             running=tuple(self._running.values()),
             waiting=dict(self._waiting),
         )
@@ -148,12 +150,19 @@ class Reporter:
         under_way = self._under_way()
         fresh = self.fresh_steps + under_way
         speed, outside = self.steps_per_second, self.outside
-        if self.first_run and fresh > 0.02 * self.planned_steps:
-            speed, outside = fresh / (time.monotonic() - self.first_run), 0.0
+        if (rate := self.rate()) and fresh > 0.02 * self.planned_steps:
+            speed, outside = rate, 0.0
         if not speed:
             return None
         steps = max(0, self.planned_steps - self.done_steps - under_way)
         return steps / speed + outside * max(0, self.planned_runs - self.done_runs)
+
+    def rate(self) -> float | None:
+        """Steps per second since the first run of this session began, evaluations included."""
+        fresh = self.fresh_steps + self._under_way()
+        if self.first_run is None or not fresh:
+            return None
+        return fresh / max(1e-9, time.monotonic() - self.first_run)
 
     def _under_way(self) -> int:
         return sum(run.taken for run in self._running.values())
@@ -181,6 +190,7 @@ class Reporter:
             "done_runs": now.done_runs,
             "share": now.share,
             "seconds_left": now.seconds_left,
+            "steps_per_second": now.rate,
             "running": {run.spec.run_id: run.step for run in now.running},
             "waiting": now.waiting,
         }

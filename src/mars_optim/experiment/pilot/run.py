@@ -63,7 +63,7 @@ def run_pilot(
                 for line in source_changes(given, plan, out):
                     reporter.say(line)
                 named = any(is_any(arm.optimizer) for arm in plan.arm.values())
-                reporter.say(f"Loading the task{' and checking optimizers' * named} ...")
+                reporter.say(f"Loading model and data{' and checking optimizers' * named} ...")
                 data = _wait_until_ready(executor, reporter)
                 for line in check_lines(read_checks(out, plan.arm)):
                     reporter.say(line)
@@ -200,7 +200,7 @@ def _probe(plan: Plan, out: Path, executor: Executor, reporter: Reporter) -> dic
     failures: list[Failure] = []
     while not (timings := _probed(path)).keys() >= set(plan.arms):
         if not executor.busy:
-            reporter.say("Timing one training step of each arm, in turn ...")
+            reporter.say("Timing one training step with each optimizer, in turn ...")
             executor.give("probe")
         for event in executor.events(timeout=1.0):
             if event.kind == "probed":
@@ -309,14 +309,19 @@ def price_of(plan: Plan, timings: Mapping[str, Timing], workers: int) -> str:
 
 def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
-    ladder = f" and a ladder of budgets for {plan.comparison.baseline}" if plan.ladder else ""
+    ladder = ""
+    if plan.ladder:
+        ladder = f" {plan.comparison.baseline} is also trained at other lengths (the ladder)."
     if plan.training.trunk:
-        ladder += f" and {plan.comparison.candidate}, each seed's as decays from one run"
+        ladder = (
+            f" {plan.comparison.baseline} and {plan.comparison.candidate} are also trained at "
+            "other lengths (the ladder), each seed's as decays from one run."
+        )
     kept = f", {done} of them done before" if done else ""
     up_to = "up to " if plan.decision.looks == "every-pair" else ""
     reporter.say(
-        f"{runs} runs{kept}: {', '.join(plan.arms)}, tuned alike ({', '.join(plan.tuning.over)}), "
-        f"then {up_to}{len(plan.comparison.seeds)} paired seeds{ladder}. "
-        f"About {max(1, round(left / 60))} min. Stop whenever you "
-        "like: the same command goes on."
+        f"{runs} runs{kept}. First {', '.join(plan.arms)} are tuned alike "
+        f"({', '.join(plan.tuning.over)}), then each is trained from {up_to}"
+        f"{len(plan.comparison.seeds)} starting points (seeds), the same for all.{ladder} "
+        f"About {max(1, round(left / 60))} min. Stop whenever you like: the same command goes on."
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -15,8 +14,8 @@ from rich.text import Text
 
 from ..plan import RunSpec
 from ..records import Outcome
+from .liveness import State
 
-State = Literal["waiting", "running", "gone", "stopped", "ended"]
 PURPOSES = {
     "tune": "tuning",
     "trunk": "at constant rate, for decays to branch off",
@@ -59,6 +58,7 @@ class Standing:
         share: of all steps that are done; None if not known.
         seconds_gone: of this session; None if not known.
         seconds_left: as the pilot estimates it.
+        rate: steps per second of this session, over all workers; None if not known.
         running: runs under way.
         waiting: why what waits for a machine does, by the run's id.
     """
@@ -69,15 +69,17 @@ class Standing:
     share: float | None = None
     seconds_gone: float | None = None
     seconds_left: float | None = None
+    rate: float | None = None
     running: tuple[RunProgress, ...] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def times(self) -> str:
-        """Time gone, and an estimate of the time left, as far as they are known."""
+        """Time gone, an estimate of the time left, and the rate, as far as they are known."""
         gone, left = self.seconds_gone, self.seconds_left
         parts = [f"{clock(gone)} gone"] if gone is not None else []
-        return ", ".join(parts + ([f"about {clock(left)} left"] if left is not None else []))
+        parts += [f"about {clock(left)} left"] if left is not None else []
+        return ", ".join(parts + ([speed(self.rate, "steps")] if self.rate else []))
 
     @property
     def headline(self) -> str:
@@ -155,6 +157,14 @@ def describe_run(spec: RunSpec) -> str:
     return (
         f"{spec.arm_name}, lr {spec.lr:.2g}, seed {spec.seed}, {steps} ({PURPOSES[spec.purpose]})"
     )
+
+
+def speed(per_second: float, units: str) -> str:
+    """Rate in its natural direction: ``12 steps/s``, or ``3.4 s a step`` below one a second."""
+    if per_second < 1:
+        return f"{1 / per_second:.3g} s a {units.removesuffix('s')}"
+    number = f"{per_second:,.3g}" if per_second < 1000 else f"{per_second:,.0f}"
+    return f"{number} {units}/s"
 
 
 def clock(seconds: float) -> str:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 from ...errors import UserError
 from ..analysis import Analysis, analyse
@@ -16,14 +12,8 @@ from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_run
 from ..records.trials import Trials
 from .agenda import agenda, tuning_trials
-from .progress import STATUS
-from .standing import RunProgress, Standing, State
-
-SAID: dict[str, Any] = {
-    **dict(state=str, host=str, pid=int, beat=int, planned_runs=int, running=dict, waiting=dict),
-    **dict(share=int | float, seconds_left=int | float),
-}
-"""What a pilot says of itself, and its kinds; a file by another hand may hold anything."""
+from .liveness import read_status, state_of
+from .standing import RunProgress, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +47,12 @@ def take(out: Path) -> Snapshot:
     """
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
-    plan, status = load_plan(plan_of(out)), _status(out)
+    plan, status = load_plan(plan_of(out)), read_status(out)
     runs, unreadable = _runs(out / "runs")
     covered = [run for run in runs if plan.covers(run.spec)]
     done = sorted((r for r in covered if r.outcome), key=_ended)
     interim = _interim(out)
-    state = _state(status)
+    state = state_of(status)
     if state == "waiting" and interim and not interim.totals.missing:
         state = "ended"  # by a pilot that left no word, or in a copy of its folder
     data = covered[0].spec.data if covered else ""
@@ -79,6 +69,7 @@ def take(out: Path) -> Snapshot:
         planned_runs=max(planned, len(done)),
         share=told.get("share"),
         seconds_left=told.get("seconds_left"),
+        rate=told.get("steps_per_second"),
         running=tuple(
             _progress(r, steps) for r in covered if not r.outcome and r.spec.run_id in steps
         ),
@@ -87,39 +78,6 @@ def take(out: Path) -> Snapshot:
         interim=interim,
         unreadable=tuple(unreadable),
     )
-
-
-def _status(out: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((out / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    found = data if isinstance(data, dict) else {}
-    if found.get("state") not in get_args(State):
-        return {}
-    known = {key: found[key] for key, kind in SAID.items() if isinstance(found.get(key), kind)}
-    steps = known.get("running", {}).items()
-    return known | {"running": {run: step for run, step in steps if isinstance(step, int)}}
-
-
-def _state(status: dict[str, Any]) -> State:
-    state: State = status.get("state", "waiting")
-    here = status.get("host") == platform.node()
-    if state == "running" and here and not _alive(status.get("pid")):
-        return "gone"
-    return state
-
-
-def _alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # another user's
-    return True
 
 
 def _runs(folder: Path) -> tuple[list[Run], list[str]]:

@@ -133,8 +133,8 @@ def _by_rate(
         arm: None if arm in begun else _trial(plan, size, data, arm, trials[arm])
         for arm in by_trials
     }
-    if not begun and not any(following.values()):
-        following |= _outward(plan, size, data, trials)
+    if not any(following.values()):
+        following |= _outward(plan, size, data, trials, begun)
     lost = {arm for arm, spec in following.items() if spec and spec.run_id in given_up}
     ready = [spec for arm, spec in following.items() if spec and arm not in lost]
     searched = [arm for arm in size.arms if arm not in lost and not following[arm]]
@@ -192,13 +192,16 @@ def _trial(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> RunSp
     return spec_of(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=plan.tuning.seed)
 
 
-def _outward(plan: Plan, size: Size, data: str, trials: Mapping[str, Trials]) -> dict[str, RunSpec]:
+def _outward(
+    plan: Plan, size: Size, data: str, trials: Mapping[str, Trials], begun: Collection[str]
+) -> dict[str, RunSpec]:
     """A run of the first arm that seems to have learned at no rate tried; empty if none does.
 
-    One at a time, so that the order in which runs finish does not matter.
+    One at a time, so that the order in which runs finish does not matter. An arm whose comparison
+    has begun keeps its rate.
     """
     for arm in size.arms:
-        if not 0 < len(trials[arm]) < plan.tuning.max_trials:
+        if arm in begun or not 0 < len(trials[arm]) < plan.tuning.max_trials:
             continue
         default, factor = plan.arm[arm].lr, plan.tuning.factor
         lr = next_outward(default, factor, trials[arm], best_of_others(trials, arm))

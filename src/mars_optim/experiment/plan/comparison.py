@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ...errors import UserError, did_you_mean
 from .table import Count, Flag, Number, option, table
+
+FIRST_LOOK = 3
+"""Pairs at the first look: two would need a difference of more than 20 standard errors."""
 
 Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
 
@@ -31,9 +34,24 @@ class ComparisonPlan:
         le=2.0,
         sparse=True,
     )
+    candidate_ladder: Flag = option(
+        True,
+        "with training.trunk the candidate has a ladder too, and tokens are read both ways",
+        sparse=True,
+    )
+    others: Literal["always", "after-go"] = option(
+        "always",
+        'when the arms that the verdict is not about are run: "always", or only "after-go", when '
+        "there is a saving to be attributed",
+    )
     ablations: Flag = option(
         False, "add arms that tell what the candidate's effect is made of (betas, clip, correction)"
     )
+
+    @property
+    def judged(self) -> tuple[str, str]:
+        """The arms that the verdict is about."""
+        return self.baseline, self.candidate
 
     def rate_at(self, lr: float, budget: float) -> float:
         """A rate that was tuned at the common budget, at another budget in its units."""
@@ -88,6 +106,20 @@ def check_seeds(comparison: ComparisonPlan, tuning: Sequence[int]) -> None:
                 f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
                 "learning rate must not judge it"
             )
+
+
+def check_looks(comparison: ComparisonPlan, looks: str) -> None:
+    """See that there are pairs enough for a look: two bound nothing.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if looks == "every-pair" and len(comparison.seeds) < FIRST_LOOK:
+        raise UserError(
+            f"comparison.seeds = {list(comparison.seeds)} must be {FIRST_LOOK} or more with "
+            "decision.looks = 'every-pair', whose first look is at so many; or set "
+            "decision.looks = 'once'"
+        )
 
 
 def check_ladder(comparison: ComparisonPlan) -> None:

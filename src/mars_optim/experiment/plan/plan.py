@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import check_branching, check_settings, split
-from .comparison import ComparisonPlan, check_comparison, check_ladder, check_seeds
+from .comparison import ComparisonPlan, check_comparison, check_ladder, check_looks, check_seeds
 from .cost import CostPlan, check_cost
 from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
@@ -90,6 +90,7 @@ class Plan:
         check_comparison(self.comparison, self.arms)
         if self.task.kind != "imported":  # made from the runs that there are, be they too few
             check_seeds(self.comparison, (self.tuning.seed, *self.tuning.more_seeds))
+            check_looks(self.comparison, self.decision.looks)
             if self.decision.target is None:
                 check_ladder(self.comparison)
         self._check_sizes()
@@ -202,10 +203,15 @@ class Plan:
         """Further budgets than the common one; none where the time to a target is what counts."""
         return self.comparison.ladder if self.decision.target is None else ()
 
+    @property
+    def both_ladders(self) -> bool:
+        """Whether the candidate has a ladder of its own."""
+        return self.training.trunk and self.comparison.candidate_ladder
+
     def rungs(self, arm: str) -> tuple[float, ...]:
-        """Budgets of an arm's compared runs; with trunks the candidate has a ladder, too."""
+        """Budgets of an arm's compared runs; with trunks the candidate may have a ladder too."""
         comparison = self.comparison
-        both = self.training.trunk and arm == comparison.candidate
+        both = self.both_ladders and arm == comparison.candidate
         return (1.0, *self.ladder) if both or arm == comparison.baseline else (1.0,)
 
     @property

@@ -19,6 +19,17 @@ from .table import from_dict
 from .task import of_kind
 from .written import flat, plain, to_toml, toml_value
 
+BUILT_IN: dict[str, Any] = {
+    "comparison": {
+        "seeds": [1, 2, 3, 4, 5, 6, 7, 8],
+        "ladder": [0.5, 1.5],
+        "others": "after-go",
+    },
+    "decision": {"looks": "every-pair"},
+}
+"""The built-in plan, beside the defaults of each key: the cheapest decision at the same rates of
+error (docs/statistics.md, "The default pilot")."""
+
 
 def plan_of(out: Path) -> Path:
     """The plan that the runs in ``out`` follow; before the first run, the one that it offers."""
@@ -152,6 +163,26 @@ def plan_toml(plan: Plan) -> str:
     return head + to_toml(plan)
 
 
+def built_in_plan(overrides: tuple[str, ...] = ()) -> Plan:
+    """The plan of `mars pilot` without a file.
+
+    Args:
+        overrides: as given to ``--set``.
+
+    Raises:
+        UserError: naming what the built-in plan sets, where only that stands in the way.
+    """
+    try:
+        return make_plan(BUILT_IN, overrides)
+    except UserError as error:
+        try:
+            make_plan({}, overrides)
+        except UserError:
+            raise error from None
+        sets = ", ".join(f"{key} = {toml_value(value)}" for key, value in flat(BUILT_IN).items())
+        raise UserError(f"{error} (the built-in plan has {sets}; --set changes each)") from None
+
+
 def differences(a: Plan, b: Plan) -> list[str]:
     """The keys in which two plans differ, as ``key: a's value, b's value``.
 
@@ -198,7 +229,7 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 
 def overrides(plan: Plan) -> list[str]:
     """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
-    known = flat(plain(Plan()))
+    known = flat(plain(built_in_plan()))
     for name, arm in plan.arm.items():
         if is_any(arm.optimizer):
             default: Any = Arm(optimizer=arm.optimizer)

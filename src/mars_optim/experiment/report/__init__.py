@@ -2,7 +2,7 @@
 
 from .messages import LANGS, Lang, Messages
 from .terminal import jobs_summary, runs_summary, summary
-from .write import write_jobs_report, write_report, write_runs_report
+from .write import write_brief, write_jobs_report, write_report, write_runs_report
 
 __all__ = [
     "LANGS",
@@ -11,6 +11,7 @@ __all__ = [
     "jobs_summary",
     "runs_summary",
     "summary",
+    "write_brief",
     "write_jobs_report",
     "write_report",
     "write_runs_report",

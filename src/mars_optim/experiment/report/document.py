@@ -87,7 +87,15 @@ class Picture:
     svg: str
 
 
-Block = Table | Text | Heading | Bullets | Code | Picture
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Terms, each as (key of its id, name, what it means)."""
+
+    kind: ClassVar[str] = "definitions"
+    entries: tuple[tuple[str, str, str], ...]
+
+
+Block = Table | Text | Heading | Bullets | Code | Picture | Definitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +109,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One number of the first screen."""
+    """One number of the first screen; ``place`` is the id of the part with its numbers."""
 
     label: str
     value: str
     detail: str
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +132,7 @@ class Page:
     sections: tuple[Section, ...]
     footer: str
     reasons_title: str = ""  # empty for the verdict's
+    reason_places: tuple[str, ...] = ()  # ids of the parts with their numbers; may be empty
+    action: str = ""
+    numbers: Table | None = None  # behind the headline
+    numbers_how: str = ""  # address of the page that says how they are computed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..._version import __version__
-from ..analysis import Analysis
+from ..analysis import Analysis, went_back
+from ..analysis.action import action
 from ..analysis.stats import saved
-from .document import Page, Tile
+from .document import Page, Picture, Tile
 from .messages import Messages
 from .savings import ends, saving
 from .sections import (
@@ -16,12 +18,14 @@ from .sections import (
     cause,
     cost,
     evidence,
+    headline,
     repeat,
     rollout,
     sizes,
     target,
     tuning,
 )
+from .sections.action_line import action_line
 
 
 def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
@@ -46,18 +50,27 @@ def build_page(analysis: Analysis, say: Messages, out: Path) -> Page:
         repeat.limits(analysis, say),
     )
     verdict = analysis.verdict
+    shown = tuple(section for section in sections if section.blocks)
+    ids = {s.key for s in shown} | {
+        f"figure-{b.name}" for s in shown for b in s.blocks if isinstance(b, Picture)
+    }
+    places = tuple(headline.place_of(reason.code) for reason in verdict.reasons)
     return Page(
         lang=say.lang,
         question=say(
             "question", candidate=analysis.candidate.name, baseline=analysis.baseline.name
         ),
-        decision=verdict.decision,
+        decision="no-go" if went_back(analysis.aftermath) else verdict.decision,
         title=say.title(analysis),
         lead=say.lead(analysis),
-        tiles=tiles(analysis, say),
+        action=action_line(analysis, action(analysis), say),
+        numbers=headline.numbers_table(analysis, say),
+        numbers_how=headline.STATISTICS,
+        tiles=tuple(t if t.place in ids else replace(t, place="") for t in tiles(analysis, say)),
         reasons=tuple(say.finding(reason) for reason in verdict.reasons),
+        reason_places=tuple(place if place in ids else "" for place in places),
         following=rollout.next_step_line(analysis, say),
-        sections=tuple(section for section in sections if section.blocks),
+        sections=shown,
         footer=say("footer", version=__version__),
     )
 
@@ -70,6 +83,7 @@ def tiles(analysis: Analysis, say: Messages) -> tuple[Tile, ...]:
             say("tile.tokens"),
             saving(analysis.candidate, say),
             ends(ratio and ratio.map(saved), say),
+            place="answer",
         ),
         cost.hours_tile(analysis, say),
         cost.money_tile(analysis, say),
@@ -90,4 +104,5 @@ def _sure_tile(analysis: Analysis, say: Messages) -> Tile:
         say("tile.sure"),
         say("tile.seeds", above=above, seeds=len(ratios)) if ratios else say("none"),
         say(f"tile.sure.{basis}", min_saving=decision.min_saving, wrong=wrong),
+        place="evidence",
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from rich.cells import cell_len, set_cell_size
 from rich.markup import escape
 
-from ..analysis import Analysis, Survey
+from ..analysis import Analysis, Survey, went_back
+from ..analysis.action import action
 from ..analysis.jobs import Jobs
 from ..records.checks import ArmCheck
 from .messages import Messages, ticks
 from .savings import saving_interval
+from .sections.action_line import action_line
 from .sections.cause import control_note
 from .sections.rollout import next_step_line
 
@@ -17,9 +19,12 @@ from .sections.rollout import next_step_line
 def summary(analysis: Analysis, say: Messages | None = None) -> str:
     """The verdict for the terminal: a few lines, with rich's markup for colour."""
     say = (say or Messages()).about(analysis.plan.decision)
-    tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[analysis.verdict.decision]
+    tint = {"go": "green", "no-go": "red", "not-enough-runs": "yellow"}[
+        "no-go" if went_back(analysis.aftermath) else analysis.verdict.decision
+    ]
     reasons = [f"  {say.finding(reason)}" for reason in analysis.verdict.reasons]
-    lines = [say.sentence(analysis), *reasons, ""]
+    told = action_line(analysis, action(analysis), say)
+    lines = [told, say.sentence(analysis), *reasons, ""]
     columns = [
         [say("arm"), *(arm.name for arm in analysis.arms)],
         [say("lr"), *(f"{a.lr:.2g}" if a.lr else "-" for a in analysis.arms)],
@@ -35,6 +40,7 @@ def summary(analysis: Analysis, say: Messages | None = None) -> str:
     ]
     lines += _aligned(columns)
     lines += [_checked(name, check, say) for name, check in analysis.checks.items()]
+    lines += [say("happened.refused", why=why) for why in analysis.aftermath.refused]
     lines += [following] if (following := next_step_line(analysis, say)) else []
     lines += [note] if (note := control_note(analysis, say)) else []
     title = f"[bold {tint}]{escape(say.title(analysis).upper())}[/]"

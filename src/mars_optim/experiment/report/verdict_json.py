@@ -9,6 +9,8 @@ from typing import Any
 
 from ..._version import __version__
 from ..analysis import Analysis, ArmResult, Finding, Interval, RolloutStep, next_step, rollout_steps
+from ..analysis.action import action
+from ..analysis.aftermath import Aftermath
 from ..analysis.at_target import AtTarget
 from ..analysis.best_of import Tuned
 from ..analysis.importances import importances
@@ -16,6 +18,7 @@ from ..analysis.stats import saved
 from ..plan.any_arm import is_any
 from ..scaling.answer import arms_as_json
 from .messages import Messages, ticks
+from .sections.action_line import action_line
 from .sections.rollout import condition_text
 
 VERDICT_FORMAT = 2
@@ -25,12 +28,22 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
     """verdict.json: the decision, the numbers behind it, and the rule, for programs."""
     candidate, baseline = analysis.candidate, analysis.baseline
     english = Messages().about(analysis.plan.decision)
-    verdict, following = analysis.verdict, next_step(analysis)
+    verdict, following, made = analysis.verdict, next_step(analysis), action(analysis)
     return {
         "format": VERDICT_FORMAT,
         "mars_optim": __version__,
         "verdict": verdict.decision,
         "sentence": ticks(english.sentence(analysis)),
+        "action": {
+            "kind": made.kind,
+            "text": ticks(action_line(analysis, made, english)),
+            "decides": made.who,
+            "pairs": made.pairs,
+            "runs": made.runs,
+            "hours": made.hours,
+            "money": made.money,
+            "currency": analysis.plan.cost.currency if made.money is not None else None,
+        },
         "reasons": [ticks(english.finding(reason)) for reason in verdict.reasons],
         "findings": [_finding(f) for f in (*verdict.findings, *verdict.reasons)],
         "pairs_needed": verdict.pairs_needed,
@@ -69,6 +82,9 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         },
         "next_step": _stage(following) if following else None,
         "rollout": [_stage(stage) for stage in rollout_steps(analysis)],
+        "canary": _canary(analysis.aftermath),
+        "guard": _guard(analysis.aftermath),
+        "refused": list(analysis.aftermath.refused),
         "pilot": dataclasses.asdict(analysis.totals),
         "parameters": analysis.parameters,
         "tokens_per_run": analysis.unit_tokens,
@@ -77,6 +93,36 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         **({"tuning": _tuning(analysis)} if analysis.plan.tuning.by_design else {}),
         **({"at_target": _at_target(analysis.at_target, analysis)} if analysis.at_target else {}),
     }
+
+
+def _canary(found: Aftermath) -> dict[str, Any] | None:
+    """Outcome of stage 2, as canary.json has it; null without one."""
+    canary = found.canary
+    if canary is None:
+        return None
+    orders = [{**dataclasses.asdict(o), "difference": o.difference} for o in canary.orders]
+    told = {key: getattr(canary, key) for key in ("date", "recommendation", "sentence", "scales")}
+    ends = dict(mean=canary.mean, low=canary.low, high=canary.high)
+    steps = int(canary.settings["steps"])
+    return {"path": canary.path.as_posix(), **told, "steps": steps} | {
+        "difference": ends,
+        "spikes": canary.spiked,
+        "seeds": orders,
+        "task_changes": list(found.canary_size),
+    }
+
+
+def _guard(found: Aftermath) -> dict[str, Any] | None:
+    """Outcome of stage 3, as the guard's log has it; null without one."""
+    guard = found.guard
+    if guard is None:
+        return None
+    rows = {
+        name: [dataclasses.asdict(row) for row in getattr(guard, name)]
+        for name in ("trips", "rollbacks")
+    }
+    ends = {name: dataclasses.asdict(getattr(guard, name)) for name in ("start", "last")}
+    return {"path": guard.path.as_posix(), "switches": guard.switches, **ends, **rows}
 
 
 def _at_target(found: AtTarget, analysis: Analysis) -> dict[str, Any]:
@@ -178,7 +224,7 @@ def _stage(stage: RolloutStep) -> dict[str, Any]:
             {**dataclasses.asdict(c), "text": ticks(condition_text(c, english))}
             for c in getattr(stage, kind)
         ]
-        for kind in ("entry", "exit", "rollback")
+        for kind in ("entry", "exit", "rollback", "happened")
     }
     return {**dataclasses.asdict(stage), "title": english(f"stage.{stage.key}"), **lists}
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ...errors import UserError
-from ...files import write_json, write_text
+from ...files import whole_file, write_json, write_text
 from ..analysis import Analysis, Shown, Survey
 from ..analysis.jobs import Jobs
-from .document import Page, Picture
+from .browser import find_browser, pages_of, print_to_pdf
+from .document import Bullets, Page, Picture, Table, Text
 from .figures.svg import standalone, titled
 from .figures.theme import FONTS, colour, dark_rules
+from .glossary import Marker, inline, with_glossary
 from .messages import CODE, CODE_END, Messages
+from .numbers import MINUS
 from .verdict_json import verdict_data
+
+SCALES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the page for a meeting
+CAVEATS = 3
 
 
 def write_report(
@@ -42,6 +51,63 @@ def write_report(
     say = (say or Messages()).about(analysis.plan.decision)
     page = build_page(analysis, say, out)
     return write_page(page, analysis, out, say, "verdict.json", verdict_data(analysis))
+
+
+def write_brief(analysis: Analysis, out: Path, say: Messages | None = None) -> Path:
+    """Write ``report.pdf`` into ``out``, whole or not at all: one A4 page, printed by a browser.
+
+    Args:
+        analysis: of a pilot.
+        out: its folder.
+        say: texts of the language (default: English), in the file's name as those of the report.
+
+    Raises:
+        UserError: in one line, if there is no browser, it fails, or ``out`` cannot be written to.
+    """
+    from .page import build_page
+
+    browser = find_browser()
+    say = (say or Messages()).about(analysis.plan.decision)
+    page = build_page(analysis, say, out)
+    path = out / f"report{say.suffix}.pdf"
+    for scale in SCALES:  # long names take room: smaller, until it is one page
+        pdf = print_to_pdf(render_brief(page, say, scale), browser)
+        if pages_of(pdf) == 1:
+            break
+    try:
+        with whole_file(path, "wb") as file:
+            file.write(pdf)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def render_brief(page: Page, say: Messages, scale: float = 1.0) -> str:
+    """The page for a meeting as HTML: headline, action, numbers, picture, caveats, provenance.
+
+    Args:
+        page: the whole report.
+        say: texts of the language.
+        scale: of letters and picture.
+    """
+    blocks = {section.key: section.blocks for section in page.sections}
+    picture = next((b for b in blocks.get("answer", ()) if isinstance(b, Picture)), None)
+    limits = [item for b in blocks["limits"] if isinstance(b, Bullets) for item in b.items]
+    told = [b.text for b in blocks["repeat"] if isinstance(b, Text)]
+    return _render(
+        "brief.html.j2",
+        page,
+        say,
+        inline=inline,
+        plain=_plain,
+        figure=lambda shown: Markup(titled(shown.svg, shown.text, say.lang)),
+        fonts=Markup(FONTS),
+        scale=scale,
+        picture=picture,
+        caveats_title=say("section.limits"),
+        caveats=[*limits, say("cost.how")][:CAVEATS],
+        provenance=say.prose(told[0], page.footer),
+    )
 
 
 def write_runs_report(
@@ -105,7 +171,7 @@ def write_page(
             svg = standalone(titled(picture.svg, picture.text, say.lang))
             write_text(out / "figures" / f"{name}{suffix}.svg", svg)
         write_text(paths[0], render_html(page, shown, say))
-        write_text(paths[1], render_markdown(page, say))
+        write_text(paths[1], render_markdown(page, shown, say))
         write_json(paths[2], data)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written: {error.strerror}") from None
@@ -114,6 +180,8 @@ def write_page(
 
 def render_html(page: Page, shown: Shown | Survey, say: Messages) -> str:
     """The page as one self-contained HTML file, without script."""
+    marker = Marker(say.lang, names_of(shown))
+    page = with_glossary(page, marker, say)
     experiments = shown.experiments if isinstance(shown, Survey) else (shown,)
     # in a folder of several experiments, an arm's name is looked up with its experiment's number
     colours = {
@@ -125,18 +193,22 @@ def render_html(page: Page, shown: Shown | Survey, say: Messages) -> str:
         "report.html.j2",
         page,
         say,
-        inline=_html,
+        inline=inline,
+        marked=marker.html,
+        begin=marker.begin,
+        csv=csv_address,
         plain=_plain,
         # our own SVG, escaped where it was made
-        figure=lambda picture: Markup(titled(picture.svg, picture.text, page.lang)),
+        figure=lambda picture: Markup(titled(picture.svg, picture.text, say.lang)),
         colours=colours,
         dark_rules=Markup(dark_rules()),
         fonts=Markup(FONTS),
     )
 
 
-def render_markdown(page: Page, say: Messages) -> str:
+def render_markdown(page: Page, shown: Shown | Survey, say: Messages) -> str:
     """The page as Markdown, its figures beside it."""
+    page = with_glossary(page, Marker(say.lang, names_of(shown)), say)
     return _render("report.md.j2", page, say, inline=_markdown, suffix=say.suffix)
 
 
@@ -151,8 +223,32 @@ def _render(template: str, page: Page, say: Messages, **tools: Any) -> str:
     return environment.get_template(template).render(page=page, say=say, **tools)
 
 
-def _html(text: str) -> Markup:
-    return Markup(escape(text).replace(CODE, Markup("<code>")).replace(CODE_END, Markup("</code>")))
+def names_of(shown: Shown | Survey) -> set[str]:
+    """Names of the page's arms, which are no terms even where they read like one."""
+    experiments = shown.experiments if isinstance(shown, Survey) else (shown,)
+    return {arm.name for experiment in experiments for arm in experiment.arms}
+
+
+def csv_address(table: Table, say: Messages) -> str:
+    """The table as CSV, in an address that a browser saves as a file."""
+    columns = list(zip(*table.rows, strict=True))
+    head = table.head or ("", "")
+    named: list[list[str]] = []
+    for name, cells in zip(head, columns, strict=False):
+        named.append([name, *(cell.text for cell in cells)])
+        if any(cell.detail for cell in cells):
+            named.append([say("csv.detail", head=name), *(cell.detail for cell in cells)])
+    text = io.StringIO()
+    rows = zip(*named, strict=True)
+    csv.writer(text, lineterminator="\n").writerows([map(_csv_cell, row) for row in rows])
+    return f"data:text/csv;charset=utf-8,{quote(text.getvalue())}"
+
+
+def _csv_cell(text: str) -> str:
+    """A number that programs read; what a spreadsheet would take for a formula is text."""
+    text = _plain(text).replace(MINUS, "-")
+    formula = text[:1] in "=+-@\t" and not re.fullmatch(r"[+-][\d., %]+", text)
+    return f"'{text}" if text and formula else text
 
 
 def _plain(text: str) -> str:

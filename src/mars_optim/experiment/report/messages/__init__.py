@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from ...analysis import Analysis, Finding, Interval
+from ...analysis import Analysis, Finding, Interval, went_back
 from ...plan.decision import LOSS, DecisionPlan
 from .. import numbers
 
@@ -90,8 +90,10 @@ class Messages:
         return self("verdict.sentence", title=self.title(analysis), lead=self.lead(analysis))
 
     def title(self, analysis: Analysis) -> str:
-        """The verdict in a word or two."""
-        return self(f"title.{analysis.verdict.decision}")
+        """The pilot's verdict in a word or two, and the stage that has gone back since."""
+        decision = analysis.verdict.decision
+        back = went_back(analysis.aftermath) if decision == "go" else ""
+        return self(f"title.go.back-{back}" if back else f"title.{decision}")
 
     def lead(self, analysis: Analysis) -> str:
         """The numbers that the verdict rests on."""

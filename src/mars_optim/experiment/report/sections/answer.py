@@ -50,14 +50,15 @@ def _data(analysis: Analysis, arms: list[ArmResult], say: Messages) -> Table:
             (
                 Cell(arm.name, arm=arm.name),
                 Cell(saving(arm, say), ends(arm.log_ratio and arm.log_ratio.map(saved), say)),
-                *(Cell(_seed_saving(arm, seed, say)) for seed in seeds),
+                *(Cell(seed_saving(arm, seed, say)) for seed in seeds),
             )
             for arm in arms
         ),
     )
 
 
-def _seed_saving(arm: ArmResult, seed: int, say: Messages) -> str:
+def seed_saving(arm: ArmResult, seed: int, say: Messages) -> str:
+    """Tokens saved by one seed, or the bound that is known of it."""
     found = next((s for s in arm.seeds if s.seed == seed), None)
     if found is None or found.log_ratio is None or found.reading is None:
         return say("missing" if found is None else "none")

@@ -98,26 +98,29 @@ def _count(n: float) -> str:
     return f"{numbers.MINUS if n < 0 else ''}{numbers.count(abs(n))}"
 
 
+PLACE = "cost"  # of the numbers behind both tiles
+
+
 def hours_tile(analysis: Analysis, say: Messages) -> Tile:
     """Hours saved, for the first screen."""
     label, known = say("tile.hours"), analysis.money
     if known is None:
-        return Tile(label, say("none"), say("tile.not-known"))
+        return Tile(label, say("none"), say("tile.not-known"), PLACE)
     share, hours, planned = known.share, known.hours.mean, known.job.hours
     forecast = analysis.at_target is not None and analysis.at_target.log_ratio is not None
     code = "tile.hours-at-target" if forecast else "tile.hours-of"
     detail = say(code, hours=hours, planned=planned, ends=ends(share, say))
-    return Tile(label, say.percent(share.mean), detail)
+    return Tile(label, say.percent(share.mean), detail, PLACE)
 
 
 def money_tile(analysis: Analysis, say: Messages) -> Tile:
     """Money saved, for the first screen."""
     label, money = say("tile.money"), analysis.money
     if not analysis.plan.cost.price_per_hour:
-        return Tile(label, say("none"), say("tile.no-price"))
+        return Tile(label, say("none"), say("tile.no-price"), PLACE)
     if money is None or money.money is None:
-        return Tile(label, say("none"), say("tile.not-known"))
+        return Tile(label, say("none"), say("tile.not-known"), PLACE)
     value = numbers.money(money.money.mean, money.currency)
     if not math.isfinite(money.money.low):
-        return Tile(label, value, say("one-pair"))
-    return Tile(label, value, say.between(money.money, numbers.whole))
+        return Tile(label, value, say("one-pair"), PLACE)
+    return Tile(label, value, say.between(money.money, numbers.whole), PLACE)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ...analysis import Analysis, Condition, RolloutStep, next_step, rollout_steps
-from ..document import Block, Bullets, Code, Heading, Section
+from ...records.production import CanaryRecord
+from ..document import Block, Bullets, Cell, Code, Heading, Section, Table
 from ..messages import Messages
+from .arm_cells import loss
 
 
 def section(analysis: Analysis, say: Messages) -> Section:
@@ -12,6 +14,11 @@ def section(analysis: Analysis, say: Messages) -> Section:
     blocks: list[Block] = []
     for stage in rollout_steps(analysis):
         blocks.append(Heading(heading(stage, say)))
+        if stage.happened:
+            told = tuple(condition_text(c, say) for c in stage.happened)
+            blocks.append(Bullets(told, title=say("happened")))
+        if stage.key == "canary" and (record := analysis.aftermath.canary):
+            blocks.append(_orders(analysis, record, say))
         if stage.status == "closed":
             continue
         blocks.append(Code(stage.command))
@@ -21,7 +28,31 @@ def section(analysis: Analysis, say: Messages) -> Section:
                 items = tuple(condition_text(c, say) for c in conditions)
                 ticks = () if kind == "rollback" else tuple(c.met is True for c in conditions)
                 blocks.append(Bullets(items, title=say(f"stage.{kind}"), ticks=ticks))
+    refused = tuple(say("happened.refused", why=why) for why in analysis.aftermath.refused)
+    if refused:
+        blocks.insert(0, Bullets(refused))
     return Section("rollout", say("section.stages"), tuple(blocks))
+
+
+def _orders(analysis: Analysis, record: CanaryRecord, say: Messages) -> Table:
+    """Final losses of the canary, order by order."""
+
+    def shown(value: float | None, spiked: bool) -> Cell:
+        return Cell(loss(value, say), say("canary.spike") if spiked else "")
+
+    return Table(
+        say("table.canary"),
+        (say("canary.order"), analysis.baseline.name, analysis.candidate.name, say("difference")),
+        tuple(
+            (
+                Cell(str(order.seed)),
+                shown(order.adamw_loss, order.adamw_spike),
+                shown(order.mars_loss, order.mars_spike),
+                Cell(say("none") if order.difference is None else say.signed(order.difference)),
+            )
+            for order in record.orders
+        ),
+    )
 
 
 def heading(stage: RolloutStep, say: Messages) -> str:
