@@ -152,6 +152,7 @@ def test_a_plan_that_cannot_be_read_is_one_line(tmp_path: Path):
         ("running", GONE, "mars pilot --out p"),
         ("stopped", GONE, "mars pilot --out p"),
     ],
+    ids=["alive", "gone", "stopped"],  # the same in every worker of the tests
 )
 def test_a_pilot_is_read_from_its_status(state: str, pid: int, command: str, tmp_path: Path):
     pilot(tmp_path / "p", state, pid)
