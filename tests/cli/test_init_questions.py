@@ -12,8 +12,7 @@ from mars_optim.cli import main
 from mars_optim.cli.init import texts_of, write_new
 from mars_optim.cli.questions import Answers
 from mars_optim.errors import UserError
-from mars_optim.experiment.plan import Plan
-from mars_optim.experiment.plan.plan_file import load_plan
+from mars_optim.experiment.plan.plan_file import built_in_plan, load_plan
 from tests.support.terminal import Terminal
 
 INIT = [sys.executable, "-m", "mars_optim", "init"]
@@ -40,7 +39,7 @@ def test_enter_takes_every_default(tmp_path: Path):
     assert "[demo] > " in text
     assert "mars plan --plan plan.toml" in text
     assert files(tmp_path) == {"plan.toml"}
-    assert load_plan(tmp_path / "plan.toml") == Plan()
+    assert load_plan(tmp_path / "plan.toml") == built_in_plan()
 
 
 def test_a_script_in_the_folder_is_the_default(tmp_path: Path):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,21 +32,34 @@ def begun(pilot: Pilot) -> None:
         time.sleep(0.1)
 
 
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """The pilot's process, which is gone afterwards however the test went."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 @pytest.mark.slow
 def test_the_page_follows_a_real_pilot_to_its_verdict(
     new_pilot: Callable[[], Pilot], tmp_path: Path
 ) -> None:
     need_browser()
     pilot = new_pilot()
-    running = pilot.start()
-    begun(pilot)
-    with Served(pilot.out, "--every", "0.5") as served, Browser(tmp_path / "browser") as browser:
+    pilot.options["training.steps"] = "150"  # still at work when the browser has opened
+    with ended(pilot.start()) as running, contextlib.ExitStack() as opened:
+        begun(pilot)
+        served = opened.enter_context(Served(pilot.out, "--every", "0.5"))
+        browser = opened.enter_context(Browser(tmp_path / "browser"))
         browser.open(served.url)
         browser.ask(f"window.first = true; {SHIFTS}")
         assert LATER in browser.text
         before = browser.ask(DONE)
         browser.until(f"{DONE} > {before}")
-        running.communicate(timeout=240)
+        running.wait(timeout=240)
         browser.until("document.body.innerText.includes('This page no longer updates')")
         assert browser.ask("window.first")  # nobody has loaded the page again
         moved = [by for title, by in browser.ask("window.shifts") if title == LATER]

@@ -26,6 +26,17 @@ def assert_close(one: nn.Module, other: nn.Module) -> None:
         torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
 
 
+def without_key_biases(model: nn.Module) -> nn.Module:
+    """The model with them at 0: attention does not depend on them, so their gradients are rounding,
+    which Adam scales to whole steps.
+    """
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("c_attn.bias"):
+                p.chunk(3)[1].zero_()
+    return model
+
+
 # --- nanoGPT ------------------------------------------------------------------------------------
 
 
@@ -60,7 +71,7 @@ def test_nanogpts_checkpoint_goes_on_by_migrate(there: bool, tmp_path: Path) -> 
     assert target.param_groups[0]["param_names"][0] == "transformer.wte.weight"
     train_nano(model, target, range(3, 6))
     train_nano(twin, other, range(3, 6))
-    assert_close(model, twin)
+    assert_close(*map(without_key_biases, (model, twin)))
 
 
 # --- transformers: Trainer ------------------------------------------------------------------------

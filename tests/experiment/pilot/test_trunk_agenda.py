@@ -116,8 +116,8 @@ def test_a_trunk_that_is_given_up_takes_its_branches_with_it():
 
 
 def test_looks_at_every_pair_do_not_wait_for_what_was_given_up():
-    plan = replace(PLAN, decision=replace(PLAN.decision, looks="every-pair"))
-    plan = with_seeds(plan, (1, 2, 3, 4))
+    plan = with_seeds(PLAN, (1, 2, 3, 4))
+    plan = replace(plan, decision=replace(plan.decision, looks="every-pair"))
     noisy = random.Random(0)
     runs = carry_out(plan, Valley(plan)).runs
     assert {r.spec.seed for r in runs} == {0, 1, 2, 3}, "the third pair settles it"

@@ -104,7 +104,7 @@ class Seen(nn.Module):
 
 
 def test_model_sees_training_images_with_mean_0_and_deviation_1(tmp_path: Path):
-    task, model = picture_task(tmp_path, augment=False, batch=60), Seen()
+    task, model = picture_task(tmp_path, augment=False, batch=60, width=8), Seen()
     loss = task.loss(model, task.batch(0, 0, 0))
     assert loss.item() == pytest.approx(1.0986123, rel=1e-6)  # ln 3
     x = model.inputs[0]
@@ -127,6 +127,13 @@ def test_scores_are_loss_and_accuracy_over_all_classes(tmp_path: Path):
     assert scores["accuracy"] == pytest.approx(right.float().mean().item())
     assert task.evaluate(model, 10**6) == scores["valid_loss"]
     assert set(task.images.valid_labels[task._valid[:12]].tolist()) == {0, 1, 2}
+
+
+def test_narrow_models_do_not_see_channels_last(tmp_path: Path):
+    """Fewer than eight channels in that format: torch's convolutions write beyond their memory."""
+    task, model = picture_task(tmp_path, augment=False), Seen()
+    task.loss(model, task.batch(0, 0, 0))
+    assert model.inputs[0].is_contiguous()
 
 
 @pytest.mark.slow

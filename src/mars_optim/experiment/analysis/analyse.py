@@ -86,7 +86,7 @@ def analyse(
             verdict,
             reasons=(
                 *verdict.reasons,
-                *_not_run(plan, arms, own.missing),
+                *_not_run(plan, sizes, verdict.decision),
                 *([_forecast_finding(plan, beyond)] if beyond else []),
                 *missing_findings(plan, out),
             ),
@@ -161,10 +161,11 @@ def _money(
     )
 
 
-def _not_run(plan: Plan, arms: Mapping[str, ArmResult], missing: int) -> list[Finding]:
-    """The arms that are run after a go only, where there was none."""
-    left_out = [arm for arm in plan.arms if arm not in arms]
-    if missing or not left_out:
+def _not_run(plan: Plan, sizes: list[Comparison], decision: str) -> list[Finding]:
+    """The arms that are run after a go only, where there was none at any size."""
+    run = {r.spec.arm_name for at in sizes for r in at.runs}
+    left_out = [arm for arm in plan.arms if arm not in run]
+    if sizes[0].missing or decision == "go" or not left_out:
         return []
     return [Finding("reason.others-not-run", dict(arms=", ".join(left_out)))]
 

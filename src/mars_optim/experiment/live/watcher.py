@@ -113,7 +113,7 @@ class Watcher:
     def _long_ended(self) -> bool:
         """Whether no report is to be expected any more."""
         said = _written(self.out / STATUS)
-        return said is None or time.time() - said > REPORT_AFTER
+        return said is None or self._clock() - self._heard > REPORT_AFTER
 
 
 def _written(path: Path) -> float | None:

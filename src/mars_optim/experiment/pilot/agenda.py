@@ -157,11 +157,10 @@ def _look(
         return _Look(due)
     arms = arm_results(at, {})
     baseline, candidate = (arms[name] for name in judged)
-    missing = 0 if looks else at.open  # between looks nothing is waited for that was given up
-    verdict = decide(plan, baseline, candidate, missing)
+    verdict = decide(plan, baseline, candidate, 0)  # for what was given up no look waits,
     if looks and len(due) < len(seeds) and settles_more(plan, baseline, candidate, verdict):
         due = seeds[: len(due) + 1]
-    return _Look(due, verdict.decision)
+    return _Look(due, "" if at.open else verdict.decision)  # but a go does
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +252,8 @@ def _sensitivity(plan: Plan, data: str, runs: Iterable[Run], given_up: Collectio
     Runs that tuning has made already are not made again.
     """
     size, lines = plan.sizes()[0], sensitivity_lines(plan)
+    if not others_due(plan, size, runs):
+        size = only_judged(plan, size)
     tuning = tuning_of(plan, size, data, runs, given_up)
     if not tuning.over or not {name for name, _ in lines} <= set(tuning.going):
         planned = len(lines) * len(plan.sensitivity.factors) if not tuning.over else 0

@@ -79,19 +79,24 @@ def remaining(plan: Plan, done: Iterable[Run], timings: Timings | None, *, worke
     """
     made: dict[tuple[str, str, str], list[int]] = {}
     again, compared = Counter[tuple[str, str]](), set()
+    apart = plan.comparison.others != "always"  # others are tuned after the verdict
+
+    def group(size: str, arm: str) -> tuple[str, bool]:
+        return size, apart and arm not in plan.comparison.judged
+
     for run in done:
         spec, size = run.spec, plan.size_of(run.spec)
         if size is None or not run.outcome:
             continue
         made.setdefault((size.name, spec.purpose, spec.arm_name), []).append(spec.work)
         if spec.purpose != "tune":
-            compared.add(size.name)  # so its search is over
+            compared.add(group(size.name, spec.arm_name))  # so its search is over
         elif spec.seed != plan.tuning.seed:
             again[size.name, spec.arm_name] += 1
     repeats = AROUND * len(plan.tuning.more_seeds)
 
     def left(item: Item) -> Item:
-        if item.purpose == "tune" and item.size in compared:
+        if item.purpose == "tune" and group(item.size, item.arm) in compared:
             missing = repeats - again[item.size, item.arm]
             runs, each = (0, max(0, missing)), item.steps[1] // item.runs[1]
             return replace(item, runs=runs, steps=(0, each * runs[1]))

@@ -32,7 +32,7 @@ from .retries import Retries, Timing
 from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
-LATER = ("cost.", "target.", "running.", "sensitivity.", *TOLD)
+LATER = ("comparison.others", "cost.", "target.", "running.", "sensitivity.", *TOLD)
 """Keys that may change after the first run."""
 
 

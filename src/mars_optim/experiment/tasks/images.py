@@ -68,6 +68,11 @@ def load_images(folder: str) -> Images:
     )
 
 
+LEAST_LAST = 8
+"""Width from which on images are channels last: on CPUs with AVX2, torch 2.13.0's convolutions of
+fewer channels write beyond their memory in that format."""
+
+
 class ImageTask:
     """ResNet-18 on images (see :class:`~mars_optim.experiment.tasks.Task`).
 
@@ -147,7 +152,8 @@ class ImageTask:
         """Bytes to numbers where the model is: a quarter of the transfer, channels last in memory,
         in which convolutions are faster (the weights need not be: see docs/data.md)."""
         shift, scale = self._statistics(pixels.device)
-        return ((pixels - shift) / scale).permute(0, 3, 1, 2)
+        images = ((pixels - shift) / scale).permute(0, 3, 1, 2)
+        return images if self._width >= LEAST_LAST else images.contiguous()
 
     def _copy_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         statistics = [self.images.mean, self.images.std]
