@@ -10,11 +10,15 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.comparison import comparison
+from mars_optim.experiment.analysis.verdict import decide
+from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.price import price
+from mars_optim.experiment.pilot.run import LATER
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.decision import DecisionPlan
+from mars_optim.experiment.plan.plan import SensitivityPlan
 from mars_optim.experiment.plan.plan_file import BUILT_IN, built_in_plan, make_plan
-from tests.support.pretend import Pilot, Valley, carry_out, finish, small_plan
+from tests.support.pretend import DATA, Pilot, Valley, carry_out, finish, small_plan
 
 EVERY = DecisionPlan(looks="every-pair")
 SEEDS = tuple(range(1, 7))
@@ -132,3 +136,53 @@ def test_with_trunks_the_candidate_may_have_no_ladder():
     assert plan.rungs("mars-adamw") == (1.0,)
     assert plan.rungs("adamw") == (1.0, 0.5, 0.75, 1.5)
     assert not plan.both_ladders
+
+
+def test_sensitivity_is_run_without_a_go():
+    plan = replace(cheap(), sensitivity=SensitivityPlan(gammas=(0.0,)))
+    pilot = run(plan, gain=-0.05)
+    assert pilot.purpose("sensitivity")
+    assert len(pilot.runs) == pilot.last.planned_runs
+    assert "nadamw" not in arms_of(pilot)
+
+
+def test_no_control_is_run_while_a_judged_run_is_missing():
+    plan = cheap()
+    world = World(plan)
+    world.gain = 0.05
+    whole = carry_out(plan, world)
+    lost = next(s for s in whole.purpose("ladder") if (s.seed, s.steps) == (3, 50))
+    kept = [
+        r
+        for r in whole.runs
+        if r.spec.arm_name in plan.comparison.judged and r.spec.run_id != lost.run_id
+    ]
+    now = agenda(plan, DATA, kept, (), {lost.run_id})
+    assert "nadamw" not in {spec.arm_name for spec in now.ready}
+
+
+def test_a_control_far_below_does_not_take_back_a_go():
+    class Deep(World):
+        def __call__(self, spec: RunSpec) -> float | None:
+            loss = super().__call__(spec)
+            assert loss is not None
+            return loss - 3.0 * (spec.arm_name == "nadamw")
+
+    plan = cheap()
+    world = Deep(plan)
+    world.gain = 0.05
+    pilot = carry_out(plan, world)
+    assert "nadamw" in arms_of(pilot)
+    at = comparison(plan, plan.sizes()[0], pilot.runs)
+    arms = arm_results(at, {})
+    assert decide(plan, arms["adamw"], arms["mars-adamw"], at.open).decision == "go"
+
+
+def test_others_may_be_asked_for_in_a_begun_pilot():
+    assert "comparison.others" in LATER
+    pilot = run(cheap(), gain=-0.05)
+    plan = cheap()
+    always = replace(plan, comparison=replace(plan.comparison, others="always"))
+    world = World(always)
+    world.gain = -0.05
+    assert "nadamw" in arms_of(carry_out(always, world, done=pilot.runs))
