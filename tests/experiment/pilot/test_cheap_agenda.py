@@ -186,3 +186,13 @@ def test_others_may_be_asked_for_in_a_begun_pilot():
     world = World(always)
     world.gain = -0.05
     assert "nadamw" in arms_of(carry_out(always, world, done=pilot.runs))
+
+
+def test_no_pair_is_added_for_a_candidate_that_was_given_up():
+    plan = cheap()
+    world = World(plan)
+    whole = carry_out(plan, world)
+    lost = {s.run_id for s in whole.purpose("compare") if s.arm_name == "mars-adamw"}
+    kept = [r for r in whole.runs if r.spec.run_id not in lost]
+    now = agenda(plan, DATA, kept, (), lost)
+    assert now.finished

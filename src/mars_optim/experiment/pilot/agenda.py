@@ -158,7 +158,8 @@ def _look(
     arms = arm_results(at, {})
     baseline, candidate = (arms[name] for name in judged)
     verdict = decide(plan, baseline, candidate, 0)  # for what was given up no look waits,
-    if looks and len(due) < len(seeds) and settles_more(plan, baseline, candidate, verdict):
+    open_ = looks and len(due) < len(seeds) and candidate.seeds  # none if all were given up
+    if open_ and settles_more(plan, baseline, candidate, verdict):
         due = seeds[: len(due) + 1]
     return _Look(due, "" if at.open else verdict.decision)  # but a go does
 
