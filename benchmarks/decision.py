@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from benchmarks.simulated_pilots import (
     KINDS,
@@ -26,6 +27,7 @@ from benchmarks.simulated_pilots import (
 )
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.decision import DecisionPlan
+from mars_optim.experiment.records import Run
 
 SAVINGS = (-0.10, 0.0, 0.05, 0.10, 0.20)
 LEAST = DecisionPlan().min_saving
@@ -33,8 +35,17 @@ LEAST = DecisionPlan().min_saving
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """One pilot: its decision, whether its interval holds the truth and its half width, its error,
-    pairs, budgets compared.
+    """One pilot.
+
+    Args:
+        decision: of its verdict.
+        width: half of its interval.
+        error: of its mean.
+        held: whether its interval holds the truth.
+        pairs: compared.
+        budgets: of the comparison, without tuning.
+        decided: budgets of all that the verdict rests on, with tuning.
+        whole: budgets of all runs.
     """
 
     decision: str
@@ -43,6 +54,8 @@ class Spent:
     held: bool
     pairs: int
     budgets: float
+    decided: float
+    whole: float
 
 
 def designs(fixed: Iterable[int], most: int) -> dict[str, Plan]:
@@ -63,33 +76,51 @@ def spend(plan: Plan, world: World, seed: int) -> Spent:
         error=found.mean - world.effect,
         held=found.low <= world.effect <= found.high,
         pairs=len({r.spec.seed for r in runs if r.spec.purpose == "compare"}),
-        budgets=sum(r.spec.work for r in runs if r.spec.purpose != "tune") / STEPS,
+        budgets=_budgets(r for r in runs if r.spec.purpose != "tune"),
+        decided=_budgets(r for r in runs if r.spec.arm_name in plan.comparison.at_first(plan.arms)),
+        whole=_budgets(runs),
     )
 
 
-def _several(job: tuple[Plan, list[World], int]) -> list[Spent]:
+def _budgets(runs: Iterable[Run]) -> float:
+    return sum(run.spec.work for run in runs) / STEPS
+
+
+def carried(
+    pool: ProcessPoolExecutor, plan: Plan, drawn: Sequence[World], part: int = 20
+) -> list[Spent]:
+    """One pilot in each world, ``part`` of them a job."""
+    jobs = [(plan, drawn[i : i + part], i) for i in range(0, len(drawn), part)]
+    return [spent for found in pool.map(_several, jobs) for spent in found]
+
+
+def _several(job: tuple[Plan, Sequence[World], int]) -> list[Spent]:
     plan, drawn, first = job
     return [spend(plan, world, first + i) for i, world in enumerate(drawn)]
 
 
-def row(found: Sequence[Spent], saving: float) -> str:
-    """Shares in per cent with their standard errors; a wrong decision is one against the truth."""
+def shares(found: Sequence[Spent], saving: float) -> list[str]:
+    """Cells in per cent with their standard errors: held, go, no-go, and decided against the
+    truth.
+    """
 
     def share(hits: Iterable[bool]) -> str:
         p = sum(hits) / len(found)
         return f"{100 * p:.1f} ± {100 * math.sqrt(p * (1 - p) / len(found)):.1f}"
 
     wrong = "go" if saving <= LEAST else "no-go"
-    return " | ".join(
-        (
-            share(s.held for s in found),
-            share(s.decision == "go" for s in found),
-            share(s.decision == "no-go" for s in found),
-            share(s.decision == wrong for s in found),
-            f"{sum(s.pairs for s in found) / len(found):.2f}",
-            f"{sum(s.budgets for s in found) / len(found):.1f}",
-        )
-    )
+    return [
+        share(s.held for s in found),
+        share(s.decision == "go" for s in found),
+        share(s.decision == "no-go" for s in found),
+        share(s.decision == wrong for s in found),
+    ]
+
+
+def row(found: Sequence[Spent], saving: float) -> str:
+    """Cells of the table."""
+    pairs, budgets = fmean(s.pairs for s in found), fmean(s.budgets for s in found)
+    return " | ".join((*shares(found, saving), f"{pairs:.2f}", f"{budgets:.1f}"))
 
 
 def main() -> None:
@@ -110,8 +141,7 @@ def main() -> None:
         for saving in args.savings:
             drawn = [w for k in args.kinds for w in worlds(k, saving, each, SHAPES, args.draw)]
             for name, plan in designs(args.fixed, args.most).items():
-                jobs = [(plan, drawn[i : i + 20], i) for i in range(0, len(drawn), 20)]
-                found = [s for part in pool.map(_several, jobs) for s in part]
+                found = carried(pool, plan, drawn)
                 print(f"| {saving:.0%} | {name} | {row(found, saving)} |", flush=True)
 
 

@@ -13,25 +13,16 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from statistics import fmean
 
-from benchmarks.simulated_pilots import (
-    KINDS,
-    SHAPES,
-    STEPS,
-    Losses,
-    World,
-    carry_out,
-    judge,
-    worlds,
-)
+from benchmarks.decision import SAVINGS, Spent, carried, shares
+from benchmarks.simulated_pilots import KINDS, SHAPES, STEPS, World, worlds
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import BUILT_IN, make_plan
 
-SAVINGS = (-0.10, 0.0, 0.05, 0.10, 0.20)
 DRIFT, OWN, COMMON = -0.16, 0.14, 0.14
 """Octaves for twice the steps: the mean, and the deviations of an arm and of both together."""
-SHARED = 0.5
 
 
 def designs() -> dict[str, Plan]:
@@ -56,77 +47,26 @@ def drifting(drawn: Iterable[World], draw: str) -> list[World]:
     for world in drawn:
         common = DRIFT + rng.gauss(0.0, COMMON)
         drift = (common + rng.gauss(0.0, OWN), common + rng.gauss(0.0, OWN))
-        found.append(replace(world, drift=drift, shared=SHARED))
+        found.append(replace(world, drift=drift))
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """One pilot: its decision, whether its interval holds the truth, and what it took."""
-
-    decision: str
-    held: bool
-    error: float
-    width: float
-    pairs: int
-    until: float
-    budgets: float
-
-
-def tell(plan: Plan, world: World, seed: int) -> Told:
-    """Carry out one pilot."""
-    runs = carry_out(plan, Losses(world, plan, seed))
-    _, candidate, verdict = judge(plan, runs)
-    found = candidate.log_ratio
-    assert found is not None
-    judged = [r for r in runs if r.spec.arm_name in plan.comparison.judged]
-    counted = runs if plan.comparison.others == "always" else judged
-    return Told(
-        decision=verdict.decision,
-        held=found.low <= world.effect <= found.high,
-        error=found.mean - world.effect,
-        width=(found.high - found.low) / 2,
-        pairs=len({r.spec.seed for r in runs if r.spec.purpose == "compare"}),
-        until=sum(r.spec.work for r in counted) / STEPS,
-        budgets=sum(r.spec.work for r in runs) / STEPS,
+def row(found: Sequence[Spent], saving: float) -> str:
+    """Cells of the table."""
+    means = (
+        f"{fmean(s.pairs for s in found):.2f}",
+        f"{fmean(s.decided for s in found):.1f}",
+        f"{fmean(s.whole for s in found):.1f}",
+        f"{fmean(s.error for s in found):.4f}",
+        f"{fmean(s.width for s in found):.3f}",
     )
-
-
-def row(found: Sequence[Told], saving: float, least: float) -> str:
-    """Cells: shares in per cent with their standard errors, then means."""
-
-    def share(hits: Iterable[bool]) -> str:
-        p = sum(hits) / len(found)
-        return f"{100 * p:.1f} ± {100 * math.sqrt(p * (1 - p) / len(found)):.1f}"
-
-    def mean(values: Iterable[float], digits: int) -> str:
-        return f"{sum(values) / len(found):.{digits}f}"
-
-    wrong = "go" if saving <= least else "no-go"
-    return " | ".join(
-        (
-            share(t.held for t in found),
-            share(t.decision == "go" for t in found),
-            share(t.decision == "no-go" for t in found),
-            share(t.decision == wrong for t in found),
-            mean((t.pairs for t in found), 2),
-            mean((t.until for t in found), 1),
-            mean((t.budgets for t in found), 1),
-            mean((t.error for t in found), 4),
-            mean((t.width for t in found), 3),
-        )
-    )
+    return " | ".join((*shares(found, saving), *means))
 
 
 HEAD = (
     "| saving | design | holds | go | no-go | wrong | pairs | budgets to the decision | in all "
     "| bias | half width |\n" + "|---" * 11 + "|"
 )
-
-
-def _several(job: tuple[Plan, list[World], int]) -> list[Told]:
-    plan, drawn, first = job
-    return [tell(plan, world, first + i) for i, world in enumerate(drawn)]
 
 
 def main() -> None:
@@ -146,11 +86,8 @@ def main() -> None:
             drawn = [w for k in args.kinds for w in worlds(k, saving, each, SHAPES, args.draw)]
             drawn = drifting(drawn, args.draw)
             for name in args.designs:
-                plan = designs()[name]
-                jobs = [(plan, drawn[i : i + 20], i) for i in range(0, len(drawn), 20)]
-                found = [t for part in pool.map(_several, jobs) for t in part]
-                cells = row(found, saving, plan.decision.min_saving)
-                print(f"| {saving:.0%} | {name} | {cells} |", flush=True)
+                found = carried(pool, designs()[name], drawn)
+                print(f"| {saving:.0%} | {name} | {row(found, saving)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from tests.support.closing import Closing
 from tests.support.pages import CHROMIUM
 
 OPTIONS = (
@@ -30,7 +30,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 PATIENCE = 60.0  # seconds
 
 
-class Browser:
+class Browser(Closing):
     """One tab. It remembers every address that is asked for, and what the console says.
 
     Args:
@@ -68,15 +68,8 @@ class Browser:
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it."""
         self._session = ""
         self.call("Browser.close")
         self._process.wait(PATIENCE)

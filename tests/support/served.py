@@ -7,10 +7,10 @@ import re
 import signal
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
+from tests.support.closing import Closing
 from tests.support.pages import CHROMIUM
 from tests.support.small_pilot import MARS
 
@@ -23,7 +23,7 @@ def need_browser() -> None:
         pytest.skip("no chromium on this machine")
 
 
-class Served:
+class Served(Closing):
     """The page of a pilot; ended by Ctrl-C.
 
     Args:
@@ -56,15 +56,8 @@ class Served:
         _, stderr = self.process.communicate(timeout=patience)
         return self.process.returncode, stderr
 
-    def __enter__(self) -> Served:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()

@@ -16,12 +16,13 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+
+from tests.support.closing import Closing
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[=>]|\([A-Z])|\x07")
 
 
-class Terminal:
+class Terminal(Closing):
     """A program whose stdin, stdout and stderr are a terminal.
 
     Args:
@@ -48,15 +49,8 @@ class Terminal:
         self.text = ""  # all that was shown
         self.read = 0  # characters of it that an expect has passed
 
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

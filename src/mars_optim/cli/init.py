@@ -10,7 +10,7 @@ import tomlkit
 from rich.console import Console
 
 from ..errors import UserError
-from ..experiment.plan.plan_file import built_in_plan, plan_toml
+from ..experiment.plan.plan_file import built_in_plan, override, plan_toml
 from ..files import write_text
 from .questions import Answers, ask_all
 
@@ -109,14 +109,7 @@ def _with_answers(text: str, answers: Answers) -> str:
         return text
     plan: Any = tomlkit.parse(text)
     for setting in answers.settings:
-        key, _, value = setting.partition("=")
-        *tables, last = key.split(".")
-        place = plan
-        for name in tables:
-            if name not in place:
-                place.add(name, tomlkit.table())
-            place = place[name]
-        place[last] = tomlkit.value(value)
+        override(plan, setting)
     old_and_new = (("adamw", answers.baseline), ("mars-adamw", answers.candidate))
     if answers.kind == "command":
         tables_of = {old: plan["arm"].pop(old) for old, _ in old_and_new}

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..records.trials import AROUND
 from .cost import pilot_price
-from .model import Analysis, ArmResult
+from .model import Analysis, ArmResult, Finding
 from .stats import MOST_PAIRS, Interval
 
 Kind = Literal["switch", "do-not-switch", "spend", "no-runs-help"]
 Who = Literal["budget", "engineer"]
+RATES = "reason.rates-dominate"
+"""Code of the reason that the choice of the rates is most of the interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +109,8 @@ def _undecided(analysis: Analysis) -> Action:
     if verdict.pairs_needed:
         more = max(1, verdict.pairs_needed - candidate.log_ratio.n)
         return _pairs(analysis, more, "spend.pairs")
-    if candidate.log_ratio.rates > candidate.log_ratio.error:
-        return _more_trials(analysis)
+    if why := next((f for f in verdict.reasons if f.code.startswith(RATES)), None):
+        return _more_trials(analysis, why)
     return Action(
         kind="no-runs-help", code="never", who="budget", values=names | dict(most=MOST_PAIRS)
     )
@@ -152,15 +153,12 @@ def _at_edge(analysis: Analysis, arm: ArmResult) -> Action:
     return replace(made, kind="no-runs-help")
 
 
-def _more_trials(analysis: Analysis) -> Action:
+def _more_trials(analysis: Analysis, why: Finding) -> Action:
     """The choice of the rates is most of the interval: another tuning seed narrows it."""
-    interval = analysis.candidate.log_ratio
-    assert interval is not None
-    share = interval.rates**2 / (interval.rates**2 + interval.error**2)
-    if analysis.plan.task.kind == "imported" or analysis.plan.tuning.by_design:
-        kind = "imported" if analysis.plan.task.kind == "imported" else "design"
-        return _no_runs_help(f"trials.{kind}", _names(analysis) | dict(share=share))
-    runs = AROUND * len(analysis.plan.arms)
+    share, kind = float(why.values["share"]), why.code.removeprefix(RATES)
+    if kind:
+        return _no_runs_help(f"trials{kind}", _names(analysis) | dict(share=share))
+    runs = int(why.values["runs"])
     return _spend(analysis, "trials", runs * analysis.run_seconds, runs=runs, share=share)
 
 

@@ -35,10 +35,8 @@ def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult
     """
     found = {name: _arm(at, name, step_time(at, name, probe)) for name in at.size.arms}
     trials = {name: trials_of_one_seed(arm.trials) for name, arm in found.items()}
-    roles = at.plan.comparison
-    first = roles.judged if roles.others == "after-go" else ()  # what came later changes no verdict
     for name, mine in trials.items():
-        known = trials if name not in first else {n: trials[n] for n in first}
+        known = {n: trials[n] for n in at.plan.comparison.beside(name, trials)}
         if len(mine) > 1 and open_sides(mine, best_of_others(known, name)):
             found[name] = replace(found[name], at_edge=True)
     return with_choice(found, at.plan.comparison.baseline)

@@ -76,8 +76,7 @@ def observations(
 def fit_of(at: Comparison, arm: str) -> RateFit | None:
     """The fit of an arm's trials, with the noise that the comparison tells."""
     unit = at.size.steps(1.0)
-    roles = at.plan.comparison  # runs that come after the verdict do not change it
-    arms = roles.judged if roles.others == "after-go" and arm in roles.judged else at.size.arms
+    arms = at.plan.comparison.beside(arm, at.size.arms)
     runs = {(a, s): r for (a, s, n), r in at.compared.items() if n == unit and a in arms}
     losses = {key: run.final_loss for key, run in runs.items()}
     return fit_rate(observations(at, arm), at.plan.tuning.factor, noise_of(losses))

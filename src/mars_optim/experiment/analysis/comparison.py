@@ -39,7 +39,7 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
     """Sort the finished runs of a pilot for one of its sizes."""
     here = tuple(r for r in runs if (r.spec.task, r.spec.training) == (size.task, size.training))
     if not others_due(plan, size, here):
-        size = only_judged(plan, size)
+        size = at_first(plan, size)
     wanted = _wanted(plan, size)
     paired = (
         run
@@ -58,19 +58,17 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
 
 
 def others_due(plan: Plan, size: Size, runs: Iterable[Run]) -> bool:
-    """Whether the arms are run that the verdict is not about: always, or since one of them was."""
-    if plan.comparison.others == "always":
-        return True
-    others = set(size.arms) - set(plan.comparison.judged)
-    return any(
+    """Whether all arms are run: none waits for a go, or one of those that do has a run."""
+    others = set(size.arms) - set(plan.comparison.at_first(size.arms))
+    return not others or any(
         r.spec.arm_name in others and (r.spec.task, r.spec.training) == (size.task, size.training)
         for r in runs
     )
 
 
-def only_judged(plan: Plan, size: Size) -> Size:
-    """A size with the arms only that the verdict is about."""
-    return replace(size, arms=tuple(arm for arm in size.arms if arm in plan.comparison.judged))
+def at_first(plan: Plan, size: Size) -> Size:
+    """A size with the arms only that are run whatever comes out."""
+    return replace(size, arms=plan.comparison.at_first(size.arms))
 
 
 def begun(plan: Plan, seeds: Collection[int]) -> tuple[int, ...]:

@@ -142,7 +142,7 @@ def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
     return dict(
         share=interval.rates**2 / (interval.rates**2 + interval.error**2),
         seeds=", ".join(map(str, (*further, max(used) + 1))),
-        runs=AROUND * len(plan.arms),
+        runs=AROUND * len(plan.comparison.at_first(plan.arms)),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.arm_results import arm_results
-from ..analysis.comparison import begun, comparison, only_judged, others_due
+from ..analysis.comparison import at_first, begun, comparison, others_due
 from ..analysis.verdict import decide, settles_more
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
@@ -88,10 +88,9 @@ def agenda(
 def _size(
     plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
 ) -> _Part:
-    judged = only_judged(plan, size)
     if not others_due(plan, size, runs):
-        part, decision = _of_arms(plan, judged, data, runs, given_up)
-        if judged.arms == size.arms or decision != "go":
+        part, decision = _of_arms(plan, at_first(plan, size), data, runs, given_up)
+        if decision != "go":
             return part
     return _of_arms(plan, size, data, runs, given_up)[0]
 
@@ -254,7 +253,7 @@ def _sensitivity(plan: Plan, data: str, runs: Iterable[Run], given_up: Collectio
     """
     size, lines = plan.sizes()[0], sensitivity_lines(plan)
     if not others_due(plan, size, runs):
-        size = only_judged(plan, size)
+        size = at_first(plan, size)
     tuning = tuning_of(plan, size, data, runs, given_up)
     if not tuning.over or not {name for name, _ in lines} <= set(tuning.going):
         planned = len(lines) * len(plan.sensitivity.factors) if not tuning.over else 0

@@ -79,10 +79,9 @@ def remaining(plan: Plan, done: Iterable[Run], timings: Timings | None, *, worke
     """
     made: dict[tuple[str, str, str], list[int]] = {}
     again, compared = Counter[tuple[str, str]](), set()
-    apart = plan.comparison.others != "always"  # others are tuned after the verdict
 
     def group(size: str, arm: str) -> tuple[str, bool]:
-        return size, apart and arm not in plan.comparison.judged
+        return size, bool(plan.comparison.at_first([arm]))  # others are tuned after the verdict
 
     for run in done:
         spec, size = run.spec, plan.size_of(run.spec)
@@ -154,9 +153,8 @@ def _items(plan: Plan, size: Size) -> list[Item]:
         of_a_seed.setdefault((job.purpose, job.arm), []).append(job.work)
     found = [item("tune", arm, trials, [size.steps(1.0)]) for arm in size.arms]
     found += [item(*key, seeds, steps) for key, steps in of_a_seed.items()]
-    if plan.comparison.others == "always":
-        return found
-    return [i if i.arm in plan.comparison.judged else _perhaps(i) for i in found]
+    first = plan.comparison.at_first(size.arms)
+    return [i if i.arm in first else _perhaps(i) for i in found]
 
 
 def _perhaps(item: Item) -> Item:

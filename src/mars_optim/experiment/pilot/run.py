@@ -312,16 +312,19 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     ladder = ""
     if plan.ladder:
         ladder = f" {plan.comparison.baseline} is also trained at other lengths (the ladder)."
-    if plan.training.trunk:
+    if plan.both_ladders:
         ladder = (
             f" {plan.comparison.baseline} and {plan.comparison.candidate} are also trained at "
             "other lengths (the ladder), each seed's as decays from one run."
         )
+    first = plan.comparison.at_first(plan.arms)
+    after = [arm for arm in plan.arms if arm not in first]
+    then = f" {', '.join(after)} follows after a go only." if after else ""
     kept = f", {done} of them done before" if done else ""
     up_to = "up to " if plan.decision.looks == "every-pair" else ""
     reporter.say(
-        f"{runs} runs{kept}. First {', '.join(plan.arms)} are tuned alike "
+        f"{runs} runs{kept}. First {', '.join(first)} are tuned alike "
         f"({', '.join(plan.tuning.over)}), then each is trained from {up_to}"
-        f"{len(plan.comparison.seeds)} starting points (seeds), the same for all.{ladder} "
+        f"{len(plan.comparison.seeds)} starting points (seeds), the same for all.{ladder}{then} "
         f"About {max(1, round(left / 60))} min. Stop whenever you like: the same command goes on."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -52,6 +52,14 @@ class ComparisonPlan:
     def judged(self) -> tuple[str, str]:
         """The arms that the verdict is about."""
         return self.baseline, self.candidate
+
+    def at_first(self, arms: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``arms`` that are run whatever comes out, and that the verdict rests on."""
+        return tuple(arm for arm in arms if self.others == "always" or arm in self.judged)
+
+    def beside(self, arm: str, arms: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``arms`` whose runs tell something of an arm's: none that come after its own."""
+        return self.at_first(arms) if arm in self.judged else tuple(arms)
 
     def rate_at(self, lr: float, budget: float) -> float:
         """A rate that was tuned at the common budget, at another budget in its units."""
