@@ -71,9 +71,8 @@ def test_mars_plan_shows_rates_on_a_terminal(tmp_path: Path):
     command = [sys.executable, "-m", "mars_optim", "plan", *settings]
     with Terminal(command, tmp_path) as terminal:
         terminal.expect("nothing is written")
-        assert "about 0:" in terminal.expect("Training 12 times for a short while, ") + (
-            terminal.expect(" ...")
-        )
+        terminal.expect("Training 12 times for a short while, ")
+        assert re.search(r"about \d+:\d\d \.\.\.$", terminal.expect(" ..."))
         terminal.expect("steps/s", 120)
         assert RATE.search(terminal.text)
         terminal.expect("This pilot:", 120)
