@@ -34,6 +34,7 @@ from mars_optim.experiment.plan.plan_file import load_plan
 from mars_optim.experiment.plan.task import GptPlan
 
 from . import rate_search
+from .output import UserError
 from .output import run as run_main
 from .rate_search import BEYOND, octave_of, rate_of
 from .study_runs import Row, append, carry_out, check_data, loss_of, loss_of_outcome, read, task_of
@@ -56,12 +57,13 @@ class Settings(NamedTuple):
 
     lengths: tuple[int, ...]
     seeds: tuple[int, ...]
+    arms: tuple[str, ...]
 
 
 def wanted(plan: Plan, settings: Settings, losses: Losses) -> list[Trial]:
     """The runs that are due, given the losses so far: of the shortest lengths first."""
     for length in settings.lengths:
-        due = [t for arm in plan.arms for t in _of_arm(plan, settings, losses, length, arm)]
+        due = [t for arm in settings.arms for t in _of_arm(plan, settings, losses, length, arm)]
         missing = [t for t in dict.fromkeys(due) if t not in losses]
         if missing:
             return missing
@@ -196,6 +198,22 @@ def run(path: str, out: str, table_path: Path, settings: Settings, workers: int)
     return losses
 
 
+def chosen(plan: Plan, arms: list[str] | None) -> tuple[str, ...]:
+    """These arms of the plan; all where none is named.
+
+    Raises:
+        UserError: an arm that is not in it, or no baseline among them.
+    """
+    if arms is None:
+        return plan.arms
+    if unknown := [arm for arm in arms if arm not in plan.arms]:
+        raise UserError(f"--arms {unknown[0]}: the plan's arms are {', '.join(plan.arms)}")
+    baseline = plan.comparison.baseline
+    if baseline not in arms:
+        raise UserError(f"--arms must name the baseline, {baseline}: all arms are paired with it")
+    return tuple(arms)
+
+
 # -- reading them
 
 
@@ -248,7 +266,7 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
             f"| arm | rate | within 1 % (octaves) | loss | less {base}'s | at {base}'s rate |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        for arm in plan.arms:
+        for arm in settings.arms:
             its = valley(losses, settings, length, arm)
             if its is None:
                 continue
@@ -288,13 +306,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--table", type=Path, help="(default: PLAN with .csv in place of .toml)")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="+", help="of the plan's, with the baseline (default: all)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report", action="store_true", help="make no runs")
     given = parser.parse_args(argv)
     path, out = given.plan, given.out
     table_path = given.table or Path(path).with_suffix(".csv")
-    settings = Settings(tuple(given.lengths), tuple(given.seeds))
     plan = load_plan(Path(path))
+    settings = Settings(tuple(given.lengths), tuple(given.seeds), chosen(plan, given.arms))
     if given.report:
         unit = Model.of(path, out).unit
         losses = found(path, out, plan, settings) | losses_of(read(table_path), plan, unit)

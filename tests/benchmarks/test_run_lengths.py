@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.output import UserError
 from benchmarks.rate_search import UNIT
 from benchmarks.run_lengths import (
     Losses,
     Model,
     Settings,
     Trial,
+    chosen,
     losses_of,
     row_of,
     table,
@@ -24,7 +26,7 @@ from mars_optim.experiment.plan.plan_file import load_plan
 from tests.support.paths import ROOT
 
 PLAN = load_plan(Path(ROOT / "docs/studies/next/lengths-gpt.toml"))
-SETTINGS = Settings((1, 4), (1, 2, 3))
+SETTINGS = Settings((1, 4), (1, 2, 3), PLAN.arms)
 BEST = {arm: 1.6 + 0.3 * i for i, arm in enumerate(PLAN.arms)}
 
 
@@ -92,3 +94,15 @@ def test_a_lost_machines_runs_come_back_from_the_table(losses: Losses, tmp_path:
     found = losses_of(read(tmp_path / "lengths.csv"), PLAN, known.unit)
     assert found == some
     assert set(wanted(PLAN, SETTINGS, found)).isdisjoint(some)
+
+
+def test_only_the_named_arms_are_searched() -> None:
+    some = SETTINGS._replace(arms=chosen(PLAN, ["adamw", "auto"]))
+    assert {t.arm for t in wanted(PLAN, some, {})} == {"adamw", "auto"}
+    assert chosen(PLAN, None) == PLAN.arms
+
+
+@pytest.mark.parametrize(("arms", "names"), [(["adamw", "outo"], "outo"), (["auto"], "adamw")])
+def test_arms_that_cannot_be_compared_are_refused(arms: list[str], names: str) -> None:
+    with pytest.raises(UserError, match=names):
+        chosen(PLAN, arms)
