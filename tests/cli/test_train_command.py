@@ -182,7 +182,7 @@ def test_a_run_that_diverges_says_so_and_ends_with_status_1(
         (["--lr", "1e-5"], "--lr 1e-05 must be above training.min_lr = 3e-05"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--keep", "-1"], "execution.keep = -1 must be at least 0"),
-        (["--set", "task.corpus=nowhere"], "`mars prepare` writes such a folder (--out nowhere)"),
+        (["--set", "task.corpus=nowhere"], "`mars prepare --out nowhere` writes such a folder"),
         (["--set", "recipe.title=x", "--set", "training.step=1"], "did you mean 'training.steps'"),
         (["--checkpoint-minutes", "-1"], "running.checkpoint_minutes = -1.0 must be at least 0"),
     ],
@@ -218,7 +218,7 @@ def test_commands_are_left_to_the_pilot(tmp_path: Path, capsys: pytest.CaptureFi
         "[arm.adamw]\nlr = 1e-3\n[arm.nadamw]\nlr = 1e-3\n[arm.mars-adamw]\nlr = 1e-3\n"
     )
     assert main(["train", str(plan), "--out", str(tmp_path / "out")]) == 2
-    assert "mars pilot runs commands" in capsys.readouterr().err
+    assert "`mars pilot` runs commands" in capsys.readouterr().err
 
 
 def started(command: list[str]) -> subprocess.Popen[str]:

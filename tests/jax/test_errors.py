@@ -36,7 +36,10 @@ OF_MARS: dict[str, tuple[dict[str, Any], str]] = {
     "lr-word": (dict(learning_rate="1e-3"), "learning_rate='1e-3' must be a number, not str"),
     "decay": (dict(weight_decay=float("nan")), "weight_decay=nan must be a finite number"),
     "lr_1d": (dict(learning_rate_1d=-1), "learning_rate_1d=-1 must be a finite number of at least"),
-    "1d-auto": (dict(rule="muon", optimize_1d=True, gamma="auto"), "gamma='auto' cannot go with"),
+    "1d-auto": (
+        dict(rule="muon", optimize_1d=True, gamma="auto"),
+        "gamma='auto' cannot be combined with",
+    ),
     "1d-global": (dict(rule="muon", optimize_1d=True, clip_over="global"), "set optimize_1d=False"),
 }
 

@@ -83,8 +83,8 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
     sd = found.noise.sd
     if sd is None:
         raise UserError(
-            "--budget needs the noise between pairs, and the short runs do not learn enough to "
-            "show it: finish two pairs in --out, or make training.steps longer"
+            "--budget needs the noise between pairs, and the short runs learn too little to "
+            "show it: finish two pairs in --out, or raise training.steps"
         )
     rates = RATES * sd if found.noise.rates is None else found.noise.rates
     candidate = found.probe[plan.comparison.candidate]

@@ -202,7 +202,7 @@ def _folder(plan: Plan, spec: RunSpec, out: Path, resume: str) -> Iterator[None]
     run = out / "runs" / spec.run_id
     prepare_folder(out)
     if is_locked(run):
-        raise UserError(f"{run}: another process is making this run; wait for it or end it")
+        raise UserError(f"{run}: another process is making this run; wait until it ends, or end it")
     try:
         with run_lock(run):
             if resume == "never":

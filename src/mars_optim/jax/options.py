@@ -111,11 +111,11 @@ def resolved(
     correction = correction or ("folded" if chooses else "approx")
     if chooses and correction != "folded":
         raise ValueError(
-            f"gamma='auto' needs correction='folded', not {correction!r}: there gamma acts on the "
-            "step alone, elsewhere on the second moment and the clip too"
+            f"gamma='auto' needs correction='folded', not {correction!r}: in other forms "
+            "gamma also acts on the second moment and the clip"
         )
     if chooses and isinstance(b1, int | float) and b1 == 0:
-        raise ValueError("gamma='auto' needs b1 above 0: without an average there is no lag")
+        raise ValueError("gamma='auto' needs b1 above 0: without momentum there is no lag")
     if isinstance(clip, str):
         if clip != "auto":
             raise ValueError(f"clip={clip!r} must be 'auto', a number above 0, or None")

@@ -144,7 +144,9 @@ def test_of_equal_lengths_the_run_tuned_nearest_stands(tmp_path: Path) -> None:
 
 def test_what_runs_do_not_tell_the_plan_can(tmp_path: Path) -> None:
     one = replace(ONE_SIZE, target=TargetPlan())
-    with pytest.raises(UserError, match=r"--out .*a --set target\.pilot_parameters=1e6` says it"):
+    with pytest.raises(
+        UserError, match=r"--out .*a --set target\.pilot_parameters=1e6` gives them"
+    ):
         rows_of(tmp_path / "a", one, recorded=False)
     said = replace(one, target=TargetPlan(pilot_parameters=1e6))
     with pytest.raises(UserError, match=r"target\.pilot_tokens_per_step"):

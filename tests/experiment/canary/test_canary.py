@@ -266,7 +266,7 @@ def test_a_key_enters_lists_as_lightning_has_them(tmp_path: Path) -> None:
         (lambda data: data.pop("state"), "'state.adamw' is not in .*there are: model"),
         (lambda data: data["state"].update(adamw={"a": 1}), "no optimizer's state dict"),
         (lambda data: data["state"]["adamw"].update(state={}), "has taken no step"),
-        (lambda data: data["model"].pop("0.weight"), "of another model than the task's"),
+        (lambda data: data["model"].pop("0.weight"), "checkpoint's model is not the task's"),
         (lambda data: data["state"]["adamw"]["state"][0].pop("exp_avg"), "has no exp_avg"),
         (
             lambda data: data["state"]["adamw"]["param_groups"][0].update(params=[0, 1]),
@@ -305,7 +305,7 @@ def test_an_unhealthy_history_is_no_ground_to_judge_on(tmp_path: Path) -> None:
             return super().loss(model, batch) * math.inf
 
     checkpoint = read(saved_run(tmp_path / "c.pt", steps=3))
-    with pytest.raises(UserError, match="AdamW itself has a loss that is not finite"):
+    with pytest.raises(UserError, match="loss of AdamW itself is not finite"):
         canary(Broken(), checkpoint, tmp_path, CanarySettings(**QUICK))
 
 

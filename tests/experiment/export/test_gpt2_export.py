@@ -174,7 +174,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "keep_weights" in error_of(capsys, bare, "--transformers", out)
     several = tmp_path / "several"
     error = error_of(capsys, bare, "--wandb", "--best")
-    assert "--best is for --transformers" in error
+    assert "--best works only with --transformers" in error
     for seed in (1, 2):
         write_trained(several, gpt().state_dict(), seed=seed)
     assert "holds 2 runs, 2 of them" in error_of(capsys, several, "--transformers", out)
@@ -184,7 +184,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "have no wpe.weight" in error_of(capsys, other, "--transformers", out)
     run = next(several.glob("runs/*"))
     assert "names its folder" in error_of(capsys, run, "--transformers", out, "--out", "x")
-    assert "which program" in error_of(capsys, run, "--transformers", out, "--tensorboard")
+    assert "name the program" in error_of(capsys, run, "--transformers", out, "--tensorboard")
     assert not out.exists()
     out.mkdir()
     (out / "notes.txt").write_text("mine")

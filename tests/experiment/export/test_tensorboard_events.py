@@ -94,7 +94,7 @@ def test_tensorboard_export_skips_truncated_line_and_null_value(out: Path) -> No
     ("options", "words"),
     [
         (["export", "nowhere", "--tensorboard"], "no pilot"),
-        (["export", "nowhere"], "which program: mars export nowhere, then --tensorboard"),
+        (["export", "nowhere"], "program to export to: mars export nowhere with --tensorboard"),
     ],
 )
 def test_a_mistake_gives_one_line(

@@ -231,8 +231,8 @@ def test_a_folder_that_vanished_is_told_in_a_line(out: Path) -> None:
     ("options", "said"),
     [
         (["--serve"], "holds no pilot (no plan.toml)"),
-        (["--port", "80"], "--host, --port, --token and --lang are of --serve"),
-        (["--serve", "--once"], "does not go with --serve"),
+        (["--port", "80"], "--host, --port, --token and --lang work only with --serve"),
+        (["--serve", "--once"], "leave out --once or --serve"),
         (["--serve", "--port", "70000"], "--port 70000 must be from 1 to 65535"),
         (["--serve", "--every", "0"], "--every 0 must be from 0.1 to 3600 seconds"),
     ],

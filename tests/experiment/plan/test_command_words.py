@@ -30,7 +30,7 @@ MISTAKES = [
     (GOOD.replace("{lr}", "{lr:.3f}"), ["write {lr} plain"]),
     (GOOD + " --x={arm_args}", ["{arm_args} must be a word of its own", "--x={arm_args}"]),
     (GOOD + " 'open", ["cannot be split into words", "quotation"]),
-    (GOOD + " }", ["brace out of place"]),
+    (GOOD + " }", ["misplaced brace"]),
     (GOOD + " {}", ["unknown placeholder {}"]),
 ]
 
@@ -105,7 +105,7 @@ PLAN_MISTAKES = [
     ({"task": {**COMMAND, "metrics": "/tmp/x"}}, r"task\.metrics = '/tmp/x' must be a file in"),
     (
         {"task": COMMAND, "training": {"warmup": 0.2}},
-        r"training\.warmup is the command's own affair",
+        r"training\.warmup is not passed to the command",
     ),
 ]
 

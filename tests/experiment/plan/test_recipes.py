@@ -211,7 +211,7 @@ def test_paper_lr_times_decay_is_equal_for_adamw_and_mars():
 @pytest.mark.parametrize("version", [2, 0, "1", 1.5])
 def test_recipe_of_another_version_is_refused_before_its_keys(version: object):
     data = {"recipe": {"version": version, "key_of_the_future": 1}, "another": {}}
-    with pytest.raises(UserError, match=f"recipe.version = {version!r}, but this mars-optim reads"):
+    with pytest.raises(UserError, match=f"recipe.version = {version!r}, and this mars-optim reads"):
         make_plan(data)
 
 

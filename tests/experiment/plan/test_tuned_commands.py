@@ -93,7 +93,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"tuning__range__lr": None}, ("tuning.range.lr must be given",)),
     ({"tuning__arm__a__warm": [0.5, 2.0]}, ("a does not have", "set arm.a.settings.warm")),
     ({"arm__a__settings": {}}, ("names {decay}", "arm.a has no value", "move {decay} into")),
-    ({"arm__a__settings__other": 1.0}, ("arm.a.settings.other is used nowhere", "{other}")),
+    ({"arm__a__settings__other": 1.0}, ("arm.a.settings.other is not used", "{other}")),
     ({"arm__a__settings__decay": "big"}, ("arm.a.settings.decay = 'big' must be a number",)),
     ({"arm__a__settings__decay": True}, ("arm.a.settings.decay = True must be a number",)),
     ({"arm__a__settings__decay": 0.0}, ("decay", "has as 0", "arm.a.settings.decay")),
@@ -125,5 +125,5 @@ def test_settings_fill_their_own_braces_only():
 
 
 def test_runs_that_exist_are_not_tuned():
-    with pytest.raises(UserError, match=r"tuning.over: runs that exist are tuned already"):
+    with pytest.raises(UserError, match=r"tuning.over does not work with imported runs"):
         make_plan({"task": {"kind": "imported"}, "tuning": {"over": ["lr", "decay"]}})

@@ -100,7 +100,7 @@ def test_one_pilot_that_counts_is_not_enough(
     (tmp_path / "new" / "runs").mkdir(parents=True)
     shutil.copy(team / "A" / "plan.toml", tmp_path / "new")
     said = line_of(capsys, team / "A", tmp_path / "new", "--to", tmp_path / "page")
-    assert "1 of 2 pilots can be counted, two are needed" in said
+    assert "1 of 2 pilots can be counted, and two are needed" in said
     assert "holds no finished run yet" in said
     assert not (tmp_path / "page").exists()
 
@@ -120,8 +120,8 @@ def test_a_plan_that_cannot_be_read_is_left_out_by_name(team: Path, tmp_path: Pa
         (["A", "A"], "is the same folder as"),
         (["A", "B/../A"], "is the same folder as"),
         (["A", "absent"], "absent holds no pilot (no plan.toml)"),
-        (["A", "B", "--from", "x.csv"], "--from goes with one folder, not with 2"),
-        (["A", "--to", "page"], "--to goes with several pilots"),
+        (["A", "B", "--from", "x.csv"], "--from works with one folder, and 2 are given"),
+        (["A", "--to", "page"], "--to works only with several pilots"),
         (["A", "B", "--to", "A"], "whose own report is there"),
     ],
 )

@@ -189,7 +189,7 @@ def damage(folder: Path, case: str) -> None:
     ("case", "message"),
     [
         ("missing", "train-images.bin is missing"),
-        ("short", "train-images.bin has 100 bytes where the manifest says 11,520"),
+        ("short", "train-images.bin has 100 bytes, and the manifest says 11,520"),
         ("flipped", "train-images.bin is damaged"),
         ("no manifest", "has no manifest.json"),
         ("version", "its format is version 99, this mars-optim reads 1"),

@@ -107,7 +107,7 @@ def test_any_file_of_its_package_is_its_source(tmp_path: Path, monkeypatch: pyte
         ("absent.py:SOAP", "does not exist"),
         ("torch.optim:AdmW", "did you mean 'Adam"),
         ("torch.optim:adamw", "did you mean 'AdamW'?"),
-        ("own_optimizer.py:Task", "is no torch.optim.Optimizer"),
+        ("own_optimizer.py:Task", "is not a torch.optim.Optimizer"),
         ("leaves.py:SOAP", "cannot be imported"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_class_of_named_parameters_is_given_their_names(model: Model):
 
 
 def test_a_class_of_named_parameters_takes_no_groups(model: Model):
-    with pytest.raises(UserError, match="takes named parameters, no groups"):
+    with pytest.raises(UserError, match="takes named parameters, but not groups"):
         build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "groups", lr=0.1)
 
 

@@ -99,7 +99,7 @@ def test_one_width_and_other_layers_are_refused() -> None:
             return nn.Sequential(super().build_model(seed))
 
     tasks: Any = {16: Tokens(16), 64: Odd(64)}
-    with pytest.raises(UserError, match="is not there at all widths"):
+    with pytest.raises(UserError, match="is missing at some of the widths"):
         coordinate_check(tasks, ARMS["adamw"], lr=0.01)
 
 

@@ -145,5 +145,7 @@ def refusals() -> None:
         with missing:
             optimizer = MARSM(parts)
             before = [p.detach().clone() for p in parts]
-            refused("which processes have its other shards", partial(step, optimizer, parts))
+            refused(
+                "processes with its other shards are not known", partial(step, optimizer, parts)
+            )
             assert all(torch.equal(p, q) for p, q in zip(parts, before, strict=True))

@@ -92,8 +92,9 @@ def _of_pilot(plan: Plan, found: CanaryRecord) -> CanaryRecord:
     for key, theirs, ours in pairs:
         if theirs != ours:
             raise UserError(
-                f"{found.path} is not of this pilot: its {key} is {theirs!r}, the pilot's {ours!r};"
-                " `mars canary --plan` with the pilot's plan.toml makes one that is"
+                f"{found.path} belongs to another pilot: its {key} is {theirs!r}, and this "
+                f"pilot's is {ours!r}; `mars canary --plan` with this pilot's plan.toml makes "
+                "a matching one"
             )
     return found
 

@@ -50,7 +50,9 @@ def at_target(plan: Plan, sizes: Sequence[Comparison], *, trusted: bool) -> AtTa
         return None
     try:
         if not trusted:
-            raise UserError("the runs are no evidence, as the verdict says, for any size")
+            raise UserError(
+                "the verdict does not trust these runs, so they say nothing about any size"
+            )
         return _told(plan, rows_of([(plan, sizes)]))
     except UserError as error:
         others = (name for name in plan.arms if name != plan.comparison.baseline)
@@ -87,8 +89,8 @@ def foretold(
     """
     if count := rows.diverged[baseline]:
         raise UserError(
-            f"{baseline} diverged in {count} of its runs, so that the others have nothing to be "
-            "compared with: run it at a lower learning rate"
+            f"{baseline} diverged in {count} of its runs, so the other arms have nothing to "
+            "be compared with: run it at a lower learning rate"
         )
     known = table([row for row in rows.rows if not rows.diverged[row.arm]], baseline)
     found = posterior(known)

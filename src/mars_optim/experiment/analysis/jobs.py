@@ -72,8 +72,8 @@ def jobs_of(folders: Sequence[Path]) -> Jobs:
     for name, folder in zip(names_of(folders), folders, strict=True):
         if not (folder / "plan.toml").exists():
             raise UserError(
-                f"{folder} holds no pilot (no plan.toml): the report of several jobs is made of "
-                "pilots; one folder of other runs has a report of its own"
+                f"{folder} holds no pilot (no plan.toml): a report of several jobs takes "
+                "pilots only; a folder of other runs has its own report"
             )
         try:
             analysis = analyse(folder)
@@ -87,7 +87,7 @@ def jobs_of(folders: Sequence[Path]) -> Jobs:
     if len(found) < 2:
         reasons = "; ".join("{job}: {why}".format(**f.values) for f in left_out)
         raise UserError(
-            f"{len(found)} of {len(folders)} pilots can be counted, two are needed. {reasons}"
+            f"{len(found)} of {len(folders)} pilots can be counted, and two are needed. {reasons}"
         )
     return together(tuple(found), tuple(left_out))
 

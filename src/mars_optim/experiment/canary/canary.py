@@ -104,8 +104,8 @@ def _tune(
 def _check_history(history: Run) -> None:
     if history.outcome is None or history.outcome.status == "diverged":
         raise UserError(
-            "AdamW itself has a loss that is not finite in the history: is this a healthy "
-            f"checkpoint, and its task? ({history.path})"
+            f"the loss of AdamW itself is not finite in the history ({history.path}): check "
+            "the checkpoint and its task"
         )
 
 

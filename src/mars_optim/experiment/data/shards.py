@@ -122,8 +122,8 @@ def _bin_chunks(piece: Piece, tokenizer: Tokenizer) -> Iterator[Chunk]:
         highest = int(tokens.max(initial=0))
         if highest >= tokenizer.vocabulary:
             raise UserError(
-                f"{source.path} does not match the tokenizer: it holds token {highest:,}, of which "
-                f"there are {tokenizer.vocabulary:,}"
+                f"{source.path} does not match the tokenizer: it holds token {highest:,}, and "
+                f"the tokenizer has {tokenizer.vocabulary:,} tokens"
             )
         ends = int((tokens == tokenizer.end).sum())
         yield source.split, tokens, ends, None if lengths is None else int(lengths[tokens].sum())

@@ -103,8 +103,8 @@ def settings_of(name: str, gamma: str | float | None = None) -> dict[str, Any]:
     settings = resolve({**_DEFAULTS, **given})
     if lacking := _lacking(settings):
         raise UserError(
-            f"--standalone {name}: one file has no {lacking}={settings[lacking]!r}; take one of "
-            f"{', '.join(exportable())}"
+            f"--standalone {name}: a single file cannot have {lacking}={settings[lacking]!r}; "
+            f"take one of {', '.join(exportable())}"
         )
     return settings
 

@@ -78,5 +78,5 @@ def _one_run(folder: Path) -> Run:
             )
         paths = kept
     if not paths:
-        raise UserError(f"{folder} holds no run yet: give the folder of one")
+        raise UserError(f"{folder} holds no run yet: give the folder of a run")
     return read_run(paths[0])

@@ -107,7 +107,7 @@ def number(row: dict[str, Any], column: str) -> float | None:
     hint = ""
     if isinstance(value, str) and value.count(",") == 1:
         hint = "; write a decimal point, not a comma"
-    raise UserError(f"{column!r} is no number: {str(value)[:60]!r}{hint}")
+    raise UserError(f"{column!r} is not a number: {str(value)[:60]!r}{hint}")
 
 
 def finite(row: dict[str, Any], column: str) -> float | None:
@@ -130,5 +130,5 @@ def step_of(row: dict[str, Any], column: str) -> int | None:
     if value is None:
         return None
     if not (math.isfinite(value) and value >= 0 and value == int(value)):
-        raise UserError(f"{column!r} is {value:g}: steps are whole numbers from 0")
+        raise UserError(f"{column!r} is {value:g}: a step must be a whole number, at least 0")
     return int(value)

@@ -100,7 +100,7 @@ class Recorder:
         if step is None:
             what = "a loss" if not scores else "a metric"
             raise UserError(
-                f"a row has {what} but no {c.step!r}: name the column of steps; it has "
+                f"a row has {what} but no {c.step!r}: name the column of steps; the row has "
                 f"{', '.join(row)}"
             )
         self._keep(row, step)
@@ -153,7 +153,7 @@ class Recorder:
         ):
             raise UserError(
                 f"step {self.valid[0]} has two validation losses, {self.other:g} and "
-                f"{self.valid[1]:g}: are these two runs in one? Leave one out"
+                f"{self.valid[1]:g}: the file may hold two runs; leave one out"
             )
         if self.untrained and self.columns.loss != Columns().loss:
             raise UserError(self.untrained)

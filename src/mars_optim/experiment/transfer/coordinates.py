@@ -85,8 +85,8 @@ def coordinate_check(
     first, *others = (set(runs[0]) for runs in measured.values())
     if odd := set().union(*(first ^ names for names in others)):
         raise UserError(
-            f"layer {min(odd)!r} is not there at all widths {list(measured)}: the model must have "
-            "the same layers at each"
+            f"layer {min(odd)!r} is missing at some of the widths {list(measured)}: the model "
+            "must have the same layers at every width"
         )
     widths = np.log2(list(measured))
     layers = []
@@ -107,8 +107,9 @@ def check_widths(widths: Sequence[int]) -> None:
     """
     if min(widths, default=0) < 1 or max(widths) < SPAN * min(widths):
         raise UserError(
-            f"widths {', '.join(map(str, widths))}: they must be above 0, and the widest at least "
-            f"{SPAN} times the narrowest, or what is fitted is noise; such as 64, 128 and 256"
+            f"widths {', '.join(map(str, widths))}: they must be above 0, and the widest at "
+            f"least {SPAN} times the narrowest, or the fit shows noise only; such as 64, 128 "
+            "and 256"
         )
 
 

@@ -85,7 +85,10 @@ def base_of(plan: Plan, task: Task, given: Mapping[str, float | None]) -> dict[s
     for name in DIMENSIONS:
         said = given.get(name)
         if said is not None and known.get(name, said) != said:
-            raise UserError(f"--base-{name} {said:g}: the plan says {known[name]:g}; leave it out")
+            raise UserError(
+                f"--base-{name} {said:g} contradicts the plan, which says {known[name]:g}: "
+                "leave it out"
+            )
         value = known.get(name, said)
         if value is None:
             raise UserError(

@@ -147,13 +147,13 @@ def check_dealt(group: Group) -> None:
     if group["gamma"] and group["gamma_schedule"] in CHOSEN:
         raise ValueError(
             f"gamma_schedule={group['gamma_schedule']!r} under ZeroRedundancyOptimizer would "
-            "choose another gamma on every rank, from that rank's tensors: use 'lr' or 'sqrt_lr', "
-            "or a number"
+            "choose a different gamma on every rank, from the tensors of that rank: use "
+            "'lr', 'sqrt_lr' or a number"
         )
     if group["clip"] is not None and group.get("clip_over") == "global":
         raise ValueError(
-            "clip_over='global' under ZeroRedundancyOptimizer would clip by the norm of one rank's "
-            "tensors: use clip_over='tensor'"
+            "clip_over='global' under ZeroRedundancyOptimizer would clip by the norm of one "
+            "rank's tensors only: use clip_over='tensor'"
         )
 
 
@@ -166,7 +166,7 @@ def check_one_group(parts: int, sorted_before: bool) -> None:
     """
     if parts > 1 or not sorted_before:
         raise ValueError(
-            "ZeroRedundancyOptimizer needs as many groups as it was given, and MARS keeps matrices "
-            "and vectors apart: give it param_groups(model, names=False), or optimize_1d=True "
-            "(vectors are corrected too)"
+            "ZeroRedundancyOptimizer must keep as many groups as it was given, and MARS "
+            "separates matrices and vectors: give it param_groups(model, names=False), or "
+            "optimize_1d=True (which corrects vectors too)"
         )

@@ -112,7 +112,7 @@ def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
         raise RuntimeError(f"{name}: take one step that is not compiled first")
     if len(plan.among) > 1:
         raise RuntimeError(
-            f"{name} of sharded parameters cannot be compiled, for their sums travel between "
+            f"{name} of sharded parameters cannot be compiled, since its sums travel between "
             "processes every ten steps: compile the model instead of the step"
         )
     return plan

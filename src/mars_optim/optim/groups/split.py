@@ -82,8 +82,7 @@ def check_vector_options(options: Mapping[str, Any]) -> None:
     absolute, ratio = options.get("lr_1d"), options.get("lr_1d_ratio")
     if absolute is not None and ratio is not None:
         raise ValueError(
-            f"lr_1d={absolute!r} and lr_1d_ratio={ratio!r} exclude each other: give lr_1d, or its "
-            "ratio to lr"
+            f"lr_1d={absolute!r} and lr_1d_ratio={ratio!r} exclude each other: give one of them"
         )
     for name in OF_VECTORS:
         if (value := options.get(name)) is not None:
@@ -186,8 +185,8 @@ def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> N
     if settings.rule not in MATRIX_RULES:
         if kind == "matrix" and param.ndim < 2 and settings.gamma and settings.clip is not None:
             raise ValueError(
-                f"a group was of matrices and {PIECES} now, and clip is of a whole tensor's norm: "
-                "set clip=None, which is right element by element"
+                f"a group held matrices, {PIECES} now, and clip needs the norm of a whole "
+                "tensor: set clip=None, which is right element by element"
             )
         return
     wrong = "complex" if param.is_complex() else f"{param.ndim}-D" if param.ndim < 2 else ""
