@@ -129,20 +129,28 @@ def lines(choice: Choice) -> list[str]:
     unit, prior, job = choice.currency, choice.prior, choice.job
     middle, low, high = (-math.expm1(-(prior.mean + k * prior.sd)) for k in (0.0, -1.96, 1.96))
     text = [
-        f"[bold]Budget {choice.budget:,.6g} {unit}[/] for a decision about a job of "
-        f"{job.money:,.6g} {unit}, of which a switch is taken to cost {job.min_saving:.0%} "
-        "(decision.min_saving).",
-        f"  Believed before the pilot: {middle:.0%} of the tokens saved ({low:.0%} to {high:.0%}, "
-        "95 %); --prior-saving and --prior-sd change it. Without a pilot the best is "
+        (
+            f"[bold]Budget {choice.budget:,.6g} {unit}[/] for a decision about a job of "
+            f"{job.money:,.6g} {unit}; a switch is assumed to cost {job.min_saving:.0%} of it "
+            "(decision.min_saving)."
+        ),
+        (
+            f"  Assumed before the pilot: {middle:.0%} of the tokens saved ({low:.0%} to "
+            f"{high:.0%}, 95 %); --prior-saving and --prior-sd change it. Without a pilot the "
+            "best is "
+        )
         + ("to stay" if not choice.without else f"to switch, worth {choice.without:,.3g} {unit}")
         + f". Noise between pairs {choice.sd:.3f}, of the rates {choice.rates:.3f}.",
     ]
     if not choice.designs:
         return [
             *text,
-            f"  [bold]Do not pilot:[/] none is sure to cost less than {choice.budget:,.6g} {unit}; "
-            f"the cheapest may cost {choice.cheapest:,.3g} {unit}. Shorter runs "
-            "(training.steps), a smaller model, or fewer tuning.max_trials cost less.",
+            (
+                "  [bold]Do not pilot:[/] no design is sure to cost less than "
+                f"{choice.budget:,.6g} {unit}; the cheapest may cost {choice.cheapest:,.3g} "
+                f"{unit}. Shorter runs (training.steps), a smaller model, or fewer "
+                "tuning.max_trials cost less."
+            ),
         ]
     for design in choice.designs[:SHOWN]:
         up_to = "up to " if design.looks == "every-pair" else ""

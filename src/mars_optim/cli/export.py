@@ -103,4 +103,4 @@ def _export_runs(run_dir: Path, name: str, out: Path) -> str:
         bridge = Trackio(out, project) if name == "trackio" else WandB(out, project)
     written, kept = export_runs(run_dir, bridge)
     already = f", {kept} were there already" if kept else ""
-    return f"{written} runs written{already}. Look: {bridge.look}"
+    return f"{written} runs written{already}. To see them: {bridge.look}"

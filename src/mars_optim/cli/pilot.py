@@ -110,7 +110,7 @@ def pilot(
     try:
         missing = run_pilot(chosen, out, console, make_executor)
     except KeyboardInterrupt:
-        console.print("Stopped. Finished runs are kept: the same command goes on.")
+        console.print("Stopped. Finished runs are kept: run the same command again to continue.")
         raise SystemExit(130) from None
     followed = load_plan(plan_of(out))  # which tells each optimizer's source, too
     ended = [r for r in read_runs(out / "runs") if r.outcome and followed.covers(r.spec)]

@@ -71,7 +71,7 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "packed folder": (write("a.tar.gz", b"x"), "a.tar.gz is packed: unpack it first"),
     "no gzip": (write("a.jsonl.gz", b"x"), "a.jsonl.gz is damaged: Not a gzipped file"),
     "cut gzip": (write("a.txt.gz", gzip.compress(b"text " * 99)[:-9]), "a.txt.gz is damaged"),
-    "gzip of zeros": (write("a.txt.gz", ZEROS), "unpacks to more than 200 times its size, as no"),
+    "gzip of zeros": (write("a.txt.gz", ZEROS), "unpacks to more than 200 times its size, and no"),
     "surrogate": (
         write("a.jsonl", b'{"text": "x"}\n{"text": "cut \\ud83d"}\n'),
         "(line 2): 'text' holds half of a surrogate pair ('\\ud83d'), which is not text",
@@ -291,6 +291,6 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HashedFile, "write", full)
         assert prepare(source, "--out", out, "--tokenizer", "bytes") == 2
-    assert "No space left on device; the same command goes on" in capsys.readouterr().err
+    assert "No space left on device; run the same command again" in capsys.readouterr().err
     assert not list(out.glob("*.bin*"))
     assert prepare(source, "--out", out, "--tokenizer", "bytes") == 0

@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a forecast": (
         {"target": {"parameters": 1e9, "tokens": 1e10}},
-        "with target.parameters, whose forecast takes all runs for independent",
+        "with target.parameters, whose forecast needs independent runs",
     ),
     "moving rates": ({"comparison": {"lr_exponent": -0.3}}, "with comparison.lr_exponent, and all"),
     "long warm-up": (

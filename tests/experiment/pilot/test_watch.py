@@ -125,7 +125,7 @@ def test_a_pilot_that_is_over_is_shown_and_not_waited_for(
 ) -> None:
     status(out, state=state)
     text = shown(out, terminal=terminal, sleep=pytest.fail)
-    assert {"ended": "has ended", "stopped": "the same command goes on"}[state] in text
+    assert {"ended": "has ended", "stopped": "run the same command again"}[state] in text
 
 
 def test_a_terminal_gets_a_picture_that_changes(out: Path) -> None:

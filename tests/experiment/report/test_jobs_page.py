@@ -91,7 +91,10 @@ def test_an_unfinished_pilot_is_left_out_and_said_to_be(team: Path, tmp_path: Pa
     assert [job.name for job in found.jobs] == ["A", "B"]
     (left,) = found.left_out
     said = Messages().finding(left).translate({0xE000: "`", 0xE001: "`"})
-    assert said == "Left out: half: 1 of its runs is missing; the same `mars pilot` goes on"
+    assert (
+        said
+        == "Left out: half: 1 of its runs is missing; run the same `mars pilot` again to make them"
+    )
 
 
 def test_one_pilot_that_counts_is_not_enough(

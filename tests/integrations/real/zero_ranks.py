@@ -31,10 +31,10 @@ RIGHT: dict[str, Make] = {
     "wrapped": lambda params: wrapped(params, clip=None, optimize_1d=True),
 }
 WRONG: dict[str, tuple[Make, str]] = {
-    "clip": (lambda params: MARSAdamW(params, lr=1e-2), "clip=1 is of a whole tensor's norm"),
+    "clip": (lambda params: MARSAdamW(params, lr=1e-2), "clip=1 needs the norm of a whole tensor"),
     "clip of all": (
         lambda params: MARSAdamW(params, lr=1e-2, optimize_1d=True),
-        "clip=1 is of a whole tensor's norm",
+        "clip=1 needs the norm of a whole tensor",
     ),
     "muon": (lambda params: MARSM(params, lr=1e-2), "rule='muon' orthogonalises whole matrices"),
     "auto": (
@@ -47,7 +47,7 @@ WRONG: dict[str, tuple[Make, str]] = {
     ),
     "cautious": (
         lambda params: MARSAdamW(params, **ELEMENTWISE, cautious=True),
-        "cautious=True takes a mean over a tensor",
+        "cautious=True needs the mean over a whole tensor",
     ),
     "exact": (
         lambda params: MARSAdamW(params, **ELEMENTWISE, correction="exact"),
@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[Make, str]] = {
     "wrapped": (wrapped, "variance_reduce corrects no 1-D tensor"),
     "wrapped, clip": (
         lambda params: wrapped(params, optimize_1d=True),
-        "clip=1 is of a whole tensor's norm",
+        "clip=1 needs the norm of a whole tensor",
     ),
 }
 

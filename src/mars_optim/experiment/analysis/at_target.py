@@ -96,7 +96,9 @@ def foretold(
     found = posterior(known)
     told = forecast(known, parameters, tokens, found)
     lost = {
-        name: ArmForecast(None, f"{name} diverged in {n} of its runs: no ratio tells it", None)
+        name: ArmForecast(
+            None, f"{name} diverged in {n} of its runs, so it has no token ratio", None
+        )
         for name, n in rows.diverged.items()
         if n
     }

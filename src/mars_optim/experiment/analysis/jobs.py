@@ -113,11 +113,11 @@ def _not_counted(analysis: Analysis) -> str:
     """Why a pilot says nothing of its arms; empty if it does."""
     if missing := analysis.totals.missing:
         runs = "1 of its runs is" if missing == 1 else f"{missing} of its runs are"
-        return f"{runs} missing; the same `mars pilot` goes on"
+        return f"{runs} missing; run the same `mars pilot` again to make them"
     if not analysis.verdict.trusted:
-        return "its results are no evidence; its own report says why"
+        return "its results are not evidence; its own report says why"
     if len([a for a in analysis.arms if counted(a)]) < 2:
-        return "no arm has tokens saved over two seeds or more"
+        return "no arm has a saving over two or more seeds"
     return ""
 
 

@@ -129,8 +129,8 @@ def _advice(
             f"{ramp} steps, 2 / (1 - beta2)."
         )
     advice.append(
-        "Ten times the learning rate with a tenth of the decay is for runs that are MARS from "
-        "their first step."
+        "Ten times the learning rate with a tenth of the decay is for runs that use MARS "
+        "from their first step."
     )
     return advice
 

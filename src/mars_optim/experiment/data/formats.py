@@ -63,8 +63,8 @@ def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> 
 def too_large(what: object) -> UserError:
     """The refusal of a source that unpacks to absurd sizes."""
     return UserError(
-        f"{what} unpacks to more than {MOST_TIMES} times its size, as no text does: unpack it "
-        "first if it is really so"
+        f"{what} unpacks to more than {MOST_TIMES} times its size, and no text does that: "
+        "if it is right, unpack it first"
     )
 
 

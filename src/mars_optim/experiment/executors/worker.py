@@ -121,7 +121,11 @@ def _say(connection: Connection, kind: str, value: Any) -> None:
 def describe(error: OSError, out: Path) -> str:
     """One line for an error of the file system, with the way out."""
     text = f"{error.filename or out}: {error.strerror or error}"
-    return f"{text}; make room, and the same command goes on" if error.errno in NO_ROOM else text
+    return (
+        f"{text}; free some space, then run the same command again to continue"
+        if error.errno in NO_ROOM
+        else text
+    )
 
 
 def _crash(error: Exception) -> tuple[str, str]:

@@ -178,8 +178,8 @@ class Recorder:
         if not doubt:
             return ""
         return (
-            f"{doubt} may be a divergence or, as elsewhere in this log, no value: write nothing or "
-            "null where there is no value"
+            f"{doubt} may mean a divergence or, as elsewhere in this log, a missing "
+            "value: write nothing or null for a missing value"
         )
 
     def outcome(self, seconds: float) -> Outcome:
@@ -238,7 +238,7 @@ class Recorder:
         there = sorted(self.known)
         more = f" and {len(there) - MOST_NAMES} more" if len(there) > MOST_NAMES else ""
         names = ", ".join(there[:MOST_NAMES])
-        return f"no row has {name!r}; there are {names}{more}" + did_you_mean(name, self.known)
+        return f"no row has {name!r}; known: {names}{more}" + did_you_mean(name, self.known)
 
     @property
     def _every(self) -> int:

@@ -16,8 +16,9 @@ SIGN = (
 """What is known of gains that go with length, as evidence in a warning."""
 
 _NOT_TOLD = (
-    "The forecast at the target will be refused: the runs do not tell the parameters of their "
-    "model, or the tokens of a step: set target.pilot_parameters and target.pilot_tokens_per_step."
+    "The forecast at the target will be refused: the runs do not record the parameters "
+    "of their model or the tokens of a step: set target.pilot_parameters and "
+    "target.pilot_tokens_per_step."
 )
 
 
@@ -44,8 +45,9 @@ def target_warnings(plan: Plan, sizes: Mapping[str, tuple[float, float]]) -> lis
     lacking = lack_of(names, sorted(mine), sorted(base), target.parameters, target.tokens)
     if lacking:
         found.append(
-            f"The forecast at the target will be refused: {lacking.sentence}. Sizes and lengths "
-            "are added by tables such as [scale.large] with width, and [scale.long] with steps."
+            f"The forecast at the target will be refused: {lacking.sentence}. Add sizes "
+            "and lengths by tables such as [scale.large] with width, and [scale.long] "
+            "with steps."
         )
     return found
 
@@ -70,9 +72,11 @@ def job_warnings(plan: Plan, tokens_per_step: int, step_seconds: float) -> list[
     if times <= SHORT:
         return []
     return [
-        f"Much shorter than the job: its {what} are {times:,.0f} times the longest run of "
-        f"{plan.comparison.candidate}. {SIGN}. [target] with the job's parameters and tokens "
-        "gives a forecast, with what it would need."
+        (
+            f"Much shorter than the job: its {what} are {times:,.0f} times the longest run of "
+            f"{plan.comparison.candidate}. {SIGN}. Set [target] to the job's parameters and "
+            "tokens: the report then has a forecast, and names the runs that it needs."
+        )
     ]
 
 

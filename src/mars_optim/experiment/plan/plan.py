@@ -106,15 +106,15 @@ class Plan:
         clashes = {
             "decision.target": (
                 self.decision.target is not None,
-                "which has no ladder: there is nothing to branch off",
+                "which has no ladder to branch off",
             ),
             "comparison.lr_exponent": (
                 self.comparison.lr_exponent != 0.0,
-                "and all rungs of a trunk have its rate",
+                "since all rungs of a trunk have its rate",
             ),
             "target.parameters": (
                 bool(self.target),
-                "whose forecast takes all runs for independent",
+                "whose forecast needs independent runs",
             ),
             "task.kind = 'imported'": (self.task.kind == "imported", "whose runs exist already"),
         }

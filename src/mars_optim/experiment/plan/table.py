@@ -154,7 +154,7 @@ def _goes_together(holder: Any) -> Any:
 
 def _goes_with(path: str, entry: Any, key: str, allowed: tuple[str, ...], found: str) -> str:
     wanted = " or ".join(map(repr, allowed))
-    text = f"{path} = {_show(entry)} goes with {key} = {wanted}, not with {key} = {found!r}"
+    text = f"{path} = {_show(entry)} needs {key} = {wanted}, not {key} = {found!r}"
     return f"{text}; arguments of a class are in options" if ":" in found else text
 
 

@@ -204,8 +204,9 @@ def few_trials(tuning: TuningPlan) -> str:
     if not tuning.by_design or tuning.trials >= wanted:
         return ""
     return (
-        f"tuning.trials = {tuning.trials} are few for tuning.over = {list(tuning.over)}: much of "
-        f"the ranges stays unseen, and the interval is as wide as that; {wanted} or more tell more"
+        f"tuning.trials = {tuning.trials} are few for tuning.over = {list(tuning.over)}: "
+        f"they cover little of the ranges, so the interval is wide; {wanted} or more are "
+        "better"
     )
 
 

@@ -241,5 +241,8 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
             continue
         if tuple(probe.shape) != (rows, sampled(whole_shape(param))):
             shape = tuple(probe.shape)
-            return i, f"has shape {whole_shape(param)}, of which no {PROBE} is {shape}"
+            return (
+                i,
+                f"has shape {whole_shape(param)}, to which no {PROBE} of shape {shape} belongs",
+            )
     return None

@@ -215,7 +215,7 @@ class VarianceReduction(WrappedGamma):
                 if self.cautious:
                     why = "cautious=True takes the mean over a whole tensor"
                 elif self.optimize_1d and clip is not None:
-                    why = f"clip={clip:g} is of a whole tensor's norm"
+                    why = f"clip={clip:g} needs the norm of a whole tensor"
                 elif self.optimize_1d:
                     why = "gamma='auto' would choose another gamma on every rank: give a number, or"
                 raise ValueError(
@@ -256,8 +256,9 @@ class VarianceReduction(WrappedGamma):
         self.told = any(g[GAMMA] and p.grad is not None for g in groups for p in g["params"])
         if self.told and not self._borrowed:
             warnings.warn(
-                f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient of this "
-                "step, for none is of two and more dimensions: give it optimize_1d=True",
+                f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient "
+                "of this step, since none has two or more dimensions: give it "
+                "optimize_1d=True",
                 stacklevel=5,
             )
 
