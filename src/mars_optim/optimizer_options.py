@@ -203,8 +203,8 @@ IN_GROUPS: dict[str, Option] = {
         "split", None, "blocks of each matrix that are matrices of their own", none=True
     ),
 }
-"""What every group of an optimizer has, and its settings are made of: ``lr_ratio``, ``stacked`` and
-``split`` too, for which the constructor has no argument."""
+"""Options in every group of an optimizer, from which its settings are made: ``lr_ratio``,
+``stacked`` and ``split`` too, for which the constructor has no argument."""
 
 CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ("foreach", (True,), "fused", (True,)): (

@@ -157,8 +157,8 @@ def test_full_disk_in_a_worker_is_not_a_failure_of_its_run(pilot: Pilot, undistu
     done = pilot.run()
     assert done.returncode == 2
     assert done.stderr == (
-        "mars: error: rows.jsonl: No space left on device; free some space, then run the same command "
-        "again to continue\n"
+        "mars: error: rows.jsonl: No space left on device; free some space, then run the same "
+        "command again to continue\n"
     )
     assert not list(pilot.out.rglob("failures.jsonl"))
     assert pilot.run().returncode == 0

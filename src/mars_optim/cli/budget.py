@@ -22,7 +22,7 @@ from ..experiment.pilot.worth import (
 from ..experiment.plan import Plan
 
 RATES = 0.3
-"""Of the noise between pairs: what the choice of the rates adds, where no trials tell yet."""
+"""Noise between pairs that the choice of the rates adds, where no trials show it yet."""
 
 SHOWN = 6
 

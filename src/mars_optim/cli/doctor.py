@@ -55,7 +55,7 @@ def examine(target: str, rule: str, arguments: Sequence[str] = ()) -> str:
 
 
 def _of_script(path: Path, rule: str, arguments: Sequence[str]) -> str:
-    """What the first optimizer that takes a step in a script would do."""
+    """Table of the swap, for the first optimizer that takes a step in a script."""
     from .first_step import run_to_first_step
 
     print(f"Running {path} up to its first optimizer step ...", file=sys.stderr)

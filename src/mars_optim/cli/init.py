@@ -119,7 +119,7 @@ def _with_answers(text: str, answers: Answers) -> str:
 
 
 def _script_lines(folder: Path, script: str) -> list[str]:
-    """What a training script must take and write."""
+    """Lines on the arguments that a training script must take and the files that it must write."""
     try:
         text = (folder / script).read_text(encoding="utf-8", errors="replace")
     except OSError:

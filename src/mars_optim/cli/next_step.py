@@ -27,7 +27,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What there is, and the commands in their order; the first one is the next step."""
+    """The standing of a folder, and its commands in their order; the first one is the next
+    step."""
 
     here: str
     steps: tuple[Step, ...]

@@ -1,4 +1,4 @@
-"""What is asked of a transformation, checked by the ranges of the one table of options."""
+"""Options of a transformation, checked by the ranges of the one table of options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Dtype = Any
 
 
 class Options(NamedTuple):
-    """What :func:`.scale_by_mars` is asked for, with "auto" and None resolved.
+    """Options of :func:`.scale_by_mars`, with "auto" and None resolved.
 
     The numbers may be traced: ``optax.inject_hyperparams`` makes the transformation in each step.
     """
@@ -182,7 +182,7 @@ def checked_polynomials(steps: int | None, coefficients: Any) -> tuple[Coefficie
 
 
 def wide(dtype: Dtype) -> Dtype:
-    """What arrays of this dtype are computed in: float32 at the least."""
+    """Dtype for the arithmetic of arrays of this dtype: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 

@@ -229,7 +229,7 @@ def splits(
 def _guesses(
     claims: Sequence[Claim], roles: Sequence[Role], cuts: Sequence[tuple[Any, bool]]
 ) -> dict[str, str]:
-    """What was guessed of each name, those of repeated blocks once."""
+    """Guesses about each name, those of repeated blocks once."""
     guesses = {}
     for claim, (kind, why, guessed), (cut, by_name) in zip(claims, roles, cuts, strict=True):
         if guessed or by_name:

@@ -79,7 +79,7 @@ class Ratios:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factors:
-    """What a group's settings are multiplied by; ``start`` is of the standard deviation."""
+    """Factors of a group's settings; ``start`` is that of the standard deviation."""
 
     lr: float
     decay: float

@@ -230,7 +230,7 @@ CHARTS: dict[str, tuple[str, str]] = {
     ),
     "NaN after the last value": (
         "Step,adamw-s1 - loss,mars-adamw-s1 - loss\n10,2.0,1.9\n20,1.8,nan\n",
-        "validation loss nan at step 20 may mean a divergence or, as elsewhere in this log, a missing",
+        "validation loss nan at step 20 may mean a divergence or, as elsewhere in this log, a",
     ),
     "NaN beside empty cells": (
         "Step,adamw-s1 - loss,mars-adamw-s1 - loss\n10,,1.9\n20,1.8,nan\n",

@@ -20,7 +20,7 @@ DATA = ("kind", "corpus", "source", "command")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aftermath:
-    """What happened after the pilot.
+    """Events after the pilot.
 
     Args:
         canary: of this pilot's candidate; None without one.

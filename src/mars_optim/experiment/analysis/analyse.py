@@ -174,7 +174,7 @@ def _not_run(plan: Plan, sizes: list[Comparison], decision: str) -> list[Finding
 
 
 def _forecast_finding(plan: Plan, found: AtTarget) -> Finding:
-    """What is left of the candidate's gain on the real job, or why nobody knows."""
+    """The forecast of the candidate's gain on the real job, or the reason why there is none."""
     name, target = plan.comparison.candidate, plan.target
     job: dict[str, str | float]
     job = dict(parameters=target.parameters, tokens=target.tokens, candidate=name)

@@ -126,7 +126,7 @@ def _by_design(at: Comparison, name: str, first: Run | None, fall: float | None)
 
 
 def _luck(tuning: Tuned, fall: float | None) -> tuple[float, ...]:
-    """What the choice among the trials loses against an average one, as a cost.
+    """Loss of the chosen trial against an average one, as a cost.
 
     Empty where that is not known: no trial reached the target.
     """

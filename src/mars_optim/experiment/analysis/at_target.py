@@ -1,4 +1,4 @@
-"""What is left of the gain at the job that is paid for, forecast from a pilot's own runs."""
+"""Forecast of the gain on the job that is paid for, from a pilot's own runs."""
 
 from __future__ import annotations
 

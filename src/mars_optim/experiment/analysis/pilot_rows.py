@@ -24,7 +24,7 @@ OF_A_SIZE = {*RATES, *MOMENTS, "options", "settings", "folder"}
 
 @dataclass(frozen=True, slots=True)
 class PilotRows:
-    """What pilots tell of the loss over parameters and tokens.
+    """Losses of pilots over parameters and tokens.
 
     Args:
         rows: compared runs that ended, one at each arm, size, budget and seed.

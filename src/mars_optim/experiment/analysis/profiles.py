@@ -35,7 +35,7 @@ from .rate_fit import Floats
 
 DRAWS = 4000
 TAUS = (1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)
-"""Of tables; pictures have more."""
+"""Factors of the tables; pictures have more."""
 
 
 @dataclass(frozen=True, slots=True)

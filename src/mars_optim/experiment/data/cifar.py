@@ -41,7 +41,7 @@ def is_cifar(path: Path) -> bool:
 
 
 def read_cifar(path: Path) -> tuple[list[str], list[tuple[str, Callable[[], Iterator[Batch]]]]]:
-    """What the classes are called, and the images by split, in the order of the parts' names.
+    """Names of the classes, and the images by split, in the order of the parts' names.
 
     All of it is held, which is 185 MB.
 

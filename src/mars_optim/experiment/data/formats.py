@@ -14,7 +14,7 @@ from ...errors import UserError, need
 from .validation_split import Split
 
 MOST_TIMES = 200
-"""Of its packed size that a source may have. Text has 3 to 10."""
+"""Most times its packed size that a source may unpack to; text has 3 to 10."""
 
 ALWAYS = 2**26
 """Bytes that any source may have."""

@@ -96,7 +96,7 @@ def _size(path: Path) -> int:
 
 
 def _class_names(path: Path, label: str) -> list[str]:
-    """What the Hugging Face hub calls the classes, if it is in the file."""
+    """Names that the Hugging Face hub gives the classes, if the file has them."""
     schema = open_parquet(path).schema_arrow
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]

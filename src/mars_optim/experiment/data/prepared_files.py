@@ -32,7 +32,7 @@ class HashedFile:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it: ``bytes`` and ``sha256``."""
+        """The file's entry in the manifest: ``bytes`` and ``sha256``."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
     def __enter__(self) -> HashedFile:

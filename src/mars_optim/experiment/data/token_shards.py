@@ -37,7 +37,7 @@ _SIDES: dict[Split, tuple[str, str]] = {
 }
 
 Progress = Callable[[str, float, float], None]
-"""What is being done, how much of it is done, and all of it, in bytes of the sources."""
+"""Called with the current step, its bytes done, and its bytes in all, of the sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _check(sources: Sequence[Source], options: TokenOptions) -> None:
 def _given_tokenizer(
     sources: Sequence[Source], options: TokenOptions
 ) -> tuple[Tokenizer | None, str]:
-    """What is known before the text is read (None if it is to be learnt from it), in a word too."""
+    """The tokenizer, None if it must be learnt from the text, and its name."""
     if options.tokenizer == "bytes":
         return BYTES, "bytes"
     if options.tokenizer:

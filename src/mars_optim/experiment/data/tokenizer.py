@@ -61,7 +61,7 @@ class Tokenizer:
 
 BYTES = Tokenizer(256, end=0)
 GPT2 = Tokenizer(50257, end=50256)
-"""Of .bin files whose tokenizer is not given."""
+"""Tokenizer of .bin files that are given without one."""
 
 
 def bpe(text: str, where: object) -> Tokenizer:

@@ -329,7 +329,7 @@ class SlurmExecutor:
 
 
 def _read(job: Any) -> tuple[str, Any]:
-    """What a job has answered; what stopped it outside of its work counts as a crash."""
+    """A job's answer; an end from outside of its work counts as a crash."""
     try:
         kind, value = job.result()
     except Exception as error:

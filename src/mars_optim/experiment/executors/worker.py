@@ -89,7 +89,7 @@ def outcome_of(out: Path, spec: RunSpec) -> Outcome | None:
 def answer(
     do: Callable[[], tuple[str, Any]], out: Path, *, starting: bool = False
 ) -> tuple[str, Any]:
-    """What ``do`` returns, or why it could not.
+    """The result of ``do``, or the reason why it failed.
 
     Returns:
         Its own answer; ("mistake", one line), after which no run can go on; or ("crash", (one

@@ -104,7 +104,7 @@ def _config(task: GptPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT
 
 
 def _multiplier(task: GptPlan, name: str) -> float:
-    """What of the logits' and branches' multipliers goes into a weight: GPT-2 has none of them."""
+    """Share of the logits' and branches' multipliers in a weight: GPT-2 has no multipliers."""
     if name.startswith("norm."):
         return task.base_width / task.width if task.base_width else 1.0
     if ".attention.out." in name or ".mlp.down." in name:

@@ -53,7 +53,7 @@ def points(run: Run) -> list[Point]:
 
 
 def settings(run: Run) -> dict[str, str | int | float]:
-    """What tells the run from the others."""
+    """Settings that tell the run from the others."""
     spec = run.spec
     return {
         "arm": spec.arm_name,

@@ -42,7 +42,7 @@ def specialised(
 
 
 def _name(node: Any) -> str:
-    """What a statement of a class gives a value to."""
+    """Name to which a statement of a class gives a value."""
     target = getattr(node, "targets", [None])[0]
     return str(getattr(node, "name", getattr(target, "id", "")))
 

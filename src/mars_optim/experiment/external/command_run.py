@@ -241,7 +241,7 @@ def _whose(spec: RunSpec) -> str:
 
 
 def _way(spec: RunSpec) -> str:
-    """What to do where it may be the length of a short run that the command cannot do."""
+    """Way out, where a run may be too short for its command."""
     if spec.purpose != "probe":
         return ""
     return (
@@ -290,7 +290,7 @@ def _follow(
 
 
 def last_line(log: Path) -> str:
-    """What the command said last."""
+    """Last line that the command printed."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         lines = file.read().decode(errors="replace").splitlines()

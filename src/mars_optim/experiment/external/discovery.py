@@ -165,7 +165,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _said(match: re.Match[str]) -> dict[str, Any]:
-    """What a path or a name says of a run."""
+    """Arm, seed and the like that a path or a name states."""
     said = match.groupdict()
     numbers = {"steps": int(said.get("steps") or 0), "lr": float(said.get("lr") or 0.0)}
     return {"arm": said["arm"], "seed": int(said["seed"]), **numbers}

@@ -17,7 +17,7 @@ from ...errors import UserError
 _NO_VALUE = frozenset({"", "na", "n/a", "<na>", "null", "none", "-"})
 
 Kind = tuple[str, str]
-"""Of a row: for training and validation loss "none", "finite" or "bad"."""
+"""Kinds of a row's training and validation loss: "none", "finite" or "bad"."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class End:
         return sure[0] if sure else ""
 
     def unclear(self, valid_step: int, steps: int) -> str:
-        """What might be a divergence or no value, if there is such."""
+        """A value that may mean a divergence or no value, if there is one."""
         if steps and valid_step >= steps - 1:
             return ""
         left = self._left(valid_step, steps)

@@ -149,7 +149,7 @@ def _cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
 
 
 def _separator(header: str, line: str) -> str:
-    """What cuts the header into several names, and the next line into as many cells."""
+    """Separator that cuts the header into several names, and the next line into as many cells."""
     counts = {m: [_count(header, m), _count(line, m)] for m in _SEPARATORS}
     fitting = [m for m, (names, cells) in counts.items() if names > 1 and names == cells]
     several = [m for m, (names, _) in counts.items() if names > 1]

@@ -227,7 +227,7 @@ class Recorder:
         return ""
 
     def missing(self, column: str) -> str:
-        """What there is instead of a column that never came."""
+        """Columns that the rows have instead of one that never came."""
         return self._missing(getattr(self.columns, column))
 
     def _missing(self, name: str) -> str:

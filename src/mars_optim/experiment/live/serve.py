@@ -79,7 +79,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _lines(out: Path, host: str, port: int, access: Access) -> list[str]:
-    """What the terminal is told: the address, and what to know of it."""
+    """Lines for the terminal: the address, and what to know about it."""
     everywhere = host in ("0.0.0.0", "::")
     name = platform.node() if everywhere else host
     shown = f"[{name}]" if ":" in name else name

@@ -1,4 +1,4 @@
-"""What a pilot says of arms that name a class of optimizers: changed code, and what was found."""
+"""A pilot's lines on arms that name a class of optimizers: changed code, and findings."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def prepare_folder(out: Path) -> None:
 
 
 def plan_changes(plan: Plan, out: Path) -> list[str]:
-    """What differs from the plan that the runs in ``out`` were made by, if there is one.
+    """Differences from the plan by which the runs in ``out`` were made, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
     finished run. Another source of an arm's optimizer makes its runs anew. Before the first run

@@ -1,4 +1,4 @@
-"""What a planned pilot can tell of its target, before anything is run."""
+"""A planned pilot's chance of a forecast for its target, before anything is run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGN = (
     "14 % more tokens than adamw at 3 tokens per parameter and 4 % more at 12 (119 k parameters, "
     "docs/results.md); at 130 M, in others' sweeps, it lost 0.008 nats at 20 and gained 0.013 at 40"
 )
-"""What is known of gains that go with length, as evidence in a warning."""
+"""Evidence for a warning: gains can change with length."""
 
 _NOT_TOLD = (
     "The forecast at the target will be refused: the runs do not record the parameters "

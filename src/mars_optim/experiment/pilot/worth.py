@@ -34,7 +34,7 @@ DRAWS = 20_000
 
 PRIOR_MEAN = 0.06
 PRIOR_SD = 0.08
-"""Of log token ratios of MARS-AdamW to AdamW, both tuned: 12 cells of Marin's sweeps (130 M to
+"""Spread of log token ratios of MARS-AdamW to AdamW, both tuned: 12 cells of Marin's sweeps (130 M to
 520 M parameters, 1 to 8 times 20 tokens a parameter; arXiv 2509.02046) have mean 0.07 and sd 0.06,
 read along AdamW's own losses. The mean is drawn towards 0 and the sd raised, since no job is one of
 theirs, and published gains are larger than those of others' repeats."""
@@ -226,7 +226,8 @@ def _added(plan: Plan, price: Price, used: float) -> float:
 
 
 def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Floats, Floats]:
-    """What the rule says of simulated pilots: 1 go, -1 no-go, 0 open; and the pairs each ran.
+    """Verdicts of the rule on simulated pilots, 1 go, -1 no-go, 0 open, and the pairs that each
+    ran.
 
     Args:
         pairs: log token ratios, (pilots, most pairs).

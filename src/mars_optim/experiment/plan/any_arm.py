@@ -12,7 +12,7 @@ from ...errors import UserError, did_you_mean
 OURS = ("torch-adamw", "torch-nadam", "greedy-alignment", "mars")
 WORDS = (*OURS, "external")
 KINDS = ("matrix", "embedding", "head", "router", "other", "vector")
-"""Of parameters, as :func:`mars_optim.param_groups` sorts them."""
+"""Kinds of parameters, as :func:`mars_optim.param_groups` sorts them."""
 TAKEN = ("lr", "params", "named_parameters", "model")
 """Arguments that a run hands over itself."""
 BESIDE = ("lr_1d", "lr_1d_ratio", "weight_decay_1d", "betas_1d", "group_options")

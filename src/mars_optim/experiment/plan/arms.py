@@ -41,7 +41,7 @@ from .table import (
 )
 
 HIGHEST_LR = 1e6
-"""Of any optimizer: beyond, a search for the rate overflows single precision."""
+"""Highest rate of any optimizer: beyond, a search for the rate overflows single precision."""
 
 Beta = Annotated[Number, Field(ge=0.0, le=0.999999)]
 

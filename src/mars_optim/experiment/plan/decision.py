@@ -14,13 +14,13 @@ LOSS = "loss"
 """The validation loss, which decides unless another metric is named."""
 
 BUILT_IN = {"gpt": (LOSS, "bits_per_byte"), "images": (LOSS, "accuracy")}
-"""What the evaluations of the built-in tasks tell."""
+"""Scores that the evaluations of the built-in tasks give."""
 
 SHARES = {("images", "accuracy")}
 """Metrics that are known to lie between 0 and 1."""
 
 LEAST_EVALUATIONS = 10
-"""Of a run, for the time to a target to be read between them."""
+"""Evaluations that a run needs, so that the time to a target can be read between them."""
 
 
 @table

@@ -1,4 +1,4 @@
-"""What a plan may ask of the tuning: each mistake is told in one line, before the first run."""
+"""Checks of a plan's tuning: each mistake is named in one line, before the first run."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> No
 
 
 def _check_setting(path: str, arm: Arm, what: str, start: float, span: Span) -> None:
-    """Of a command's setting nothing is known but its name, its start and its range."""
+    """Check a command's setting, of which only name, start and range are known."""
     if arm.optimizer != BY_COMMAND or what == "lr":
         return
     low, high = span
@@ -144,7 +144,8 @@ def _check_setting(path: str, arm: Arm, what: str, start: float, span: Span) -> 
 
 
 def _known(arms: Mapping[str, Arm]) -> tuple[str, ...]:
-    """What can be tuned: our settings or, of a command, its rate and what arms have a start of."""
+    """Settings that can be tuned: ours or, for a command, its rate and those with a start in
+    arms."""
     if not _by_command(arms):
         return tuple(SPANS)
     return ("lr", *sorted({name for arm in arms.values() for name in arm.settings}))

@@ -21,7 +21,7 @@ BUDGET = "the pilot's budget is spent"
 """Why a run was not begun, or ended before its time."""
 CHECKPOINTS = "checkpoints"  # folder of a run under way, in its own
 TIMINGS = ("seconds", "tokens_per_second", "optimizer_share", "mfu")
-"""What of a row depends on the machine."""
+"""Fields of a row that depend on the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

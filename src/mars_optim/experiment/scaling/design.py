@@ -55,7 +55,7 @@ class NextRun:
 
 
 def lack(table: Table, arm: int, parameters: float, tokens: float) -> Lack | None:
-    """What the design lacks for this target; None if nothing.
+    """Runs that the design lacks for this target; None if it lacks none.
 
     Args:
         table: of losses.

@@ -209,7 +209,8 @@ def _fall(at: Points, loss: Floats, arms: int) -> float:
 
 
 def _seed_sd(cells: dict[tuple[int, float, float], dict[str, float]]) -> float | None:
-    """What a run's seed does, apart from what it does to all arms alike; None without repeats.
+    """Standard deviation of a seed's own effect, apart from its effect on all arms alike; None
+    without repeats.
 
     Where the arms of a size and budget have the same seeds, these are taken as pairs.
     """

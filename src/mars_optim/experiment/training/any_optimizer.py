@@ -204,7 +204,7 @@ def _is_optimizer(value: object) -> bool:
 
 
 def _keywords(cls: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """What the class is called with, but for ``self``; None where nobody can tell."""
+    """Keyword arguments of the class, without ``self``; None where nobody can tell."""
     try:
         return inspect.signature(cls).parameters
     except (TypeError, ValueError):

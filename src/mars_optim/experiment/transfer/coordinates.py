@@ -46,7 +46,7 @@ class Layer:
 
     @property
     def why_not(self) -> str:
-        """What breaks, in a few words; "" if nothing does.
+        """Reason for the failure, in a few words; "" without one.
 
         Logits start like width^-0.5, and change like that for as long as what they read changes
         more than their own weights do: such layers may.
@@ -137,7 +137,7 @@ def _rms(x: Tensor) -> float:
 
 @torch.no_grad()
 def outputs(model: nn.Module, task: Task, batch: Any) -> dict[str, Tensor]:
-    """What every module gives, float32, by its name; the last time where it is called again."""
+    """Outputs of every module, float32, by its name; the last ones where it is called again."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:

@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """What to set at the target.
+    """Settings at the target.
 
     Args:
         base: width, depth, tokens and batch (tokens) of the pilot.
@@ -53,12 +53,12 @@ class Sheet:
 
     @property
     def logits(self) -> float:
-        """What the model multiplies its logits by."""
+        """Multiplier of the model's logits."""
         return 1.0 / self.ratios.width
 
     @property
     def branches(self) -> float:
-        """What the model multiplies each residual branch by."""
+        """Multiplier of each residual branch."""
         return 1.0 / self.ratios.depth
 
 

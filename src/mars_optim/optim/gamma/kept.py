@@ -179,7 +179,7 @@ def _whole_probes(block: Tensor, plan: Plan) -> list[Tensor]:
 
 
 def to_json(groups: Sequence[Group], plans: Plans) -> list[dict[str, Any]]:
-    """What is kept beside each element's, group by group, as plain data."""
+    """Memory beside that of each element, group by group, as plain data."""
     return [
         {key: value.tolist() for key, value in of_group.items() if key in IN_JSON}
         for of_group in saved(groups, plans)
@@ -217,7 +217,7 @@ def into_groups(state_dict: dict[str, Any]) -> dict[str, Any]:
 
 
 def unfit(group: Group) -> tuple[int, str] | str | None:
-    """What is wrong with a loaded group's probes, of one parameter or of all; None if nothing."""
+    """Fault of a loaded group's probes, of one parameter or of all; None if there is none."""
     if group["gamma_schedule"] not in CHOSEN or not group["gamma"]:
         return None
     probes, params = group.get(PROBES), group["params"]

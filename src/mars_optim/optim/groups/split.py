@@ -126,7 +126,7 @@ def _plain_adamw(
 
 
 def _ratio(own_1d: Mapping[str, Any], constructor: Mapping[str, Any]) -> float:
-    """What the lr of vectors is multiplied by: the group's own, unless it gives an lr of theirs."""
+    """Factor from lr to the lr of vectors: the group's own, unless it gives them an lr."""
     for options in (own_1d, constructor):
         if options["lr_1d_ratio"] is not None:
             return float(number("lr_1d_ratio", options["lr_1d_ratio"]))

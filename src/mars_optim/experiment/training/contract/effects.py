@@ -126,7 +126,7 @@ def _decay(tried: Tried) -> Iterator[Flaw]:
 
 
 def _kind_of_decay(tried: Tried) -> Iterator[Flaw]:
-    """What decay adds to one step: lr times weight decay times the weights, if it is as ours."""
+    """Kind of the decay in one step: ours is lr times weight decay times the weights."""
     steps = []
     for decay in (0.0, DECAY):
         trial = tried.trial(["matrix"], options={"weight_decay": 0.0}).step(FEW)

@@ -169,7 +169,7 @@ def _repeats(tried: Tried) -> Iterator[Flaw]:
 
 
 def _draws(tried: Tried) -> Iterator[Flaw]:
-    """What a step draws from torch's random numbers."""
+    """Numbers that a step draws from torch's random generator."""
     trial = tried.trial().step(1)
     trial.gradient()
     numbers = torch.get_rng_state()
