@@ -104,7 +104,7 @@ class SlurmQueue:
         return {i: self._known[i] for i in jobs}
 
     def cancel(self, job: Any) -> None:
-        """Cancel jobs; the caller tries again where that fails now."""
+        """Cancel a job; the caller tries again where that fails now."""
         _said(["scancel", job.job_id])
 
 

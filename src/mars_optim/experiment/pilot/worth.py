@@ -34,10 +34,12 @@ DRAWS = 20_000
 
 PRIOR_MEAN = 0.06
 PRIOR_SD = 0.08
-"""Spread of log token ratios of MARS-AdamW to AdamW, both tuned: 12 cells of Marin's sweeps (130 M to
-520 M parameters, 1 to 8 times 20 tokens a parameter; arXiv 2509.02046) have mean 0.07 and sd 0.06,
-read along AdamW's own losses. The mean is drawn towards 0 and the sd raised, since no job is one of
-theirs, and published gains are larger than those of others' repeats."""
+"""Spread of log token ratios of MARS-AdamW to AdamW, both tuned.
+
+12 cells of Marin's sweeps (130 M to 520 M parameters, 1 to 8 times 20 tokens a parameter; arXiv
+2509.02046) have mean 0.07 and sd 0.06, read along AdamW's own losses. The mean is drawn towards 0
+and the sd raised, since no job is one of theirs, and published gains are larger than those of
+others' repeats."""
 
 Floats = NDArray[np.float64]
 
