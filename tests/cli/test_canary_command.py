@@ -64,7 +64,7 @@ def test_it_says_what_to_do_next_and_writes_the_numbers(
         (["plan.toml"], ["plan.toml", "cannot be read as a checkpoint"]),
         (["c.pt"], ["--optimizer-key 'optimizer'", "model, opt"]),
         (["c.pt", "--model-key", "net"], ["--model-key 'net'", "model, opt"]),
-        (["c.pt", "--optimizer-key", "model"], ["no optimizer's state dict"]),
+        (["c.pt", "--optimizer-key", "model"], ["is not the state dict of an optimizer"]),
         (["c.pt", "--optimizer-key", "opt"], ["model is not the task's"]),
         (["c.pt", "--history", "5"], ["history = 5", "at least 100"]),
         (["c.pt", "--seeds", "1"], ["seeds = [1]", "two or more"]),

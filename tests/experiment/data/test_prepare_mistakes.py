@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "no JSON": (write("a.jsonl", b'{"text": "x"}\n{"text": \n'), "the line that ends at byte 24"),
     "no key": (write("a.jsonl", b'{"body": "x"}\n'), "has the keys body, not 'text'"),
     "no text": (write("a.jsonl", b'{"text": 3}\n'), "'text' holds int, not text"),
-    "no Parquet": (write("a.parquet", b"PAR1 not"), "a.parquet is no Parquet file"),
+    "no Parquet": (write("a.parquet", b"PAR1 not"), "a.parquet is not a Parquet file"),
     "no column": (
         other_parquet,
         "has no column 'text'; it has content: name the column of the text by --text",

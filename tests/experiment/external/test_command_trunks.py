@@ -148,7 +148,7 @@ def plan_with(command: str, **training: Any) -> None:
 
 TRUNK: dict[str, Any] = {"decay": "wsd", "trunk": True}
 REFUSED = {
-    "no placeholders": (COMMAND, TRUNK, "lacks {init_from}, {decay_steps}, {save_steps}, for"),
+    "no placeholders": (COMMAND, TRUNK, "lacks {init_from}, {decay_steps}, {save_steps}, which"),
     "one missing": (COMMAND + STATES.replace("{save_steps}", ""), TRUNK, "lacks {save_steps}"),
     "no trunks": (COMMAND + STATES, {}, "which works only with training.trunk = true"),
     "a warm-up": (

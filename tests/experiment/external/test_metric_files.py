@@ -246,9 +246,9 @@ def test_last_nan_is_unclear_where_nan_elsewhere_means_no_value():
         ({"step": -1, "loss": 1.0}, "'step' is -1"),
         ({"step": None, "loss": 1.0}, "has a loss but no 'step'"),
         ({"step": 1, "loss": "2,5"}, "write a decimal point, not a comma"),
-        ({"step": 1, "loss": True}, "'loss' is no number: 'True'"),
-        ({"step": 1, "loss": 10**400}, "'loss' is no number"),
-        ({"step": 1, "loss": [1.0]}, "'loss' is no number"),
+        ({"step": 1, "loss": True}, "'loss' is not a number: 'True'"),
+        ({"step": 1, "loss": 10**400}, "'loss' is not a number"),
+        ({"step": 1, "loss": [1.0]}, "'loss' is not a number"),
     ],
     ids=str,
 )
@@ -283,7 +283,7 @@ def test_two_results_of_one_step_are_refused_if_they_differ(second: float, refus
 
 
 def test_a_text_where_a_number_should_be_is_named():
-    with pytest.raises(UserError, match="'loss' is no number: 'high'"):
+    with pytest.raises(UserError, match="'loss' is not a number: 'high'"):
         record([{"step": 1, "loss": "high"}], 10)
 
 

@@ -250,7 +250,7 @@ def test_an_address_of_another_machine_is_one_line(
     whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["watch", str(whole), "--serve", "--host", "192.0.2.1"]) == 2
-    assert "--host 192.0.2.1 --port 0 cannot be listened on" in capsys.readouterr().err
+    assert "--host 192.0.2.1 --port 0 cannot be opened" in capsys.readouterr().err
 
 
 def test_without_waitress_the_way_out_is_named(

@@ -152,7 +152,7 @@ def test_seeds_of_a_design_are_not_those_of_the_tuning():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (dict(budget=5.0, price=None, hours=3.0), "two budgets"),
+        (dict(budget=5.0, price=None, hours=3.0), "exclude each other"),
         (dict(budget=-1.0, price=2.0, hours=None), "--budget -1 must be above 0"),
         (dict(budget=5.0, price=math.nan, hours=None), "--price nan must be above 0"),
         (dict(budget=None, price=2.0, hours=3.0), "with --hours leave it out"),

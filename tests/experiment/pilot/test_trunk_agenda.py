@@ -187,10 +187,10 @@ def test_progress_is_of_a_branchs_own_steps():
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another decay": ({"training": {"decay": "cosine"}}, "trunk = True goes with decay = 'wsd'"),
+    "another decay": ({"training": {"decay": "cosine"}}, "trunk = True needs decay = 'wsd'"),
     "share of no decay": (
         {"training": {"trunk": False, "decay": "linear", "decay_share": 0.1}},
-        "decay_share = 0.1 goes with decay = 'wsd'",
+        "decay_share = 0.1 needs decay = 'wsd'",
     ),
     "a target": (
         {"decision": {"target": 3.0}, "training": {"evaluations": 50}},
@@ -200,7 +200,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"target": {"parameters": 1e9, "tokens": 1e10}},
         "with target.parameters, whose forecast needs independent runs",
     ),
-    "moving rates": ({"comparison": {"lr_exponent": -0.3}}, "with comparison.lr_exponent, and all"),
+    "moving rates": (
+        {"comparison": {"lr_exponent": -0.3}},
+        "with comparison.lr_exponent, since all",
+    ),
     "long warm-up": (
         {"training": {"warmup": 0.5}},
         "training.warmup = 0.5 is 600 steps of every run with trunks, and the decay of budget "

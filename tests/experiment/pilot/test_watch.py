@@ -145,7 +145,7 @@ def test_a_pilot_that_was_killed_is_not_waited_for(out: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     status(out, pid=dead.pid)
-    assert "gone" in shown(out, sleep=pytest.fail)
+    assert "ended from outside" in shown(out, sleep=pytest.fail)
     status(out, pid=dead.pid, host="another")  # nothing is known of its processes
     assert take(out).state == "running"
 

@@ -85,7 +85,10 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     ("[decision]\nmetric = 'bits_per_byte'", ("decision.direction must be given", "'up'")),
     ("[decision]\ndirection = 'up'", ("decision.direction = 'up'", "less is better")),
     ("[decision]\ndirection = 'dwon'", ("decision.direction = 'dwon'", "mean 'down'?")),
-    ("[decision]\nmetric = 'valid_loss'", ("decision.metric = 'valid_loss'", "called 'loss'")),
+    (
+        "[decision]\nmetric = 'valid_loss'",
+        ("decision.metric = 'valid_loss'", "validation loss is 'loss'"),
+    ),
     (
         "[decision]\ndirection = 'down'\nmetric = 'bits_per_bite'",
         ("decision.metric = 'bits_per_bite'", "loss, bits_per_byte", "mean 'bits_per_byte'?"),
@@ -95,7 +98,7 @@ MISTAKES: list[tuple[str, tuple[str, ...]]] = [
     (
         "[task]\nkind = 'images'\ncorpus = 'x'\n"
         "[decision]\nmetric = 'accuracy'\ndirection = 'up'\ntarget = 75",
-        ("decision.target = 75 is out of the range of accuracy", "75 % is 0.75"),
+        ("decision.target = 75 must be above 0 and at most 1 for accuracy", "75 % is 0.75"),
     ),
     ("[decision]\nconfidence = 95", ("decision.confidence = 95.0 must be at most 0.999",)),
     ("[cost]\nprice_per_hour = -1", ("cost.price_per_hour = -1.0 must be at least 0",)),
@@ -268,7 +271,7 @@ def test_folded_arms_refuse_a_clip_and_other_mars_arms_take_one(arm: str):
     "key", [{"cautious": True}, {"clip_over": "global"}, {"gamma_schedule": "lr"}], ids=str
 )
 def test_what_only_our_optimizers_know_is_refused_for_others(key: dict[str, Any]):
-    with pytest.raises(UserError, match=r"arm\.adamw: optimizer = 'torch-adamw' knows no"):
+    with pytest.raises(UserError, match=r"arm\.adamw: optimizer = 'torch-adamw' takes no"):
         make_plan({"arm": {"adamw": {**key}}})
 
 

@@ -226,13 +226,13 @@ def test_recipe_of_another_version_is_refused_before_its_keys(version: object):
         ({"training": {"min_lr": 1.0}}, "training.min_lr = 1 must be below arm.adamw.lr"),
         (
             {"training": {"min_lr": 1e-5, "decay": "step"}},
-            "training.min_lr = 1e-05 goes with decay = 'linear' or 'cosine' or 'wsd'",
+            "training.min_lr = 1e-05 needs decay = 'linear' or 'cosine' or 'wsd'",
         ),
         (
             {"training": {"convention": "code"}},
             "training.convention = 'code' must be 'paper'",
         ),
-        ({"arm": {"adamw": {"betas_1d": [0.5, 0.5]}}}, "arm.adamw.betas_1d = [0.5, 0.5] goes with"),
+        ({"arm": {"adamw": {"betas_1d": [0.5, 0.5]}}}, "arm.adamw.betas_1d = [0.5, 0.5] needs"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named_by_its_key(tables: dict[str, Any], message: str):

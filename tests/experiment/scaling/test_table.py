@@ -120,7 +120,7 @@ def test_a_run_that_is_there_twice_is_named() -> None:
 def test_the_baseline_must_be_there_and_not_alone() -> None:
     with pytest.raises(UserError, match="did you mean 'base'"):
         table(rows({"arm": 0.2}), "bas")
-    with pytest.raises(UserError, match="alone"):
+    with pytest.raises(UserError, match="only the arm"):
         table(rows({}), "base")
 
 

@@ -71,7 +71,9 @@ def test_a_class_is_found_in_a_file_beside_the_plan(tmp_path: Path):
 
 def test_a_model_whose_settings_are_carried_refuses_it(model: Model):
     model.transfer = Ratios(width=2.0)
-    with pytest.raises(UserError, match=r"arm\.mine\.optimizer = 'torch\.optim:SGD': no rule"):
+    with pytest.raises(
+        UserError, match=r"arm\.mine\.optimizer = 'torch\.optim:SGD': no known rule"
+    ):
         build_optimizer(model, Arm(optimizer="torch.optim:SGD", lr=0.1), lr=0.1, name="mine")
 
 
