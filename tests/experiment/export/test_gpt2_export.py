@@ -181,7 +181,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     large = write_trained(tmp_path / "large", gpt(vocabulary=300).state_dict())
     assert "'gone' of the run does not exist" in error_of(capsys, large, "--transformers", out)
     other = write_trained(tmp_path / "other", {"conv.weight": torch.ones(2)})
-    assert "have no wpe.weight" in error_of(capsys, other, "--transformers", out)
+    assert "wpe.weight is missing" in error_of(capsys, other, "--transformers", out)
     run = next(several.glob("runs/*"))
     assert "names its folder" in error_of(capsys, run, "--transformers", out, "--out", "x")
     assert "name the program" in error_of(capsys, run, "--transformers", out, "--tensorboard")

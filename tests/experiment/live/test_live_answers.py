@@ -223,7 +223,7 @@ def test_a_folder_that_vanished_is_told_in_a_line(out: Path) -> None:
     shutil.rmtree(out)
     page = reader.get()
     assert "The folder cannot be read at this moment" in page
-    assert f"older. {out} holds no pilot (no plan.toml)" in page
+    assert f"an older state. {out} holds no pilot (no plan.toml)" in page
     assert "mars-adamw" in page
 
 
