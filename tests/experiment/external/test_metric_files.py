@@ -235,7 +235,7 @@ def test_last_nan_is_unclear_where_nan_elsewhere_means_no_value():
     rows = [{"step": 1, "valid_loss": NAN}, {"step": 2, "valid_loss": 2.0}]
     recorder = record([*rows, {"step": 3, "valid_loss": NAN}], 4)
     assert recorder.outcome(0.0).reason == ""
-    assert "validation loss nan at step 3 may be a divergence or" in recorder.unclear
+    assert "validation loss nan at step 3 may mean a divergence or" in recorder.unclear
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,11 @@ WRONG: dict[str, tuple[Make, str]] = {
     "muon": (lambda params: MARSM(params, lr=1e-2), "rule='muon' orthogonalises whole matrices"),
     "auto": (
         lambda params: MARSAdamW(params, lr=1e-2, gamma="auto"),
-        "gamma_schedule='auto' would choose another gamma on every rank",
+        "gamma_schedule='auto' would choose a different gamma on every rank",
     ),
     "auto of all": (
         lambda params: MARSAdamW(params, lr=1e-2, gamma="auto", optimize_1d=True),
-        "gamma_schedule='auto' would choose another gamma on every rank",
+        "gamma_schedule='auto' would choose a different gamma on every rank",
     ),
     "cautious": (
         lambda params: MARSAdamW(params, **ELEMENTWISE, cautious=True),

@@ -47,7 +47,7 @@ WRONG: dict[str, tuple[Make, str]] = {
     "auto": (lambda params: MARSAdamW(params, gamma="auto"), "all would get the AdamW of vectors"),
     "auto of all": (
         lambda params: MARSAdamW(params, gamma="auto", optimize_1d=True),
-        "gamma_schedule='auto' would choose another gamma on every rank",
+        "gamma_schedule='auto' would choose a different gamma on every rank",
     ),
     "cautious": (
         lambda params: MARSAdamW(params, cautious=True, **ELEMENTWISE),
