@@ -1,4 +1,4 @@
-"""What a model's classes and config say of its fused weights, held against what the model does."""
+"""Fused weights by a model's classes and config, compared with the model's own work."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def without(param: nn.Parameter, split: Any, numbers: tuple[int, ...]) -> Iterat
 
 
 def seen(model: nn.Module, path: str, *, before: bool) -> Tensor:
-    """What a module is given, or gives, in a pass over some tokens."""
+    """Inputs or outputs of a module in a pass over some tokens."""
     told: list[Tensor] = []
     module = model.get_submodule(path)
 

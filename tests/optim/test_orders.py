@@ -167,7 +167,7 @@ def test_undecayed_first_is_known_by_the_shapes() -> None:
 
 
 class Square(nn.Module):
-    """Of which shapes tell nothing."""
+    """A model whose shapes tell nothing."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -145,7 +145,8 @@ def test_canary_tunes_lr_of_both_arms_on_a_separate_data_order(
 def test_a_harmful_switch_is_a_spike_and_sends_back(
     tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a switch without moments at ten times the learning rate does is what is looked for."""
+    """A switch without moments at ten times the learning rate does the harm that the canary
+    looks for."""
     import mars_optim.experiment.canary.continued as module
     from mars_optim import MARSAdamW
 

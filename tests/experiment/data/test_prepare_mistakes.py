@@ -1,4 +1,4 @@
-"""What cannot be prepared is refused in one line that names it and the way out."""
+"""Sources that cannot be prepared are refused in one line that names the fault and the way out."""
 
 from __future__ import annotations
 

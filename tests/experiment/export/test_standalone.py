@@ -270,7 +270,7 @@ class ForwardPassMode(enum.Enum):
 
 
 class Workload:
-    """What a submission asks of AlgoPerf's."""
+    """The part of AlgoPerf's workload that a submission asks for."""
 
     step_hint = 40
 

@@ -1,4 +1,4 @@
-"""What the live page's server answers: to whom, with which headers, and what it never does."""
+"""Answers of the live page's server: to whom, with which headers, and which it never gives."""
 
 from __future__ import annotations
 

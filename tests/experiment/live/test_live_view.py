@@ -1,4 +1,4 @@
-"""What the live page says of a pilot: the verdict so far or why there is none, runs, cost."""
+"""The live page of a pilot: the verdict so far or why there is none, runs, cost."""
 
 from __future__ import annotations
 

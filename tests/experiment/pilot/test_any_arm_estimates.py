@@ -1,4 +1,4 @@
-"""What is said of a run under a class that its arm names, before its first step."""
+"""Estimate of a run under a class that its arm names, before its first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a budget buys: decisions weighed by what they save, and never more than it pays for."""
+"""Decisions within a budget: weighed by their savings, and never more than it pays for."""
 
 from __future__ import annotations
 

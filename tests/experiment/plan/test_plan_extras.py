@@ -1,4 +1,4 @@
-"""What a plan may ask for on top, ablations, sizes, sensitivity; old folders stay readable."""
+"""Extras of a plan: ablations, sizes, sensitivity; old folders stay readable."""
 
 from __future__ import annotations
 

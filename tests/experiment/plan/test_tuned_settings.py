@@ -1,4 +1,4 @@
-"""What can be tuned, in which ranges, and what a point of these makes of an arm."""
+"""Settings that can be tuned, their ranges, and the arm that a point makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, after a proper end and after every other kind of end."""
+"""Files that a run leaves, after a proper end and after every other kind of end."""
 
 from __future__ import annotations
 

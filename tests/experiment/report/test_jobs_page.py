@@ -31,7 +31,7 @@ def report(*arguments: object) -> int:
 
 
 def line_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a refusal says."""
+    """Line of a refusal."""
     assert report(*arguments) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1

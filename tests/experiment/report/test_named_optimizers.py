@@ -1,4 +1,4 @@
-"""What a check found in optimizers that a plan names stands beside their arms' results."""
+"""Findings on optimizers that a plan names stand beside their arms' results."""
 
 from __future__ import annotations
 

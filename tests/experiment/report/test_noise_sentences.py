@@ -1,4 +1,4 @@
-"""What the sentences of a noise study say follows from its numbers."""
+"""Sentences of a noise study follow from its numbers."""
 
 from __future__ import annotations
 

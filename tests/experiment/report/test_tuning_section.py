@@ -1,4 +1,4 @@
-"""What tuning costs and brings, as the report and verdict.json tell it."""
+"""Cost and gain of tuning, in the report and in verdict.json."""
 
 from __future__ import annotations
 

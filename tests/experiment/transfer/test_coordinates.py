@@ -38,7 +38,7 @@ class Three(nn.Module):
 
 
 class Tokens:
-    """What :func:`coordinate_check` asks of a task, on random tokens."""
+    """A task for :func:`coordinate_check`, on random tokens."""
 
     def __init__(self, width: int, flaw: str = "") -> None:
         self.width, self.flaw = width, flaw

@@ -1,4 +1,4 @@
-"""What the processes run under DeepSpeed: one engine after another in one group."""
+"""Work of the processes under DeepSpeed: one engine after another in one group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes run under FSDP1 and ZeroRedundancyOptimizer."""
+"""Work of the processes under FSDP1 and ZeroRedundancyOptimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes run on shards marked as Megatron's layers mark them."""
+"""Work of the processes on shards marked as Megatron's layers mark them."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def chooses_like_whole() -> None:
 
 
 def refusals() -> None:
-    """What cannot be right says so."""
+    """Settings that cannot be right are refused."""
 
     def refused(words: str, act: Callable[[], Any]) -> None:
         with pytest.raises(ValueError, match=words):

@@ -76,7 +76,7 @@ def export_standalone(
         if file.exists():
             raise UserError(f"{file} exists: give another name, or remove it")
     if not out.resolve().parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.resolve().parent}")
+        raise UserError(f"{out}: the folder {out.resolve().parent} does not exist")
     text = standalone(name, form, gamma=gamma)
     write_text(out, text)
     if form == "algoperf-external":
