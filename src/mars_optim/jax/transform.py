@@ -194,12 +194,13 @@ def _step(
     chosen = state.gamma
     if chosen is not None:
         chosen = observe(chosen, grads, count, options.b1, options.b2)
+    mu, nu = _stored(structure, mus, state.mu), _stored(structure, nus, state.nu)
     after = MarsState(
         count=count,
-        mu=_stored(structure, mus, state.mu),
-        nu=_stored(structure, nus, state.nu),
+        mu=mu,
+        nu=nu,
         nu_max=_stored(structure, highest, state.nu_max),
-        last_grad=_stored(structure, grads, state.last_grad),
+        last_grad=_kept(updates, state, [mu] if nu is None else [mu, nu]),
         gamma=chosen,
     )
     return _stored(structure, directions, updates), after
@@ -249,6 +250,21 @@ def _stored(structure: Any, leaves: list[jax.Array] | None, kept: Any) -> Any:
         return None
     pairs = zip(leaves, structure.flatten_up_to(kept), strict=True)
     return structure.unflatten([new.astype(old.dtype) for new, old in pairs])
+
+
+def _kept(grads: optax.Updates, state: MarsState, moments: list[Any]) -> optax.Updates | None:
+    """g_t in the place of g_{t-1}, which the moments read before.
+
+    No count is below 0, but XLA does not know it. So it writes g_t after the moments, where
+    g_{t-1} stood; else it would copy every g_{t-1} aside first.
+    """
+    if state.last_grad is None:
+        return None
+
+    def written(g: jax.Array, last: jax.Array, *after: jax.Array) -> jax.Array:
+        return jnp.where(state.count < 0, sum(after).astype(last.dtype), g.astype(last.dtype))
+
+    return cast(optax.Updates, tree.map(written, grads, state.last_grad, *moments))
 
 
 def _zeros(params: optax.Params, dtype: Dtype) -> optax.Updates:
