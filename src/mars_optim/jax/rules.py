@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import cast
 
 import jax
@@ -47,6 +48,29 @@ def average(before: jax.Array, new: jax.Array, decay: Scalar) -> jax.Array:
     """Decay times before + (1 - decay) new, in the dtype of what is new."""
     decay = like(decay, new)
     return cast(jax.Array, decay * before.astype(new.dtype) + (1 - decay) * new)
+
+
+def directions(
+    ms: list[jax.Array],
+    vs: list[jax.Array] | None,
+    gs: list[jax.Array],
+    splits: list[Split | None],
+    count: jax.Array,
+    options: Options,
+) -> list[jax.Array]:
+    """Of each array; of one that is split, for each of its matrices."""
+    if options.rule == "adamw":
+        assert vs is not None
+        made = [adamw_direction(m, v, count, options) for m, v in zip(ms, vs, strict=True)]
+    elif options.rule == "lion":
+        made = [jnp.sign(m) for m in ms]
+    else:
+        factor = partial(orthogonal_direction, options=options)
+        made = [on_blocks(factor, split, m) for m, split in zip(ms, splits, strict=True)]
+    if not options.cautious:
+        return made
+    rows = zip(made, gs, splits, strict=True)
+    return [on_blocks(cautious_direction, split, direction, g) for direction, g, split in rows]
 
 
 def adamw_direction(m: jax.Array, v: jax.Array, count: jax.Array, options: Options) -> jax.Array:

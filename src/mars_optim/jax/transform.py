@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -11,17 +10,10 @@ import optax
 from jax import tree
 
 from ..optimizer_options import MATRIX_RULES, Clip, ClipOver, Coefficients, Correction, Rule
-from .blocks import Split, Splits, check_rule, on_blocks, splits_of
+from .blocks import Splits, check_rule, splits_of
 from .gamma import GammaState, begin, observe
 from .options import Axis, Dtype, Gamma, Options, Scalar, like, resolved, wide
-from .rules import (
-    adamw_direction,
-    average,
-    cautious_direction,
-    clipped,
-    corrected,
-    orthogonal_direction,
-)
+from .rules import average, clipped, corrected, directions
 
 
 class MarsState(NamedTuple):
@@ -197,14 +189,8 @@ def _step(
     ms = mus
     if options.folds:
         ms = [mu + like(gamma, mu) * (c - mu) for mu, c in zip(mus, cs, strict=True)]
-    nus = highest = None
-    if options.rule == "adamw":
-        before = structure.flatten_up_to(state.nu)
-        nus = [average(nu, c * c, options.b2) for nu, c in zip(before, cs, strict=True)]
-        if options.amsgrad:
-            so_far = structure.flatten_up_to(state.nu_max)
-            highest = [jnp.maximum(v, old) for v, old in zip(nus, so_far, strict=True)]
-    directions = _directions(ms, highest or nus, gs, splits, count, options)
+    nus, highest = _second_moments(structure, state, cs, options)
+    made = directions(ms, highest or nus, gs, splits, count, options)
 
     chosen = state.gamma
     if chosen is not None:
@@ -218,30 +204,21 @@ def _step(
         last_grad=_kept(updates, state, [mu] if nu is None else [mu, nu]),
         gamma=chosen,
     )
-    return _stored(structure, directions, updates), after
+    return _stored(structure, made, updates), after
 
 
-def _directions(
-    ms: list[jax.Array],
-    vs: list[jax.Array] | None,
-    gs: list[jax.Array],
-    splits: list[Split | None],
-    count: jax.Array,
-    options: Options,
-) -> list[jax.Array]:
-    """Of each array; of one that is split, for each of its matrices."""
-    if options.rule == "adamw":
-        assert vs is not None
-        made = [adamw_direction(m, v, count, options) for m, v in zip(ms, vs, strict=True)]
-    elif options.rule == "lion":
-        made = [jnp.sign(m) for m in ms]
-    else:
-        factor = partial(orthogonal_direction, options=options)
-        made = [on_blocks(factor, split, m) for m, split in zip(ms, splits, strict=True)]
-    if not options.cautious:
-        return made
-    rows = zip(made, gs, splits, strict=True)
-    return [on_blocks(cautious_direction, split, direction, g) for direction, g, split in rows]
+def _second_moments(
+    structure: Any, state: MarsState, cs: list[jax.Array], options: Options
+) -> tuple[list[jax.Array] | None, list[jax.Array] | None]:
+    """v_t = beta2 v_{t-1} + (1 - beta2) c_t^2, and its running maximum; None where not kept."""
+    if options.rule != "adamw":
+        return None, None
+    before = structure.flatten_up_to(state.nu)
+    nus = [average(nu, c * c, options.b2) for nu, c in zip(before, cs, strict=True)]
+    if not options.amsgrad:
+        return nus, None
+    so_far = structure.flatten_up_to(state.nu_max)
+    return nus, [jnp.maximum(v, old) for v, old in zip(nus, so_far, strict=True)]
 
 
 def _gamma(state: MarsState, options: Options) -> Scalar:

@@ -47,9 +47,17 @@ def test_function_within_a_function_goes_too() -> None:
     assert inlined(text) == "y = z.T\n"
 
 
-def test_what_is_used_twice_is_named_before() -> None:
-    text = "def f(x):\n    g(x)\n    return x + x\n\n\ny = f(h(z))\n"
-    assert inlined(text) == "x = h(z)\ng(x)\ny = x + x\n"
+NAMED_BEFORE = {
+    "used twice": ("    g(x)\n    return x + x\n", "g(x)\ny = x + x\n"),
+    "used after something else": ("    g(1)\n    return x\n", "g(1)\ny = x\n"),
+    "used in each round": ("    return [x + i for i in w]\n", "y = [x + i for i in w]\n"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED_BEFORE)
+def test_what_must_be_computed_once_and_before_is_named(case: str) -> None:
+    body, made = NAMED_BEFORE[case]
+    assert inlined(f"def f(x):\n{body}\n\ny = f(h(z))\n") == f"x = h(z)\n{made}"
 
 
 STAY = {

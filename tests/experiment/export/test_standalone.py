@@ -187,7 +187,7 @@ def test_command_writes_a_file_that_can_be_imported(
 ) -> None:
     out = tmp_path / "mine.py"
     main(["export", "--standalone", "mars-adamw-auto", str(out)])
-    assert f"{out} written, 200 lines" in capsys.readouterr().out
+    assert f"{out} written, 201 lines" in capsys.readouterr().out
     scope: dict[str, Any] = {"__name__": "mine"}
     exec(compile(out.read_text(), str(out), "exec"), scope)
     assert issubclass(scope["MarsAdamwAuto"], torch.optim.Optimizer)

@@ -113,7 +113,8 @@ class _Names:
             plain = not any(isinstance(n, ast.Call | ast.BinOp) for n in ast.walk(value))
             if {n.id for n in _names(value)} & stored - {name}:
                 return None
-            if name in stored or not (plain or (loads.count(name) == 1 and not named)):
+            once = loads.count(name) == 1 and _read_first(function, name)
+            if name in stored or not (plain or (once and not named)):
                 if text != name:
                     first[name] = text
             else:
@@ -122,6 +123,19 @@ class _Names:
         kept = {name for name in given if name in stored and name not in first}
         reused = {name for name in kept if site.loads_later(name)}
         return None if new & outside or reused else replace(cls(simple, first))
+
+
+def _read_first(function: ast.FunctionDef, name: str) -> bool:
+    """Whether the first statement reads a parameter, and not in each round of a loop."""
+    first = _statements(function)[0]
+    again = (ast.For, ast.While, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
+    if isinstance(first, ast.For):  # what it goes over is read once
+        return name in {n.id for n in _names(first.iter)} and not _loops(first.iter, again)
+    return name in {n.id for n in _names(first)} and not _loops(first, again)
+
+
+def _loops(node: ast.AST, kinds: tuple[type[ast.AST], ...]) -> bool:
+    return any(isinstance(n, kinds) for n in ast.walk(node))
 
 
 def _names(node: ast.AST) -> list[ast.Name]:
