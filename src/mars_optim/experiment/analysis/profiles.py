@@ -147,13 +147,17 @@ class Costs:
         others = [a for a in arms if a.log_ratio is not None and a.role != "baseline"]
         measured = {a.name: -a.log_ratio.mean for a in others if a.log_ratio}
         noise = seeds_noise([_by_seed(a) for a in others], rng)
-        chosen_base = _chosen(base, rng)
-        drawn = {}
+        chosen_base, drawn = _chosen(base, rng), {}
+        shared = any(arm.ladder_error for arm in others)
+        ladder = rng.standard_normal(DRAWS) if shared else np.zeros(DRAWS)
         for i, arm in enumerate(others):
             added = np.zeros(DRAWS)
             if arm.slope is not None:
                 theirs = base.slope or arm.slope
                 added = chosen_base / theirs - _chosen(arm, rng) / arm.slope
+            added += (
+                math.copysign(arm.ladder_error, measured[arm.name]) * ladder
+            )  # one for all arms
             drawn[arm.name] = measured[arm.name] + noise[:, i] + added
         if base in arms:
             measured[base.name], drawn[base.name] = 0.0, np.zeros(DRAWS)
