@@ -48,11 +48,18 @@ def _finite(value: Any) -> Any:
 
 
 def show(
-    plan: Plan, found: Forecast, console: Console, workers: int, choice: Choice | None = None
+    plan: Plan,
+    found: Forecast,
+    console: Console,
+    workers: int,
+    choice: Choice | None = None,
+    *,
+    compared: bool = False,
 ) -> None:
-    """Print the forecast, and what a budget buys."""
+    """Print the forecast, and what a budget buys; with its designs if these are ``compared``."""
     bought = ["", *budget.lines(choice)] if choice else []
-    for line in lines(plan, found, workers) + bought:
+    beside = ["", *budget.table(choice)] if choice and compared else []
+    for line in lines(plan, found, workers) + beside + bought:
         console.print(line, soft_wrap=True)
 
 
