@@ -26,7 +26,7 @@ def test_records_give_the_verdicts_of_the_study_itself(name: str):
     assert own.decision == study.verdict["verdict"]
 
 
-def test_the_cheap_design_has_the_built_in_plans_ladder_and_looks():
+def test_the_cheap_design_is_that_of_the_built_in_plan():
     study = Study.read(FOLDER / STUDIES[0])
     plan = plan_of(study, "nadamw", cheap=True)
     assert list(plan.comparison.ladder) == BUILT_IN["comparison"]["ladder"]
