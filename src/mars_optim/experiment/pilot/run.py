@@ -311,7 +311,11 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
     ladder = ""
     if plan.ladder:
-        ladder = f" {plan.comparison.baseline} is also trained at other lengths (the ladder)."
+        few = plan.comparison.ladder_seeds
+        seeds = f" with the first {few} seeds" if few else ""
+        ladder = (
+            f" {plan.comparison.baseline} is also trained at other lengths{seeds} (the ladder)."
+        )
     if plan.both_ladders:
         ladder = (
             f" {plan.comparison.baseline} and {plan.comparison.candidate} are also trained at "
