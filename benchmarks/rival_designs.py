@@ -22,6 +22,7 @@ import optuna
 from mars_optim.experiment.pilot.tuning import spec_of
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.decision import DecisionPlan
+from mars_optim.experiment.plan.plan_file import BUILT_IN, make_plan
 
 from . import output
 from .decision import LEAST
@@ -145,10 +146,12 @@ def algoperf(world: World, seed: int) -> Told:
 
 def designs() -> dict[str, Design]:
     """By name; successive halving gets what a pilot spends, about."""
-    every = replace(plan_of(10), decision=DecisionPlan(looks="every-pair"))
+    before, every = plan_of(5), replace(plan_of(10), decision=DecisionPlan(looks="every-pair"))
+    world = {"arms": list(before.arms), "training": {"steps": STEPS}}
     return {
-        "pilot, 5 pairs": ours(plan_of(5)),
+        "pilot, 5 pairs": ours(before),
         "pilot, every pair to 10": ours(every),
+        "pilot, built-in plan": ours(make_plan({**BUILT_IN, **world})),
         "successive halving": halving(45.0),
         "AlgoPerf's median of studies": algoperf,
     }
@@ -171,13 +174,15 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rival_designs")
     parser.add_argument("--pilots", type=int, default=200, help="a row (default: %(default)s)")
     parser.add_argument("--savings", type=float, nargs="*", default=[-0.1, 0.0, 0.05, 0.1, 0.2])
+    parser.add_argument("--designs", nargs="*", default=list(designs()))
     args = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     each = math.ceil(args.pilots / len(KINDS))
     rows = []
     for saving in args.savings:
         drawn = [w for k in KINDS for w in worlds(k, saving, each, SHAPES, "rivals")]
-        for name, design in designs().items():
+        for name in args.designs:
+            design = designs()[name]
             rows.append(row(name, saving, [design(w, i) for i, w in enumerate(drawn)]))
             print(rows[-1], flush=True)
     print(markdown(HEADER, rows))

@@ -13,7 +13,7 @@ SAMPLE = 1 << 10  # elements of a tensor, at the most
 
 
 def spacing(shape: Sequence[int]) -> int:
-    """Between sampled elements: the least that meets at most SAMPLE, and every column of a matrix.
+    """Between sampled elements: the least that meets SAMPLE at most, and each matrix column.
 
     A distance that shares a factor with the length of a row would meet some columns alone.
     """

@@ -100,3 +100,19 @@ def test_a_task_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.C
     (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
     assert "MyTask() failed: FileNotFoundError" in line
     assert "gone.txt" in line
+
+
+@pytest.mark.slow
+def test_a_finished_pilot_is_said_to_be_with_its_verdict(
+    corpus: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pilot"
+    few = [*("--set", "comparison.seeds=[1,2,3]"), *("--set", 'arms=["adamw", "mars-adamw"]')]
+    assert main(["pilot", "--out", str(out), "--workers", "1", *SMALL, *corpus, *few]) == 0
+    decision = json.loads((out / "verdict.json").read_text())["verdict"]
+    capsys.readouterr()
+    assert main(["plan", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    names = {"go": "Go", "no-go": "No-go", "not-enough-runs": "Not enough runs to tell"}
+    assert f"This pilot is finished: {names[decision]}. No run is left." in said
+    assert "Left of it" not in said

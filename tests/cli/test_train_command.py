@@ -154,6 +154,31 @@ def test_finished_run_is_not_repeated_and_gives_a_time_estimate(
     assert len(read_runs(tmp_path / "runs")) == 2
 
 
+@pytest.mark.slow
+def test_changed_code_of_a_class_says_why_the_run_is_new(data: dict[str, Path], tmp_path: Path):
+    code = tmp_path / "mine.py"
+    code.write_text("import torch\n\nclass Mine(torch.optim.SGD):\n    pass\n")
+    arm = [
+        *("--set", 'arms=["adamw", "mine"]', "--set", "comparison.candidate=mine"),
+        *("--set", "arm.mine.optimizer=mine.py:Mine", "--set", "arm.mine.lr=0.1"),
+        *("--set", f"arm.mine.folder={tmp_path}", "--out", str(tmp_path / "out")),
+    ]
+    command = [sys.executable, "-m", "mars_optim", *shrunken(data, SMALL), *arm]
+
+    def printed() -> str:
+        """By a process of its own: modules are loaded once."""
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert "has changed" not in printed()
+    (old,) = read_runs(tmp_path / "out" / "runs")
+    with code.open("a") as file:
+        file.write("# changed\n")
+    (line,) = (x for x in printed().splitlines() if "has changed" in x)
+    assert line.startswith("arm.mine: the code of mine.py:Mine has changed: mine, sha256 ")
+    assert f"{old.path.name} is finished with the old code put back into {code}" in line
+    assert len(read_runs(tmp_path / "out" / "runs")) == 2
+
+
 def test_the_plan_beside_the_run_makes_it_again(data: dict[str, Path], tmp_path: Path):
     assert main([*shrunken(data, SMALL), "--lr", "0.01", "--out", str(tmp_path / "a")]) == 0
     (first,) = read_runs(tmp_path / "a" / "runs")

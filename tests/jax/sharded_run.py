@@ -1,8 +1,12 @@
-"""A run on a mesh of host devices beside one on a single device; prints how far they are apart."""
+"""A run on a mesh of host devices beside one on a single device; prints how far they are apart.
+
+And which arrays a step gathers on its way, by the compiled program.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jax
@@ -18,9 +22,11 @@ FORMS: dict[str, dict[str, Any]] = {
     "adamw-global": dict(clip_over="global", clip=0.3),
     "adamw-auto": dict(gamma="auto"),
     "adamw-exact": dict(correction="exact"),
+    "adamw-cautious": dict(cautious=True),
     "lion": dict(rule="lion"),
     "muon": dict(rule="muon"),
     "shampoo": dict(rule="shampoo", correction="folded"),
+    "muon-split": dict(rule="muon", split={"matrix": 3, "wide": (8, 16)}),
 }
 SHAPES = {"matrix": (8, 300), "wide": (64, 24), "vector": (16,)}
 CUT = {"matrix": ("rows", "columns"), "wide": (None, "columns"), "vector": ("rows",)}
@@ -31,8 +37,8 @@ def drawn(seed: int, size: float = 1.0) -> dict[str, Any]:
     return {name: size * random.standard_normal(shape) for name, shape in SHAPES.items()}
 
 
-def trained(options: dict[str, Any], place: Any) -> tuple[Any, Any]:
-    """Parameters after 24 steps, and the shardings of parameters and of the first moment."""
+def trained(options: dict[str, Any], place: Any) -> tuple[Any, Any, int]:
+    """Parameters after 24 steps, shardings of parameters and first moment, arrays gathered."""
     params = place(drawn(0))
     transform = mars(0.01, **options)
     state = transform.init(params)
@@ -44,10 +50,13 @@ def trained(options: dict[str, Any], place: Any) -> tuple[Any, Any]:
         return optax.apply_updates(params, updates), state
 
     for t in range(24):
-        params, state = step(params, state, place(drawn(t + 1, 0.1)), place(drawn(t + 90)))
+        grads = place(drawn(t + 1, 0.1)), place(drawn(t + 90))
+        params, state = step(params, state, *grads)
     first = state.inner_states["rule"].inner_state[0]
     pairs = [(params["matrix"].sharding, first.mu["matrix"].sharding)]
-    return jax.tree.map(np.asarray, params), pairs
+    program = step.lower(params, state, *grads).compile().as_text()
+    gathered = len(re.findall(r" (?:all-gather|all-to-all|collective-permute)\S*\(", program))
+    return jax.tree.map(np.asarray, params), pairs, gathered
 
 
 def main() -> None:
@@ -57,11 +66,12 @@ def main() -> None:
     shardings = {name: NamedSharding(mesh, PartitionSpec(*cut)) for name, cut in CUT.items()}
     found = {}
     for form, options in FORMS.items():
-        alone, _ = trained(options, lambda x: jax.tree.map(jnp.asarray, x))
-        cut, pairs = trained(options, lambda x: jax.device_put(x, shardings))
+        alone, *_ = trained(options, lambda x: jax.tree.map(jnp.asarray, x))
+        cut, pairs, gathered = trained(options, lambda x: jax.device_put(x, shardings))
         apart = max(float(np.abs(cut[n] - alone[n]).max()) for n in SHAPES)
         same = all(a.is_equivalent_to(b, 2) for a, b in pairs)
-        found[form] = {"apart": apart, "state_is_cut_alike": same, "devices": len(jax.devices())}
+        found[form] = {"apart": apart, "state_is_cut_alike": same, "gathered": gathered}
+        found[form]["devices"] = len(jax.devices())
     print(json.dumps(found))
 
 

@@ -20,6 +20,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "adamw-exact": dict(correction="exact"),
     "lion": dict(rule="lion", correction="folded"),
     "muon": dict(rule="muon"),
+    "muon-cautious": dict(rule="muon", cautious=True),
     "shampoo": dict(rule="shampoo"),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -77,6 +78,23 @@ def test_nothing_is_compiled_again_over_steps_or_donation(form: str) -> None:
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given) if leaf.size)
     jax.tree.map(np.testing.assert_array_equal, a, b)
     assert (kept._cache_size(), donated._cache_size()) == (1, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", ["adamw", "adamw-no-clip", "adamw-global", "lion-approx"])
+def test_donated_step_copies_no_gradient_aside(form: str, dtype: str) -> None:
+    options = {"adamw-no-clip": dict(clip=None), "lion-approx": dict(rule="lion")}
+    transform = mars(0.02, **options.get(form) or FORMS[form])
+    params = {f"{n}": jnp.ones((64, 128), dtype) for n in range(4)}
+
+    def step(params: Any, state: Any, grads: Any) -> Any:
+        updates, state = transform.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    jitted = jax.jit(step, donate_argnums=(0, 1))
+    memory = jitted.lower(params, transform.init(params), params).compile().memory_analysis()
+    kept = 64 * 128 * params["0"].dtype.itemsize
+    assert memory.temp_size_in_bytes < kept  # of one array, and there are four
 
 
 def test_a_step_by_hand_is_the_compiled_step() -> None:

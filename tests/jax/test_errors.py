@@ -15,6 +15,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "rule": (dict(rule="moun"), "rule='moun' must be one of .*; did you mean 'muon'"),
     "gamma": (dict(gamma=-0.1), r"gamma=-0\.1 must be a finite number of at least 0 \(0 switches"),
     "gamma-word": (dict(gamma="aut"), "gamma='aut' must be 'auto', a number"),
+    "gamma-least": (dict(gamma="least_error"), "gamma='least_error' is not in JAX: use 'auto', a"),
     "b1": (dict(b1=1.0), r"b1=1\.0 must be a number in \[0, 1\)"),
     "b2": (dict(b2="x"), r"b2='x' must be a number in \[0, 1\)"),
     "eps": (dict(eps=-1e-8), "eps=-1e-08 must be a finite number of at least 0"),

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
-from mars_optim.jax import mars
+from mars_optim.jax import by_name, mars
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "jax.md"
@@ -52,6 +53,20 @@ def test_vectors_and_embeddings(params: Any) -> None:
     state = optimizer.init({**params, "embed": {"table": jnp.ones((4, 2))}})
     (ruled,) = jax.tree.leaves(state.inner_states["rule"].inner_state[0].mu)
     assert ruled.shape == (3, 2)
+
+
+def test_blocks_of_fused_weights() -> None:
+    scope = run(block("Blocks of fused weights"), by_name=by_name)
+    params = {"qkv": {"kernel": jnp.eye(4, 12)}, "embed": jnp.eye(4)}
+    found = {}
+    for name in ("optimizer", "by_path"):
+        optimizer = scope[name]
+        found[name] = jax.jit(optimizer.update)(params, optimizer.init(params), params)[0]
+    assert found["optimizer"]["qkv"]["kernel"].shape == (4, 12)
+    np.testing.assert_array_equal(
+        found["optimizer"]["qkv"]["kernel"], found["by_path"]["qkv"]["kernel"]
+    )
+    scope["sized"].init({"qkv": jnp.ones((4, 3072)), "gate_up": jnp.ones((4, 6))})
 
 
 def test_exact_form(params: Any) -> None:

@@ -32,6 +32,13 @@ CASES: dict[str, dict[str, Any]] = {
         for rule in RULES
         for form in ("approx", "folded")
     },
+    **{
+        f"{rule}-{form}-cautious": dict(rule=rule, correction=form, cautious=True)
+        for rule in RULES
+        for form in ("approx", "folded")
+    },
+    "muon-cautious-1d": dict(rule="muon", cautious=True, optimize_1d=True),
+    "adamw-cautious-amsgrad": dict(cautious=True, amsgrad=True),
     "adamw-global": dict(clip_over="global", clip=0.3),
     "muon-global": dict(rule="muon", clip_over="global", clip=0.3),
     "lion-1d": dict(rule="lion", optimize_1d=True),

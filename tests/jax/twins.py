@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,11 +38,23 @@ def by_torch(
     grads: Sequence[Arrays],
     edit: Callable[[MARS, int], None] = lambda optimizer, t: None,
     before: Sequence[Arrays] = (),
+    splits: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[Arrays]:
-    """The parameters after each step of the plain loop; ``before`` are the exact form's g_{t-1}."""
+    """The parameters after each step of the plain loop.
+
+    ``before`` are the exact form's g_{t-1}, ``splits`` the blocks of arrays by their names.
+    """
     params = {name: nn.Parameter(torch.tensor(value)) for name, value in start.items()}
-    optimizer = MARS(list(params.values()), foreach=False, fused=False, **options)
+    groups = (
+        [
+            {"params": [param], **({"split": splits[name]} if name in splits else {})}
+            for name, param in params.items()
+        ]
+        if splits
+        else list(params.values())
+    )
+    optimizer = MARS(groups, foreach=False, fused=False, **options)
     found = []
     for t, given in enumerate(grads):
         edit(optimizer, t)

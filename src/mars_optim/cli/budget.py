@@ -1,4 +1,4 @@
-"""``mars plan --budget``: the design of the comparison that buys the most, or none."""
+"""``mars plan --budget``: the design of the pilot that buys the most, or none."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from rich.markup import escape
+
 from ..errors import UserError
 from ..experiment.analysis.cost import production_job
 from ..experiment.pilot.forecast import Forecast
-from ..experiment.pilot.price import between, price
 from ..experiment.pilot.worth import (
+    PER_DOUBLING,
     Design,
     Job,
     Prior,
     affordable,
+    beside,
     designs,
     without_pilot,
 )
@@ -23,8 +26,6 @@ from ..experiment.plan import Plan
 
 RATES = 0.3
 """Noise between pairs that the choice of the rates adds, where no trials show it yet."""
-
-SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class Choice:
         designs: that the budget pays for at their most, the most worth first.
         cheapest: the least that any design costs at its most.
         cost: settings of the pilot that hold it to the budget.
+        judged: the arms that the verdict is about.
+        steps: of a run, in the plan in hand.
     """
 
     budget: float
@@ -54,6 +57,8 @@ class Choice:
     designs: tuple[Design, ...]
     cheapest: float
     cost: tuple[str, ...]
+    judged: tuple[str, str]
+    steps: int
 
     @property
     def best(self) -> Design | None:
@@ -99,7 +104,8 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
         prior,
         sd=sd,
         rates=rates,
-        price_of=lambda variant: price(variant, found.timings, workers=workers),
+        timings=found.timings,
+        workers=workers,
     )
     return Choice(
         budget=budget,
@@ -116,6 +122,8 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
             f"cost.budget={budget:g}",
             *(("cost.currency=h",) if plan.cost.currency == "h" else ()),
         ),
+        judged=plan.comparison.judged,
+        steps=plan.training.steps,
     )
 
 
@@ -145,21 +153,93 @@ def lines(choice: Choice) -> list[str]:
     if not choice.designs:
         return [
             *text,
-            (
-                "  [bold]Do not pilot:[/] no design is sure to cost less than "
-                f"{choice.budget:,.6g} {unit}; the cheapest may cost {choice.cheapest:,.3g} "
-                f"{unit}. Shorter runs (training.steps), a smaller model, or fewer "
-                "tuning.max_trials cost less."
-            ),
+            f"  [bold]Do not pilot:[/] no design is sure to cost less than "
+            f"{choice.budget:,.6g} {unit}; "
+            f"the cheapest may cost {choice.cheapest:,.3g} {unit}. Shorter runs "
+            "(training.steps) or a smaller model cost less.",
         ]
-    for design in choice.designs[:SHOWN]:
-        up_to = "up to " if design.looks == "every-pair" else ""
-        looks = " looked at one by one" if up_to else ""
-        text.append(
-            f"  {up_to}{len(design.seeds)} pairs{looks}: {design.pairs:.1f} run on average, "
-            f"{between(*design.price, 2)} {unit}; go {design.go:.0%}, no-go {design.no_go:.0%}; "
-            f"worth {design.worth:+,.3g} {unit} after its price"
-        )
+    best = choice.designs[0]
+    text.append(
+        f"  Of {len(choice.designs):,} designs that cost at most {choice.budget:,.6g} {unit}, the "
+        f"one worth the most (--designs compares it): {_told(best, choice)}."
+    )
+    text += [*_others(choice, best), *_shorter(choice, best)]
     if choice.best is None:
         return [*text, "  [bold]Do not pilot:[/] every design costs more than its decision gains."]
-    return [*text, f"  [bold]Best:[/] mars pilot {choice.options}"]
+    return [*text, f"  [bold]Best:[/] mars pilot {escape(choice.options or '')}"]
+
+
+def _told(design: Design, choice: Choice) -> str:
+    """A design in a sentence."""
+    unit, (average, most) = choice.currency, design.price
+    cells = dict(zip(HEAD, _cells(design), strict=True))
+    return (
+        f"{cells['pairs']} pairs, arms beside {' and '.join(choice.judged)}: {design.others}, "
+        f"ladder {cells['ladder']}, trials an arm {cells['trials']}, {cells['steps']} steps; "
+        f"{design.pairs:.1f} pairs, {average:,.2f} {unit} on average and {most:,.2f} {unit} at the "
+        f"most; go {design.go:.0%}, no-go {design.no_go:.0%}; worth {design.worth:+,.3g} {unit} "
+        "after its price"
+    )
+
+
+def _others(choice: Choice, best: Design) -> list[str]:
+    """Cost of the arms that the best design leaves out, in a line."""
+    twins = [d for d in beside(choice.designs, best) if d.others != best.others]
+    if best.others != "none" or not twins:
+        return []
+    twin = max(twins, key=lambda design: design.worth)
+    average, most = (a - b for a, b in zip(twin.price, best.price, strict=True))
+    unit = choice.currency
+    return [
+        "  The control and other arms tell what a saving is due to, which is not in the worth: "
+        f"with them ({twin.others}) the pilot costs {average:,.2f} {unit} more on average, "
+        f"{most:,.2f} {unit} at the most."
+    ]
+
+
+def _shorter(choice: Choice, best: Design) -> list[str]:
+    if best.steps == choice.steps:
+        return []
+    return [
+        f"  Runs of {best.steps:,} steps in place of {choice.steps:,}: what they save is taken to "
+        f"differ by {PER_DOUBLING:.2f} (sd, in log tokens) for each halving."
+    ]
+
+
+HEAD = ("pairs", "other arms", "ladder", "trials", "steps")
+NUMBERS = ("run", "average", "most", "go", "no-go", "worth")
+
+
+def _cells(design: Design) -> tuple[str, ...]:
+    number = len(design.seeds)
+    again = f", {design.tuning_seeds} seeds" if design.tuning_seeds > 1 else ""
+    return (
+        f"up to {number}" if design.looks == "every-pair" else str(number),
+        design.others,
+        " ".join(f"{rung:g}" for rung in sorted((*design.ladder, 1.0))),
+        f"up to {design.max_trials}{again}",
+        f"{design.steps:,}",
+    )
+
+
+def table(choice: Choice) -> list[str]:
+    """The best design, and those that differ from it in one thing, in columns."""
+    if not choice.designs:
+        return []
+    best = choice.designs[0]
+    rows: list[tuple[str, ...]] = [(*HEAD, *NUMBERS)]
+    for design in (best, *beside(choice.designs, best)):
+        average, most = (f"{value:,.2f}" for value in design.price)
+        shares = (f"{design.go:.0%}", f"{design.no_go:.0%}", f"{design.worth:+,.3g}")
+        rows.append((*_cells(design), f"{design.pairs:.1f}", average, most, *shares))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: tuple[str, ...]) -> str:
+        texts = (text.rjust(width) for text, width in zip(row, widths, strict=True))
+        return "  " + "  ".join(texts)
+
+    unit = choice.currency
+    return [
+        f"[bold]The best design and those one change away[/] (prices and worth in {unit}):",
+        *map(line, rows),
+    ]

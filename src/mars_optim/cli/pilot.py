@@ -143,6 +143,7 @@ def plan_command(
     hours: float | None = None,
     prior_saving: float | None = None,
     prior_sd: float | None = None,
+    designs: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
     """Tell how long a comparison (a pilot) takes and what it costs, from a short measurement.
@@ -165,7 +166,8 @@ def plan_command(
     effect:
         Saving that the pilot should detect, as a share of tokens (default: decision.min_saving).
     budget:
-        Money for the pilot: which numbers of pairs buy the most, or that none does.
+        Money for the pilot: which pairs, arms, ladder, trials and steps buy the most, or that no
+        design does.
     price:
         Price of an hour of one device, for --budget (default: cost.price_per_hour).
     hours:
@@ -175,6 +177,8 @@ def plan_command(
         from public runs).
     prior_sd:
         Standard deviation of that belief, in log tokens (default: 0.08).
+    designs:
+        Print the best design of a budget beside those that differ from it in one thing.
     json:
         Print all numbers as JSON.
     """
@@ -189,6 +193,8 @@ def plan_command(
             "--price, --prior-saving and --prior-sd work only with --budget or --hours: add "
             "one of them"
         )
+    if limit is None and designs:
+        raise UserError("--designs works only with --budget or --hours: add one of them")
 
     from ..experiment.executors.resources import automatic_workers
     from ..experiment.pilot.forecast import forecast
@@ -217,7 +223,7 @@ def plan_command(
     if json:
         print(as_json(chosen, found, choice))
     else:
-        show(chosen, found, console, count, choice)
+        show(chosen, found, console, count, choice, compared=designs)
 
 
 def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:

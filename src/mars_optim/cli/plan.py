@@ -16,6 +16,7 @@ from ..experiment.pilot.forecast import Forecast, Noise, Seeds
 from ..experiment.pilot.price import between, price_line
 from ..experiment.plan import Plan
 from ..experiment.plan.any_arm import is_any
+from ..experiment.report.messages import Messages
 from . import budget
 from .budget import Choice
 
@@ -47,11 +48,18 @@ def _finite(value: Any) -> Any:
 
 
 def show(
-    plan: Plan, found: Forecast, console: Console, workers: int, choice: Choice | None = None
+    plan: Plan,
+    found: Forecast,
+    console: Console,
+    workers: int,
+    choice: Choice | None = None,
+    *,
+    compared: bool = False,
 ) -> None:
-    """Print the forecast, and what a budget buys."""
+    """Print the forecast, and what a budget buys; with its designs if these are ``compared``."""
     bought = ["", *budget.lines(choice)] if choice else []
-    for line in lines(plan, found, workers) + bought:
+    beside = ["", *budget.table(choice)] if choice and compared else []
+    for line in lines(plan, found, workers) + beside + bought:
         console.print(line, soft_wrap=True)
 
 
@@ -59,9 +67,10 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
     """The forecast as text."""
     several = f"{workers} runs at a time" if workers > 1 else "one run at a time"
     text = [f"[bold]This pilot:[/] {price_line(found.price, plan.cost.currency)}; {several}."]
+    if found.finished:
+        text.append(_finished(found))
     if found.left:
-        left = price_line(found.left, plan.cost.currency) if found.left.runs[1] else "nothing"
-        text.append(f"[bold]Left of it:[/] {left}.")
+        text.append(f"[bold]Left of it:[/] {price_line(found.left, plan.cost.currency)}.")
     purposes = dict.fromkeys((i.size, i.purpose) for i in found.price.items)
     for size, purpose in purposes:
         items = [i for i in found.price.items if (i.size, i.purpose) == (size, purpose)]
@@ -83,6 +92,14 @@ def lines(plan: Plan, found: Forecast, workers: int) -> list[str]:
     if is_any(plan.arm[plan.comparison.candidate].optimizer):
         return text  # what is published here is of MARS
     return [*text, "", *_published(found)]
+
+
+def _finished(found: Forecast) -> str:
+    if found.verdict is None:
+        return "[bold]Left of it:[/] nothing; --out has every run that this plan asks for."
+    return (
+        f"[bold]This pilot is finished:[/] {Messages()(f'title.{found.verdict}')}. No run is left."
+    )
 
 
 def _around(plan: Plan, found: Forecast) -> list[str]:

@@ -148,7 +148,7 @@ def _run(
     **choice: Any,
 ) -> Outcome:
     from ..experiment.executors.worker import outcome_of
-    from ..experiment.pilot.arm_lines import check_lines, resolve_arms
+    from ..experiment.pilot.arm_lines import check_lines, new_run_line, resolve_arms
     from ..experiment.pilot.run_estimate import look_ahead, single_spec
     from ..experiment.records.checks import read_checks
     from ..experiment.training import join_ranks
@@ -166,7 +166,8 @@ def _run(
         console.print("This run is finished and is not repeated.")
     else:
         if ranks.first:
-            for line in check_lines(read_checks(out, (only,))):
+            changed = new_run_line(spec, out)
+            for line in (*([changed] if changed else []), *check_lines(read_checks(out, (only,)))):
                 console.print(line, soft_wrap=True)
             for line in before(plan, spec, look_ahead(spec, runnable.task, out), run):
                 console.print(line, soft_wrap=True)

@@ -12,6 +12,7 @@ import optax
 from jax import tree
 
 from ..optimizer_options import MATRIX_RULES, Clip, ClipOver, Coefficients, Correction, Rule
+from .blocks import Splits
 from .options import Axis, Dtype, Gamma, Scalar, Schedule, check_number
 from .transform import scale_by_mars
 
@@ -33,6 +34,7 @@ def mars(
     clip: Clip | jax.Array = "auto",
     clip_over: ClipOver = "tensor",
     amsgrad: bool = False,
+    cautious: bool = False,
     optimize_1d: bool = False,
     plain: Mask | None = None,
     learning_rate_1d: Rate | None = None,
@@ -44,6 +46,7 @@ def mars(
     ns_dtype: Dtype = None,
     output_axis: Axis = "last",
     stacked: bool = False,
+    split: Splits | None = None,
     state_dtype: Dtype = None,
     last_grad_dtype: Dtype = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -55,8 +58,9 @@ def mars(
     Args:
         learning_rate: a number of at least 0, or a schedule.
         b1: see :func:`.scale_by_mars`, as ``b2``, ``eps``, ``rule``, ``gamma``, ``correction``,
-            ``clip``, ``clip_over``, ``ns_*``, ``output_axis``, ``stacked``, ``state_dtype`` and
-            ``last_grad_dtype``. The clip and ``gamma="auto"`` look at what gets the rule.
+            ``clip``, ``clip_over``, ``ns_*``, ``output_axis``, ``stacked``, ``split``,
+            ``state_dtype`` and ``last_grad_dtype``. The clip and ``gamma="auto"`` look at what
+            gets the rule.
         b2: likewise.
         eps: likewise, of plain AdamW too.
         weight_decay: of all arrays (default: 0.01).
@@ -67,6 +71,7 @@ def mars(
         clip: likewise.
         clip_over: likewise.
         amsgrad: likewise, of plain AdamW too.
+        cautious: likewise, of plain AdamW too.
         optimize_1d: give vectors the rule and the correction too; rules "shampoo" and "muon" give
             them MARS-AdamW (default: False).
         plain: which arrays get plain AdamW besides, such as ``by_name("embed", "lm_head")``;
@@ -80,6 +85,7 @@ def mars(
         ns_dtype: likewise.
         output_axis: likewise.
         stacked: likewise.
+        split: likewise.
         state_dtype: likewise, of plain AdamW too.
         last_grad_dtype: likewise.
 
@@ -108,17 +114,26 @@ def mars(
             clip=clip,
             clip_over=clip_over,
             amsgrad=amsgrad,
+            cautious=cautious,
             ns_steps=ns_steps,
             ns_coefficients=ns_coefficients,
             ns_dtype=ns_dtype,
             output_axis=output_axis,
             stacked=stacked,
+            split=split if chosen == rule else None,
             state_dtype=state_dtype,
             last_grad_dtype=last_grad_dtype,
         )
 
     adamw = scale_by_mars(
-        b1_1d, b2_1d, eps, gamma=0.0, clip=None, amsgrad=amsgrad, state_dtype=state_dtype
+        b1_1d,
+        b2_1d,
+        eps,
+        gamma=0.0,
+        clip=None,
+        amsgrad=amsgrad,
+        cautious=cautious,
+        state_dtype=state_dtype,
     )
     rates = learning_rate, learning_rate if learning_rate_1d is None else learning_rate_1d
     decays = weight_decay, weight_decay if weight_decay_1d is None else weight_decay_1d

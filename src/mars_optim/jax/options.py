@@ -43,6 +43,8 @@ class Options(NamedTuple):
     b2: Scalar
     eps: Scalar
     amsgrad: bool
+    cautious: bool
+    split: Any  # Splits of blocks.py, or None
     rule: Rule
     gamma: Scalar | Schedule
     chooses: bool
@@ -105,6 +107,10 @@ def resolved(
         message = CLASHES["amsgrad", (True,), "rule", ("lion", *MATRIX_RULES)]
         raise ValueError(message.format(value=amsgrad, other=rule))
     chooses = isinstance(gamma, str)
+    if chooses and gamma == "least_error":
+        raise ValueError(
+            "gamma='least_error' is not in JAX: use 'auto', a number of at least 0, or a schedule"
+        )
     if chooses and gamma != "auto":
         raise ValueError(f"gamma={gamma!r} must be 'auto', a number of at least 0, or a schedule")
     check_number("gamma", PUBLISHED_GAMMA if chooses else gamma, "gamma")

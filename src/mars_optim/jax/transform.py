@@ -10,9 +10,10 @@ import optax
 from jax import tree
 
 from ..optimizer_options import MATRIX_RULES, Clip, ClipOver, Coefficients, Correction, Rule
+from .blocks import Splits, check_rule, splits_of
 from .gamma import GammaState, begin, observe
 from .options import Axis, Dtype, Gamma, Options, Scalar, like, resolved, wide
-from .rules import adamw_direction, clip_scales, orthogonal_direction
+from .rules import average, clipped, corrected, directions
 
 
 class MarsState(NamedTuple):
@@ -46,11 +47,13 @@ def scale_by_mars(
     clip: Clip | jax.Array = "auto",
     clip_over: ClipOver = "tensor",
     amsgrad: bool = False,
+    cautious: bool = False,
     ns_steps: int | None = None,
     ns_coefficients: str | Coefficients | tuple[Coefficients, ...] = "simple",
     ns_dtype: Dtype = None,
     output_axis: Axis = "last",
     stacked: bool = False,
+    split: Splits | None = None,
     state_dtype: Dtype = None,
     last_grad_dtype: Dtype = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -82,6 +85,8 @@ def scale_by_mars(
         clip_over: the norm of each "tensor", or "global" (default: "tensor").
         amsgrad: divide by the running maximum of the second moment; rule "adamw" alone
             (default: False).
+        cautious: step only where the direction has the sign of g_t, scaled up by the share of
+            such elements, of at least 1e-3 (arXiv 2411.16085; default: False).
         ns_steps: Newton-Schulz iterations, 1 to 99 (default: None, which is 5).
         ns_coefficients: the name of a set or its numbers (default: "simple").
         ns_dtype: to iterate in (default: None: float32, float64 for float64 arrays).
@@ -89,6 +94,11 @@ def scale_by_mars(
             "first" as in Equinox and PyTorch (default: "last").
         stacked: leading dimensions of arrays of more than two are a batch of matrices, as of
             scanned layers (default: False, they are flattened into the inputs).
+        split: which arrays hold several matrices, as a fused QKV: ``{"qkv/kernel": 3}`` by
+            patterns of the path, or a function of the path. ``3`` is three equal blocks of
+            outputs, ``(64, 16, 16)`` blocks of so many, ``((64, 16, 16), 1)`` of inputs,
+            ``((8, 8, 8), 0, 4)`` blocks that follow each other in four rounds. Each block has a
+            clip, an orthogonal factor, a scale and a cautious mask of its own (default: None).
         state_dtype: of moments and kept gradient (default: None, the parameters' own). Whatever
             it is, a step is computed in float32 at the least.
         last_grad_dtype: of the kept gradient alone (default: None, ``state_dtype``).
@@ -97,13 +107,16 @@ def scale_by_mars(
         A transformation whose updates point uphill, as optax has it.
 
     Raises:
-        ValueError: for an option out of range; in ``init`` for an array that the rule cannot take.
+        ValueError: for an option out of range; in ``init`` for an array that the rule cannot take,
+            a pattern of ``split`` that matches nothing, or a split that does not fit.
     """
+    check_rule(split, rule)
     options = resolved(
         b1=b1,
         b2=b2,
         eps=eps,
         amsgrad=amsgrad,
+        cautious=cautious,
         rule=rule,
         gamma=gamma,
         correction=correction,
@@ -114,6 +127,7 @@ def scale_by_mars(
         ns_dtype=ns_dtype,
         output_axis=output_axis,
         stacked=stacked,
+        split=split,
         state_dtype=state_dtype,
         last_grad_dtype=last_grad_dtype or state_dtype,
     )
@@ -122,6 +136,7 @@ def scale_by_mars(
         leaves = tree.leaves(params)
         for leaf in leaves:
             _check_leaf(leaf, options)
+        splits_of(params, split, output_axis, stacked=stacked)
         return MarsState(
             count=jnp.zeros((), jnp.int32),
             mu=_zeros(params, options.state_dtype),
@@ -163,46 +178,47 @@ def _step(
         for g, mu in zip(grads, mus, strict=True)
     ]
     gamma = _gamma(state, options)
+    splits = splits_of(updates, options.split, options.output_axis, stacked=options.stacked)
 
     # c_t, clipped
     lasts = _last_grads(structure, state, previous, options)
-    cs = _corrected(gs, lasts, gamma, options)
-    if options.clip is not None and cs:
-        together = options.clip_over == "global"
-        scales = clip_scales(cs, options.clip, together=together)
-        cs = [c * like(scale, c) for c, scale in zip(cs, scales, strict=True)]
+    cs = clipped(corrected(gs, lasts, gamma, options), splits, options)
 
     # m_t = beta1 m_{t-1} + (1 - beta1) c_t; folded: (1 - gamma) EMA(g)_t + gamma g_t
-    mus = [_average(mu, c, options.b1) for mu, c in zip(mus, cs, strict=True)]
+    mus = [average(mu, c, options.b1) for mu, c in zip(mus, cs, strict=True)]
     ms = mus
     if options.folds:
         ms = [mu + like(gamma, mu) * (c - mu) for mu, c in zip(mus, cs, strict=True)]
-    nus = highest = None
-    if options.rule == "adamw":
-        before = structure.flatten_up_to(state.nu)
-        nus = [_average(nu, c * c, options.b2) for nu, c in zip(before, cs, strict=True)]
-        if options.amsgrad:
-            so_far = structure.flatten_up_to(state.nu_max)
-            highest = [jnp.maximum(v, old) for v, old in zip(nus, so_far, strict=True)]
-        pairs = zip(ms, highest or nus, strict=True)
-        directions = [adamw_direction(m, v, count, options) for m, v in pairs]
-    elif options.rule == "lion":
-        directions = [jnp.sign(m) for m in ms]
-    else:
-        directions = [orthogonal_direction(m, options) for m in ms]
+    nus, highest = _second_moments(structure, state, cs, options)
+    made = directions(ms, highest or nus, gs, splits, count, options)
 
     chosen = state.gamma
     if chosen is not None:
         chosen = observe(chosen, grads, count, options.b1, options.b2)
+    mu, nu = _stored(structure, mus, state.mu), _stored(structure, nus, state.nu)
     after = MarsState(
         count=count,
-        mu=_stored(structure, mus, state.mu),
-        nu=_stored(structure, nus, state.nu),
+        mu=mu,
+        nu=nu,
         nu_max=_stored(structure, highest, state.nu_max),
-        last_grad=_stored(structure, grads, state.last_grad),
+        last_grad=_kept(updates, state, [mu] if nu is None else [mu, nu]),
         gamma=chosen,
     )
-    return _stored(structure, directions, updates), after
+    return _stored(structure, made, updates), after
+
+
+def _second_moments(
+    structure: Any, state: MarsState, cs: list[jax.Array], options: Options
+) -> tuple[list[jax.Array] | None, list[jax.Array] | None]:
+    """v_t = beta2 v_{t-1} + (1 - beta2) c_t^2, and its running maximum; None where not kept."""
+    if options.rule != "adamw":
+        return None, None
+    before = structure.flatten_up_to(state.nu)
+    nus = [average(nu, c * c, options.b2) for nu, c in zip(before, cs, strict=True)]
+    if not options.amsgrad:
+        return nus, None
+    so_far = structure.flatten_up_to(state.nu_max)
+    return nus, [jnp.maximum(v, old) for v, old in zip(nus, so_far, strict=True)]
 
 
 def _gamma(state: MarsState, options: Options) -> Scalar:
@@ -225,30 +241,28 @@ def _last_grads(
     return [jnp.where(begun, p, 0).astype(p.dtype) for p in structure.flatten_up_to(previous)]
 
 
-def _corrected(
-    gs: list[jax.Array], lasts: list[jax.Array] | None, gamma: Scalar, options: Options
-) -> list[jax.Array]:
-    """c_t = g_t + gamma beta1 / (1 - beta1) (g_t - g_{t-1}) (paper Alg. 1, line 4)."""
-    if lasts is None:
-        return gs
-    gain = gamma * options.b1 / (1 - options.b1)
-    return [
-        g + like(gain, g) * (g - last.astype(g.dtype)) for g, last in zip(gs, lasts, strict=True)
-    ]
-
-
-def _average(before: jax.Array, new: jax.Array, decay: Scalar) -> jax.Array:
-    """Decay times before + (1 - decay) new, in the dtype of what is new."""
-    decay = like(decay, new)
-    return cast(jax.Array, decay * before.astype(new.dtype) + (1 - decay) * new)
-
-
 def _stored(structure: Any, leaves: list[jax.Array] | None, kept: Any) -> Any:
     """The leaves as a tree, each in the dtype of what they take the place of; None stays None."""
     if kept is None or leaves is None:
         return None
     pairs = zip(leaves, structure.flatten_up_to(kept), strict=True)
     return structure.unflatten([new.astype(old.dtype) for new, old in pairs])
+
+
+def _kept(grads: optax.Updates, state: MarsState, moments: list[Any]) -> optax.Updates | None:
+    """g_t in the place of g_{t-1}, which the moments read before.
+
+    No count is below 0, but XLA does not know it. So it writes g_t after the moments, where
+    g_{t-1} stood; else it would copy every g_{t-1} aside first.
+    """
+    if state.last_grad is None:
+        return None
+
+    def written(g: jax.Array, last: jax.Array, *after: jax.Array) -> jax.Array:
+        waited_for = sum(after, jnp.zeros((), last.dtype))
+        return jnp.where(state.count < 0, waited_for.astype(last.dtype), g.astype(last.dtype))
+
+    return cast(optax.Updates, tree.map(written, grads, state.last_grad, *moments))
 
 
 def _zeros(params: optax.Params, dtype: Dtype) -> optax.Updates:

@@ -156,7 +156,7 @@ def orthogonal_(
     settings: Settings,
     shards: Shards | None = None,
 ) -> None:
-    """x <- x - lr (scale U V^T + lambda x): MARS-Shampoo (paper Alg. 4), MARS-M (arXiv 2510.21800).
+    """x <- x - lr (scale U V^T + lambda x): MARS-Shampoo (Alg. 4), MARS-M (arXiv 2510.21800).
 
     ``scale``, of :func:`orthogonal_scale`, is all that tells them apart.
     """

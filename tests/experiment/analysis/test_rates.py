@@ -109,6 +109,17 @@ def test_the_best_rate_is_never_beyond_one_that_diverged():
     assert fit.low_high(0.95)[1] <= 2**0.5
 
 
+@pytest.mark.parametrize("wall", [4.0, 4.0 * 2**0.5])
+def test_no_rate_is_chosen_between_one_that_diverged_and_its_nearest(wall: float):
+    falling = [(2.0**k, 0, 4.3 - 0.02 * k) for k in range(-2, 2)]
+    fit = fit_rate([*falling, (wall, 0, None)], 2.0)
+    assert fit is not None
+    assert fit.best <= 2.0
+    inside = fit_rate([(1.0, 0, 1.9), (2.0, 0, 1.0), (4.0, 0, 1.9), (8.0, 0, None)], 2.0)
+    assert inside is not None
+    assert 1.0 < inside.best < 4.0
+
+
 def test_another_tuning_seed_narrows_what_is_not_known():
     one = trials(0.1, curvature=0.02, noise=0.01, seed=1)
     again = [(lr, 1, loss) for lr, _, loss in trials(0.1, curvature=0.02, noise=0.01, seed=2)]

@@ -19,11 +19,16 @@ from mars_optim.experiment.export.standalone import standalone
 
 SHAPES = [(70, 41), (12, 90), (12, 90), (6, 4, 2, 2), (0, 3), (9,), ()]
 STEPS, RESUMED = 200, 97
+LONG = [(1100, 1000), (1000, 1100), (16, 16, 72, 72)]  # a norm is added up in pieces
 
 
-def params(dtype: torch.dtype) -> list[nn.Parameter]:
+def params(dtype: torch.dtype, long: bool = False) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
-    return [nn.Parameter(torch.randn(s, generator=generator).to(dtype)) for s in SHAPES]
+    shapes = LONG if long else SHAPES
+    drawn = [torch.randn(s, generator=generator).to(dtype) for s in shapes]
+    if long:  # dense, in another order of memory
+        drawn = [drawn[0], drawn[1].T, drawn[2].to(memory_format=torch.channels_last)]
+    return [nn.Parameter(x) for x in drawn]
 
 
 def give_gradients(of: list[nn.Parameter], t: int) -> None:
@@ -41,18 +46,18 @@ def give_gradients(of: list[nn.Parameter], t: int) -> None:
         of[1].grad = None
 
 
-def compared(name: str, gamma: Any, dtype: torch.dtype) -> dict[str, Any]:
+def compared(name: str, gamma: Any, dtype: torch.dtype, *, long: bool = False) -> dict[str, Any]:
     """The first step at which a tensor differs, None for none; how many gammas there were."""
     text = standalone(name, gamma=gamma)
     scope: dict[str, Any] = {"__name__": "exported"}
     exec(compile(text, f"{name}.py", "exec"), scope)
     class_name = "".join(part.capitalize() for part in name.split("-"))
-    (ours, theirs) = params(dtype), params(dtype)
+    (ours, theirs) = params(dtype, long), params(dtype, long)
     options = {} if gamma is None else {"gamma": gamma}
     library = create(name, theirs, foreach=True, **options)
     optimizer = scope[class_name](ours)
     gammas: set[float] = set()
-    for t in range(STEPS):
+    for t in range(4 if long else STEPS):
         if t == RESUMED:  # the file goes on from what it has saved
             buffer = io.BytesIO()
             torch.save(optimizer.state_dict(), buffer)
@@ -66,7 +71,7 @@ def compared(name: str, gamma: Any, dtype: torch.dtype) -> dict[str, Any]:
         gammas.add(float(library.param_groups[0].get("gamma_now", 0.0)))
         if not all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)):
             return {"differs": t}
-    moved = [not torch.equal(a, b) for a, b in zip(ours, params(dtype), strict=True)]
+    moved = [not torch.equal(a, b) for a, b in zip(ours, params(dtype, long), strict=True)]
     return {"differs": None, "moved": sum(moved), "gammas": len(gammas)}
 
 
@@ -76,6 +81,7 @@ def main() -> None:
     found = {}
     for name, gamma, dtype in json.loads(sys.argv[1]):
         found[f"{name} {gamma} {dtype}"] = compared(name, gamma, getattr(torch, dtype))
+    found["long"] = compared("mars-adamw", None, torch.float32, long=True)
     print(json.dumps(found))
 
 

@@ -259,3 +259,13 @@ def test_without_waitress_the_way_out_is_named(
     monkeypatch.setitem(__import__("sys").modules, "waitress.server", None)
     assert main(["watch", str(whole), "--serve"]) == 2
     assert "waitress is not installed: pip install 'mars-optim[serve]'" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_named_before_a_missing_package(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "waitress.server", None)
+    assert main(["watch", str(tmp_path / "absent"), "--serve"]) == 2
+    error = capsys.readouterr().err
+    assert "absent" in error
+    assert "waitress" not in error

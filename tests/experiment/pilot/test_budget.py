@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mars_optim.cli.budget import Choice, as_data, lines, weighed
+from mars_optim.cli.budget import Choice, as_data, lines, table, weighed
 from mars_optim.errors import UserError
+from mars_optim.experiment.analysis.looks import confidence_at, hopeful, least_hopeful
+from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.pilot.forecast import Forecast, Noise
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.pilot.worth import (
+    Design,
     Job,
     Prior,
     affordable,
+    beside,
     budget_of,
     checked_prior,
     designs,
     verdicts,
     without_pilot,
 )
+from mars_optim.experiment.plan.comparison import ComparisonPlan
 from mars_optim.experiment.plan.cost import CostPlan
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.plan.written import plain
 from tests.support.pretend import small_plan
 
 PLAN = replace(
@@ -63,12 +70,7 @@ def test_no_design_may_cost_more_than_the_budget():
         found = choice(budget)
         assert all(design.price[1] <= budget for design in found.designs)
         for design in found.designs:
-            looks: Any = design.looks
-            plan = replace(
-                PLAN,
-                comparison=replace(PLAN.comparison, seeds=design.seeds),
-                decision=DecisionPlan(looks=looks),
-            )
+            plan = make_plan(plain(PLAN), design.settings)
             money = price(plan, TIMINGS, workers=1).money
             assert money is not None
             assert design.price[1] == pytest.approx(money[1])
@@ -94,7 +96,8 @@ def test_a_large_job_gets_the_options_of_its_best_design():
     assert found.best.worth == max(design.worth for design in found.designs)
     assert found.options is not None
     assert lines(found)[-1].endswith(found.options)
-    made = make_plan({}, [s.strip() for s in found.options.split("--set")[1:]])
+    sets = [text for text in shlex.split(found.options) if text != "--set"]
+    made = make_plan({}, tuple(sets))
     assert made.comparison.seeds == found.best.seeds
     assert (made.cost.budget, made.cost.price_per_hour) == (100.0, 2.0)
 
@@ -115,9 +118,9 @@ def test_what_is_known_for_sure_needs_no_pilot():
 
 def test_worth_is_that_of_the_decisions_by_a_plain_sum():
     job, prior = Job(money=1000.0, step_time=1.0, min_saving=0.05), Prior(mean=0.06, sd=0.08)
-    found = designs(
-        PLAN, job, prior, sd=1e-6, rates=0.0, price_of=lambda p: price(p, TIMINGS, workers=1)
-    )
+    every = designs(PLAN, job, prior, sd=1e-6, rates=0.0, timings=TIMINGS, workers=1)
+    whole = (PLAN.tuning.max_trials, PLAN.training.steps)
+    found = [design for design in every if (design.max_trials, design.steps) == whole]
     x = np.linspace(prior.mean - 8 * prior.sd, prior.mean + 8 * prior.sd, 200_001)
     density = np.exp(-((x - prior.mean) ** 2) / (2 * prior.sd**2))
     gain = job.gain(x)
@@ -142,11 +145,129 @@ def test_seeds_of_a_design_are_not_those_of_the_tuning():
     plan = small_plan(arms=PLAN.arms, seeds=(1, 3), more_seeds=(4,), cost=PLAN.cost)
     plan = replace(plan, tuning=replace(plan.tuning, seed=2))
     job = Job(money=1e4, step_time=1.0, min_saving=0.05)
-    found = designs(
-        plan, job, BROAD, sd=0.03, rates=0.0, price_of=lambda p: price(p, TIMINGS, workers=1)
-    )
+    found = designs(plan, job, BROAD, sd=0.03, rates=0.0, timings=TIMINGS, workers=1)
     assert all(not {2, 4} & set(design.seeds) for design in affordable(found, math.inf))
     assert {len(design.seeds) for design in found} >= {3, 5, 10}
+
+
+THREE = replace(
+    small_plan(arms=("adamw", "nadamw", "mars-adamw"), steps=1000, cost=PLAN.cost),
+    comparison=ComparisonPlan(others="after-go"),
+)
+"""A control that waits for a go; the ladder has three budgets beside 1."""
+
+
+def of_three(mean: float, **changes: Any) -> list[Design]:
+    """The designs of a job where the saving is known to be ``mean``, in log tokens."""
+    prior = Prior(mean=mean, sd=1e-3)
+    job = Job(money=1e4, step_time=1.0, min_saving=0.05)
+    timings = {("main", arm): Timing(0.5) for arm in THREE.arms}
+    return designs(
+        replace(THREE, **changes), job, prior, sd=1e-3, rates=1e-3, timings=timings, workers=1
+    )
+
+
+def twins(found: list[Design], one: str, other: str) -> list[tuple[Design, Design]]:
+    """Designs that differ in the arms beside the two only."""
+    by_axes = {design.axes: design for design in found}
+    pairs = []
+    for design in found:
+        pair, others, *rest = design.axes
+        if others == one and (twin := by_axes.get((pair, other, *rest))):
+            pairs.append((design, twin))
+    assert pairs
+    return pairs
+
+
+def test_a_control_that_waits_costs_nothing_without_a_go():
+    for waiting, without in twins(of_three(-0.5), "after-go", "none"):
+        assert waiting.go == 0
+        assert waiting.price[0] == pytest.approx(without.price[0])
+        assert waiting.price[1] > without.price[1]  # at the most there is a go
+
+
+def test_a_control_is_paid_by_the_chance_of_a_go():
+    run = 1000 * 0.5 / 3600 * 2.0
+    for waiting, without in twins(of_three(0.5), "after-go", "none"):
+        if waiting.tuning_seeds == 1:
+            trials = 7.858 if waiting.max_trials == 16 else 6.801
+            runs = waiting.go * trials + waiting.go * waiting.pairs
+            share = waiting.steps / 1000
+            more = waiting.price[0] - without.price[0]
+            assert more == pytest.approx(runs * run * share, rel=0.01)
+
+
+def test_a_plan_that_always_runs_its_control_may_let_it_wait():
+    always = replace(THREE.comparison, others="always")
+    found = of_three(-0.5, comparison=always)
+    assert {design.others for design in found} == {"always", "after-go", "none"}
+    for with_it, waiting in twins(found, "always", "after-go"):
+        assert waiting.price[0] < with_it.price[0]
+        assert waiting.price[1] == pytest.approx(with_it.price[1])
+
+
+def test_designs_vary_what_the_program_can_run_and_only_that():
+    found = of_three(0.1)
+    assert {design.ladder for design in found} == {(0.5, 0.75, 1.5), (0.5, 1.5)}
+    assert {(d.max_trials, d.tuning_seeds) for d in found} == {(16, 1), (8, 1), (16, 2), (16, 3)}
+    assert {design.steps for design in found} == {1000, 500}
+    for design in found:
+        made = make_plan(plain(THREE), design.settings)
+        assert (made.training.steps, made.ladder) == (design.steps, design.ladder)
+        assert (made.tuning.max_trials, len(made.tuning.more_seeds) + 1) == (
+            design.max_trials,
+            design.tuning_seeds,
+        )
+
+
+def test_a_search_that_is_cut_off_decides_less_often():
+    found = {design.axes: design for design in of_three(0.5)}
+    for axes, design in found.items():
+        if design.max_trials == 8:
+            whole = found[(*axes[:3], (16, 1), axes[4])]
+            assert design.go == pytest.approx(whole.go * (1 - 0.306) ** 2)
+            assert design.price[1] < whole.price[1]
+
+
+def test_shorter_runs_are_weaker_evidence_of_the_plans_own():
+    prior, job = Prior(mean=0.05, sd=0.05), Job(money=1e5, step_time=1.0, min_saving=0.05)
+    found = designs(PLAN, job, prior, sd=0.01, rates=0.0, timings=TIMINGS, workers=1)
+    by_axes = {design.axes: design for design in found}
+    for design in found:
+        if design.steps == 500:
+            assert design.gain < by_axes[(*design.axes[:4], 1000)].gain
+
+
+def test_a_hopeless_pilot_stops_before_its_last_pair():
+    rng, threshold = np.random.default_rng(3), -math.log1p(-0.05)
+    pairs = threshold + rng.normal(0.0, 0.05, (2_000, 10))
+    verdict, used = verdicts(pairs, DecisionPlan(looks="every-pair"), 0.0)
+    stopped = used[verdict == 0]
+    assert (stopped < 10).mean() > 0.5
+    few = t_interval(pairs[0, :5].tolist(), confidence_at(0.95, 5))
+    at = abs(few.mean - threshold) + few.error
+    assert hopeful(few, threshold, 0.95, 10) == (at / few.sd >= least_hopeful(0.95, 10))
+
+
+def test_the_table_has_the_designs_one_change_away():
+    found = choice(100.0)
+    assert found.best is not None
+    rows = table(found)[2:]
+    assert len(rows) == 1 + len(beside(found.designs, found.best))
+    assert rows[0].split()[-1] == f"{found.best.worth:+,.3g}"
+    assert len({len(row) for row in rows}) == 1
+    assert len(as_data(found)["designs"]) == len(found.designs) > len(rows)
+
+
+def test_what_the_left_out_arms_would_cost_is_said():
+    plan = replace(THREE, cost=PLAN.cost)
+    timings = {("main", arm): Timing(0.5) for arm in THREE.arms}
+    told = forecast()
+    told = replace(told, timings=timings, probe={arm: dict(ratio=1.0) for arm in THREE.arms})
+    found = weighed(plan, told, 100.0, BROAD, 1)
+    assert found.best is not None
+    assert found.best.others == "none"
+    assert "with them (after-go) the pilot costs" in "\n".join(lines(found))
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,22 @@ def test_noisy_best_among_rates_all_too_high_is_not_accepted():
     assert best_lr(trials) < 0.4
 
 
+RECORDED = {
+    0.0015: 2.2247, 0.003: 2.0267, 0.006: 1.8817, 0.0085: 1.8595, 0.012: 1.8508, 0.017: 1.9079,
+    0.024: 1.9165,
+}  # fmt: skip
+"""MARS-AdamW on the built-in task: uneven above its best rate, and rising below it."""
+
+
+def test_no_search_goes_down_where_the_loss_rises():
+    def loss(lr: float) -> float:
+        return RECORDED[min(RECORDED, key=lambda known: abs(math.log(known / lr)))]
+
+    trials = search(loss, default=0.003, factor=2.0)
+    assert min(trials) >= 0.0015
+    assert len(trials) <= 7  # 11 before, down to 0.00019
+
+
 OUTWARD: list[tuple[str, Trials, float, float | None]] = [
     ("best of all arms", {0.5: 3.1, 1.0: 3.0, 2.0: 3.1}, 3.2, None),
     ("behind, and a valley", {0.5: 3.1, 1.0: 3.0, 2.0: 3.1}, 2.5, None),

@@ -43,12 +43,11 @@ def compared(plan: Plan) -> list[RunSpec]:
 
 def test_a_ladder_of_four_budgets_costs_less_than_two():
     size = PLAN.sizes()[0]
-    of_arm = {
-        arm: [j for j in jobs_of_a_seed(PLAN, size, PLAN.arms) if j.arm == arm] for arm in PLAN.arms
-    }
+    jobs = jobs_of_a_seed(PLAN, size, PLAN.arms, seed=1)
+    of_arm = {arm: [job for job in jobs if job.arm == arm] for arm in PLAN.arms}
     cost = {arm: sum(job.work for job in jobs) / UNIT for arm, jobs in of_arm.items()}
     assert cost == {"adamw": 1.95, "nadamw": 1.0, "mars-adamw": 1.95}
-    whole = jobs_of_a_seed(WHOLE, size, PLAN.arms)
+    whole = jobs_of_a_seed(WHOLE, size, PLAN.arms, 1)
     assert sum(job.work for job in whole if job.arm == "adamw") / UNIT == 3.75
 
 

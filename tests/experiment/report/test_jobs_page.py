@@ -57,9 +57,10 @@ def test_each_job_has_its_verdict_and_its_arms_savings(team: Path):
     assert rows[1][1][0] == "No-go"
 
 
-def test_an_arm_that_was_not_run_in_a_job_is_named(written: Path):
+def test_an_arm_that_a_job_did_not_plan_is_named(written: Path):
     text = (written / "report.md").read_text()
-    assert "mars-m was not run in A, C: it counts as never reaching the best there." in text
+    assert "mars-m was not planned in A, C: its profile is over 1 of 3 jobs" in text
+    assert "mars-m (1 of 3 jobs)" in (written / "figures" / "profiles.svg").read_text()
     assert "figures/profiles.svg" in text
     assert "<svg" in (written / "report.html").read_text()
 
@@ -72,7 +73,7 @@ def test_the_numbers_are_there_for_programs(written: Path):
     assert arms["adamw"]["tau"]["low"] < arms["adamw"]["tau"]["mean"] == pytest.approx(1.3, 0.02)
     assert "mars-m" not in arms
     last = data["profiles"]["mars-m"][-1]
-    assert (last["share"], last["high"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert (last["jobs"], last["share"], last["high"]) == (1, 1.0, 1.0)
     for rows in data["profiles"].values():
         assert all(row["low"] <= row["share"] <= row["high"] for row in rows)
 
@@ -160,6 +161,48 @@ def test_other_baselines_rules_and_settings_are_said(team: Path, tmp_path: Path)
         "mars-adamw has other settings in D than in A (gamma): the profile takes them as one arm."
         in notes
     )
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pilots whose control follows a go: one that is a go, and one that is none."""
+    folder = tmp_path_factory.mktemp("waiting")
+    write_pilot(folder / "go", speedup=1.3, comparison__others="after-go")
+    write_pilot(folder / "no", speedup=0.8, comparison__others="after-go")
+    for run in (folder / "no" / "runs").glob("nadamw-*"):
+        shutil.rmtree(run)
+    return folder
+
+
+def test_an_arm_that_only_goes_have_run_has_no_profile(waiting: Path):
+    assert report(waiting / "go", waiting / "no", "--to", waiting / "page") == 0
+    text = (waiting / "page" / "report.md").read_text()
+    assert "nadamw was not run in no, where the verdict is not" in text
+    data = json.loads((waiting / "page" / "jobs.json").read_text())
+    assert set(data["profiles"]) == {"adamw", "mars-adamw"}
+    assert data["jobs"]["no"]["withheld"] == ["nadamw"]
+    assert data["jobs"]["go"]["arms"]["nadamw"]["tau"] is None
+    row = jobs_table(jobs_of([waiting / "no", waiting / "go"]), Messages()).rows[0]
+    assert (row[-1].text, row[-1].detail) == ("not run", "waits for a go")
+
+
+def test_what_was_held_back_elsewhere_is_no_jobs_best(waiting: Path, tmp_path: Path):
+    write_pilot(tmp_path / "quick", speedup=1.3, comparison__others="after-go")
+    alone = jobs_of([waiting / "go", tmp_path / "quick"])
+    mixed = jobs_of([waiting / "go", waiting / "no"])
+    assert "nadamw" in {p.arm for p in alone.profiles}
+    (candidate,) = (p for p in mixed.profiles if p.arm == "mars-adamw")
+    known = candidate.at("go")
+    assert known is not None
+    assert len(known.gaps) == 1  # to the baseline alone
+
+
+def test_an_arm_that_is_due_after_the_go_is_said_to_be(waiting: Path, tmp_path: Path):
+    shutil.copytree(waiting / "go", tmp_path / "begun")
+    for run in (tmp_path / "begun" / "runs").glob("nadamw-*"):
+        shutil.rmtree(run)
+    (note,) = (n for n in notes_of(waiting / "go", tmp_path / "begun") if n.startswith("nadamw"))
+    assert "has no finished run in begun, where it follows the go" in note
 
 
 def test_folders_of_one_name_are_told_apart_by_their_paths():

@@ -256,7 +256,9 @@ def _pair_seconds(sizes: Iterable[Comparison]) -> float:
     """Mean over the seeds so far, summed over the sizes."""
     total = 0.0
     for at in sizes:
-        spent = [r.outcome.seconds for r in at.compared.values() if r.outcome]
+        unit = at.size.steps(1.0) if at.plan.comparison.ladder_seeds else None  # it has no rungs
+        runs = [r.outcome for (_, _, n), r in at.compared.items() if unit in (None, n)]
+        spent = [outcome.seconds for outcome in runs if outcome]
         total += sum(spent) / max(1, len({seed for _, seed, _ in at.compared}))
     return total
 

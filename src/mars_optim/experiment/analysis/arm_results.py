@@ -15,10 +15,11 @@ from ..records import Outcome, Run
 from ..records.metric import last_scores
 from ..records.trials import at_edge, best_of_others, open_sides
 from .best_of import Tuned, tuned
-from .choice import fit_of, observations, regret_of, slope, with_choice
+from .choice import baseline_ladder, fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .ladder import both_ways, tokens_to_reach
 from .looks import interval
+from .mean_ladder import ladder_error
 from .model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .money import StepTime
 from .stats import Interval
@@ -81,6 +82,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         best_range=fit.low_high(plan.decision.confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None) if goal is None else fall,
         log_ratio_here=ratio,
+        ladder_error=0.0 if is_baseline else _ladder_error(at, seeds),
         tuned=by_design,
         target=target,
         metric=metric,
@@ -92,6 +94,21 @@ def _diverged(at: Comparison, name: str, seed: SeedResult) -> bool:
     """Whether a run of a seed diverged; of the baseline, that of the common budget."""
     own = [] if name == at.plan.comparison.baseline else _rungs(at, name, seed.seed)
     return seed.loss is None or any(run and run.final_loss is None for run in own)
+
+
+def _ladder_error(at: Comparison, seeds: Sequence[SeedResult]) -> float:
+    """Error that the mean ladder adds to an arm's ratio; 0 where each seed has its own ladder."""
+    mean = baseline_ladder(at) if at.plan.comparison.ladder_seeds else None
+    pairs = [
+        (s.loss - s.difference, s.loss)
+        for s in seeds
+        if s.loss is not None and s.difference is not None
+    ]
+    if mean is None or not pairs:
+        return 0.0
+    differences = [loss - base for base, loss in pairs]
+    sd = statistics.stdev(differences) if len(differences) > 1 else math.nan
+    return ladder_error(mean, pairs, sd)
 
 
 def _slope_to(at: Comparison, compared: Sequence[Run], tuning: Sequence[Run]) -> float | None:
@@ -210,9 +227,12 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
     """
     name, seed = run.spec.arm_name, run.spec.seed
     ladder = _rungs(at, at.plan.comparison.baseline, seed)
-    finite = _finite(ladder)
     loss, base = run.final_loss, ladder[0].final_loss if ladder[0] else None
     loss = None if loss is None else loss + shift
+    finite = _finite(ladder)
+    if at.plan.comparison.ladder_seeds:
+        mean = baseline_ladder(at)
+        finite = mean.of(base) if mean and base is not None else []
     reading = None
     if len(finite) >= 2:
         reading = tokens_to_reach(finite, math.inf if loss is None else loss)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .rate_fit import Floats, Noise, Observation, RateFit, fit_rate, quantiles
+from .mean_ladder import MeanLadder, mean_ladder, normal_values
+from .rate_fit import QUANTILES, Floats, Noise, Observation, RateFit, fit_rate, quantiles
 from .stats import Interval, shifted
 
 if TYPE_CHECKING:
@@ -87,6 +88,22 @@ def regret_of(fit: RateFit | None, lr: float | None) -> tuple[float, ...]:
     return tuple(fit.regret(lr).tolist()) if fit and lr else ()
 
 
+def ladders_of(at: Comparison) -> dict[int, dict[int, float]]:
+    """The baseline's compared losses that are known, by seed and tokens."""
+    found: dict[int, dict[int, float]] = {}
+    for (arm, seed, _), run in at.compared.items():
+        if arm == at.plan.comparison.baseline and run.outcome and run.final_loss is not None:
+            found.setdefault(seed, {})[run.outcome.tokens] = run.final_loss
+    return found
+
+
+def baseline_ladder(at: Comparison) -> MeanLadder | None:
+    """The mean of the baseline's ladders; None without a rung."""
+    unit = at.size.steps(1.0)
+    tokens = {r.outcome.tokens for (_, _, n), r in at.compared.items() if n == unit and r.outcome}
+    return mean_ladder(list(ladders_of(at).values()), max(tokens)) if tokens else None
+
+
 def slope(at: Comparison, loss: float | None) -> float | None:
     """Fall of the baseline's loss per unit of log tokens, where it is ``loss``; > 0.
 
@@ -95,11 +112,14 @@ def slope(at: Comparison, loss: float | None) -> float | None:
     Returns:
         None without a ladder that falls.
     """
-    baseline = at.plan.comparison.baseline
     rungs: dict[float, list[float]] = {}
-    for (arm, _, _), run in at.compared.items():
-        if arm == baseline and run.outcome and run.final_loss is not None:
-            rungs.setdefault(math.log(run.outcome.tokens), []).append(run.final_loss)
+    for ladder in ladders_of(at).values():
+        for tokens, value in ladder.items():
+            rungs.setdefault(math.log(tokens), []).append(value)
+    mean = baseline_ladder(at) if at.plan.comparison.ladder_seeds else None
+    if mean:  # the seeds without rungs have another level
+        level = float(np.mean(rungs[math.log(mean.unit)]))
+        rungs = {math.log(t): [level + fall] * mean.seeds for t, fall in mean.fall.items()}
     if len(rungs) < 2:
         return None
     x = np.array(sorted(rungs))
@@ -120,7 +140,7 @@ def _where(law: Floats, x: Floats, y: Floats, loss: float | None) -> float:
     return float(fine[np.argmin(np.abs(np.polyval(law, fine) - target))])
 
 
-def added(*terms: tuple[Sequence[float], float | None]) -> Floats:
+def added(*terms: tuple[Sequence[float] | Floats, float | None]) -> Floats:
     """Equally likely values of the sum of ``factor * regret``; 0 for what is not known."""
     total = np.zeros(1)
     for values, factor in terms:
@@ -138,12 +158,21 @@ def in_loss(measured: Interval | None, arm: ArmResult, base: ArmResult) -> Inter
 
 
 def tokens_added(arm: ArmResult, base: ArmResult) -> tuple[float, ...]:
-    """Equally likely values of what both rates add to the log token ratio of two arms."""
+    """Equally likely values of what both rates, and the mean ladder's error, add to the log token
+    ratio of two arms.
+    """
     if arm.slope is None:
         return (0.0,)
     per_loss = 1.0 / arm.slope
     theirs = per_loss if base.slope is None else 1.0 / base.slope
-    return tuple(_of_both(arm, per_loss, base, -theirs).tolist())
+    return tuple(on_ladder(_of_both(arm, per_loss, base, -theirs), arm).tolist())
+
+
+def on_ladder(shifts: Floats, arm: ArmResult) -> Floats:
+    """Equally likely shifts of an arm's log token ratio, with the mean ladder's error."""
+    if not arm.ladder_error:
+        return shifts
+    return added((shifts, 1.0), (normal_values(QUANTILES), arm.ladder_error))
 
 
 def _of_both(arm: ArmResult, factor: float, base: ArmResult, other: float) -> Floats:

@@ -101,5 +101,5 @@ def _wanted(plan: Plan, size: Size) -> set[Key]:
         (arm, seed, size.steps(budget))
         for seed in plan.comparison.seeds
         for arm in size.arms
-        for budget in plan.rungs(arm)
+        for budget in plan.budgets(arm, seed)
     }

@@ -30,7 +30,8 @@ class Jobs:
     Args:
         jobs: those that are counted, in the order in which they were given.
         arms: one result of each name, for colours: as in the first job that has it.
-        profiles: one of each arm, the best first.
+        profiles: one of each arm that no job withheld, over the jobs that planned it; those over
+            the most jobs first, and of these the best.
         left_out: pilots that are not counted, and why.
         notes: what limits the comparison of the jobs.
         confidence: of the intervals.
@@ -49,10 +50,16 @@ class Jobs:
         return self.jobs[0].analysis.unit_tokens
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the arms: those with a profile, in its order, then the others."""
+        every = (*(p.arm for p in self.profiles), *(arm.name for arm in self.arms))
+        return tuple(dict.fromkeys(every))
+
+    @property
     def top(self) -> float:
         """The highest finite tau as measured, from 1.05 to 4: where pictures end."""
         finite = [r for p in self.profiles for r in p.ratios if math.isfinite(r)]
-        return min(4.0, max(1.05, 1.02 * max(finite)))
+        return min(4.0, max(1.05, 1.02 * max(finite, default=1.0)))
 
 
 def jobs_of(folders: Sequence[Path]) -> Jobs:
@@ -93,14 +100,42 @@ def jobs_of(folders: Sequence[Path]) -> Jobs:
 
 
 def together(jobs: tuple[Job, ...], left_out: tuple[Finding, ...] = ()) -> Jobs:
-    """The profiles of these jobs' arms."""
+    """The profiles of these jobs' arms.
+
+    An arm that some job withheld is taken out of all of them, as if no job had run it: the jobs
+    that ran it are those whose verdict was go, no sample of the jobs, and an arm that is only there
+    would lift the best of these jobs alone.
+    """
     levels = {job.analysis.plan.decision.confidence for job in jobs}
     confidence = levels.pop() if len(levels) == 1 else 0.95
-    costs = [Costs.of(job.analysis.arms, seed) for seed, job in enumerate(jobs)]
-    names = dict.fromkeys(arm.name for job in jobs for arm in job.analysis.arms)
-    profiles = [Profile(n, tuple(at.evidence(n) for at in costs), confidence) for n in names]
-    profiles.sort(key=lambda p: sum(min(r, 4.0) for r in p.ratios))
+    apart = {name for job in jobs for name in withheld(job.analysis)}
+    costs = {
+        job.name: Costs.of(job.analysis.arms, seed).without(apart) for seed, job in enumerate(jobs)
+    }
+    fields = {
+        job.name: [name for name in _run(job) if name not in apart]
+        for job in jobs
+        if len(costs[job.name].measured) > 1
+    }
+
+    def profile(name: str) -> Profile:
+        over = tuple(job for job, field in fields.items() if name in field)
+        return Profile(name, tuple(costs[job].evidence(name) for job in over), confidence, over)
+
+    profiles = [profile(name) for name in dict.fromkeys(n for f in fields.values() for n in f)]
+    profiles.sort(key=lambda p: (-len(p.jobs), sum(min(r, 4.0) for r in p.ratios) / len(p.jobs)))
     return Jobs(jobs, _arms(jobs), tuple(profiles), left_out, tuple(_notes(jobs)), confidence)
+
+
+def withheld(analysis: Analysis) -> tuple[str, ...]:
+    """Arms that wait for a go and have no run (``comparison.others = "after-go"``)."""
+    plan, run = analysis.plan, {arm.name for arm in analysis.arms}
+    first = plan.comparison.at_first(plan.arms)
+    return tuple(arm for arm in plan.arms if arm not in run and arm not in first)
+
+
+def _run(job: Job) -> tuple[str, ...]:
+    return tuple(arm.name for arm in job.analysis.arms)
 
 
 def names_of(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -171,11 +206,18 @@ def _why_never(arm: ArmResult) -> str:
 
 
 def _not_run(jobs: Sequence[Job]) -> Iterable[Finding]:
-    names = dict.fromkeys(arm.name for job in jobs for arm in job.analysis.arms)
-    for name in names:
-        without = [j.name for j in jobs if name not in {a.name for a in j.analysis.arms}]
-        if without:
-            yield Finding("jobs.not-run", dict(arm=name, jobs=", ".join(without)))
+    """Arms without runs in some job: held back there, or not planned."""
+    every = [(*_run(job), *withheld(job.analysis)) for job in jobs]
+    for name in dict.fromkeys(name for names in every for name in names):
+        held = [job for job in jobs if name in withheld(job.analysis)]
+        for code, due in (("jobs.withheld", False), ("jobs.not-yet", True)):
+            where = [j.name for j in held if (j.analysis.verdict.decision == "go") == due]
+            if where:
+                yield Finding(code, dict(arm=name, jobs=", ".join(where)))
+        without = [j.name for j, names in zip(jobs, every, strict=True) if name not in names]
+        if without and not held:
+            over = dict(n=len(jobs) - len(without), of=len(jobs))
+            yield Finding("jobs.not-run", dict(arm=name, jobs=", ".join(without), **over))
 
 
 def _other_settings(jobs: Sequence[Job]) -> Iterable[Finding]:

@@ -109,6 +109,23 @@ def _exact(confidence: float) -> tuple[float, ...]:
     return tuple(found)
 
 
+@cache
+def least_hopeful(confidence: float, most: int) -> float:
+    """The least distance, in standard deviations of a pair, at which :func:`hopeful` is true.
+
+    Args:
+        confidence: of all looks together.
+        most: pairs that the plan allows.
+    """
+    from scipy.optimize import brentq  # slow to import
+
+    level = confidence_at(confidence, most)
+    if power(0.0, 1.0, most, level) >= HOPE:
+        return 0.0
+    found = brentq(lambda x: power(x, 1.0, most, level) - HOPE, 1e-9, 100.0)
+    return float(found)
+
+
 def hopeful(interval: Interval, threshold: float, confidence: float, most: int) -> bool:
     """Whether more pairs have a chance of :data:`HOPE` to leave the threshold out.
 

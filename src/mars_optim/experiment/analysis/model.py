@@ -135,7 +135,9 @@ class ArmResult:
             loss; empty where fewer than two rates were tried.
         best_range: learning rates between which the best lies; None likewise.
         slope: fall of the baseline's loss per unit of log tokens; None without a ladder.
-        log_ratio_here: ``log_ratio`` at these very rates, without what their choice adds.
+        log_ratio_here: ``log_ratio`` at these very rates and on this very ladder, without what
+            their choice and the mean ladder's error add.
+        ladder_error: standard deviation in log tokens that the mean ladder's error adds.
         tuned: its trials, where more than the rate is tuned; then ``regret`` is what its choice
             loses against that of an average tuning of as many trials.
         target: the times to the target, if there is one.
@@ -161,6 +163,7 @@ class ArmResult:
     best_range: tuple[float, float] | None = None
     slope: float | None = None
     log_ratio_here: Interval | None = None
+    ladder_error: float = 0.0
     tuned: Tuned | None = None
     target: TargetResult | None = None
     metric: str = LOSS
@@ -298,7 +301,8 @@ class Analysis:
     aftermath: Aftermath = field(default_factory=Aftermath)
     """Outcomes of the canary and of production, as far as they are known."""
     pair_seconds: float = 0.0
-    """Training time of one more seed of all compared arms, ladder included; 0 if not known."""
+    """Training time of one more seed of all compared arms, with the ladder that it would have; 0 if
+    not known."""
     run_seconds: float = 0.0
     """Training time of one run at the common budget, mean; 0 if not known."""
 

@@ -2,8 +2,8 @@
 
 The cost of an arm in a job is the tokens that it takes per token of the baseline for the same loss;
 tau is that cost over the lowest of the job. An arm's profile is the share of jobs whose tau is at
-most so much (Dolan and More; AlgoPerf's). Arms that a job did not run are never within any tau of
-its best.
+most so much (Dolan and More; AlgoPerf's), of the jobs that planned it. Arms that diverged in a job
+are never within any tau of its best.
 
 The interval is over what each job's seeds and trials leave open; the jobs are taken as they are.
 Seeds are few, so their bootstrap is parametric: with s the standard error of a mean over n seeds
@@ -24,7 +24,7 @@ the r - 1 least of these p (partial conjunction, Benjamini and Heller): the inte
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,16 +90,22 @@ class Profile:
         arm: its name.
         jobs: what is known in each job; None where it never gets there.
         confidence: of the intervals.
+        over: names of these jobs (default: none, jobs without names).
     """
 
     arm: str
     jobs: tuple[Evidence | None, ...]
     confidence: float
+    over: tuple[str, ...] = ()
 
     @property
     def ratios(self) -> tuple[float, ...]:
         """Tau of each job, as measured."""
         return tuple(job.tau if job else math.inf for job in self.jobs)
+
+    def at(self, job: str) -> Evidence | None:
+        """Result in the job of this name; None also where the profile is not over it."""
+        return dict(zip(self.over, self.jobs, strict=True)).get(job)
 
     def share(self, tau: float) -> float:
         """As measured."""
@@ -147,17 +153,26 @@ class Costs:
         others = [a for a in arms if a.log_ratio is not None and a.role != "baseline"]
         measured = {a.name: -a.log_ratio.mean for a in others if a.log_ratio}
         noise = seeds_noise([_by_seed(a) for a in others], rng)
-        chosen_base = _chosen(base, rng)
-        drawn = {}
+        chosen_base, drawn = _chosen(base, rng), {}
+        shared = any(arm.ladder_error for arm in others)
+        ladder = rng.standard_normal(DRAWS) if shared else np.zeros(DRAWS)
         for i, arm in enumerate(others):
             added = np.zeros(DRAWS)
             if arm.slope is not None:
                 theirs = base.slope or arm.slope
                 added = chosen_base / theirs - _chosen(arm, rng) / arm.slope
+            added += (
+                math.copysign(arm.ladder_error, measured[arm.name]) * ladder
+            )  # one for all arms
             drawn[arm.name] = measured[arm.name] + noise[:, i] + added
         if base in arms:
             measured[base.name], drawn[base.name] = 0.0, np.zeros(DRAWS)
         return cls(measured, drawn)
+
+    def without(self, names: Collection[str]) -> Costs:
+        """The job as if these arms had not been run."""
+        kept = [arm for arm in self.measured if arm not in names]
+        return Costs({a: self.measured[a] for a in kept}, {a: self.drawn[a] for a in kept})
 
     def evidence(self, name: str) -> Evidence | None:
         """Evidence of one arm's tau; None for an arm that is not counted."""

@@ -66,7 +66,8 @@ class RateFit:
     Args:
         x: log2 rates on which x* is looked for, rising, (points,).
         weight: posterior probability of each (points,).
-        best: rate of the least expected regret, rounded to three digits.
+        best: rate of the least expected regret, rounded to three digits; never between one that
+            diverged and its nearest that did not.
         states: x*, curvature below, curvature above, exponent, probability, each (states,).
     """
 
@@ -154,7 +155,7 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
         weight,
     )
     states = tuple(part[keep] for part in grid)
-    best = _least_regret(states, x_star)
+    best = _beside_no_wall(_least_regret(states, x_star), trials)
     return RateFit(x_star, weight.sum(axis=(0, 2, 3, 4, 5)), best, states)
 
 
@@ -262,3 +263,19 @@ def _least_regret(states: Sequence[Any], x_star: Floats) -> float:
         )
         risk += (np.abs(d) ** p * np.where(d > 0, right, left)).sum(axis=1)
     return float(f"{2.0 ** fine[int(np.argmin(risk))]:.3g}")
+
+
+def _beside_no_wall(best: float, trials: Sequence[Observation]) -> float:
+    """The rate, or the nearest that did not diverge if the next one tried beyond it did.
+
+    Where between the two runs begin to diverge is not known, and a comparison at a rate that
+    diverges is lost.
+    """
+    gone = {lr for lr, _, loss in trials if loss is None}
+    kept = {lr for lr, _, loss in trials if loss is not None} - gone
+    below = max((lr for lr in kept | gone if lr <= best), default=None)
+    above = min((lr for lr in kept | gone if lr >= best), default=None)
+    for inside, beyond in ((below, above), (above, below)):
+        if inside in kept and beyond in gone:
+            return float(f"{inside:.3g}")
+    return best

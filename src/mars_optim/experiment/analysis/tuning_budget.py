@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from .arm_results import seed_result
 from .best_of import BestOf
-from .choice import in_pairs
+from .choice import in_pairs, on_ladder
 from .comparison import Comparison
 from .looks import interval
 from .model import ArmResult, TuningBudget
@@ -72,7 +72,7 @@ def _along_ladder(
     assert base.slope is not None
     off = in_pairs(best[0].off, 1 / arm.slope, best[1].off, -1 / base.slope)
     bounds = frozenset(s.reading.bound for s in seeds if s.reading and s.reading.bound)
-    return measured and shifted(measured, off), bounds
+    return measured and shifted(measured, on_ladder(off, arm)), bounds
 
 
 def _above(arm: ArmResult, found: BestOf) -> float | None:

@@ -29,7 +29,8 @@ def specialised(
         of: the function or class.
         truths: what is known of conditions: of their branches the one that is taken is left.
         without: arguments that are taken out, where it is defined and where others are called.
-        swaps: expressions, as ``ast.unparse`` writes them, and what stands in their place.
+        swaps: expressions, as ``ast.unparse`` writes them, and what stands in their place;
+            likewise assignments, in whose place there may be nothing.
         members: of a class, which to keep; all if there are none.
     """
     lines = textwrap.dedent(inspect.getsource(of)).splitlines()
@@ -66,6 +67,11 @@ class _Folded(ast.NodeTransformer):
 
     visit_If = visit_IfExp = _branch  # noqa: N815
 
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        """Replacement of the statement, or nothing."""
+        text = self.swaps.get(ast.unparse(node))
+        return self.generic_visit(node) if text is None else ast.parse(text).body
+
     def visit_BoolOp(self, node: ast.BoolOp) -> Any:
         """Without operands that are known and do not decide it."""
         self.generic_visit(node)
@@ -91,6 +97,10 @@ class _Folded(ast.NodeTransformer):
         ends = [i for i, child in enumerate(node.body) if isinstance(child, ast.Return)]
         node.body = node.body[: ends[0] + 1] if ends else node.body
         return node
+
+    def visit_Assert(self, node: ast.Assert) -> Any:
+        """Not at all: they are there for type checkers."""
+        return None
 
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         """One of fields keeps their types."""
@@ -153,7 +163,12 @@ class _Writer:
         shell = _shell(node)
         found = [" " * indent + line for line in shell.splitlines()]
         for child in node.body:
-            found += self.statement(child, indent + 4)
+            apart = isinstance(node, ast.ClassDef) and isinstance(child, ast.FunctionDef)
+            found += (
+                ["", *self.statement(child, indent + 4)]
+                if apart
+                else self.statement(child, indent + 4)
+            )
         if getattr(node, "orelse", None):
             found.append(" " * indent + "else:")
             for child in node.orelse:

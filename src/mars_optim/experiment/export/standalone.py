@@ -1,43 +1,28 @@
 """``mars export --standalone NAME OUT.py``: an optimizer of ours as one file that needs torch only.
 
-Its arithmetic is the source of ``optim/``, cut down to what the optimizer uses; the class around it
-comes from ``standalone_parts/``. That both together are the library, bit for bit, the tests hold.
+Its arithmetic is the source of ``optim/``, cut down to what the optimizer uses (``arithmetic.py``)
+and put together (``inline.py``); the class around it comes from ``standalone_parts/``. That both
+together are the library, bit for bit, the tests hold.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from ... import gamma_numbers
 from ..._version import __version__
 from ...errors import UserError, did_you_mean
 from ...files import write_text
-from ...optim import correction, orthogonalize, rules
-from ...optim.gamma import choice, criteria, kept
 from ...optim.hyperparameters import resolve
-from ...optimizer_options import IN_GROUPS, MATRIX_RULES, NAMED, polynomials
-from .specialise import constant, specialised
+from ...optimizer_options import IN_GROUPS, MATRIX_RULES, NAMED
+from .arithmetic import arithmetic
+from .inline import inlined
 
 Form = Literal["optimizer", "speedrun", "algoperf-self", "algoperf-external"]
 FORMS: tuple[Form, ...] = ("optimizer", "speedrun", "algoperf-self", "algoperf-external")
 
-# what a file has: tensors on one process, an lr and a gamma that are numbers, no compiled step
-TRUTHS = {
-    "shards is None": True,
-    "settings.cautious": False,
-    "settings.amsgrad": False,
-    "isinstance(settings.lr, Tensor)": False,
-    "isinstance(step_sizes[0], Tensor)": False,
-    "isinstance(gain, Tensor)": False,
-    "isinstance(gamma, Tensor)": False,
-    "isinstance(t, Tensor)": False,
-    "stacked": False,
-    "in_place": True,
-}
 SEARCH_SPACE = """{
     "learning_rate": {"min": 1e-4, "max": 1e-2, "scaling": "log"},
     "one_minus_beta1": {"min": 0.02, "max": 0.2, "scaling": "log"},
@@ -153,13 +138,15 @@ def standalone(name: str, form: str = "optimizer", *, gamma: str | float | None 
     marks = {
         "auto": auto,
         "approx": settings["correction"] == "approx",
+        "folded": settings["correction"] == "folded",
         "clip": settings["clip"] is not None,
         "adamw": settings["rule"] == "adamw",
         "lion": settings["rule"] == "lion",
         "matrix": matrix,
         "self": form == "algoperf-self",
     }
-    body = "\n\n\n".join([*_arithmetic(settings), _part("optimizer", words, marks)]) + "\n"
+    body = "\n\n\n".join([*arithmetic(settings), _part("optimizer", words, marks)]) + "\n"
+    body = inlined(body)
     if form != "optimizer":
         body += _part("speedrun" if form == "speedrun" else "algoperf", words, marks) + "\n"
     return f"{_head(name, form, about, body)}\n\n\n{body}"
@@ -205,57 +192,6 @@ def _head(name: str, form: str, about: list[str], body: str) -> str:
         *["from torch import Tensor"] * bool(re.search(r"(?<!torch\.)\bTensor\b", body)),
     ]
     return "\n".join(lines)
-
-
-def _arithmetic(settings: dict[str, Any]) -> list[str]:
-    """The functions that these settings use, in the order in which they are called."""
-    folds = settings["correction"] == "folded"
-    truths = {**TRUTHS, "settings.folds": folds, "rule == 'muon'": settings["rule"] == "muon"}
-
-    def of(*functions: Any, **taken_out: Any) -> list[str]:
-        return [specialised(function, truths, **taken_out) for function in functions]
-
-    made = _choice_of_gamma(of) if settings["gamma_schedule"] == "auto" else []
-    made += of(correction.folded) if folds else of(correction.corrected_, correction.remember_)
-    if settings["clip"] is not None:
-        made.append(constant(correction, "_NORM_CHUNK"))
-        made += of(correction.norms_of, correction.tensor_norm, correction._span, correction.dot)
-        made += of(correction.scales_of, correction.clipped, without={"in_place"})
-    made += of(rules.momentum_)
-    made += of(rules.adamw_, without={"max_exp_avg_sqs"})
-    made += of(rules.correction, rules.decay_)
-    if settings["rule"] == "lion":
-        made += of(rules.lion_, without={"shards"})
-    return made + (_orthogonal(settings, of) if settings["rule"] in MATRIX_RULES else [])
-
-
-def _choice_of_gamma(of: Callable[..., list[str]]) -> list[str]:
-    names = ("FIRST", "GAIN", "HIGHEST", "RATE", "SAMPLE")
-    made = ["\n".join(constant(gamma_numbers, name) for name in names)]
-    made.append("\n".join(constant(kept, name) for name in ("NOW", "MEMORY")))
-    made += of(gamma_numbers.spacing, gamma_numbers.sampled)
-    made += of(criteria.newest_weight, criteria.Shares)
-    made += of(criteria.NextGradient, members={"BEGIN", "look", "turn"})
-    return made + of(choice._choose_by_numbers)
-
-
-def _orthogonal(settings: dict[str, Any], of: Callable[..., list[str]]) -> list[str]:
-    rows = polynomials(settings["ns_coefficients"], settings["ns_steps"])
-    made = ["POLYNOMIALS = (\n" + "".join(f"    {row},\n" for row in rows) + ")"]
-    names = ("NS_EPS", "_BATCH", "_BATCH_ELSEWHERE", "_GRAM_ASPECT")
-    made.append("\n".join(constant(orthogonalize, name) for name in names))
-    made += of(rules.orthogonal_, rules.orthogonal_scale, without={"shards", "stacked", "rule"})
-    whole = {"polynomials(coefficients, steps)": "POLYNOMIALS"}
-    taken_out = {"stacked", "steps", "coefficients"}
-    made += of(rules.orthogonal_direction, rules._orthogonalised, without=taken_out)
-    made += of(rules._directions, without=taken_out)
-    made += of(orthogonalize._multiplies_bfloat16)
-    made.append(constant(orthogonalize, "BFLOAT16_CPU"))
-    made += of(orthogonalize.as_matrix, orthogonalize.matrix_shape, without={"stacked"})
-    made += of(orthogonalize.working_dtype, orthogonalize.prefers_gram, orthogonalize.batches)
-    made += of(orthogonalize.newton_schulz, swaps=whole, without=taken_out)
-    made += of(orthogonalize._on_whole, orthogonalize._on_gram, orthogonalize.runs)
-    return made + of(orthogonalize._product, orthogonalize._plus)
 
 
 def _part(name: str, words: dict[str, Any], marks: dict[str, bool]) -> str:

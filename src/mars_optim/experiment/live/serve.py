@@ -46,12 +46,12 @@ def serve(
         every: seconds between looks.
 
     Raises:
-        UserError: if waitress is not installed, there is no pilot in ``out``, or the address
+        UserError: if there is no pilot in ``out``, waitress is not installed, or the address
             cannot be listened on.
         KeyboardInterrupt: at Ctrl-C.
     """
-    waitress_server = need("waitress.server", "serve")
     watcher = Watcher(out, say, every=every)
+    waitress_server = need("waitress.server", "serve")
     access = Access.of(host, token=token)
     with _listening(host, port) as listener:
         port = listener.getsockname()[1]

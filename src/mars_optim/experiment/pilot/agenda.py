@@ -107,12 +107,12 @@ def _of_arms(
         look = _look(plan, size, runs, compared, given_up)
         due, decision = look.seeds, look.decision
         specs = tuple(spec for spec in compared if spec.seed in due)
-    jobs = jobs_of_a_seed(plan, size, size.arms)
-    trials, work = sum(tuning.runs.values()), sum(job.work for job in jobs)
+    jobs = [job for seed in due for job in jobs_of_a_seed(plan, size, size.arms, seed)]
+    trials = sum(tuning.runs.values())
     part = _Part(
         specs=specs,
-        planned_steps=trials * size.training.steps + len(due) * work,
-        planned_runs=trials + len(due) * len(jobs),
+        planned_steps=trials * size.training.steps + sum(job.work for job in jobs),
+        planned_runs=trials + len(jobs),
     )
     return part, decision
 
@@ -165,7 +165,7 @@ def _look(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of the comparison, of whatever seed.
+    """One run of the comparison of a seed.
 
     Args:
         purpose: "trunk", "ladder" or "compare".
@@ -184,10 +184,10 @@ class Job:
     branched: bool = False
 
 
-def jobs_of_a_seed(plan: Plan, size: Size, arms: Iterable[str]) -> list[Job]:
+def jobs_of_a_seed(plan: Plan, size: Size, arms: Iterable[str], seed: int) -> list[Job]:
     """The comparison's runs of one seed, in order: trunks, ladders, and the common budget."""
     arms = tuple(arms)
-    with_ladder = [arm for arm in arms if len(plan.rungs(arm)) > 1]
+    with_ladder = [arm for arm in arms if len(plan.budgets(arm, seed)) > 1]
     branched = set(with_ladder) if plan.training.trunk else set()
     found = []
     for arm in with_ladder:
@@ -212,7 +212,7 @@ def _comparison(plan: Plan, size: Size, data: str, tuning: Tuning) -> list[RunSp
     found = []
     for seed in plan.comparison.seeds:
         trunks: dict[str, str] = {}
-        for job in jobs_of_a_seed(plan, size, tuning.going):
+        for job in jobs_of_a_seed(plan, size, tuning.going, seed):
             spec = _compared(plan, size, data, tuning, job, seed, trunks)
             if job.branches:
                 trunks[job.arm] = spec.run_id

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.markup import escape
 
-from ..plan import Plan
+from ..plan import Arm, Plan, RunSpec
 from ..plan.any_arm import is_any
 from ..plan.plan_file import load_plan, plan_of
 from ..records import read_runs
@@ -57,6 +58,36 @@ def source_changes(given: Plan, plan: Plan, out: Path) -> list[str]:
             text += "repeated, unless you put the old code back"
         lines.append(escape(_DIGEST.sub(r"\1", text)))
     return lines
+
+
+def new_run_line(spec: RunSpec, out: Path) -> str | None:
+    """A line for a run that begins anew as its optimizer's code has changed; None without one.
+
+    Args:
+        spec: of the run.
+        out: folder, which may hold the run of the code before.
+    """
+
+    def of_old_code(other: RunSpec) -> bool:
+        arm = replace(other.arm, source=spec.arm.source, folder=spec.arm.folder)
+        return other.arm.source not in ("", spec.arm.source) and replace(other, arm=arm) == spec
+
+    found = [run for run in read_runs(out / "runs") if of_old_code(run.spec)]
+    if not found:
+        return None
+    old = found[-1]
+    name = spec.arm.optimizer
+    text = f"arm.{spec.arm_name}: the code of {name} has changed: {old.spec.arm.source} before, "
+    text += f"{spec.arm.source} now; another source is another run, so this one is new: "
+    ended = "is finished" if old.outcome else "goes on"
+    text += f"{old.path.name} {ended} with the old code put back into {_place(spec.arm)}"
+    return escape(_DIGEST.sub(r"\1", text))
+
+
+def _place(arm: Arm) -> str:
+    """The file or the package that a class comes from."""
+    where = arm.optimizer.rpartition(":")[0]
+    return str(Path(arm.folder) / where) if where.endswith(".py") else where
 
 
 def check_lines(checks: Mapping[str, ArmCheck]) -> list[str]:

@@ -16,13 +16,16 @@ from typing import Any
 from ...errors import UserError
 from ..analysis.analyse import analyse
 from ..analysis.looks import level_of
+from ..analysis.model import Decision
 from ..analysis.published import Match, nearest
 from ..analysis.stats import pairs_needed, sd_interval
 from ..executors.runnable import Runnable, load_runnable
 from ..plan import Plan, RunSpec
+from ..plan.plan_file import differences, load_plan, plan_of
 from ..records import read_runs
 from ..records.checks import ArmCheck, read_checks
 from ..records.metric import cost_of
+from .agenda import agenda
 from .arm_lines import resolve_arms
 from .price import Price, price, remaining
 from .retries import Timing
@@ -82,7 +85,7 @@ class Forecast:
 
     Args:
         price: runs, hours and money.
-        left: the same of what has not been run; None if nothing has.
+        left: the same of what has not been run; None if nothing has, or if ``finished``.
         probe: step time, start, evaluation and memory of each arm, as in probe.json.
         parameters: of the model; None if the job does not say.
         tokens_per_step: of one optimizer step.
@@ -92,6 +95,9 @@ class Forecast:
         published: nearest results; empty if the number of parameters is not known.
         checks: what was found in optimizers that arms name, by arm.
         target: what the pilot cannot tell of its target or of the job, a sentence each.
+        finished: whether the pilot in the folder has all its runs.
+        verdict: of a finished pilot, "go", "no-go" or "not-enough-runs"; None before that, or if
+            the plan is not the folder's.
     """
 
     price: Price
@@ -105,6 +111,8 @@ class Forecast:
     timings: dict[tuple[str, str], Timing]
     checks: dict[str, ArmCheck] = field(default_factory=dict)
     target: list[str] = field(default_factory=list)
+    finished: bool = False
+    verdict: Decision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +194,11 @@ def forecast(
         wanted.append((max(effect, min(2 * min_saving, 0.9)), min_saving))
     own = probes[plan.sizes()[0].name]
     done = [r for r in read_runs(out / "runs") if r.outcome and r.spec.data == job.fingerprint]
+    finished = bool(done) and agenda(plan, job.fingerprint, done).finished
+    left = remaining(plan, done, timings, workers=workers) if done and not finished else None
     return Forecast(
         price=price(plan, timings, workers=workers),
-        left=remaining(plan, done, timings, workers=workers) if done else None,
+        left=left,
         probe=own,
         parameters=short.parameters or None,
         tokens_per_step=short.tokens_per_step,
@@ -200,6 +210,8 @@ def forecast(
         target=target_warnings(plan, cells)
         if plan.target
         else job_warnings(plan, short.tokens_per_step, own[plan.comparison.candidate]["seconds"]),
+        finished=finished,
+        verdict=_verdict(plan, out) if finished else None,
     )
 
 
@@ -277,6 +289,17 @@ def _spec(plan: Plan, job: Runnable, arm: str, seed: int, steps: int) -> RunSpec
         training=replace(plan.training, trunk=False),  # with a warm-up of its own length
         data=job.fingerprint,
     )
+
+
+def _verdict(plan: Plan, out: Path) -> Decision | None:
+    """The verdict of a finished pilot by its own plan; None if the plan given is another one."""
+    path = plan_of(out)
+    if not path.exists():
+        return None
+    changed = differences(plan, load_plan(path))
+    if any(not line.startswith(("cost.", "running.")) for line in changed):
+        return None
+    return analyse(out, forecast=False).verdict.decision
 
 
 def _noise_of_runs(plan: Plan, out: Path) -> Noise | None:

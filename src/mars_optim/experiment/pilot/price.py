@@ -137,24 +137,32 @@ def _priced(plan: Plan, items: tuple[Item, ...], timings: Timings | None, worker
 
 
 def _items(plan: Plan, size: Size) -> list[Item]:
-    seeds = (len(first_seeds(plan)), len(plan.comparison.seeds))
     repeated = AROUND * len(plan.tuning.more_seeds)
     most = plan.tuning.trials if plan.tuning.by_design else plan.tuning.max_trials
     trials = (plan.tuning.trials + repeated, most + repeated)
 
-    def item(purpose: str, arm: str, often: tuple[int, int], runs: Sequence[int]) -> Item:
-        """``runs``: their steps; ``often``: how many times these are made."""
-        counts = (often[0] * len(runs), often[1] * len(runs))
-        steps = (often[0] * sum(runs), often[1] * sum(runs))
-        return Item(size=size.name, purpose=purpose, arm=arm, runs=counts, steps=steps)
+    def item(purpose: str, arm: str, low: Sequence[int], high: Sequence[int]) -> Item:
+        """``low`` and ``high``: steps of each run at the least and at the most."""
+        runs, steps = (len(low), len(high)), (sum(low), sum(high))
+        return Item(size=size.name, purpose=purpose, arm=arm, runs=runs, steps=steps)
 
-    of_a_seed: dict[tuple[str, str], list[int]] = {}
-    for job in jobs_of_a_seed(plan, size, size.arms):
-        of_a_seed.setdefault((job.purpose, job.arm), []).append(job.work)
-    found = [item("tune", arm, trials, [size.steps(1.0)]) for arm in size.arms]
-    found += [item(*key, seeds, steps) for key, steps in of_a_seed.items()]
+    low, high = (
+        _compared(plan, size, seeds) for seeds in (first_seeds(plan), plan.comparison.seeds)
+    )
+    unit = [size.steps(1.0)]
+    found = [item("tune", arm, trials[0] * unit, trials[1] * unit) for arm in size.arms]
+    found += [item(*key, low[key], high[key]) for key in high]
     first = plan.comparison.at_first(size.arms)
     return [i if i.arm in first else _perhaps(i) for i in found]
+
+
+def _compared(plan: Plan, size: Size, seeds: Iterable[int]) -> dict[tuple[str, str], list[int]]:
+    """Steps of the runs that these seeds take, by purpose and arm."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for seed in seeds:
+        for job in jobs_of_a_seed(plan, size, size.arms, seed):
+            found.setdefault((job.purpose, job.arm), []).append(job.work)
+    return found
 
 
 def _perhaps(item: Item) -> Item:

@@ -311,8 +311,11 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     left = reporter.seconds_left() or 0.0
     ladder = ""
     if plan.ladder:
+        few = plan.comparison.ladder_seeds
+        seeds = f" with the first {few} seeds" if few else ""
         ladder = (
-            f" {plan.comparison.baseline} is also trained for other numbers of steps (the ladder)."
+            f" {plan.comparison.baseline} is also trained for other numbers of "
+            f"steps{seeds} (the ladder)."
         )
     if plan.both_ladders:
         ladder = (

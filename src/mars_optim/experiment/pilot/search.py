@@ -1,25 +1,31 @@
 """The search for a learning rate: one trial at a time, the same for all arms.
 
 A pure function of an arm's trials so far, so that it can be repeated and resumed. It ends at equal
-*resolution* for every arm, wherever it began: the lowest point of the fit has trials around it at
-half steps and at full steps on both sides. How many trials that took is a cost, not a quota.
+*resolution* for every arm, wherever it began: the best trial has neighbours a whole step away on
+both sides, and the lowest point of the fit half a step away. How many trials that took is a cost,
+not a quota.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..analysis.rate_fit import RateFit, fit_rate
 from ..records.trials import Trials, at_edge, best_lr, bracket, near, open_sides
 
 __all__ = ["Trials", "at_edge", "best_lr", "bracket", "next_lr", "next_outward", "stencil"]
 
-NEIGHBOURS = (0, -2, 2, -1, 1)
+NEIGHBOURS = (0, -1, 1)
 """Around the lowest point, in half steps, in the order in which they are tried."""
 DOWN = 6
 """Steps below the lowest point at the most, where that is open."""
 LIKELY, OPEN = 0.9, 0.9
 """The lowest point is open where its range of this probability is wider than so many steps."""
+SURE = 0.95
+"""Probability with which the loss has to rise at the lowest rate tried, or the search goes on
+below it."""
 
 
 def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> float | None:
@@ -27,9 +33,9 @@ def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> fl
 
     The published default; one step up, or down if it diverged; then outward in full steps until the
     best of the trials lies between two others; then what is missing around the lowest point of the
-    fit (:func:`fit_rate`); then down, while the fit hardly tells
-    where the lowest point is: a best by noise, where rates are all too high and runs are stuck
-    alike, is none.
+    fit (:func:`fit_rate`); then down, while the fit hardly tells where the lowest point is, nor
+    that the loss rises below the trials: a best by noise, where rates are all too high and runs are
+    stuck alike, is none.
 
     Args:
         default: where the search starts.
@@ -102,12 +108,18 @@ def ignores_rate(trials: Trials) -> bool:
 
 
 def _open(factor: float, trials: Trials) -> bool:
-    """Whether the fit hardly tells where the lowest point is."""
+    """Whether the fit hardly tells where the lowest point is, and it may lie below all trials."""
     fit = _fit(factor, trials)
     if fit is None:
         return True
     low, high = fit.low_high(LIKELY)
-    return math.log(high / low) > OPEN * math.log(factor)
+    return math.log(high / low) > OPEN * math.log(factor) and not _rises_below(fit, trials)
+
+
+def _rises_below(fit: RateFit, trials: Trials) -> bool:
+    """Whether the lowest rate tried loses more than the chosen one, however unsure both are."""
+    at_lowest, chosen = fit.regret(min(trials)), fit.regret(fit.best)
+    return bool(np.quantile(at_lowest, 1 - SURE) > np.quantile(chosen, SURE))
 
 
 def _fit(factor: float, trials: Trials) -> RateFit | None:

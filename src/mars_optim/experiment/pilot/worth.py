@@ -1,4 +1,4 @@
-"""Which pilot buys the most: designs of the comparison, weighed by what their decisions are worth.
+"""Which pilot buys the most: designs of a pilot, weighed by what their decisions are worth.
 
 A decision is worth what it saves on the real job. With the true log token ratio theta, known
 beforehand as Normal(prior mean, prior sd), and a switch that costs the least saving that the plan
@@ -8,29 +8,41 @@ asks for,
     worth(design) = E[gain(theta) 1{go}] - max(0, E[gain(theta)]) - price(design)
 
 The second term is the best that can be done without a pilot: to stay, or to switch unseen. The
-expectation is over theta and over the pilot's own pairs, by simulation.
+expectation is over theta and over the pilot's own pairs, by simulation; so are the chance of a go
+and the number of pairs, from which the average price is (:mod:`.designs`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
-from ..analysis.looks import FIRST, level_of
+from ..analysis.looks import FIRST, least_hopeful, level_of
 from ..analysis.stats import t_quantile
 from ..plan import Plan
 from ..plan.decision import DecisionPlan
-from .price import Price
+from .designs import (
+    Course,
+    Variant,
+    error_of,
+    finished,
+    money,
+    searched,
+    shift_of,
+    variants,
+)
+from .price import Timings
 
-PAIRS = (3, 4, 5, 6, 8, 10, 15, 20)
-MOST = (6, 10, 20)
 DRAWS = 20_000
+PER_DOUBLING = 0.07
+"""Standard deviation of a log token ratio from runs of half the length, as evidence on whole ones:
+of one model, 22 % saved at 698 steps were 10 % at 2,791 (docs/results.md)."""
 
 PRIOR_MEAN = 0.06
 PRIOR_SD = 0.08
@@ -77,8 +89,15 @@ class Design:
     """One way to make the comparison, and what it buys.
 
     Args:
+        settings: that make it out of the plan in hand.
+        axes: what designs differ in, for comparisons (:class:`.designs.Variant`).
         seeds: of the pairs, at the most.
         looks: as in the plan.
+        others: when the arms that the verdict is not about are run: "always", "after-go", "none".
+        ladder: further budgets than 1.
+        max_trials: of each arm's search.
+        tuning_seeds: that the trials around its best are run on.
+        steps: of a run.
         pairs: that are run on average.
         price: of the whole pilot: on average, and at the most.
         go: chance of this verdict; likewise ``no_go``.
@@ -87,8 +106,15 @@ class Design:
         worth: gain less the best without a pilot less the average price.
     """
 
+    settings: tuple[str, ...]
+    axes: tuple[object, ...]
     seeds: tuple[int, ...]
     looks: str
+    others: str
+    ladder: tuple[float, ...]
+    max_trials: int
+    tuning_seeds: int
+    steps: int
     pairs: float
     price: tuple[float, float]
     go: float
@@ -99,8 +125,7 @@ class Design:
     @property
     def options(self) -> str:
         """Options of ``mars pilot`` that carry it out."""
-        listed = ",".join(map(str, self.seeds))
-        return f"--set comparison.seeds=[{listed}] --set decision.looks={self.looks}"
+        return " ".join(f"--set {shlex.quote(setting)}" for setting in self.settings)
 
 
 def without_pilot(job: Job, prior: Prior) -> float:
@@ -157,22 +182,32 @@ def designs(
     *,
     sd: float,
     rates: float,
-    price_of: Callable[[Plan], Price],
+    timings: Timings,
+    workers: int,
 ) -> list[Design]:
     """All designs, the most worth first.
 
     Args:
-        plan: whose tuning, arms and budgets stay; its seeds and looks are varied.
+        plan: in hand, with a price of an hour.
         job: that is decided about.
         prior: of the log token ratio.
         sd: between pairs, in log tokens.
-        rates: standard deviation that the choice of the rates adds.
-        price_of: prices a plan, with money.
+        rates: standard deviation that the choice of the rates adds, with the plan's tuning seeds.
+        timings: by size and arm, from which prices are.
+        workers: runs at a time.
     """
-    variants = [_variant(plan, n, "once") for n in PAIRS]
-    variants += [_variant(plan, n, "every-pair") for n in MOST]
-    found = [_weighed(v, job, prior, sd, rates, price_of(v)) for v in variants]
-    return sorted(found, key=lambda design: -design.worth)
+    simulated: dict[tuple[object, ...], _Simulated] = {}
+
+    def weighed(variant: Variant) -> Design:
+        error = error_of(variant.plan, plan, rates)
+        shift = shift_of(variant.shorter, PER_DOUBLING)
+        key = (variant.axes[0], error, shift)
+        if key not in simulated:
+            simulated[key] = _simulate(variant.plan, job, prior, sd, error, shift)
+        return _weighed(variant, simulated[key], without, timings, workers)
+
+    without = without_pilot(job, prior)
+    return sorted(map(weighed, variants(plan)), key=lambda design: -design.worth)
 
 
 def affordable(found: Iterable[Design], budget: float) -> list[Design]:
@@ -180,51 +215,75 @@ def affordable(found: Iterable[Design], budget: float) -> list[Design]:
     return [design for design in found if design.price[1] <= budget]
 
 
-def _variant(plan: Plan, seeds: int, looks: Literal["once", "every-pair"]) -> Plan:
-    taken = {plan.tuning.seed, *plan.tuning.more_seeds}
-    free = (s for s in range(1, seeds + len(taken) + 1) if s not in taken)
-    chosen = tuple(s for s, _ in zip(free, range(seeds), strict=False))
-    return replace(
-        plan,
-        comparison=replace(plan.comparison, seeds=chosen),
-        decision=replace(plan.decision, looks=looks),
-    )
+def beside(found: Iterable[Design], best: Design) -> list[Design]:
+    """The designs that differ from the best in one of their axes only."""
+    return [d for d in found if sum(a != b for a, b in zip(d.axes, best.axes, strict=True)) == 1]
 
 
 def _thetas(prior: Prior) -> Floats:
     return np.random.default_rng(0).normal(prior.mean, prior.sd, DRAWS)
 
 
-def _weighed(plan: Plan, job: Job, prior: Prior, sd: float, rates: float, price: Price) -> Design:
+@dataclass(frozen=True, slots=True)
+class _Simulated:
+    """Simulated pilots of one design; the gain is of the decision, the price not taken off."""
+
+    course: Course
+    no_go: float
+    gain: float
+
+
+def _simulate(
+    plan: Plan, job: Job, prior: Prior, sd: float, rates: float, shift: float
+) -> _Simulated:
+    """Simulate pilots whose searches all come to their end.
+
+    Args:
+        plan: for its seeds and its rule.
+        job: that is decided about.
+        prior: of the log token ratio.
+        sd: between pairs.
+        rates: that the choice of rates adds; it is in the pilot's own interval.
+        shift: between what the pilot measures and what is wanted; it is not.
+    """
     theta, n = _thetas(prior), len(plan.comparison.seeds)
     rng = np.random.default_rng(1)
-    shift = rng.normal(0.0, rates, DRAWS) if rates else np.zeros(DRAWS)
-    pairs = theta[:, None] + shift[:, None] + rng.normal(0.0, sd, (DRAWS, n))
+    off = rng.normal(0.0, 1.0, DRAWS) * math.hypot(rates, shift)
+    pairs = (theta + off)[:, None] + rng.normal(0.0, sd, (DRAWS, n))
     verdict, used = verdicts(pairs, plan.decision, rates)
-    gain = float(np.where(verdict > 0, job.gain(theta), 0.0).mean())
-    assert price.money is not None
-    least, most = price.money
-    tuning = sum(price.money) / 2 - least if plan.decision.looks == "once" else 0.0
-    average = least + tuning + _added(plan, price, float(used.mean()))
-    return Design(
-        seeds=plan.comparison.seeds,
-        looks=plan.decision.looks,
-        pairs=float(used.mean()),
-        price=(average, most),
-        go=float((verdict > 0).mean()),
-        no_go=float((verdict < 0).mean()),
-        gain=gain,
-        worth=gain - without_pilot(job, prior) - average,
+    go = verdict > 0
+    return _Simulated(
+        Course(float(used.mean()), float(go.mean()), float((used * go).mean())),
+        float((verdict < 0).mean()),
+        float(np.where(go, job.gain(theta), 0.0).mean()),
     )
 
 
-def _added(plan: Plan, price: Price, used: float) -> float:
-    """Money of the pairs beyond the first look, on average, where every pair is looked at."""
-    assert price.money is not None
-    least, most = price.money
-    if plan.decision.looks == "once":
-        return 0.0
-    return (most - least) * (used - FIRST) / (len(plan.comparison.seeds) - FIRST)
+def _weighed(
+    variant: Variant, simulated: _Simulated, without: float, timings: Timings, workers: int
+) -> Design:
+    plan = variant.plan
+    ends = searched(plan) ** 2  # of both arms
+    course = finished(simulated.course, ends)
+    average, most = money(plan, course, timings, workers)
+    gain = simulated.gain * ends
+    return Design(
+        settings=variant.settings,
+        axes=variant.axes,
+        seeds=plan.comparison.seeds,
+        looks=plan.decision.looks,
+        others=variant.others,
+        ladder=plan.ladder,
+        max_trials=plan.tuning.max_trials,
+        tuning_seeds=1 + len(plan.tuning.more_seeds),
+        steps=plan.training.steps,
+        pairs=course.pairs,
+        price=(average, most),
+        go=course.go,
+        no_go=simulated.no_go * ends,
+        gain=gain,
+        worth=gain - without - average,
+    )
 
 
 def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Floats, Floats]:
@@ -241,6 +300,7 @@ def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Float
     threshold = -math.log1p(-decision.min_saving)
     open_ = np.ones(pilots, bool)
     looks = range(FIRST, most + 1) if decision.looks == "every-pair" else (most,)
+    hope = least_hopeful(decision.confidence, most) if len(looks) > 1 else 0.0
     centre = pairs.mean()  # so that sums of squares keep their digits
     totals = np.cumsum(pairs - centre, axis=1)
     squares = np.cumsum((pairs - centre) ** 2, axis=1)
@@ -249,7 +309,9 @@ def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Float
         variance = np.maximum(squares[:, n - 1] - totals[:, n - 1] ** 2 / n, 0.0) / (n - 1)
         half = t_quantile(level_of(decision, n), n) * np.sqrt(variance / n + rates**2)
         side = (mean - half > threshold).astype(float) - (mean + half < threshold)
-        done = open_ & (side != 0)
+        far = np.abs(mean - threshold) + np.sqrt(variance / n)
+        hopeless = far < hope * np.sqrt(variance + rates**2 * most)
+        done = open_ & ((side != 0) | hopeless)
         verdict[done], used[done] = side[done], n
         open_ &= ~done
     return verdict, used

@@ -12,6 +12,8 @@ from .table import Count, Flag, Number, option, table
 
 FIRST_LOOK = 3
 """Pairs at the first look: two would need a difference of more than 20 standard errors."""
+LEAST_LADDERS = 2
+"""Seeds with a ladder of their own, where not all have one."""
 
 Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
 
@@ -25,6 +27,11 @@ class ComparisonPlan:
     seeds: tuple[Count, ...] = option((1, 2, 3, 4, 5), "one pair of runs each")
     ladder: tuple[Budget, ...] = option(
         (0.5, 0.75, 1.5), "further budgets of the baseline, in units of training.steps"
+    )
+    ladder_seeds: Count = option(
+        0,
+        "seeds, the first of them, that have the further budgets: tokens are read off the mean "
+        "ladder of these; 0 for all, each read off its own",
     )
     lr_exponent: Number = option(
         0.0,
@@ -60,6 +67,11 @@ class ComparisonPlan:
     def beside(self, arm: str, arms: Iterable[str]) -> tuple[str, ...]:
         """Those of ``arms`` whose runs tell something of an arm's: none that come after its own."""
         return self.at_first(arms) if arm in self.judged else tuple(arms)
+
+    @property
+    def with_rungs(self) -> tuple[int, ...]:
+        """The seeds that have the further budgets."""
+        return self.seeds[: self.ladder_seeds or None]
 
     def rate_at(self, lr: float, budget: float) -> float:
         """A rate that was tuned at the common budget, at another budget in its units."""
@@ -140,4 +152,25 @@ def check_ladder(comparison: ComparisonPlan) -> None:
         raise UserError(
             f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
             "above 1, so that tokens can be read off between them"
+        )
+
+
+def check_ladder_seeds(comparison: ComparisonPlan, *, trunk: bool) -> None:
+    """See that the mean ladder has seeds enough to tell its noise, and is the baseline's alone.
+
+    Raises:
+        UserError: naming the key.
+    """
+    few, most = comparison.ladder_seeds, len(comparison.seeds)
+    if few == 0:
+        return
+    if not LEAST_LADDERS <= few <= most:
+        raise UserError(
+            f"comparison.ladder_seeds = {few} must be 0, for all seeds, or from {LEAST_LADDERS} to "
+            f"{most}, the number of comparison.seeds: one ladder does not tell its noise"
+        )
+    if trunk:
+        raise UserError(
+            f"comparison.ladder_seeds = {few} does not go with training.trunk, whose ladders share "
+            "runs within a seed; set comparison.ladder_seeds = 0 or training.trunk = false"
         )

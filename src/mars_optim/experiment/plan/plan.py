@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import check_branching, check_settings, split
-from .comparison import ComparisonPlan, check_comparison, check_ladder, check_looks, check_seeds
+from .comparison import (
+    ComparisonPlan,
+    check_comparison,
+    check_ladder,
+    check_ladder_seeds,
+    check_looks,
+    check_seeds,
+)
 from .cost import CostPlan, check_cost
 from .decision import DecisionPlan, check_metric, with_metric
 from .execution import RunningPlan
@@ -93,6 +100,7 @@ class Plan:
             check_looks(self.comparison, self.decision.looks)
             if self.decision.target is None:
                 check_ladder(self.comparison)
+                check_ladder_seeds(self.comparison, trunk=self.training.trunk)
         self._check_sizes()
         self._check_arms()
         if self.task.kind == "command":
@@ -217,6 +225,10 @@ class Plan:
         comparison = self.comparison
         both = self.both_ladders and arm == comparison.candidate
         return (1.0, *self.ladder) if both or arm == comparison.baseline else (1.0,)
+
+    def budgets(self, arm: str, seed: int) -> tuple[float, ...]:
+        """Budgets of an arm's compared runs of a seed: only some seeds may have further ones."""
+        return self.rungs(arm) if seed in self.comparison.with_rungs else (1.0,)
 
     @property
     def job_cost(self) -> CostPlan:

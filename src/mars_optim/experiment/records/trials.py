@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-AROUND = 5
-"""Trials around an arm's best rate: itself, half a step and a whole step on both sides."""
+AROUND = 3
+"""Trials around an arm's best rate: itself, and half a step away on both sides."""
 
 CLEARLY = 0.1
 """Share of an arm's distance to the best of the others that a trial beside its lowest point must

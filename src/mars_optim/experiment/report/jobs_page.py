@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..._version import __version__
-from ..analysis.jobs import Job, Jobs
+from ..analysis.jobs import Job, Jobs, withheld
 from ..analysis.model import ArmResult
 from ..analysis.profiles import TAUS, Profile, counted
 from ..analysis.stats import saved
@@ -57,18 +57,23 @@ def build_jobs_page(found: Jobs, say: Messages) -> Page:
 
 def jobs_lead(found: Jobs, say: Messages) -> str:
     """How often each of the two arms that are near the best most often is."""
-    order = sorted(found.profiles, key=lambda p: -p.share(NEAR))[:2]
+    order = _nearest(found)[:2]
     codes = ("jobs.lead", "jobs.lead.second")
     return say.prose(
         *(
-            say(code, arm=p.arm, tau=NEAR - 1, confidence=found.confidence, **_within(p, found))
+            say(code, arm=p.arm, tau=NEAR - 1, confidence=found.confidence, **_within(p))
             for code, p in zip(codes, order, strict=False)
         )
     )
 
 
-def _within(profile: Profile, found: Jobs, tau: float = NEAR) -> dict[str, int]:
-    jobs = len(found.jobs)
+def _nearest(found: Jobs) -> list[Profile]:
+    """The arms over the most jobs first, and of these the one that is near the best most often."""
+    return sorted(found.profiles, key=lambda p: (-len(p.jobs), -p.share(NEAR)))
+
+
+def _within(profile: Profile, tau: float = NEAR) -> dict[str, int]:
+    jobs = len(profile.jobs)
     low, high = profile.ends(tau)
     return dict(
         n=round(profile.share(tau) * jobs),
@@ -84,28 +89,27 @@ def _tiles(found: Jobs, say: Messages) -> tuple[Tile, ...]:
     verdicts = Tile(
         say("jobs.tile.verdicts"), say("jobs.tile.value", **counts), say("jobs.tile.detail")
     )
-    near = sorted(found.profiles, key=lambda p: -p.share(NEAR))[:3]
+    near = _nearest(found)[:3]
     label = say("jobs.tile.within", tau=NEAR - 1)
     return (
         verdicts,
         *(
             Tile(f"{label}: {p.arm}", say("jobs.of", **at), say("jobs.ends", **at))
-            for p, at in ((p, _within(p, found)) for p in near)
+            for p, at in ((p, _within(p)) for p in near)
         ),
     )
 
 
 def jobs_table(found: Jobs, say: Messages) -> Table:
     """A row per job: the verdict, and what each arm saves."""
-    names = [p.arm for p in found.profiles]
     return Table(
         say("jobs.table"),
-        (*say.each("jobs.job", "jobs.verdict"), *names),
+        (*say.each("jobs.job", "jobs.verdict"), *found.names),
         tuple(
             (
                 Cell(job.name),
                 Cell(say.title(job.analysis), job.analysis.candidate.name),
-                *(_saving(job, name, say) for name in names),
+                *(_saving(job, name, say) for name in found.names),
             )
             for job in found.jobs
         ),
@@ -115,7 +119,8 @@ def jobs_table(found: Jobs, say: Messages) -> Table:
 def _saving(job: Job, name: str, say: Messages) -> Cell:
     arm = _arm(job, name)
     if arm is None:
-        return Cell(say("jobs.not-run-here"))
+        waits = name in withheld(job.analysis)
+        return Cell(say("jobs.not-run-here"), say("jobs.waits") if waits else "")
     if arm.role == "baseline":
         return Cell(say("none"), say("jobs.baseline"))
     if arm.diverged:
@@ -133,15 +138,14 @@ def _ratios(found: Jobs, say: Messages) -> Table:
     return Table(
         say("jobs.ratios"),
         (say("jobs.job"), *(p.arm for p in found.profiles)),
-        tuple(
-            (Cell(job.name), *(_tau(p, i, say) for p in found.profiles))
-            for i, job in enumerate(found.jobs)
-        ),
+        tuple((Cell(job.name), *(_tau(p, job, say) for p in found.profiles)) for job in found.jobs),
     )
 
 
-def _tau(profile: Profile, job: int, say: Messages) -> Cell:
-    known = profile.jobs[job]
+def _tau(profile: Profile, job: Job, say: Messages) -> Cell:
+    if job.name not in profile.over:
+        return Cell(say("none"))
+    known = profile.at(job.name)
     if known is None:
         return Cell(say("jobs.never"))
     low, high = (f"{end:.3f}" for end in known.limits(profile.confidence))
@@ -150,7 +154,7 @@ def _tau(profile: Profile, job: int, say: Messages) -> Cell:
 
 def _picture(found: Jobs, say: Messages) -> Picture:
     def cell(profile: Profile, tau: float) -> Cell:
-        at = _within(profile, found, tau)
+        at = _within(profile, tau)
         return Cell(say("jobs.of", **at), say("jobs.ends", **at))
 
     data = Table(
@@ -169,8 +173,8 @@ def _picture(found: Jobs, say: Messages) -> Picture:
 
 def _draw(ax: Axes, found: Jobs, say: Messages) -> None:
     taus = np.linspace(1.0, found.top, 200)
-    shown = pictured(found)
     profiles = {p.arm: p for p in found.profiles}
+    shown = [arm for arm in pictured(found) if arm.name in profiles]
     for i, arm in enumerate(shown):
         profile, tint = profiles[arm.name], colour(found, arm)
         apart = 1.2 * (i - (len(shown) - 1) / 2)  # lines that coincide stay apart
@@ -178,7 +182,7 @@ def _draw(ax: Axes, found: Jobs, say: Messages) -> None:
         low, high = 100 * bands.T + apart
         ax.fill_between(taus, low, high, step="post", color=tint, alpha=0.1, lw=0)
         shares = [100 * profile.share(tau) + apart for tau in taus.tolist()]
-        ax.step(taus, shares, where="post", color=tint, lw=2, label=arm.name)
+        ax.step(taus, shares, where="post", color=tint, lw=2, label=_label(profile, found, say))
     ax.set_xlim(1.0, found.top)
     ax.set_ylim(-5, 106)
     ax.set_xlabel(say("jobs.figure.x"))
@@ -186,21 +190,27 @@ def _draw(ax: Axes, found: Jobs, say: Messages) -> None:
     legend(ax)
 
 
+def _label(profile: Profile, found: Jobs, say: Messages) -> str:
+    """Name of an arm; with its jobs, where these are not all."""
+    n, jobs = len(profile.jobs), len(found.jobs)
+    return profile.arm if n == jobs else say("jobs.figure.some", arm=profile.arm, n=n, jobs=jobs)
+
+
 def _folders(found: Jobs) -> str:
     return " ".join(shlex.quote(str(job.path)) for job in found.jobs)
 
 
 def jobs_data(found: Jobs) -> dict[str, Any]:
-    """jobs.json: the numbers, for programs; null for a tau that is never reached."""
+    """jobs.json: the numbers, for programs; null for a tau that is never reached or not told."""
     english = Messages()
     return {
         "format": JOBS_FORMAT,
         "mars_optim": __version__,
         "confidence": found.confidence,
-        "jobs": {job.name: _job_data(job, found, i) for i, job in enumerate(found.jobs)},
+        "jobs": {job.name: _job_data(job, found) for job in found.jobs},
         "profiles": {
             p.arm: [
-                {"tau": tau, "share": p.share(tau), "low": low, "high": high}
+                {"tau": tau, "jobs": len(p.jobs), "share": p.share(tau), "low": low, "high": high}
                 for tau in TAUS
                 for low, high in [p.ends(tau)]
             ]
@@ -211,9 +221,9 @@ def jobs_data(found: Jobs) -> dict[str, Any]:
     }
 
 
-def _job_data(job: Job, found: Jobs, number: int) -> dict[str, Any]:
+def _job_data(job: Job, found: Jobs) -> dict[str, Any]:
     analysis = job.analysis
-    taus = {p.arm: _tau_data(p, number) for p in found.profiles}
+    taus = {p.arm: _tau_data(p, job.name) for p in found.profiles}
     return {
         "folder": str(job.path),
         "verdict": analysis.verdict.decision,
@@ -222,16 +232,17 @@ def _job_data(job: Job, found: Jobs, number: int) -> dict[str, Any]:
         "arms": {
             arm.name: {
                 "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
-                "tau": taus[arm.name],
+                "tau": taus.get(arm.name),
                 "counted": counted(arm),
             }
             for arm in analysis.arms
         },
+        "withheld": list(withheld(analysis)),
     }
 
 
-def _tau_data(profile: Profile, job: int) -> dict[str, float] | None:
-    known = profile.jobs[job]
+def _tau_data(profile: Profile, job: str) -> dict[str, float] | None:
+    known = profile.at(job)
     if known is None:
         return None
     low, high = known.limits(profile.confidence)

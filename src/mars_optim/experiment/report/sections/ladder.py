@@ -21,16 +21,22 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
     baseline = analysis.baseline.name
     tokens = sorted({t for _, t, _ in analysis.ladder})
     losses = {(seed, t): f"{value:.4f}" for seed, t, value in analysis.ladder}
+
+    def lacking(seed: int) -> str:
+        return say("missing" if seed in analysis.plan.comparison.with_rungs else "none")
+
     data = Table(
         say("figure.ladder.data", baseline=baseline),
         (say("seed"), *(say("tokens", n=t) for t in tokens)),
         tuple(
-            (Cell(str(seed)), *(Cell(losses.get((seed, t), say("missing"))) for t in tokens))
+            (Cell(str(seed)), *(Cell(losses.get((seed, t), lacking(seed))) for t in tokens))
             for seed in _seeds(analysis.ladder)
         ),
     )
     rungs = len(analysis.plan.ladder) + 1
     caption = say("figure.ladder.caption", baseline=baseline, rungs=rungs)
+    if few := analysis.plan.comparison.ladder_seeds:
+        caption = say("figure.ladder.caption.mean", baseline=baseline, rungs=rungs, seeds=few)
     if analysis.plan.training.trunk:
         candidate, share = analysis.candidate.name, analysis.plan.training.decay_share
         names = dict(baseline=baseline, candidate=candidate)

@@ -92,12 +92,14 @@ def rule(analysis: Analysis, say: Messages) -> str:
 
 def limits(analysis: Analysis, say: Messages) -> Section:
     """Limits of a pilot."""
-    exponent, tuning = analysis.plan.comparison.lr_exponent, analysis.plan.tuning
+    comparison, tuning = analysis.plan.comparison, analysis.plan.tuning
+    exponent, few = comparison.lr_exponent, comparison.ladder_seeds
     ladder = say("limit.ladder.moved", exponent=exponent) if exponent else say("limit.ladder")
     if analysis.plan.training.trunk:
         ladder = say("limit.ladder.trunk")
     names = ", ".join(tuning.over)
     tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
-    by_ladder = (ladder,) if analysis.plan.decision.target is None else ()
+    mean = (say("limit.ladder.mean", seeds=few),) if few else ()
+    by_ladder = (ladder, *mean) if analysis.plan.decision.target is None else ()
     items = (say("limit.size"), *by_ladder, tuned)
     return Section("limits", say("section.limits"), (Bullets(items),))

@@ -1,0 +1,131 @@
+"""The functions of ``optim/`` that one file needs, and what is known of it beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+
+from ... import gamma_numbers
+from ...optim import correction, orthogonalize, rules
+from ...optim.gamma import choice, criteria, kept
+from ...optimizer_options import MATRIX_RULES, polynomials
+from .specialise import constant, specialised
+
+# what a file has: tensors on one process, an lr and a gamma that are numbers, no compiled step
+TRUTHS = {
+    "shards is None": True,
+    "settings.cautious": False,
+    "settings.amsgrad": False,
+    "isinstance(settings.lr, Tensor)": False,
+    "isinstance(step_sizes[0], Tensor)": False,
+    "isinstance(gain, Tensor)": False,
+    "isinstance(gamma, Tensor)": False,
+    "isinstance(t, Tensor)": False,
+    "stacked": False,
+    "in_place": True,
+    # what is clipped is a buffer made like its parameter: dense, and no subclass
+    "not c.is_contiguous() and c.numel() < _span(c)": False,
+    "type(c) is Tensor": True,
+    "a.numel() <= _NORM_CHUNK": False,
+    # a scale of 1 changes no bit, so all are multiplied
+    "on_cpu": False,
+    "not chosen": False,
+    # Newton-Schulz of matrices, and of stacks of them that are made here
+    "dtype is None": False,
+    "x.ndim > 3": False,
+    "len(shape) == 2": False,
+    # of steps without a gradient it only counts
+    "seen and number > 2": False,
+    "silent or (told and group[SILENT][0])": False,
+}
+SWAPS = {
+    "chosen = list(range(len(cs)))": "",
+    "on_cpu = cs[0].device.type == 'cpu' and (not torch.compiler.is_compiling())": "",
+    "large, factors = ([cs[i] for i in chosen], [factors[i] for i in chosen])": "",
+    "large": "cs",
+    "shapes = [x.shape for x in params]": "",
+    "shapes[i]": "params[i].shape",
+    "directions = _directions(ms, settings)": "",
+    "directions": "_directions(ms)",
+    "as_matrix(m, stacked=settings.stacked)": "m.flatten(1)",
+    "polynomials(coefficients, steps)": "POLYNOMIALS",
+    "runs(steps, x.dtype)": "RUNS[x.dtype]",
+    "agreement, silent, told = (float(group[MEMORY]), 0, False)": (
+        "agreement = float(group[MEMORY])"
+    ),
+    "told = True": "",
+}
+
+
+def arithmetic(settings: dict[str, Any]) -> list[str]:
+    """The functions that these settings use, in the order in which they are called."""
+    folds = settings["correction"] == "folded"
+    truths = {**TRUTHS, "settings.folds": folds, "rule == 'muon'": settings["rule"] == "muon"}
+
+    def of(*functions: Any, **taken_out: Any) -> list[str]:
+        return [specialised(f, truths, swaps=SWAPS, **taken_out) for f in functions]
+
+    made = _choice_of_gamma(of) if settings["gamma_schedule"] == "auto" else []
+    made += of(correction.folded) if folds else of(correction.corrected_, correction.remember_)
+    if settings["clip"] is not None:
+        made.append(constant(correction, "_NORM_CHUNK"))
+        made += of(correction.norms_of, correction.tensor_norm, correction.dot)
+        made += of(correction.scales_of, correction.clipped, without={"in_place"})
+    made += of(rules.momentum_)
+    made += of(rules.adamw_, without={"max_exp_avg_sqs"})
+    made += of(rules.correction, rules.decay_)
+    if settings["rule"] == "lion":
+        made += of(rules.lion_, without={"shards", "grads"})
+    return made + (_orthogonal(settings, of) if settings["rule"] in MATRIX_RULES else [])
+
+
+def _choice_of_gamma(of: Callable[..., list[str]]) -> list[str]:
+    names = ("FIRST", "GAIN", "HIGHEST", "RATE", "SAMPLE")
+    constants = [constant(gamma_numbers, name) for name in names]
+    made = ["\n".join([*constants, *(constant(kept, name) for name in ("NOW", "MEMORY"))])]
+    made += of(gamma_numbers.spacing, gamma_numbers.sampled)
+    made += of(criteria.newest_weight)
+    made += of(criteria.NextGradient, members={"BEGIN", "look", "turn"})
+    return made + of(choice._choose_by_numbers)
+
+
+def _orthogonal(settings: dict[str, Any], of: Callable[..., list[str]]) -> list[str]:
+    rows = polynomials(settings["ns_coefficients"], settings["ns_steps"])
+    names = ("NS_EPS", "_BATCH", "_BATCH_ELSEWHERE", "_GRAM_ASPECT")
+    constants = [constant(orthogonalize, name) for name in names]
+    made = ["\n".join([f"POLYNOMIALS = {_repeated(rows)}", *_runs(rows), *constants])]
+    taken_out = {"shards", "stacked", "rule", "steps", "coefficients", "settings", "grads"}
+    made += of(rules.orthogonal_, without={"shards", "stacked", "rule", "grads"})
+    made += of(rules.orthogonal_scale, rules.orthogonal_direction, without=taken_out)
+    made += of(rules._orthogonalised, rules._directions, without=taken_out)
+    made += of(orthogonalize._multiplies_bfloat16)
+    made.append(constant(orthogonalize, "BFLOAT16_CPU"))
+    made += of(orthogonalize.matrix_shape, without={"stacked"})
+    made += of(orthogonalize.working_dtype, orthogonalize.prefers_gram, orthogonalize.batches)
+    made += of(orthogonalize.newton_schulz, without=taken_out)
+    made += of(orthogonalize._on_whole, orthogonalize._on_gram)
+    return made + of(orthogonalize._product, orthogonalize._plus)
+
+
+def _repeated(rows: tuple[Any, ...]) -> str:
+    """The polynomials as text, on one line where they are alike."""
+    if len(set(rows)) == 1:
+        return f"({rows[0]},) * {len(rows)}"
+    return "(\n" + "".join(f"    {row},\n" for row in rows) + ")"
+
+
+def _runs(rows: tuple[Any, ...]) -> list[str]:
+    """Steps that the Gram form carries A through before it is made anew, by dtype."""
+    lines = []
+    for dtype in (torch.float32, torch.bfloat16):
+        ends = list(accumulate(map(len, orthogonalize.runs(rows, dtype)), initial=0))
+        parts = ", ".join(f"POLYNOMIALS[{a}:{b}]" for a, b in pairwise(ends))
+        lines.append(f"    {dtype}: [{parts}],")
+    return [
+        "RUNS = {  # steps that A is carried through before it is made anew from X",
+        *lines,
+        "}",
+    ]

@@ -1,0 +1,87 @@
+"""A ladder of the first seeds only: which runs are made, what they cost, how they are read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+
+from mars_optim.errors import UserError
+from mars_optim.experiment.analysis.arm_results import arm_results
+from mars_optim.experiment.analysis.comparison import comparison
+from mars_optim.experiment.pilot.price import price
+from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.plan_file import make_plan
+from tests.support.pretend import Valley, carry_out, small_plan
+
+WHOLE = small_plan(seeds=(1, 2, 3, 4))
+FEW = replace(WHOLE, comparison=replace(WHOLE.comparison, ladder_seeds=2))
+
+
+def noisy(plan: Plan, spec: RunSpec) -> float:
+    """A valley, with a level of each seed and something that repeats of each run."""
+    loss = Valley(plan)(spec)
+    assert loss is not None
+    own = hash((spec.arm_name == "adamw", spec.seed, spec.steps)) % 1000 / 1000 - 0.5
+    better = 0.03 if spec.arm_name == "mars-adamw" else 0.0
+    return loss + 0.1 * spec.seed + 0.005 * own - better
+
+
+def result(plan: Plan, loss=None):
+    runs = carry_out(plan, loss or (lambda spec: noisy(plan, spec))).runs
+    at = comparison(plan, plan.sizes()[0], runs)
+    assert at.missing == 0
+    return arm_results(at, {})["mars-adamw"]
+
+
+def test_only_the_first_seeds_have_rungs() -> None:
+    ladder = carry_out(FEW, Valley(FEW)).purpose("ladder")
+    assert {spec.seed for spec in ladder} == {1, 2}
+    assert len(ladder) == 2 * len(FEW.ladder)
+    assert len(carry_out(FEW, Valley(FEW)).purpose("compare")) == 4 * len(FEW.arms)
+
+
+def test_the_price_counts_the_rungs_of_the_first_seeds_only() -> None:
+    rungs = [
+        [item.runs for item in price(plan, None, workers=1).items if item.purpose == "ladder"]
+        for plan in (WHOLE, FEW)
+    ]
+    assert rungs == [[(8, 8)], [(4, 4)]]
+
+
+def test_seeds_that_differ_by_a_level_are_read_as_on_their_own_ladders() -> None:
+    whole, few = (result(plan, Valley(plan, {"mars-adamw": 0.3})) for plan in (WHOLE, FEW))
+    assert [s.log_ratio for s in few.seeds] == pytest.approx([s.log_ratio for s in whole.seeds])
+    assert few.slope == pytest.approx(whole.slope)
+    assert few.ladder_error == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_ladders_error_is_in_the_interval_and_only_there() -> None:
+    whole, few = result(WHOLE), result(FEW)
+    assert whole.ladder_error == 0.0
+    assert few.ladder_error > 0.0
+    assert few.log_ratio is not None
+    assert few.log_ratio_here is not None
+    assert few.log_ratio_here.mean == pytest.approx(fmean(s.log_ratio for s in few.seeds))
+    assert few.log_ratio.rates >= 0.9 * few.ladder_error
+
+
+def test_a_seed_whose_baseline_diverged_is_not_read() -> None:
+    def loss(spec: RunSpec) -> float | None:
+        lost = spec.purpose == "compare" and (spec.arm_name, spec.seed) == ("adamw", 4)
+        return None if lost else Valley(FEW)(spec)
+
+    found = result(FEW, loss)
+    assert [s.reading is None for s in found.seeds] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("few", [1, 5])
+def test_too_few_or_too_many_ladder_seeds_are_refused(few: int) -> None:
+    with pytest.raises(UserError, match=f"ladder_seeds = {few} must be 0.* from 2 to 4"):
+        make_plan({"comparison": {"ladder_seeds": few, "seeds": [1, 2, 3, 4]}})
+
+
+def test_trunks_do_not_go_with_a_ladder_of_some_seeds() -> None:
+    with pytest.raises(UserError, match=r"ladder_seeds = 2 does not go with training.trunk"):
+        make_plan({"comparison": {"ladder_seeds": 2}, "training": {"trunk": True, "decay": "wsd"}})
