@@ -65,7 +65,7 @@ def test_an_arms_settings_reach_command_and_name_of_the_run(tmp_path: Path):
 FAULTS = [
     ("--fault crash", ["ended with status 1: no data on the disk", "log.txt"]),
     ("--fault memory", ["ended by signal 9 (out of memory?): training ours"]),
-    ("--fault no-valid", ["no validation loss", "'valid_loss'", "there are loss, step"]),
+    ("--fault no-valid", ["no validation loss", "'valid_loss'", "known: loss, step"]),
     ("--fault early", ["should take 20 steps", "is of step 17", "evaluate after the last"]),
     ("--wrong", ["ended with status 2: ", "unrecognized arguments: --wrong"]),
 ]
@@ -119,7 +119,7 @@ def test_a_program_that_cannot_be_started_says_so(tmp_path: Path):
 def test_missing_metric_is_reported_with_the_names_present(tmp_path: Path):
     with pytest.raises(UserError, match=r"there are no rows; set task\.metrics"):
         run(tmp_path, task_with(metrics="metrics.csv"))
-    with pytest.raises(UserError, match=r"no row has 'eval_loss'; there are loss, .*valid_loss"):
+    with pytest.raises(UserError, match=r"no row has 'eval_loss'; known: loss, .*valid_loss"):
         run(tmp_path, task_with(valid_key="eval_loss"))
     with pytest.raises(UserError, match="a row has a loss but no 'global_step'"):
         run(tmp_path, task_with(step_key="global_step"))

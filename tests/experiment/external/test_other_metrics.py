@@ -34,7 +34,7 @@ def test_the_loss_may_be_missing_where_another_metric_decides(tmp_path: Path):
 
 
 MISSING = [
-    ("", "scoer", ["no row has 'scoer'", "there are loss, seconds, step, tokens, valid_loss"]),
+    ("", "scoer", ["no row has 'scoer'", "known: loss, seconds, step, tokens, valid_loss"]),
     ("--fault score", "scoer", ["no row has 'scoer'", "did you mean 'score'?"]),
     ("--fault score-nan", "score", ["its last 'score', at step 20, is nan"]),
 ]
@@ -91,5 +91,5 @@ def test_runs_of_others_without_the_metric_say_what_they_have(tmp_path: Path, ca
     write_files(tmp_path / "runs", name="accuracy")
     assert imported(tmp_path / "runs", tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert "no row has 'acc'; there are accuracy, step" in said
+    assert "no row has 'acc'; known: accuracy, step" in said
     assert said.count("\n") == 1
