@@ -212,11 +212,12 @@ NUMBERS = ("run", "average", "most", "go", "no-go", "worth")
 
 def _cells(design: Design) -> tuple[str, ...]:
     number = len(design.seeds)
+    few = f", {design.ladder_seeds} seeds" if design.ladder_seeds else ""
     again = f", {design.tuning_seeds} seeds" if design.tuning_seeds > 1 else ""
     return (
         f"up to {number}" if design.looks == "every-pair" else str(number),
         design.others,
-        " ".join(f"{rung:g}" for rung in sorted((*design.ladder, 1.0))),
+        " ".join(f"{rung:g}" for rung in sorted((*design.ladder, 1.0))) + few,
         f"up to {design.max_trials}{again}",
         f"{design.steps:,}",
     )

@@ -110,7 +110,7 @@ def test_the_best_rate_is_never_beyond_one_that_diverged():
 
 
 @pytest.mark.parametrize("wall", [4.0, 4.0 * 2**0.5])
-def test_no_rate_is_chosen_between_one_that_diverged_and_its_nearest(wall: float):
+def test_no_rate_is_chosen_beside_one_that_diverged(wall: float):
     falling = [(2.0**k, 0, 4.3 - 0.02 * k) for k in range(-2, 2)]
     fit = fit_rate([*falling, (wall, 0, None)], 2.0)
     assert fit is not None

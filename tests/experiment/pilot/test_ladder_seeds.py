@@ -50,7 +50,7 @@ def test_the_price_counts_the_rungs_of_the_first_seeds_only() -> None:
     assert rungs == [[(8, 8)], [(4, 4)]]
 
 
-def test_seeds_that_differ_by_a_level_are_read_as_on_their_own_ladders() -> None:
+def test_seeds_with_levels_are_read_as_on_their_own_ladders() -> None:
     whole, few = (result(plan, Valley(plan, {"mars-adamw": 0.3})) for plan in (WHOLE, FEW))
     assert [s.log_ratio for s in few.seeds] == pytest.approx([s.log_ratio for s in whole.seeds])
     assert few.slope == pytest.approx(whole.slope)

@@ -95,6 +95,7 @@ class Design:
         looks: as in the plan.
         others: when the arms that the verdict is not about are run: "always", "after-go", "none".
         ladder: further budgets than 1.
+        ladder_seeds: that have these; 0 for all.
         max_trials: of each arm's search.
         tuning_seeds: that the trials around its best are run on.
         steps: of a run.
@@ -112,6 +113,7 @@ class Design:
     looks: str
     others: str
     ladder: tuple[float, ...]
+    ladder_seeds: int
     max_trials: int
     tuning_seeds: int
     steps: int
@@ -274,6 +276,7 @@ def _weighed(
         looks=plan.decision.looks,
         others=variant.others,
         ladder=plan.ladder,
+        ladder_seeds=plan.comparison.ladder_seeds,
         max_trials=plan.tuning.max_trials,
         tuning_seeds=1 + len(plan.tuning.more_seeds),
         steps=plan.training.steps,
