@@ -119,5 +119,5 @@ def test_the_terminal_says_what_the_interval_is_of(two_arms: Forecast) -> None:
     text = "\n".join(lines(two_arms))
     assert "one more run of each" in text
     assert "better" in text
-    assert "narrow it most" in text
+    assert "narrows it most" in text
     assert "no forecast: " in "\n".join(lines(told(rows({"arm": 0.2}), 1e11)))
