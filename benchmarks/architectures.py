@@ -1,4 +1,5 @@
-"""What `param_groups(rule="muon")` makes of public architectures, into docs/architectures.md.
+"""Groups that `param_groups(rule="muon")` makes of public architectures, into
+docs/architectures.md.
 
     python -m benchmarks.architectures
 

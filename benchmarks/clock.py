@@ -30,7 +30,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least two values."""
+        """The spread of at least two values."""
         q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, q1, q3)
 
@@ -141,7 +141,7 @@ class Field:
         return kept
 
     def _seconds(self, optimizer: Any, repeats: int, contender: Contender | None = None) -> float:
-        """Of one step, the mean of ``repeats``."""
+        """Seconds of one step, as the mean of ``repeats``."""
         total = 0.0
         for _ in range(repeats):
             self._give_gradients()  # some peers take them away

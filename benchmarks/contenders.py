@@ -118,7 +118,7 @@ def _matrices(name: str, rule: str) -> Contender:
 
 
 def previous_gradient(optimizer: Any) -> None:
-    """What the exact form's first pass leaves: here the same gradient again."""
+    """The gradient that the exact form's first pass leaves: here the same one again."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
     given = [p.grad for p in params]
     with optimizer.previous_point():

@@ -1,4 +1,5 @@
-"""What a decision costs: designs of the comparison on the same simulated worlds, whole pilots each.
+"""Cost of a decision: designs of the comparison on the same simulated worlds, whole pilots
+each.
 
 ``python -m benchmarks.decision`` prints the table of docs/statistics.md. A design is a number of
 pairs that is fixed before, or a look at every pair up to a most. Of each: how often it says go and

@@ -34,7 +34,7 @@ def step_time(results: Sequence[dict[str, Any]]) -> str:
 
 
 def message(result: dict[str, Any]) -> str:
-    """What the figure says, from the numbers in it."""
+    """Message of the figure, from the numbers in it."""
     ratios = {row["name"]: row["ratio"]["median"] for row in result["rows"]}
     others = sorted(v for name, v in ratios.items() if name.startswith(_MARS_PEERS))
     own = ratios.get("MARSAdamW")

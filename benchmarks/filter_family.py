@@ -76,7 +76,7 @@ def mona(beta: float, slow: float, alpha: float | None = None) -> Point:
 
 
 def ema_nesterov_rate(decay: float, ahead: float) -> float:
-    """Of the slow average that a look-ahead along an average of moves amounts to."""
+    """Rate of the slow average to which a look-ahead along an average of moves amounts."""
     return decay + ahead * (1 - decay)
 
 

@@ -1,4 +1,4 @@
-"""What makes the forecast's intervals as wide as they are? Parts taken away from the same draws.
+"""Causes of the width of the forecast's intervals: parts taken away from the same draws.
 
 ``python -m benchmarks.forecast_parts`` prints the tables of docs/scaling.md. The drift's change at
 the largest size and at the greatest length is told by no cell of a table, so that it is as in the
@@ -67,7 +67,7 @@ def parts(known: Table, found: Posterior, targets: Sequence[Target]) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Surprise:
-    """What a world has beyond its law and the luck of seeds.
+    """Deviation of a world from its law, beyond the luck of seeds.
 
     Args:
         bend: standard deviation of a change of each arm's drift at the largest size.
@@ -120,7 +120,7 @@ def of_world(
 
 
 def of_records(rows: Sequence[Row]) -> dict[str, dict[str, list[Answer]]]:
-    """Of each design of the records, the cells left out."""
+    """Cells that each design of the records leaves out."""
     ratios, found = observed(list(rows), "adamw"), {}
     for design, keep in designs(rows).items():
         kept = [row for row in rows if keep(row)]

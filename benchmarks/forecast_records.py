@@ -47,7 +47,7 @@ class Answer:
 
 
 def designs(rows: Sequence[Row]) -> dict[str, Callable[[Row], bool]]:
-    """What is kept of the table: by name, whether a row is."""
+    """Rows that each design keeps of the table, by the design's name."""
     sizes = sorted({row.parameters for row in rows})
 
     def length(row: Row) -> float:

@@ -112,7 +112,8 @@ def copy_bandwidth(device: str, numel: int, rounds: int) -> float:
 def step_times(
     device: str, shapes: list[Shape], bandwidth: float, *, rounds: int, steps: int
 ) -> dict[str, Any]:
-    """Of every variant, in interleaved rounds of ``steps`` steps, on the same parameters."""
+    """Step times of every variant, in interleaved rounds of ``steps`` steps, on the same
+    parameters."""
     clock, params = Clock(device), make(device, shapes)
     numel = sum(param.numel() for param in params)
     optimizers = {name: factory(params) for name, (factory, _) in VARIANTS.items()}

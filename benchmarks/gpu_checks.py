@@ -1,4 +1,4 @@
-"""What ``benchmarks.gpu`` asks beside the step times: numbers, memory, waiting, graphs, tests."""
+"""Checks of ``benchmarks.gpu`` beside the step times: numbers, memory, waiting, graphs, tests."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Stepper:
         self.bytes = float(costs["bytes accessed"])
 
     def seconds(self) -> float:
-        """Of one step."""
+        """Seconds of one step."""
         start = time.perf_counter()
         self.carry = self.step(*self.carry, self.grads)
         for leaf in jax.tree.leaves(self.carry):

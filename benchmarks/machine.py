@@ -1,4 +1,4 @@
-"""What the numbers were measured on, and its speed of copying memory."""
+"""The machine of the measurements, and its speed of copying memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Copy:
         self.bytes = 2 * self._source.nbytes  # read and written
 
     def seconds(self) -> float:
-        """Of one copy."""
+        """Seconds of one copy."""
         start = time.perf_counter()
         self._target.copy_(self._source)
         return time.perf_counter() - start

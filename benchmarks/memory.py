@@ -95,7 +95,7 @@ def counted(rule: str, correction: str, state: str, stored: str) -> int:
 
 
 def rises(tensors: str, names: list[str], official: Path | None) -> list[dict[str, Any]]:
-    """Of each contender, in a process of its own."""
+    """Rise of memory for each contender, in a process of its own."""
     rows = []
     for name in names:
         options = ["--official", str(official)] if official else []

@@ -1,4 +1,4 @@
-"""What orthogonalising GPT-2 small's hidden matrices costs, beside the model's own step.
+"""Cost of orthogonalising GPT-2 small's hidden matrices, beside the model's own step.
 
 Each distinct shape is timed and multiplied by how often it occurs. Variants: matrix by matrix or
 equal shapes as one batch, bfloat16 or float32, the plain iteration or the Gram form.
@@ -126,7 +126,7 @@ def cells(row: dict[str, Any], result: dict[str, Any]) -> list[str]:
 
 
 def head(result: dict[str, Any]) -> str:
-    """What the ratios are to."""
+    """Reference of the ratios."""
     return (
         f"{result['title']}: {result['matrices']} hidden matrices; forward and backward of "
         f"{result['tokens']:,} tokens {result['model_seconds']:.2f} s, fused AdamW's step "

@@ -1,4 +1,4 @@
-"""What the commands have in common: options, errors of one line, a JSON file."""
+"""Parts that the commands share: options, errors of one line, a JSON file."""
 
 from __future__ import annotations
 

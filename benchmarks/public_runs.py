@@ -48,7 +48,7 @@ def verdicts(known: Table, found: Posterior) -> str:
 
 
 def shared(known: Table, found: Posterior) -> str:
-    """What NAdamW has of each optimizer's gain."""
+    """Share of each optimizer's gain that NAdamW has."""
     size = _sizes(known)[-1]
     nadamw = _draws(known, found, size, known.arms.index("nadamw"))
     lines = [
@@ -189,7 +189,7 @@ def _sizes(known: Table) -> list[float]:
 
 
 def _draws(known: Table, found: Posterior, size: float, arm: int) -> Floats:
-    """Of the mean log ratio over the arm's budgets of 20 to 160 tokens per parameter."""
+    """Draws of the mean log ratio over the arm's budgets of 20 to 160 tokens per parameter."""
     budgets = [d for n, d in known.cells(arm) if n == size and d / n < 170]
     logs: Floats = np.mean(
         [law_ratios(found, known.at(size, d, [arm]))[:, 0] for d in budgets], axis=0
@@ -207,7 +207,7 @@ def _mean_at(known: Table, found: Posterior, size: float, arm: int) -> Interval:
 
 
 def _fall(known: Table, found: Posterior, size: float, tokens: float) -> float:
-    """Of AdamW's loss per e-fold of tokens, in nats."""
+    """Fall of AdamW's loss per e-fold of tokens, in nats."""
     fit, theta = max(found.fits, key=lambda pair: len(pair[1]))
     return float(fit.law.slopes(theta, known.at(size, tokens, [0])).mean()) * known.unit
 

@@ -38,7 +38,7 @@ NOISES = (0.0, 0.01)
 """Nats that are added to each trial's loss, as another seed might have."""
 MARGINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 NEEDED = 3
-"""Of an arm's trials, the lowest, from which the fit has its lowest point."""
+"""Lowest trials of an arm, from which the fit has its lowest point."""
 FACTOR = 2.0
 CURVES = ("monotone", "smooth")
 
@@ -164,7 +164,7 @@ def halved(sweep: Sweep) -> Iterator[Trials]:
 def costs(
     sweeps: Sequence[Sweep], noise: float, draws: int, *, coarse: bool, curve: str = "monotone"
 ) -> dict[str, list[list[float]]]:
-    """What each rule's choices cost: of every set of trials, draw by draw."""
+    """Costs of each rule's choices: of every set of trials, draw by draw."""
     rng, found = np.random.default_rng(0), {name: list[list[float]]() for name in RULES}
     for sweep in sweeps:
         for trials in halved(sweep) if coarse else [sweep.trials]:
@@ -196,7 +196,7 @@ def row(name: str, kind: str, noise: float, found: Mapping[str, Sequence[Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Stops:
-    """What stopping bad trials half-way would have done to the arms' searches.
+    """Effect of stopping bad trials half-way on the arms' searches.
 
     Args:
         stopped: trials.

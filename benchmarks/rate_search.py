@@ -43,7 +43,8 @@ class Lowest(NamedTuple):
 
 
 def lowest(left: float, mid: float, right: float) -> Lowest | None:
-    """Of y = mid + slope x + bend x^2 through x = -1, 0, 1; None where that is no valley."""
+    """Lowest point of y = mid + slope x + bend x^2 through x = -1, 0, 1; None where that is no
+    valley."""
     bend = (left + right) / 2.0 - mid
     if not math.isfinite(bend) or bend <= 0.0:
         return None

@@ -39,7 +39,7 @@ def now() -> int:
 
 
 def in_fresh_process(module: str, *arguments: str) -> dict[str, Any]:
-    """What ``python -m module arguments`` prints as its last line, a JSON object.
+    """Last line that ``python -m module arguments`` prints, a JSON object.
 
     In its own process, so that no earlier variant's memory is reused.
     """

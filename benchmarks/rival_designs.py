@@ -1,4 +1,4 @@
-"""What others' protocols decide on our simulated worlds, beside the pilot's designs.
+"""Decisions of others' protocols on our simulated worlds, beside the pilot's designs.
 
 ``python -m benchmarks.rival_designs`` prints the table of docs/statistics.md. The question is the
 pilot's: does the candidate save at least ``decision.min_saving`` of the baseline's tokens? Rivals
@@ -48,7 +48,7 @@ HEADER = ("saving", "design", "go", "no-go", "wrong", "budgets in all")
 
 
 class Told(NamedTuple):
-    """What a design decided, and the budgets it spent, tuning and ladder included."""
+    """Decision of a design, and the budgets it spent, tuning and ladder included."""
 
     decision: str
     budgets: float

@@ -53,7 +53,7 @@ Losses = dict[Trial, float]
 
 
 class Settings(NamedTuple):
-    """What the study is of."""
+    """Settings of the study."""
 
     lengths: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -143,7 +143,8 @@ def found(path: str, out: str, plan: Plan, settings: Settings) -> Losses:
 
 
 class Model(NamedTuple):
-    """What rows say of all runs alike: parameters, tokens of length 1, hash of the text."""
+    """Facts that rows state for all runs alike: parameters, tokens of length 1, hash of the
+    text."""
 
     parameters: int
     unit: int
@@ -151,7 +152,7 @@ class Model(NamedTuple):
 
     @classmethod
     def of(cls, path: str, out: str) -> Model:
-        """Of a plan's own task."""
+        """The facts of a plan's own task."""
         task = task_of(path, out)
         with torch.device("meta"):
             model = task.task.build_model(0)

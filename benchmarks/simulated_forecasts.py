@@ -72,7 +72,7 @@ class World:
         return math.log(rest / b) / -beta - math.log(tokens / 2e10) if rest > 0 else math.inf
 
     def fall(self, tokens: float) -> float:
-        """Of the baseline's loss per e-fold of tokens."""
+        """Fall of the baseline's loss per e-fold of tokens."""
         return self.law[4] * self._tokens(tokens)
 
     def _tokens(self, tokens: float) -> float:

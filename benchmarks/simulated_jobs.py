@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What a team's jobs are like.
+    """Properties of a team's jobs.
 
     Args:
         jobs: pilots.

@@ -39,7 +39,7 @@ LEVEL = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What runs give.
+    """Properties of the simulated runs.
 
     Args:
         effect: true log token ratio of the candidate at its best rate to the baseline at its own.
@@ -240,7 +240,7 @@ def rates(results: Iterable[Result]) -> str:
 
 
 class Told(Protocol):
-    """What one pilot said of a truth that is known."""
+    """Words of one pilot on a truth that is known."""
 
     @property
     def held(self) -> bool:
@@ -256,7 +256,7 @@ class Told(Protocol):
 
     @property
     def error(self) -> float:
-        """Of the mean."""
+        """Standard error of the mean."""
 
     @property
     def width(self) -> float:

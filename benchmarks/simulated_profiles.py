@@ -29,7 +29,7 @@ CONFIDENCE = 0.95
 
 
 def arm(name: str, ratios: list[float]) -> Any:
-    """What the profiles ask of an arm's result; the baseline has no ratios."""
+    """An arm's result, as the profiles need it; the baseline has no ratios."""
     return SimpleNamespace(
         name=name,
         role="other" if ratios else "baseline",

@@ -61,7 +61,7 @@ def both_ratios(
 
 
 def read_both(logs: Floats, baseline: Floats, candidate: Floats) -> Floats:
-    """Of many pairs of ladders (n, rungs) at once what ``both_ways`` tells of one."""
+    """Savings that ``both_ways`` reads, of many pairs of ladders (n, rungs) at once."""
     unit = int(np.argmin(np.abs(logs)))
     there, side = read_ladders(logs, baseline, candidate[:, unit])
     back, turned = read_ladders(logs, candidate, baseline[:, unit])

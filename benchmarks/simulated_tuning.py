@@ -49,7 +49,7 @@ TRUTHS = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What runs give.
+    """Properties of the simulated runs.
 
     Args:
         effect: true log token ratio of the candidate at its best settings to the baseline at its.
@@ -143,7 +143,7 @@ def pilot(world: World, truth: dict[int, float], seed: int, plan: Plan) -> Resul
 
 
 def result(plan: Plan, runs: list[Run], truth: dict[int, float]) -> Result | None:
-    """What a pilot says; None where its runs tell no interval, or a bound only."""
+    """Result of a pilot; None where its runs give no interval, or a bound only."""
     at = comparison(plan, plan.sizes()[0], runs)
     arms = arm_results(at, {})
     baseline, candidate = arms[plan.comparison.baseline], arms[plan.comparison.candidate]

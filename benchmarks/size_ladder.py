@@ -53,7 +53,7 @@ class Shape(NamedTuple):
 
 
 class Design(NamedTuple):
-    """What the study is of.
+    """Design of the study.
 
     Args:
         arms: all are tuned and run alike.

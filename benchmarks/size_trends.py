@@ -62,7 +62,7 @@ class Estimate(NamedTuple):
         return Estimate(*(factor * x for x in self))
 
     def exponential(self) -> Estimate:
-        """Of a log ratio, the ratio."""
+        """The ratio that a log ratio stands for."""
         return Estimate(*(math.exp(x) for x in self))
 
 
@@ -75,7 +75,7 @@ class Cell(NamedTuple):
     losses: Mapping[int, float]
     differences: tuple[float, ...]
     fall: float
-    """Of the baseline's loss for each e-fold of tokens there; nan where it has one length."""
+    """Fall of the baseline's loss for each e-fold of tokens there; nan where it has one length."""
 
     @property
     def log_ratio(self) -> float:
@@ -159,14 +159,14 @@ def ratio(cell: Cell, noise: Noise | None) -> Estimate:
 
 
 class Trend(NamedTuple):
-    """What ten times as much changes in the log ratio."""
+    """Change of the log ratio for ten times as much."""
 
     size: Estimate
-    """Of parameters, tokens per parameter fixed."""
+    """Trend over parameters, tokens per parameter fixed."""
     length: Estimate
-    """Of tokens, at a fixed size."""
+    """Trend over tokens, at a fixed size."""
     size_alone: Estimate
-    """Of parameters, at fixed tokens."""
+    """Trend over parameters, at fixed tokens."""
     cells: int
 
 
@@ -194,7 +194,7 @@ def trend(cells: Sequence[Cell], arm: str) -> Trend | None:
 
 
 def longer(cells: Sequence[Cell], arm: str) -> list[tuple[Place, Place, Estimate]]:
-    """What the next length changes in an arm's log ratio at each size, paired by seeds."""
+    """Change of an arm's log ratio with the next length at each size, paired by seeds."""
     mine = [cell for cell in cells if cell.arm == arm and math.isfinite(cell.log_ratio)]
     found = []
     for one, other in pairwise(mine):

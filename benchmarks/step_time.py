@@ -71,7 +71,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def head(result: dict[str, Any]) -> str:
-    """What was stepped, in a sentence."""
+    """The tensors that were stepped, in a sentence."""
     text = (
         f"{result['title']}: {result['count']} tensors, {result['parameters']:,} float32 parameters"
     )

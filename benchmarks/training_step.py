@@ -1,4 +1,4 @@
-"""What an option of the optimizer costs in a whole training step of the pilot's built-in task.
+"""Cost of an option of the optimizer in a whole training step of the pilot's built-in task.
 
 The same arm with and without the option takes turns: forward, backward, clip and step, and what a
 training row reads of the telemetry.
@@ -112,7 +112,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def head(result: dict[str, Any]) -> str:
-    """What was trained, in a sentence."""
+    """The training, in a sentence."""
     return (
         f"The pilot's built-in GPT, {result['parameters']:,} parameters, batches of "
         f"{result['batch_tokens']} bytes, {len(result['rows'][0]['rounds'])} rounds of "

@@ -20,11 +20,11 @@ from mars_optim.experiment.plan import RunSpec
 from .plan import StudyPlan
 
 MOST_TRIES = 2
-"""Of a run that fails."""
+"""Most tries of a run that fails."""
 SHORT_SEED = 0
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""What is known of each run, by its name."""
+"""Facts of each run, by its name."""
 
 
 def next_run(plan: StudyPlan, data: str, rows: Rows) -> RunSpec | None:

@@ -1,4 +1,4 @@
-"""What the study asks: model, arms, lengths and rates, from ``plan.toml`` beside this file."""
+"""Plan of the study: model, arms, lengths and rates, from ``plan.toml`` beside this file."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _long_row(state: State, arm: str, finals: Mapping[str, Finals]) -> list[str]
 
 
 def final_losses(state: State, arm: str) -> dict[int, float]:
-    """Of an arm's long runs that have one."""
+    """Final losses of an arm's long runs, where they have one."""
     runs = _runs(state, arm, "long_steps")
     return {run["seed"]: run["final_loss"] for run in runs if run["final_loss"] is not None}
 
@@ -176,6 +176,6 @@ def _loss(run: Mapping[str, Any]) -> str:
 
 
 def _said(state: State) -> str:
-    """What calls said that runs do not."""
+    """Words of the calls that are not in the runs."""
     lines = [line for call in state["calls"] for line in call["said"] if "torch.compile" in line]
     return "\n".join(f"- {line}" for line in dict.fromkeys(lines))

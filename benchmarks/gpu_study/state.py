@@ -13,7 +13,7 @@ from ..output import UserError
 FILE = "study.json"
 VERSION = 1
 _ASKED = ("version", "rehearsal", "plan", "data")
-"""What must be the same in every call."""
+"""Fields that must be the same in every call."""
 
 State = dict[str, Any]
 

@@ -39,7 +39,7 @@ MOST_GRAPHS = 64
 
 @dataclass
 class Call:
-    """What one call works with.
+    """Inputs of one call.
 
     Args:
         plan: of the study.
@@ -184,7 +184,7 @@ def _run(call: Call, spec: RunSpec) -> bool:
 
 
 def _tell(call: Call, spec: RunSpec) -> None:
-    """What is left, and what was not as it should be."""
+    """Print the runs that are left, and the failures."""
     graphs = counters["stats"]["unique_graphs"]
     if graphs > GRAPHS:
         call.say(f"torch.compile made {graphs} graphs where {GRAPHS} was expected: time is lost")

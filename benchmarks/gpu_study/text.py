@@ -30,18 +30,18 @@ from .task import TEXT, TOKENS
 
 WHEELS = "wheels"
 MOST_BYTES = 55_000_000
-"""Of DATA: beside the repository it has to fit into one transfer of 64 MiB."""
+"""Most bytes of DATA: with the repository it has to fit into one transfer of 64 MiB."""
 TEXT_BYTES = 70_000_000
 FOLDERS = frozenset(
     "Documentation block crypto fs init io_uring ipc kernel lib mm net security virt".split()
 )
 SUFFIXES = frozenset((".c", ".h", ".rst", ".txt", ".yaml"))
 SHARE = 0.05
-"""Of the files that are for validation."""
+"""Share of the files that is for validation."""
 PACKAGES = (
     "annotated-types pydantic pydantic-core tomlkit typing-extensions typing-inspection".split()
 )
-"""What is imported beside torch, numpy and scipy."""
+"""Packages that are imported beside torch, numpy and scipy."""
 TARGET = "--python-version 3.12 --implementation cp --platform manylinux_2_17_x86_64".split()
 
 

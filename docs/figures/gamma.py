@@ -1,4 +1,4 @@
-"""What the next gradient and the least error ask of gamma, and what trains best.
+"""The gamma that the next gradient and the least error ask for, and the one that trains best.
 
 python -m docs.figures.gamma, from the repository's root, two minutes on one core: the pilot's
 built-in task at constant gammas; draws gamma.svg and prints the table of docs/theory.md.

@@ -82,7 +82,7 @@ def lag(ax: Axes) -> None:
 
 
 def followers(ax: Axes) -> None:
-    """What the corrections do: errors against the full gradient."""
+    """Errors of the corrections against the full gradient."""
     full = signal()
     ax.axhline(0, color=INK, lw=2)
     for label, tint, gamma, exact in (

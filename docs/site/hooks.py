@@ -1,4 +1,4 @@
-"""Changes that mkdocs makes to a page: files it includes, links that leave docs/, commands."""
+"""Changes that mkdocs makes to a page: included files, outward links, commands, formulas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GITHUB = "https://github.com/mars-optim/mars-optim"
@@ -14,6 +16,18 @@ INCLUDE = re.compile(r"^<!-- include (\S+) -->$", re.MULTILINE)
 COMMANDS = "<!-- commands -->"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 LANGUAGES = {".py": "python", ".toml": "toml"}
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    """The settings, with formulas among the fenced blocks: GitHub shows ```math as well."""
+    fences = config["mdx_configs"].setdefault("pymdownx.superfences", {})
+    fences["custom_fences"] = [{"name": "math", "class": "formula", "format": formula}]
+    return config
+
+
+def formula(source: str, _language: str, css_class: str, *_: Any, **__: Any) -> str:
+    """A formula in LaTeX as MathML, which browsers draw without a script."""
+    return f'<div class="{css_class}">{convert(source, display="block")}</div>'
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

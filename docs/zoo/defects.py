@@ -1,4 +1,4 @@
-"""What the zoo's checks found, each in the fewest lines that show it; true as far as it runs.
+"""Findings of the zoo's checks, each in the fewest lines that show it; true as far as it runs.
 
 ``python -m docs.zoo.defects`` runs all of them. Where a thing may be meant so, the text says it.
 """
@@ -373,13 +373,13 @@ def show(script: Callable[..., bool], module: str, name: str, further: dict[str,
 
 
 def what(script: Callable[..., bool]) -> str:
-    """What a script of SHOWN shows: its docstring without "Whether"."""
+    """Claim of a script of SHOWN: its docstring without "Whether"."""
     said = " ".join((script.__doc__ or "").split()).removeprefix("Whether ")
     return said[0].upper() + said[1:]
 
 
 def outcomes() -> list[tuple[str, str, str, str]]:
-    """Of each: package or class, script, what it shows, and whether it still does."""
+    """Outcome of each script: package or class, script, claim, and whether it still holds."""
     found = []
     for package, text, script in DEFECTS:
         found.append((package, script.__name__, text, _state(script)))

@@ -1,4 +1,4 @@
-"""What ``gamma="auto"`` is made of beside its arithmetic; PyTorch's and JAX's have it alike."""
+"""Constants of ``gamma="auto"``, the same in PyTorch and JAX."""
 
 from __future__ import annotations
 

@@ -167,12 +167,10 @@ TABLE: dict[str, Option] = {
     "clip_over": Option(
         "choice",
         "tensor",
-        'norm that the clip looks at: each "tensor"\'s, or "global"',
+        'norm that the clip uses: of each "tensor", or "global"',
         get_args(ClipOver),
     ),
-    "cautious": Option(
-        "flag", False, "step only where the direction agrees with the gradient in sign"
-    ),
+    "cautious": Option("flag", False, "step only where direction and gradient have the same sign"),
     "correction": Option(
         "choice", None, '"approx", "folded" or "exact" (a second pass a step)', get_args(Correction)
     ),
@@ -205,8 +203,8 @@ IN_GROUPS: dict[str, Option] = {
         "split", None, "blocks of each matrix that are matrices of their own", none=True
     ),
 }
-"""What every group of an optimizer has, and its settings are made of: ``lr_ratio``, ``stacked`` and
-``split`` too, for which the constructor has no argument."""
+"""Options in every group of an optimizer, from which its settings are made: ``lr_ratio``,
+``stacked`` and ``split`` too, for which the constructor has no argument."""
 
 CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ("foreach", (True,), "fused", (True,)): (
@@ -216,12 +214,12 @@ CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
         "amsgrad={value!r} needs rule='adamw', not rule={other!r}"
     ),
     ("clip", (), "correction", ("folded",)): (
-        "clip={value!r} cannot be used with correction={other!r}, which keeps no gradient to clip: "
-        "leave clip out (or None), or use correction='approx'"
+        "clip={value!r} cannot be combined with correction={other!r}, which keeps no gradient to "
+        "clip: leave clip out (or None), or use correction='approx'"
     ),
     ("gamma_schedule", CHOSEN, "correction", ("exact",)): (
-        "gamma_schedule={value!r} weighs the noise of two batches, and correction={other!r} has "
-        "that of one: use 'lr', 'sqrt_lr' or a number"
+        "gamma_schedule={value!r} compares the noise of two batches, and correction={other!r} "
+        "has the noise of one: use 'lr', 'sqrt_lr' or a number"
     ),
 }
 """An option, values of it (none: all but None), another, values of that: they cannot go together.

@@ -1,4 +1,4 @@
-"""What docs/public-runs.md says in words is what its tables hold, and these what the records do."""
+"""The words of docs/public-runs.md follow from its tables, and these from the records."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ def test_it_says_what_to_do_next_and_writes_the_numbers(
         (["plan.toml"], ["plan.toml", "cannot be read as a checkpoint"]),
         (["c.pt"], ["--optimizer-key 'optimizer'", "model, opt"]),
         (["c.pt", "--model-key", "net"], ["--model-key 'net'", "model, opt"]),
-        (["c.pt", "--optimizer-key", "model"], ["no optimizer's state dict"]),
-        (["c.pt", "--optimizer-key", "opt"], ["another model than the task's"]),
+        (["c.pt", "--optimizer-key", "model"], ["is not the state dict of an optimizer"]),
+        (["c.pt", "--optimizer-key", "opt"], ["model is not the task's"]),
         (["c.pt", "--history", "5"], ["history = 5", "at least 100"]),
         (["c.pt", "--seeds", "1"], ["seeds = [1]", "two or more"]),
         (["c.pt", "--lr-scales", "0"], ["lr_scales", "above 0"]),
@@ -90,4 +90,4 @@ def test_a_candidate_with_other_moments_is_refused(
     text = 'arms = ["adamw", "mars-lion"]\n' + PLAN + '[comparison]\ncandidate = "mars-lion"\n'
     (folder / "plan.toml").write_text(text)
     assert main(["canary", "c.pt", "--plan", "plan.toml"]) == 2
-    assert "rule 'lion', which keeps other moments than AdamW" in capsys.readouterr().err
+    assert "rule 'lion', whose moments differ from AdamW's" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_an_embedding_under_newton_schulz_is_warned_of(
         ("nowhere_at_all:model", ["nowhere_at_all cannot be imported"]),
         ("{}:modell", ["no function 'modell'", "did you mean 'model'"]),
         ("{}:nothing", ["returned a NoneType", "torch.nn.Module"]),
-        ("{}:number", ["is no function but a int", "mars doctor {}.py"]),
+        ("{}:number", ["is a int, not a function", "mars doctor {}.py"]),
         ("{}:broken", ["failed: KeyError", "data"]),
     ],
 )

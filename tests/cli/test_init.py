@@ -66,8 +66,8 @@ def test_a_mapping_of_existing_runs_says_what_uses_it(
             ["pilot", "--init", "tasks"],
             ["--init tasks", "plan, task, command, finetune, sft or bandit"],
         ),
-        (["pilot", "--init", "task", "--set", "training.steps=20"], ["takes --out only"]),
-        (["report", "--set", "baseline=x"], ["--set goes with --from"]),
+        (["pilot", "--init", "task", "--set", "training.steps=20"], ["takes no option but --out"]),
+        (["report", "--set", "baseline=x"], ["--set works only with --from"]),
     ],
 )
 def test_a_mistake_at_the_start_gives_one_line(

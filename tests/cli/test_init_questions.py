@@ -87,7 +87,7 @@ def test_a_kind_or_no_input_asks_nothing(tmp_path: Path):
         assert PROMPT not in terminal.text
     with Terminal([*INIT, "--no-input"], tmp_path) as terminal:
         assert terminal.ended() == 2
-        assert "KIND is needed with --no-input: plan, task" in terminal.text
+        assert "--no-input needs KIND, one of plan, task" in terminal.text
     assert files(tmp_path) == {"a"}
 
 

@@ -76,7 +76,7 @@ def test_the_plan_reads_as_text_with_its_assumptions(
         "€; one run at a time.",
         "at size wide",
         "bytes per parameter",
-        "which is a guess",
+        "This is a guess",
         "Published results",
         "say little about it",
     ):

@@ -76,7 +76,7 @@ def test_every_recipe_trains_when_it_is_shrunken(
     assert (run.path / "weights.pt").exists()
     printed = capsys.readouterr().out
     assert "published:" in printed
-    assert "departs from it" in printed or "not published" in printed
+    assert "differs from it" in printed or "not published" in printed
 
 
 @pytest.mark.slow_but_one
@@ -107,9 +107,9 @@ def test_plan_is_told_before_training_and_published_loss_after(
     ):
         assert part in told["optimizer"]
     assert "loss 2.901 (README of the authors' code" in told["published"]
-    assert "training.steps = 10 (recipe: 100000)" in told["departs from the recipe"]
+    assert "training.steps = 10 (recipe: 100000)" in told["differs from the recipe"]
     result = next(line for line in lines if line.startswith("loss "))
-    assert "published: loss 2.901, for the recipe unchanged" in result
+    assert "published: loss 2.901, for the unchanged recipe" in result
     assert lines.index(told["records"]) < lines.index(result)
 
 
@@ -146,7 +146,7 @@ def test_finished_run_is_not_repeated_and_gives_a_time_estimate(
     stamp = (run.path / "rows.jsonl").stat().st_mtime_ns
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "finished; it is not computed again" in printed
+    assert "finished and is not repeated" in printed
     assert f"loss {run.final_loss:.4f}" in printed
     assert (run.path / "rows.jsonl").stat().st_mtime_ns == stamp
     assert main([*command, "--seed", "2"]) == 0
@@ -207,7 +207,7 @@ def test_a_run_that_diverges_says_so_and_ends_with_status_1(
         (["--lr", "1e-5"], "--lr 1e-05 must be above training.min_lr = 3e-05"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--keep", "-1"], "execution.keep = -1 must be at least 0"),
-        (["--set", "task.corpus=nowhere"], "`mars prepare` writes such a folder (--out nowhere)"),
+        (["--set", "task.corpus=nowhere"], "`mars prepare --out nowhere` writes such a folder"),
         (["--set", "recipe.title=x", "--set", "training.step=1"], "did you mean 'training.steps'"),
         (["--checkpoint-minutes", "-1"], "running.checkpoint_minutes = -1.0 must be at least 0"),
     ],
@@ -243,7 +243,7 @@ def test_commands_are_left_to_the_pilot(tmp_path: Path, capsys: pytest.CaptureFi
         "[arm.adamw]\nlr = 1e-3\n[arm.nadamw]\nlr = 1e-3\n[arm.mars-adamw]\nlr = 1e-3\n"
     )
     assert main(["train", str(plan), "--out", str(tmp_path / "out")]) == 2
-    assert "mars pilot runs commands" in capsys.readouterr().err
+    assert "`mars pilot` runs commands" in capsys.readouterr().err
 
 
 def started(command: list[str]) -> subprocess.Popen[str]:
@@ -281,7 +281,7 @@ def test_train_after_ctrl_c_resumes_from_the_step_it_stopped_at(
     assert "Traceback" not in told
     assert "Stopping after this step; Ctrl-C again stops at once." in told
     found = re.fullmatch(
-        r"Stopped\. The same command goes on after step ([\d,]+)\.", told.splitlines()[-1]
+        r"Stopped\. The same command continues after step ([\d,]+)\.", told.splitlines()[-1]
     )
     assert found
     step = int(found[1].replace(",", ""))
@@ -290,7 +290,7 @@ def test_train_after_ctrl_c_resumes_from_the_step_it_stopped_at(
     process = started(command)
     _, told = process.communicate(timeout=240)
     assert process.returncode == 0, told
-    assert f"goes on after step {step:,}" in told
+    assert f"continues after step {step:,}" in told
     whole = tmp_path / "whole"  # in a process too: earlier tests may have left other threads here
     process = started([*command[:-1], str(whole)])
     _, told = process.communicate(timeout=240)
@@ -319,7 +319,7 @@ def test_a_stopped_run_goes_on_or_begins_again_as_asked(
     with pytest.raises(SystemExit) as ended:
         main(command)
     assert ended.value.code == 130
-    assert "goes on after step 4." in capsys.readouterr().err
+    assert "continues after step 4." in capsys.readouterr().err
     assert main(command) == 0
     assert taken == [1, 2, 3, 4, *range(first, 11)]
 
@@ -337,7 +337,7 @@ def test_run_stopped_without_checkpoint_is_said_to_start_over(
     command = [*shrunken(data, SMALL), "--out", str(tmp_path), "--checkpoint-minutes", "0"]
     with pytest.raises(SystemExit):
         main(command)
-    assert "begins again: there is no checkpoint yet." in capsys.readouterr().err
+    assert "starts again, since there is no checkpoint yet." in capsys.readouterr().err
 
 
 @pytest.mark.slow

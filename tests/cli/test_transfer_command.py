@@ -112,12 +112,15 @@ def test_the_check_names_what_breaks_a_model_of_the_users(
     [
         (["--width", "-1"], "--width -1 must be a finite number above 0"),
         (["--base-depth", "nan"], "--base-depth nan must be a finite number above 0"),
-        (["--base-width", "32"], "--base-width 32: the plan says 64; leave it out"),
-        (["--arm", "admw"], "--arm admw: has no best rate there; known: "),
-        (["--widths", "64"], "--widths are of --check: add it, or leave them out"),
+        (
+            ["--base-width", "32"],
+            "--base-width 32 contradicts the plan, which says 64: leave it out",
+        ),
+        (["--arm", "admw"], "--arm admw has no best rate in this pilot; known: "),
+        (["--widths", "64"], "--widths works only with --check: add --check"),
         (["--check", "--widths", "64"], "widths 64: they must be above 0, and the widest"),
         (["--check", "--widths", "0"], "widths 0: they must be above 0"),
-        (["--check", "--widths", "64", "--widths", "270"], "--widths 270: must be a multiple of"),
+        (["--check", "--widths", "64", "--widths", "270"], "--widths 270 must be a multiple of"),
         (["--batch", "1e9"], "leaves no average for betas"),
     ],
 )
@@ -153,4 +156,4 @@ def test_arms_of_other_packages_are_refused_at_another_size(
         '[arm.soap]\noptimizer = "torch.optim:Adamax"\nlr = 0.01\n'
     )
     assert main(["plan", "--plan", str(plan)]) == 2
-    assert "no rule is known here that carries its settings" in capsys.readouterr().err
+    assert "no known rule carries its settings" in capsys.readouterr().err

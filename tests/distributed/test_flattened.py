@@ -40,7 +40,7 @@ def test_groups_made_before_fsdp1_flattening_fail_at_first_step(
     ranks: Callable[[int], Ranks],
 ) -> None:
     for error in ranks(2).run(flattened.groups_made_before_flattening_are_refused):
-        assert "flat pieces of tensors (FSDP1, DeepSpeed ZeRO), and clip=1 is of a whole" in error
+        assert "flat pieces of tensors (FSDP1, DeepSpeed ZeRO), and clip=1 needs the norm" in error
 
 
 def test_fsdp1_without_sharding_keeps_clip_and_vectors(
@@ -80,7 +80,7 @@ def test_gamma_turned_auto_under_zero_redundancy_is_refused(
     ranks: Callable[[int], Ranks],
 ) -> None:
     for error in ranks(2).run(flattened.gamma_edited_later_is_refused):
-        assert "'auto' under ZeroRedundancyOptimizer would choose another gamma" in error
+        assert "'auto' under ZeroRedundancyOptimizer would choose a different gamma" in error
 
 
 def test_variance_reduce_works_only_inside_zero_redundancy(

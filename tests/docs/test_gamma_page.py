@@ -1,4 +1,4 @@
-"""What docs/theory.md shows of gamma's criteria is what its script finds, in a shorter run."""
+"""The criteria of gamma in docs/theory.md are those that its script finds, in a shorter run."""
 
 from __future__ import annotations
 

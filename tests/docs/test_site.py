@@ -67,6 +67,26 @@ def test_an_included_page_keeps_its_links():
     assert "](docs/" not in page
 
 
+def fenced(path: Path) -> list[str]:
+    """The formulas of a page."""
+    return re.findall(r"^```math\n(.*?)\n```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_every_formula_becomes_mathml_without_leftovers():
+    found = {path.name: fenced(path) for path in DOCS.rglob("*.md")}
+    assert all(found[f"{name}.md"] for name in [*OPTIMIZERS, "theory"])
+    for source in (source for sources in found.values() for source in sources):
+        drawn = hooks.formula(source, "math", "formula")
+        assert "<math" in drawn
+        assert not re.search(r"\\|<mi>&amp;</mi>|>begin<", drawn), source
+
+
+def test_no_page_loses_an_inner_product_to_html():
+    for path in DOCS.glob("*.md"):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text("utf-8"), flags=re.DOTALL)
+        assert not re.search(r"<[a-zA-Z]\w*_[^<>\n]*>", prose), path
+
+
 def test_the_architecture_picture_is_drawn_from_the_contracts():
     drawn = architecture.picture(architecture.layers())
     assert architecture.PICTURE.read_text(encoding="utf-8") == drawn
@@ -108,6 +128,10 @@ def test_the_site_builds_without_warnings_and_fetches_nothing(tmp_path: Path):
     )
     found = {p.name for p in tmp_path.rglob("*.html") if fetched.search(p.read_text("utf-8"))}
     assert found == set()
+    for page in [*(f"optimizers/{name}" for name in OPTIMIZERS), "theory"]:
+        shown = (tmp_path / f"{page}.html").read_text("utf-8")
+        assert "<math" in shown
+        assert not re.search(r"```math|\$\$|language-math", shown)
     found_by_search = json.loads((tmp_path / "search" / "search_index.json").read_text("utf-8"))
     places = {entry["location"].partition("#")[0] for entry in found_by_search["docs"]}
     assert "optimizers/mars-adamw.html" in places

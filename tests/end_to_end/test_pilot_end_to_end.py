@@ -161,7 +161,7 @@ def test_a_report_of_an_unfinished_pilot_says_what_is_missing(
     )
     assert done.returncode == 0, done.stderr
     assert pilot.verdict()["verdict"] == "not-enough-runs"
-    assert "1 run of the comparison still missing" in pilot.verdict()["sentence"]
+    assert "the comparison still lacks 1 run" in pilot.verdict()["sentence"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

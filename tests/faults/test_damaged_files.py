@@ -42,7 +42,7 @@ def test_only_a_run_with_a_damaged_manifest_is_made_again(
     manifest.write_bytes(GARBAGE[garbage])
     done = pilot_copy.run()
     assert done.returncode == 0, done.stderr
-    assert f"{manifest.parent}: its manifest is damaged, so the run is made again" in done.stdout
+    assert f"{manifest.parent}: its manifest is damaged, so the run is repeated" in done.stdout
     assert pilot_copy.computed() == [manifest.parent.name]
     assert pilot_copy.tables() == undisturbed.tables()
     kept = manifest.with_name("manifest.json.damaged")

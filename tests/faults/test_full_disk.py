@@ -137,9 +137,7 @@ def test_pilot_with_any_write_failing_resumes_to_the_same_tables(
         out = tmp_path / str(room)
         with disk(monkeypatch, tmp_path, room), pytest.raises(UserError) as error:
             carry_out(out)
-        assert "No space left on device; make room, and the same command goes on" in str(
-            error.value
-        )
+        assert "No space left on device; free some space, then run the same" in str(error.value)
         assert str(tmp_path) in str(error.value)
         assert not list(out.rglob("*.tmp")), "half a file was left"
         carry_out(out)
@@ -159,8 +157,8 @@ def test_full_disk_in_a_worker_is_not_a_failure_of_its_run(pilot: Pilot, undistu
     done = pilot.run()
     assert done.returncode == 2
     assert done.stderr == (
-        "mars: error: rows.jsonl: No space left on device; make room, and the same command goes "
-        "on\n"
+        "mars: error: rows.jsonl: No space left on device; free some space, then run the same "
+        "command again to continue\n"
     )
     assert not list(pilot.out.rglob("failures.jsonl"))
     assert pilot.run().returncode == 0
@@ -192,7 +190,7 @@ def test_a_real_disk_that_fills_up(small_disk: Path, undisturbed: Pilot):
             file.write(bytes(4096))
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 2, stdout
-    assert "No space left on device; make room" in stderr
+    assert "No space left on device; free some space" in stderr
     assert len(stderr.splitlines()) == 1
     assert shutil.disk_usage(small_disk).free == 0
     filler.unlink()

@@ -166,7 +166,10 @@ def test_queue_time_limit_is_named_with_option_and_not_retried(cluster: Cluster,
         ("Requested node configuration is not available", ["mem_gb", "cpus_per_task"]),
         ("Invalid account or account/partition combination specified", ["account=NAME"]),
         ("Requested time limit is invalid (missing or exceeds some limit)", ["timeout_min"]),
-        ("Unable to contact slurm controller (connect failure)", ["scontrol ping", "goes on"]),
+        (
+            "Unable to contact slurm controller (connect failure)",
+            ["scontrol ping", "again to continue"],
+        ),
         ("The moon is in the wrong phase", ["wrong phase", "--executor-option KEY=VALUE"]),
     ],
 )

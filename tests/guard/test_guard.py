@@ -158,5 +158,5 @@ def test_groups_that_adamw_treated_differently_must_stay_apart() -> None:
             {"params": net[1].parameters(), "weight_decay": 0.0},
         ]
     )
-    with pytest.raises(ValueError, match="treated differently"):
+    with pytest.raises(ValueError, match="from different groups of AdamW"):
         Guard(net, MARS(net.parameters()), adamw=adamw, baseline=HISTORY)

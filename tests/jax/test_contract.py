@@ -1,4 +1,4 @@
-"""What optax asks of every optimizer: under jit, masked, in chains, with injected numbers."""
+"""Optax's demands on every optimizer: under jit, masked, in chains, with injected numbers."""
 
 from __future__ import annotations
 

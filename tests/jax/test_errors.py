@@ -21,7 +21,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "eps": (dict(eps=-1e-8), "eps=-1e-08 must be a finite number of at least 0"),
     "clip": (dict(clip=0.0), r"clip=0\.0 must be a finite number above 0 \(None switches it off"),
     "clip-word": (dict(clip="none"), "clip='none' must be 'auto', a number above 0, or None"),
-    "clip-folded": (dict(clip=1.0, correction="folded"), "clip=1.0 cannot be used with correction"),
+    "clip-folded": (dict(clip=1.0, correction="folded"), "clip=1.0 cannot be combined with"),
     "correction": (dict(correction="exakt"), "did you mean 'exact'"),
     "auto-approx": (dict(gamma="auto", correction="approx"), "'auto' needs correction='folded'"),
     "auto-b1": (dict(gamma="auto", b1=0.0), "needs b1 above 0"),
@@ -37,7 +37,10 @@ OF_MARS: dict[str, tuple[dict[str, Any], str]] = {
     "lr-word": (dict(learning_rate="1e-3"), "learning_rate='1e-3' must be a number, not str"),
     "decay": (dict(weight_decay=float("nan")), "weight_decay=nan must be a finite number"),
     "lr_1d": (dict(learning_rate_1d=-1), "learning_rate_1d=-1 must be a finite number of at least"),
-    "1d-auto": (dict(rule="muon", optimize_1d=True, gamma="auto"), "gamma='auto' cannot go with"),
+    "1d-auto": (
+        dict(rule="muon", optimize_1d=True, gamma="auto"),
+        "gamma='auto' cannot be combined with",
+    ),
     "1d-global": (dict(rule="muon", optimize_1d=True, clip_over="global"), "set optimize_1d=False"),
 }
 

@@ -1,4 +1,4 @@
-"""What can be said of accelerators without having one, by tensors that hold no data."""
+"""Properties of accelerators that can be tested without one, by tensors that hold no data."""
 
 from __future__ import annotations
 

@@ -160,12 +160,12 @@ MISFITS: list[tuple[tuple[int, ...], Any, str]] = [
     ((6, 4), ((1, 1), 0, 2), r"it has 6 rows, not 2 times 1 \+ 1 = 4"),
     ((6, 4), 4, r"6 rows are not 4 equal blocks"),
     ((6, 4, 2), ((2, 2), 1), r"its columns are kernels.* only the rows"),
-    ((6, 4), "qkv", r"split='qkv' is no split"),
-    ((6, 4), (), r"split=\(\) is no split"),
-    ((6, 4), (3, -3), r"split=\(3, -3\) is no split"),
-    ((6, 4), ((3, 3), 2), r"split=\(\(3, 3\), 2\) is no split"),
-    ((6, 4), ((3, 3), 0, 1, 1), r"is no split"),
-    ((6, 4), True, r"split=True is no split"),
+    ((6, 4), "qkv", r"split='qkv' does not split"),
+    ((6, 4), (), r"split=\(\) does not split"),
+    ((6, 4), (3, -3), r"split=\(3, -3\) does not split"),
+    ((6, 4), ((3, 3), 2), r"split=\(\(3, 3\), 2\) does not split"),
+    ((6, 4), ((3, 3), 0, 1, 1), r"does not split"),
+    ((6, 4), True, r"split=True does not split"),
 ]
 
 
@@ -176,7 +176,7 @@ def test_split_that_does_not_fit_is_named_before_the_first_step(
     with pytest.raises(ValueError, match=message) as caught:
         MARS([{"params": [("h.attn", torch.ones(shape))], "split": split}], rule="muon")
     assert "(64, 16, 16)" in str(caught.value)  # the way out
-    if "no split" not in message:
+    if "does not split" not in message:
         assert "h.attn" in str(caught.value)
 
 
@@ -192,7 +192,7 @@ def test_a_split_edited_in_is_checked_before_anything_moves() -> None:
 
 
 def test_split_of_a_rule_of_elements_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"split=3 is of Newton-Schulz, .*rule='adamw'"):
+    with pytest.raises(ValueError, match=r"split=3 belongs to Newton-Schulz, .*rule='adamw'"):
         MARSAdamW([{"params": [torch.ones(6, 4)], "split": 3}])
 
 

@@ -1,4 +1,4 @@
-"""What a torch optimizer owes its host, for every optimizer of the package: step and gradients."""
+"""Duties of a torch optimizer, for every optimizer of the package: step and gradients."""
 
 from __future__ import annotations
 

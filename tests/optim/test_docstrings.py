@@ -17,7 +17,7 @@ DEFAULT = re.compile(r"\(default:\s+(\([^)]*\)|[^,):]+)")
 
 
 def documented(function: Callable[..., Any]) -> dict[str, str]:
-    """What the section ``Args`` says of each argument."""
+    """Text of the section ``Args`` on each argument."""
     doc = (function.__doc__ or "").partition("    Args:\n")[2]
     doc = re.split(r"^    (?:Returns|Raises):", doc, maxsplit=1, flags=re.MULTILINE)[0]
     _, *pieces = ARGUMENT.split(doc)

@@ -53,7 +53,7 @@ ARGUMENTS: list[tuple[type[MARS], dict[str, Any], str]] = [
     (MARSM, {"ns_coefficients": 3}, r"ns_coefficients=3 .*three numbers"),
     (MARSM, {"ns_coefficients": ("a", 1.0, 2.0)}, r"ns_coefficients.*'a'"),
     (MARSLion, {"amsgrad": True}, r"amsgrad=True needs rule='adamw', not rule='lion'"),
-    (MARSLion, {"rule": "adamw"}, r"MARSLion has rule='lion': use MARS"),
+    (MARSLion, {"rule": "adamw"}, r"MARSLion always has rule='lion': use MARS"),
     (MARS, {"rule": "adam"}, r"rule='adam' .*did you mean 'adamw'"),
     (MARSAdamW, {"rule": "adam"}, r"rule='adam' .*did you mean 'adamw'"),
 ]

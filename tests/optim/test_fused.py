@@ -1,4 +1,4 @@
-"""What a model's classes and config say of its fused weights, held against what the model does."""
+"""Fused weights by a model's classes and config, compared with the model's own work."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def without(param: nn.Parameter, split: Any, numbers: tuple[int, ...]) -> Iterat
 
 
 def seen(model: nn.Module, path: str, *, before: bool) -> Tensor:
-    """What a module is given, or gives, in a pass over some tokens."""
+    """Inputs or outputs of a module in a pass over some tokens."""
     told: list[Tensor] = []
     module = model.get_submodule(path)
 
@@ -268,16 +268,16 @@ class Odd(nn.Module):
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"split": "qkv"}, r"split='qkv' must be one of 'fused', 'heads'"),
     ({"split": "head"}, r"did you mean 'heads'"),
-    ({"split": ("fused", "heads")}, r"has two words: give one"),
+    ({"split": ("fused", "heads")}, r"has two words: give only one"),
     (
         {"split": "fused"},
-        r"how query_key_value\.weight of shape \(24, 8\) in Odd is fused is not known\. Say so "
-        r"by split=\('fused', \{'query_key_value': \.\.\.\}\); None there leaves it whole",
+        r"not known how query_key_value\.weight of shape \(24, 8\) in Odd is fused\. Give "
+        r"split=\('fused', \{'query_key_value': \.\.\.\}\); None there leaves it whole",
     ),
     ({"split": {"nothing": 3}}, r"split: 'nothing' matches no parameter"),
-    ({"split": {"(": 3}}, r"split: '\(' is no regular expression"),
+    ({"split": {"(": 3}}, r"split: '\(' is not a regular expression"),
     ({"split": {"query": (8, 8)}}, r"split\['query'\]=\(8, 8\) does not fit query_key_value\.wei"),
-    ({"split": {"query": "three"}}, r"split\['query'\]='three' is no split"),
+    ({"split": {"query": "three"}}, r"split\['query'\]='three' does not split"),
     ({"split": "fused", "rule": "adamw"}, r"which rule='adamw' does not use"),
 ]
 

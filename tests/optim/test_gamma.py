@@ -245,7 +245,7 @@ def test_the_multi_tensor_path_reads_gamma_from_a_tensor(rule: Any, correction: 
 @pytest.mark.parametrize("correction", ["approx", "folded"])
 @pytest.mark.parametrize("schedule", ["auto", "least_error", "lr", "sqrt_lr"])
 def test_no_step_waits_for_an_accelerator(schedule: Any, correction: Any, capturable: bool) -> None:
-    """Of tensors on the meta device no number can be read, neither a gamma nor a sum."""
+    """Tensors on the meta device have no numbers to read, neither a gamma nor a sum."""
     if schedule == "auto" and correction == "approx":
         pytest.skip("auto is for the folded form")
     param = nn.Parameter(torch.empty(3, 2, device="meta"))

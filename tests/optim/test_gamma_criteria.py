@@ -1,4 +1,4 @@
-"""What gamma is chosen by: the next gradient, or the least error of the momentum."""
+"""Criteria of gamma: the next gradient, or the least error of the momentum."""
 
 from __future__ import annotations
 

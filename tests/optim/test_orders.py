@@ -146,7 +146,7 @@ def test_patterns_of_undecayed_names_are_an_order() -> None:
         twin,
         migrate(source.state_dict(), twin.named_parameters(), order=order, **PLAIN),
     )
-    for wrong, message in ((["norm_9"], "matches no name"), (["("], "no regular expression")):
+    for wrong, message in ((["norm_9"], "matches no name"), (["("], "not a regular expression")):
         with pytest.raises(ValueError, match=message):
             migrate(source.state_dict(), twin.named_parameters(), order=wrong)
     with pytest.raises(ValueError, match=r"order='dim' must be one of .*did you mean 'ndim'"):
@@ -167,7 +167,7 @@ def test_undecayed_first_is_known_by_the_shapes() -> None:
 
 
 class Square(nn.Module):
-    """Of which shapes tell nothing."""
+    """A model whose shapes tell nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ def test_two_readings_that_fit_are_refused_rather_than_guessed() -> None:
         p.grad = torch.ones_like(p)
     source.step()
     saved = source.state_dict()
-    with pytest.raises(ValueError, match=r"as it is given and by order='trainer'.*order='given'"):
+    with pytest.raises(ValueError, match=r"both as given and by order='trainer'.*order='given'"):
         migrate(saved, net)
     with pytest.raises(ValueError, match=r"order=\['norm'\] can be read in 2 ways"):
         migrate(saved, net, order=["norm"])
@@ -195,7 +195,7 @@ def test_two_readings_that_fit_are_refused_rather_than_guessed() -> None:
 def test_a_checkpoint_without_moments_in_two_groups_is_ambiguous() -> None:
     net = model()
     saved = configure_optimizers(net).state_dict()
-    with pytest.raises(ValueError, match="as it is given and by order='ndim'"):
+    with pytest.raises(ValueError, match="both as given and by order='ndim'"):
         migrate(saved, net.named_parameters())
     assert migrate(saved, net, order="ndim").param_groups[0]["weight_decay"] == 0.1
 

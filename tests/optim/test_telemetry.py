@@ -1,4 +1,4 @@
-"""What steps tell of noise, signal, correction and clip."""
+"""Noise, signal, correction and clip, as steps show them."""
 
 from __future__ import annotations
 

@@ -125,11 +125,19 @@ def _sgd(**options: Any) -> Any:
 
 
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
-    (lambda: torch.optim.AdamW(parameters()), {}, "does not take AdamW: in a second moment"),
+    (
+        lambda: torch.optim.AdamW(parameters()),
+        {},
+        "does not take AdamW: gamma would act on more than the step",
+    ),
     (lambda: torch.optim.Adafactor(parameters()), {"beta1": 0.9}, "does not take Adafactor"),
-    (lambda: _sgd(momentum=0.9, nesterov=True), {}, "nesterov=True, which is the correction"),
+    (
+        lambda: _sgd(momentum=0.9, nesterov=True),
+        {},
+        "nesterov=True, which already is the correction",
+    ),
     (lambda: _sgd(), {}, "needs SGD with a momentum above 0"),
-    (lambda: _sgd(momentum=0.9), {"clip": 1.0}, "clip=1.0 cannot be used with gamma='auto'"),
+    (lambda: _sgd(momentum=0.9), {"clip": 1.0}, "clip=1.0 cannot be combined with gamma='auto'"),
 ]
 
 

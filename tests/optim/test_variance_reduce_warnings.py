@@ -118,7 +118,7 @@ def test_wrapper_that_keeps_no_state_is_refused_at_second_step() -> None:
     outside.step()
     before = weight.detach().clone()
     with pytest.raises(
-        RuntimeError, match=r"Outside keeps no state of its own .*call variance_red"
+        RuntimeError, match=r"Outside keeps no state for the parameters .*call variance_red"
     ):
         outside.step()
     assert torch.equal(weight, before)

@@ -145,7 +145,7 @@ class Mixed(torch.optim.SGD):
 
 
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
-    (Mixed, {"cautious": True}, r"Mixed mixes its parameters of points of its own"),
+    (Mixed, {"cautious": True}, r"Mixed mixes its parameters from points of its own"),
     (torch.optim.SGD, {"clip_over": "all"}, r"clip_over='all' must be one of 'tensor', 'global'"),
     (torch.optim.SGD, {"cautious": 1}, r"cautious=1 must be True or False"),
     (torch.optim.SGD, {"gamma": "atuo"}, r"gamma='atuo' must be 'auto' or a number"),

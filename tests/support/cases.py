@@ -1,4 +1,4 @@
-"""What the tests of the optimizers share: the classes, parameters, gradients and runs."""
+"""Classes, parameters, gradients and runs that the tests of the optimizers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test opens and must close, however the test goes."""
+"""Things that a test opens and must close, however the test goes."""
 
 from __future__ import annotations
 

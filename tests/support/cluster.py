@@ -127,7 +127,7 @@ class Cluster:
         self._stop("slurmctld")
 
     def ask(self, *words: str) -> str:
-        """What one of SLURM's commands prints; nothing if it fails."""
+        """Output of one of SLURM's commands; nothing if it fails."""
         done = subprocess.run(
             words, env=self.environment, capture_output=True, text=True, check=False, timeout=60
         )

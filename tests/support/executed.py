@@ -22,7 +22,7 @@ class Stop(Exception):  # noqa: N818
 def run(
     folder: Path, task: Task, spec: RunSpec, *, end: int | None = None, **options: Any
 ) -> tuple[Run, int]:
-    """What is read back, and the steps taken; stopped after ``end``."""
+    """The run as it is read back, and the steps taken; stopped after ``end``."""
 
     def on_step(step: int) -> None:
         nonlocal steps

@@ -52,6 +52,6 @@ def call(
 
 
 def numbers(found: state.State) -> dict[str, Any]:
-    """What of the runs does not depend on the machine's speed."""
+    """Numbers of the runs that do not depend on the machine's speed."""
     keys = ("status", "final_loss", "tokens", "valid", "train")
     return {name: [run[key] for key in keys] for name, run in found["runs"].items()}

@@ -37,7 +37,7 @@ class Pilot:
         self.processes: list[subprocess.Popen[str]] = []
 
     def faults(self, *lines: dict[str, Any]) -> None:
-        """What is to happen in which run, at which step."""
+        """Plan the faults: in which run, at which step."""
         self.script.write_text(json.dumps(lines))
 
     def start(
@@ -110,13 +110,13 @@ class Pilot:
         return dict(json.loads((self.out / "tables.json").read_text())["tables"])
 
     def reasons(self) -> str:
-        """What the verdict says besides its sentence."""
+        """Reasons of the verdict, beside its sentence."""
         said = json.loads((self.out / "tables.json").read_text())["verdict"]["reasons"]
         return reasons_of(Finding(**reason) for reason in said)
 
 
 def reasons_of(findings: Iterable[Finding]) -> str:
-    """What the report says in English, a line each."""
+    """Reasons in the English report, a line each."""
     return "\n".join(map(Messages().finding, findings))
 
 

@@ -71,7 +71,7 @@ def finish(spec: RunSpec, loss: float | None) -> Run:
 
 @dataclass
 class Pilot:
-    """What a pretended pilot did: its runs in the order of finishing, and the last agenda."""
+    """Course of a pretended pilot: its runs in the order of finishing, and the last agenda."""
 
     runs: list[Run]
     last: Agenda

@@ -1,4 +1,4 @@
-"""What a pilot under way leaves in its folder, written by hand."""
+"""Files of a pilot under way, written by hand."""
 
 from __future__ import annotations
 

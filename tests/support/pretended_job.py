@@ -109,7 +109,7 @@ def fail() -> None:
 
 
 def reach_the_limit() -> None:
-    """What a queue does shortly before its time is up; submitit listens."""
+    """Do what a queue does shortly before its time is up; submitit listens."""
     os.kill(os.getpid(), signal.SIGUSR2)
     time.sleep(1000)
 

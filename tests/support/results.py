@@ -75,13 +75,13 @@ def candidate_at(low: float, high: float, *, n: int = 5, bounds: Sequence[Bound]
 
 
 def sentence_of(verdict: Verdict) -> str:
-    """What the report says of it in English."""
+    """Sentence of the English report."""
     words = Messages()
     said = " ".join(words.finding(finding) for finding in verdict.findings)
     return f"{words(f'title.{verdict.decision}')}: {said}"
 
 
 def reasons_of(verdict: Verdict) -> list[str]:
-    """What the report says stands behind it, without marks around code."""
+    """Reasons that the report gives, without marks around code."""
     said = [Messages().finding(reason) for reason in verdict.reasons]
     return [text.replace(CODE, "").replace(CODE_END, "") for text in said]

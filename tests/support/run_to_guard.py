@@ -1,4 +1,5 @@
-"""What the tests of the guard share: a history, quick settings and a small run to guard."""
+"""Helpers that the tests of the guard share: a history, quick settings and a small run to
+guard."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def steps() -> None:
 
 
 def overrun() -> None:
-    """What why_not refuses: state shorter than its parameter."""
+    """A case that why_not refuses: state shorter than its parameter."""
     x, g = torch.ones(5000), torch.ones(5000)
     state = {"step": torch.tensor(0.0), "exp_avg": torch.zeros(4000)}
     settings = settings_of(rule="lion", gamma=0.0, clip=None)

@@ -14,7 +14,7 @@ LENGTHS = (1.0, 2.0, 4.0, 8.0)
 
 
 def loss(size: float, tokens: float, ahead: float = 0.0) -> float:
-    """Of an arm that is ahead of the baseline by so much in log tokens."""
+    """Loss of an arm that is ahead of the baseline by so much in log tokens."""
     return 1.8 + 0.5 * (size / 1e9) ** -0.33 + 0.4 * (tokens * math.exp(ahead) / 2e10) ** -0.3
 
 

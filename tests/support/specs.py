@@ -1,4 +1,4 @@
-"""What one run of a plan is, for folders that are written by hand."""
+"""One run of a plan, for folders that are written by hand."""
 
 from __future__ import annotations
 

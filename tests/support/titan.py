@@ -26,7 +26,7 @@ class Configurable:
         _owner: ClassVar[type | None] = None
 
         def build(self, **kwargs: Any) -> Any:
-            """What the class that this config was nested in makes of it."""
+            """The optimizer that the class of this nested config makes of it."""
             if self._owner is None:
                 raise NotImplementedError(f"{type(self).__name__} has no owner class.")
             if overlap := {f.name for f in fields(self)} & kwargs.keys():

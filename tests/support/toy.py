@@ -1,4 +1,5 @@
-"""What the tests of the hosts share: a tiny model, its batches, and comparison bit for bit."""
+"""Helpers that the tests of the hosts share: a tiny model, its batches, and comparison bit for
+bit."""
 
 from __future__ import annotations
 

@@ -78,11 +78,15 @@ def init(
     from .init import ask_and_write, write_example
 
     if kind is None and no_input:
-        raise UserError(f"KIND is needed with --no-input: {', '.join(get_args(Kind))}")
+        raise UserError(f"--no-input needs KIND, one of {', '.join(get_args(Kind))}")
     if kind is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError(f"KIND is needed where there is no terminal: {', '.join(get_args(Kind))}")
+        raise UserError(
+            f"KIND is needed where there is no terminal: give one of {', '.join(get_args(Kind))}"
+        )
     if script is not None and kind not in (None, "command"):
-        raise UserError(f"--script {script} is for the kind command, not for {kind}")
+        raise UserError(
+            f"--script {script} works only with the kind command, not with {kind}: leave it out"
+        )
     if kind is None:
         print(ask_and_write(Console(highlight=False), folder, script))
     else:
@@ -131,11 +135,11 @@ def watch(
     if not 0.1 <= seconds <= 3600:
         raise UserError(f"--every {seconds:g} must be from 0.1 to 3600 seconds")
     if not serve and (host, port, token, lang) != ("127.0.0.1", 0, False, "en"):
-        raise UserError("--host, --port, --token and --lang are of --serve: add it")
+        raise UserError("--host, --port, --token and --lang work only with --serve: add --serve")
     if serve and once:
-        raise UserError("--once shows the pilot and stops: it does not go with --serve")
+        raise UserError("--once prints the pilot once and exits: leave out --once or --serve")
     if not 0 <= port <= 65535:
-        raise UserError(f"--port {port} must be from 1 to 65535, or left out for a free one")
+        raise UserError(f"--port {port} must be from 1 to 65535; leave it out to take a free port")
     from .watch import serve as serve_pilot
     from .watch import watch as watch_pilot
 

@@ -25,7 +25,7 @@ from ..experiment.pilot.worth import (
 from ..experiment.plan import Plan
 
 RATES = 0.3
-"""Of the noise between pairs: what the choice of the rates adds, where no trials tell yet."""
+"""Noise between pairs that the choice of the rates adds, where no trials show it yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +88,8 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
     sd = found.noise.sd
     if sd is None:
         raise UserError(
-            "--budget needs the noise between pairs, and the short runs do not learn enough to "
-            "show it: finish two pairs in --out, or make training.steps longer"
+            "--budget needs the noise between pairs, and the short runs learn too little to "
+            "show it: finish two pairs in --out, or raise training.steps"
         )
     rates = RATES * sd if found.noise.rates is None else found.noise.rates
     candidate = found.probe[plan.comparison.candidate]
@@ -137,18 +137,24 @@ def lines(choice: Choice) -> list[str]:
     unit, prior, job = choice.currency, choice.prior, choice.job
     middle, low, high = (-math.expm1(-(prior.mean + k * prior.sd)) for k in (0.0, -1.96, 1.96))
     text = [
-        f"[bold]Budget {choice.budget:,.6g} {unit}[/] for a decision about a job of "
-        f"{job.money:,.6g} {unit}, of which a switch is taken to cost {job.min_saving:.0%} "
-        "(decision.min_saving).",
-        f"  Believed before the pilot: {middle:.0%} of the tokens saved ({low:.0%} to {high:.0%}, "
-        "95 %); --prior-saving and --prior-sd change it. Without a pilot the best is "
+        (
+            f"[bold]Budget {choice.budget:,.6g} {unit}[/] for a decision about a job of "
+            f"{job.money:,.6g} {unit}; a switch is assumed to cost {job.min_saving:.0%} of it "
+            "(decision.min_saving)."
+        ),
+        (
+            f"  Assumed before the pilot: {middle:.0%} of the tokens saved ({low:.0%} to "
+            f"{high:.0%}, 95 %); --prior-saving and --prior-sd change it. Without a pilot the "
+            "best is "
+        )
         + ("to stay" if not choice.without else f"to switch, worth {choice.without:,.3g} {unit}")
         + f". Noise between pairs {choice.sd:.3f}, of the rates {choice.rates:.3f}.",
     ]
     if not choice.designs:
         return [
             *text,
-            f"  [bold]Do not pilot:[/] none is sure to cost less than {choice.budget:,.6g} {unit}; "
+            f"  [bold]Do not pilot:[/] no design is sure to cost less than "
+            f"{choice.budget:,.6g} {unit}; "
             f"the cheapest may cost {choice.cheapest:,.3g} {unit}. Shorter runs "
             "(training.steps) or a smaller model cost less.",
         ]
@@ -177,7 +183,7 @@ def _told(design: Design, choice: Choice) -> str:
 
 
 def _others(choice: Choice, best: Design) -> list[str]:
-    """What the arms that the best design leaves out would cost."""
+    """Cost of the arms that the best design leaves out, in a line."""
     twins = [d for d in beside(choice.designs, best) if d.others != best.others]
     if best.others != "none" or not twins:
         return []

@@ -69,8 +69,9 @@ def canary(
     rule = candidate.optimizer if is_any(candidate.optimizer) else candidate.rule
     if rule != "adamw":
         raise UserError(
-            f"the candidate {chosen.comparison.candidate!r} has rule {rule!r}, which "
-            "keeps other moments than AdamW: it cannot go on from an AdamW checkpoint"
+            f"the candidate {chosen.comparison.candidate!r} has rule {rule!r}, whose moments "
+            "differ from AdamW's: it cannot continue an AdamW checkpoint; choose a candidate "
+            "with rule 'adamw'"
         )
     settings = CanarySettings(
         steps=steps,

@@ -33,7 +33,10 @@ def examine(target: str, rule: str, arguments: Sequence[str] = ()) -> str:
     if target.endswith(".py") and ":" not in target:
         return _of_script(Path(target), rule, arguments)
     if arguments:
-        raise UserError(f"{arguments[0]!r} is for a script: {target} is called without arguments")
+        raise UserError(
+            f"{arguments[0]!r} must be left out: only a script takes arguments, and {target} "
+            "is called without any"
+        )
     made = _call(target)
     import torch
 
@@ -46,12 +49,13 @@ def examine(target: str, rule: str, arguments: Sequence[str] = ()) -> str:
     if isinstance(made, torch.nn.Module):
         return _groups(made, rule)
     raise UserError(
-        f"{target} returned a {type(made).__name__}; an optimizer or torch.nn.Module is needed"
+        f"{target} returned a {type(made).__name__}: it must return a torch.optim.Optimizer "
+        "or a torch.nn.Module"
     )
 
 
 def _of_script(path: Path, rule: str, arguments: Sequence[str]) -> str:
-    """What the first optimizer that takes a step in a script would do."""
+    """Table of the swap, for the first optimizer that takes a step in a script."""
     from .first_step import run_to_first_step
 
     print(f"Running {path} up to its first optimizer step ...", file=sys.stderr)
@@ -132,7 +136,10 @@ def _call(target: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except SystemExit as error:
-        raise UserError(f"{module_name} ends when it is imported (exit {error.code})") from None
+        raise UserError(
+            f"importing {module_name} ended the program (exit {error.code}): put what it runs "
+            "under if __name__ == '__main__'"
+        ) from None
     except Exception as error:
         raise UserError(
             f"{module_name} cannot be imported: {type(error).__name__}: {error}"
@@ -142,8 +149,8 @@ def _call(target: str) -> Any:
     function = getattr(module, function_name, None)
     if function is not None and not callable(function):
         raise UserError(
-            f"{target} is no function but a {type(function).__name__}: name a function that "
-            f"returns it, or the script alone: mars doctor {module_name}.py"
+            f"{target} is a {type(function).__name__}, not a function: name a function that "
+            f"returns it, or give the script: mars doctor {module_name}.py"
         )
     if not callable(function):
         hint = did_you_mean(function_name, vars(module))

@@ -57,27 +57,34 @@ def export(
     """
     if tensorboard + trackio + wandb + sum(x is not None for x in (transformers, standalone)) != 1:
         raise UserError(
-            f"say for which program: mars export {run_dir}, then --tensorboard, --trackio, --wandb "
-            "or --transformers OUT; or mars export --standalone NAME OUT.py"
+            f"name the program to export to: mars export {run_dir} with --tensorboard, "
+            "--trackio, --wandb or --transformers OUT; or mars export --standalone NAME "
+            "OUT.py"
         )
     if standalone is not None:
         if best or out is not None:
-            raise UserError("--best and --out are for runs: mars export --standalone NAME OUT.py")
+            raise UserError(
+                "--best and --out work only with runs: mars export --standalone NAME OUT.py "
+                "takes neither"
+            )
         from ..experiment.export.standalone import export_standalone
 
         print(export_standalone(standalone, run_dir, form=form, gamma=gamma))
         return
     if form != "optimizer" or gamma is not None:
-        raise UserError("--form and --gamma are for --standalone NAME OUT.py")
+        raise UserError("--form and --gamma work only with --standalone NAME OUT.py")
     if transformers is not None:
         if out is not None:
-            raise UserError("--out is for runs; --transformers OUT names its folder itself")
+            raise UserError(
+                "--out does not work with --transformers OUT, which names its folder itself: "
+                "leave --out out"
+            )
         from ..experiment.export.transformers import export_model
 
         print(export_model(run_dir, transformers, best=best))
         return
     if best:
-        raise UserError("--best is for --transformers OUT")
+        raise UserError("--best works only with --transformers OUT")
     name = "tensorboard" if tensorboard else "trackio" if trackio else "wandb"
     print(_export_runs(run_dir, name, out or run_dir / name))
 
@@ -96,4 +103,4 @@ def _export_runs(run_dir: Path, name: str, out: Path) -> str:
         bridge = Trackio(out, project) if name == "trackio" else WandB(out, project)
     written, kept = export_runs(run_dir, bridge)
     already = f", {kept} were there already" if kept else ""
-    return f"{written} runs written{already}. Look: {bridge.look}"
+    return f"{written} runs written{already}. To see them: {bridge.look}"

@@ -53,7 +53,7 @@ def run_to_first_step(path: Path, arguments: Sequence[str]) -> Any:
     finally:
         hook.remove()
         sys.argv, sys.path[:] = argv, search
-    raise UserError(f"{path} ended without an optimizer step: does it train when it is run?")
+    raise UserError(f"{path} ended without an optimizer step: the script must train when it is run")
 
 
 def _status(error: SystemExit) -> str:

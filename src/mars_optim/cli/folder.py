@@ -1,4 +1,4 @@
-"""What a folder holds of the way from a script to production; read in milliseconds."""
+"""Stage that a folder has reached, from a script to production; read in milliseconds."""
 
 from __future__ import annotations
 

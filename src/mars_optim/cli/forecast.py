@@ -93,7 +93,7 @@ def _rows(given: tuple[Path, ...]) -> tuple[list[Plan], PilotRows]:
 
 
 def _common(option: str, values: Sequence[T]) -> T:
-    """What the pilots' plans agree on."""
+    """The one value that all pilots' plans have."""
     if len(found := list(dict.fromkeys(values))) == 1:
         return found[0]
     texts = (f"{value:g}" if isinstance(value, float) else value for value in found)

@@ -119,7 +119,7 @@ def _with_answers(text: str, answers: Answers) -> str:
 
 
 def _script_lines(folder: Path, script: str) -> list[str]:
-    """What a training script must take and write."""
+    """Lines on the arguments that a training script must take and the files that it must write."""
     try:
         text = (folder / script).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -152,9 +152,9 @@ def init_pilot(kind: str, plan: Path | None, out: Path, overrides: tuple[str, ..
         write_new({target: plan_toml(built_in_plan(overrides))}, "name another with --plan")
         return f"Wrote {target}. Edit it, then run: mars pilot {option}"
     if kind not in JOBS:
-        raise UserError(f"--init {kind}: it must be plan, {', '.join(JOBS[:-1])} or {JOBS[-1]}")
+        raise UserError(f"--init {kind} must be plan, {', '.join(JOBS[:-1])} or {JOBS[-1]}")
     if plan or overrides:
-        raise UserError(f"--init {kind} takes --out only; edit the plan that it writes")
+        raise UserError(f"--init {kind} takes no option but --out: edit the plan that it writes")
     write_example(kind, out)
     return f"Wrote an example into {out}. Edit it, then run: mars pilot --out {out}"
 

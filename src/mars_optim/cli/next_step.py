@@ -27,14 +27,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What there is, and the commands in their order; the first one is the next step."""
+    """The standing of a folder, and its commands in their order; the first one is the next
+    step."""
 
     here: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
 
 
-DEMO = Step("mars pilot", "no job at hand? trains a small built-in model and shows a whole answer")
+DEMO = Step(
+    "mars pilot",
+    "trains a small built-in model and shows a complete report; needs nothing of yours",
+)
 INIT = Step("mars init", "asks what you train and writes a plan for the comparison")
 
 
@@ -106,15 +110,15 @@ def _at_the_start(found: Found, notes: tuple[str, ...]) -> Advice:
             (Step(f"mars doctor {shlex.quote(script)}", why), INIT),
             notes,
         )
-    return Advice("Nothing of a training job is in this folder yet.", (INIT, DEMO), notes)
+    return Advice("This folder has no training job yet.", (INIT, DEMO), notes)
 
 
 def _of_pilot(pilot: FoundPilot) -> Advice:
     folder, option = shlex.quote(pilot.folder), _out(pilot.folder)
     damage = (f"Note: {pilot.damaged}.",) if pilot.damaged else ()
-    goes_on = Step(f"mars pilot{option}", "goes on where it was; give your --workers again")
+    goes_on = Step(f"mars pilot{option}", "continues where it stopped; give your --workers again")
     if pilot.state == "running":
-        watch = Step(f"mars watch {folder}", "shows how far it is; Ctrl-C ends the watching only")
+        watch = Step(f"mars watch {folder}", "shows the progress; Ctrl-C ends only the watching")
         return Advice(
             f"The pilot in {pilot.folder} is running{_progress(pilot)}.", (watch,), damage
         )
@@ -125,7 +129,7 @@ def _of_pilot(pilot: FoundPilot) -> Advice:
             damage,
         )
     if pilot.damaged:
-        remake = Step(f"mars pilot{option}", "makes again what is missing; finished runs are kept")
+        remake = Step(f"mars pilot{option}", "repeats the missing runs; finished runs are kept")
         return Advice(f"{pilot.damaged}.", (remake,))
     report = Step(f"mars report {folder}", f"writes {Path(pilot.folder, 'report.html')} again")
     if pilot.verdict is None:
@@ -142,7 +146,7 @@ def _of_pilot(pilot: FoundPilot) -> Advice:
         return Advice(here, (canary, report))
     if pilot.verdict == "no-go":
         return Advice(f"{here} Stay with what you have.", (report,))
-    why = "the report says what would decide it, such as more runs"
+    why = "the report says what would decide it, such as more seeds"
     return Advice(here, (Step(report.command, why),))
 
 
@@ -150,7 +154,7 @@ def _of_canary(canary: FoundCanary) -> Advice:
     again = "mars canary CHECKPOINT" + _out(canary.folder, "mars-canary")
     if not canary.recommendation:
         told = canary.damaged or f"The canary in {canary.folder} has no result yet"
-        return Advice(f"{told}.", (Step(again, "your command goes on where it was"),))
+        return Advice(f"{told}.", (Step(again, "your command continues where it stopped"),))
     here = f"The canary in {canary.folder} has ended. {canary.sentence}"
     if canary.recommendation == "production":
         guard = Step(

@@ -80,8 +80,9 @@ def noise(
     chosen = load_plan(plan, set) if plan else built_in_plan(set)
     if chosen.task.kind not in ("gpt", "python"):
         raise UserError(
-            f"task.kind = {chosen.task.kind!r} trains elsewhere: `mars noise` needs a model and "
-            "batches in Python (task.kind 'gpt' or 'python'; mars init task writes an example)"
+            f"task.kind = {chosen.task.kind!r} trains in another program: `mars noise` needs "
+            "a model and batches in Python (task.kind 'gpt' or 'python'; `mars init task` "
+            "writes an example)"
         )
     found = _measure(
         chosen,

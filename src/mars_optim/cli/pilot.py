@@ -74,7 +74,9 @@ def pilot(
     """
     set += ("comparison.ablations=true",) * ablations
     if what and not init:
-        raise UserError(f"mars pilot takes no argument {what!r}; after --init it would")
+        raise UserError(
+            f"mars pilot takes no argument {what!r}: leave it out, or put --init before it"
+        )
     if init:
         from .init import init_pilot
 
@@ -94,20 +96,21 @@ def pilot(
     if executor == "slurm":
         if workers == "auto":
             raise UserError(
-                "--workers auto counts this machine's devices: with --executor slurm, N"
+                "--workers auto counts the devices of this machine: with --executor slurm, "
+                "give a number"
             )
         make_executor: Any = partial(
             SlurmExecutor, count=workers, options=parse_options(executor_option)
         )
     elif executor_option:
-        raise UserError("--executor-option is for --executor slurm")
+        raise UserError("--executor-option works only with --executor slurm: add --executor slurm")
     else:
         count = automatic_workers() if workers == "auto" else workers
         make_executor = partial(LocalExecutor, count=count)
     try:
         missing = run_pilot(chosen, out, console, make_executor)
     except KeyboardInterrupt:
-        console.print("Stopped. Finished runs are kept: the same command goes on.")
+        console.print("Stopped. Finished runs are kept: run the same command again to continue.")
         raise SystemExit(130) from None
     followed = load_plan(plan_of(out))  # which tells each optimizer's source, too
     ended = [r for r in read_runs(out / "runs") if r.outcome and followed.covers(r.spec)]
@@ -186,9 +189,12 @@ def plan_command(
     limit = budget if hours is None else hours
     beliefs = (price, prior_saving, prior_sd)
     if limit is None and any(value is not None for value in beliefs):
-        raise UserError("--price, --prior-saving and --prior-sd are of a --budget or of --hours")
+        raise UserError(
+            "--price, --prior-saving and --prior-sd work only with --budget or --hours: add "
+            "one of them"
+        )
     if limit is None and designs:
-        raise UserError("--designs are those of a --budget or of --hours")
+        raise UserError("--designs works only with --budget or --hours: add one of them")
 
     from ..experiment.executors.resources import automatic_workers
     from ..experiment.pilot.forecast import forecast

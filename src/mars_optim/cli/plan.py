@@ -113,7 +113,7 @@ def _around(plan: Plan, found: Forecast) -> list[str]:
     if "evaluation" in row:
         times = f"{row['evaluations']} evaluations" if row["evaluations"] > 1 else "one evaluation"
         text += f", with {times} of {_short(row['evaluation'])}"
-        way = "training.eval_tokens, and training.evaluations above 1, are what it is spent on"
+        way = "lower training.eval_tokens or training.evaluations to save it"
     else:
         text += " to start, to evaluate and to end"
     way = f"; {way}" if share > 0.2 else ""
@@ -147,18 +147,23 @@ def _noise(noise: Noise) -> list[str]:
         return ["[bold]Noise:[/] not known: the short runs do not learn enough to show it."]
     where = {
         "runs": f"{noise.pairs} finished pairs of this pilot",
-        "short runs": f"{noise.pairs} pairs of short runs at the default rates, which is a guess: "
-        "whole runs may differ more or less",
+        "short runs": (
+            f"{noise.pairs} pairs of short runs at the default rates. This is a guess: whole "
+            "runs may differ more or less"
+        ),
     }[noise.source]
     rates = (
-        "What the choice of the learning rates adds is not known yet, and not in the seeds below."
+        "The noise from the choice of the learning rates is not known yet; the seeds "
+        "below leave it out."
         if noise.rates is None
         else f"The choice of the learning rates adds {noise.rates:.3f}, which no seed narrows."
     )
     return [
-        f"[bold]Noise[/]: how far trainings differ by chance, in the logarithm of the tokens that "
-        f"they need, between pairs with the same seed: {noise.sd:.3f} (80 % interval "
-        f"{noise.low:.3f} to {noise.high:.3f}), assumed from {where}. {rates}"
+        (
+            "[bold]Noise[/]: how far runs differ by chance: standard deviation of the log "
+            f"token ratio between pairs with the same seed: {noise.sd:.3f} (80 % interval "
+            f"{noise.low:.3f} to {noise.high:.3f}), assumed from {where}. {rates}"
+        )
     ]
 
 
@@ -175,7 +180,7 @@ def _seeds_line(plan: Plan, seeds: Seeds) -> str:
 
 def _published(found: Forecast) -> list[str]:
     if not found.published:
-        return ["[bold]Published:[/] no match: the job does not tell its parameters."]
+        return ["[bold]Published:[/] no match: the number of the job's parameters is not known."]
     text = ["[bold]Published[/] results of MARS-AdamW nearest in size and batch:"]
     for match in found.published:
         result = match.result
@@ -188,5 +193,5 @@ def _published(found: Forecast) -> list[str]:
             f"{_times(match.batch_factor)} times your batch); {result.who}; {result.note}"
         )
     if found.published[0].distance > math.log(10):
-        text.append("  None of these is near your job: they say little about it.")
+        text.append("  None of these is close to your job, so they say little about it.")
     return text

@@ -64,10 +64,12 @@ def prepare(
         _verify(sources)
         return
     if out is None:
-        raise UserError("--out is needed: the folder to write into")
+        raise UserError("--out is needed: give the folder to write into")
     for source in map(Path, (*sources, *valid)):
         if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-            raise UserError(f"--out {out} lies in the source {source}: give a folder outside it")
+            raise UserError(
+                f"--out {out} lies inside the source {source}: give a folder outside the source"
+            )
     if not 0 <= workers <= 1024:
         raise UserError(f"--workers {workers} must be from 0 to 1024")
     from ..experiment.data import TokenOptions
@@ -78,7 +80,8 @@ def prepare(
             manifest = _prepared(sources, valid, out, options, config, label, workers, shown)
     except OSError as error:
         raise UserError(
-            f"{error.filename or out}: {error.strerror or error}; the same command goes on"
+            f"{error.filename or out}: {error.strerror or error}; run the same command again "
+            "to continue"
         ) from None
     print(_summary(out, manifest))
 
@@ -108,7 +111,9 @@ def _prepared(
     if images:
         held_out, more = image_files(valid)
         if valid and not held_out:
-            raise UserError(f"--valid {valid[0]} holds no images, unlike {sources[0]}")
+            raise UserError(
+                f"--valid {valid[0]} holds no images, and {sources[0]} does: give images for both"
+            )
         shown.say(told(left_out + more, "Parquet"))
         return prepare_image_files(
             images, held_out, out, label, lambda count: shown(f"{count:,} images")

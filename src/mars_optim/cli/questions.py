@@ -15,13 +15,13 @@ from ..experiment.plan.arms import ARMS
 from .folder import look
 
 KINDS = {
-    "demo": "a small built-in language model: nothing of yours is needed",
+    "demo": "a small built-in language model; needs nothing of yours",
     "script": "your own training script, in any framework",
     "task": "model, data and loss as Python functions",
     "finetune": "fine-tuning of a transformers checkpoint, all weights or LoRA",
     "sft": "supervised fine-tuning by trl's SFTTrainer",
     "bandit": "reinforcement learning by a policy gradient",
-    "runs": "nothing: compare trainings that have finished already",
+    "runs": "nothing: compare runs that have finished already",
 }
 WRITES = {"demo": "plan", "script": "command"}
 """Kinds of :func:`mars_optim.cli.init.write_example`, where they have another name."""

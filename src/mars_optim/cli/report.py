@@ -67,30 +67,34 @@ def report(
     given = next((option for option, value in of_pilot.items() if value is not None), None)
     if len(out) > 1:
         if given:
-            raise UserError(f"{given} goes with one pilot, not with {len(out)}")
+            raise UserError(f"{given} works with one pilot, and {len(out)} are given")
         if source or set:
             option = "--from" if source else "--set"
-            raise UserError(f"{option} goes with one folder, not with {len(out)}")
+            raise UserError(f"{option} works with one folder, and {len(out)} are given")
         return write_jobs(out, to or Path("mars-jobs"), console, lang)
     if to is not None:
-        raise UserError("--to goes with several pilots; one pilot's report is in its own folder")
+        raise UserError(
+            "--to works only with several pilots; the report of one pilot stands in its own folder"
+        )
     folder = out[0] if out else Path("mars-imported" if source else "mars-pilot")
     if source:
         from .imports import import_from
 
         console.print(import_from(source, set, folder), soft_wrap=True, markup=False)
     elif set:
-        raise UserError("--set goes with --from; a pilot's own keys are set by mars pilot")
+        raise UserError("--set works only with --from; `mars pilot` sets the keys of a pilot")
     unpack(folder)
     if (folder / "plan.toml").exists():
         return write(folder, console, lang, canary=canary, guard=guard, pdf=pdf)
     if given:
-        raise UserError(f"{given} goes with a pilot, and {folder} has no plan.toml")
+        raise UserError(
+            f"{given} works only with a pilot, and {folder} has no plan.toml: leave it out"
+        )
     if (folder / "runs").is_dir():
         return write_runs(folder, console, lang)
     raise UserError(
-        f"{folder} holds no pilot (no plan.toml) and no runs/; `mars pilot --out {folder}` makes a "
-        f"pilot, `mars train RECIPE.toml --out {folder}` a run"
+        f"{folder} holds neither a pilot (plan.toml) nor runs (runs/): `mars pilot --out "
+        f"{folder}` makes a pilot, `mars train RECIPE.toml --out {folder}` makes a run"
     )
 
 
@@ -166,7 +170,10 @@ def write_jobs(folders: tuple[Path, ...], out: Path, console: Console, lang: Lan
     from ..experiment.report import Messages, jobs_summary, write_jobs_report
 
     if out.resolve() in {folder.resolve() for folder in folders}:
-        raise UserError(f"--to {out} is one of the pilots, whose own report is there: name another")
+        raise UserError(
+            f"--to {out} is the folder of one of the pilots, whose own report is there: name "
+            "another folder"
+        )
     for folder in folders:
         unpack(folder)
     found, say = jobs_of(folders), Messages(lang)

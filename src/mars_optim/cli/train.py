@@ -130,8 +130,8 @@ def _what_next(runs: list[Path]) -> str:
     """The newest checkpoint of a run that was stopped, or that there is none."""
     whole = [p for run in runs for p in (run / CHECKPOINTS).glob("step-*") if p.name[5:].isdigit()]
     if not whole:
-        return "begins again: there is no checkpoint yet"
-    return f"goes on after step {int(max(whole).name[5:]):,}"
+        return "starts again, since there is no checkpoint yet"
+    return f"continues after step {int(max(whole).name[5:]):,}"
 
 
 def _is_first() -> bool:
@@ -163,7 +163,7 @@ def _run(
     # the first process alone reads and writes the folder
     outcome: Outcome | None = ranks.firsts(outcome_of(out, spec) if ranks.first else None)
     if outcome is not None:
-        console.print("This run is finished; it is not computed again.")
+        console.print("This run is finished and is not repeated.")
     else:
         if ranks.first:
             changed = new_run_line(spec, out)
@@ -203,7 +203,7 @@ def _folder(plan: Plan, spec: RunSpec, out: Path, resume: str) -> Iterator[None]
     run = out / "runs" / spec.run_id
     prepare_folder(out)
     if is_locked(run):
-        raise UserError(f"{run}: another process is making this run; wait for it or end it")
+        raise UserError(f"{run}: another process is making this run; wait until it ends, or end it")
     try:
         with run_lock(run):
             if resume == "never":

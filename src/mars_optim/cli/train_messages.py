@@ -32,7 +32,7 @@ def before(plan: Plan, spec: RunSpec, outlook: RunEstimate, run: Path) -> list[s
         f"  published: {escape(told_of(plan, spec.arm_name))}",
     ]
     if changes := _changes(plan, spec):
-        lines.append(f"  departs from the recipe: {escape('; '.join(changes))}")
+        lines.append(f"  differs from the recipe: {escape('; '.join(changes))}")
     known = [f"about {clock(outlook.seconds)} by an earlier run"] if outlook.seconds else []
     if spec.task.kind == "gpt":
         known.append(f"{outlook.flops:.2g} FLOP (6 x parameters x tokens)")
@@ -61,7 +61,9 @@ def told_of(plan: Plan, arm: str) -> str:
     text = f"{', '.join(numbers)} ({known.source})" if numbers else known.source
     if known.note:
         text += f"; {known.note}"
-    return text + ("; the arm's settings are ours to tune" if known.settings == "ours" else "")
+    return text + (
+        "; the arm's settings are not published: tune them" if known.settings == "ours" else ""
+    )
 
 
 def _changes(plan: Plan, spec: RunSpec) -> list[str]:
@@ -107,5 +109,5 @@ def _beside(plan: Plan, spec: RunSpec, outcome: Outcome, rows: list[dict[str, An
         beside.append(f"accuracy {known.accuracy:g} %{more}")
     text += f"; published: {', '.join(beside) or known.source}"
     if beside and changed:
-        text += ", for the recipe unchanged: this run departs from it"
+        text += ", for the unchanged recipe: this run differs from it"
     return text

@@ -82,7 +82,7 @@ def transfer(
     _check_numbers(given, "--base-")
     _check_numbers({"noise-scale": noise_scale}, "--")
     if widths and not check:
-        raise UserError("--widths are of --check: add it, or leave them out")
+        raise UserError("--widths works only with --check: add --check, or leave --widths out")
     if not plan_of(run_dir).exists():
         raise UserError(
             f"{run_dir} holds no pilot (no plan.toml): `mars pilot --out {run_dir}` makes one"
@@ -91,13 +91,16 @@ def transfer(
     plan = analysis.plan
     if plan.task.kind not in ("gpt", "python"):
         raise UserError(
-            f"task.kind = {plan.task.kind!r} trains elsewhere, so its groups are not known here: "
-            "in your script, mars_optim.transferred(param_groups(model, lr=...), width=...) gives "
-            "the same settings"
+            f"task.kind = {plan.task.kind!r} trains in another program, so its parameter "
+            "groups are not known here: in your script, "
+            "mars_optim.transferred(param_groups(model, lr=...), width=...) gives the same "
+            "settings"
         )
     tuned = {r.name: (r.arm, r.lr) for r in analysis.arms if r.lr is not None}
     if unknown := [name for name in arm if name not in tuned]:
-        raise UserError(f"--arm {unknown[0]}: has no best rate there; known: {', '.join(tuned)}")
+        raise UserError(
+            f"--arm {unknown[0]} has no best rate in this pilot; known: {', '.join(tuned)}"
+        )
     chosen = {name: tuned[name] for name in (arm or tuned)}
     task = task_of(plan)
     base = base_of(plan, task, given)

@@ -23,8 +23,8 @@ QUIET = 60.0  # seconds without a word from the pilot that are worth a word
 LINE_EVERY = 30.0  # seconds between lines, where there is no terminal
 ENDS = {
     "ended": "The pilot has ended.",
-    "stopped": "The pilot was stopped before its end: the same command goes on.",
-    "gone": "The pilot's process is gone, ended from outside: the same command goes on.",
+    "stopped": "The pilot was stopped before its end: run the same command again to continue.",
+    "gone": "The pilot's process was ended from outside: run the same command again to continue.",
 }
 
 
@@ -137,7 +137,7 @@ def picture(snapshot: Snapshot, *, bars: bool, quiet: float = 0.0) -> Renderable
     if snapshot.state in ENDS:
         parts.append(Text(ENDS[snapshot.state]))
     elif quiet > QUIET:
-        parts.append(Text(f"No word from the pilot for {clock(quiet)}.", style="yellow"))
+        parts.append(Text(f"The pilot has written nothing for {clock(quiet)}.", style="yellow"))
     parts += [Text(message, style="yellow") for message in snapshot.unreadable]
     if any(snapshot.trials.values()):
         parts += [Text(), _tuning(snapshot)]

@@ -98,8 +98,9 @@ def study_noise(
     baseline = plan.comparison.baseline
     if wants_closure(plan.arm[baseline]):
         raise UserError(
-            f"arm.{baseline}.optimizer = {plan.arm[baseline].optimizer!r} makes its gradients "
-            "itself, which this study does not follow: give another comparison.baseline"
+            f"arm.{baseline}.optimizer = {plan.arm[baseline].optimizer!r} computes its "
+            "gradients itself, and this study cannot follow them: give another "
+            "comparison.baseline"
         )
     arms = [
         _Stretch(plan, plan.arm[name], task, study).measure(name, on_gradients)
@@ -151,7 +152,7 @@ class _Stretch:
             self._set_lr(step)
             loss = self._loss(self.model, self._batch(step))
             if not math.isfinite(loss.item()):
-                raise UserError(f"{name} diverged at step {step + 1}: give it a smaller lr")
+                raise UserError(f"{name} diverged at step {step + 1}: lower its lr")
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             acted += bool(torch.nn.utils.clip_grad_norm_(params, limit) > limit)

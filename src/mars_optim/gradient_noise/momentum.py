@@ -61,8 +61,8 @@ class Form:
         """
         if "betas" not in group:
             raise ValueError(
-                "the optimizer's groups have no 'betas', so no momentum like Adam's: give groups "
-                "of mars_optim.param_groups(model, ...)"
+                "the optimizer's groups have no 'betas', so there is no momentum like "
+                "Adam's: give groups of mars_optim.param_groups(model, ...)"
             )
         gamma = group.get("gamma_now", group.get("gamma", 0.0))  # where it has a schedule
         return cls(float(group["betas"][0]), float(gamma), group.get("clip"))

@@ -62,9 +62,9 @@ class RollbackTarget:
         for group, origin in zip(groups, origins, strict=True):
             if before is not None and float(group["lr"]) > 1.001 * lr_scale * float(origin["lr"]):
                 raise ValueError(
-                    f"the optimizer's lr {float(group['lr']):g} is more than lr_scale={lr_scale:g} "
-                    f"times AdamW's {float(origin['lr']):g}: say how many times it is, or AdamW "
-                    "would go on with too high a one"
+                    f"the optimizer's lr {float(group['lr']):g} is more than "
+                    f"lr_scale={lr_scale:g} times AdamW's {float(origin['lr']):g}: set "
+                    "lr_scale to their ratio, or AdamW would continue at too high a rate"
                 )
         kept = [{key: origin[key] for key in KEPT} for origin in origins]
         return cls(kept, lr_scale=lr_scale, in_place=in_place)
@@ -110,8 +110,8 @@ def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Ma
         assert other is not None
         if any(other[key] != first[key] for key in KEPT):
             raise ValueError(
-                "a group of the optimizer holds parameters that AdamW treated differently: keep "
-                "AdamW's groups apart, as migrate does"
+                "a group of the optimizer holds parameters from different groups of AdamW: "
+                "keep AdamW's groups separate, as migrate does"
             )
     return first
 

@@ -80,7 +80,7 @@ class GuardSettings:
             if getattr(self, name) > self.window // 2:
                 raise ValueError(
                     f"{name} = {getattr(self, name)} must be at most half of window = "
-                    f"{self.window}: the running median would have moved by then"
+                    f"{self.window}, since the running median moves within that time"
                 )
 
 

@@ -54,8 +54,8 @@ class TelemetryLog:
     ) -> None:
         if not isinstance(optimizer, MARS):
             raise TypeError(
-                f"TelemetryLog takes a MARS optimizer, not {type(optimizer).__name__}: of a "
-                "wrapped one give what is inside, such as optimizer.optimizer"
+                f"TelemetryLog takes a MARS optimizer, not {type(optimizer).__name__}: if it "
+                "wraps one, give the inner optimizer, such as optimizer.optimizer"
             )
         if type(every) is not int or every < 1:
             raise ValueError(f"every={every!r} must be a whole number of at least 1")

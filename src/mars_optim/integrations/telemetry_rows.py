@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 FIELDS = "gradient signal noise noise_scale cosine correction_ratio clip_rate gamma tensors".split()
-"""Of a group, as ``optimizer.telemetry()`` has them."""
+"""Fields of a group, as ``optimizer.telemetry()`` has them."""
 
 
 def to_row(groups: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -75,7 +75,8 @@ def register() -> list[str]:
 
 
 def _made_by_name(context: Any) -> tuple[Any, dict[str, Any]]:
-    """What the Trainer asks a row of its table for: a factory's factory, and its options."""
+    """The form that the Trainer's table of optimizers wants: a factory's factory, and its
+    options."""
     args = context.args
     options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
     for key, text in context.optim_args.items():

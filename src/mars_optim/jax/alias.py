@@ -99,8 +99,8 @@ def mars(
     if optimize_1d and rule in MATRIX_RULES and (clip_over == "global" or isinstance(gamma, str)):
         what = "clip_over='global'" if clip_over == "global" else "gamma='auto'"
         raise ValueError(
-            f"{what} cannot go with optimize_1d=True and rule={rule!r}, whose matrices and vectors "
-            "are two transformations that do not know each other: set optimize_1d=False"
+            f"{what} cannot be combined with optimize_1d=True and rule={rule!r}, where two "
+            "separate transformations treat matrices and vectors: set optimize_1d=False"
         )
 
     def of_rule(chosen: Rule) -> optax.GradientTransformationExtraArgs:

@@ -54,7 +54,7 @@ class Split(NamedTuple):
 def on_blocks(
     function: Callable[..., jax.Array], split: Split | None, *arrays: jax.Array
 ) -> jax.Array:
-    """What ``function`` makes of each block of arrays of one shape, put together again."""
+    """Results of ``function`` on each block of arrays of one shape, put together again."""
     if split is None:
         return function(*arrays)
     parts = zip(*map(split.cut, arrays), strict=True)

@@ -19,7 +19,7 @@ from .options import Scalar, debias, precise
 
 
 class GammaState(NamedTuple):
-    """What is kept of a gamma that is chosen.
+    """State of a gamma that is chosen in the run.
 
     Args:
         now: gamma in force in the step that is due, 0-d.
@@ -43,7 +43,7 @@ def begin(leaves: list[jax.Array], gamma: Scalar) -> GammaState:
 def observe(
     state: GammaState, grads: list[jax.Array], count: jax.Array, b1: Scalar, b2: Scalar
 ) -> GammaState:
-    """What is known once step ``count``, from 1, has been taken; every 10 steps gamma moves.
+    """State after step ``count``, from 1; every 10 steps gamma moves.
 
     u_t = (g_t - a_t) / sqrt(average of g^2) and h_{t+1} = <g_{t+1}, u_t> / sum |g_{t+1} u_t|;
     gamma += 0.02 h for each of the 10 steps, by 0.05 at the most, within [0, 0.5].

@@ -1,4 +1,4 @@
-"""What is asked of a transformation, checked by the ranges of the one table of options."""
+"""Options of a transformation, checked by the ranges of the one table of options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Dtype = Any
 
 
 class Options(NamedTuple):
-    """What :func:`.scale_by_mars` is asked for, with "auto" and None resolved.
+    """Options of :func:`.scale_by_mars`, with "auto" and None resolved.
 
     The numbers may be traced: ``optax.inject_hyperparams`` makes the transformation in each step.
     """
@@ -117,11 +117,11 @@ def resolved(
     correction = correction or ("folded" if chooses else "approx")
     if chooses and correction != "folded":
         raise ValueError(
-            f"gamma='auto' needs correction='folded', not {correction!r}: there gamma acts on the "
-            "step alone, elsewhere on the second moment and the clip too"
+            f"gamma='auto' needs correction='folded', not {correction!r}: in other forms "
+            "gamma also acts on the second moment and the clip"
         )
     if chooses and isinstance(b1, int | float) and b1 == 0:
-        raise ValueError("gamma='auto' needs b1 above 0: without an average there is no lag")
+        raise ValueError("gamma='auto' needs b1 above 0: without momentum there is no lag")
     if isinstance(clip, str):
         if clip != "auto":
             raise ValueError(f"clip={clip!r} must be 'auto', a number above 0, or None")
@@ -188,7 +188,7 @@ def checked_polynomials(steps: int | None, coefficients: Any) -> tuple[Coefficie
 
 
 def wide(dtype: Dtype) -> Dtype:
-    """What arrays of this dtype are computed in: float32 at the least."""
+    """Dtype for the arithmetic of arrays of this dtype: at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 

@@ -58,7 +58,7 @@ def directions(
     count: jax.Array,
     options: Options,
 ) -> list[jax.Array]:
-    """Of each array; of one that is split, for each of its matrices."""
+    """Direction of each array; where it is split, of each of its matrices."""
     if options.rule == "adamw":
         assert vs is not None
         made = [adamw_direction(m, v, count, options) for m, v in zip(ms, vs, strict=True)]

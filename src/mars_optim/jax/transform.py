@@ -231,7 +231,7 @@ def _gamma(state: MarsState, options: Options) -> Scalar:
 def _last_grads(
     structure: Any, state: MarsState, previous: optax.Updates | None, options: Options
 ) -> list[jax.Array] | None:
-    """What the difference is taken to: g_{t-1}, this batch's at x_{t-1}, or nothing."""
+    """The gradient that is subtracted: g_{t-1}, this batch's at x_{t-1}, or nothing."""
     if options.keeps_grad:
         return cast(list[jax.Array], structure.flatten_up_to(state.last_grad))
     if options.correction != "exact" or not options.corrects:

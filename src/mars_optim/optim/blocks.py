@@ -90,7 +90,7 @@ class Split:
         numbers = list(sizes) if isinstance(sizes, tuple | list) else [sizes]
         whole = all(type(n) is int and n > 0 for n in (*numbers, rounds))
         if more or not numbers or not whole or dim not in (0, 1):
-            raise ValueError(f"{name}={value!r} is no split of a matrix into blocks: {WAY_OUT}")
+            raise ValueError(f"{name}={value!r} does not split a matrix into blocks: {WAY_OUT}")
         return cls(sizes if type(sizes) is int else tuple(numbers), dim, rounds)
 
     @property

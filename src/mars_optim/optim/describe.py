@@ -78,8 +78,10 @@ def _idle(groups: list[Group], ratios: Mapping[int, Tensor]) -> list[str]:
         "and previous_point was not given it?",
     }
     return [
-        f"correction ratio 0 in {_name(groups[i])}: {why[groups[i]['correction']]}, so MARS does "
-        "nothing there"
+        (
+            f"correction ratio 0 in {_name(groups[i])}: {why[groups[i]['correction']]}, so "
+            "MARS has no effect there"
+        )
         for i, ratio in ratios.items()
         if groups[i]["gamma"] and float(ratio) == 0.0
     ]

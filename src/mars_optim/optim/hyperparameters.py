@@ -83,20 +83,21 @@ class Settings:
             check_option(name, getattr(self, name), option)
         if self.split is not None and self.rule not in MATRIX_RULES:
             raise ValueError(
-                f"split={self.split.given!r} is of Newton-Schulz, which rule={self.rule!r} does "
-                "not use: leave it out, or use rule='muon' or 'shampoo'"
+                f"split={self.split.given!r} belongs to Newton-Schulz, which "
+                f"rule={self.rule!r} does not use: leave it out, or use rule='muon' or "
+                "'shampoo'"
             )
         if self.gamma_schedule == "auto" and self.correction != "folded" and self.corrects:
             raise ValueError(
-                f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: there "
-                "gamma acts on the step alone, elsewhere on the second moment and the clip too"
+                f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: "
+                "in other forms gamma also acts on the second moment and the clip"
             )
         polynomials(self.ns_coefficients, self.ns_steps)
         check_together(self)
         if self.gamma_schedule in CHOSEN and self.betas[0] == 0.0:
             raise ValueError(
-                f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0: without an "
-                "average there is no lag"
+                f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0: without "
+                "momentum there is no lag"
             )
 
     @classmethod
@@ -197,8 +198,8 @@ def resolve_gamma(group: dict[str, Any]) -> None:
     schedule = group.get("gamma_schedule", "constant")
     if schedule in BY_LR:
         raise ValueError(
-            f"gamma='auto' and gamma_schedule={schedule!r} exclude each other: the schedule needs "
-            "a number to begin with"
+            f"gamma='auto' and gamma_schedule={schedule!r} exclude each other: the schedule "
+            "needs a number to start from"
         )
     group["gamma"] = PUBLISHED_GAMMA
     group["gamma_schedule"] = "auto" if schedule == "constant" else schedule

@@ -187,7 +187,7 @@ class MARS(TwoGradientForm, Observed):
             check_choice("rule", rule, RULES)
         if type(self) is not MARS and rule not in (None, self._rule):
             raise ValueError(
-                f"{type(self).__name__} has rule={self._rule!r}: use MARS for {rule!r}"
+                f"{type(self).__name__} always has rule={self._rule!r}: use MARS for rule={rule!r}"
             )
         defaults = {name: given.get(name, option.default) for name, option in IN_GROUPS.items()}
         defaults = resolve({**defaults, "rule": self._rule if rule is None else rule})

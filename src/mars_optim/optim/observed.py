@@ -60,7 +60,7 @@ class Observed(Checkpointed):
         telemetry = self._runtime["telemetry"]
         if telemetry is None:
             raise RuntimeError(
-                "nothing has been measured: call optimizer.measure() before the steps"
+                "nothing has been measured yet: call optimizer.measure() before the steps"
             )
         return telemetry.read(self.param_groups)
 

@@ -204,13 +204,13 @@ def splits(
         check_choice("split", word, WORDS)
     if words[1:]:
         raise ValueError(
-            f"split={given!r} has two words: give one of {', '.join(map(repr, WORDS))}"
+            f"split={given!r} has two words: give only one of {', '.join(map(repr, WORDS))}"
         )
     named = {p: value for part in parts if isinstance(part, Mapping) for p, value in part.items()}
     if given is not None and rule not in MATRIX_RULES:
         raise ValueError(
-            f"split={given!r} is of Newton-Schulz, which rule={rule!r} does not use: leave it out, "
-            "or use rule='muon' or 'shampoo'"
+            f"split={given!r} belongs to Newton-Schulz, which rule={rule!r} does not use: "
+            "leave it out, or use rule='muon' or 'shampoo'"
         )
     matrices = [c for c, role in zip(claims, roles, strict=True) if role.kind == "matrix"]
     _checked_patterns("split", list(named), matrices)
@@ -229,7 +229,7 @@ def splits(
 def _guesses(
     claims: Sequence[Claim], roles: Sequence[Role], cuts: Sequence[tuple[Any, bool]]
 ) -> dict[str, str]:
-    """What was guessed of each name, those of repeated blocks once."""
+    """Guesses about each name, those of repeated blocks once."""
     guesses = {}
     for claim, (kind, why, guessed), (cut, by_name) in zip(claims, roles, cuts, strict=True):
         if guessed or by_name:
@@ -258,7 +258,9 @@ def _checked_patterns(
         try:
             compiled = re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"{argument}: {pattern!r} is no regular expression: {error}") from None
+            raise ValueError(
+                f"{argument}: {pattern!r} is not a regular expression: {error}"
+            ) from None
         if claims is not None and not any(compiled.search(n) for c in claims for n in c.names):
             some = ", ".join(c.names[0] for c in claims[:4])
             raise ValueError(f"{argument}: {pattern!r} matches no parameter; names are {some}, ...")

@@ -77,7 +77,7 @@ class GroupTelemetry:
 
 
 class _Totals:
-    """What one bucket of tensors has shown: a total, and the steps that are not in it yet.
+    """Readings of one bucket of tensors: a total, and the steps that are not in it yet.
 
     A step is kept as it comes, and MOST steps are added up in one go: so a step costs next to
     nothing. They are added one after the other, whatever is read in between.
@@ -165,7 +165,7 @@ class Telemetry:
         same.add(sums, scales)
 
     def to_json(self) -> dict[str, Any]:
-        """What has been added up so far, for a checkpoint; of sharded parameters nothing."""
+        """Sums so far, for a checkpoint; none of sharded parameters."""
         buckets = [
             [*key, b.fold().tolist(), *b.kind]
             for key, kinds in sorted(self._buckets.items())

@@ -79,7 +79,7 @@ class Ratios:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factors:
-    """What a group's settings are multiplied by; ``start`` is of the standard deviation."""
+    """Factors of a group's settings; ``start`` is that of the standard deviation."""
 
     lr: float
     decay: float
@@ -125,8 +125,8 @@ def batch_betas(betas: Iterable[float], batch: float) -> tuple[float, ...]:
     if min(found) < 0.0:
         raise ValueError(
             f"batch={batch:g} times the base's leaves no average for betas {tuple(betas)}: "
-            "take a smaller one or a base with a larger one, or say the noise scale, beyond which "
-            "a batch changes no setting"
+            "take a smaller batch or a base with a larger one, or give the noise scale, "
+            "beyond which a batch changes no setting"
         )
     return found
 

@@ -114,7 +114,7 @@ def test_a_canary_of_another_pilot_is_refused(
     tmp_path: Path, changes: dict[str, object], word: str
 ) -> None:
     file = write_canary(tmp_path / "elsewhere" / "canary.json", **changes)
-    with pytest.raises(UserError, match="not of this pilot: its"):
+    with pytest.raises(UserError, match="belongs to another pilot: its"):
         aftermath(Plan(), tmp_path, file)
     write_canary(tmp_path / "canary.json", **changes)
     found = aftermath(Plan(), tmp_path)

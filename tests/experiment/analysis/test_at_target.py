@@ -55,7 +55,7 @@ def test_money_and_hours_are_the_forecasts(scaled: Analysis) -> None:
     assert scaled.candidate.log_ratio is not None
     assert scaled.money.share.mean < saved(scaled.candidate.log_ratio.mean) - 0.03
     texts = str(cost.section(scaled, Messages(), Path("x")))
-    assert "by the forecast at the real job's 64 M parameters" in texts
+    assert "from the forecast at the real job's 64 M parameters" in texts
     assert "as forecast" in cost.hours_tile(scaled, Messages()).detail
 
 
@@ -104,7 +104,9 @@ def test_a_refused_forecast_leaves_the_pilots_own_hours(tmp_path: Path) -> None:
     assert "is refused" in str(cost.section(found, Messages(), tmp_path))
     section = at_target.section(found, Messages())
     assert [b.kind for b in section.blocks] == ["bullets"]
-    assert "would tell adamw and mars-adamw at 2e+06 parameters" in str(section.blocks)
+    assert "best value for its price: adamw and mars-adamw at 2e+06 parameters" in str(
+        section.blocks
+    )
     assert verdict_data(found)["at_target"]["tokens_saved"] is None
     assert "not known" in Messages().finding(found.verdict.reasons[-1])
 
@@ -120,7 +122,10 @@ def test_without_a_target_nothing_is_said(tmp_path: Path) -> None:
 def test_an_arm_that_diverged_is_refused(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, lost=frozenset({("mars-adamw", 2)}))
     told = foretold(rows, "adamw", 6.4e7, 1.28e9)[2].arms
-    assert told["mars-adamw"].refusal == "mars-adamw diverged in 1 of its runs: no ratio tells it"
+    assert (
+        told["mars-adamw"].refusal
+        == "mars-adamw diverged in 1 of its runs, so it has no token ratio"
+    )
     assert told["nadamw"].token_ratio
 
 
@@ -144,7 +149,9 @@ def test_of_equal_lengths_the_run_tuned_nearest_stands(tmp_path: Path) -> None:
 
 def test_what_runs_do_not_tell_the_plan_can(tmp_path: Path) -> None:
     one = replace(ONE_SIZE, target=TargetPlan())
-    with pytest.raises(UserError, match=r"--out .*a --set target\.pilot_parameters=1e6` says it"):
+    with pytest.raises(
+        UserError, match=r"--out .*a --set target\.pilot_parameters=1e6` gives them"
+    ):
         rows_of(tmp_path / "a", one, recorded=False)
     said = replace(one, target=TargetPlan(pilot_parameters=1e6))
     with pytest.raises(UserError, match=r"target\.pilot_tokens_per_step"):

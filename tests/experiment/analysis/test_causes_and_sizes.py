@@ -1,4 +1,4 @@
-"""What the effect is made of, and whether it grows with the model."""
+"""Parts of the effect, and its growth with the model."""
 
 from __future__ import annotations
 

@@ -167,7 +167,9 @@ def test_a_metric_that_no_run_has_is_named_with_those_there_are(tmp_path: Path):
     for manifest in tmp_path.glob("runs/*/manifest.json"):
         manifest.write_text(manifest.read_text().replace('"accuracy"', '"acuracy"'))
     assert 'metric = "accuracy"' in path.read_text()
-    with pytest.raises(UserError, match=r"'accuracy' as a number.*are loss, acuracy; did you mean"):
+    with pytest.raises(
+        UserError, match=r"'accuracy' as a number.*known: loss, acuracy; did you mean"
+    ):
         analyse(tmp_path)
 
 

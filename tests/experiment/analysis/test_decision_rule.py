@@ -84,7 +84,9 @@ def test_missing_runs_leave_it_open_however_clear_the_others():
     assert verdict.decision == MORE
     assert "4 runs of the comparison" in sentence_of(verdict)
     assert "missing" in sentence_of(verdict)
-    assert reasons_of(verdict) == ["The same command goes on where the pilot stopped."]
+    assert reasons_of(verdict) == [
+        "Run the same command again: the pilot continues where it stopped."
+    ]
     assert verdict.pairs_needed is None
 
 

@@ -83,7 +83,7 @@ def test_a_mapped_interval_keeps_its_ends_in_order(
 
 
 def chance(distance: float, sd: float, n: int, confidence: float) -> float:
-    """Of the t test, by scipy's noncentral t."""
+    """Chance of the t test, by scipy's noncentral t."""
     needed = float(stats.t.ppf(0.5 + confidence / 2, n - 1))
     return float(stats.nct.sf(needed, n - 1, distance * math.sqrt(n) / sd))
 

@@ -1,4 +1,5 @@
-"""What reads numbers does not load what trains, and the package waits until it is asked."""
+"""Modules that read numbers do not load those that train, and the package waits until it is
+asked."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 
 def evidence(*gaps: float, noise: float = 0.01) -> Evidence:
-    """Of an arm with these log costs less each other arm's, known to ``noise``."""
+    """Evidence of an arm with these log costs less each other arm's, known to ``noise``."""
     values = np.array(gaps)
     draws = noise * np.random.default_rng(1).standard_normal((len(gaps), DRAWS))
     return Evidence(math.exp(max(0.0, *gaps)), values, draws)

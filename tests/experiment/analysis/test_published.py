@@ -1,4 +1,4 @@
-"""What others found is shown by nearness, and neither side is left out."""
+"""Others' results are shown by nearness, and neither side is left out."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_beyond_both_ladders_the_stronger_bound_is_told():
 
 
 def test_each_seed_has_its_own_curves():
-    """What all runs of one trunk share moves its seed's number and no other."""
+    """The luck that all runs of one trunk share moves its seed's number and no other."""
     runs = carry_out(PLAN, lambda spec: law(spec, 0.1)).runs
     for steps in (50, 75, 100, 150):
         runs = shifted(runs, ("adamw", 2, steps), 0.05)

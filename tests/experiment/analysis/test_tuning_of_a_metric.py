@@ -66,7 +66,7 @@ def test_the_trial_of_the_highest_accuracy_is_compared(of_metric: tuple[Path, An
         assert low < high
     text, data = page(out, analysis)
     assert "The trial of the best accuracy was chosen" in text
-    assert "nats" not in text.split("What tuning costs and brings")[1].split("## ")[0]
+    assert "nats" not in text.split("Cost and gain of tuning")[1].split("## ")[0]
     assert len(data["verdict_by_trials"]) == 5
     assert data["verdict_by_trials"][-1]["verdict"] == analysis.verdict.decision == "go"
 

@@ -145,7 +145,8 @@ def test_canary_tunes_lr_of_both_arms_on_a_separate_data_order(
 def test_a_harmful_switch_is_a_spike_and_sends_back(
     tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a switch without moments at ten times the learning rate does is what is looked for."""
+    """A switch without moments at ten times the learning rate does the harm that the canary
+    looks for."""
     import mars_optim.experiment.canary.continued as module
     from mars_optim import MARSAdamW
 
@@ -243,7 +244,7 @@ def test_ambiguous_parameter_order_is_refused_not_guessed() -> None:
     for p in net.parameters():
         p.grad = torch.ones_like(p)
     adamw.step()
-    with pytest.raises(UserError, match=r"of \[1, 1\] cannot be told, several usual ones fit"):
+    with pytest.raises(UserError, match=r"of \[1, 1\] is not known, several usual ones fit"):
         in_saved_order(adamw.state_dict(), net)
 
 
@@ -263,14 +264,17 @@ def test_a_key_enters_lists_as_lightning_has_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.pop("state"), "'state.adamw' is not in .*there are: model"),
-        (lambda data: data["state"].update(adamw={"a": 1}), "no optimizer's state dict"),
+        (lambda data: data.pop("state"), "'state.adamw' is not in .*its keys are: model"),
+        (
+            lambda data: data["state"].update(adamw={"a": 1}),
+            "is not the state dict of an optimizer",
+        ),
         (lambda data: data["state"]["adamw"].update(state={}), "has taken no step"),
-        (lambda data: data["model"].pop("0.weight"), "of another model than the task's"),
+        (lambda data: data["model"].pop("0.weight"), "checkpoint's model is not the task's"),
         (lambda data: data["state"]["adamw"]["state"][0].pop("exp_avg"), "has no exp_avg"),
         (
             lambda data: data["state"]["adamw"]["param_groups"][0].update(params=[0, 1]),
-            "cannot be told",
+            "is not known",
         ),
     ],
 )
@@ -305,7 +309,7 @@ def test_an_unhealthy_history_is_no_ground_to_judge_on(tmp_path: Path) -> None:
             return super().loss(model, batch) * math.inf
 
     checkpoint = read(saved_run(tmp_path / "c.pt", steps=3))
-    with pytest.raises(UserError, match="AdamW itself has a loss that is not finite"):
+    with pytest.raises(UserError, match="loss of AdamW itself is not finite"):
         canary(Broken(), checkpoint, tmp_path, CanarySettings(**QUICK))
 
 

@@ -89,7 +89,7 @@ def long_line(folder: Path) -> Path:
     return folder / "a.jsonl.gz"
 
 
-CIFAR_IS_SMALLER = "unpacks to more than 192 MiB, where CIFAR has 178"
+CIFAR_IS_SMALLER = "unpacks to more than 192 MiB, and CIFAR has 178"
 BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a large part": (
         lambda f: cifar(f, "data_batch_2", 300 * MIB),

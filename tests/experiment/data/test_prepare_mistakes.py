@@ -1,4 +1,4 @@
-"""What cannot be prepared is refused in one line that names it and the way out."""
+"""Sources that cannot be prepared are refused in one line that names the fault and the way out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def bin_of(*tokens: int) -> bytes:
 
 
 CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
-    "no source": (lambda f: [], "give one source at least"),
+    "no source": (lambda f: [], "give at least one source"),
     "missing": (lambda f: [f / "nowhere"], "nowhere does not exist; a data set of the hub is hf:"),
     "empty folder": (lambda f: [f], "holds no text, JSONL, Parquet or .bin file"),
     "twice": (lambda f: [small(f), f / "ok.jsonl"], "ok.jsonl is given twice"),
@@ -71,10 +71,10 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "packed folder": (write("a.tar.gz", b"x"), "a.tar.gz is packed: unpack it first"),
     "no gzip": (write("a.jsonl.gz", b"x"), "a.jsonl.gz is damaged: Not a gzipped file"),
     "cut gzip": (write("a.txt.gz", gzip.compress(b"text " * 99)[:-9]), "a.txt.gz is damaged"),
-    "gzip of zeros": (write("a.txt.gz", ZEROS), "unpacks to more than 200 times its size, as no"),
+    "gzip of zeros": (write("a.txt.gz", ZEROS), "unpacks to more than 200 times its size, and no"),
     "surrogate": (
         write("a.jsonl", b'{"text": "x"}\n{"text": "cut \\ud83d"}\n'),
-        "(line 2): 'text' holds half of a surrogate pair ('\\ud83d'), which is no text",
+        "(line 2): 'text' holds half of a surrogate pair ('\\ud83d'), which is not text",
     ),
     "packed surrogate": (
         write("a.jsonl.gz", gzip.compress(b'\n\n{"text": "cut \\ud83d"}\n')),
@@ -88,10 +88,13 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "unread folder": (in_folder("a.xyz"), "left out 1 file or link that is no text, JSONL,"),
     "not UTF-8": (write("a.txt", b"abc\xff\xfe" * 9), "a.txt is not UTF-8 near byte 3"),
     "no JSON": (write("a.jsonl", b'{"text": "x"}\n{"text": \n'), "the line that ends at byte 24"),
-    "no key": (write("a.jsonl", b'{"body": "x"}\n'), "has no key 'text' but the keys body"),
+    "no key": (write("a.jsonl", b'{"body": "x"}\n'), "has the keys body, not 'text'"),
     "no text": (write("a.jsonl", b'{"text": 3}\n'), "'text' holds int, not text"),
-    "no Parquet": (write("a.parquet", b"PAR1 not"), "a.parquet is no Parquet file"),
-    "no column": (other_parquet, "has no column 'text' but content; name the text's with --text"),
+    "no Parquet": (write("a.parquet", b"PAR1 not"), "a.parquet is not a Parquet file"),
+    "no column": (
+        other_parquet,
+        "has no column 'text'; it has content: name the column of the text by --text",
+    ),
     "odd bin": (write("train.bin", b"abc"), "not a whole number of uint16 tokens"),
     "bin without split": (write("a.bin", bin_of(1)), "must be called train*.bin or val*.bin"),
     "bin and text": (
@@ -104,30 +107,30 @@ CASES: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     ),
     "other bin": (
         write("train.bin", np.array([20240520, 7, 0] + [0] * 253, "<i4").tobytes()),
-        "a version that is not known here",
+        "an unknown version",
     ),
     "token too high": (
         lambda f: write("train.bin", bin_of(1, 60000))(f) + write("val.bin", bin_of(1))(f),
-        "it holds token 60,000, of which there are 50,257",
+        "it holds token 60,000, and the tokenizer has 50,257",
     ),
     "no validation": (
         lambda f: [small(f), "--share", 0, "--tokenizer", "bytes"],
-        "no document is for validation: raise --share, or give --valid FILE",
+        "no document is left for validation: raise --share, or give --valid FILE",
     ),
-    "share": (lambda f: [small(f), "--share", 1], "--share 1 must be from 0 to below 1"),
+    "share": (lambda f: [small(f), "--share", 1], "--share 1 must be at least 0 and below 1"),
     "workers": (lambda f: [small(f), "--workers", -1], "--workers -1 must be from 0 to 1024"),
     "vocabulary": (lambda f: [small(f), "--vocabulary", 256], "--vocabulary 256 must be from 257"),
     "no tokenizer": (
         lambda f: [small(f), "--tokenizer", f],
-        "is neither a tokenizer.json nor a folder with one, or with vocab.json and merges.txt",
+        "must be bytes, a tokenizer.json, or a folder with tokenizer.json or with vocab.json",
     ),
     "bad tokenizer": (
         lambda f: [small(f), "--tokenizer", *write("tokenizer.json", b"{}")(f)],
-        "tokenizer.json is no tokenizer that can be read",
+        "tokenizer.json is not a tokenizer that can be read",
     ),
     "bytes of tokens": (
         lambda f: [*write("train.bin", bin_of(1))(f), "--tokenizer", "bytes"],
-        "--tokenizer bytes does not go with .bin files",
+        "--tokenizer bytes cannot be combined with .bin files",
     ),
 }
 
@@ -165,7 +168,7 @@ def test_a_folder_with_files_of_the_users_is_left_alone(
 def test_a_folder_inside_a_source_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     small(tmp_path)
     assert prepare(tmp_path, "--out", tmp_path / "a" / "b") == 2
-    assert "lies in the source" in capsys.readouterr().err
+    assert "lies inside the source" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
 
@@ -241,7 +244,7 @@ def damaged(out: Path, case: str) -> None:
         ("missing", "train-00000.bin is missing"),
         ("short", "train-00000.bin has "),
         ("flipped", "train-00000.bin is damaged"),
-        ("tokenizer", "tokenizer.json is damaged: its hash is not the manifest's"),
+        ("tokenizer", "tokenizer.json is damaged, its hash differs from the manifest's"),
     ],
 )
 def test_damaged_tokens_are_refused_before_a_step(tmp_path: Path, case: str, message: str):
@@ -273,7 +276,7 @@ def test_a_model_with_fewer_tokens_than_the_tokenizer_is_refused(tmp_path: Path)
     source, out = small(tmp_path), tmp_path / "out"
     prepare(source, "--out", out, "--vocabulary", 300)
     sizes = dict(context=16, layers=1, width=8, heads=2, batch=4)
-    with pytest.raises(ValueError, match=r"task\.vocabulary = 299 is less than the corpus's 300"):
+    with pytest.raises(ValueError, match=r"task\.vocabulary = 299 must be at least 300"):
         TextTask(load_corpus(str(out)), vocabulary=299, **sizes)
 
 
@@ -288,6 +291,6 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HashedFile, "write", full)
         assert prepare(source, "--out", out, "--tokenizer", "bytes") == 2
-    assert "No space left on device; the same command goes on" in capsys.readouterr().err
+    assert "No space left on device; run the same command again" in capsys.readouterr().err
     assert not list(out.glob("*.bin*"))
     assert prepare(source, "--out", out, "--tokenizer", "bytes") == 0

@@ -1,4 +1,4 @@
-"""What the probe of a command says of its step and of its start."""
+"""The probe of a command: times of its step and of its start."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_trackio_in_use_with_another_folder_is_refused(
 ):
     write_run(tmp_path)
     assert main(["export", "--trackio", str(tmp_path), "--out", str(tmp_path / "other")]) == 2
-    assert "in use in this process" in capsys.readouterr().err
+    assert "this process already uses trackio" in capsys.readouterr().err
     assert not trackio.calls
 
 

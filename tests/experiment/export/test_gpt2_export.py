@@ -145,9 +145,9 @@ def test_biases_are_taken_over_and_missing_ones_are_zero():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"blocks.7.norm1.weight": torch.ones(24)}, "task.layers is 3 in the run's manifest, 4"),
-        ({"wpe.weight": torch.ones(8, 24)}, "task.context is 24 in the run's manifest, 8"),
-        ({"blocks.0.gate.weight": torch.ones(24)}, "it has no 'blocks.0.gate.weight'"),
+        ({"blocks.7.norm1.weight": torch.ones(24)}, "task.layers is 3 in the run's manifest and 4"),
+        ({"wpe.weight": torch.ones(8, 24)}, "task.context is 24 in the run's manifest and 8"),
+        ({"blocks.0.gate.weight": torch.ones(24)}, "which has no 'blocks.0.gate.weight'"),
         ({"blocks.0.mlp.up.weight": torch.ones(24, 24)}, "size mismatch"),
     ],
 )
@@ -174,17 +174,17 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "keep_weights" in error_of(capsys, bare, "--transformers", out)
     several = tmp_path / "several"
     error = error_of(capsys, bare, "--wandb", "--best")
-    assert "--best is for --transformers" in error
+    assert "--best works only with --transformers" in error
     for seed in (1, 2):
         write_trained(several, gpt().state_dict(), seed=seed)
     assert "holds 2 runs, 2 of them" in error_of(capsys, several, "--transformers", out)
     large = write_trained(tmp_path / "large", gpt(vocabulary=300).state_dict())
-    assert "'gone' of the run is not there" in error_of(capsys, large, "--transformers", out)
+    assert "'gone' of the run does not exist" in error_of(capsys, large, "--transformers", out)
     other = write_trained(tmp_path / "other", {"conv.weight": torch.ones(2)})
-    assert "have no wpe.weight" in error_of(capsys, other, "--transformers", out)
+    assert "wpe.weight is missing" in error_of(capsys, other, "--transformers", out)
     run = next(several.glob("runs/*"))
     assert "names its folder" in error_of(capsys, run, "--transformers", out, "--out", "x")
-    assert "which program" in error_of(capsys, run, "--transformers", out, "--tensorboard")
+    assert "name the program" in error_of(capsys, run, "--transformers", out, "--tensorboard")
     assert not out.exists()
     out.mkdir()
     (out / "notes.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""What docs/export.md shows: generation, and lm-evaluation-harness on a text of one's own."""
+"""Claims of docs/export.md: generation, and lm-evaluation-harness on a text of one's own."""
 
 from __future__ import annotations
 

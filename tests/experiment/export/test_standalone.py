@@ -195,11 +195,14 @@ def test_command_writes_a_file_that_can_be_imported(
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "name": (dict(name="mars-adam"), "mars-adam must be one of .*; did you mean 'mars-adamw'"),
-    "exact": (dict(name="mars-adamw-exact"), "one file has no correction='exact'; take one of"),
-    "schedule": (dict(name="mars-adamw-decay"), "one file has no gamma_schedule='lr'"),
-    "cautious": (dict(name="mars-adamw-cautious"), "one file has no cautious=True"),
-    "split": (dict(name="muon-split"), "one file has no split='fused'"),
-    "global": (dict(name="mars-adamw-clip-all"), "one file has no clip_over='global'"),
+    "exact": (
+        dict(name="mars-adamw-exact"),
+        "a single file cannot have correction='exact'; take one of",
+    ),
+    "schedule": (dict(name="mars-adamw-decay"), "a single file cannot have gamma_schedule='lr'"),
+    "cautious": (dict(name="mars-adamw-cautious"), "a single file cannot have cautious=True"),
+    "split": (dict(name="muon-split"), "a single file cannot have split='fused'"),
+    "global": (dict(name="mars-adamw-clip-all"), "a single file cannot have clip_over='global'"),
     "form": (
         dict(form="algoperf"),
         "--form algoperf must be one of .*mean 'algoperf-self'",
@@ -210,7 +213,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         dict(out="mine.txt"),
         "does not end in .py: mars export --standalone mars",
     ),
-    "folder": (dict(out="none/mine.py"), "there is no folder"),
+    "folder": (dict(out="none/mine.py"), "does not exist"),
 }
 
 
@@ -296,7 +299,7 @@ class ForwardPassMode(enum.Enum):
 
 
 class Workload:
-    """What a submission asks of AlgoPerf's."""
+    """The part of AlgoPerf's workload that a submission asks for."""
 
     step_hint = 40
 

@@ -93,8 +93,8 @@ def test_tensorboard_export_skips_truncated_line_and_null_value(out: Path) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["export", "nowhere", "--tensorboard"], "no pilot"),
-        (["export", "nowhere"], "which program: mars export nowhere, then --tensorboard"),
+        (["export", "nowhere", "--tensorboard"], "neither a pilot nor a run"),
+        (["export", "nowhere"], "program to export to: mars export nowhere with --tensorboard"),
     ],
 )
 def test_a_mistake_gives_one_line(

@@ -66,7 +66,7 @@ FAULTS = [
     ("--fault crash", ["ended with status 1: no data on the disk", "log.txt"]),
     ("--fault memory", ["ended by signal 9 (out of memory?): training ours"]),
     ("--fault no-valid", ["no validation loss", "'valid_loss'", "there are loss, step"]),
-    ("--fault early", ["was to take 20 steps", "is of step 17", "evaluate after the last"]),
+    ("--fault early", ["should take 20 steps", "is of step 17", "evaluate after the last"]),
     ("--wrong", ["ended with status 2: ", "unrecognized arguments: --wrong"]),
 ]
 

@@ -106,7 +106,10 @@ def test_a_commands_branches_are_its_undisturbed_runs(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [("save", "left no step-8 in {run_dir}: with {save_steps} it must save"), ("tokens", "counts")],
+    [
+        ("save", "left no step-8 in {run_dir}: at each step of {save_steps} it must save"),
+        ("tokens", "counts"),
+    ],
 )
 def test_what_a_command_leaves_out_is_told_in_a_line(fault: str, message: str, tmp_path: Path):
     spec = spec_of(tmp_path, 20, f" --fault={fault}")
@@ -145,10 +148,14 @@ def plan_with(command: str, **training: Any) -> None:
 
 TRUNK: dict[str, Any] = {"decay": "wsd", "trunk": True}
 REFUSED = {
-    "no placeholders": (COMMAND, TRUNK, "lacks {init_from}, {decay_steps}, {save_steps}, for"),
+    "no placeholders": (COMMAND, TRUNK, "lacks {init_from}, {decay_steps}, {save_steps}, which"),
     "one missing": (COMMAND + STATES.replace("{save_steps}", ""), TRUNK, "lacks {save_steps}"),
-    "no trunks": (COMMAND + STATES, {}, "which goes with training.trunk = true"),
-    "a warm-up": (COMMAND + STATES, {**TRUNK, "warmup": 0.2}, "training.warmup is the command's"),
+    "no trunks": (COMMAND + STATES, {}, "which works only with training.trunk = true"),
+    "a warm-up": (
+        COMMAND + STATES,
+        {**TRUNK, "warmup": 0.2},
+        "training.warmup is not passed to the command",
+    ),
 }
 
 

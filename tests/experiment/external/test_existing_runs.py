@@ -180,7 +180,10 @@ def test_a_diverged_run_of_unknown_length_is_refused(
     (tmp_path / "runs" / "mars-adamw-seed2-steps100.jsonl").write_text('{"step": 3, "loss": NaN}\n')
     pattern = str(tmp_path / "runs" / "{arm}-seed{seed}-*.jsonl")
     error = mistake(capsys, str(tmp_path / "out"), "--from", pattern)
-    assert "diverged (training loss nan at step 3), and nothing says of how many steps" in error
+    assert (
+        "diverged (training loss nan at step 3), and its planned number of steps is not known"
+        in error
+    )
 
 
 def test_run_with_losses_after_its_last_evaluation_is_refused(
@@ -227,15 +230,15 @@ CHARTS: dict[str, tuple[str, str]] = {
     ),
     "NaN after the last value": (
         "Step,adamw-s1 - loss,mars-adamw-s1 - loss\n10,2.0,1.9\n20,1.8,nan\n",
-        "validation loss nan at step 20 may be a divergence or, as elsewhere in this log, no",
+        "validation loss nan at step 20 may mean a divergence or, as elsewhere in this log, a",
     ),
     "NaN beside empty cells": (
         "Step,adamw-s1 - loss,mars-adamw-s1 - loss\n10,,1.9\n20,1.8,nan\n",
-        "diverged (validation loss nan at step 20), and nothing says of how many steps",
+        "diverged (validation loss nan at step 20), and its planned number of steps is not known",
     ),
     "time for steps": (
         "Time,adamw-s1 - loss,mars-adamw-s1 - loss\n10.5,2.0,1.9\n",
-        "steps are whole numbers from 0",
+        "a step must be a whole number",
     ),
     "no step": ("Step,adamw-s1 - loss,mars-adamw-s1 - loss\n,2.0,1.9\n", "line 2: a row has a"),
 }
@@ -263,7 +266,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 CASES: list[tuple[list[str], list[str]]] = [
     (
         ["RUNS/adamw-seed1-steps100.jsonl"],
-        ["does not say which run is which", "mars init"],
+        ["does not tell the runs apart", "mars init"],
     ),
     (["RUNS/{arm}-{sead}.jsonl"], ["unknown part {sead}", "did you mean 'seed'"]),
     (["RUNS/{arm}-{seed}.csv"], ["fits no file"]),

@@ -52,7 +52,7 @@ def test_a_metric_that_is_not_there_is_named(
 
 
 def test_the_column_of_the_loss_is_no_other_metric():
-    with pytest.raises(UserError, match=r"is task.valid_key, which is the loss here"):
+    with pytest.raises(UserError, match=r"is task.valid_key, the name of the validation loss"):
         with_metric(task_with(valid_key="score"), SCORE)
 
 

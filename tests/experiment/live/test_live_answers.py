@@ -1,4 +1,4 @@
-"""What the live page's server answers: to whom, with which headers, and what it never does."""
+"""Answers of the live page's server: to whom, with which headers, and which it never gives."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_folder_that_vanished_is_told_in_a_line(out: Path) -> None:
     shutil.rmtree(out)
     page = reader.get()
     assert "The folder cannot be read at this moment" in page
-    assert f"older. {out} holds no pilot (no plan.toml)" in page
+    assert f"an older state. {out} holds no pilot (no plan.toml)" in page
     assert "mars-adamw" in page
 
 
@@ -231,8 +231,8 @@ def test_a_folder_that_vanished_is_told_in_a_line(out: Path) -> None:
     ("options", "said"),
     [
         (["--serve"], "holds no pilot (no plan.toml)"),
-        (["--port", "80"], "--host, --port, --token and --lang are of --serve"),
-        (["--serve", "--once"], "does not go with --serve"),
+        (["--port", "80"], "--host, --port, --token and --lang work only with --serve"),
+        (["--serve", "--once"], "leave out --once or --serve"),
         (["--serve", "--port", "70000"], "--port 70000 must be from 1 to 65535"),
         (["--serve", "--every", "0"], "--every 0 must be from 0.1 to 3600 seconds"),
     ],
@@ -250,7 +250,7 @@ def test_an_address_of_another_machine_is_one_line(
     whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["watch", str(whole), "--serve", "--host", "192.0.2.1"]) == 2
-    assert "--host 192.0.2.1 --port 0 cannot be listened on" in capsys.readouterr().err
+    assert "--host 192.0.2.1 --port 0 cannot be opened" in capsys.readouterr().err
 
 
 def test_without_waitress_the_way_out_is_named(

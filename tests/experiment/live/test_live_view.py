@@ -1,4 +1,4 @@
-"""What the live page says of a pilot: the verdict so far or why there is none, runs, cost."""
+"""The live page of a pilot: the verdict so far or why there is none, runs, cost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_pilot_that_ended_with_runs_missing_decides_nothing(tmp_path: Path) ->
     status(out, state="ended")
     verdict = seen(out).verdict
     assert (verdict.title, verdict.kind) == ("Not enough runs to tell", "not-enough-runs")
-    assert "still missing" in verdict.lead
+    assert "still lacks" in verdict.lead
 
 
 def test_the_table_has_runs_under_way_first_then_failed_ones(tmp_path: Path) -> None:

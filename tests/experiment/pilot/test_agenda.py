@@ -1,4 +1,4 @@
-"""What to run next: fair to all arms, the same in any order, and it comes to an end."""
+"""The next runs: fair to all arms, the same in any order, and an end to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a run under a class that its arm names, before its first step."""
+"""Estimate of a run under a class that its arm names, before its first step."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_own_schedule_is_said_in_place_of_the_plans(tmp_path: Any):
 
 def test_several_processes_are_refused_for_its_arm_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=r"arm\.any\.optimizer .* one process, and there are 2"):
+    with pytest.raises(UserError, match=r"arm\.any\.optimizer .* one process, and 2 were started"):
         check_choice(plan_of(), arm="any", lr=None, seed=1)
     check_choice(plan_of(), arm="adamw", lr=None, seed=1)
 
@@ -61,5 +61,5 @@ def test_the_noise_is_not_studied_under_a_closure():
     plan = replace(
         plan, arms=("any", "mars-adamw"), comparison=comparison, arm={"any": plan.arm["any"]}
     )
-    with pytest.raises(UserError, match=r"arm\.any\.optimizer .* makes its gradients itself"):
+    with pytest.raises(UserError, match=r"arm\.any\.optimizer .* computes its gradients itself"):
         study_noise(plan, Words(), NoiseStudy())

@@ -76,7 +76,7 @@ def test_a_changed_source_is_told_and_its_runs_are_made_again(
     plan = resolve_arms(given)
     (line,) = source_changes(given, plan, out)
     assert "arm.mine: the code of mine_for_tests.py:Mine has changed" in line
-    assert "finished do not count and are made again" in line
+    assert "finished runs are repeated" in line
     assert "\n" not in line
     changes = plan_changes(plan, out)
     assert [c.partition(":")[0] for c in changes] == ["arm.mine.source"]

@@ -1,4 +1,4 @@
-"""What a budget buys: decisions weighed by what they save, and never more than it pays for."""
+"""Decisions within a budget: weighed by their savings, and never more than it pays for."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_what_the_left_out_arms_would_cost_is_said():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (dict(budget=5.0, price=None, hours=3.0), "two budgets"),
+        (dict(budget=5.0, price=None, hours=3.0), "exclude each other"),
         (dict(budget=-1.0, price=2.0, hours=None), "--budget -1 must be above 0"),
         (dict(budget=5.0, price=math.nan, hours=None), "--price nan must be above 0"),
         (dict(budget=None, price=2.0, hours=3.0), "with --hours leave it out"),

@@ -115,7 +115,7 @@ def test_built_in_plan_looks_at_every_pair_and_saves():
 
 
 def test_two_seeds_are_too_few_to_look_at_every_pair():
-    with pytest.raises(UserError, match="3 or more") as told:
+    with pytest.raises(UserError, match="at least 3 seeds") as told:
         built_in_plan(("comparison.seeds=[1, 2]",))
     assert "decision.looks = 'once'" in str(told.value)
     assert built_in_plan(("comparison.seeds=[1, 2]", "decision.looks=once")).comparison.seeds

@@ -1,4 +1,4 @@
-"""What a pilot is said to take beforehand is what it takes."""
+"""A pilot takes the time that was announced."""
 
 from __future__ import annotations
 

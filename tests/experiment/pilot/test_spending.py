@@ -89,7 +89,7 @@ def test_no_run_starts_that_the_budget_does_not_pay_for(tmp_path: Path, count: i
     assert missing
     assert not machine.busy  # each run that started has ended
     assert "The budget ends the pilot" in said
-    assert "larger cost.budget" in said
+    assert "Raise cost.budget" in said
 
 
 def test_a_run_that_is_slower_than_probed_ends_with_the_budget(tmp_path: Path):

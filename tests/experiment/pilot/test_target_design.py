@@ -1,4 +1,4 @@
-"""What a planned pilot cannot tell of its target is said before it is run."""
+"""A pilot that cannot forecast its target says so before it is run."""
 
 from __future__ import annotations
 

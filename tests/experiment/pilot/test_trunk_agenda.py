@@ -186,32 +186,35 @@ def test_progress_is_of_a_branchs_own_steps():
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another decay": ({"training": {"decay": "cosine"}}, "trunk = True goes with decay = 'wsd'"),
+    "another decay": ({"training": {"decay": "cosine"}}, "trunk = True needs decay = 'wsd'"),
     "share of no decay": (
         {"training": {"trunk": False, "decay": "linear", "decay_share": 0.1}},
-        "decay_share = 0.1 goes with decay = 'wsd'",
+        "decay_share = 0.1 needs decay = 'wsd'",
     ),
     "a target": (
         {"decision": {"target": 3.0}, "training": {"evaluations": 50}},
-        "does not go with decision.target, which has no ladder",
+        "cannot be combined with decision.target, which has no ladder",
     ),
     "a forecast": (
         {"target": {"parameters": 1e9, "tokens": 1e10}},
-        "with target.parameters, whose forecast takes all runs for independent",
+        "with target.parameters, whose forecast needs independent runs",
     ),
-    "moving rates": ({"comparison": {"lr_exponent": -0.3}}, "with comparison.lr_exponent, and all"),
+    "moving rates": (
+        {"comparison": {"lr_exponent": -0.3}},
+        "with comparison.lr_exponent, since all",
+    ),
     "long warm-up": (
         {"training": {"warmup": 0.5}},
-        "training.warmup = 0.5 is 600 steps of every run with trunks, after the decay of budget "
-        "0.5 begins, at step 480",
+        "training.warmup = 0.5 is 600 steps of every run with trunks, and the decay of budget "
+        "0.5 begins at step 480",
     ),
     "branch points that coincide": (
         {"training": {"steps": 103, "warmup": 0.0}, "comparison": {"ladder": [0.99, 1.5]}},
-        "lets the decays of budgets [0.99, 1.0, 1.5] branch off at steps [82, 82, 123]",
+        "makes the decays of budgets [0.99, 1.0, 1.5] branch off at steps [82, 82, 123]",
     ),
     "a small size": (
         {"scale": {"small": {"steps": 10, "width": 32}}, "training": {"decay_share": 0.04}},
-        "at scale.small, which must be different, and leave a step each",
+        "at scale.small, which must differ and leave at least one step each",
     ),
 }
 

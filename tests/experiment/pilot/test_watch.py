@@ -125,7 +125,7 @@ def test_a_pilot_that_is_over_is_shown_and_not_waited_for(
 ) -> None:
     status(out, state=state)
     text = shown(out, terminal=terminal, sleep=pytest.fail)
-    assert {"ended": "has ended", "stopped": "the same command goes on"}[state] in text
+    assert {"ended": "has ended", "stopped": "run the same command again"}[state] in text
 
 
 def test_a_terminal_gets_a_picture_that_changes(out: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_pilot_that_was_killed_is_not_waited_for(out: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     status(out, pid=dead.pid)
-    assert "gone" in shown(out, sleep=pytest.fail)
+    assert "ended from outside" in shown(out, sleep=pytest.fail)
     status(out, pid=dead.pid, host="another")  # nothing is known of its processes
     assert take(out).state == "running"
 

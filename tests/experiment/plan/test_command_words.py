@@ -27,10 +27,10 @@ MISTAKES = [
     (GOOD.replace("{seed}", "0").replace("{steps}", "9"), ["lacks {seed}, {steps}"]),
     (GOOD.replace("{optimizer}", "adamw"), ["lacks {optimizer}"]),
     (GOOD.replace("{run_dir}", "/tmp"), ["lacks {run_dir}"]),
-    (GOOD.replace("{lr}", "{lr:.3f}"), ["write {lr} plain"]),
+    (GOOD.replace("{lr}", "{lr:.3f}"), ["write {lr} without a format"]),
     (GOOD + " --x={arm_args}", ["{arm_args} must be a word of its own", "--x={arm_args}"]),
     (GOOD + " 'open", ["cannot be split into words", "quotation"]),
-    (GOOD + " }", ["brace out of place"]),
+    (GOOD + " }", ["misplaced brace"]),
     (GOOD + " {}", ["unknown placeholder {}"]),
 ]
 
@@ -86,7 +86,7 @@ PLAN_MISTAKES = [
     ({**MINE, "arm": {"mine": {}}}, r"arm\.mine needs the key 'lr'"),
     (
         {**MINE, "arm": {"mine": {"lr": 1, "gamma": 0.1}}},
-        r"arm\.mine\.gamma = 0\.1 goes with optimizer = 'torch-adamw' or .* not with",
+        r"arm\.mine\.gamma = 0\.1 needs optimizer = 'torch-adamw' or .* not",
     ),
     (
         {**MINE, "arm": {"mine": {"lr": 1, "optimizer": "mars"}}},
@@ -95,17 +95,17 @@ PLAN_MISTAKES = [
     ({**MINE, "arm": {"mine": {"lr": 1, "arguments": "'"}}}, r"arm\.mine\.arguments = .* split"),
     (
         {"arm": {"adamw": {"optimizer": "external", "weight_decay": 0.01}}},
-        r"arm\.adamw\..* goes with|does not go with task\.kind = 'gpt'",
+        r"arm\.adamw\..* needs|does not go with task\.kind = 'gpt'",
     ),
-    ({"task": {"command": GOOD}}, r"task\.command = .* goes with kind = 'command', not"),
-    ({"task": {"kind": "command", "width": 8, "command": GOOD}}, r"task\.width = 8 goes with kind"),
+    ({"task": {"command": GOOD}}, r"task\.command = .* needs kind = 'command', not"),
+    ({"task": {"kind": "command", "width": 8, "command": GOOD}}, r"task\.width = 8 needs kind"),
     ({"task": {"kind": "comand"}}, r"task\.kind = 'comand' must be .* did you mean 'command'"),
     ({"task": {"kind": "python"}}, r"task\.source = '' must be 'my_task\.py:MyTask'"),
     ({"task": {"kind": "python", "source": "my_task.py"}}, r"task\.source = 'my_task\.py' must be"),
     ({"task": {**COMMAND, "metrics": "/tmp/x"}}, r"task\.metrics = '/tmp/x' must be a file in"),
     (
         {"task": COMMAND, "training": {"warmup": 0.2}},
-        r"training\.warmup is the command's own affair",
+        r"training\.warmup is not passed to the command",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""What a plan may ask for on top, ablations, sizes, sensitivity; old folders stay readable."""
+"""Extras of a plan: ablations, sizes, sensitivity; old folders stay readable."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ MISTAKES = [
     (dict(a=SizePlan(width=32), b=SizePlan(width=32)), "scale.b is the same as a"),
     (dict(odd=SizePlan(width=65)), "scale.odd.width = 65 must be a multiple"),
     (dict(short=SizePlan(steps=5)), "scale.short.steps = 5 must be at least 10"),
-    (dict(short=SizePlan(steps=10)), "must be different numbers of steps"),
+    (dict(short=SizePlan(steps=10)), "must give different numbers of steps"),
     ({"a b": SizePlan(width=32)}, "'a b'"),
 ]
 

@@ -193,5 +193,5 @@ def test_a_written_plan_becomes_another_kind_by_one_key():
     plan = make_plan(written, ("task.kind=python", "task.source=job.py:Job"))
     assert plan == Plan(task=PythonPlan(source="job.py:Job"))
     written["task"]["layers"] = 3
-    with pytest.raises(UserError, match=r"task\.layers = 3 goes with kind = 'gpt', not with"):
+    with pytest.raises(UserError, match=r"task\.layers = 3 needs kind = 'gpt', not"):
         make_plan(written, ("task.kind=python", "task.source=job.py:Job"))

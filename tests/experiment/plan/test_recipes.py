@@ -211,7 +211,7 @@ def test_paper_lr_times_decay_is_equal_for_adamw_and_mars():
 @pytest.mark.parametrize("version", [2, 0, "1", 1.5])
 def test_recipe_of_another_version_is_refused_before_its_keys(version: object):
     data = {"recipe": {"version": version, "key_of_the_future": 1}, "another": {}}
-    with pytest.raises(UserError, match=f"recipe.version = {version!r}, but this mars-optim reads"):
+    with pytest.raises(UserError, match=f"recipe.version = {version!r}, and this mars-optim reads"):
         make_plan(data)
 
 
@@ -226,13 +226,13 @@ def test_recipe_of_another_version_is_refused_before_its_keys(version: object):
         ({"training": {"min_lr": 1.0}}, "training.min_lr = 1 must be below arm.adamw.lr"),
         (
             {"training": {"min_lr": 1e-5, "decay": "step"}},
-            "training.min_lr = 1e-05 goes with decay = 'linear' or 'cosine' or 'wsd'",
+            "training.min_lr = 1e-05 needs decay = 'linear' or 'cosine' or 'wsd'",
         ),
         (
             {"training": {"convention": "code"}},
             "training.convention = 'code' must be 'paper'",
         ),
-        ({"arm": {"adamw": {"betas_1d": [0.5, 0.5]}}}, "arm.adamw.betas_1d = [0.5, 0.5] goes with"),
+        ({"arm": {"adamw": {"betas_1d": [0.5, 0.5]}}}, "arm.adamw.betas_1d = [0.5, 0.5] needs"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named_by_its_key(tables: dict[str, Any], message: str):

@@ -1,4 +1,4 @@
-"""What makes two runs the same run."""
+"""Conditions under which two runs are the same run."""
 
 from __future__ import annotations
 

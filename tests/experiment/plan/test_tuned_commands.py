@@ -92,13 +92,13 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"tuning__range__decay": None}, ("tuning.range.decay must be given", "[0.25, 4.0]")),
     ({"tuning__range__lr": None}, ("tuning.range.lr must be given",)),
     ({"tuning__arm__a__warm": [0.5, 2.0]}, ("a does not have", "set arm.a.settings.warm")),
-    ({"arm__a__settings": {}}, ("names {decay}", "arm.a has no value", "move {decay} into")),
-    ({"arm__a__settings__other": 1.0}, ("arm.a.settings.other is used nowhere", "{other}")),
+    ({"arm__a__settings": {}}, ("uses {decay}", "arm.a has no value", "move {decay} into")),
+    ({"arm__a__settings__other": 1.0}, ("arm.a.settings.other is not used", "{other}")),
     ({"arm__a__settings__decay": "big"}, ("arm.a.settings.decay = 'big' must be a number",)),
     ({"arm__a__settings__decay": True}, ("arm.a.settings.decay = True must be a number",)),
     ({"arm__a__settings__decay": 0.0}, ("decay", "has as 0", "arm.a.settings.decay")),
-    ({"arm__a__settings__lr": 1.0}, ("arm.a.settings holds 'lr'", "none of optimizer, lr")),
-    ({"arm__a__settings__x-y": 1.0}, ("arm.a.settings holds 'x-y'", "letters, digits")),
+    ({"arm__a__settings__lr": 1.0}, ("arm.a.settings has the name 'lr'", "none of optimizer, lr")),
+    ({"arm__a__settings__x-y": 1.0}, ("arm.a.settings has the name 'x-y'", "letters, digits")),
     ({"arm__b__settings__warm": 1}, ("whole number 1 leads to 0", "write 1.0")),
     ({"tuning__range__momentum": [0.5, 20.0]}, ("factors of 1 - momentum", "narrower")),
     ({"task__command": COMMAND + " {dcay}"}, ("unknown placeholder {dcay}", "'decay'?")),
@@ -115,7 +115,7 @@ def test_a_mistake_is_one_line(changes: dict[str, Any], told: tuple[str, ...]):
 
 
 def test_settings_are_of_commands_only():
-    with pytest.raises(UserError, match=r"settings = .* goes with optimizer = 'external'"):
+    with pytest.raises(UserError, match=r"settings = .* needs optimizer = 'external'"):
         make_plan({"arm": {"adamw": {"settings": {"decay": 0.1}}}})
 
 
@@ -125,5 +125,5 @@ def test_settings_fill_their_own_braces_only():
 
 
 def test_runs_that_exist_are_not_tuned():
-    with pytest.raises(UserError, match=r"tuning.over: runs that exist are tuned already"):
+    with pytest.raises(UserError, match=r"tuning.over does not work with imported runs"):
         make_plan({"task": {"kind": "imported"}, "tuning": {"over": ["lr", "decay"]}})

@@ -1,4 +1,4 @@
-"""What can be tuned, in which ranges, and what a point of these makes of an arm."""
+"""Settings that can be tuned, their ranges, and the arm that a point makes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     (dict(over=["lr", "xyzzy"]), ("unknown 'xyzzy'", "known: lr, weight_decay")),
     (dict(over=["weight_decay"]), ("must hold 'lr'",)),
     (dict(over=[]), ("must hold 'lr'",)),
-    (dict(over=["lr", "lr", "beta1"]), ("names one twice",)),
+    (dict(over=["lr", "lr", "beta1"]), ("names a setting twice",)),
     (dict(over=["lr", "gamma"]), ("adamw does not have", "tuning.arm.adamw.gamma = [1, 1]")),
     (dict(over=MANY, more_seeds=[9]), ("more_seeds", "leave it out")),
     (dict(over=MANY, trials=4), ("trials = 4 must be more than the 4 names", "32")),

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, after a proper end and after every other kind of end."""
+"""Files that a run leaves, after a proper end and after every other kind of end."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_run_of_another_format_is_refused_with_the_way_out(writer: RunWriter, 
     write_json(path, read_json(path) | {"format": version})
     with pytest.raises(UserError) as error:
         read_run(writer.path)
-    assert str(error.value).startswith(f"{path}: format {version!r} is not this version's (1)")
+    assert str(error.value).startswith(f"{path} has format {version!r}, and this version reads 1")
     assert "read it with the version of mars-optim that wrote it" in str(error.value)
 
 

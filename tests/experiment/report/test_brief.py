@@ -109,7 +109,7 @@ def test_without_a_browser_one_line_names_what_is_looked_for(
 def test_chrome_names_the_browser_and_must_be_a_program(tmp_path: Path) -> None:
     program = tmp_path / "my chrome"
     program.write_text("#!/bin/sh\nexit 3\n")
-    with pytest.raises(UserError, match=r"CHROME=.*no program"):
+    with pytest.raises(UserError, match=r"CHROME=.*cannot be started"):
         find_browser({"PATH": "", "CHROME": str(program)})
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     assert find_browser({"PATH": "", "CHROME": str(program)}) == str(program)

@@ -31,7 +31,7 @@ def report(*arguments: object) -> int:
 
 
 def line_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a refusal says."""
+    """Line of a refusal."""
     assert report(*arguments) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
@@ -92,7 +92,10 @@ def test_an_unfinished_pilot_is_left_out_and_said_to_be(team: Path, tmp_path: Pa
     assert [job.name for job in found.jobs] == ["A", "B"]
     (left,) = found.left_out
     said = Messages().finding(left).translate({0xE000: "`", 0xE001: "`"})
-    assert said == "Left out: half: 1 of its runs is missing; the same `mars pilot` goes on"
+    assert (
+        said
+        == "Left out: half: 1 of its runs is missing; run the same `mars pilot` again to make them"
+    )
 
 
 def test_one_pilot_that_counts_is_not_enough(
@@ -101,7 +104,7 @@ def test_one_pilot_that_counts_is_not_enough(
     (tmp_path / "new" / "runs").mkdir(parents=True)
     shutil.copy(team / "A" / "plan.toml", tmp_path / "new")
     said = line_of(capsys, team / "A", tmp_path / "new", "--to", tmp_path / "page")
-    assert "1 of 2 pilots can be counted, two are needed" in said
+    assert "1 of 2 pilots can be counted, and two are needed" in said
     assert "holds no finished run yet" in said
     assert not (tmp_path / "page").exists()
 
@@ -121,8 +124,8 @@ def test_a_plan_that_cannot_be_read_is_left_out_by_name(team: Path, tmp_path: Pa
         (["A", "A"], "is the same folder as"),
         (["A", "B/../A"], "is the same folder as"),
         (["A", "absent"], "absent holds no pilot (no plan.toml)"),
-        (["A", "B", "--from", "x.csv"], "--from goes with one folder, not with 2"),
-        (["A", "--to", "page"], "--to goes with several pilots"),
+        (["A", "B", "--from", "x.csv"], "--from works with one folder, and 2 are given"),
+        (["A", "--to", "page"], "--to works only with several pilots"),
         (["A", "B", "--to", "A"], "whose own report is there"),
     ],
 )

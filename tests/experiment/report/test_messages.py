@@ -24,6 +24,10 @@ def fields(text: str) -> set[tuple[str, str]]:
 ENGLISH, JAPANESE = catalogue("en"), catalogue("ja")
 
 
+def test_every_english_text_has_a_japanese_one_in_its_place() -> None:
+    assert list(JAPANESE) == list(ENGLISH)
+
+
 @pytest.mark.parametrize("code", JAPANESE)
 def test_a_translated_text_has_the_values_of_the_english_one(code: str) -> None:
     texts = ENGLISH[code], JAPANESE[code]
@@ -84,7 +88,7 @@ def test_japanese_texts_are_japanese() -> None:
     plain = {"none", "environment.python", "between", "with-interval", "list-separator"}
     plain |= {"verdict.sentence", "amendment", "cost.memory-value", "figure.sweep.best", "state"}
     plain |= {"part.arms", "gamma", "range", "runs.source", "metric.unit", "terminal.loss"}
-    plain |= {"action.cost"}
+    plain |= {"action.cost", "colon", "jobs.tile.value", "jobs.ends", "at-target.refusal"}
     assert {c for c, text in JAPANESE.items() if not kana_or_kanji.search(text)} <= plain
     assert not any(kana_or_kanji.search(text) for text in ENGLISH.values())
     half = [c for c, t in JAPANESE.items() if re.search(r"[(),;]", re.sub("{.*?}|`.*?`", "", t))]

@@ -1,4 +1,4 @@
-"""What a check found in optimizers that a plan names stands beside their arms' results."""
+"""Findings on optimizers that a plan names stand beside their arms' results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_page_has_a_row_with_source_and_findings(out: Path):
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_the_terminal_names_what_was_found(out: Path, lang: str):
     text = summary(analyse(out), Messages(lang))  # type: ignore[arg-type]
-    assert "soap: `pytorch_optimizer:SOAP` (pytorch_optimizer 4.1.0, sha256 01234567)" in text
+    assert all(word in text for word in ("soap", "`pytorch_optimizer:SOAP`", "sha256 01234567"))
     assert "takes any keyword" in text
 
 

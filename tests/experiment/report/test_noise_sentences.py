@@ -1,4 +1,4 @@
-"""What the sentences of a noise study say follows from its numbers."""
+"""Sentences of a noise study follow from its numbers."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def study(
         (estimate(20.0), "noise scale is 2 k [1.8 k, 2.2 k] tokens, 20 times the batch of 100"),
         (estimate(20.0), "noise-limited: 95 % of a batch's squared gradient is noise"),
         (estimate(20.0), "twice the batch would take 48 % fewer steps and 5 % more tokens"),
-        (estimate(0.2), "signal rules: only 17 %"),
+        (estimate(0.2), "signal dominates: only 17 %"),
         (estimate(1.05), "noise and signal are about equal: 51 %"),
-        (estimate(None), "no signal was seen through the noise"),
+        (estimate(None), "hides the signal"),
         ({"value": 30.0, "low": 5.0, "high": None}, "3 k [500, -] tokens"),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_batch_is_judged_by_the_interval_of_the_noise_scale(scale: Any, says
     [
         ([0.9, 0.95], "approx lowers it at every stop: -10.0 [-10.9, -9.1] % then -5.0"),
         ([1.1, 1.2], "approx raises it at every stop"),
-        ([1.0, 1.0], "approx makes no difference to it that is seen"),
+        ([1.0, 1.0], "approx makes no visible difference to it"),
         ([0.9, 1.0, 1.1], "approx lowers it at 1 of 3 stops and raises it at 1 of 3 stops"),
     ],
 )

@@ -33,7 +33,7 @@ SIZES = {"small": (360, 740), "phone": (390, 844), "tablet": (768, 1024), "lapto
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What the browser found, by "verdict language size scheme"."""
+    """The browser's findings, by "verdict language size scheme"."""
     if CHROMIUM is None:
         lacking("chromium")
     folder = tmp_path_factory.mktemp("pages")

@@ -79,7 +79,7 @@ def test_a_damaged_file_that_is_named_gives_one_line(
 def test_a_foreign_file_beside_the_pilot_is_told(pilot: Path, capsys: Capture) -> None:
     write_canary(pilot / "canary.json", candidate="nadamw")
     assert main(["report", str(pilot)]) == 0
-    line = "is not of this pilot: its candidate is 'nadamw'"
+    line = "belongs to another pilot: its candidate is 'nadamw'"
     assert line in capsys.readouterr().out
     assert line in (pilot / "report.md").read_text().replace("\\", "")
     assert line in str(verdict(pilot)["refused"])
@@ -90,10 +90,10 @@ def test_options_of_one_pilot_are_refused_elsewhere(
     tmp_path: Path, capsys: Capture, option: list[str]
 ) -> None:
     assert main(["report", "a", "b", *option]) == 2
-    assert f"{option[0]} goes with one pilot" in capsys.readouterr().err
+    assert f"{option[0]} works with one pilot" in capsys.readouterr().err
     (tmp_path / "runs").mkdir()
     assert main(["report", str(tmp_path), *option]) == 2
-    assert f"{option[0]} goes with a pilot" in capsys.readouterr().err
+    assert f"{option[0]} works only with a pilot" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What tuning costs and brings, as the report and verdict.json tell it."""
+"""Cost and gain of tuning, in the report and in verdict.json."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_arm_all_of_whose_trials_diverged_is_reported(tmp_path: Path, gone: s
 def test_the_rate_alone_has_no_section_of_it(tmp_path: Path):
     write_pilot(tmp_path / "pilot", speedup=1.3)
     _, markdown, verdict = write_report(analyse(tmp_path / "pilot"), tmp_path / "pilot")
-    assert "What tuning costs" not in markdown.read_text()
+    assert "Cost and gain of tuning" not in markdown.read_text()
     assert "tuning" not in json.loads(verdict.read_text())
 
 

@@ -20,10 +20,10 @@ HEAD = "arm,parameters,tokens,loss\n"
     ("text", "words"),
     [
         ("", ["no column 'arm'", "nothing"]),
-        ("arm;parameters;tokens;loss\n", ["no column 'arm'", "apart by commas"]),
+        ("arm;parameters;tokens;loss\n", ["no column 'arm'", "separated by commas"]),
         ("arm,params,tokens,loss\n", ["no column 'parameters'", "did you mean 'params'"]),
         ("arm,parameters,tokens,loss,loss\n", ["2 columns 'loss'"]),
-        (HEAD + "a,1e8,1e9\n", ["line 2", "3 cells, the heading has 4"]),
+        (HEAD + "a,1e8,1e9\n", ["line 2", "3 cells, and the heading has 4"]),
         (HEAD + "a,1e8,1e9,3\na,1e8,2e9,nan\n", ["line 3", "'nan'", "has not finished"]),
         (HEAD + "a,1e8,1e9,\n", ["loss = ''", "leave the row out"]),
         (HEAD + "a,1e8,1e9,inf\n", ["loss = 'inf'"]),
@@ -90,7 +90,7 @@ def endless(row: Row) -> Row:
     [
         (bits, ["'arm' at 1e+08", "times that of 'base'", "bits"]),
         (perplexity, ["perplexity"]),
-        (with_embeddings, ["'arm' at 1.4e+08", "count them alike", "embeddings"]),
+        (with_embeddings, ["'arm' at 1.4e+08", "in the same way", "embeddings"]),
         (rising, ["do not fall"]),
         (slipped_point, ["'arm' at 1e+08", "times that of 'base'"]),
         (capitals, ["'Arm' and 'arm'", "case only"]),
@@ -120,7 +120,7 @@ def test_a_run_that_is_there_twice_is_named() -> None:
 def test_the_baseline_must_be_there_and_not_alone() -> None:
     with pytest.raises(UserError, match="did you mean 'base'"):
         table(rows({"arm": 0.2}), "bas")
-    with pytest.raises(UserError, match="alone"):
+    with pytest.raises(UserError, match="only the arm"):
         table(rows({}), "base")
 
 

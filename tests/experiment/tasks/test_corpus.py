@@ -161,7 +161,7 @@ def test_too_little_text_is_refused_with_present_and_needed_size(tmp_path: Path,
     (tmp_path / "short.txt").write_bytes(b"x" * size)
     with pytest.raises(ValueError, match=f"holds {size:,} bytes of text in 1 files") as error:
         load_corpus(str(tmp_path))
-    assert "at least 20,480 are needed" in str(error.value)
+    assert "needs at least 20,480" in str(error.value)
 
 
 def test_the_size_that_is_called_enough_is_enough(tmp_path: Path):

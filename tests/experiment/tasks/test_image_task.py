@@ -189,10 +189,10 @@ def damage(folder: Path, case: str) -> None:
     ("case", "message"),
     [
         ("missing", "train-images.bin is missing"),
-        ("short", "train-images.bin has 100 bytes where the manifest says 11,520"),
+        ("short", "train-images.bin has 100 bytes, and the manifest says 11,520"),
         ("flipped", "train-images.bin is damaged"),
         ("no manifest", "has no manifest.json"),
-        ("version", "its format is version 99, this mars-optim reads 1"),
+        ("version", "its format is version 99, and this mars-optim reads 1"),
         ("content", "holds tokens, not images"),
     ],
 )
@@ -215,15 +215,15 @@ def test_a_copy_is_read_through_once_and_then_known(tmp_path: Path):
 
 
 def test_more_images_than_there_are_cannot_be_a_subset(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"task\.subset = 61 is more than the 60 training images"):
+    with pytest.raises(ValueError, match=r"task\.subset = 61 must be at most 60"):
         picture_task(tmp_path, subset=61)
 
 
 def test_image_plan_needs_a_folder_and_refuses_gpt_keys():
     with pytest.raises(UserError, match=r"task\.corpus must be a folder of images"):
         Plan(task=ImagesPlan())
-    with pytest.raises(UserError, match=r"task\.layers = 3 goes with kind = 'gpt'"):
+    with pytest.raises(UserError, match=r"task\.layers = 3 needs kind = 'gpt'"):
         make_plan({"task": {"kind": "images", "corpus": "x", "layers": 3}})
-    with pytest.raises(UserError, match=r"task\.subset = 3 goes with kind = 'images'"):
+    with pytest.raises(UserError, match=r"task\.subset = 3 needs kind = 'images'"):
         make_plan({"task": {"subset": 3}})
     assert Plan(task=ImagesPlan(corpus="x", width=3)).task.augment

@@ -23,7 +23,7 @@ pytest.importorskip("peft")
 
 @pytest.fixture(autouse=True)
 def own_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a task's file leaves in Python is taken away again."""
+    """Modules that a task's file loads are removed again."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     yield

@@ -163,7 +163,7 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     two = Ranks(rank=0, world=2, device=torch.device("cpu"))
     monkeypatch.setattr("mars_optim.experiment.training.loop.join_ranks", lambda: two)
     with pytest.raises(
-        UserError, match=r"arm\.any\.optimizer = .* in one process, and there are 2"
+        UserError, match=r"arm\.any\.optimizer = .* in one process, and 2 were started"
     ):
         run(tmp_path, Words(), spec_of(arm_of("Own")))
 

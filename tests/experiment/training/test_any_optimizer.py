@@ -71,7 +71,9 @@ def test_a_class_is_found_in_a_file_beside_the_plan(tmp_path: Path):
 
 def test_a_model_whose_settings_are_carried_refuses_it(model: Model):
     model.transfer = Ratios(width=2.0)
-    with pytest.raises(UserError, match=r"arm\.mine\.optimizer = 'torch\.optim:SGD': no rule"):
+    with pytest.raises(
+        UserError, match=r"arm\.mine\.optimizer = 'torch\.optim:SGD': no known rule"
+    ):
         build_optimizer(model, Arm(optimizer="torch.optim:SGD", lr=0.1), lr=0.1, name="mine")
 
 
@@ -107,7 +109,7 @@ def test_any_file_of_its_package_is_its_source(tmp_path: Path, monkeypatch: pyte
         ("absent.py:SOAP", "does not exist"),
         ("torch.optim:AdmW", "did you mean 'Adam"),
         ("torch.optim:adamw", "did you mean 'AdamW'?"),
-        ("own_optimizer.py:Task", "is no torch.optim.Optimizer"),
+        ("own_optimizer.py:Task", "is not a torch.optim.Optimizer"),
         ("leaves.py:SOAP", "cannot be imported"),
     ],
 )
@@ -276,7 +278,7 @@ def test_a_class_of_named_parameters_is_given_their_names(model: Model):
 
 
 def test_a_class_of_named_parameters_takes_no_groups(model: Model):
-    with pytest.raises(UserError, match="takes named parameters, no groups"):
+    with pytest.raises(UserError, match="takes named parameters, but not groups"):
         build_any(model, AnyOptimizer(flawed.TakesNames, 0.1), "groups", lr=0.1)
 
 

@@ -197,7 +197,7 @@ def test_all_that_a_task_scores_stands_in_the_row(tmp_path: Path):
 
 
 def test_scores_without_a_validation_loss_are_an_error(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"Scored.scores.*\['accuracy'\]; 'valid_loss' must be"):
+    with pytest.raises(ValueError, match=r"Scored.scores.*\['accuracy'\]: 'valid_loss' must be"):
         run(tmp_path, Scored(accuracy=0.25), make_spec(steps=10))
 
 

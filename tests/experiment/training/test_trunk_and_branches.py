@@ -219,7 +219,7 @@ def test_a_branch_without_its_state_says_the_way_out(hurt: str, tmp_path: Path):
         run(tmp_path, other)
         shutil.rmtree(folder)
         shutil.copytree(tmp_path / other.run_id / "checkpoints" / folder.name, folder)
-    with pytest.raises(UserError, match="no branch starts from it; delete") as error:
+    with pytest.raises(UserError, match="no branch can start from it: delete") as error:
         run(tmp_path, spec)
     assert str(trunk.path) in str(error.value)
     assert "\n" not in str(error.value)

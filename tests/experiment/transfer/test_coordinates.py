@@ -38,7 +38,7 @@ class Three(nn.Module):
 
 
 class Tokens:
-    """What :func:`coordinate_check` asks of a task, on random tokens."""
+    """A task for :func:`coordinate_check`, on random tokens."""
 
     def __init__(self, width: int, flaw: str = "") -> None:
         self.width, self.flaw = width, flaw
@@ -99,7 +99,7 @@ def test_one_width_and_other_layers_are_refused() -> None:
             return nn.Sequential(super().build_model(seed))
 
     tasks: Any = {16: Tokens(16), 64: Odd(64)}
-    with pytest.raises(UserError, match="is not there at all widths"):
+    with pytest.raises(UserError, match="is missing at some of the widths"):
         coordinate_check(tasks, ARMS["adamw"], lr=0.01)
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def run(folder: Path, tensor_parallel: int, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What the first of ``tensor_parallel`` processes found."""
+    """Findings of the first of ``tensor_parallel`` processes."""
     folder.mkdir()
     worker = [sys.executable, "-W", "ignore", "-m", "tests.integrations.real.megatron_ranks"]
     given = [str(tensor_parallel), str(tensor_parallel), str(folder), name, json.dumps(options)]

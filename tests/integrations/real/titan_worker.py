@@ -83,7 +83,7 @@ def recipe(page: Path) -> Any:
 
 
 def monitor() -> Any:
-    """What torchtitan reads of a GPU's memory, which a CPU has not."""
+    """Readings of a GPU's memory that torchtitan wants, and a CPU does not have."""
     stats = metrics.DeviceMemStats(0.0, 0.0, 0.0, 0.0, 0, 0)
     return SimpleNamespace(
         device_name="CPU", get_peak_stats=lambda: stats, reset_peak_stats=lambda: None
@@ -116,7 +116,7 @@ def trainer(page: Path, folder: Path, steps: int) -> Trainer:
 
 
 def digests(run: Trainer) -> dict[str, str]:
-    """Of this rank's part of each weight and of each entry of the optimizers' state."""
+    """Digests of this rank's part of each weight and of each entry of the optimizers' state."""
     found = {}
     state = run.optimizers.state_dict()
     for name, value in [*run.model_parts[0].named_parameters(), *state.items()]:

@@ -1,4 +1,4 @@
-"""What the processes run under DeepSpeed: one engine after another in one group."""
+"""Work of the processes under DeepSpeed: one engine after another in one group."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ RIGHT: dict[str, Make] = {
     "wrapped": lambda params: wrapped(params, clip=None, optimize_1d=True),
 }
 WRONG: dict[str, tuple[Make, str]] = {
-    "clip": (lambda params: MARSAdamW(params, lr=1e-2), "clip=1 is of a whole tensor's norm"),
+    "clip": (lambda params: MARSAdamW(params, lr=1e-2), "clip=1 needs the norm of a whole tensor"),
     "clip of all": (
         lambda params: MARSAdamW(params, lr=1e-2, optimize_1d=True),
-        "clip=1 is of a whole tensor's norm",
+        "clip=1 needs the norm of a whole tensor",
     ),
     "muon": (lambda params: MARSM(params, lr=1e-2), "rule='muon' orthogonalises whole matrices"),
     "auto": (
         lambda params: MARSAdamW(params, lr=1e-2, gamma="auto"),
-        "gamma_schedule='auto' would choose another gamma on every rank",
+        "gamma_schedule='auto' would choose a different gamma on every rank",
     ),
     "auto of all": (
         lambda params: MARSAdamW(params, lr=1e-2, gamma="auto", optimize_1d=True),
-        "gamma_schedule='auto' would choose another gamma on every rank",
+        "gamma_schedule='auto' would choose a different gamma on every rank",
     ),
     "cautious": (
         lambda params: MARSAdamW(params, **ELEMENTWISE, cautious=True),
-        "cautious=True takes a mean over a tensor",
+        "cautious=True needs the mean over a whole tensor",
     ),
     "exact": (
         lambda params: MARSAdamW(params, **ELEMENTWISE, correction="exact"),
@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[Make, str]] = {
     "wrapped": (wrapped, "variance_reduce corrects no 1-D tensor"),
     "wrapped, clip": (
         lambda params: wrapped(params, optimize_1d=True),
-        "clip=1 is of a whole tensor's norm",
+        "clip=1 needs the norm of a whole tensor",
     ),
 }
 

@@ -1,1 +1,1 @@
-"""What each rank of the distributed tests runs."""
+"""Work of each rank in the distributed tests."""

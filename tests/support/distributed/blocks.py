@@ -1,4 +1,4 @@
-"""What the processes run on weights of several matrices, each with its own way of being cut."""
+"""Work of the processes on weights of several matrices, each with its own way of being cut."""
 
 from __future__ import annotations
 

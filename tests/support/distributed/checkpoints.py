@@ -1,4 +1,4 @@
-"""What the processes run around torch.distributed.checkpoint."""
+"""Work of the processes around torch.distributed.checkpoint."""
 
 from __future__ import annotations
 

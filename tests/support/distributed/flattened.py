@@ -1,4 +1,4 @@
-"""What the processes run under FSDP1 and ZeroRedundancyOptimizer."""
+"""Work of the processes under FSDP1 and ZeroRedundancyOptimizer."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ WRONG: dict[str, tuple[Make, str]] = {
         lambda params: MARSM(params, optimize_1d=True, clip=None),
         "all would get the AdamW of vectors",
     ),
-    "clip": (lambda params: MARSAdamW(params, optimize_1d=True), "clip=1 is of a whole tensor's"),
+    "clip": (lambda params: MARSAdamW(params, optimize_1d=True), "clip=1 needs the norm"),
     "plain": (lambda params: MARSAdamW(params, gamma=0.0), "all would get the AdamW of vectors"),
     "auto": (lambda params: MARSAdamW(params, gamma="auto"), "all would get the AdamW of vectors"),
     "auto of all": (
         lambda params: MARSAdamW(params, gamma="auto", optimize_1d=True),
-        "gamma_schedule='auto' would choose another gamma on every rank",
+        "gamma_schedule='auto' would choose a different gamma on every rank",
     ),
     "cautious": (
         lambda params: MARSAdamW(params, cautious=True, **ELEMENTWISE),
-        "cautious=True takes a mean over a tensor",
+        "cautious=True needs the mean over a whole tensor",
     ),
     "wrapped": (wrapped, "variance_reduce corrects no 1-D tensor"),
     "wrapped, clip": (
         lambda params: wrapped(params, optimize_1d=True),
-        "clip=1 is of a whole tensor's norm",
+        "clip=1 needs the norm of a whole tensor",
     ),
 }
 

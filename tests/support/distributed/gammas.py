@@ -1,4 +1,4 @@
-"""What the processes run where gamma is chosen: it must be the single process's."""
+"""Work of the processes where gamma is chosen: it must be the single process's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes run under a guard."""
+"""Work of the processes under a guard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes run on hand-made layouts, with given gradients."""
+"""Work of the processes on hand-made layouts, with given gradients."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def takes_partial_gradients() -> None:
 
 
 def count_work(layout: str, rule: str) -> dict[str, int]:
-    """What this process does in one step for its bucket of matrices."""
+    """Work of this process in one step for its bucket of matrices."""
     _, parts, _, other = make_pair(layout, rule=rule, clip=0.5)
     parts = parts[:5]  # the matrices
     other = MARS(parts, rule=rule, clip=0.5)

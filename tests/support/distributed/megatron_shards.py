@@ -1,4 +1,4 @@
-"""What the processes run on shards marked as Megatron's layers mark them."""
+"""Work of the processes on shards marked as Megatron's layers mark them."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def chooses_like_whole() -> None:
 
 
 def refusals() -> None:
-    """What cannot be right says so."""
+    """Settings that cannot be right are refused."""
 
     def refused(words: str, act: Callable[[], Any]) -> None:
         with pytest.raises(ValueError, match=words):
@@ -145,5 +145,7 @@ def refusals() -> None:
         with missing:
             optimizer = MARSM(parts)
             before = [p.detach().clone() for p in parts]
-            refused("which processes have its other shards", partial(step, optimizer, parts))
+            refused(
+                "processes with its other shards are not known", partial(step, optimizer, parts)
+            )
             assert all(torch.equal(p, q) for p, q in zip(parts, before, strict=True))

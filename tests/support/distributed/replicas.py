@@ -1,4 +1,4 @@
-"""What the processes run under DistributedDataParallel, each on its own part of the batch."""
+"""Work of the processes under DistributedDataParallel, each on its own part of the batch."""
 
 from __future__ import annotations
 

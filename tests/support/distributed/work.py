@@ -1,4 +1,4 @@
-"""What the processes run. Each builds the whole model too, and compares with it."""
+"""Work of the processes. Each builds the whole model too, and compares with it."""
 
 from __future__ import annotations
 

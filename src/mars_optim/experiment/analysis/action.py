@@ -1,4 +1,4 @@
-"""What is to be done now, and who decides it: one line from numbers that are there already."""
+"""The next action, and who decides it: one line from numbers that are there already."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Action:
 
 
 def action(analysis: Analysis) -> Action:
-    """What production says comes first, then the canary, then the pilot.
+    """The next action: production's word comes first, then the canary's, then the pilot's.
 
     Args:
         analysis: of the pilot, with what happened since.

@@ -20,7 +20,7 @@ DATA = ("kind", "corpus", "source", "command")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aftermath:
-    """What happened after the pilot.
+    """Events after the pilot.
 
     Args:
         canary: of this pilot's candidate; None without one.
@@ -92,8 +92,9 @@ def _of_pilot(plan: Plan, found: CanaryRecord) -> CanaryRecord:
     for key, theirs, ours in pairs:
         if theirs != ours:
             raise UserError(
-                f"{found.path} is not of this pilot: its {key} is {theirs!r}, the pilot's {ours!r};"
-                " `mars canary --plan` with the pilot's plan.toml makes one that is"
+                f"{found.path} belongs to another pilot: its {key} is {theirs!r}, and this "
+                f"pilot's is {ours!r}; `mars canary --plan` with this pilot's plan.toml makes "
+                "a matching one"
             )
     return found
 

@@ -61,7 +61,10 @@ def analyse(
         )
     runs = [judged(run, plan.decision) for run in _with_metric(plan, runs)]
     if len(texts := {r.spec.data for r in runs}) > 1:
-        raise UserError(f"{out} holds runs on {len(texts)} different texts: not to be compared")
+        raise UserError(
+            f"{out} holds runs on {len(texts)} different data sets, which cannot be compared: "
+            "use an --out for each"
+        )
     probe = read_json(out / "probe.json") if (out / "probe.json").exists() else {}
     sizes = [comparison(plan, size, runs) for size in plan.sizes()]
     own = sizes[0]
@@ -129,8 +132,8 @@ def _with_metric(plan: Plan, runs: list[Run]) -> list[Run]:
     ended = any(run.outcome.status != "diverged" for run in runs if run.outcome)
     if metric != LOSS and metric not in names and ended:
         raise UserError(
-            f"no run has decision.metric = {metric!r} as a number after its last step; there "
-            f"are {', '.join(names) or 'none'}{did_you_mean(metric, names)}"
+            f"no run has decision.metric = {metric!r} as a number after its last step; known: "
+            f"{', '.join(names) or 'none'}{did_you_mean(metric, names)}"
         )
     return runs
 
@@ -171,7 +174,7 @@ def _not_run(plan: Plan, sizes: list[Comparison], decision: str) -> list[Finding
 
 
 def _forecast_finding(plan: Plan, found: AtTarget) -> Finding:
-    """What is left of the candidate's gain on the real job, or why nobody knows."""
+    """The forecast of the candidate's gain on the real job, or the reason why there is none."""
     name, target = plan.comparison.candidate, plan.target
     job: dict[str, str | float]
     job = dict(parameters=target.parameters, tokens=target.tokens, candidate=name)

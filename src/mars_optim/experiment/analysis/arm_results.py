@@ -97,7 +97,7 @@ def _diverged(at: Comparison, name: str, seed: SeedResult) -> bool:
 
 
 def _ladder_error(at: Comparison, seeds: Sequence[SeedResult]) -> float:
-    """What the mean ladder's error adds to an arm's ratio; 0 where each seed has its own ladder."""
+    """Error that the mean ladder adds to an arm's ratio; 0 where each seed has its own ladder."""
     mean = baseline_ladder(at) if at.plan.comparison.ladder_seeds else None
     pairs = [
         (s.loss - s.difference, s.loss)
@@ -143,7 +143,7 @@ def _by_design(at: Comparison, name: str, first: Run | None, fall: float | None)
 
 
 def _luck(tuning: Tuned, fall: float | None) -> tuple[float, ...]:
-    """What the choice among the trials loses against an average one, as a cost.
+    """Loss of the chosen trial against an average one, as a cost.
 
     Empty where that is not known: no trial reached the target.
     """

@@ -1,4 +1,4 @@
-"""What is left of the gain at the job that is paid for, forecast from a pilot's own runs."""
+"""Forecast of the gain on the job that is paid for, from a pilot's own runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def at_target(plan: Plan, sizes: Sequence[Comparison], *, trusted: bool) -> AtTa
         return None
     try:
         if not trusted:
-            raise UserError("the runs are no evidence, as the verdict says, for any size")
+            raise UserError(
+                "the verdict does not trust these runs, so they say nothing about any size"
+            )
         return _told(plan, rows_of([(plan, sizes)]))
     except UserError as error:
         others = (name for name in plan.arms if name != plan.comparison.baseline)
@@ -87,14 +89,16 @@ def foretold(
     """
     if count := rows.diverged[baseline]:
         raise UserError(
-            f"{baseline} diverged in {count} of its runs, so that the others have nothing to be "
-            "compared with: run it at a lower learning rate"
+            f"{baseline} diverged in {count} of its runs, so the other arms have nothing to "
+            "be compared with: run it at a lower learning rate"
         )
     known = table([row for row in rows.rows if not rows.diverged[row.arm]], baseline)
     found = posterior(known)
     told = forecast(known, parameters, tokens, found)
     lost = {
-        name: ArmForecast(None, f"{name} diverged in {n} of its runs: no ratio tells it", None)
+        name: ArmForecast(
+            None, f"{name} diverged in {n} of its runs, so it has no token ratio", None
+        )
         for name, n in rows.diverged.items()
         if n
     }

@@ -1,4 +1,4 @@
-"""What tuning brings: the loss that is expected after k trials, and how far it may be off.
+"""Gain from tuning: the loss that is expected after k trials, and its interval.
 
 Someone with k trials tries the default, then k - 1 of the design's other points, and keeps the
 lowest loss. The mean of that over all choices of k - 1 of the N points that were tried needs no
@@ -27,7 +27,7 @@ from .design import Losses, trials
 from .rate_fit import Floats
 
 DRAWS = 500
-"""Of the bootstrap."""
+"""Draws of the bootstrap."""
 WIDER = 0.5
 """For each name that is tuned its spread is stretched by so much, and by 1: the lowest few losses
 tell it badly, the worse the more names there are (docs/statistics.md)."""
@@ -100,7 +100,7 @@ def tuned(
     ends: Losses,
     reached: Mapping[Point, bool] | None = None,
 ) -> Tuned | None:
-    """What an arm's trials tell; None before its default has been tried.
+    """Result of an arm's trials; None before its default has been tried.
 
     Args:
         tuning: of the plan.

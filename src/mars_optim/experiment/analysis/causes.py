@@ -66,7 +66,7 @@ def contrasts(plan: Plan, arms: Mapping[str, ArmResult]) -> tuple[Contrast, ...]
 
 
 def _bound(after: ArmResult, before: ArmResult) -> str:
-    """What a difference is whose terms may be bounds."""
+    """Bound on a difference whose terms may be bounds."""
     opposite = {"at least": "at most", "at most": "at least"}
     bounds = after.seed_bounds | {opposite[bound] for bound in before.seed_bounds}
     return bounds.pop() if len(bounds) == 1 else "unknown" if bounds else ""

@@ -18,7 +18,7 @@ from ..plan import Arm
 from ..plan.tuning import Point, Span, TuningPlan, factor_at, place_of, point
 
 Losses = Mapping[Point, float | None]
-"""What each finished trial is chosen by: the less, the better; None for a run that diverged."""
+"""Score of each finished trial, less is better; None for a run that diverged."""
 
 
 def trials(
@@ -64,7 +64,7 @@ def _halton(dimensions: int, number: int, seed: int) -> tuple[tuple[float, ...],
 def _asked(
     tuning: TuningPlan, name: str, arm: Arm, losses: Losses
 ) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
-    """What Optuna asks for, one after another, told the losses that there are."""
+    """Points that Optuna asks for, one after another, from the losses so far."""
     study, spans, made = study_of(tuning, name), tuning.spans(name), list[Point]()
     for _ in range(tuning.trials):
         trial = study.ask()

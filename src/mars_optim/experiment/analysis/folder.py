@@ -205,7 +205,7 @@ def _show(value: object) -> str:
 
 
 def _plan_of(run: Run) -> Plan | None:
-    """What the run was made from, if it is there and this version can read it."""
+    """The plan that the run was made from, if it is there and this version can read it."""
     try:
         return load_plan(run.path / NAME_OF_PLAN)
     except UserError:
@@ -312,7 +312,7 @@ def _changes(plan: Plan | None, run: Run) -> list[str]:
 def _told(
     plans: Mapping[str, Plan | None], by_arm: Mapping[str, list[Run]], table: str
 ) -> dict[str, Any]:
-    """What the recipe says of each arm, under the name that it has here."""
+    """The recipe's words on each arm, under the name that it has here."""
     found = {}
     for name, plan in plans.items():
         entries = getattr(plan, table) if plan else {}

@@ -66,7 +66,7 @@ def went_back(found: Aftermath) -> Literal["", "canary", "production"]:
 
 
 def canary_events(found: Aftermath, baseline: str, candidate: str) -> tuple[Condition, ...]:
-    """What the canary's file tells, one line each; empty without a canary."""
+    """Events of the canary's file, one line each; empty without a canary."""
     canary = found.canary
     if canary is None:
         return ()
@@ -94,7 +94,7 @@ def canary_events(found: Aftermath, baseline: str, candidate: str) -> tuple[Cond
 
 
 def guard_events(found: Aftermath, baseline: str) -> tuple[Condition, ...]:
-    """What the guard's log tells, one line each; empty without a log."""
+    """Events of the guard's log, one line each; empty without a log."""
     guard = found.guard
     if guard is None:
         return ()

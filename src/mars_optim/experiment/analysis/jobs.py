@@ -79,8 +79,8 @@ def jobs_of(folders: Sequence[Path]) -> Jobs:
     for name, folder in zip(names_of(folders), folders, strict=True):
         if not (folder / "plan.toml").exists():
             raise UserError(
-                f"{folder} holds no pilot (no plan.toml): the report of several jobs is made of "
-                "pilots; one folder of other runs has a report of its own"
+                f"{folder} holds no pilot (no plan.toml): a report of several jobs takes "
+                "pilots only; a folder of other runs has its own report"
             )
         try:
             analysis = analyse(folder)
@@ -94,7 +94,7 @@ def jobs_of(folders: Sequence[Path]) -> Jobs:
     if len(found) < 2:
         reasons = "; ".join("{job}: {why}".format(**f.values) for f in left_out)
         raise UserError(
-            f"{len(found)} of {len(folders)} pilots can be counted, two are needed. {reasons}"
+            f"{len(found)} of {len(folders)} pilots can be counted, and two are needed. {reasons}"
         )
     return together(tuple(found), tuple(left_out))
 
@@ -148,11 +148,11 @@ def _not_counted(analysis: Analysis) -> str:
     """Why a pilot says nothing of its arms; empty if it does."""
     if missing := analysis.totals.missing:
         runs = "1 of its runs is" if missing == 1 else f"{missing} of its runs are"
-        return f"{runs} missing; the same `mars pilot` goes on"
+        return f"{runs} missing; run the same `mars pilot` again to make them"
     if not analysis.verdict.trusted:
-        return "its results are no evidence; its own report says why"
+        return "its results are not evidence; its own report says why"
     if len([a for a in analysis.arms if counted(a)]) < 2:
-        return "no arm has tokens saved over two seeds or more"
+        return "no arm has a saving over two or more seeds"
     return ""
 
 

@@ -291,7 +291,7 @@ class Analysis:
     noise: tuple[NoisePoint, ...]
     """The noise over the candidate's runs at the common budget; empty where not measured."""
     checks: Mapping[str, ArmCheck] = field(default_factory=dict)
-    """What was found in optimizers that arms name, by arm."""
+    """Findings on the optimizers that arms name, by arm."""
     budgets: tuple[TuningBudget, ...] = ()
     """The verdict by the number of trials; empty where the rate alone is tuned."""
     candidate_ladder: tuple[tuple[int, int, float], ...] = ()

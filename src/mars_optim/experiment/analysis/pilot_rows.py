@@ -24,7 +24,7 @@ OF_A_SIZE = {*RATES, *MOMENTS, "options", "settings", "folder"}
 
 @dataclass(frozen=True, slots=True)
 class PilotRows:
-    """What pilots tell of the loss over parameters and tokens.
+    """Losses of pilots over parameters and tokens.
 
     Args:
         rows: compared runs that ended, one at each arm, size, budget and seed.
@@ -79,13 +79,14 @@ def _size_of(plan: Plan, run: Run) -> tuple[float, float]:
     tokens = said.pilot_tokens_per_step * outcome.steps or float(outcome.tokens)
     if not parameters:
         raise UserError(
-            f"{run.path}: this run does not tell the parameters of its model, which a forecast is "
-            f"over: `{way} --set target.pilot_parameters=1e6` says it (no run is repeated)"
+            f"{run.path}: the run does not record the parameters of its model, which the "
+            f"forecast needs: `{way} --set target.pilot_parameters=1e6` gives them (no run is "
+            "repeated)"
         )
     if tokens == outcome.steps:
         raise UserError(
-            f"{run.path}: this run counts one token a step, and a forecast is over tokens: `{way} "
-            "--set target.pilot_tokens_per_step=65536` says how many (no run is repeated)"
+            f"{run.path}: the run counts one token a step, and the forecast needs tokens: "
+            f"`{way} --set target.pilot_tokens_per_step=65536` gives them (no run is repeated)"
         )
     return parameters, tokens
 
@@ -99,19 +100,20 @@ def read_pilot(out: Path) -> tuple[Plan, list[Run]]:
     """
     if not (out / "plan.toml").exists():
         raise UserError(
-            f"{out} holds no pilot (no plan.toml): give folders that mars pilot wrote, or tables "
-            "that end in .csv"
+            f"{out} holds no pilot (no plan.toml): give folders that `mars pilot` wrote, or "
+            "tables that end in .csv"
         )
     plan = load_plan(plan_of(out))
     if plan.decision.metric != LOSS:
         raise UserError(
-            f"{out} decides by decision.metric = {plan.decision.metric!r}, at whose best its rates "
-            "were tuned; the forecast is of the loss: give a pilot that decides by the loss"
+            f"{out} decides by decision.metric = {plan.decision.metric!r}, for which its "
+            "rates were tuned; the forecast is of the loss: give a pilot that decides by the "
+            "loss"
         )
     if plan.training.trunk:
         raise UserError(
-            f"{out} has training.trunk = true: branches of one trunk share its luck, and the "
-            "forecast takes all runs for independent; give a pilot without trunks"
+            f"{out} has training.trunk = true: runs that branch from one trunk depend on each "
+            "other, and the forecast needs independent runs; give a pilot without trunks"
         )
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
@@ -145,8 +147,8 @@ def _check_alike(pilots: Sequence[tuple[Path, Plan, list[Run]]]) -> None:
     for other, _, more in pilots[1:]:
         if more[0].spec.data != runs[0].spec.data:
             raise UserError(
-                f"{folder} and {other} were trained on different data: their losses are not on "
-                "one curve; forecast from pilots on the same data"
+                f"{folder} and {other} were trained on different data, so their losses do not "
+                "lie on one curve: forecast from pilots on the same data"
             )
     first: dict[str, tuple[Path, Arm]] = {}
     for other, plan, _ in pilots:

@@ -35,7 +35,7 @@ from .rate_fit import Floats
 
 DRAWS = 4000
 TAUS = (1.0, 1.01, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0)
-"""Of tables; pictures have more."""
+"""Factors of the tables; pictures have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Profile:
         return tuple(job.tau if job else math.inf for job in self.jobs)
 
     def at(self, job: str) -> Evidence | None:
-        """What is known in the job of this name; None also where the profile is not over it."""
+        """Result in the job of this name; None also where the profile is not over it."""
         return dict(zip(self.over, self.jobs, strict=True)).get(job)
 
     def share(self, tau: float) -> float:

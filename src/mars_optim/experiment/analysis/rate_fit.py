@@ -43,7 +43,7 @@ REACH = (1.5, 1.25)
 QUANTILES = 128
 """Equally likely values that stand for a distribution of regret."""
 NODES = 9
-"""Of the sum over the curvature."""
+"""Points of the sum over the curvature."""
 
 
 @dataclass(frozen=True, slots=True)

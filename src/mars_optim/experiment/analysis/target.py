@@ -77,7 +77,7 @@ def reach(run: Run, goal: float) -> Reach:
 
 
 def target_result(reaches: Sequence[Reach], kind: str) -> TargetResult:
-    """What the runs of one arm tell of their times to the target."""
+    """Times to the target of one arm's runs, as one result."""
     missed = np.array([not r.reached for r in reaches])
     curve = not_yet(np.array([r.tokens for r in reaches]), missed)
     seconds = [r.seconds for r in reaches]

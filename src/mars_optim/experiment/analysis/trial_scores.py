@@ -29,7 +29,8 @@ def trial_runs(runs: Iterable[Run], arm: str, steps: int, seed: int) -> dict[Poi
 def losses_of(
     runs: Mapping[Point, Run], decision: DecisionPlan, slope: float = 1.0
 ) -> dict[Point, float | None]:
-    """What trials are chosen by: the loss, the metric that decides or the time to the target.
+    """Scores by which trials are chosen: the loss, the deciding metric or the time to the
+    target.
 
     A time is the log of the tokens until then. A trial that missed the target comes after all that
     reached it: to the log of its length is added how far it ended from the target, over ``slope``,

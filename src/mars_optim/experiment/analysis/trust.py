@@ -9,10 +9,10 @@ from ..plan.decision import LOSS
 from .model import ArmResult, Curve, Finding, Verdict
 
 SPREAD = 1e-6
-"""Of the pairs' differences, relative to the loss: below, they differ by rounding only."""
+"""Spread of the pairs' differences, relative to the loss: below, they differ by rounding only."""
 
 _DIGITS = 7
-"""Of a loss that two different runs hardly share by chance."""
+"""Digits of a loss that two different runs hardly share by chance."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ def _tune(
 def _check_history(history: Run) -> None:
     if history.outcome is None or history.outcome.status == "diverged":
         raise UserError(
-            "AdamW itself has a loss that is not finite in the history: is this a healthy "
-            f"checkpoint, and its task? ({history.path})"
+            f"the loss of AdamW itself is not finite in the history ({history.path}): check "
+            "the checkpoint and its task"
         )
 
 
@@ -129,8 +129,8 @@ def _advice(
             f"{ramp} steps, 2 / (1 - beta2)."
         )
     advice.append(
-        "Ten times the learning rate with a tenth of the decay is for runs that are MARS from "
-        "their first step."
+        "Ten times the learning rate with a tenth of the decay is for runs that use MARS "
+        "from their first step."
     )
     return advice
 

@@ -50,9 +50,7 @@ class AdamWCheckpoint:
         try:
             model.load_state_dict(dict(self.model))
         except RuntimeError as error:
-            raise UserError(
-                f"the checkpoint is of another model than the task's: {error}"
-            ) from None
+            raise UserError(f"the checkpoint's model is not the task's: {error}") from None
         try:
             return migrate(self.adamw, in_saved_order(self.adamw, model), to="adamw", order="given")
         except ValueError as error:
@@ -80,10 +78,10 @@ def read_checkpoint(path: Path, *, model_key: str, optimizer_key: str) -> AdamWC
     model = _part(data, model_key, path, "--model-key")
     adamw = _part(data, optimizer_key, path, "--optimizer-key")
     if not {"state", "param_groups"} <= adamw.keys():
-        raise UserError(f"{path}: {optimizer_key!r} is no optimizer's state dict")
+        raise UserError(f"{path}: {optimizer_key!r} is not the state dict of an optimizer")
     if not adamw["state"]:
         raise UserError(
-            f"{path}: its optimizer has taken no step, so there are no moments to carry"
+            f"{path}: its optimizer has taken no step, so it has no moments to carry over"
         )
     return AdamWCheckpoint(model, adamw, digest)
 
@@ -94,9 +92,9 @@ def _part(data: Any, key: str, path: Path, option: str) -> Mapping[str, Any]:
             data = entered(data, name)
         except LookupError as error:
             keys = error.args[0]
-            raise UserError(f"{option} {key!r} is not in {path}; there are: {keys}") from None
+            raise UserError(f"{option} {key!r} is not in {path}; its keys are: {keys}") from None
     if not isinstance(data, Mapping):
-        raise UserError(f"{option} {key!r} of {path} is no state dict")
+        raise UserError(f"{option} {key!r} of {path} is not a state dict")
     return data
 
 
@@ -129,7 +127,8 @@ def in_saved_order(saved: Mapping[str, Any], model: nn.Module) -> list[Named]:
         return fitting[0]
     why = "several usual ones fit" if fitting else "none of the usual ones fits"
     raise UserError(
-        f"the order of the checkpoint's {sum(groups)} parameters in groups of {groups} cannot be "
-        f"told, {why}: write it with names, as the state_dict() of mars_optim.migrate(state_dict, "
-        "model.named_parameters() in its order, to='adamw', order='given')"
+        f"the order of the checkpoint's {sum(groups)} parameters in groups of {groups} is not "
+        f"known, {why}: save it with names, as the state_dict() of "
+        "mars_optim.migrate(state_dict, model.named_parameters() in its order, to='adamw', "
+        "order='given')"
     )

@@ -131,7 +131,9 @@ def judge(
     both = [s.seed for s in seeds if s.mars_spike and s.adamw_spike]
     reasons = [_spike(s) for s in spiked]
     if both:
-        reasons.append(f"AdamW continued spikes too at data orders {both}: the data, not MARS.")
+        reasons.append(
+            f"AdamW continued spikes too at data orders {both}, so the cause is the data, not MARS."
+        )
     if not spiked:
         reasons.append(
             f"No spike at the switch: the guard's signals stay off in all {len(seeds)} data orders."
@@ -188,5 +190,5 @@ def _decide(
     if interval.low > settings.margin:
         return "back", f"Back to AdamW: {numbers}."
     needed = pairs_needed(interval.mean, interval.sd, settings.margin, settings.confidence)
-    more = f" About {needed} data orders would tell." if needed and needed > n else ""
+    more = f" About {needed} data orders would decide it." if needed and needed > n else ""
     return "not-enough-runs", f"Not enough runs: {numbers}; {margin} lies inside.{more}"

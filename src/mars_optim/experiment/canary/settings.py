@@ -55,9 +55,11 @@ class CanarySettings:
         if len(set(self.seeds)) < max(2, len(self.seeds)):
             raise UserError(f"seeds = {list(self.seeds)} must be two or more different data orders")
         if not self.lr_scales:
-            raise UserError("lr_scales is empty: give 1.0 for the checkpoint's learning rate")
+            raise UserError(
+                "lr_scales is empty: give at least 1.0, the checkpoint's own learning rate"
+            )
         if len(self.lr_scales) > 1 and self.tuning_seed in self.seeds:
             raise UserError(
-                f"tuning_seed = {self.tuning_seed} is among seeds: the data order that chose the "
-                "learning rate must not judge it"
+                f"tuning_seed = {self.tuning_seed} is among seeds: the data order that "
+                "chooses the learning rate must not judge it; take another"
             )

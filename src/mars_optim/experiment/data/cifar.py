@@ -41,7 +41,7 @@ def is_cifar(path: Path) -> bool:
 
 
 def read_cifar(path: Path) -> tuple[list[str], list[tuple[str, Callable[[], Iterator[Batch]]]]]:
-    """What the classes are called, and the images by split, in the order of the parts' names.
+    """Names of the classes, and the images by split, in the order of the parts' names.
 
     All of it is held, which is 185 MB.
 
@@ -72,7 +72,9 @@ def _images(part: dict[Any, Any], where: str) -> Batch:
         or labels is None
         or len(labels) != len(pixels)
     ):
-        raise UserError(f"{where} is no part of CIFAR: 3072 bytes an image and labels, it needs")
+        raise UserError(
+            f"{where} is not a part of CIFAR: it must hold images of 3072 bytes, and labels"
+        )
     return pixels, np.asarray(labels, dtype=np.int64)
 
 
@@ -113,8 +115,7 @@ def _bounded(file: Any, path: Path) -> bytes:
     data: bytes = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise UserError(
-            f"{path} unpacks to more than {_LARGEST >> 20} MiB, where CIFAR has 178: this is no "
-            "CIFAR"
+            f"{path} unpacks to more than {_LARGEST >> 20} MiB, and CIFAR has 178: it is not CIFAR"
         )
     return data
 
@@ -156,5 +157,5 @@ def _unpickled(file: Any, where: str) -> dict[Any, Any]:
     except Exception as error:
         raise UserError(f"{where} cannot be read: {error}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{where} is no part of CIFAR")
+        raise UserError(f"{where} is not a part of CIFAR")
     return value

@@ -144,10 +144,10 @@ def _text_of_line(line: bytes, column: str) -> str:
     except RecursionError:
         raise UserError(" is nested too deep") from None
     except ValueError as error:
-        raise UserError(f" is no JSON: {error}") from None
+        raise UserError(f" is not JSON: {error}") from None
     if not isinstance(row, dict) or column not in row:
         has = f"the keys {', '.join(row)}" if isinstance(row, dict) else "no keys"
-        raise UserError(f" has no key {column!r} but {has}; name the text's with --text")
+        raise UserError(f" has {has}, not {column!r}: name the key of the text by --text")
     return _text_of(row[column], "", column)
 
 
@@ -191,7 +191,8 @@ def _hub(source: Source, piece: Piece, column: str) -> Iterator[str]:
 def _check_column(column: str, names: list[str], where: str) -> None:
     if column not in names:
         raise UserError(
-            f"{where} has no column {column!r} but {', '.join(names)}; name the text's with --text"
+            f"{where} has no column {column!r}; it has {', '.join(names)}: name the column of "
+            "the text by --text"
         )
 
 
@@ -206,7 +207,7 @@ def _text_of(cell: Any, place: str, column: str) -> str:
         cell.encode("utf-8")
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{place}: {column!r} holds half of a surrogate pair ({cell[error.start]!a}), which is "
-            "no text: mend or remove it"
+            f"{place}: {column!r} holds half of a surrogate pair ({cell[error.start]!a}), "
+            "which is not text: fix or remove it"
         ) from None
     return cell

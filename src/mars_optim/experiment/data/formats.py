@@ -14,7 +14,7 @@ from ...errors import UserError, need
 from .validation_split import Split
 
 MOST_TIMES = 200
-"""Of its packed size that a source may have. Text has 3 to 10."""
+"""Most times its packed size that a source may unpack to; text has 3 to 10."""
 
 ALWAYS = 2**26
 """Bytes that any source may have."""
@@ -33,7 +33,7 @@ def open_parquet(path: Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except Exception as error:
-        raise UserError(f"{path} is no Parquet file that can be read: {error}") from None
+        raise UserError(f"{path} is not a Parquet file that can be read: {error}") from None
 
 
 def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> tuple[int, int]:
@@ -63,8 +63,8 @@ def check_parquet(file: Any, path: Path, groups: Iterable[int], column: str) -> 
 def too_large(what: object) -> UserError:
     """The refusal of a source that unpacks to absurd sizes."""
     return UserError(
-        f"{what} unpacks to more than {MOST_TIMES} times its size, as no text does: unpack it "
-        "first if it is really so"
+        f"{what} unpacks to more than {MOST_TIMES} times its size, and no text does that: "
+        "if it is right, unpack it first"
     )
 
 
@@ -88,7 +88,7 @@ def hub_splits(
     """
     splits = load_data_set(name, config)
     if "train" not in splits:
-        raise UserError(f"hf:{name} has no train split but {', '.join(splits)}")
+        raise UserError(f"hf:{name} has no train split; it has {', '.join(splits)}")
     validation = next((key for key in _VALIDATION if key in splits), None)
     chosen: list[tuple[str, Split | None]] = [("train", split)]
     if split is None and validation:
@@ -133,12 +133,12 @@ def bin_tokens(path: Path) -> tuple[int, int]:
             raise UserError(f"{path} has {size:,} bytes, not a whole number of uint16 tokens")
         return 0, size // 2
     if len(header) < _HEADER or header[1] != _VERSION:
-        raise UserError(f"{path} has a header of a version that is not known here")
+        raise UserError(f"{path} has a header of an unknown version")
     count = int(header[2])
     if size != 4 * _HEADER + 2 * count:
         raise UserError(
-            f"{path} has {size:,} bytes where its header says {4 * _HEADER + 2 * count:,}: it is "
-            "not whole"
+            f"{path} has {size:,} bytes, and its header says {4 * _HEADER + 2 * count:,}: it "
+            "is not whole; copy it again"
         )
     return 4 * _HEADER, count
 

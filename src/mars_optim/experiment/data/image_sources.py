@@ -36,7 +36,7 @@ def image_files(given: Sequence[str]) -> tuple[list[Path], list[Path]]:
     archives = [Path(word) for word in given if is_cifar(Path(word))]
     if archives:
         if len(archives) < len(given):
-            raise UserError(f"{archives[0]} is CIFAR's archive: give it alone")
+            raise UserError(f"{archives[0]} is an archive of CIFAR: give it alone")
         return archives, []
     if any(word.startswith("hf:") for word in given):
         return [], []
@@ -50,7 +50,7 @@ def image_files(given: Sequence[str]) -> tuple[list[Path], list[Path]]:
     images = [path for path in files if set(_IMAGE_COLUMNS) & set(names[path])]
     if images and len(images) < len(files):
         other = next(path for path in files if path not in images)
-        raise UserError(f"{images[0]} holds images and {other} does not: prepare them apart")
+        raise UserError(f"{images[0]} holds images and {other} does not: prepare them separately")
     return images, left_out
 
 
@@ -96,7 +96,7 @@ def _size(path: Path) -> int:
 
 
 def _class_names(path: Path, label: str) -> list[str]:
-    """What the Hugging Face hub calls the classes, if it is in the file."""
+    """Names that the Hugging Face hub gives the classes, if the file has them."""
     schema = open_parquet(path).schema_arrow
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]

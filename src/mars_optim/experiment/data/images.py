@@ -43,7 +43,7 @@ def prepare_images(
     for split, what in (("train", "training"), ("valid", "test")):
         if split not in [name for name, _ in sources]:
             raise UserError(
-                f"there are no {what} images: files must begin with train, test or valid"
+                f"there are no {what} images: file names must begin with train, test or valid"
             )
 
     def work() -> dict[str, Any]:

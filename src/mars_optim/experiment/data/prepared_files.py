@@ -32,7 +32,7 @@ class HashedFile:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it: ``bytes`` and ``sha256``."""
+        """The file's entry in the manifest: ``bytes`` and ``sha256``."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
     def __enter__(self) -> HashedFile:
@@ -107,8 +107,5 @@ def _finished(out: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         same = False
     if not same:
-        raise UserError(
-            f"--out {out} holds data that were prepared from something else or in another way; "
-            "give a new folder"
-        )
+        raise UserError(f"--out {out} holds data from other sources or settings: give a new folder")
     return manifest

@@ -25,8 +25,8 @@ _BIN_TOKENS = 2**20
 
 
 Record = dict[Split, dict[str, Any]]
-"""Of each shard of a piece: its tokens, documents (or parts of a long text file that the split
-tells apart), bytes of UTF-8 (None if not known), and its file's size and hash."""
+"""Record of a piece, by split: tokens, documents (or parts of a long text file that the split
+tells apart), bytes of UTF-8 (None if not known), and the shards' sizes and hashes."""
 
 
 def shard_paths(out: Path, number: int) -> dict[Split, Path]:
@@ -69,7 +69,7 @@ def write_piece(
 
 
 def read_record(out: Path, number: int) -> Record | None:
-    """What :func:`write_piece` said of a piece; None if it or its shards are not there."""
+    """The record that :func:`write_piece` returned; None if it or its shards are missing."""
     path, shards = _record_path(out, number), shard_paths(out, number)
     if not path.exists():
         return None
@@ -122,8 +122,8 @@ def _bin_chunks(piece: Piece, tokenizer: Tokenizer) -> Iterator[Chunk]:
         highest = int(tokens.max(initial=0))
         if highest >= tokenizer.vocabulary:
             raise UserError(
-                f"{source.path} does not match the tokenizer: it holds token {highest:,}, of which "
-                f"there are {tokenizer.vocabulary:,}"
+                f"{source.path} does not match the tokenizer: it holds token {highest:,}, and "
+                f"the tokenizer has {tokenizer.vocabulary:,} tokens"
             )
         ends = int((tokens == tokenizer.end).sum())
         yield source.split, tokens, ends, None if lengths is None else int(lengths[tokens].sum())

@@ -209,7 +209,7 @@ def files_below(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def told(left_out: Iterable[Path], read: str = "text, JSONL, Parquet or .bin") -> str:
-    """What is left out, in a line; empty if nothing is.
+    """The files that are left out, in a line; empty if there are none.
 
     Args:
         left_out: files and links.

@@ -37,7 +37,7 @@ _SIDES: dict[Split, tuple[str, str]] = {
 }
 
 Progress = Callable[[str, float, float], None]
-"""What is being done, how much of it is done, and all of it, in bytes of the sources."""
+"""Called with the current step, its bytes done, and its bytes in all, of the sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +110,26 @@ def prepare_tokens(
 
 def _check(sources: Sequence[Source], options: TokenOptions) -> None:
     if not sources:
-        raise UserError("give one source at least: a file, a folder, or hf:NAME")
+        raise UserError("give at least one source: a file, a folder, or hf:NAME")
     check_once(sources)
     if not 0 <= options.share < 1:
-        raise UserError(f"--share {options.share:g} must be from 0 to below 1")
+        raise UserError(f"--share {options.share:g} must be at least 0 and below 1")
     bins = [source.kind == "bin" for source in sources]
     if any(bins) and not all(bins):
-        raise UserError("token files (.bin) and text cannot be prepared together")
+        raise UserError(
+            "token files (.bin) and text cannot be prepared together: run `mars prepare` for each"
+        )
     if options.tokenizer == "bytes" and any(bins):
-        raise UserError("--tokenizer bytes does not go with .bin files, which hold tokens already")
+        raise UserError(
+            "--tokenizer bytes cannot be combined with .bin files, which already hold "
+            "tokens: leave it out"
+        )
 
 
 def _given_tokenizer(
     sources: Sequence[Source], options: TokenOptions
 ) -> tuple[Tokenizer | None, str]:
-    """What is known before the text is read (None if it is to be learnt from it), in a word too."""
+    """The tokenizer, None if it must be learnt from the text, and its name."""
     if options.tokenizer == "bytes":
         return BYTES, "bytes"
     if options.tokenizer:
@@ -134,8 +139,8 @@ def _given_tokenizer(
         return GPT2, "gpt2, not checked"
     if not LEAST_VOCABULARY <= options.vocabulary <= MOST_VOCABULARY:
         raise UserError(
-            f"--vocabulary {options.vocabulary} must be from {LEAST_VOCABULARY} (all bytes and an "
-            f"end) to {MOST_VOCABULARY}"
+            f"--vocabulary {options.vocabulary} must be from {LEAST_VOCABULARY} (all bytes "
+            f"and the end of a document) to {MOST_VOCABULARY}"
         )
     return None, f"trained, {options.vocabulary}"
 
@@ -171,7 +176,7 @@ def _check_tokens(records: Sequence[Record], sources: Sequence[Source]) -> None:
         raise UserError(f"the sources hold no text, only empty documents: {names}")
     for side in empty:
         what, way = _SIDES[side]
-        raise UserError(f"no document is for {what}: {way} (into a new folder)")
+        raise UserError(f"no document is left for {what}: {way} (into a new folder)")
 
 
 def _facts(out: Path, tokenizer: Tokenizer, records: Sequence[Record]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Tokenizer:
 
 BYTES = Tokenizer(256, end=0)
 GPT2 = Tokenizer(50257, end=50256)
-"""Of .bin files whose tokenizer is not given."""
+"""Tokenizer of .bin files that are given without one."""
 
 
 def bpe(text: str, where: object) -> Tokenizer:
@@ -74,7 +74,7 @@ def bpe(text: str, where: object) -> Tokenizer:
     try:
         model = tokenizers.Tokenizer.from_str(text)
     except Exception as error:
-        raise UserError(f"{where} is no tokenizer that can be read: {error}") from None
+        raise UserError(f"{where} is not a tokenizer that can be read: {error}") from None
     model.encode_special_tokens = True  # text that happens to read "<|endoftext|>" is text
     model.no_truncation()
     model.no_padding()
@@ -97,8 +97,8 @@ def read_tokenizer(given: str) -> Tokenizer:
     vocabulary, merges = path / "vocab.json", path / "merges.txt"
     if not file.is_file() and not (vocabulary.is_file() and merges.is_file()):
         raise UserError(
-            f"--tokenizer {given} is neither a tokenizer.json nor a folder with one, or with "
-            "vocab.json and merges.txt; bytes needs no file"
+            f"--tokenizer {given} must be bytes, a tokenizer.json, or a folder with "
+            "tokenizer.json or with vocab.json and merges.txt"
         )
     tokenizers = need("tokenizers", "data")
     try:

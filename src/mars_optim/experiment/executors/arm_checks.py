@@ -21,7 +21,7 @@ from ..training import build_optimizer
 from ..training.arm_class import class_of
 from ..training.contract import BLOCKS, Flaw, check_optimizer
 
-_MATRICES = "set arm.{arm}.parameters = 'matrices', which leaves the others to AdamW"
+_MATRICES = "set arm.{arm}.parameters = 'matrices', which gives the others to AdamW"
 _WAYS_OUT = {
     "refuses a vector": _MATRICES,
     "passes a vector by": _MATRICES,
@@ -38,7 +38,7 @@ _SHAPES: dict[str, Callable[[set[int]], bool]] = {
     " a 0-d tensor": lambda ndims: 0 in ndims,
     " a 0-d tensor by": lambda ndims: 0 in ndims,
 }
-_ANOTHER = "leave the arm out, or mend it in a class of your own, 'file.py:Class'"
+_ANOTHER = "leave the arm out, or fix it in a class of your own, 'file.py:Class'"
 
 
 def check_arms(plan: Plan, task: Task, out: Path, only: str | None = None) -> dict[str, ArmCheck]:

@@ -128,7 +128,7 @@ class LocalExecutor:
         if kind == "ready":
             worker.starts, event_is_news = 0, self._data is None
             if value != (self._data or value):
-                raise UserError("the data have changed since the pilot was started: start it again")
+                raise UserError("the data have changed since the pilot started: start it again")
             self._data = value
         if kind != "step":
             worker.work, worker.deadline = None, math.inf
@@ -141,7 +141,7 @@ class LocalExecutor:
         if worker.work is None or worker.work == "starting":
             if worker.starts >= STARTS:
                 raise UserError(
-                    f"a worker ended {worker.starts} times while loading the task {how}"
+                    f"a worker ended {worker.starts} times while it loaded the task {how}"
                 )
             self._replace(worker)
         else:

@@ -315,7 +315,7 @@ class SlurmExecutor:
         limit = f"the queue's time limit of {self._minutes(submitted)} minutes"
         reason = f"its job {job.job_id} reached {limit}"
         if self._newest(submitted.work) > submitted.checkpoint:
-            text = f"{reason}; it goes on from its checkpoint"
+            text = f"{reason}; it continues from its checkpoint"
             return Failure("timed out", text, _errors(job), "always")
         text = f"{reason}: raise it by --executor-option timeout_min=N"
         return Failure("timed out", text, _errors(job), "never")
@@ -329,7 +329,7 @@ class SlurmExecutor:
 
 
 def _read(job: Any) -> tuple[str, Any]:
-    """What a job has answered; what stopped it outside of its work counts as a crash."""
+    """A job's answer; an end from outside of its work counts as a crash."""
     try:
         kind, value = job.result()
     except Exception as error:

@@ -20,7 +20,7 @@ REASONS = {  # why a job may wait for ever, and the way out
     "PartitionNodeLimit": "lower --executor-option nodes",
     "PartitionConfig": "the partition has no such machine: lower --executor-option cpus_per_task, "
     "mem_gb or gpus_per_node",
-    "BadConstraints": "no machine is like that: change --executor-option",
+    "BadConstraints": "no machine fits: change --executor-option",
     "JobHeldUser": "scontrol release",
 }
 
@@ -104,7 +104,7 @@ class SlurmQueue:
         return {i: self._known[i] for i in jobs}
 
     def cancel(self, job: Any) -> None:
-        """What cannot be cancelled now is tried again by whoever asked."""
+        """Cancel a job; the caller tries again where that fails now."""
         _said(["scancel", job.job_id])
 
 

@@ -106,8 +106,8 @@ def refusal(said: str) -> str:
     text = "; ".join(line for line in lines if line) or "it gave no reason"
     if NO_ANSWER.search(text):
         return (
-            f"SLURM's controller does not answer ({text}): see scontrol ping; once it does, the "
-            "same command goes on"
+            f"SLURM's controller does not answer ({text}): see scontrol ping; once it "
+            "answers, run the same command again to continue"
         )
     hints = (hint for pattern, hint in HINTS.items() if re.search(pattern, text, re.IGNORECASE))
     return f"sbatch takes no job ({text}): {next(hints, 'change --executor-option KEY=VALUE')}"

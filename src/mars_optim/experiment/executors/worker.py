@@ -89,7 +89,7 @@ def outcome_of(out: Path, spec: RunSpec) -> Outcome | None:
 def answer(
     do: Callable[[], tuple[str, Any]], out: Path, *, starting: bool = False
 ) -> tuple[str, Any]:
-    """What ``do`` returns, or why it could not.
+    """The result of ``do``, or the reason why it failed.
 
     Returns:
         Its own answer; ("mistake", one line), after which no run can go on; or ("crash", (one
@@ -121,7 +121,11 @@ def _say(connection: Connection, kind: str, value: Any) -> None:
 def describe(error: OSError, out: Path) -> str:
     """One line for an error of the file system, with the way out."""
     text = f"{error.filename or out}: {error.strerror or error}"
-    return f"{text}; make room, and the same command goes on" if error.errno in NO_ROOM else text
+    return (
+        f"{text}; free some space, then run the same command again to continue"
+        if error.errno in NO_ROOM
+        else text
+    )
 
 
 def _crash(error: Exception) -> tuple[str, str]:

@@ -47,8 +47,8 @@ def to_gpt2(
     config = _config(task, state, end_of_text)
     if (task.vocabulary or tokens) != config.vocab_size or tokens > config.vocab_size:
         raise UserError(
-            f"the tokenizer has {tokens:,} tokens and the model {config.vocab_size:,}: it is not "
-            "the one that the model was trained with"
+            f"the tokenizer has {tokens:,} tokens and the model {config.vocab_size:,}: give "
+            "the tokenizer that the model was trained with"
         )
     with torch.random.fork_rng(devices=[]):  # its initial weights are drawn, and written over
         model: GPT2LMHeadModel = GPT2LMHeadModel(config)
@@ -71,7 +71,7 @@ def vocabulary_of(state: Mapping[str, Tensor]) -> int:
     """
     missing = {"wte.weight", "wpe.weight"} - state.keys()
     if missing:
-        raise UserError(f"the weights are not those of a GPT: they have no {min(missing)}")
+        raise UserError(f"the weights are not those of a GPT: {min(missing)} is missing")
     return len(state["wte.weight"])
 
 
@@ -83,8 +83,8 @@ def _config(task: GptPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT
     for key, value in found.items():
         if value != getattr(task, key):
             raise UserError(
-                f"the weights are of another model: task.{key} is {getattr(task, key)} in the "
-                f"run's manifest, {value} in its weights"
+                f"the weights belong to another model: task.{key} is {getattr(task, key)} in "
+                f"the run's manifest and {value} in its weights"
             )
     return GPT2Config(
         vocab_size=vocabulary,
@@ -104,7 +104,7 @@ def _config(task: GptPlan, state: Mapping[str, Tensor], end_of_text: int) -> GPT
 
 
 def _multiplier(task: GptPlan, name: str) -> float:
-    """What of the logits' and branches' multipliers goes into a weight: GPT-2 has none of them."""
+    """Share of the logits' and branches' multipliers in a weight: GPT-2 has no multipliers."""
     if name.startswith("norm."):
         return task.base_width / task.width if task.base_width else 1.0
     if ".attention.out." in name or ".mlp.down." in name:
@@ -117,7 +117,7 @@ def _renamed(name: str, value: Tensor) -> tuple[str, Tensor]:
     match = _NAME.fullmatch(name)
     theirs = match and _NAMES.get(match[2])
     if not match or not theirs:
-        raise UserError(f"the weights are not those of a GPT like ours: it has no {name!r}")
+        raise UserError(f"the weights are not those of a GPT like ours, which has no {name!r}")
     if match[1] is None:
         return f"{theirs}.{match[3]}", value
     return f"transformer.h.{match[1]}.{theirs}.{match[3]}", value.t() if value.ndim == 2 else value

@@ -76,7 +76,7 @@ def _statements(function: ast.FunctionDef) -> list[ast.stmt]:
 
 
 def _given(function: ast.FunctionDef, call: ast.Call) -> dict[str, ast.expr] | None:
-    """What each parameter is given; None where that is not written out in the call."""
+    """Argument of each parameter; None where the call does not write it out."""
     declared = [arg.arg for arg in function.args.args]
     if any(isinstance(a, ast.Starred) for a in call.args) or function.args.vararg:
         return None
@@ -88,7 +88,7 @@ def _given(function: ast.FunctionDef, call: ast.Call) -> dict[str, ast.expr] | N
 
 @dataclass(frozen=True)
 class _Names:
-    """What stands for each parameter, and which must be given a value first."""
+    """Replacement of each parameter, and the parameters that must be given a value first."""
 
     simple: dict[str, str]
     first: dict[str, str]

@@ -53,7 +53,7 @@ def points(run: Run) -> list[Point]:
 
 
 def settings(run: Run) -> dict[str, str | int | float]:
-    """What tells the run from the others."""
+    """Settings that tell the run from the others."""
     spec = run.spec
     return {
         "arm": spec.arm_name,
@@ -140,8 +140,8 @@ def run_folders(folder: Path) -> list[Path]:
     found = sorted(path.parent for path in (folder / "runs").glob("*/manifest.json"))
     if not found and not (folder / "plan.toml").is_file():
         raise UserError(
-            f"{folder} holds no pilot and no run (neither plan.toml nor manifest.json, nor any in "
-            f"runs/); `mars pilot --out {folder}` makes a pilot"
+            f"{folder} holds neither a pilot nor a run (no plan.toml, no manifest.json, "
+            f"nothing in runs/); `mars pilot --out {folder}` makes a pilot"
         )
     return found
 

@@ -43,7 +43,7 @@ def specialised(
 
 
 def _name(node: Any) -> str:
-    """What a statement of a class gives a value to."""
+    """Name to which a statement of a class gives a value."""
     target = getattr(node, "targets", [None])[0]
     return str(getattr(node, "name", getattr(target, "id", "")))
 
@@ -68,7 +68,7 @@ class _Folded(ast.NodeTransformer):
     visit_If = visit_IfExp = _branch  # noqa: N815
 
     def visit_Assign(self, node: ast.Assign) -> Any:
-        """What stands in its place, or nothing."""
+        """Replacement of the statement, or nothing."""
         text = self.swaps.get(ast.unparse(node))
         return self.generic_visit(node) if text is None else ast.parse(text).body
 

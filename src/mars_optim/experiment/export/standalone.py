@@ -61,7 +61,7 @@ def export_standalone(
         if file.exists():
             raise UserError(f"{file} exists: give another name, or remove it")
     if not out.resolve().parent.is_dir():
-        raise UserError(f"{out}: there is no folder {out.resolve().parent}")
+        raise UserError(f"{out}: the folder {out.resolve().parent} does not exist")
     text = standalone(name, form, gamma=gamma)
     write_text(out, text)
     if form == "algoperf-external":
@@ -88,8 +88,8 @@ def settings_of(name: str, gamma: str | float | None = None) -> dict[str, Any]:
     settings = resolve({**_DEFAULTS, **given})
     if lacking := _lacking(settings):
         raise UserError(
-            f"--standalone {name}: one file has no {lacking}={settings[lacking]!r}; take one of "
-            f"{', '.join(exportable())}"
+            f"--standalone {name}: a single file cannot have {lacking}={settings[lacking]!r}; "
+            f"take one of {', '.join(exportable())}"
         )
     return settings
 

@@ -50,8 +50,9 @@ def tokenization_of(spec: RunSpec, vocabulary: int) -> Tokenization:
     if vocabulary == BYTES or name == "stdlib" or Path(name).exists():
         return Tokenization(byte_tokenizer(context), BYTES, 0)
     raise UserError(
-        f"task.corpus = {name!r} of the run is not there, and with it the tokenizer of its "
-        f"{vocabulary:,} tokens: call from the folder that the run was started in"
+        f"task.corpus = {name!r} of the run does not exist, and its tokenizer of "
+        f"{vocabulary:,} tokens is needed: run the command in the folder that the run was "
+        "started in"
     )
 
 
@@ -79,8 +80,8 @@ def _prepared(spec: RunSpec, folder: Path, context: int) -> Tokenization:
         raise UserError(str(error)) from None
     if corpus.sha256 != spec.data:
         raise UserError(
-            f"task.corpus = '{folder}' does not hold the data that the run was trained on: its "
-            "tokenizer may be another. Give the run its own folder back"
+            f"task.corpus = '{folder}' does not hold the data that the run was trained on, so "
+            "its tokenizer may differ: put the run's own folder back"
         )
     tokens, end = told["vocabulary"], told["end"]
     if told["file"]:

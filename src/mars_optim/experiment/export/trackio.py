@@ -71,9 +71,12 @@ def _storage(out: Path) -> Any:
         from trackio.utils import TRACKIO_DIR
     except ImportError:
         raise UserError(
-            f"trackio {trackio.__version__} keeps its runs in another way than 0.43 did: "
-            "pip install 'mars-optim[trackio]'"
+            f"trackio {trackio.__version__} stores its runs in another way than 0.43: pip "
+            "install 'mars-optim[trackio]'"
         ) from None
     if Path(TRACKIO_DIR).resolve() != out:
-        raise UserError(f"trackio is in use in this process, with {TRACKIO_DIR}: not with {out}")
+        raise UserError(
+            f"this process already uses trackio with {TRACKIO_DIR}: export to {out} in a new "
+            "process"
+        )
     return SQLiteStorage

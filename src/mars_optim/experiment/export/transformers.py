@@ -61,7 +61,9 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    without = "" if made.tokenizer is not None else ", without a tokenizer: its data came as tokens"
+    without = (
+        "" if made.tokenizer is not None else ", without a tokenizer, since its data came as tokens"
+    )
     return f"GPT-2 with {model.num_parameters():,} parameters written to {out}{without}"
 
 
@@ -78,5 +80,5 @@ def _one_run(folder: Path) -> Run:
             )
         paths = kept
     if not paths:
-        raise UserError(f"{folder} holds no run yet: give the folder of one")
+        raise UserError(f"{folder} holds no run yet: give the folder of a run")
     return read_run(paths[0])

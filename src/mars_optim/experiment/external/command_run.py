@@ -63,13 +63,13 @@ class Command:
         """
         folder = Path(self.task.folder)
         if not folder.is_dir():
-            raise UserError(f"task.folder = {str(folder)!r} is no folder")
+            raise UserError(f"task.folder = {str(folder)!r} is not a folder")
         fixed, program = fixed_words(self.task.command), split(self.task.command, "task.command")[0]
         own = "/" in program and os.access(folder / program, os.X_OK)
         if program in fixed and not own and not shutil.which(program):
             raise UserError(
-                f"task.command: {program!r} is neither on the PATH nor a program in {folder}; "
-                "{python} stands for the Python that runs mars"
+                f"task.command: {program!r} is neither on the PATH nor a program in {folder}: "
+                "give its path; {python} stands for the Python that runs mars"
             )
         for word in fixed:
             if word.endswith(".py") and not (folder / word).is_file():
@@ -172,8 +172,8 @@ class Command:
         for point in spec.branches:
             if not (log.parent / "job" / f"step-{point}").exists():
                 raise UserError(
-                    f"{_whose(spec)} left no step-{point} in {{run_dir}}: with {{save_steps}} it "
-                    f"must save the state after each of these steps there, as step-N ({log})"
+                    f"{_whose(spec)} left no step-{point} in {{run_dir}}: at each step of "
+                    f"{{save_steps}} it must save its state there, as step-N ({log})"
                 )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
@@ -194,10 +194,9 @@ class Command:
         step, _ = recorder.valid
         if not spec.steps - 1 <= step <= spec.steps:
             raise UserError(
-                f"{_whose(spec)} was to take {spec.steps} steps, but its last "
-                f"validation loss, which is the result, is of step {step}: train {{steps}} steps, "
-                f"and evaluate after the last{note} ({log})"
-                f"{_way(spec)}"
+                f"{_whose(spec)} should take {spec.steps} steps, but its last validation "
+                f"loss, which is the result, is of step {step}: train {{steps}} steps, and "
+                f"evaluate after the last step{note} ({log}){_way(spec)}"
             )
         try:
             recorder.check_result()
@@ -231,9 +230,9 @@ def _check_tokens(writer: RunWriter, spec: RunSpec, outcome: Outcome) -> None:
     mine, theirs = outcome.tokens / outcome.steps, trunk.tokens / trunk.steps
     if abs(mine / theirs - 1.0) > TOKENS_APART:
         raise UserError(
-            f"{_whose(spec)} counts {outcome.tokens} tokens after {outcome.steps} steps, "
-            f"{mine:.4g} a step, and its trunk {theirs:.4g}: a run with {{init_from}} goes on "
-            "counting tokens, and steps, where that state was saved"
+            f"{_whose(spec)} counts {outcome.tokens} tokens after {outcome.steps} steps "
+            f"({mine:.4g} a step), and its trunk counts {theirs:.4g} a step: a run with "
+            "{init_from} must continue counting tokens and steps from that state"
         )
 
 
@@ -242,7 +241,7 @@ def _whose(spec: RunSpec) -> str:
 
 
 def _way(spec: RunSpec) -> str:
-    """What to do where it may be the length of a short run that the command cannot do."""
+    """Way out, where a run may be too short for its command."""
     if spec.purpose != "probe":
         return ""
     return (
@@ -291,7 +290,7 @@ def _follow(
 
 
 def last_line(log: Path) -> str:
-    """What the command said last."""
+    """Last line that the command printed."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         lines = file.read().decode(errors="replace").splitlines()

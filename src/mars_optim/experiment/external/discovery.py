@@ -102,7 +102,9 @@ def find_runs(plan: RunsPlan, folder: Path) -> list[Found]:
         said = {key: getattr(named, key) for key in PARTS}
         found.append(Found(source=str(path), rows=read_rows(path, plan.columns.losses), **said))
     if not found:
-        raise UserError("no runs are named: give files, charts or [[run]] (see mars init runs)")
+        raise UserError(
+            "no runs are named: give files, charts or [[run]] (`mars init runs` writes an example)"
+        )
     return [replace(run, rows=_by_step(run.rows, plan.columns.step)) for run in found]
 
 
@@ -155,15 +157,15 @@ def compiled(pattern: str) -> re.Pattern[str]:
     for name in ("arm", "seed"):
         if name not in seen:
             raise UserError(
-                f"{pattern!r} does not say which run is which: it needs {{{name}}}, as in "
-                "'runs/{arm}-seed{seed}-steps{steps}.csv'; or name the runs one by one in a file "
-                "that `mars init runs` writes"
+                f"{pattern!r} does not tell the runs apart: it needs {{{name}}}, as in "
+                "'runs/{arm}-seed{seed}-steps{steps}.csv'; or list the runs one by one "
+                "in a file that `mars init runs` writes"
             )
     return re.compile(text)
 
 
 def _said(match: re.Match[str]) -> dict[str, Any]:
-    """What a path or a name says of a run."""
+    """Arm, seed and the like that a path or a name states."""
     said = match.groupdict()
     numbers = {"steps": int(said.get("steps") or 0), "lr": float(said.get("lr") or 0.0)}
     return {"arm": said["arm"], "seed": int(said["seed"]), **numbers}
@@ -180,8 +182,8 @@ def _in_chart(path: Path, plan: RunsPlan) -> Iterator[Found]:
     fitting = {name: match for name in columns if (match := names.fullmatch(name))}
     if not fitting:
         raise UserError(
-            f"{path}: no column is headed 'NAME - METRIC' with a name like {plan.names!r}; there "
-            f"are {', '.join(map(repr, heading[1:4]))} ...: set names"
+            f"{path}: no column has a heading 'NAME - METRIC' with a name like "
+            f"{plan.names!r}; it has {', '.join(map(repr, heading[1:4]))} ...: set names"
         )
     rows = read_rows(path, [heading[0], *(c for name in fitting for c, _ in columns[name])])
     gaps = all(len(row) == len(heading) for row in rows)  # no cell is empty: NaN may stand for it

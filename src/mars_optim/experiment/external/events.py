@@ -45,7 +45,7 @@ class Events:
 
     @property
     def damage(self) -> str:
-        """What is wrong with the file, if not all of its events could be read."""
+        """Damage of the file, if not all of its events could be read."""
         whole, end, size = _records(self.path)
         if end < size:
             return f"is cut short after {whole} events, at byte {end:,} of {size:,}"

@@ -116,8 +116,8 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
     unit = max(steps, key=lambda s: (len(pairs[s]), s))
     if not pairs[unit]:
         raise UserError(
-            f"no seed has a run of both {source.baseline} and {source.candidate} of equally many "
-            "steps: there are no pairs to compare"
+            f"no seed has runs of both {source.baseline} and {source.candidate} with equally "
+            "many steps: there are no pairs to compare"
         )
     ladder = sorted({s for arm, _, s in runs if arm == source.baseline and s != unit})
     return Plan(
@@ -151,8 +151,8 @@ def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
     if recorder.broken:
         if not run.steps:
             raise UserError(
-                f"{run.source} diverged ({recorder.broken}), and nothing says of how many steps it "
-                f"was to be: {_SAY_STEPS}"
+                f"{run.source} diverged ({recorder.broken}), and its planned number of steps "
+                f"is not known: {_SAY_STEPS}"
             )
         return run, ""
     note = f"; {recorder.unclear}" if recorder.unclear else ""
@@ -161,8 +161,7 @@ def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
     if result is None or not math.isfinite(result[1]):
         what = name if metric == LOSS else "metric, or name it in decision.metric"
         raise UserError(
-            f"{run.source}: {recorder.no_result(metric, 0)}; say under columns which is the "
-            f"{what}{note}"
+            f"{run.source}: {recorder.no_result(metric, 0)}; under columns, name the {what}{note}"
         )
     step = result[0]
     if note and not run.steps:
@@ -202,9 +201,9 @@ def _check_once(found: Iterable[Found]) -> None:
         first = runs.setdefault((run.arm, run.seed, run.steps, run.lr), run)
         if first is not run:
             raise UserError(
-                f"{first.source} and {run.source} are both {run.arm}, seed {run.seed}, {run.steps} "
-                "steps, at one learning rate or at rates that nothing tells: leave one out, or put "
-                "{lr} in the pattern or names"
+                f"{first.source} and {run.source} are both {run.arm}, seed {run.seed}, "
+                f"{run.steps} steps, with the same or no known learning rate: leave one out, "
+                "or put {lr} in the pattern or names"
             )
 
 
@@ -231,8 +230,8 @@ def _write(run: Found, purpose: str, source: RunsPlan, plan: Plan, out: Path) ->
 def _clear(out: Path) -> None:
     if not plan_of(out).exists():
         if out.exists() and any(out.iterdir()):
-            raise UserError(f"--out {out} holds something else: use another")
+            raise UserError(f"--out {out} holds other files: use another folder")
         return
     if load_plan(plan_of(out)).task.kind != "imported":
-        raise UserError(f"--out {out} holds a pilot that was trained: use another")
+        raise UserError(f"--out {out} holds a pilot that was trained: use another folder")
     shutil.rmtree(out / "runs")

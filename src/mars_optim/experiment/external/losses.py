@@ -17,7 +17,7 @@ from ...errors import UserError
 _NO_VALUE = frozenset({"", "na", "n/a", "<na>", "null", "none", "-"})
 
 Kind = tuple[str, str]
-"""Of a row: for training and validation loss "none", "finite" or "bad"."""
+"""Kinds of a row's training and validation loss: "none", "finite" or "bad"."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class End:
         return sure[0] if sure else ""
 
     def unclear(self, valid_step: int, steps: int) -> str:
-        """What might be a divergence or no value, if there is such."""
+        """A value that may mean a divergence or no value, if there is one."""
         if steps and valid_step >= steps - 1:
             return ""
         left = self._left(valid_step, steps)
@@ -107,7 +107,7 @@ def number(row: dict[str, Any], column: str) -> float | None:
     hint = ""
     if isinstance(value, str) and value.count(",") == 1:
         hint = "; write a decimal point, not a comma"
-    raise UserError(f"{column!r} is no number: {str(value)[:60]!r}{hint}")
+    raise UserError(f"{column!r} is not a number: {str(value)[:60]!r}{hint}")
 
 
 def finite(row: dict[str, Any], column: str) -> float | None:
@@ -130,5 +130,5 @@ def step_of(row: dict[str, Any], column: str) -> int | None:
     if value is None:
         return None
     if not (math.isfinite(value) and value >= 0 and value == int(value)):
-        raise UserError(f"{column!r} is {value:g}: steps are whole numbers from 0")
+        raise UserError(f"{column!r} is {value:g}: a step must be a whole number, at least 0")
     return int(value)

@@ -54,11 +54,11 @@ class JsonLines:
         except _TwiceError as error:
             raise UserError(f"{place} has the key {error.args[0]!r} twice") from None
         except ValueError as error:
-            raise UserError(f"{place} is no JSON: {error}") from None
+            raise UserError(f"{place} is not JSON: {error}") from None
         except RecursionError:
-            raise UserError(f"{place} is no JSON that can be read: nested too deep") from None
+            raise UserError(f"{place} is not JSON that can be read: nested too deep") from None
         if not isinstance(row, dict):
-            raise UserError(f"{place} is no JSON object: {line[:60]!r}")
+            raise UserError(f"{place} is not a JSON object: {line[:60]!r}")
         return Row(row, place)
 
 
@@ -142,14 +142,14 @@ def _cells(path: Path, text: str) -> list[tuple[int, list[str]]]:
     try:
         found = [(lines.line_num, line) for line in lines if line]
     except csv.Error as error:
-        raise UserError(f"{path}, line {lines.line_num} is no CSV: {error}") from None
+        raise UserError(f"{path}, line {lines.line_num} is not CSV: {error}") from None
     if found:
         found[0] = (found[0][0], [name.strip() for name in found[0][1]])
     return found
 
 
 def _separator(header: str, line: str) -> str:
-    """What cuts the header into several names, and the next line into as many cells."""
+    """Separator that cuts the header into several names, and the next line into as many cells."""
     counts = {m: [_count(header, m), _count(line, m)] for m in _SEPARATORS}
     fitting = [m for m, (names, cells) in counts.items() if names > 1 and names == cells]
     several = [m for m, (names, _) in counts.items() if names > 1]
@@ -164,8 +164,8 @@ def _check_headings(path: Path, header: list[str], used: Collection[str] | None)
     for name in dict.fromkeys(header):
         if name and header.count(name) > 1 and (used is None or name in used):
             raise UserError(
-                f"{path} has {header.count(name)} columns headed {name!r}: nobody can tell which "
-                "is meant; rename or remove one"
+                f"{path} has {header.count(name)} columns headed {name!r}: rename or remove "
+                "all but one"
             )
 
 

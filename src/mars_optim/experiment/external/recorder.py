@@ -100,7 +100,7 @@ class Recorder:
         if step is None:
             what = "a loss" if not scores else "a metric"
             raise UserError(
-                f"a row has {what} but no {c.step!r}: name the column of steps; it has "
+                f"a row has {what} but no {c.step!r}: name the column of steps; the row has "
                 f"{', '.join(row)}"
             )
         self._keep(row, step)
@@ -153,7 +153,7 @@ class Recorder:
         ):
             raise UserError(
                 f"step {self.valid[0]} has two validation losses, {self.other:g} and "
-                f"{self.valid[1]:g}: are these two runs in one? Leave one out"
+                f"{self.valid[1]:g}: the file may hold two runs; leave one out"
             )
         if self.untrained and self.columns.loss != Columns().loss:
             raise UserError(self.untrained)
@@ -178,8 +178,8 @@ class Recorder:
         if not doubt:
             return ""
         return (
-            f"{doubt} may be a divergence or, as elsewhere in this log, no value: write nothing or "
-            "null where there is no value"
+            f"{doubt} may mean a divergence or, as elsewhere in this log, a missing "
+            "value: write nothing or null for a missing value"
         )
 
     def outcome(self, seconds: float) -> Outcome:
@@ -227,7 +227,7 @@ class Recorder:
         return ""
 
     def missing(self, column: str) -> str:
-        """What there is instead of a column that never came."""
+        """Columns that the rows have instead of one that never came."""
         return self._missing(getattr(self.columns, column))
 
     def _missing(self, name: str) -> str:
@@ -238,7 +238,7 @@ class Recorder:
         there = sorted(self.known)
         more = f" and {len(there) - MOST_NAMES} more" if len(there) > MOST_NAMES else ""
         names = ", ".join(there[:MOST_NAMES])
-        return f"no row has {name!r}; there are {names}{more}" + did_you_mean(name, self.known)
+        return f"no row has {name!r}; known: {names}{more}" + did_you_mean(name, self.known)
 
     @property
     def _every(self) -> int:

@@ -9,7 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 BYTES = 32
-"""Of a token: nobody guesses it."""
+"""Bytes of a token: too many to guess."""
 
 
 def is_loopback(host: str) -> bool:

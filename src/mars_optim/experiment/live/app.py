@@ -18,7 +18,7 @@ OURS = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What the page may load: its own script, style and pictures."""
+"""Sources that the page may load: its own script, style and pictures."""
 STYLED = (
     "default-src 'none'; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -29,7 +29,7 @@ PICTURES = {f"/{name}.svg": name for name in ("comparison", "tuning")}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """An HTTP answer."""
 
     body: str | bytes = ""
     kind: str = "text/plain"
@@ -85,7 +85,7 @@ class App:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
-        """What is refused, in order; then the page that was asked for."""
+        """A refusal, if a rule refuses; otherwise the requested page."""
         path = environ.get("PATH_INFO", "/")
         if not self._access.knows_host(environ.get("HTTP_HOST", "")):
             return WRONG_HOST

@@ -20,7 +20,7 @@ PURPOSES = {"comparison": {"trunk", "ladder", "compare", "train"}, "tuning": {"t
 """Pictures, and what runs each of them shows."""
 MOST_RUNS = 60
 MOST_POINTS = 200
-"""Of one run in a picture; more are averaged."""
+"""Points of one run in a picture; more are averaged."""
 
 Point = tuple[float, float]  # tokens, loss
 

@@ -49,7 +49,7 @@ def page(view: View, say: Messages, every: float) -> str:
 
 
 def state(view: View, say: Messages) -> tuple[str, str]:
-    """What an open page asks for: JSON of the parts, and the version that it is of."""
+    """Answer to an open page: JSON of the parts, and its version."""
     found = parts(view, say)
     version = _version(found)
     data = dict(version=version, ended=view.ended, title=title(view), parts=found)
@@ -67,7 +67,7 @@ def parts(view: View, say: Messages) -> dict[str, str]:
 
 
 def title(view: View) -> str:
-    """Of the browser's tab: how far it is, then what is asked."""
+    """Title of the browser's tab: the progress, then the question."""
     return f"{view.progress[0].value} \u00b7 {view.question}"
 
 

@@ -86,7 +86,7 @@ def _budget(run: Run, snapshot: Snapshot, say: Messages) -> Cell:
 
 
 def _loss(run: Run, snapshot: Snapshot, say: Messages) -> Cell:
-    """What decides, at the end of a run; before that its last training loss."""
+    """The deciding metric of a finished run; of others the last training loss."""
     rule = snapshot.plan.decision
     if run.outcome:
         value = cost(run, rule)

@@ -72,14 +72,14 @@ def _listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(
-            f"--host {host} --port {port} cannot be listened on: "
-            f"{str(why).partition(' (while')[0]}; --host must be an address of this machine, and "
-            "without --port a free one is taken"
+            f"--host {host} --port {port} cannot be opened: "
+            f"{str(why).partition(' (while')[0]}; --host must be an address of this machine; "
+            "leave --port out to take a free port"
         ) from None
 
 
 def _lines(out: Path, host: str, port: int, access: Access) -> list[str]:
-    """What the terminal is told: the address, and what to know of it."""
+    """Lines for the terminal: the address, and what to know about it."""
     everywhere = host in ("0.0.0.0", "::")
     name = platform.node() if everywhere else host
     shown = f"[{name}]" if ":" in name else name

@@ -1,4 +1,4 @@
-"""What a pilot has cost so far."""
+"""Cost of a pilot so far."""
 
 from __future__ import annotations
 

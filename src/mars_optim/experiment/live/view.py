@@ -22,7 +22,7 @@ QUIET = 60.0
 
 @dataclass(frozen=True, slots=True)
 class VerdictSoFar:
-    """What can be said of the question now.
+    """Answer to the question at this moment.
 
     Args:
         kind: "go", "no-go" or "not-enough-runs"; "later" where nothing may be decided yet.

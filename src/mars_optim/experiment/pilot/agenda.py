@@ -98,7 +98,7 @@ def _size(
 def _of_arms(
     plan: Plan, size: Size, data: str, runs: Iterable[Run], given_up: Collection[str]
 ) -> tuple[_Part, str]:
-    """What the arms of a size need, and the decision so far; "" before there is one."""
+    """Runs that the arms of a size need, and the decision so far; "" before there is one."""
     tuning = tuning_of(plan, size, data, runs, given_up)
     specs = tuning.ready
     due, decision = first_seeds(plan), ""

@@ -1,4 +1,4 @@
-"""What a pilot says of arms that name a class of optimizers: changed code, and what was found."""
+"""A pilot's lines on arms that name a class of optimizers: changed code, and findings."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def source_changes(given: Plan, plan: Plan, out: Path) -> list[str]:
         text = f"arm.{name}: the code of {arm.optimizer} has changed: {before} before, "
         text += f"{arm.source} now"
         if count:
-            text += f"; another source is another run: {count} finished do not count and are made "
-            text += "again, unless the old code is put back"
+            text += f"; a run belongs to the code that made it, so {count} finished runs are "
+            text += "repeated, unless you put the old code back"
         lines.append(escape(_DIGEST.sub(r"\1", text)))
     return lines
 

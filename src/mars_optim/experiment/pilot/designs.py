@@ -218,7 +218,8 @@ def finished(course: Course, share: float) -> Course:
 
 
 def error_of(plan: Plan, base: Plan, rates: float) -> float:
-    """What the choice of rates adds: the regret of a fit goes with 1 over the seeds behind it."""
+    """Error from the choice of rates: the regret of a fit falls with 1 over the seeds behind
+    it."""
     seeds, before = (1 + len(p.tuning.more_seeds) for p in (plan, base))
     return rates * before / seeds
 

@@ -178,8 +178,8 @@ def forecast(
                 lengths = _short_lengths(sized)
                 took = len(SEEDS) * _seconds(probes[size.name], lengths)
                 say(
-                    f"Training {len(SEEDS) * len(lengths)} times for a short while, to see how far "
-                    f"trainings differ by chance; about {clock(took)} ..."
+                    f"Training {len(SEEDS) * len(lengths)} times for a short while, to "
+                    f"measure how far runs differ by chance; about {clock(took)} ..."
                 )
                 short = _short_runs(sized, job, progress)
                 cells[size.name] = short.parameters, short.tokens_per_step

@@ -17,7 +17,7 @@ SAID: dict[str, Any] = {
     **dict(done_runs=int, share=int | float, seconds_left=int | float),
     **dict(steps_per_second=int | float),
 }
-"""What a pilot says of itself, and its kinds; a file by another hand may hold anything."""
+"""Fields of a pilot's sign of life, with their types; a file by another hand may hold anything."""
 
 
 def read_status(out: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Reporter:
         self._refresh()
 
     def expect(self, timings: Mapping[str, Timing], workers: int) -> None:
-        """What the probe says of the time, before runs say more."""
+        """Take the probe's expected times, until runs give better ones."""
         self.steps_per_second = workers * len(timings) / sum(t.step for t in timings.values())
         self.outside = fmean(t.outside for t in timings.values()) / workers
 

@@ -100,7 +100,7 @@ def prepare_folder(out: Path) -> None:
 
 
 def plan_changes(plan: Plan, out: Path) -> list[str]:
-    """What differs from the plan that the runs in ``out`` were made by, if there is one.
+    """Differences from the plan by which the runs in ``out`` were made, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
     finished run. Another source of an arm's optimizer makes its runs anew. Before the first run
@@ -180,7 +180,7 @@ def set_damaged_aside(out: Path, reporter: Reporter) -> None:
     """Make way for runs whose manifest can no longer be read: they are made again."""
     for path in damaged_runs(out / "runs"):
         os.replace(path / "manifest.json", path / "manifest.json.damaged")
-        reporter.say(f"{path}: its manifest is damaged, so the run is made again")
+        reporter.say(f"{path}: its manifest is damaged, so the run is repeated")
 
 
 def _wait_until_ready(executor: Executor, reporter: Reporter) -> str:
@@ -255,7 +255,7 @@ def _run_all(
             done_runs=len(done),
         )
         if now.finished and not announced:
-            reporter.say(f"All {len(done)} runs are done; the report is written anew.")
+            reporter.say(f"All {len(done)} runs are done; the report is written again.")
         elif not announced:
             _announce(plan, reporter, now.planned_runs, len(done))
         announced = True
@@ -294,9 +294,9 @@ def _spent(plan: Plan, spending: Spending) -> str:
     cost = plan.cost
     spent = spending.seconds / 3600 * pilot_price(cost)
     return (
-        f"The budget ends the pilot: {spent:,.4g} of {cost.budget:,.4g} {cost.currency} are spent, "
-        "and the next run would cost more than is left. With a larger cost.budget the same "
-        "command goes on."
+        f"The budget ends the pilot: {spent:,.4g} of {cost.budget:,.4g} {cost.currency} "
+        "are spent, and the next run would cost more than is left. Raise cost.budget and "
+        "run the same command again to continue."
     )
 
 
@@ -314,7 +314,8 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
         few = plan.comparison.ladder_seeds
         seeds = f" with the first {few} seeds" if few else ""
         ladder = (
-            f" {plan.comparison.baseline} is also trained at other lengths{seeds} (the ladder)."
+            f" {plan.comparison.baseline} is also trained for other numbers of "
+            f"steps{seeds} (the ladder)."
         )
     if plan.both_ladders:
         ladder = (
@@ -323,12 +324,13 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
         )
     first = plan.comparison.at_first(plan.arms)
     after = [arm for arm in plan.arms if arm not in first]
-    then = f" {', '.join(after)} follows after a go only." if after else ""
+    then = f" {', '.join(after)} is run only after a go." if after else ""
     kept = f", {done} of them done before" if done else ""
     up_to = "up to " if plan.decision.looks == "every-pair" else ""
     reporter.say(
-        f"{runs} runs{kept}. First {', '.join(first)} are tuned alike "
-        f"({', '.join(plan.tuning.over)}), then each is trained from {up_to}"
-        f"{len(plan.comparison.seeds)} starting points (seeds), the same for all.{ladder}{then} "
-        f"About {max(1, round(left / 60))} min. Stop whenever you like: the same command goes on."
+        f"{runs} runs{kept}. First {', '.join(first)} are tuned in the same way "
+        f"({', '.join(plan.tuning.over)}), then each is trained from "
+        f"{up_to}{len(plan.comparison.seeds)} seeds, the same for all.{ladder}{then} "
+        f"About {max(1, round(left / 60))} min. You can stop at any time: run the same "
+        "command again to continue."
     )

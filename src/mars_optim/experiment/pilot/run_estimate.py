@@ -73,8 +73,8 @@ def check_choice(plan: Plan, *, arm: str | None, lr: float | None, seed: int) ->
     """
     if plan.task.kind in EXTERNAL:
         raise UserError(
-            f"task.kind = {plan.task.kind!r} is trained elsewhere: mars train needs a model and "
-            "batches in Python; mars pilot runs commands"
+            f"task.kind = {plan.task.kind!r} trains in another program: `mars train` needs a "
+            "model and batches in Python; `mars pilot` runs commands"
         )
     if arm is not None and arm not in plan.arms:
         hint = did_you_mean(arm, plan.arms) or f"; it has {', '.join(plan.arms)}"
@@ -83,8 +83,8 @@ def check_choice(plan: Plan, *, arm: str | None, lr: float | None, seed: int) ->
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1 and is_any(plan.arm[name].optimizer):
         raise UserError(
-            f"arm.{name}.optimizer = {plan.arm[name].optimizer!r} runs in one process, and there "
-            f"are {processes}: start one, without torchrun"
+            f"arm.{name}.optimizer = {plan.arm[name].optimizer!r} runs in one process, and "
+            f"{processes} were started: start one, without torchrun"
         )
     if lr is not None and not lr > plan.training.min_lr:
         raise UserError(
@@ -97,8 +97,8 @@ def check_choice(plan: Plan, *, arm: str | None, lr: float | None, seed: int) ->
     corpus = getattr(plan.task, "corpus", "stdlib")
     if corpus != "stdlib" and not Path(corpus).exists():
         raise UserError(
-            f"task.corpus = {corpus!r} does not exist: `mars prepare` writes such a folder (--out "
-            f"{corpus}); if the data lie elsewhere, --set task.corpus=FOLDER"
+            f"task.corpus = {corpus!r} does not exist: `mars prepare --out {corpus}` writes "
+            "such a folder; if the data lie elsewhere, --set task.corpus=FOLDER"
         )
 
 

@@ -92,7 +92,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is under way: its name, how far it is if that is known, and what else there is."""
+    """A run under way: its name, its progress if known, and other facts."""
 
     text: str
     share: float | None = None

@@ -1,4 +1,4 @@
-"""What a planned pilot can tell of its target, before anything is run."""
+"""A planned pilot's chance of a forecast for its target, before anything is run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ SIGN = (
     "14 % more tokens than adamw at 3 tokens per parameter and 4 % more at 12 (119 k parameters, "
     "docs/results.md); at 130 M, in others' sweeps, it lost 0.008 nats at 20 and gained 0.013 at 40"
 )
-"""What is known of gains that go with length, as evidence in a warning."""
+"""Evidence for a warning: gains can change with length."""
 
 _NOT_TOLD = (
-    "The forecast at the target will be refused: the runs do not tell the parameters of their "
-    "model, or the tokens of a step: set target.pilot_parameters and target.pilot_tokens_per_step."
+    "The forecast at the target will be refused: the runs do not record the parameters "
+    "of their model or the tokens of a step: set target.pilot_parameters and "
+    "target.pilot_tokens_per_step."
 )
 
 
@@ -44,8 +45,9 @@ def target_warnings(plan: Plan, sizes: Mapping[str, tuple[float, float]]) -> lis
     lacking = lack_of(names, sorted(mine), sorted(base), target.parameters, target.tokens)
     if lacking:
         found.append(
-            f"The forecast at the target will be refused: {lacking.sentence}. Sizes and lengths "
-            "are added by tables such as [scale.large] with width, and [scale.long] with steps."
+            f"The forecast at the target will be refused: {lacking.sentence}. Add sizes "
+            "and lengths by tables such as [scale.large] with width, and [scale.long] "
+            "with steps."
         )
     return found
 
@@ -70,9 +72,11 @@ def job_warnings(plan: Plan, tokens_per_step: int, step_seconds: float) -> list[
     if times <= SHORT:
         return []
     return [
-        f"Much shorter than the job: its {what} are {times:,.0f} times the longest run of "
-        f"{plan.comparison.candidate}. {SIGN}. [target] with the job's parameters and tokens "
-        "gives a forecast, with what it would need."
+        (
+            f"Much shorter than the job: its {what} are {times:,.0f} times the longest run of "
+            f"{plan.comparison.candidate}. {SIGN}. Set [target] to the job's parameters and "
+            "tokens: the report then has a forecast, and names the runs that it needs."
+        )
     ]
 
 

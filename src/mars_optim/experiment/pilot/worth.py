@@ -46,10 +46,12 @@ of one model, 22 % saved at 698 steps were 10 % at 2,791 (docs/results.md)."""
 
 PRIOR_MEAN = 0.06
 PRIOR_SD = 0.08
-"""Of log token ratios of MARS-AdamW to AdamW, both tuned: 12 cells of Marin's sweeps (130 M to
-520 M parameters, 1 to 8 times 20 tokens a parameter; arXiv 2509.02046) have mean 0.07 and sd 0.06,
-read along AdamW's own losses. The mean is drawn towards 0 and the sd raised, since no job is one of
-theirs, and published gains are larger than those of others' repeats."""
+"""Spread of log token ratios of MARS-AdamW to AdamW, both tuned.
+
+12 cells of Marin's sweeps (130 M to 520 M parameters, 1 to 8 times 20 tokens a parameter; arXiv
+2509.02046) have mean 0.07 and sd 0.06, read along AdamW's own losses. The mean is drawn towards 0
+and the sd raised, since no job is one of theirs, and published gains are larger than those of
+others' repeats."""
 
 Floats = NDArray[np.float64]
 
@@ -144,7 +146,9 @@ def checked_prior(saving: float | None = None, sd: float | None = None) -> Prior
     if sd is None:
         sd = PRIOR_SD
     if not -10.0 <= saving < 1.0:
-        raise UserError(f"--prior-saving {saving:g} must be a share of tokens, -10 to below 1")
+        raise UserError(
+            f"--prior-saving {saving:g} must be a share of tokens, at least -10 and below 1"
+        )
     if not 0.0 < sd <= 2.0:
         raise UserError(f"--prior-sd {sd:g} must be above 0 and at most 2 (of log tokens)")
     return Prior(mean=-math.log1p(-saving), sd=sd)
@@ -157,13 +161,13 @@ def budget_of(plan: Plan, budget: float | None, price: float | None, hours: floa
         UserError: unless there is one budget, above 0, and for money a price.
     """
     if budget is not None and hours is not None:
-        raise UserError("--budget (money) and --hours are two budgets; give one")
+        raise UserError("--budget (money) and --hours exclude each other: give one of them")
     for name, value in (("budget", budget), ("price", price), ("hours", hours)):
         if value is not None and not 0.0 < value < math.inf:
             raise UserError(f"--{name} {value:g} must be above 0")
     if hours is not None:
         if price is not None:
-            raise UserError("--price is of a --budget in money; with --hours leave it out")
+            raise UserError("--price works only with --budget: with --hours leave it out")
         cost = replace(plan.cost, price_per_hour=1.0, pilot_price_per_hour=0.0, currency="h")
         return replace(plan, cost=cost)
     if price is not None:
@@ -286,7 +290,8 @@ def _weighed(
 
 
 def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Floats, Floats]:
-    """What the rule says of simulated pilots: 1 go, -1 no-go, 0 open; and the pairs each ran.
+    """Verdicts of the rule on simulated pilots, 1 go, -1 no-go, 0 open, and the pairs that each
+    ran.
 
     Args:
         pairs: log token ratios, (pilots, most pairs).

@@ -12,7 +12,7 @@ from ...errors import UserError, did_you_mean
 OURS = ("torch-adamw", "torch-nadam", "greedy-alignment", "mars")
 WORDS = (*OURS, "external")
 KINDS = ("matrix", "embedding", "head", "router", "other", "vector")
-"""Of parameters, as :func:`mars_optim.param_groups` sorts them."""
+"""Kinds of parameters, as :func:`mars_optim.param_groups` sorts them."""
 TAKEN = ("lr", "params", "named_parameters", "model")
 """Arguments that a run hands over itself."""
 BESIDE = ("lr_1d", "lr_1d_ratio", "weight_decay_1d", "betas_1d", "group_options")
@@ -66,7 +66,7 @@ def check_keywords(arm: str, options: Mapping[str, Any], of_kinds: Mapping[str, 
         where = f"arm.{arm}.group_options.{kind}"
         if kind not in KINDS:
             hint = did_you_mean(kind, KINDS) or f"; allowed: {', '.join(KINDS)}"
-            raise UserError(f"{where}: there is no such kind of parameter{hint}")
+            raise UserError(f"{where}: unknown kind of parameter{hint}")
         if not isinstance(keys, Mapping):
             raise UserError(f"{where} must be a table, not {keys!r}")
         _check_names(where, keys, arm)
@@ -75,11 +75,11 @@ def check_keywords(arm: str, options: Mapping[str, Any], of_kinds: Mapping[str, 
 def _check_names(where: str, options: Mapping[str, Any], arm: str) -> None:
     for key in options:
         if key == "lr":
-            raise UserError(f"{where}.lr: the rate that is tuned is arm.{arm}.lr; leave this out")
+            raise UserError(f"{where}.lr: the pilot tunes arm.{arm}.lr; leave this one out")
         if key in TAKEN:
-            raise UserError(f"{where}.{key}: a run hands the parameters over itself; leave it out")
+            raise UserError(f"{where}.{key}: the run passes the parameters itself; leave it out")
         if not key.isidentifier():
-            raise UserError(f"{where}: {key!r} is no name of a keyword argument")
+            raise UserError(f"{where}: {key!r} is not a valid name of a keyword argument")
 
 
 def check_route(arm: str, parameters: str, given: Mapping[str, Any]) -> None:
@@ -96,6 +96,6 @@ def check_route(arm: str, parameters: str, given: Mapping[str, Any]) -> None:
     if passed_over:
         wanted = "'matrices'" if passed_over[0] == "betas_1d" else "'groups' or 'matrices'"
         raise UserError(
-            f"arm.{arm}.{passed_over[0]} = {given[passed_over[0]]} does nothing at parameters = "
-            f"{parameters!r}: leave it out, or use parameters = {wanted}"
+            f"arm.{arm}.{passed_over[0]} = {given[passed_over[0]]} has no effect at "
+            f"parameters = {parameters!r}: leave it out, or use parameters = {wanted}"
         )

@@ -41,7 +41,7 @@ from .table import (
 )
 
 HIGHEST_LR = 1e6
-"""Of any optimizer: beyond, a search for the rate overflows single precision."""
+"""Highest rate of any optimizer: beyond, a search for the rate overflows single precision."""
 
 Beta = Annotated[Number, Field(ge=0.0, le=0.999999)]
 
@@ -162,8 +162,8 @@ def check_arm(name: str, arm: Arm) -> None:
     """Raise UserError for options that cannot go together, of an arm that no command makes."""
     if arm.lr_1d and arm.lr_1d_ratio:
         raise UserError(
-            f"arm.{name}: lr_1d = {arm.lr_1d:g} and lr_1d_ratio = {arm.lr_1d_ratio:g} exclude each "
-            "other: set one of them to 0"
+            f"arm.{name}: lr_1d = {arm.lr_1d:g} and lr_1d_ratio = {arm.lr_1d_ratio:g} exclude "
+            "each other: set one of them to 0"
         )
     if is_any(arm.optimizer):
         split_name(arm.optimizer, f"arm.{name}.optimizer")
@@ -174,29 +174,32 @@ def check_arm(name: str, arm: Arm) -> None:
         return
     if arm.optimizer != "mars" and (arm.rule, arm.gamma, arm.clip) != ("adamw", 0, None):
         raise UserError(
-            f"arm.{name}: optimizer = {arm.optimizer!r} has no rule, gamma or clip of its "
-            "own: set rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
+            f"arm.{name}: optimizer = {arm.optimizer!r} takes no rule, gamma or clip: set "
+            "rule = 'adamw', gamma = 0, clip = 0, or optimizer = 'mars'"
         )
     own = (arm.gamma_schedule, arm.clip_over, arm.cautious)
     if arm.optimizer != "mars" and own != ("constant", "tensor", False):
         raise UserError(
-            f"arm.{name}: optimizer = {arm.optimizer!r} knows no gamma_schedule, clip_over "
-            "or cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
+            f"arm.{name}: optimizer = {arm.optimizer!r} takes no gamma_schedule, clip_over or "
+            "cautious: leave them out, or use optimizer = 'mars' (gamma = 0 is AdamW)"
         )
     _check_newton_schulz(name, arm)
     forms = GAMMA_FORMS.get(arm.gamma_schedule)
     if forms and arm.correction not in forms:
         raise UserError(
-            f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} cannot go with "
+            f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} cannot be combined with "
             f"correction = {arm.correction!r}: use {' or '.join(map(repr, forms))}, or "
-            'gamma_schedule "lr", "sqrt_lr" or "constant"'
+            "gamma_schedule 'lr', 'sqrt_lr' or 'constant'"
         )
     if forms and arm.betas[0] == 0:
         raise UserError(
             f"arm.{name}.gamma_schedule = {arm.gamma_schedule!r} needs betas[0] above 0"
         )
     if arm.correction == "folded" and arm.clip:
-        raise UserError(f"arm.{name}.clip = {arm.clip} cannot go with 'folded': use 0")
+        raise UserError(
+            f"arm.{name}.clip = {arm.clip} cannot be combined with correction = 'folded': set "
+            "clip = 0"
+        )
 
 
 def _check_newton_schulz(name: str, arm: Arm) -> None:
@@ -205,8 +208,9 @@ def _check_newton_schulz(name: str, arm: Arm) -> None:
     changed = [key for key, value in own.items() if value != getattr(Arm(), key)]
     if changed and arm.rule not in MATRIX_RULES:
         raise UserError(
-            f"arm.{name}.{changed[0]} = {own[changed[0]]!r} is of Newton-Schulz, which rule = "
-            f"{arm.rule!r} does not use: leave it out, or use rule = 'muon' or 'shampoo'"
+            f"arm.{name}.{changed[0]} = {own[changed[0]]!r} belongs to Newton-Schulz, which "
+            f"rule = {arm.rule!r} does not use: leave it out, or use rule = 'muon' or "
+            "'shampoo'"
         )
     needed = len(NS_SETS["deepseek_v4"])
     if arm.ns_coefficients == "deepseek_v4" and arm.ns_steps < needed:
@@ -264,7 +268,7 @@ def ablation_arms(name: str, candidate: Arm, baseline: Arm) -> dict[str, Arm]:
     """
     if candidate.optimizer != "mars" or not (candidate.gamma or candidate.clip):
         raise UserError(
-            f"comparison.ablations: {name} has neither gamma nor clip to take away; set it to false"
+            f"comparison.ablations: {name} has neither gamma nor clip to remove; set it to false"
         )
     found = {"plain": replace(candidate, gamma=0.0, clip=None)}
     if candidate.clip and candidate.gamma:

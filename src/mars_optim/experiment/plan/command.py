@@ -38,8 +38,9 @@ def check_command(command: str, settings: Collection[str] = ()) -> None:
                 known = (*ALLOWED, *settings)
                 hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
                 raise UserError(
-                    f"task.command has the unknown placeholder {{{name}}}{hint} (braces of its own "
-                    "are written {{ and }}; one of yours needs a value in arm.*.settings)"
+                    f"task.command has the unknown placeholder {{{name}}}{hint} (write "
+                    "literal braces as {{ and }}; a placeholder of your own needs a "
+                    "value in arm.*.settings)"
                 )
             if name == "arm_args" and word != ARGUMENTS:
                 raise UserError(
@@ -49,8 +50,8 @@ def check_command(command: str, settings: Collection[str] = ()) -> None:
     missing = [f"{{{name}}}" for name in NEEDED if name not in found]
     if missing:
         raise UserError(
-            f"task.command lacks {', '.join(missing)}: without, runs could not differ in what is "
-            "compared"
+            f"task.command lacks {', '.join(missing)}: without it, the runs would be alike in "
+            "what is compared; add it"
         )
 
 
@@ -65,14 +66,14 @@ def check_branching(command: str, *, trunk: bool) -> None:
     given = [f"{{{name}}}" for name in BRANCHING if name in found]
     if trunk and lacking:
         raise UserError(
-            f"task.command lacks {', '.join(lacking)}, for training.trunk = true: the state to go "
-            "on from ('' for none), the last steps that decay, and the steps whose state is saved "
-            "to {run_dir}/step-N (docs/your-job.md)"
+            f"task.command lacks {', '.join(lacking)}, which training.trunk = true needs: the "
+            "state to start from ('' for none), the number of last steps that decay, and the "
+            "steps at which to save the state to {run_dir}/step-N (docs/your-job.md)"
         )
     if given and not trunk:
         raise UserError(
-            f"task.command has {', '.join(given)}, which goes with training.trunk = true (and "
-            "training.decay = 'wsd'): set them, or leave it out"
+            f"task.command has {', '.join(given)}, which works only with training.trunk = "
+            "true (and training.decay = 'wsd'): set them, or leave it out"
         )
 
 
@@ -92,21 +93,23 @@ def check_settings(command: str, arm: str, arguments: str, settings: Mapping[str
     for name, value in settings.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name) or name in ALLOWED:
             raise UserError(
-                f"{where} holds {name!r}, which must be letters, digits and '_', and none of "
-                f"{', '.join(ALLOWED)}"
+                f"{where} has the name {name!r}, which must be letters, digits and '_', and "
+                f"none of {', '.join(ALLOWED)}"
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{where}.{name} = {value!r} must be a number; texts go into arguments")
+            raise UserError(
+                f"{where}.{name} = {value!r} must be a number; texts belong into arguments"
+            )
     named = {name for word in split(command, "task.command") for name in _names(word)}
     for name in sorted(named - settings.keys() - set(ALLOWED)):
         raise UserError(
-            f"task.command names {{{name}}}, for which arm.{arm} has no value: set {where}.{name}, "
-            f"or move {{{name}}} into the arguments of the arms that have it"
+            f"task.command uses {{{name}}}, and arm.{arm} has no value for it: set "
+            f"{where}.{name}, or move {{{name}}} into the arguments of the arms that have it"
         )
     named |= set(_SETTING.findall(arguments))
     for name in sorted(settings.keys() - named):
         raise UserError(
-            f"{where}.{name} is used nowhere: write {{{name}}} into task.command or into "
+            f"{where}.{name} is not used: write {{{name}}} into task.command or into "
             f"arm.{arm}.arguments, or leave it out"
         )
 
@@ -156,12 +159,12 @@ def _names(word: str) -> Iterator[str]:
         parts = list(string.Formatter().parse(word))
     except ValueError as error:
         raise UserError(
-            f"task.command: {word!r} has a brace out of place ({error}); braces of its own are "
-            "written {{ and }}"
+            f"task.command: {word!r} has a misplaced brace ({error}); write literal braces as "
+            "{{ and }}"
         ) from None
     for _, name, form, conversion in parts:
         if name is None:
             continue
         if form or conversion:
-            raise UserError(f"task.command: write {{{name}}} plain, without a format, in {word!r}")
+            raise UserError(f"task.command: write {{{name}}} without a format, in {word!r}")
         yield name

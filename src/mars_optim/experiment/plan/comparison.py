@@ -117,14 +117,14 @@ def check_seeds(comparison: ComparisonPlan, tuning: Sequence[int]) -> None:
         )
     if len(set(tuning)) < len(tuning):
         raise UserError(
-            f"tuning.more_seeds = {list(tuning[1:])} must be different from each other and from "
+            f"tuning.more_seeds = {list(tuning[1:])} must differ from each other and from "
             f"tuning.seed = {tuning[0]}"
         )
     for key, seeds in (("seed", tuning[:1]), ("more_seeds", tuning[1:])):
         if both := set(seeds) & set(comparison.seeds):
             raise UserError(
                 f"tuning.{key} = {min(both)} is among comparison.seeds: runs that chose the "
-                "learning rate must not judge it"
+                "learning rate must not judge it; take another seed"
             )
 
 
@@ -136,9 +136,9 @@ def check_looks(comparison: ComparisonPlan, looks: str) -> None:
     """
     if looks == "every-pair" and len(comparison.seeds) < FIRST_LOOK:
         raise UserError(
-            f"comparison.seeds = {list(comparison.seeds)} must be {FIRST_LOOK} or more with "
-            "decision.looks = 'every-pair', whose first look is at so many; or set "
-            "decision.looks = 'once'"
+            f"comparison.seeds = {list(comparison.seeds)} must be at least {FIRST_LOOK} seeds "
+            f"with decision.looks = 'every-pair', whose first look comes after {FIRST_LOOK} "
+            "pairs; or set decision.looks = 'once'"
         )
 
 
@@ -150,8 +150,8 @@ def check_ladder(comparison: ComparisonPlan) -> None:
     """
     if min(comparison.ladder, default=1.0) >= 1.0 or max(comparison.ladder) <= 1.0:
         raise UserError(
-            f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one above "
-            "1, to read tokens off between them"
+            f"comparison.ladder = {list(comparison.ladder)} needs a budget below 1 and one "
+            "above 1, so that tokens can be read off between them"
         )
 
 

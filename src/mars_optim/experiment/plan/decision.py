@@ -14,13 +14,13 @@ LOSS = "loss"
 """The validation loss, which decides unless another metric is named."""
 
 BUILT_IN = {"gpt": (LOSS, "bits_per_byte"), "images": (LOSS, "accuracy")}
-"""What the evaluations of the built-in tasks tell."""
+"""Scores that the evaluations of the built-in tasks give."""
 
 SHARES = {("images", "accuracy")}
 """Metrics that are known to lie between 0 and 1."""
 
 LEAST_EVALUATIONS = 10
-"""Of a run, for the time to a target to be read between them."""
+"""Evaluations that a run needs, so that the time to a target can be read between them."""
 
 
 @table
@@ -54,7 +54,7 @@ class DecisionPlan:
         """
         if self.metric in ("", "valid_loss"):
             raise UserError(
-                f"decision.metric = {self.metric!r}: the validation loss is called {LOSS!r}"
+                f"decision.metric = {self.metric!r}: the name of the validation loss is {LOSS!r}"
             )
         if self.metric != LOSS and not self.direction:
             raise UserError(
@@ -62,11 +62,15 @@ class DecisionPlan:
                 "more of it is better, 'down' if less is"
             )
         if self.metric == LOSS and self.direction == "up":
-            raise UserError("decision.direction = 'up': of the loss, less is better")
+            raise UserError(
+                "decision.direction = 'up' does not fit the loss, of which less is better: "
+                "leave it out"
+            )
         if self.target is not None and self.looks != "once":
             raise UserError(
-                f"decision.looks = {self.looks!r} needs whole times: with decision.target, runs "
-                "that miss it are modelled, and that model is of one look; set looks = 'once'"
+                f"decision.looks = {self.looks!r} cannot be combined with decision.target: "
+                "runs that miss the target are modelled, and that model holds for one look; "
+                "set looks = 'once'"
             )
         object.__setattr__(self, "direction", self.direction or "down")
 
@@ -91,9 +95,9 @@ def with_metric(task: Kinds, decision: DecisionPlan) -> Kinds:
         return task
     if decision.metric == task.valid_key:
         raise UserError(
-            f"decision.metric = {decision.metric!r} is task.valid_key, which is the loss here: "
-            "let valid_key name the validation loss (it need not be in the file), or leave "
-            "decision.metric out"
+            f"decision.metric = {decision.metric!r} is task.valid_key, the name of the "
+            "validation loss: give task.valid_key another name (the file need not have it), "
+            "or leave decision.metric out"
         )
     return replace(task, score_keys=(*task.score_keys, decision.metric))
 
@@ -108,20 +112,21 @@ def check_metric(decision: DecisionPlan, task: Kinds, training: TrainingPlan) ->
     known = BUILT_IN.get(task.kind)
     if known and decision.metric not in known:
         raise UserError(
-            f"decision.metric = {decision.metric!r} is not written by task.kind = {task.kind!r}; "
-            f"there are {', '.join(known)}{did_you_mean(decision.metric, known)}"
+            f"decision.metric = {decision.metric!r} is not written by task.kind = "
+            f"{task.kind!r}; known: {', '.join(known)}{did_you_mean(decision.metric, known)}"
         )
     target = decision.target
     if target is None:
         return
     if (task.kind, decision.metric) in SHARES and not 0 < target <= 1:
         raise UserError(
-            f"decision.target = {target:g} is out of the range of {decision.metric}, above 0 to 1: "
-            "75 % is 0.75"
+            f"decision.target = {target:g} must be above 0 and at most 1 for "
+            f"{decision.metric}: 75 % is 0.75"
         )
     ours = not isinstance(task, CommandPlan) and task.kind != "imported"
     if ours and training.evaluations < LEAST_EVALUATIONS:
         raise UserError(
-            f"training.evaluations = {training.evaluations} must be at least {LEAST_EVALUATIONS} "
-            "with decision.target: when it is reached is read between evaluations; 50 are better"
+            f"training.evaluations = {training.evaluations} must be at least "
+            f"{LEAST_EVALUATIONS} with decision.target, whose time is read between "
+            "evaluations; 50 are better"
         )

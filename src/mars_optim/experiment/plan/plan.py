@@ -114,35 +114,36 @@ class Plan:
         clashes = {
             "decision.target": (
                 self.decision.target is not None,
-                "which has no ladder: there is nothing to branch off",
+                "which has no ladder to branch off",
             ),
             "comparison.lr_exponent": (
                 self.comparison.lr_exponent != 0.0,
-                "and all rungs of a trunk have its rate",
+                "since all rungs of a trunk have its rate",
             ),
             "target.parameters": (
                 bool(self.target),
-                "whose forecast takes all runs for independent",
+                "whose forecast needs independent runs",
             ),
             "task.kind = 'imported'": (self.task.kind == "imported", "whose runs exist already"),
         }
         for key, (is_given, why) in clashes.items():
             if is_given:
                 raise UserError(
-                    f"training.trunk = true does not go with {key}, {why}: leave one of them out"
+                    f"training.trunk = true cannot be combined with {key}, {why}: leave one "
+                    "of them out"
                 )
 
     def _check_tuning(self) -> None:
         if self.tuning.by_design and self.task.kind == "imported":
             raise UserError(
-                "tuning.over: runs that exist are tuned already, and tell of their learning rates "
-                "alone; leave it out"
+                "tuning.over does not work with imported runs, which are tuned already and "
+                "record learning rates only; leave it out"
             )
         check_tuning(self.tuning, self.arm, self.training.min_lr)
         if self.tuning.by_design and self.sensitivity.gammas:
             raise UserError(
-                "sensitivity.gammas goes with the learning rate tuned alone: leave it out, or set "
-                "tuning.over = ['lr']"
+                "sensitivity.gammas works only where the learning rate alone is tuned: leave "
+                "it out, or set tuning.over = ['lr']"
             )
         if not self.tuning.by_design and self.tuning.max_trials < self.tuning.trials:
             raise UserError(
@@ -184,12 +185,15 @@ class Plan:
         for name in self.scale:
             check_arm_name(name)
         if OWN_SIZE in self.scale:
-            raise UserError(f"scale.{OWN_SIZE}: this name is the plan's own size; use another")
+            raise UserError(
+                f"scale.{OWN_SIZE} is the name of the plan's own size; use another name"
+            )
         if self.scale and self.task.kind != "gpt":
-            raise UserError("scale: sizes are known of task.kind = 'gpt' only; leave scale out")
+            raise UserError("scale works only with task.kind = 'gpt'; leave scale out")
         if self.sensitivity.gammas and self.arm[self.comparison.candidate].optimizer != "mars":
             raise UserError(
-                f"sensitivity.gammas: {self.comparison.candidate} has no gamma here; leave it out"
+                f"sensitivity.gammas: the candidate {self.comparison.candidate} has no gamma "
+                "here; leave it out"
             )
         if self.task.kind != "imported":
             check_sizes(self.sizes(), self.ladder)
@@ -202,8 +206,8 @@ class Plan:
         for f in fields(TrainingPlan):
             if f.name not in ("steps", *handed) and getattr(self.training, f.name) != f.default:
                 raise UserError(
-                    f"training.{f.name} is the command's own affair: of [training], only steps is "
-                    "handed to it; leave the key out"
+                    f"training.{f.name} is not passed to the command, which gets only the "
+                    "steps of [training]; leave the key out"
                 )
 
     @property
@@ -276,10 +280,10 @@ def _check_names(names: tuple[str, ...], given: dict[str, Arm]) -> None:
         check_arm_name(name)
         if name not in ARMS and name not in given:
             hint = did_you_mean(name, ARMS) or f"; known: {', '.join(ARMS)}"
-            raise UserError(f"unknown arm {name!r}{hint}; one of your own needs [arm.{name}]")
+            raise UserError(f"unknown arm {name!r}{hint}; an arm of your own needs [arm.{name}]")
     for name in given:
         if name not in names:
             hint = did_you_mean(name, names)
             raise UserError(f"arm.{name} is not among arms = {list(names)}{hint}")
     if len(set(names)) < len(names):
-        raise UserError(f"arms = {list(names)} names one twice")
+        raise UserError(f"arms = {list(names)} names an arm twice")

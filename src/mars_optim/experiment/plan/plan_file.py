@@ -117,7 +117,7 @@ def _arm_table(name: str, table: dict[str, Any], kind: object, folder: Path) -> 
     any_class = is_any(str(table.get("optimizer", "")))
     table = {**({} if any_class else _arm_defaults(name, kind)), **table}
     if (kind == "command" or any_class) and "lr" not in table:
-        raise UserError(f"arm.{name} needs the key 'lr': where its tuning starts")
+        raise UserError(f"arm.{name} needs the key 'lr', at which its tuning starts")
     lies = table.get("folder", ".")
     if any_class and isinstance(lies, str):
         table["folder"] = str(folder.joinpath(lies).resolve())
@@ -147,7 +147,7 @@ def override(data: dict[str, Any], text: str) -> None:
         raise UserError(f"--set {text[:40]!r}...: {error}") from None
     *tables, last = key.strip().split(".")
     if len(tables) >= DEEPEST:
-        raise UserError(f"--set {text[:40]!r}...: a key has at most {DEEPEST} names")
+        raise UserError(f"--set {text[:40]!r}...: a key must have at most {DEEPEST} names")
     for table in tables:
         data = data.setdefault(table, {})
         if not isinstance(data, dict):

@@ -56,9 +56,9 @@ def check_version(version: object) -> None:
     """
     if version != RECIPE_VERSION:
         raise UserError(
-            f"recipe.version = {version!r}, but this mars-optim reads recipes of version "
-            f"{RECIPE_VERSION}: use the recipe that came with it, or the mars-optim that came with "
-            "the recipe"
+            f"recipe.version = {version!r}, and this mars-optim reads recipes of version "
+            f"{RECIPE_VERSION}: use the recipe that came with it, or the mars-optim that came "
+            "with the recipe"
         )
 
 

@@ -83,8 +83,8 @@ def check_sizes(sizes: tuple[Size, ...], ladder: tuple[float, ...]) -> None:
         steps = [size.steps(budget) for budget in (1.0, *ladder)]
         if len(set(steps)) < len(steps):
             raise UserError(
-                f"comparison.ladder = {list(ladder)}, with the common budget 1, must be different "
-                f"numbers of steps, not {steps}"
+                f"comparison.ladder = {list(ladder)}, with the common budget 1, must give "
+                f"different numbers of steps, not {steps}"
             )
         if size.training.trunk:
             _check_branches(size, (1.0, *ladder))
@@ -100,15 +100,16 @@ def _check_branches(size: Size, budgets: tuple[float, ...]) -> None:
     warmup, first = training.warmup_steps(shortest), shortest * (1.0 - training.decay_share)
     if warmup > first:
         raise UserError(
-            f"training.warmup = {training.warmup:g} is {warmup} steps of every run with trunks, "
-            f"after the decay of budget {min(budgets):g} begins, at step {first:.0f}{where}: "
-            "shorten it, or leave small budgets out of comparison.ladder"
+            f"training.warmup = {training.warmup:g} is {warmup} steps of every run with "
+            f"trunks, and the decay of budget {min(budgets):g} begins at step "
+            f"{first:.0f}{where}: shorten the warm-up, or leave small budgets out of "
+            "comparison.ladder"
         )
     points = size.branch_points(budgets)
     decays = [size.steps(b) - training.decay_start(size.steps(b)) for b in budgets]
     if len(set(points)) < len(points) or min(points) < 1 or min(decays) < 1:
         raise UserError(
-            f"training.decay_share = {training.decay_share:g} lets the decays of budgets "
-            f"{sorted(budgets)} branch off at steps {list(points)}{where}, which must be "
-            "different, and leave a step each: raise training.steps or the share"
+            f"training.decay_share = {training.decay_share:g} makes the decays of budgets "
+            f"{sorted(budgets)} branch off at steps {list(points)}{where}, which must differ "
+            "and leave at least one step each: raise training.steps or the share"
         )

@@ -19,7 +19,8 @@ from ...errors import UserError, did_you_mean
 T = TypeVar("T")
 
 LARGEST = 1e22
-"""Of any number that has no limit of its own: beyond, arithmetic in single precision overflows."""
+"""Largest number that is allowed without a limit of its own: beyond, single precision
+overflows."""
 
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -154,7 +155,7 @@ def _goes_together(holder: Any) -> Any:
 
 def _goes_with(path: str, entry: Any, key: str, allowed: tuple[str, ...], found: str) -> str:
     wanted = " or ".join(map(repr, allowed))
-    text = f"{path} = {_show(entry)} goes with {key} = {wanted}, not with {key} = {found!r}"
+    text = f"{path} = {_show(entry)} needs {key} = {wanted}, not {key} = {found!r}"
     return f"{text}; arguments of a class are in options" if ":" in found else text
 
 
@@ -195,7 +196,7 @@ _UNKNOWN = "unexpected_keyword_argument"
 
 
 def _told(error: ValidationError, cls: type[Any], where: str) -> str:
-    """What is wrong first, in one line; a key that is not known before all else."""
+    """The first mistake, in one line; an unknown key comes before all others."""
     first = min(error.errors(include_url=False), key=lambda e: e["type"] != _UNKNOWN)
     kind, value, loc, of = first["type"], first["input"], first["loc"], first.get("ctx", {})
     inner = kind in (_UNKNOWN, "missing")  # the last step is not there

@@ -61,23 +61,24 @@ def check_target(
             )
     if models and target.pilot_parameters:
         raise UserError(
-            f"target.pilot_parameters = {target.pilot_parameters:g} is of one model, and scale has "
-            "more: leave it out, the runs record the parameters of each"
+            f"target.pilot_parameters = {target.pilot_parameters:g} describes one model, and "
+            "scale has several: leave it out, the runs record the parameters of each"
         )
     if target.batch > target.tokens:
         raise UserError(
-            f"target.batch = {target.batch:g} must be at most target.tokens = {target.tokens:g}: "
-            "it is counted in tokens, not in windows"
+            f"target.batch = {target.batch:g} must be at most target.tokens = "
+            f"{target.tokens:g}: count it in tokens, not in windows"
         )
     if target and (decision.metric != LOSS or decision.target is not None):
         key = "metric" if decision.metric != LOSS else "target"
         raise UserError(
-            f"target.parameters = {target.parameters:g} does not go with decision.{key} = "
-            f"{getattr(decision, key)!r}: the forecast is of the loss at the end of runs; leave "
-            "one of them out"
+            f"target.parameters = {target.parameters:g} cannot be combined with "
+            f"decision.{key} = {getattr(decision, key)!r}: the forecast is of the loss at the "
+            "end of runs; leave one of them out"
         )
     if target and planned_tokens not in (0.0, target.tokens):
         raise UserError(
-            f"cost.planned_tokens = {planned_tokens:g} must be target.tokens = {target.tokens:g}, "
-            "for both are of the job that is paid for; leave cost.planned_tokens out"
+            f"cost.planned_tokens = {planned_tokens:g} must equal target.tokens = "
+            f"{target.tokens:g}, since both describe the planned job; leave "
+            "cost.planned_tokens out"
         )

@@ -192,8 +192,8 @@ def check_carried(task: Kinds, name: str, optimizer: str) -> None:
     """
     if isinstance(task, GptPlan) and (task.base_width or task.base_layers) and is_any(optimizer):
         raise UserError(
-            f"arm.{name}.optimizer = {optimizer!r}: no rule is known here that carries its "
-            "settings to another size; leave out task.base_width and task.base_layers, or the arm"
+            f"arm.{name}.optimizer = {optimizer!r}: no known rule carries its settings to "
+            "another size; leave out task.base_width and task.base_layers, or the arm"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from .table import Flag, Number, Whole, option, table
 
 LEAST_STEPS = 10
-"""Of one budget unit."""
+"""Steps of one budget unit, at least."""
 DECAY_SHARE = 0.2
 
 

@@ -26,12 +26,13 @@ SPANS: dict[str, Span] = {
     "gamma": NARROW,
     "clip": NARROW,
 }
-"""What can be tuned, and the factors where the plan gives none; of a beta, those of 1 - beta."""
+"""Settings that can be tuned, and their factors where the plan gives none; of a beta, those of
+1 - beta."""
 FEW = 8
 """Trials for each name in ``over``: with fewer, much of its range stays unseen."""
 BETAS = ("beta1", "beta2")
 IN_OPTIONS = (*BETAS, "weight_decay")
-"""Of a class that an arm names."""
+"""Settings that stand in the options of a class that an arm names."""
 BY_COMMAND = "external"
 """The optimizer of an arm that a command makes."""
 
@@ -164,7 +165,7 @@ def _with_settings(arm: Arm, given: Mapping[str, float]) -> Arm:
 
 
 def value_at(at: Point, name: str) -> float:
-    """What a name in ``over`` is at a point."""
+    """Value of a name in ``over`` at a point."""
     return at.lr if name == "lr" else default_of(at.arm, name, at.lr) or 0.0
 
 
@@ -204,8 +205,9 @@ def few_trials(tuning: TuningPlan) -> str:
     if not tuning.by_design or tuning.trials >= wanted:
         return ""
     return (
-        f"tuning.trials = {tuning.trials} are few for tuning.over = {list(tuning.over)}: much of "
-        f"the ranges stays unseen, and the interval is as wide as that; {wanted} or more tell more"
+        f"tuning.trials = {tuning.trials} are few for tuning.over = {list(tuning.over)}: "
+        f"they cover little of the ranges, so the interval is wide; {wanted} or more are "
+        "better"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a plan may ask of the tuning: each mistake is told in one line, before the first run."""
+"""Checks of a plan's tuning: each mistake is named in one line, before the first run."""
 
 from __future__ import annotations
 
@@ -39,21 +39,22 @@ def check_tuning(tuning: TuningPlan, arms: Mapping[str, Arm], min_lr: float) -> 
     _check_names(tuning, arms)
     _check_ranges_of_commands(tuning, arms)
     if len(set(tuning.over)) < len(tuning.over):
-        raise UserError(f"tuning.over = {list(tuning.over)} names one twice")
+        raise UserError(f"tuning.over = {list(tuning.over)} names a setting twice")
     if "lr" not in tuning.over:
         raise UserError(
-            f"tuning.over = {list(tuning.over)} must hold 'lr': with other settings another "
-            "learning rate is best"
+            f"tuning.over = {list(tuning.over)} must hold 'lr', since the best learning rate "
+            "depends on the other settings"
         )
     if tuning.more_seeds:
         raise UserError(
-            f"tuning.more_seeds = {list(tuning.more_seeds)} repeats trials of the learning rate "
-            "alone: leave it out, and raise tuning.trials, or set tuning.over = ['lr']"
+            f"tuning.more_seeds = {list(tuning.more_seeds)} works only where the learning "
+            "rate alone is tuned: leave it out and raise tuning.trials, or set tuning.over = "
+            "['lr']"
         )
     if tuning.trials <= len(tuning.over):
         raise UserError(
-            f"tuning.trials = {tuning.trials} must be more than the {len(tuning.over)} names in "
-            f"tuning.over; {FEW * len(tuning.over)} tell more"
+            f"tuning.trials = {tuning.trials} must be more than the {len(tuning.over)} names "
+            f"in tuning.over; {FEW * len(tuning.over)} are better"
         )
     for name, arm in arms.items():
         for what, span in tuning.spans(name).items():
@@ -65,8 +66,9 @@ def _check_rate_only(tuning: TuningPlan) -> None:
     for key, is_given in given.items():
         if is_given:
             raise UserError(
-                f"tuning.{key} goes with more than the learning rate in tuning.over, whose search "
-                "by itself has no ranges: set tuning.over = ['lr', 'weight_decay'], or leave it out"
+                f"tuning.{key} works only where tuning.over has more than the learning rate, "
+                "whose own search has no ranges: set tuning.over = ['lr', 'weight_decay'], "
+                "or leave it out"
             )
 
 
@@ -97,13 +99,15 @@ def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> No
     if low == high == 1.0:
         return  # kept as it is
     if not low < high:
-        raise UserError(f"{path} = {list(span)} must be a lower and a higher factor of its default")
+        raise UserError(
+            f"{path} = {list(span)} must be a lower and a higher factor of the setting's default"
+        )
     default = default_of(arm, what)
     if default is None or (default == 0 and not from_one(what)):
         raise UserError(
-            f"tuning.over holds {what!r}, which {name} does not have, or has as 0, of which no "
-            f"factor is another value: set arm.{name}.{_key(arm, what)}, or {path} = [1, 1] to "
-            "keep it"
+            f"tuning.over holds {what!r}, which {name} does not have, or has as 0, so that no "
+            f"factor changes it: set arm.{name}.{_key(arm, what)}, or {path} = [1, 1] to keep "
+            "it"
         )
     _check_setting(path, arm, what, default, span)
     for factor in span:
@@ -112,8 +116,8 @@ def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> No
             replace(arm, lr=found.lr)
         except UserError as error:
             raise UserError(
-                f"{path} = {list(span)} times {what}'s {default:g} leaves what is allowed "
-                f"({error}): set narrower factors"
+                f"{path} = {list(span)} times {what}'s {default:g} is outside the allowed "
+                f"range ({error}): set narrower factors"
             ) from None
         if found.lr <= min_lr:
             raise UserError(
@@ -123,24 +127,25 @@ def _check_span(name: str, arm: Arm, what: str, span: Span, min_lr: float) -> No
 
 
 def _check_setting(path: str, arm: Arm, what: str, start: float, span: Span) -> None:
-    """Of a command's setting nothing is known but its name, its start and its range."""
+    """Check a command's setting, of which only name, start and range are known."""
     if arm.optimizer != BY_COMMAND or what == "lr":
         return
     low, high = span
     if from_one(what) and not 0 <= 1 - (1 - start) * high < 1:
         raise UserError(
-            f"{path} = {list(span)} are factors of 1 - {what}, which is {1 - start:g}, and leave "
-            "0 to 1: set narrower factors"
+            f"{path} = {list(span)} are factors of 1 - {what}, which is {1 - start:g}, and "
+            "lead outside 0 to 1: set narrower factors"
         )
     if isinstance(start, int) and not from_one(what) and round(start * low) == 0:
         raise UserError(
             f"{path} = {list(span)} times {what}'s whole number {start} leads to 0: write "
-            f"{float(start)} if it is no whole number, or narrower factors"
+            f"{float(start)} if it may be a fraction, or set narrower factors"
         )
 
 
 def _known(arms: Mapping[str, Arm]) -> tuple[str, ...]:
-    """What can be tuned: our settings or, of a command, its rate and what arms have a start of."""
+    """Settings that can be tuned: ours or, for a command, its rate and those with a start in
+    arms."""
     if not _by_command(arms):
         return tuple(SPANS)
     return ("lr", *sorted({name for arm in arms.values() for name in arm.settings}))
@@ -156,9 +161,9 @@ def _check_ranges_of_commands(tuning: TuningPlan, arms: Mapping[str, Arm]) -> No
         for what in tuning.over:
             if what not in tuning.given(name):
                 raise UserError(
-                    f"tuning.range.{what} must be given: of a command nobody has published ranges; "
-                    f"lowest and highest factor of each arm's own start, such as {what} = "
-                    "[0.25, 4.0]"
+                    f"tuning.range.{what} must be given, since a command has no published "
+                    "ranges: the lowest and the highest factor of each arm's start, such as "
+                    f"{what} = [0.25, 4.0]"
                 )
 
 

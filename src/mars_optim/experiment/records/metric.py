@@ -35,7 +35,7 @@ def cost_of(outcome: Outcome, decision: DecisionPlan) -> float | None:
 
 
 def last_scores(run: Run) -> dict[str, float]:
-    """What a run's last evaluation tells beside the loss."""
+    """Scores of a run's last evaluation, beside the loss."""
     if run.outcome and run.outcome.scores:
         return run.outcome.scores
     last: dict[str, Any] = next((row for row in reversed(run.rows) if "valid_loss" in row), {})

@@ -125,7 +125,7 @@ def read_canary(path: Path) -> CanaryRecord:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"no key {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{file} is not a canary's result ({why}); `mars canary` writes it anew"
+            f"{file} is not a canary's result ({why}); `mars canary` writes a new one"
         ) from None
 
 

@@ -21,7 +21,7 @@ BUDGET = "the pilot's budget is spent"
 """Why a run was not begun, or ended before its time."""
 CHECKPOINTS = "checkpoints"  # folder of a run under way, in its own
 TIMINGS = ("seconds", "tokens_per_second", "optimizer_share", "mfu")
-"""What of a row depends on the machine."""
+"""Fields of a row that depend on the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +215,7 @@ def ended_with_trunk(writer: RunWriter, spec: RunSpec) -> Outcome | None:
         return None
     trunk = read_run(writer.path.parent / spec.trunk)
     if trunk.outcome is None:
-        raise UserError(f"{trunk.path} has not finished: its branches start from what it leaves")
+        raise UserError(f"{trunk.path} has not finished, and its branches start from its end")
     if trunk.outcome.status != "diverged" or trunk.outcome.steps > spec.start:
         return None
     for row in trunk.rows:
@@ -249,8 +249,8 @@ def read_run(path: Path) -> Run:
         raise DamagedError(f"{file} is damaged: it holds no manifest")
     if manifest.get("format") != FORMAT:
         raise UserError(
-            f"{file}: format {manifest.get('format')!r} is not this version's ({FORMAT}): read it "
-            "with the version of mars-optim that wrote it"
+            f"{file} has format {manifest.get('format')!r}, and this version reads {FORMAT}: "
+            "read it with the version of mars-optim that wrote it"
         )
     try:
         outcome = manifest["outcome"]
@@ -266,7 +266,7 @@ def read_run(path: Path) -> Run:
         )
     except (KeyError, TypeError, UserError) as error:
         raise UserError(
-            f"{file} is damaged ({error}): delete its folder, and the run is made again"
+            f"{file} is damaged ({error}): delete its folder, and the pilot repeats the run"
         ) from None
 
 

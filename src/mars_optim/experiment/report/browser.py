@@ -43,7 +43,7 @@ def find_browser(environment: Mapping[str, str] | None = None) -> str:
     if chosen := environment.get("CHROME"):
         if found := shutil.which(chosen, path=path):
             return found
-        raise UserError(f"CHROME={chosen} is no program that can be started: name a Chrome's file")
+        raise UserError(f"CHROME={chosen} cannot be started: give the path of a Chrome")
     if found := next(filter(None, (shutil.which(name, path=path) for name in NAMES)), None):
         return found
     folders = [
@@ -53,8 +53,9 @@ def find_browser(environment: Mapping[str, str] | None = None) -> str:
     if found := next((file for file in (*MAC, *windows) if Path(file).is_file()), None):
         return found
     raise UserError(
-        f"--pdf needs a browser, and there is none of {', '.join(NAMES)}, nor Chrome, Chromium or "
-        "Edge in its usual folder: install one, set CHROME to its file, or print report.html"
+        f"--pdf needs a browser, and neither {', '.join(NAMES)} nor Chrome, Chromium or Edge "
+        "in its usual folder was found: install one, set CHROME to its path, or print "
+        "report.html"
     )
 
 

@@ -77,8 +77,8 @@ def noise_sentences(study: Study) -> list[str]:
             "the above is measured before it."
         )
     sentences.append(
-        "Nearer to the full gradient is not the same as fewer tokens: whether it pays, `mars "
-        "pilot` tells."
+        "A smaller error of the momentum does not mean fewer tokens: `mars pilot` "
+        "measures whether MARS pays."
     )
     return sentences
 
@@ -89,8 +89,8 @@ def _batch_sentence(study: Study, point: Point) -> str:
     value, low, high = scale["value"], scale["low"], scale["high"]
     if value is None or low is None:
         return (
-            f"at step {point['step']:,} no signal was seen through the noise of the batches drawn: "
-            f"a batch of {batch:,} tokens is noise-limited; --batches gives more for a number."
+            f"at step {point['step']:,} the noise of the batches hides the signal: a "
+            f"batch of {batch:,} tokens is noise-limited; raise --batches for a number."
         )
     text = (
         f"at step {point['step']:,} the noise scale is {in_tokens(scale, batch)} tokens, "
@@ -106,7 +106,7 @@ def _batch_sentence(study: Study, point: Point) -> str:
     if low > 1:
         return f"{text}this job is noise-limited: {part}. {double}"
     if high is not None and high < 1:
-        return f"{text}signal rules: only {part}, and a larger batch buys little. {double}"
+        return f"{text}signal dominates: only {part}, so a larger batch gains little. {double}"
     return f"{text}noise and signal are about equal: {part}. {double}"
 
 
@@ -130,7 +130,7 @@ def _effect(name: str, text: str, points: list[Point]) -> str:
     if better == len(ratios) or worse == len(ratios):
         verdict = f"{'lowers' if better else 'raises'} it at every stop"
     elif not better and not worse:
-        verdict = "makes no difference to it that is seen"
+        verdict = "makes no visible difference to it"
     else:
         counts = (("lowers", better), ("raises", worse))
         verdict = " and ".join(f"{do} it at {n} of {len(ratios)} stops" for do, n in counts if n)
@@ -142,7 +142,7 @@ def _form_sentence(arm: dict[str, Any]) -> str:
     momenta = [total(p["momentum"]) for p in arm["points"]]
     pairs = [[m["ratios"][f"m_{form}"]["value"] for form in FORMS] for m in momenta]
     if any(x is None for pair in pairs for x in pair):
-        return "Approx or exact: not seen through the noise."
+        return "Approx or exact: the noise hides the difference."
     gains = [approx - exact for approx, exact in pairs]
     bests = [m["best_gamma"]["value"] for m in momenta if m["best_gamma"]]
     seen = [best for best in bests if best is not None]

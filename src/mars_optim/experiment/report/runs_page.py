@@ -48,7 +48,7 @@ def build_runs_page(found: Survey, say: Messages, out: Path) -> Page:
 
 
 def lead(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """What the first experiment says, as a code and its values."""
+    """Result of the first experiment, as a code and its values."""
     baseline, best = experiment.baseline, experiment.best
     if best is None or best.mean_loss is None:
         return "runs.lead.diverged", {}
@@ -107,7 +107,7 @@ def _ends(interval: Interval | None, say: Messages) -> str:
 
 
 def _notes(found: Survey, say: Messages) -> list[str]:
-    """What limits these numbers, over all experiments."""
+    """Limits of these numbers, over all experiments."""
     notes = []
     arms = [arm for e in found.experiments for arm in e.arms]
     for code, some in (

@@ -93,7 +93,15 @@ def jobs_summary(found: Jobs, say: Messages | None = None) -> str:
     rows = [[f"{c.text} ({c.detail})" if c.detail else c.text for c in row] for row in table.rows]
     columns = [list(column) for column in zip(table.head, *rows, strict=True)]
     notes = [f"  {say.finding(f)}" for f in (*found.left_out, *found.notes)]
-    lines = ["", jobs_lead(found, say), *notes, "", table.caption + ":", *_aligned(columns), ""]
+    lines = [
+        "",
+        jobs_lead(found, say),
+        *notes,
+        "",
+        table.caption + say("colon"),
+        *_aligned(columns),
+        "",
+    ]
     return "\n".join(ticks(line) for line in lines)
 
 

@@ -149,7 +149,7 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
         return {"tokens_to_target": tokens(tuned.found[i]) if tuned.reached[i] else None}
 
     def of(tuned: Tuned) -> dict[str, Any]:
-        """Of what k trials bring: the loss or the metric or, with a target, its tokens."""
+        """Expected result of k trials: the loss or the metric or, with a target, its tokens."""
         spans = [(at, at.low_high(confidence) or (None, None)) for at in tuned.best]
         shown = tokens if tuned.reached is not None else lambda value: value
         return {

@@ -82,7 +82,7 @@ def forecast(
         refusal = lacking.sentence if lacking else _useless(table, arm, parameters, logs)
         nearer = next_run(table, found, arm, (parameters, tokens), logs, lacking)
         if refusal and nearer:
-            refusal += f"; most for its price would tell {_pair(nearer)}"
+            refusal += f"; best value for its price: {_pair(nearer)}"
         ratio = None if refusal else TokenRatio.of(logs)
         arms[table.arms[arm]] = ArmForecast(ratio, refusal, nearer)
     one_run = table.data.seed_sd is None
@@ -111,8 +111,8 @@ def _useless(table: Table, arm: int, parameters: float, logs: Floats) -> str | N
     low, high = np.exp(np.quantile(logs, (0.025, 0.975)))
     if high > WIDEST * low:
         return (
-            f"the 95 % interval would go from {low:.2g} to {high:.2g}, which says nothing of "
-            f"{name}: the losses are too noisy, or too few, for a target so far"
+            f"the 95 % interval would go from {low:.2g} to {high:.2g}, which says nothing "
+            f"about {name}: the losses are too noisy or too few for such a distant target"
         )
     return None
 
@@ -157,18 +157,18 @@ def lines(told: Forecast) -> list[str]:
             found.append(f"  {name:<{width}}  no forecast: {arm.refusal}.")
         if arm.next_run and arm.token_ratio:
             found.append(
-                f"  {'':<{width}}  would narrow it most for its price: {_pair(arm.next_run)}, "
+                f"  {'':<{width}}  narrows it most for its price: {_pair(arm.next_run)}, "
                 f"variance -{arm.next_run.narrows:.0%}"
             )
     if told.one_run:
         found.append(
-            "No seed is repeated, so luck cannot be told from settings: the intervals are for one "
-            "more run of each."
+            "No seed is repeated, so the luck of a run cannot be separated: the "
+            "intervals are for one more run of each arm."
         )
     if told.longer > SHORT:
         found.append(
-            f"The target has {told.longer:.2g} times the tokens per parameter of the longest runs: "
-            "over such a factor gains have changed their sign, not only their size. Longer runs "
-            "tell."
+            f"The target has {told.longer:.2g} times the tokens per parameter of the "
+            "longest runs: over such a factor gains have changed their sign, not only "
+            "their size. Only longer runs can tell."
         )
     return found

@@ -55,7 +55,7 @@ class NextRun:
 
 
 def lack(table: Table, arm: int, parameters: float, tokens: float) -> Lack | None:
-    """What the design lacks for this target; None if nothing.
+    """Runs that the design lacks for this target; None if it lacks none.
 
     Args:
         table: of losses.
@@ -86,13 +86,13 @@ def lack_of(
     name, baseline = names
     if not any(max(b) > BUDGETS_APART * min(b) for b in _budgets(base)):
         return Lack(
-            f"{baseline} has one budget at each size, so that what its loss owes to tokens cannot "
-            f"be told from what it owes to parameters; run a size at two budgets, a factor of 2 "
-            "or more apart",
+            f"{baseline} has one budget at each size, so the effects of tokens and of "
+            "parameters on its loss cannot be separated; run one size at two budgets, a "
+            "factor of 2 or more apart",
             budget=True,
         )
     if len(mine) < FEWEST:
-        return Lack(f"{name} has {len(mine)} of the {FEWEST} cells that are needed at least")
+        return Lack(f"{name} has {len(mine)} cells, and at least {FEWEST} are needed")
     sizes = sorted({n for n, _ in mine} & {n for n, _ in base})
     most = FARTHEST.get(len(sizes), FAR)
     if not sizes[0] / most <= parameters <= sizes[-1] * most * (1 + 1e-6):

@@ -207,7 +207,7 @@ class Law:
         return faded
 
     def _turns(self, at: Points) -> Floats:
-        """What g, h, w and v are multiplied with (points, 2 + knots)."""
+        """Factors of g, h, w and v (points, 2 + knots)."""
         n, t = at.n[:, None], (at.d - at.n)[:, None]
         bends = np.maximum(0.0, n - self.knots.sizes), np.maximum(0.0, t - self.knots.lengths)
         return np.concatenate([n, t, *bends], axis=1)

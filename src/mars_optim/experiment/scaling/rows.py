@@ -52,7 +52,7 @@ def read_rows(path: Path) -> list[Row]:
     try:
         lines = list(csv.reader(text.splitlines(), strict=True))
     except csv.Error as error:
-        raise UserError(f"{path} is no CSV file: {error}") from None
+        raise UserError(f"{path} is not a CSV file: {error}") from None
     head = [name.strip() for name in lines[0]] if lines else []
     _check_head(path, head)
     rows = []
@@ -61,7 +61,7 @@ def read_rows(path: Path) -> list[Row]:
             continue
         if len(cells) != len(head):
             raise UserError(
-                f"{path}, line {number}: {len(cells)} cells, the heading has {len(head)}"
+                f"{path}, line {number} has {len(cells)} cells, and the heading has {len(head)}"
             )
         row = dict(zip(head, (cell.strip() for cell in cells), strict=True))
         rows.append(_row(f"{path}, line {number}", row))
@@ -73,9 +73,9 @@ def _check_head(path: Path, head: Sequence[str]) -> None:
         if column not in head:
             found = ", ".join(head)[:120] or "nothing"
             raise UserError(
-                f"{path} has no column {column!r}{did_you_mean(column, head)}; needed are "
-                f"{', '.join(COLUMNS)} and, where known, seed, apart by commas; its first line "
-                f"has: {found}"
+                f"{path} has no column {column!r}{did_you_mean(column, head)}; it needs "
+                f"{', '.join(COLUMNS)} and, where known, seed, separated by commas; its first "
+                f"line has: {found}"
             )
     for name, count in Counter(head).items():
         if count > 1 and name in (*COLUMNS, "seed"):
@@ -93,8 +93,8 @@ def _row(place: str, row: dict[str, str]) -> Row:
             value = math.nan
         if column == "loss" and (not math.isfinite(value)):
             raise UserError(
-                f"{place}: loss = {row[column]!r} of {row['arm']!r} is no finite number: a run "
-                "that has not finished or diverged; finish it, or leave the row out"
+                f"{place}: loss = {row[column]!r} of {row['arm']!r} is not a finite number, "
+                "so the run has not finished or it diverged: finish it, or leave the row out"
             )
         if not (math.isfinite(value) and value > 0):
             raise UserError(

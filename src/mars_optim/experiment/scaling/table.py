@@ -63,11 +63,11 @@ def table(rows: Iterable[Row], baseline: str) -> Table:
     if baseline not in names:
         known = ", ".join(names) or "none"
         raise UserError(
-            f"--baseline {baseline!r} is no arm of the table (there: {known})"
-            f"{did_you_mean(baseline, names)}"
+            f"--baseline {baseline!r} is not an arm of the table (known: "
+            f"{known}){did_you_mean(baseline, names)}"
         )
     if len(names) < 2:
-        raise UserError(f"the table has the arm {baseline!r} alone; it needs one to compare")
+        raise UserError(f"the table has only the arm {baseline!r}; it needs another arm to compare")
     arms = (baseline, *(name for name in names if name != baseline))
     _check_names(names)
     _check_ranges(rows)
@@ -93,8 +93,8 @@ def _check_names(names: Sequence[str]) -> None:
     for one, other in pairwise(sorted(names, key=str.casefold)):
         if one.casefold() == other.casefold():
             raise UserError(
-                f"the arms {one!r} and {other!r} differ in upper and lower case only: if they are "
-                "one, write its name alike in all rows; else give one of them another name"
+                f"the arms {one!r} and {other!r} differ in upper and lower case only: if they "
+                "are one arm, spell its name alike in all rows; else rename one of them"
             )
 
 
@@ -105,8 +105,8 @@ def _check_ranges(rows: Sequence[Row]) -> None:
         least, most = getattr(low, name), getattr(high, name)
         if most > WIDEST * least:
             raise UserError(
-                f"{high.place}: {name} = {most:g} is more than {WIDEST:g} times the {least:g} of "
-                f"{low.place}: mend the one that is mistyped, or leave its row out"
+                f"{high.place}: {name} = {most:g} is more than {WIDEST:g} times the {least:g} "
+                f"of {low.place}: fix the mistyped one, or leave its row out"
             )
 
 
@@ -117,9 +117,9 @@ def _check_duplicates(rows: Sequence[Row]) -> None:
         if key in seen:
             seed = f"seed {row.seed!r}" if row.seed else "no seed"
             raise UserError(
-                f"{row.place}: {_cell(row)} with {seed} is there twice (before: "
-                f"{seen[key].place}); repeated runs need a column seed that tells them apart, and "
-                "of several settings only the chosen one belongs in the table"
+                f"{row.place}: {_cell(row)} with {seed} is there twice (first: "
+                f"{seen[key].place}): repeated runs need a column seed that tells them apart, "
+                "and of several settings only the chosen one belongs in the table"
             )
         seen[key] = row
 
@@ -142,9 +142,9 @@ def _check_sizes(rows: Sequence[Row], arms: Sequence[str]) -> None:
         if odd:
             row, size = odd
             raise UserError(
-                f"{row.place}: {_cell(row)}, where {arms[0]!r} has {size:.6g} parameters: count "
-                "them alike in all arms (embeddings in all or in none); an arm needs sizes that "
-                "the baseline has"
+                f"{row.place}: {_cell(row)}, where {arms[0]!r} has {size:.6g} parameters: "
+                "count the parameters of all arms in the same way (embeddings in all or in "
+                "none); an arm needs sizes that the baseline has"
             )
 
 
@@ -163,9 +163,10 @@ def _check_units(rows: Sequence[Row], arms: Sequence[str]) -> None:
             bits = min(abs(ratio * math.log(2) - 1), abs(ratio / math.log(2) - 1)) < 0.04
             if (bits and abs(gap) > span / 4) or (not 0.75 < ratio < 1.33 and abs(gap) > span):
                 raise UserError(
-                    f"{row.place}: {_cell(row)}: its loss {row.loss:g} is {ratio:.3g} times that "
-                    f"of {arms[0]!r} there: is it in another unit (bits are 1.443 times nats, "
-                    "perplexity is exp of nats)? Bring all losses into one, or leave the arm out"
+                    f"{row.place}: {_cell(row)}: its loss {row.loss:g} is {ratio:.3g} times "
+                    f"that of {arms[0]!r} there and may be in another unit (bits are 1.443 "
+                    "times nats, perplexity is exp of nats): convert all losses to one unit, "
+                    "or leave the arm out"
                 )
 
 
@@ -200,14 +201,16 @@ def _fall(at: Points, loss: Floats, arms: int) -> float:
     fall = -float(np.linalg.lstsq(np.column_stack([levels, at.d]), loss, rcond=None)[0][-1])
     if not fall > 0:
         raise UserError(
-            "the losses do not fall with more tokens: the column loss must hold a loss (lower is "
-            "better), at the end of runs that differ in tokens, each decayed to its end"
+            "the losses do not fall with more tokens: the column loss must hold a loss "
+            "(lower is better) at the end of runs with different tokens, each with its rate "
+            "decayed to the end"
         )
     return fall
 
 
 def _seed_sd(cells: dict[tuple[int, float, float], dict[str, float]]) -> float | None:
-    """What a run's seed does, apart from what it does to all arms alike; None without repeats.
+    """Standard deviation of a seed's own effect, apart from its effect on all arms alike; None
+    without repeats.
 
     Where the arms of a size and budget have the same seeds, these are taken as pairs.
     """

@@ -54,8 +54,8 @@ def scores_of(task: Task, model: nn.Module, tokens: int) -> dict[str, float]:
         return {"valid_loss": float(told)}
     if key not in told:
         raise ValueError(
-            f"{type(task).__name__}.{name}(model, tokens) gave {sorted(told)}; {key!r} must be "
-            "among them"
+            f"{type(task).__name__}.{name}(model, tokens) returned {sorted(told)}: {key!r} "
+            "must be among them"
         )
     loss = float(told[key])
     others = {metric: float(value) for metric, value in told.items() if metric != key}

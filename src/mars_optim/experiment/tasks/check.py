@@ -73,8 +73,8 @@ def _batch(task: Task, device: torch.device | str) -> Any:
         )
     if shape != other_shape or not all(map(_same, leaves, others)):
         raise ValueError(
-            "batch(seed, step, micro) differs when it is asked for again: draw from a "
-            "torch.Generator that is seeded by all three, so that every arm sees the same data"
+            "batch(seed, step, micro) returned something else at the second call: draw it "
+            "from a torch.Generator seeded by all three, so that every arm sees the same data"
         )
     return pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, batch)
 
@@ -93,7 +93,10 @@ def _loss(task: Task, model: nn.Module, batch: Any) -> None:
             "and torch.no_grad()"
         )
     if not math.isfinite(loss.item()):
-        raise ValueError(f"loss(model, batch) is {loss.item()} for a fresh model on its first data")
+        raise ValueError(
+            f"loss(model, batch) must be finite: it is {loss.item()} for a fresh model on its "
+            "first data"
+        )
     torch.autograd.backward(loss)
     if not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()):
         raise ValueError("loss(model, batch) does not depend on the model's parameters")
@@ -108,8 +111,8 @@ def _evaluate(task: Task, model: nn.Module, metric: str) -> None:
         _scores(scores, metric)
     if not _alike(*told):
         raise ValueError(
-            f"evaluate(model, tokens) gave {told[0]} and then {told[1]}: use the same data at "
-            "every call, and model.eval() against dropout"
+            f"evaluate(model, tokens) returned {told[0]} and then {told[1]}: use the same "
+            "data at every call, and model.eval() against dropout"
         )
     if model.training != was_training:
         raise ValueError(
@@ -135,10 +138,13 @@ def _scores(told: Any, metric: str) -> None:
             if not isinstance(told, Mapping):
                 way = ': return a dict such as {"loss": ..., ' + f'"{name}": ...' + "}"
             what = "decision.metric" if name == metric else "the validation loss"
-            raise ValueError(f"evaluate(model, tokens) tells no {name!r}, {what}{way}")
+            raise ValueError(f"evaluate(model, tokens) returned no {name!r}, {what}{way}")
         if not math.isfinite(scores[name]):
             where = f"[{name!r}]" if isinstance(told, Mapping) else ""
-            raise ValueError(f"evaluate(model, tokens){where} is {scores[name]} for a fresh model")
+            raise ValueError(
+                f"evaluate(model, tokens){where} must be finite: it is {scores[name]} for a "
+                "fresh model"
+            )
 
 
 def _alike(a: Any, b: Any) -> bool:

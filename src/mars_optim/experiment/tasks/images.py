@@ -92,7 +92,8 @@ class ImageTask:
     ) -> None:
         if subset > len(images.train):
             raise ValueError(
-                f"task.subset = {subset} is more than the {len(images.train):,} training images"
+                f"task.subset = {subset} must be at most {len(images.train):,}, the number of "
+                "training images"
             )
         self.images = images
         self.fingerprint = images.fingerprint

@@ -53,7 +53,7 @@ def read_manifest(
             raise ValueError(f"{named} does not exist: `mars prepare` writes it") from None
         raise ValueError(
             f"{named} has no {MANIFEST}: give a folder that `mars prepare` finished (the same "
-            "command goes on where it was stopped)"
+            "command continues where it stopped)"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
@@ -62,8 +62,8 @@ def read_manifest(
     version = manifest.get("version") if isinstance(manifest, dict) else None
     if version != VERSION:
         raise ValueError(
-            f"{named}: its format is version {version}, this mars-optim reads {VERSION}; prepare "
-            "it again, into a new folder"
+            f"{named}: its format is version {version}, and this mars-optim reads {VERSION}: "
+            "prepare it again into a new folder"
         )
     if content is not None and manifest.get("content") != content:
         raise ValueError(f"{named} holds {manifest.get('content')}, not {content}")
@@ -95,8 +95,8 @@ def check_files(
             raise ValueError(f"{named} is missing; copy it again or prepare it again") from None
         if status.st_size != facts["bytes"]:
             raise ValueError(
-                f"{named} has {status.st_size:,} bytes where the manifest says "
-                f"{facts['bytes']:,}; copy it again or prepare it again"
+                f"{named} has {status.st_size:,} bytes, and the manifest says "
+                f"{facts['bytes']:,}: copy it again or prepare it again"
             )
         mark = [facts["sha256"], status.st_size, status.st_mtime_ns]
         if known.get(name) != mark:
@@ -104,8 +104,8 @@ def check_files(
                 digest = file_digest(file, "sha256").hexdigest()
             if digest != facts["sha256"]:
                 raise ValueError(
-                    f"{named} is damaged: its hash is not the manifest's; copy it again or "
-                    "prepare it again"
+                    f"{named} is damaged, its hash differs from the manifest's: copy it again "
+                    "or prepare it again"
                 )
         seen[name] = mark
     if seen != known:

@@ -90,7 +90,7 @@ def _from_file(where: str, folder: Path, key: str) -> ModuleType:
     _search(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"{key}: {path} is no Python file")
+        raise ValueError(f"{key}: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:

@@ -86,7 +86,7 @@ def load_corpus(name: str) -> Corpus:
     if min(len(train), len(valid)) < 1024:
         raise ValueError(
             f"task.corpus = {name!r} holds {len(train) + len(valid):,} bytes of text in "
-            f"{len(contents)} files; at least 20,480 are needed"
+            f"{len(contents)} files; it needs at least 20,480"
         )
     return Corpus(name, _tensor(train), _tensor(valid), len(contents), digest.hexdigest())
 
@@ -171,8 +171,8 @@ class TextTask:
     ) -> None:
         if 0 < vocabulary < corpus.vocabulary:
             raise ValueError(
-                f"task.vocabulary = {vocabulary:,} is less than the corpus's "
-                f"{corpus.vocabulary:,} different tokens: raise it, or 0 takes the corpus's"
+                f"task.vocabulary = {vocabulary:,} must be at least {corpus.vocabulary:,}, "
+                "the number of different tokens in the corpus; 0 takes that number"
             )
         unit = "bytes" if corpus.vocabulary == VOCABULARY else "tokens"
         if min(len(corpus.train), len(corpus.valid)) <= context:

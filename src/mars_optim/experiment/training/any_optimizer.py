@@ -73,9 +73,9 @@ class AnyOptimizer:
         anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if "lr" not in parameters and not anything:
             raise UserError(
-                f"{self.key}: {name} takes no lr, which is what a pilot tunes; it takes "
-                f"{', '.join(list(parameters)[1:]) or 'nothing'}: wrap it in a class of your own "
-                "that has one"
+                f"{self.key}: {name} takes no lr, which the pilot tunes; it takes "
+                f"{', '.join(list(parameters)[1:]) or 'nothing'}: wrap it in a class of your "
+                "own that takes lr"
             )
         for option in self.options:
             near = did_you_mean(option, parameters)
@@ -117,7 +117,7 @@ class AnyOptimizer:
         if next(iter(_keywords(self.cls) or {}), "") == "named_parameters":
             if any(isinstance(group, dict) for group in groups):
                 raise UserError(
-                    f"{self.key}: {self.name} takes named parameters, no groups of them"
+                    f"{self.key}: {self.name} takes named parameters, but not groups of them"
                 )
             known = names or [f"p{i}" for i in range(len(groups))]
             params = list(zip(known, groups, strict=True))
@@ -127,7 +127,7 @@ class AnyOptimizer:
             raise UserError(f"{self.key}: {self.name} cannot be made: {reason(error)}") from error
         if not isinstance(made, Optimizer):
             raise UserError(
-                f"{self.key}: {self.name} makes a {type(made).__name__}, which is no "
+                f"{self.key}: {self.name} made a {type(made).__name__}, which is not a "
                 "torch.optim.Optimizer"
             )
         return made
@@ -161,7 +161,7 @@ def find_optimizer(
         some = f"; it has {', '.join(offered[:12])}" if offered else "; it has no optimizer at all"
         raise UserError(f"{key} = {source!r}: {where} has no class {name!r}{near or some}")
     if not _is_optimizer(cls):
-        raise UserError(f"{key} = {source!r}: {name} is no torch.optim.Optimizer")
+        raise UserError(f"{key} = {source!r}: {name} is not a torch.optim.Optimizer")
     return cls, source_of(source, cls, module)
 
 
@@ -204,7 +204,7 @@ def _is_optimizer(value: object) -> bool:
 
 
 def _keywords(cls: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """What the class is called with, but for ``self``; None where nobody can tell."""
+    """Keyword arguments of the class, without ``self``; None where nobody can tell."""
     try:
         return inspect.signature(cls).parameters
     except (TypeError, ValueError):

@@ -47,7 +47,7 @@ def class_of(arm: Arm, name: str = "") -> AnyOptimizer:
     cls, source = _found(arm.optimizer, Path(arm.folder), f"{key}.optimizer")
     if arm.source not in ("", source):
         raise UserError(
-            f"{key}.optimizer = {arm.optimizer!r} is {source} here, and the run's is "
+            f"{key}.optimizer = {arm.optimizer!r} is {source} here, and the run used "
             f"{arm.source}: install that one, or start the pilot again here"
         )
     options, of_kinds = _python(arm.options), _python(arm.group_options)

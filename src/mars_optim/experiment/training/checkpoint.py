@@ -186,7 +186,8 @@ class Checkpoints:
         if reason:
             trunk = self._runs / self._spec.trunk
             raise UserError(
-                f"{folder} {reason}: no branch starts from it; delete {trunk}, and it is made again"
+                f"{folder} {reason}, so no branch can start from it: delete {trunk}, and the "
+                "pilot repeats it"
             )
         return dict(found["position"])
 
@@ -202,7 +203,7 @@ class Checkpoints:
             return f"is damaged ({error})"
         except ValueError as error:
             raise UserError(
-                f"{folder}: the optimizer does not take its own state back ({error}): delete "
+                f"{folder}: the optimizer cannot load its own state ({error}): delete "
                 f"{self._folder} to begin this run again"
             ) from None
         return ""

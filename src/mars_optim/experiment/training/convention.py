@@ -28,7 +28,7 @@ from ..plan import Arm
 from ..plan.training import TrainingPlan
 
 SCRIPT_DECAY_1D = 0.1
-"""Of vectors: ``weight_decay_1d`` of the authors' MARS, and the decay beside their Muon."""
+"""Decay of vectors: ``weight_decay_1d`` of the authors' MARS, and the decay beside their Muon."""
 
 Group = Mapping[str, Any]
 

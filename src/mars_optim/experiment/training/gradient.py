@@ -52,9 +52,9 @@ class Gradients:
         count, world = self.training.accumulation, self.ranks.world
         if count % world:
             raise UserError(
-                f"training.accumulation = {count} must be a multiple of the {world} processes, "
-                f"which share its micro-batches: start as many as divide it, or set it to "
-                f"{world * -(-count // world)}"
+                f"training.accumulation = {count} must be a multiple of the {world} "
+                "processes, which share its micro-batches: start a number of processes that "
+                f"divides it, or set it to {world * -(-count // world)}"
             )
 
     @property

@@ -85,8 +85,8 @@ class _Loop:
         self.ranks = join_ranks()
         if self.ranks.world > 1 and is_any(spec.arm.optimizer):
             raise UserError(
-                f"arm.{spec.arm_name}.optimizer = {spec.arm.optimizer!r} runs in one process, and "
-                f"there are {self.ranks.world}: start one"
+                f"arm.{spec.arm_name}.optimizer = {spec.arm.optimizer!r} runs in one process, "
+                f"and {self.ranks.world} were started: start one"
             )
         seed_all(spec.seed)  # a run is the same whatever ran before it
         model = task.build_model(spec.seed)

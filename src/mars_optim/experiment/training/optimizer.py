@@ -89,8 +89,9 @@ def build_optimizer(
     if is_any(arm.optimizer):
         if isinstance(getattr(model, "transfer", None), Ratios):
             raise UserError(
-                f"arm.{name}.optimizer = {arm.optimizer!r}: no rule is known here that carries its "
-                "settings to the size of this model, which has a transfer; leave out one of them"
+                f"arm.{name}.optimizer = {arm.optimizer!r}: no known rule carries its "
+                "settings to the size of this model, which has a transfer; leave out one of "
+                "them"
             )
         made = build_any(
             model,

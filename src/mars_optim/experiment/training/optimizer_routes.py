@@ -100,8 +100,8 @@ def build_any(
     if route == "all":
         if chosen.group_options:
             raise UserError(
-                f"{chosen.key}: keys of groups need groups: give parameters = 'groups' or "
-                "'matrices', or leave them out"
+                f"{chosen.key}: keys of groups need groups: set parameters = 'groups' or "
+                "'matrices', or leave the keys out"
             )
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         return chosen.on([p for _, p in named], lr, [name for name, _ in named])
@@ -119,8 +119,8 @@ def build_any(
     own, others = _divided(groups, kernels=takes_kernels(chosen))
     if not own:
         raise UserError(
-            f"{chosen.key}: the model has no matrix that {chosen.name} takes: give parameters = "
-            "'all' or 'groups'"
+            f"{chosen.key}: the model has no matrix that {chosen.name} takes: set parameters "
+            "= 'all' or 'groups'"
         )
     main = chosen.on([_own(chosen, group, decay) for group in own], lr)
     return Beside(main, _adamw(others, betas_1d, lr_1d)) if others else main

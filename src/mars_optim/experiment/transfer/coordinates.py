@@ -46,7 +46,7 @@ class Layer:
 
     @property
     def why_not(self) -> str:
-        """What breaks, in a few words; "" if nothing does.
+        """Reason for the failure, in a few words; "" without one.
 
         Logits start like width^-0.5, and change like that for as long as what they read changes
         more than their own weights do: such layers may.
@@ -85,8 +85,8 @@ def coordinate_check(
     first, *others = (set(runs[0]) for runs in measured.values())
     if odd := set().union(*(first ^ names for names in others)):
         raise UserError(
-            f"layer {min(odd)!r} is not there at all widths {list(measured)}: the model must have "
-            "the same layers at each"
+            f"layer {min(odd)!r} is missing at some of the widths {list(measured)}: the model "
+            "must have the same layers at every width"
         )
     widths = np.log2(list(measured))
     layers = []
@@ -107,8 +107,9 @@ def check_widths(widths: Sequence[int]) -> None:
     """
     if min(widths, default=0) < 1 or max(widths) < SPAN * min(widths):
         raise UserError(
-            f"widths {', '.join(map(str, widths))}: they must be above 0, and the widest at least "
-            f"{SPAN} times the narrowest, or what is fitted is noise; such as 64, 128 and 256"
+            f"widths {', '.join(map(str, widths))}: they must be above 0, and the widest at "
+            f"least {SPAN} times the narrowest, or the fit shows noise only; such as 64, 128 "
+            "and 256"
         )
 
 
@@ -136,7 +137,7 @@ def _rms(x: Tensor) -> float:
 
 @torch.no_grad()
 def outputs(model: nn.Module, task: Task, batch: Any) -> dict[str, Tensor]:
-    """What every module gives, float32, by its name; the last time where it is called again."""
+    """Outputs of every module, float32, by its name; the last ones where it is called again."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:

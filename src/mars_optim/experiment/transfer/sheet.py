@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """What to set at the target.
+    """Settings at the target.
 
     Args:
         base: width, depth, tokens and batch (tokens) of the pilot.
@@ -53,12 +53,12 @@ class Sheet:
 
     @property
     def logits(self) -> float:
-        """What the model multiplies its logits by."""
+        """Multiplier of the model's logits."""
         return 1.0 / self.ratios.width
 
     @property
     def branches(self) -> float:
-        """What the model multiplies each residual branch by."""
+        """Multiplier of each residual branch."""
         return 1.0 / self.ratios.depth
 
 
@@ -85,7 +85,10 @@ def base_of(plan: Plan, task: Task, given: Mapping[str, float | None]) -> dict[s
     for name in DIMENSIONS:
         said = given.get(name)
         if said is not None and known.get(name, said) != said:
-            raise UserError(f"--base-{name} {said:g}: the plan says {known[name]:g}; leave it out")
+            raise UserError(
+                f"--base-{name} {said:g} contradicts the plan, which says {known[name]:g}: "
+                "leave it out"
+            )
         value = known.get(name, said)
         if value is None:
             raise UserError(

@@ -61,7 +61,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def check_lines(arm: str, layers: Sequence[Layer]) -> list[str]:
-    """What the coordinate check found for an arm."""
+    """Lines on the coordinate check of an arm."""
     if not (bad := broken(layers)):
         return [f"Coordinates of {arm}: passed, {len(layers)} layers keep their size over widths"]
     named = [f"  {layer.name or 'the model'} {layer.why_not}" for layer in bad[:5]]

@@ -63,7 +63,7 @@ def _at(plan: Plan, width: int, base: int) -> Any:
     of_head = task.width // task.heads
     if width % of_head:
         raise UserError(
-            f"--widths {width}: must be a multiple of the head width {of_head}, which stays"
+            f"--widths {width} must be a multiple of the head width {of_head}, which stays the same"
         )
     wider = replace(task, width=width, heads=width // of_head, base_width=base)
     return load_task(replace(plan, task=wider))

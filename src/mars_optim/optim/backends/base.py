@@ -54,7 +54,7 @@ class Bucket:
         return self.norm.of(self.params) if self.norm is not None and self.shares_norm else None
 
     def sums(self) -> Tensor:
-        """What ``telemetry`` is told of every tensor, by torch's own sums."""
+        """Sums of every tensor for ``telemetry``, by torch's own operations."""
         takes = self.settings.takes_difference
         last_grads = [s["last_grad"] for s in self.states] if takes else None
         return sums_of(self.grads, last_grads, self.settings.gain)
@@ -82,8 +82,8 @@ class Backend(Protocol):
     """A way to take the step of a bucket; each is a module of this package."""
 
     OWN: frozenset[str]
-    """What it minds itself of "grad_scale", "found_inf" and "dtypes"; the rest is done around it,
-    see :func:`~.dispatch.prepare`."""
+    """Those of "grad_scale", "found_inf" and "dtypes" that the backend handles itself;
+    :func:`~.dispatch.prepare` does the rest around it."""
 
     def why_not(self, bucket: Bucket) -> str | None:
         """The reason why it cannot take this step, or None if it can."""

@@ -110,7 +110,8 @@ def fastest(bucket: Bucket) -> tuple[str, str]:
 
 
 def explain(params: list[Tensor], settings: Settings) -> tuple[str, str]:
-    """What :func:`choose` will take for parameters that have no gradient yet, and why."""
+    """The backend that :func:`choose` will take for parameters without a gradient so far, and
+    why."""
     if settings.foreach is not None:
         name = "foreach" if settings.foreach else "reference"
         return name, f"asked for by foreach={settings.foreach}"

@@ -96,17 +96,19 @@ def wrong_of_pieces(group: Group, *, came: bool) -> str | None:
     if group["rule"] in MATRIX_RULES:
         return f"and rule={group['rule']!r} orthogonalises whole matrices: {way_out()}"
     if group.get("cautious"):
-        return f"and cautious=True takes a mean over a tensor: set it to False, or use {WHOLE}"
+        return (
+            f"and cautious=True needs the mean over a whole tensor: set it to False, or use {WHOLE}"
+        )
     if came and group.get("kind") == "vector":
         return f"so that none is a matrix and all would get the AdamW of vectors: {way_out()}"
     if not group["gamma"]:
         return None
     if group["clip"] is not None:
-        return f"and clip={group['clip']:g} is of a whole tensor's norm: {way_out()}"
+        return f"and clip={group['clip']:g} needs the norm of a whole tensor: {way_out()}"
     if group["gamma_schedule"] in CHOSEN:
         return (
-            f"of which gamma_schedule={group['gamma_schedule']!r} would choose another gamma on "
-            "every rank: use 'lr' or 'sqrt_lr', or a number"
+            f"of which gamma_schedule={group['gamma_schedule']!r} would choose a "
+            "different gamma on every rank: use 'lr', 'sqrt_lr' or a number"
         )
     if group["correction"] == "exact" and not came:  # the model has other tensors than these
         return "so that no gradient is that of a previous point: use correction='approx'"
@@ -147,13 +149,13 @@ def check_dealt(group: Group) -> None:
     if group["gamma"] and group["gamma_schedule"] in CHOSEN:
         raise ValueError(
             f"gamma_schedule={group['gamma_schedule']!r} under ZeroRedundancyOptimizer would "
-            "choose another gamma on every rank, from that rank's tensors: use 'lr' or 'sqrt_lr', "
-            "or a number"
+            "choose a different gamma on every rank, from the tensors of that rank: use "
+            "'lr', 'sqrt_lr' or a number"
         )
     if group["clip"] is not None and group.get("clip_over") == "global":
         raise ValueError(
-            "clip_over='global' under ZeroRedundancyOptimizer would clip by the norm of one rank's "
-            "tensors: use clip_over='tensor'"
+            "clip_over='global' under ZeroRedundancyOptimizer would clip by the norm of one "
+            "rank's tensors only: use clip_over='tensor'"
         )
 
 
@@ -166,7 +168,7 @@ def check_one_group(parts: int, sorted_before: bool) -> None:
     """
     if parts > 1 or not sorted_before:
         raise ValueError(
-            "ZeroRedundancyOptimizer needs as many groups as it was given, and MARS keeps matrices "
-            "and vectors apart: give it param_groups(model, names=False), or optimize_1d=True "
-            "(vectors are corrected too)"
+            "ZeroRedundancyOptimizer must keep as many groups as it was given, and MARS "
+            "separates matrices and vectors: give it param_groups(model, names=False), or "
+            "optimize_1d=True (which corrects vectors too)"
         )

@@ -13,7 +13,7 @@ import torch
 def rows_of(
     shape: torch.Size, dim: int, placements: tuple[Any, ...], ranks: tuple[tuple[int, int], ...]
 ) -> Sequence[int]:
-    """What is left of the numbers along ``dim`` when each mesh dimension has taken its part.
+    """Numbers along ``dim`` that remain after each mesh dimension has taken its part.
 
     Args:
         shape: of the whole tensor.

@@ -77,8 +77,8 @@ def _group(param: Tensor) -> Any:
     state = _parallel_state()
     if state is None:
         raise ValueError(
-            f"a parameter of shape {tuple(param.shape)} has tensor_model_parallel=True, and which "
-            "processes have its other shards is not known: call "
+            f"a parameter of shape {tuple(param.shape)} has tensor_model_parallel=True, but "
+            "the processes with its other shards are not known: call "
             "megatron.core.parallel_state.initialize_model_parallel(...), or set "
             "param.tensor_model_parallel=False where tensor parallelism has one process"
         )

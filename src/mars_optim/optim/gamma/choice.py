@@ -225,7 +225,9 @@ def silence(group: Group) -> str | None:
     name = f"gamma_schedule={group['gamma_schedule']!r}"
     why = "their gradients were zero, inf or NaN"
     if in_a_row >= EVERY:
-        return f"{name} has stopped: the last {in_a_row:.0f} of {steps} steps told nothing ({why})"
+        return (
+            f"{name} has stopped: the last {in_a_row:.0f} of {steps} steps gave no reading ({why})"
+        )
     if skipped:
         return f"{name} has skipped {skipped:.0f} of {steps} steps ({why})"
     return None

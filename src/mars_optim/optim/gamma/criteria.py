@@ -62,7 +62,7 @@ class Criterion(Protocol):
         ...
 
     def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
-        """What is known after more steps.
+        """Memory after more steps.
 
         Args:
             memory: before them, (MEMORY,).

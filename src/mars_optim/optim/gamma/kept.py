@@ -112,7 +112,7 @@ def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
         raise RuntimeError(f"{name}: take one step that is not compiled first")
     if len(plan.among) > 1:
         raise RuntimeError(
-            f"{name} of sharded parameters cannot be compiled, for their sums travel between "
+            f"{name} of sharded parameters cannot be compiled, since its sums travel between "
             "processes every ten steps: compile the model instead of the step"
         )
     return plan
@@ -179,7 +179,7 @@ def _whole_probes(block: Tensor, plan: Plan) -> list[Tensor]:
 
 
 def to_json(groups: Sequence[Group], plans: Plans) -> list[dict[str, Any]]:
-    """What is kept beside each element's, group by group, as plain data."""
+    """Memory beside that of each element, group by group, as plain data."""
     return [
         {key: value.tolist() for key, value in of_group.items() if key in IN_JSON}
         for of_group in saved(groups, plans)
@@ -217,7 +217,7 @@ def into_groups(state_dict: dict[str, Any]) -> dict[str, Any]:
 
 
 def unfit(group: Group) -> tuple[int, str] | str | None:
-    """What is wrong with a loaded group's probes, of one parameter or of all; None if nothing."""
+    """Fault of a loaded group's probes, of one parameter or of all; None if there is none."""
     if group["gamma_schedule"] not in CHOSEN or not group["gamma"]:
         return None
     probes, params = group.get(PROBES), group["params"]
@@ -241,5 +241,8 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
             continue
         if tuple(probe.shape) != (rows, sampled(whole_shape(param))):
             shape = tuple(probe.shape)
-            return i, f"has shape {whole_shape(param)}, of which no {PROBE} is {shape}"
+            return (
+                i,
+                f"has shape {whole_shape(param)}, to which no {PROBE} of shape {shape} belongs",
+            )
     return None

@@ -34,9 +34,9 @@ def check_stages(group: Group) -> None:
     """Raise ValueError where each pipeline stage would choose another gamma."""
     if is_chosen(group) and several_stages():
         raise ValueError(
-            f"gamma_schedule={group['gamma_schedule']!r} would choose another gamma for each "
-            "pipeline stage or expert, of which Megatron's checkpoints keep one: use 'lr' or "
-            "'sqrt_lr', or a number"
+            f"gamma_schedule={group['gamma_schedule']!r} would choose a different gamma for "
+            "each pipeline stage or expert, and Megatron's checkpoints keep one: use 'lr', "
+            "'sqrt_lr' or a number"
         )
 
 

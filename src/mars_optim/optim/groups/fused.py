@@ -230,9 +230,10 @@ def said_of(place: Place, word: Word) -> tuple[Any, bool]:
     if layout is None and _FUSED.search(place.layer):
         name, user = place.claim.names[0], type(place.user).__name__
         raise ValueError(
-            f"split={word!r}: how {name} of shape {tuple(place.claim.param.shape)} in {user} is "
-            f"fused is not known. Say so by split=({word!r}, {{{re.escape(place.layer)!r}: ...}}); "
-            f"None there leaves it whole, else {WAY_OUT}"
+            f"split={word!r}: it is not known how {name} of shape "
+            f"{tuple(place.claim.param.shape)} in {user} is fused. Give split=({word!r}, "
+            f"{{{re.escape(place.layer)!r}: ...}}); None there leaves it whole, else "
+            f"{WAY_OUT}"
         )
     if layout is None and word == "heads":
         layout = _heads_of(place)

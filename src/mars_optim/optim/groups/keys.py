@@ -37,8 +37,8 @@ def check_group_keys(keys: Iterable[str]) -> None:
         near = min(OPTIONS, key=lambda name: (distance(key.lower(), name), name))
         if _is_slip(key.lower(), near):
             raise ValueError(
-                f"unknown key {key!r} in a parameter group; did you mean {near!r}? Data of your "
-                "own can go there under a name that is less like it"
+                f"unknown key {key!r} in a parameter group; did you mean {near!r}? Give your "
+                "own data a name that differs more"
             )
 
 

@@ -275,7 +275,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def misplaced(name: str | None, param: Tensor) -> str | None:
-    """What a parameter under Newton-Schulz looks like that should not be there; None for nothing.
+    """Role that a parameter under Newton-Schulz seems to have and should not; None without one.
 
     Of its name and shape alone, as an optimizer has no more.
     """

@@ -82,8 +82,7 @@ def check_vector_options(options: Mapping[str, Any]) -> None:
     absolute, ratio = options.get("lr_1d"), options.get("lr_1d_ratio")
     if absolute is not None and ratio is not None:
         raise ValueError(
-            f"lr_1d={absolute!r} and lr_1d_ratio={ratio!r} exclude each other: give lr_1d, or its "
-            "ratio to lr"
+            f"lr_1d={absolute!r} and lr_1d_ratio={ratio!r} exclude each other: give one of them"
         )
     for name in OF_VECTORS:
         if (value := options.get(name)) is not None:
@@ -127,7 +126,7 @@ def _plain_adamw(
 
 
 def _ratio(own_1d: Mapping[str, Any], constructor: Mapping[str, Any]) -> float:
-    """What the lr of vectors is multiplied by: the group's own, unless it gives an lr of theirs."""
+    """Factor from lr to the lr of vectors: the group's own, unless it gives them an lr."""
     for options in (own_1d, constructor):
         if options["lr_1d_ratio"] is not None:
             return float(number("lr_1d_ratio", options["lr_1d_ratio"]))
@@ -186,8 +185,8 @@ def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> N
     if settings.rule not in MATRIX_RULES:
         if kind == "matrix" and param.ndim < 2 and settings.gamma and settings.clip is not None:
             raise ValueError(
-                f"a group was of matrices and {PIECES} now, and clip is of a whole tensor's norm: "
-                "set clip=None, which is right element by element"
+                f"a group held matrices, {PIECES} now, and clip needs the norm of a whole "
+                "tensor: set clip=None, which is right element by element"
             )
         return
     wrong = "complex" if param.is_complex() else f"{param.ndim}-D" if param.ndim < 2 else ""

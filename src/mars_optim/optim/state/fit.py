@@ -64,7 +64,7 @@ def misfit(param: Tensor, state: Mapping[str, Any]) -> str | None:
         if is_sharded(param) and not is_sharded(kept):  # a step looks at the shard
             continue
         if not isinstance(kept, Tensor):
-            return f"has a state {name!r} that is no tensor but {type(kept).__name__}"
+            return f"has a state {name!r} that is a {type(kept).__name__}, not a tensor"
         if reason := of_another_kind(param, name, kept):
             return reason
     return None

@@ -46,8 +46,9 @@ def check_own(loaded: Sequence[Group], own: Sequence[Group]) -> None:
         if missing or group["rule"] not in RULES:
             what = f"no {missing[0]!r}" if missing else f"rule={group['rule']!r}"
             raise ValueError(
-                f"this state dict is not a MARS optimizer's: its groups have {what}. Go on from "
-                "AdamW's by mars_optim.migrate(state_dict, model), from another's begin anew"
+                f"this state dict is not a MARS optimizer's: its groups have {what}. Continue "
+                "from AdamW's by mars_optim.migrate(state_dict, model); from another "
+                "optimizer's, begin anew"
             )
     if len(loaded) != len(own):
         raise ValueError(

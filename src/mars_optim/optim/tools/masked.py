@@ -38,8 +38,8 @@ def check_cautious(optimizer: Optimizer) -> None:
     """Raise ValueError for an optimizer whose parameters are not all there is of a step."""
     if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
         raise ValueError(
-            f"{type(optimizer).__name__} mixes its parameters of points of its own (it has train() "
-            "and eval()), so that a step cannot be masked in them: leave out cautious=True"
+            f"{type(optimizer).__name__} mixes its parameters from points of its own (it has "
+            "train() and eval()), so its steps cannot be masked: leave out cautious=True"
         )
 
 

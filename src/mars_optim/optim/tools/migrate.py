@@ -146,7 +146,10 @@ def _read(
         raise ValueError("params is needed to read a state dict or file: give the model")
     saved = state_dict_of(source, key)
     if any("betas" not in group for group in saved["param_groups"]):
-        raise ValueError("source has groups without betas, so no exp_avg: only Adam's kind is read")
+        raise ValueError(
+            "source has groups without betas, so no exp_avg: only optimizers of Adam's kind "
+            "can be read"
+        )
     check_groups(saved["param_groups"], to)
     flat = in_order(saved, Given.of(params), order)
     if reason := misfit(saved, flat):

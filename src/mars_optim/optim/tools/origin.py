@@ -38,7 +38,10 @@ def check_live(source: Optimizer) -> None:
     """Raise ValueError unless ``source`` takes AdamW's steps, or MARS's."""
     adams = (torch.optim.Adam, torch.optim.AdamW, MARS)
     if any("betas" not in group for group in source.param_groups):
-        raise ValueError("source has groups without betas, so no exp_avg: only Adam's kind is read")
+        raise ValueError(
+            "source has groups without betas, so no exp_avg: only optimizers of Adam's kind "
+            "can be read"
+        )
     if isinstance(source, adams):
         return
     raise ValueError(
@@ -63,7 +66,9 @@ def check_groups(groups: Sequence[Group], to: str, *, coupled: bool = False) -> 
         if "decoupled_weight_decay" in group and "amsgrad" not in group:
             raise ValueError(f"source is RAdam, whose first steps are not AdamW's: {_WAY}")
         if group.get("differentiable"):
-            raise ValueError("source has differentiable=True, which MARS has not: set it to False")
+            raise ValueError(
+                "source has differentiable=True, which MARS does not support: set it to False"
+            )
         for key in ("bias_correction", "correct_bias"):
             if not group.get(key, True):
                 raise ValueError(f"source has {key}=False, AdamW and MARS correct it: {_WAY}")
@@ -75,9 +80,9 @@ def check_groups(groups: Sequence[Group], to: str, *, coupled: bool = False) -> 
         decay = group.get("weight_decay", 0.0)
         if not group.get("decoupled_weight_decay", not coupled) and float(decay) != 0.0:
             raise ValueError(
-                f"source is Adam with weight_decay={float(decay):g} inside the gradient (L2), MARS "
-                "decays apart from it: set weight_decay=0 in its groups before, and in the new "
-                "ones the decay that you want"
+                f"source is Adam with weight_decay={float(decay):g} inside the gradient (L2), "
+                "and MARS decouples the decay: first set weight_decay=0 in its groups, then "
+                "the decay that you want in the new ones"
             )
 
 

@@ -89,8 +89,9 @@ def in_order(saved: Mapping[str, Any], given: Given, order: Order | None) -> lis
         return fitting[0]
     if fitting:
         raise ValueError(
-            f"order={order!r} can be read in {len(fitting)} ways, and the moments' shapes do not "
-            "tell which: give params in the order of the saved optimizer, and order='given'"
+            f"order={order!r} can be read in {len(fitting)} ways, and the shapes of the "
+            "moments do not decide between them: give params in the order of the saved "
+            "optimizer, and order='given'"
         )
     raise ValueError(_why_not(saved, given, order, tried))
 
@@ -104,7 +105,7 @@ def by_name(names: Sequence[str], given: Given) -> list[Named]:
     params: dict[str, Tensor] = {}
     for name, param in given.names.items():
         if params.setdefault(clean(name), param) is not param:
-            raise ValueError(f"two of params are called {clean(name)!r}: give the model as it is")
+            raise ValueError(f"two of params are called {clean(name)!r}: give the model itself")
     now = {id(p): n for n, p in given.named}
     strangers = [n for n in names if clean(n) not in params]
     held = {id(params[clean(n)]) for n in names if clean(n) in params}
@@ -113,11 +114,11 @@ def by_name(names: Sequence[str], given: Given) -> list[Named]:
         only = [f"only params has {missing[0]!r}"] if missing else []
         only += [f"only the checkpoint has {strangers[0]!r}"] if strangers else []
         raise ValueError(
-            f"names differ: {' and '.join(only)}. Give the model that was saved; for one whose "
-            "parameters were renamed, bare tensors in the order of the saved optimizer"
+            f"names differ: {' and '.join(only)}. Give the model that was saved; if its "
+            "parameters were renamed, give bare tensors in the order of the saved optimizer"
         )
     if len(held) != len(names):
-        raise ValueError(f"params has {len(held)} tensors, the checkpoint {len(names)}")
+        raise ValueError(f"params has {len(held)} tensors, and the checkpoint has {len(names)}")
     return [(now[id(params[clean(n)])], params[clean(n)]) for n in names]
 
 
@@ -201,14 +202,14 @@ def _check_order(order: Order | None, given: Given) -> None:
         check_choice("order", order, ORDERS)
         if order == "trainer" and given.model is None:
             raise ValueError(
-                "order='trainer' looks at modules (nn.LayerNorm): give the model itself as params"
+                "order='trainer' needs the modules (nn.LayerNorm): give the model itself as params"
             )
         return
     for pattern in order:
         try:
             found = any(_any([pattern], n) for n, _ in given.named)
         except (re.error, TypeError) as error:
-            raise ValueError(f"order: {pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"order: {pattern!r} is not a regular expression: {error}") from None
         if not found:
             raise ValueError(f"order: {pattern!r} matches no name of params")
 
@@ -222,8 +223,8 @@ def _check_meant_as_given(saved: Mapping[str, Any], given: Given) -> None:
         others = [r for r in readings(saved, given, name) if misfit(saved, r) is None]
         if len(distinct([plain, *others])) > 1:
             raise ValueError(
-                f"params fits the checkpoint's groups of {sizes(saved)} as it is given and by "
-                f"order={name!r} ({WHAT[name]}), which differ: say which by order='given' or "
+                f"params fits the checkpoint's groups of {sizes(saved)} both as given and by "
+                f"order={name!r} ({WHAT[name]}), and the two differ: choose order='given' or "
                 f"order={name!r}"
             )
 

@@ -68,11 +68,12 @@ class GradientRelease:
             return  # its gradient is whole after backward: step() takes the step
         if self._seen[param] > self.passes:
             raise RuntimeError(
-                f"a parameter of shape {tuple(param.shape)} gets a gradient for the "
+                f"a parameter of shape {tuple(param.shape)} got a gradient for the "
                 f"{self._seen[param]}. time since the last step, and was stepped after "
                 f"{self.passes}: call optimizer.step() after each backward (it steps nothing "
-                "twice), or say release_gradients(optimizer, passes=) how many are accumulated; "
-                "under checkpointing, use_reentrant=False brings each gradient in one piece"
+                "twice), or set release_gradients(optimizer, passes=) to the number of "
+                "accumulated passes; under checkpointing, use_reentrant=False delivers each "
+                "gradient in one piece"
             )
         if self._seen[param] == self.passes:
             i, runtime = self._group_of[param], self.optimizer._runtime

@@ -134,8 +134,9 @@ class VarianceReduction(WrappedGamma):
         def wrapped() -> Any:
             if self._borrowed:
                 raise RuntimeError(
-                    f"{type(self.optimizer).__name__} calls its closure more than once in a step, "
-                    "so that no gradient is the last step's: it cannot be variance-reduced"
+                    f"{type(self.optimizer).__name__} calls its closure more than once in a "
+                    "step, so no gradient stands for the last step: it cannot be "
+                    "variance-reduced"
                 )
             loss = closure()
             self._exchange()
@@ -214,7 +215,7 @@ class VarianceReduction(WrappedGamma):
                 if self.cautious:
                     why = "cautious=True takes the mean over a whole tensor"
                 elif self.optimize_1d and clip is not None:
-                    why = f"clip={clip:g} is of a whole tensor's norm"
+                    why = f"clip={clip:g} needs the norm of a whole tensor"
                 elif self.optimize_1d:
                     why = "gamma='auto' would choose another gamma on every rank: give a number, or"
                 raise ValueError(
@@ -230,9 +231,9 @@ class VarianceReduction(WrappedGamma):
             return
         if all(p.ndim < 2 for p in params):
             raise ValueError(
-                f"{type(self.optimizer).__name__} has no tensor of two and more dimensions, so "
-                "variance_reduce would correct nothing: give it optimize_1d=True (with clip=None "
-                "if these are flat pieces: FSDP1, DeepSpeed ZeRO), or gamma=0"
+                f"{type(self.optimizer).__name__} has no tensor of two or more dimensions, so "
+                "variance_reduce would correct nothing: give it optimize_1d=True (with "
+                "clip=None if these are flat pieces: FSDP1, DeepSpeed ZeRO), or gamma=0"
             )
 
     def _check_history(self) -> None:
@@ -242,9 +243,9 @@ class VarianceReduction(WrappedGamma):
         """
         if self._lost and any(group[GAMMA] for group in self.optimizer.param_groups):
             raise RuntimeError(
-                f"{type(self.optimizer).__name__} keeps no state of its own for the parameters "
-                "that it steps, so the last step's gradient is kept nowhere and nothing is "
-                "variance-reduced: if it wraps another optimizer, call variance_reduce on that one"
+                f"{type(self.optimizer).__name__} keeps no state for the parameters that it "
+                "steps, so variance_reduce cannot store the last gradient there: if it wraps "
+                "another optimizer, call variance_reduce on that one"
             )
 
     def _tell_of_none(self) -> None:
@@ -255,8 +256,9 @@ class VarianceReduction(WrappedGamma):
         self.told = any(g[GAMMA] and p.grad is not None for g in groups for p in g["params"])
         if self.told and not self._borrowed:
             warnings.warn(
-                f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient of this "
-                "step, for none is of two and more dimensions: give it optimize_1d=True",
+                f"{type(self.optimizer).__name__}: variance_reduce corrects no gradient "
+                "of this step, since none has two or more dimensions: give it "
+                "optimize_1d=True",
                 stacklevel=5,
             )
 

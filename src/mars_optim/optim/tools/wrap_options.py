@@ -38,24 +38,23 @@ def check_choosable(optimizer: Optimizer, clip: float | None, beta1: float | Non
     name, groups = type(optimizer).__name__, optimizer.param_groups
     if clip is not None:
         raise ValueError(
-            f"clip={clip!r} cannot be used with gamma='auto', for then gamma would act on the "
-            "clip, too: leave clip out (or None), or give a number as gamma"
+            f"clip={clip!r} cannot be combined with gamma='auto', since gamma would act on "
+            "the clip, too: leave clip out (or None), or give a number as gamma"
         )
     if not isinstance(optimizer, AVERAGING):
         raise ValueError(
-            f"gamma='auto' does not take {name}: in a second moment, or whatever else it makes of "
-            "the gradient, gamma would act on more than the step. Give a number, or use "
-            "MARS(..., gamma='auto'), which is AdamW, Lion, Shampoo or Muon; SGD with momentum "
-            "and Muon can be wrapped"
+            f"gamma='auto' does not take {name}: gamma would act on more than the step, such "
+            "as on a second moment. Give a number, or use MARS(..., gamma='auto'), which is "
+            "AdamW, Lion, Shampoo or Muon; SGD with momentum and Muon can be wrapped"
         )
     if any(group.get("nesterov") for group in groups):
         raise ValueError(
-            f"gamma='auto' does not take {name} with nesterov=True, which is the correction at "
-            "gamma = 1 - momentum already: give it nesterov=False"
+            f"gamma='auto' does not take {name} with nesterov=True, which already is the "
+            "correction at gamma = 1 - momentum: set nesterov=False"
         )
     if beta1 == 0.0 or any(not group["momentum"] for group in groups):
         raise ValueError(
-            f"gamma='auto' needs {name} with a momentum above 0: without an average there is no lag"
+            f"gamma='auto' needs {name} with a momentum above 0: without momentum there is no lag"
         )
 
 

@@ -45,7 +45,7 @@ class WrappedGamma:
         return gamma_of(self._choosing(i, group)) if gamma == "auto" else gamma
 
     def _all_chosen(self) -> list[Group]:
-        """What the choice keeps of each group; nothing where gamma is a number."""
+        """State of the choice for each group; empty where gamma is a number."""
         return [
             self._choosing(i, group) if group.get(GAMMA) == "auto" else NOT_CHOSEN
             for i, group in enumerate(self.optimizer.param_groups)
@@ -57,7 +57,7 @@ class WrappedGamma:
         choice.observe(self._all_chosen(), self._plans, Amp(), {})
 
     def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-        """What the choice keeps goes into the groups of a checkpoint, whole."""
+        """Put the state of the choice into the groups of a checkpoint, whole."""
         of_groups = kept.saved(self._all_chosen(), self._plans)
         for group, its in zip(state_dict["param_groups"], of_groups, strict=True):
             group.update(its)

@@ -77,7 +77,7 @@ class Lora(Full):
     """Trains LoRA's matrices beside every linear layer; the checkpoint itself is frozen."""
 
     def prepared(self, model: nn.Module) -> nn.Module:
-        """What is trained: see peft's LoraConfig."""
+        """The model with its trained parameters: see peft's LoraConfig."""
         from peft import LoraConfig, get_peft_model  # pip install 'mars-optim[finetune]'
 
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")

@@ -82,7 +82,7 @@ class Messages:
         return self("list-separator").join(items)
 
     def finding(self, finding: Finding) -> str:
-        """What the analysis found."""
+        """Text of a finding of the analysis."""
         return self(finding.code, **finding.values)
 
     def sentence(self, analysis: Analysis) -> str:

@@ -60,7 +60,7 @@ def seeds_table(arms: Iterable[ArmResult], seeds: Iterable[int], say: Messages) 
 
 
 def score_columns(arms: Iterable[ArmResult]) -> list[str]:
-    """What evaluations tell beside the loss, of any of the arms."""
+    """Scores beside the loss that evaluations of any arm have."""
     return list(dict.fromkeys(key for arm in arms for key in arm.scores))
 
 
@@ -78,7 +78,7 @@ def score(arm: ArmResult, key: str, say: Messages) -> Cell:
 
 
 def told(known: Published | Ours | None, say: Messages, *, changed: bool = False) -> Cell:
-    """What a recipe tells of an arm: loss, accuracy and what qualifies them.
+    """A recipe's numbers of an arm: loss, accuracy and their qualifications.
 
     Args:
         known: a dash where nothing is.

@@ -1,4 +1,4 @@
-"""What is left of the gain on the real job: the forecast, over sizes and over lengths."""
+"""Gain on the real job: the forecast, over sizes and over lengths."""
 
 from __future__ import annotations
 

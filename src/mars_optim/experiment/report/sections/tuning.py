@@ -48,14 +48,14 @@ def _of(analysis: Analysis) -> str:
 
 
 def _shown(tuned: Tuned, value: float | None, say: Messages) -> str:
-    """What trials are chosen by: the loss or the metric, or the tokens of which it is the log."""
+    """Score of a trial as shown: the loss, the metric, or tokens instead of their log."""
     if tuned.reached is None or value is None:
         return loss(value, say)
     return numbers.count(math.exp(value))
 
 
 def _trial(tuned: Tuned, index: int | None, say: Messages) -> str:
-    """What one trial is chosen by."""
+    """Score of one trial."""
     if index is None:
         return loss(None, say)
     if tuned.reached is None:
@@ -66,7 +66,7 @@ def _trial(tuned: Tuned, index: int | None, say: Messages) -> str:
 
 
 def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> Table:
-    """What was chosen, beside each default."""
+    """Chosen settings, beside each default."""
     over, of = analysis.plan.tuning.over, _of(analysis)
 
     def row(name: str, tuned: Tuned) -> tuple[Cell, ...]:
@@ -90,7 +90,7 @@ def _settings(analysis: Analysis, arms: Mapping[str, Tuned], say: Messages) -> T
 
 
 def _setting(now: float | None, own: float, tried: list[float], say: Messages) -> Cell:
-    """What was chosen of one setting, its default, and whether it is an end of those tried."""
+    """Chosen value of one setting, its default, and whether it is an end of those tried."""
     ends = {min(tried), max(tried)}
     at_end = now in ends and len(ends) == 2
     own_value = say("tuning.default", value=own)

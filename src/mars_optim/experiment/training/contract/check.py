@@ -49,7 +49,7 @@ def check_optimizer(chosen: AnyOptimizer, *, matrices_only: bool = False) -> lis
 
 
 def _guarded(check: Callable[[Tried], Iterator[Flaw]], tried: Tried) -> list[Flaw]:
-    """What a check finds; that it fails is a flaw too."""
+    """Findings of a check; a failure of the check is a flaw, too."""
     try:
         return list(check(tried))
     except Exception as error:
@@ -60,7 +60,7 @@ def _guarded(check: Callable[[Tried], Iterator[Flaw]], tried: Tried) -> list[Fla
 def _shapes(
     chosen: AnyOptimizer, closure: bool, matrices_only: bool
 ) -> tuple[list[Flaw], tuple[str, ...]]:
-    """What happens to each kind of tensor alone; and those that move."""
+    """Effect on each kind of tensor alone, and the kinds that move."""
     words = {
         "matrix": "a matrix",
         "wide": "a wide matrix",

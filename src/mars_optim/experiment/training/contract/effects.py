@@ -57,7 +57,7 @@ def _lr_reaches(tried: Tried) -> Iterator[Flaw]:
             f"At half the learning rate the next step is {half / full:.2g} of the whole.",
         )
     if none:
-        text = f"At lr = 0 it takes {none / full:.2g} of a step all the same."
+        text = f"At lr = 0 it still takes {none / full:.2g} of a step."
         yield Flaw("moves at lr = 0", BESIDE, text)
 
 
@@ -93,8 +93,10 @@ def _groups(tried: Tried) -> Iterator[Flaw]:
         yield Flaw(
             "lr of a group is ignored",
             BESIDE,
-            f"A group at a tenth of the learning rate goes {share:.2g} of the way: lr_1d and its "
-            "like do nothing.",
+            (
+                f"A group at a tenth of the learning rate goes {share:.2g} of the way, so "
+                "lr_1d and similar settings have no effect."
+            ),
         )
 
 
@@ -118,13 +120,13 @@ def _decay(tried: Tried) -> Iterator[Flaw]:
         yield Flaw(
             "weight decay of a group is ignored",
             BESIDE,
-            "A group with weight_decay = 0 is decayed all the same, so vectors and embeddings are.",
+            ("A group with weight_decay = 0 is still decayed, and with it vectors and embeddings."),
         )
     yield from _kind_of_decay(tried)
 
 
 def _kind_of_decay(tried: Tried) -> Iterator[Flaw]:
-    """What decay adds to one step: lr times weight decay times the weights, if it is as ours."""
+    """Kind of the decay in one step: ours is lr times weight decay times the weights."""
     steps = []
     for decay in (0.0, DECAY):
         trial = tried.trial(["matrix"], options={"weight_decay": 0.0}).step(FEW)
@@ -179,7 +181,7 @@ def _options(tried: Tried) -> Iterator[Flaw]:
         tried.trial(options={"no_such_option": 1})
     except Exception:
         return
-    text = "It takes keyword arguments that it does not have: a misspelt one is not told."
+    text = "It accepts keyword arguments that it does not have, so a misspelt one goes unnoticed."
     yield Flaw("takes any keyword", BESIDE, text)
 
 

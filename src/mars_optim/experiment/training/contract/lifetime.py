@@ -101,7 +101,7 @@ def _resumes(tried: Tried) -> Iterator[Flaw]:
     try:
         yield from _goes_on(tried, torch.bfloat16, " of bfloat16", BESIDE)
     except Exception as error:
-        text = f"A run of bfloat16 fails when it goes on from its state_dict(): {why(error)}."
+        text = f"A run of bfloat16 fails when it resumes from its state_dict(): {why(error)}."
         yield Flaw("does not resume bfloat16", BESIDE, text)
 
 
@@ -169,7 +169,7 @@ def _repeats(tried: Tried) -> Iterator[Flaw]:
 
 
 def _draws(tried: Tried) -> Iterator[Flaw]:
-    """What a step draws from torch's random numbers."""
+    """Numbers that a step draws from torch's random generator."""
     trial = tried.trial().step(1)
     trial.gradient()
     numbers = torch.get_rng_state()

@@ -21,7 +21,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "kernel": (4, 3, 3, 3),
 }
 KINDS = {"matrix": "matrix", "wide": "matrix", "kernel": "matrix"}
-"""Of parameters, as :func:`~mars_optim.param_groups` names them; all others are vectors."""
+"""Kinds of parameters, as :func:`~mars_optim.param_groups` names them; all others are vectors."""
 
 
 class Trial:

@@ -62,7 +62,7 @@ def library(real: str = "float") -> Library:
         return _found_or_built(real)
     except Exception as error:  # whatever a compiler or a file system may come up with
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        log.info("CPU kernels cannot be had: %s", reason)
+        log.info("CPU kernels are not available: %s", reason)
         return Library(None, f"no CPU kernels: {reason}")
 
 
@@ -73,7 +73,7 @@ def _found_or_built(real: str) -> Library:
     if folder is not None and (path := cache.find(folder, stem)):
         with contextlib.suppress(OSError, AttributeError, RuntimeError):
             return _load(path, f"CPU kernels: {path}")
-        log.info("%s cannot be loaded and will be built anew", path)
+        log.info("%s cannot be loaded and is built again", path)
     start = time.perf_counter()
     # a folder of our own, so that nobody can touch what is loaded from there
     with tempfile.TemporaryDirectory(prefix="mars-optim-", ignore_cleanup_errors=True) as private:
@@ -99,7 +99,7 @@ def _folder() -> tuple[Path | None, str]:
         return cache.folder(), ""
     except cache.UntrustedError as error:
         _warn_once(
-            f"CPU kernels are not kept, and are built by each process anew: {error}. Give "
+            f"CPU kernels are not kept, so each process builds them again: {error}. Give "
             f"{CACHE} a folder that only you can write to"
         )
         return None, str(error)

@@ -106,6 +106,6 @@ def _read(path: Path) -> bytes:
     with open(os.open(path, _OPEN), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-            raise UntrustedError(f"{path} is no library")
+            raise UntrustedError(f"{path} is not a library")
         check(found, path)
         return file.read(LARGEST)

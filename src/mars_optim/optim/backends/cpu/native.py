@@ -132,7 +132,7 @@ def _unfit(bucket: Bucket) -> str | None:
     if found.c is None:
         return found.note
     if torch.float16 in used and not found.float16:
-        return "this C compiler knows no float16"
+        return "this C compiler does not support float16"
     return None
 
 

@@ -135,7 +135,8 @@ def _scalars(
     norms: Tensor | None,
     found_inf: Tensor | None,
 ) -> Tensor:
-    """What each tensor's elements share, (tensors, 4), from norms and steps; these count on."""
+    """Numbers that each tensor's elements share, (tensors, 4), from norms and steps; steps
+    count on."""
     settings, lr = bucket.settings, bucket.settings.lr
     scalars = tables.sizes.new_empty((len(bucket.params), 4), dtype=torch.float32)
     _kernels().scalars_kernel[(len(scalars),)](

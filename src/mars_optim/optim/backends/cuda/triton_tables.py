@@ -128,8 +128,9 @@ def _on_device(host: Tensor, device: torch.device) -> Tensor:
     spares = _spares.get(host.numel())
     if not spares:
         raise RuntimeError(
-            "a CUDA graph of a step needs one eager step before it is captured, and after each "
-            f"{_CAPTURES} captures another, with new gradients: take it, or give fused=False"
+            "a CUDA graph needs one eager step before a step is captured, and one more, with "
+            f"new gradients, after every {_CAPTURES} captures: take that step, or give "
+            "fused=False"
         )
     pinned = spares.pop().view_as(host).copy_(host)
     _captured.append(pinned)  # read at every replay
