@@ -168,7 +168,7 @@ def test_describe_tells_the_gamma_in_force_and_counts_the_sample() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gamma": "auto", "correction": "exact"}, "needs correction='folded', not 'exact'"),
     ({"gamma": "auto", "correction": "approx"}, "needs correction='folded', not 'approx'"),
-    ({"gamma": "auto", "clip": 1.0}, "clip=1.0 cannot be used with correction='folded'"),
+    ({"gamma": "auto", "clip": 1.0}, "clip=1.0 cannot be combined with correction='folded'"),
     ({"gamma_schedule": "least_error", "correction": "exact"}, "noise of two batches"),
     ({"gamma": "auto", "betas": (0.0, 0.9)}, r"betas\[0\] above 0"),
     ({"gamma": "auto", "gamma_schedule": "lr"}, "exclude each other"),

@@ -312,7 +312,7 @@ def test_describe_tells_that_gamma_choice_stopped_or_skipped() -> None:
     param, optimizer = made(512, torch.float32, gamma_schedule="auto")
     job = Turning(512, **JOBS["slow"])
     train(job, optimizer, param, range(30))
-    assert "told nothing" not in optimizer.describe()
+    assert "gave no reading" not in optimizer.describe()
     for _ in range(3):
         param.grad = torch.zeros_like(param)
         optimizer.step()
@@ -320,7 +320,7 @@ def test_describe_tells_that_gamma_choice_stopped_or_skipped() -> None:
     for _ in range(12):
         optimizer.step()
     told = optimizer.describe()
-    assert "gamma_schedule='auto' has stopped: the last 15 of 45 steps told nothing" in told
+    assert "gamma_schedule='auto' has stopped: the last 15 of 45 steps gave no reading" in told
     kept = copy.deepcopy(optimizer.state_dict()), optimizer.memory()
     _, again = made(512, torch.float32, gamma_schedule="auto")
     again.load_state_dict(kept[0])

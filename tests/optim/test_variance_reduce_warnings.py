@@ -70,7 +70,7 @@ def flattened_later(sgd: torch.optim.Optimizer) -> nn.Parameter:
 @pytest.mark.parametrize("copied", [False, True])
 def test_swapped_in_flat_pieces_are_refused_before_a_step(copied: bool) -> None:
     weight, bias = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(6))
-    for options, words in (({}, "corrects no 1-D tensor"), ({"optimize_1d": True}, "clip=1 is of")):
+    for options, words in (({}, "corrects no 1-D tensor"), ({"optimize_1d": True}, "clip=1 needs")):
         sgd = torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9)
         variance_reduce(sgd, **options)
         sgd = copy.deepcopy(sgd) if copied else sgd
