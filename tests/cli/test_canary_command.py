@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from mars_optim.cli import main
+from mars_optim.experiment.plan.arms import ARMS
+from mars_optim.experiment.records import read_runs
 from mars_optim.experiment.tasks import GPT
 
 PLAN = """
@@ -82,6 +84,34 @@ def test_a_mistake_gives_one_line_that_names_it(
     assert len(error.splitlines()) == 1
     for word in words:
         assert word in error
+
+
+@pytest.mark.parametrize("name", ["nadamw-auto", "nadamw", "mars-adamw-cautious"])
+def test_the_canary_tests_the_candidate_that_the_pilot_ran(name: str, folder: Path) -> None:
+    arms = f'arms = ["adamw", "{name}"]\n'
+    (folder / "plan.toml").write_text(arms + PLAN + f'[comparison]\ncandidate = "{name}"\n')
+    command = ["canary", "c.pt", "--plan", "plan.toml", "--optimizer-key", "opt", "--out", "out"]
+    command += ["--steps", "20", "--history", "100", "--seeds", "1", "--seeds", "2"]
+    assert main(command) == 0
+    wanted = ARMS[name]
+    runs = {r.spec.arm_name: r for r in read_runs(folder / "out" / "runs") if r.spec.seed == 1}
+    mars, adamw = runs["mars-continued"], runs["adamw-continued"]
+    told = json.loads((folder / "out" / "canary.json").read_text())["settings"]
+    for key in ("gamma", "clip", "correction", "gamma_schedule", "clip_over", "cautious"):
+        assert getattr(mars.spec.arm, key) == told[key] == getattr(wanted, key)
+    assert mars.outcome
+    assert adamw.outcome
+    keeps_gradient = mars.outcome.state_bytes > adamw.outcome.state_bytes + 1000
+    assert keeps_gradient == (wanted.correction == "approx")
+
+
+def test_a_candidate_that_is_no_mars_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'arms = ["adamw", "torch-nadam"]\n' + PLAN + '[comparison]\ncandidate = "torch-nadam"\n'
+    (folder / "plan.toml").write_text(text)
+    assert main(["canary", "c.pt", "--plan", "plan.toml", "--optimizer-key", "opt"]) == 2
+    assert "'torch-nadam' is torch-nadam, and a canary goes from" in capsys.readouterr().err
 
 
 def test_a_candidate_with_other_moments_is_refused(

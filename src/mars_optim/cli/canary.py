@@ -10,7 +10,6 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..experiment.plan import Plan
-from ..experiment.plan.any_arm import is_any
 from ..experiment.plan.plan_file import load_plan
 
 
@@ -66,8 +65,12 @@ def canary(
     from ..experiment.executors.runnable import environment
 
     candidate = chosen.arm[chosen.comparison.candidate]
-    rule = candidate.optimizer if is_any(candidate.optimizer) else candidate.rule
-    if rule != "adamw":
+    if candidate.optimizer != "mars":
+        raise UserError(
+            f"the candidate {chosen.comparison.candidate!r} is {candidate.optimizer}, and a canary "
+            "goes from AdamW into MARS: choose a candidate with optimizer 'mars'"
+        )
+    if (rule := candidate.rule) != "adamw":
         raise UserError(
             f"the candidate {chosen.comparison.candidate!r} has rule {rule!r}, whose moments "
             "differ from AdamW's: it cannot continue an AdamW checkpoint; choose a candidate "
@@ -81,6 +84,10 @@ def canary(
         margin=margin,
         gamma=candidate.gamma,
         clip=candidate.clip,
+        correction=candidate.correction,
+        gamma_schedule=candidate.gamma_schedule,
+        clip_over=candidate.clip_over,
+        cautious=candidate.cautious,
         accumulation=chosen.training.accumulation,
         grad_clip=chosen.training.grad_clip,
         eval_tokens=chosen.training.eval_tokens,

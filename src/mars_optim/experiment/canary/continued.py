@@ -81,8 +81,7 @@ class Continuations:
             lr=self.lr,
             betas=tuple(first["betas"]),
             weight_decay=first["weight_decay"],
-            gamma=s.gamma if mars else 0.0,
-            clip=s.clip if mars else None,
+            **(s.of_mars if mars else dict(gamma=0.0, clip=None)),
         )
         return RunSpec(
             purpose="canary",
@@ -116,7 +115,7 @@ class Continuations:
             group["weight_decay"] /= scale
         optimizer = adamw
         if spec.arm_name == MARS:
-            optimizer = migrate(adamw, gamma=self.settings.gamma, clip=self.settings.clip)
+            optimizer = migrate(adamw, **self.settings.of_mars)
         return self._record(spec, model, optimizer, start=self.settings.history, scale=scale)
 
     def _history(self, spec: RunSpec) -> Run:

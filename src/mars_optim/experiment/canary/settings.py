@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...errors import UserError
 from ...guard.settings import GuardSettings
-from ..plan.table import Count, Number, NumberOrNone, Positive, Whole, option, part, table
+from ...optimizer_options import ClipOver, Correction, GammaSchedule
+from ..plan.table import Count, Flag, Number, NumberOrNone, Positive, Whole, option, part, table
 
 
 @table
@@ -24,6 +27,10 @@ class CanarySettings:
         tuning_seed: not used again (default: 0).
         gamma: of MARS (default: 0.025).
         clip: of MARS, 0 for none (default: 1.0).
+        correction: of MARS (default: "approx").
+        gamma_schedule: of MARS (default: "constant").
+        clip_over: of MARS (default: "tensor").
+        cautious: of MARS (default: False).
         accumulation: batches per step (default: 1).
         grad_clip: largest norm of the whole gradient, 0 for no clip (default: 1.0).
         eval_tokens: validation tokens at the end (default: 65536).
@@ -44,12 +51,22 @@ class CanarySettings:
     tuning_seed: Whole = option(0, "not used again", ge=0)
     gamma: Number = option(0.025, "of MARS", ge=0.0)
     clip: NumberOrNone = option(1.0, "of MARS, 0 for none", none=0.0, ge=0.0)
+    correction: Correction = option("approx", "of MARS", sparse=True)
+    gamma_schedule: GammaSchedule = option("constant", "of MARS", sparse=True)
+    clip_over: ClipOver = option("tensor", "of MARS", sparse=True)
+    cautious: Flag = option(False, "of MARS", sparse=True)
     accumulation: Whole = option(1, "batches per step", ge=1)
     grad_clip: Number = option(1.0, "of the whole gradient, 0 for none", ge=0.0)
     eval_tokens: Whole = option(65536, "validation tokens", ge=1)
     margin: Number = option(0.0, "of the loss difference, nats")
     confidence: Number = option(0.95, "of the interval", gt=0.5, le=0.999)
     guard: GuardSettings = part(GuardSettings, "what a spike is")
+
+    @property
+    def of_mars(self) -> dict[str, Any]:
+        """What makes the MARS, as arms and ``migrate`` take it."""
+        names = ("gamma", "clip", "correction", "gamma_schedule", "clip_over", "cautious")
+        return {name: getattr(self, name) for name in names}
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < max(2, len(self.seeds)):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import Clip, Correction, check_choice
+from ...optimizer_options import Clip, ClipOver, Correction, GammaSchedule, check_choice
 from ..groups.keys import GROUP_KEYS
 from ..groups.names import bare
 from ..mars import MARS
@@ -37,6 +37,9 @@ def migrate(
     gamma: float | Literal["auto"] = 0.025,
     clip: Clip = "auto",
     correction: Correction | None = None,
+    gamma_schedule: GammaSchedule = "constant",
+    clip_over: ClipOver = "tensor",
+    cautious: bool = False,
 ) -> Optimizer:
     """A new optimizer that goes on where ``source`` stands.
 
@@ -63,6 +66,9 @@ def migrate(
             of the steps.
         clip: of the MARS (default: "auto").
         correction: of the MARS (default: None, "folded" with gamma="auto" and "approx" without).
+        gamma_schedule: of the MARS (default: "constant").
+        clip_over: of the MARS (default: "tensor").
+        cautious: of the MARS (default: False).
 
     Raises:
         ValueError: if names, numbers or shapes do not fit, or fit in two ways, if a group's rule
@@ -76,7 +82,17 @@ def migrate(
     group_of = {id(p): g for g in groups for p in map(bare, g["params"])}
     kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
     if to == "mars":
-        target: Optimizer = _mars(groups, gamma, clip, correction)
+        given = [{**g, "betas_1d": g["betas"]} for g in _given(groups)]  # vectors stay as they were
+        target: Optimizer = MARS(
+            given,
+            rule="adamw",
+            gamma=gamma,
+            clip=clip,
+            correction=correction,
+            gamma_schedule=gamma_schedule,
+            clip_over=clip_over,
+            cautious=cautious,
+        )
     else:
         target = torch.optim.AdamW(_given(groups))
     for group in target.param_groups:  # what hosts and schedulers keep there
@@ -110,16 +126,6 @@ def _given(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
             its["capturable"] = True
         given.append({**its, _ORIGIN: i})
     return given
-
-
-def _mars(
-    groups: list[dict[str, Any]],
-    gamma: float | Literal["auto"],
-    clip: Clip,
-    correction: Correction | None,
-) -> MARS:
-    given = [{**g, "betas_1d": g["betas"]} for g in _given(groups)]  # vectors stay what they were
-    return MARS(given, rule="adamw", gamma=gamma, clip=clip, correction=correction)
 
 
 def _read(
