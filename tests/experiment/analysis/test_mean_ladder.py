@@ -66,6 +66,17 @@ def test_where_nothing_is_saved_the_ladder_adds_no_error() -> None:
     assert 0.0 < near < far
 
 
+@pytest.mark.parametrize("end", [500, 1500])
+def test_an_end_of_the_ladder_that_noise_may_have_moved_adds_error(end: int) -> None:
+    found = mean_ladder([ladder(noise=0.02, seed=i) for i in range(2)], UNIT)
+    assert found is not None
+    beyond = 0.002 if end == 500 else -0.002
+    last = dict(found.of(3.0))[end]
+    assert tokens_to_reach(found.of(3.0), last + beyond).bound
+    assert ladder_error(found, [(3.0, last + beyond)] * 3, 0.02) > 0.01
+    assert ladder_error(found, [(3.0, last + 100 * beyond)] * 3, 0.02) == 0.0
+
+
 @pytest.mark.parametrize("gain", [0.08, 0.03, -0.1])
 def test_the_error_is_the_spread_of_ratios_on_noisy_ladders(gain: float) -> None:
     noise, pairs = 0.01, [(3.0, 3.0 - gain)]
