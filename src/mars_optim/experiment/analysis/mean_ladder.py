@@ -30,12 +30,14 @@ class MeanLadder:
         fall: by tokens, mean of the loss there less that at the common budget; 0 there.
         sd: of one seed's fall around the mean, over all rungs; nan where no rung has two seeds.
         seeds: with rungs.
+        seeds_of: by tokens, those whose run there did not diverge.
     """
 
     unit: int
     fall: Mapping[int, float]
     sd: float
     seeds: int
+    seeds_of: Mapping[int, int]
 
     def of(self, loss: float) -> list[tuple[int, float]]:
         """Tokens and losses of the ladder of a seed with this loss at the common budget."""
@@ -63,7 +65,8 @@ def mean_ladder(ladders: Sequence[Mapping[int, float]], unit: int) -> MeanLadder
     squares = sum((v - mean[tokens]) ** 2 for tokens, values in falls.items() for v in values)
     degrees = sum(len(values) - 1 for values in falls.values())
     sd = math.sqrt(squares / degrees) if degrees else math.nan
-    return MeanLadder(unit, mean, sd, len(whole))
+    seeds_of = {tokens: len(values) for tokens, values in falls.items()} | {unit: len(whole)}
+    return MeanLadder(unit, mean, sd, len(whole), seeds_of)
 
 
 def ladder_error(
@@ -96,7 +99,7 @@ def ladder_error(
     still = ratio()
 
     def change(moved: int) -> float:
-        step = noise / math.sqrt(mean.seeds)
+        step = noise / math.sqrt(mean.seeds_of[moved])
         return max(ratio(moved, step) - still, still - ratio(moved, -step), key=abs)
 
     changes = [change(t) for t in rungs if t != mean.unit]
