@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
 
@@ -13,6 +14,7 @@ from mars_optim.experiment.analysis.comparison import comparison
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan_file import make_plan
+from mars_optim.experiment.records import Run
 from tests.support.pretend import Valley, carry_out, small_plan
 
 WHOLE = small_plan(seeds=(1, 2, 3, 4))
@@ -28,8 +30,8 @@ def noisy(plan: Plan, spec: RunSpec) -> float:
     return loss + 0.1 * spec.seed + 0.005 * own - better
 
 
-def result(plan: Plan, loss=None):
-    runs = carry_out(plan, loss or (lambda spec: noisy(plan, spec))).runs
+def result(plan: Plan, loss=None, changed: Callable[[Run], Run] = lambda run: run):
+    runs = map(changed, carry_out(plan, loss or (lambda spec: noisy(plan, spec))).runs)
     at = comparison(plan, plan.sizes()[0], runs)
     assert at.missing == 0
     return arm_results(at, {})["mars-adamw"]
@@ -74,6 +76,27 @@ def test_a_seed_whose_baseline_diverged_is_not_read() -> None:
 
     found = result(FEW, loss)
     assert [s.reading is None for s in found.seeds] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        lambda spec: spec.steps * (2 if spec.arm_name == "mars-adamw" else 1),
+        lambda spec: 512 * spec.steps + spec.seed,
+    ],
+    ids=["by arm", "by seed"],
+)
+def test_tokens_that_differ_between_runs_are_read_as_on_own_ladders(
+    tokens: Callable[[RunSpec], int],
+) -> None:
+    def counted(run: Run) -> Run:
+        assert run.outcome is not None
+        return replace(run, outcome=replace(run.outcome, tokens=tokens(run.spec)))
+
+    whole, few = (result(plan, Valley(plan, {"mars-adamw": 0.3}), counted) for plan in (WHOLE, FEW))
+    ratios = [[s.log_ratio for s in found.seeds] for found in (whole, few)]
+    assert ratios[1] == pytest.approx(ratios[0], abs=1e-3)
+    assert few.slope == pytest.approx(whole.slope, rel=0.01)
 
 
 @pytest.mark.parametrize("few", [1, 5])
