@@ -11,11 +11,13 @@ import pytest
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.comparison import comparison
+from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan_file import make_plan
 from mars_optim.experiment.records import Run
 from tests.support.pretend import Valley, carry_out, small_plan
+from tests.support.results import baseline_with, candidate_with
 
 WHOLE = small_plan(seeds=(1, 2, 3, 4))
 FEW = replace(WHOLE, comparison=replace(WHOLE.comparison, ladder_seeds=2))
@@ -67,6 +69,19 @@ def test_the_ladders_error_is_in_the_interval_and_only_there() -> None:
     assert few.log_ratio_here is not None
     assert few.log_ratio_here.mean == pytest.approx(fmean(s.log_ratio for s in few.seeds))
     assert few.log_ratio.rates >= 0.9 * few.ladder_error
+
+
+@pytest.mark.parametrize(("ladder_error", "share"), [(0.0, 0.8), (0.1, 0.6), (0.2, None)])
+def test_the_ladders_error_is_not_put_down_to_the_choice_of_rates(
+    ladder_error: float, share: float | None
+) -> None:
+    found = candidate_with([0.1, 0.3, 0.2, 0.2])
+    assert found.log_ratio is not None
+    interval = replace(found.log_ratio, sd=0.2, rates=0.2)
+    candidate = replace(found, log_ratio=interval, ladder_error=ladder_error)
+    reasons = {f.code: f.values for f in decide(FEW, baseline_with(), candidate, 0).reasons}
+    told = reasons.get("reason.rates-dominate", {"share": None})["share"]
+    assert told == (share and pytest.approx(share))
 
 
 def test_a_seed_whose_baseline_diverged_is_not_read() -> None:
