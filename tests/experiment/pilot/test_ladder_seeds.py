@@ -93,6 +93,17 @@ def test_a_seed_whose_baseline_diverged_is_not_read() -> None:
     assert [s.reading is None for s in found.seeds] == [False, False, False, True]
 
 
+def test_no_pair_is_added_where_all_ladders_were_lost() -> None:
+    plan = replace(FEW, decision=replace(FEW.decision, looks="every-pair"))
+
+    def loss(spec: RunSpec) -> float | None:
+        lost = (spec.purpose, spec.arm_name) == ("compare", "adamw") and spec.seed < 3
+        return None if lost else noisy(plan, spec)
+
+    compared = carry_out(plan, loss).purpose("compare")
+    assert {spec.seed for spec in compared} == {1, 2, 3}
+
+
 @pytest.mark.parametrize(
     "tokens",
     [

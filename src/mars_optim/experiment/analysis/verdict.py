@@ -113,8 +113,14 @@ def settles_more(plan: Plan, baseline: ArmResult, candidate: ArmResult, verdict:
         return False
     interval = candidate.log_ratio
     if interval is None or not math.isfinite(interval.low):
-        return bool(plan.comparison.ladder)
+        return bool(plan.comparison.ladder) and not _ladderless(plan, baseline)
     return _may_settle(plan, interval)
+
+
+def _ladderless(plan: Plan, baseline: ArmResult) -> bool:
+    """Whether the baseline diverged at the common budget with all seeds that have a ladder."""
+    lost = {seed.seed for seed in baseline.seeds if seed.loss is None}
+    return bool(plan.comparison.ladder_seeds) and set(plan.comparison.with_rungs) <= lost
 
 
 def _may_settle(plan: Plan, interval: Interval) -> bool:
