@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.support.results import (
     candidate_with,
     plan_with,
     reasons_of,
+    seed_result,
     sentence_of,
 )
 
@@ -240,3 +242,17 @@ def test_tokens_saved_are_one_minus_the_inverse_ratio(log_ratio: float):
 )
 def test_a_share_reads_as_text(share: float, text: str):
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(("diverged", "told"), [(True, "diverged"), (False, "one length only")])
+def test_a_seed_that_is_not_read_is_told_by_its_cause(diverged: bool, told: str):
+    seeds = [replace(seed_result(i, 0.0), loss=3.0 + 0.1 * i) for i in range(4)]
+    if diverged:
+        seeds[3] = replace(seeds[3], loss=None)
+    made = candidate_with([0.5, 0.51, 0.52])
+    candidate = replace(made, seeds=(*made.seeds, seed_result(3, None)))
+    reasons = reasons_of(
+        decide(plan_with(), replace(baseline_with(), seeds=tuple(seeds)), candidate, 0)
+    )
+    assert [reason for reason in reasons if "1 of its seeds" in reason and told in reason]
+    assert sum("of its seeds" in reason for reason in reasons) == 1

@@ -213,8 +213,12 @@ def _reasons(
         if choice > interval.error**2 + ladder:
             reasons.append(_dominated(plan, interval, choice))
     if interval and candidate.target is None and interval.n < len(candidate.seeds):
-        lost = len(candidate.seeds) - interval.n
-        reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
+        ended = {seed.seed for seed in baseline.seeds if seed.loss is not None}
+        unread = [s.seed for s in candidate.seeds if s.log_ratio is None]
+        short = sum(seed in ended for seed in unread)  # no ladder to read them on
+        for code, lost in (("no-pair", len(unread) - short), ("no-ladder", short)):
+            if lost:
+                reasons.append(Finding(f"reason.{code}", dict(seeds=lost, baseline=baseline.name)))
     if plan.task.kind == "imported":
         reasons.append(Finding("reason.imported"))
     if interval and plan.decision.looks == "every-pair":
