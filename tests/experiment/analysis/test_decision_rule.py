@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.support.results import (
     candidate_with,
     plan_with,
     reasons_of,
+    seed_result,
     sentence_of,
 )
 
@@ -82,8 +84,7 @@ def test_diverged_candidate_is_no_go_however_good_other_seeds(missing: int):
 def test_missing_runs_leave_it_open_however_clear_the_others():
     verdict = decide(plan_with(), baseline_with(), candidate_with([0.5, 0.51, 0.52]), missing=4)
     assert verdict.decision == MORE
-    assert "4 runs of the comparison" in sentence_of(verdict)
-    assert "missing" in sentence_of(verdict)
+    assert "still lacks 4 runs" in sentence_of(verdict)
     assert reasons_of(verdict) == [
         "Run the same command again: the pilot continues where it stopped."
     ]
@@ -241,3 +242,17 @@ def test_tokens_saved_are_one_minus_the_inverse_ratio(log_ratio: float):
 )
 def test_a_share_reads_as_text(share: float, text: str):
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(("diverged", "told"), [(True, "diverged"), (False, "one length only")])
+def test_a_seed_that_is_not_read_is_told_by_its_cause(diverged: bool, told: str):
+    seeds = [replace(seed_result(i, 0.0), loss=3.0 + 0.1 * i) for i in range(4)]
+    if diverged:
+        seeds[3] = replace(seeds[3], loss=None)
+    made = candidate_with([0.5, 0.51, 0.52])
+    candidate = replace(made, seeds=(*made.seeds, seed_result(3, None)))
+    reasons = reasons_of(
+        decide(plan_with(), replace(baseline_with(), seeds=tuple(seeds)), candidate, 0)
+    )
+    assert [reason for reason in reasons if "1 of its seeds" in reason and told in reason]
+    assert sum("of its seeds" in reason for reason in reasons) == 1

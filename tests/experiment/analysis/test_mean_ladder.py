@@ -66,6 +66,28 @@ def test_where_nothing_is_saved_the_ladder_adds_no_error() -> None:
     assert 0.0 < near < far
 
 
+@pytest.mark.parametrize("end", [500, 1500])
+def test_an_end_of_the_ladder_that_noise_may_have_moved_adds_error(end: int) -> None:
+    found = mean_ladder([ladder(noise=0.02, seed=i) for i in range(2)], UNIT)
+    assert found is not None
+    beyond = 0.002 if end == 500 else -0.002
+    last = dict(found.of(3.0))[end]
+    assert tokens_to_reach(found.of(3.0), last + beyond).bound
+    assert ladder_error(found, [(3.0, last + beyond)] * 3, 0.02) > 0.01
+    assert ladder_error(found, [(3.0, last + 100 * beyond)] * 3, 0.02) == 0.0
+
+
+def test_a_rung_that_one_seed_has_is_less_certain() -> None:
+    whole = [ladder(), ladder(0.5)]
+    lost = [ladder(), {t: y for t, y in ladder(0.5).items() if t != 1500}]
+    both, one = (mean_ladder(ladders, UNIT) for ladders in (whole, lost))
+    assert both is not None
+    assert one is not None
+    near = [(3.0, law(1500 - 1))]  # read off the rung alone
+    errors = [ladder_error(found, near, 0.001) for found in (both, one)]
+    assert errors[1] / errors[0] == pytest.approx(math.sqrt(2), rel=0.1)
+
+
 @pytest.mark.parametrize("gain", [0.08, 0.03, -0.1])
 def test_the_error_is_the_spread_of_ratios_on_noisy_ladders(gain: float) -> None:
     noise, pairs = 0.01, [(3.0, 3.0 - gain)]

@@ -109,6 +109,15 @@ def test_the_best_rate_is_never_beyond_one_that_diverged():
     assert fit.low_high(0.95)[1] <= 2**0.5
 
 
+def test_no_rate_is_chosen_between_two_that_diverged_on_another_seed():
+    again = [(0.7, 9, 3.05), (1.0, 9, None), (1.4, 9, None)]
+    first = [
+        (lr, 0, 3.0 + valley(math.log2(lr) - 0.4, 0.05, 1.0)) for lr in (0.35, 0.5, 0.7, 1, 1.4)
+    ]
+    assert fitted([*first, (2.0, 0, None)], 2.0).best > 1.0
+    assert fitted([*first, (2.0, 0, None), *again], 2.0).best == 0.7
+
+
 @pytest.mark.parametrize("wall", [4.0, 4.0 * 2**0.5])
 def test_no_rate_is_chosen_beside_one_that_diverged(wall: float):
     falling = [(2.0**k, 0, 4.3 - 0.02 * k) for k in range(-2, 2)]

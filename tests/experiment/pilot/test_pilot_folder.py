@@ -98,6 +98,18 @@ def test_another_plan_is_refused_with_the_key_and_both_values(tmp_path: Path, ch
     assert amendments(tmp_path) == []
 
 
+@pytest.mark.parametrize("seeds", [(2, 3, 1), (4, 1, 2, 3)])
+def test_the_seeds_that_have_a_ladder_stay_the_first(tmp_path: Path, seeds: tuple[int, ...]):
+    comparison = replace(PLAN.comparison, seeds=(1, 2, 3), ladder_seeds=2)
+    plan = replace(PLAN, comparison=comparison)
+    adopt(plan, tmp_path)
+    write_run(tmp_path)
+    with pytest.raises(UserError, match=r"\(comparison.seeds: .*can be added at the end"):
+        adopt(with_seeds(plan, seeds), tmp_path)
+    for kept in ((2, 1, 3), (1, 2, 3, 4)):
+        adopt(with_seeds(plan, kept), tmp_path)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_plan_may_change_before_first_run_and_is_timed_again(tmp_path: Path, change: str):
     adopt(PLAN, tmp_path)

@@ -13,6 +13,7 @@ with the slope of the baseline's loss over log tokens, from its ladder.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -89,19 +90,35 @@ def regret_of(fit: RateFit | None, lr: float | None) -> tuple[float, ...]:
 
 
 def ladders_of(at: Comparison) -> dict[int, dict[int, float]]:
-    """The baseline's compared losses that are known, by seed and tokens."""
+    """The baseline's compared losses that are known, by seed and tokens (of its middle seed)."""
+    runs = _known(at)
+    tokens = {n: _tokens_at(runs, n) for _, n in runs}
     found: dict[int, dict[int, float]] = {}
-    for (arm, seed, _), run in at.compared.items():
-        if arm == at.plan.comparison.baseline and run.outcome and run.final_loss is not None:
-            found.setdefault(seed, {})[run.outcome.tokens] = run.final_loss
+    for (seed, n), (_, loss) in runs.items():
+        found.setdefault(seed, {})[tokens[n]] = loss
     return found
 
 
 def baseline_ladder(at: Comparison) -> MeanLadder | None:
     """The mean of the baseline's ladders; None without a rung."""
-    unit = at.size.steps(1.0)
-    tokens = {r.outcome.tokens for (_, _, n), r in at.compared.items() if n == unit and r.outcome}
-    return mean_ladder(list(ladders_of(at).values()), max(tokens)) if tokens else None
+    runs, unit = _known(at), at.size.steps(1.0)
+    if all(n != unit for _, n in runs):
+        return None
+    return mean_ladder(list(ladders_of(at).values()), _tokens_at(runs, unit))
+
+
+def _known(at: Comparison) -> dict[tuple[int, int], tuple[int, float]]:
+    """Tokens and loss of the baseline's compared runs that did not diverge, by seed and steps."""
+    return {
+        (seed, steps): (run.outcome.tokens, run.final_loss)
+        for (arm, seed, steps), run in at.compared.items()
+        if arm == at.plan.comparison.baseline and run.outcome and run.final_loss is not None
+    }
+
+
+def _tokens_at(runs: Mapping[tuple[int, int], tuple[int, float]], steps: int) -> int:
+    """Tokens of these steps; a job of the user's may count a few more with one seed."""
+    return statistics.median_low(tokens for (_, n), (tokens, _) in runs.items() if n == steps)
 
 
 def slope(at: Comparison, loss: float | None) -> float | None:

@@ -30,12 +30,14 @@ class MeanLadder:
         fall: by tokens, mean of the loss there less that at the common budget; 0 there.
         sd: of one seed's fall around the mean, over all rungs; nan where no rung has two seeds.
         seeds: with rungs.
+        seeds_of: by tokens, those whose run there did not diverge.
     """
 
     unit: int
     fall: Mapping[int, float]
     sd: float
     seeds: int
+    seeds_of: Mapping[int, int]
 
     def of(self, loss: float) -> list[tuple[int, float]]:
         """Tokens and losses of the ladder of a seed with this loss at the common budget."""
@@ -63,7 +65,8 @@ def mean_ladder(ladders: Sequence[Mapping[int, float]], unit: int) -> MeanLadder
     squares = sum((v - mean[tokens]) ** 2 for tokens, values in falls.items() for v in values)
     degrees = sum(len(values) - 1 for values in falls.values())
     sd = math.sqrt(squares / degrees) if degrees else math.nan
-    return MeanLadder(unit, mean, sd, len(whole))
+    seeds_of = {tokens: len(values) for tokens, values in falls.items()} | {unit: len(whole)}
+    return MeanLadder(unit, mean, sd, len(whole), seeds_of)
 
 
 def ladder_error(
@@ -71,8 +74,9 @@ def ladder_error(
 ) -> float:
     """Standard deviation that the mean ladder's error adds to the mean log token ratio.
 
-    With G_r the change of the mean log ratio where the fall of rung r is larger by its standard
-    error, and correlations of 1/2 between rungs:
+    With G_r the change of the mean log ratio where the fall of rung r is moved by its standard
+    error, up or down, whichever changes more (at an end of the ladder one way changes nothing), and
+    correlations of 1/2 between rungs:
 
         error^2 = (sum of G_r^2 + (sum of G_r)^2) / 2
 
@@ -83,18 +87,22 @@ def ladder_error(
             noisy at the least, since a few seeds tell little of it.
     """
     noise = max((v for v in (mean.sd, sd_of_pairs) if math.isfinite(v)), default=0.0)
-    step = noise / math.sqrt(mean.seeds)
     rungs = sorted(mean.fall)
     x = [math.log(tokens) for tokens in rungs]
 
-    def ratio(moved: int | None) -> float:
-        falls = [mean.fall[t] + (step if t == moved else 0.0) for t in rungs]
+    def ratio(moved: int = mean.unit, by: float = 0.0) -> float:
+        falls = [mean.fall[t] + (by if t == moved else 0.0) for t in rungs]
         losses = [[base + fall for fall in falls] for base, _ in pairs]
         logs, _ = read_ladders(x, losses, [loss for _, loss in pairs])
         return float(logs.mean())
 
-    still = ratio(None)
-    changes = [ratio(t) - still for t in rungs if t != mean.unit]
+    still = ratio()
+
+    def change(moved: int) -> float:
+        step = noise / math.sqrt(mean.seeds_of[moved])
+        return max(ratio(moved, step) - still, still - ratio(moved, -step), key=abs)
+
+    changes = [change(t) for t in rungs if t != mean.unit]
     return math.sqrt((sum(c * c for c in changes) + sum(changes) ** 2) * SHARED)
 
 

@@ -266,16 +266,17 @@ def _least_regret(states: Sequence[Any], x_star: Floats) -> float:
 
 
 def _beside_no_wall(best: float, trials: Sequence[Observation]) -> float:
-    """The rate, or the nearest that did not diverge if the next one tried beyond it did.
+    """The rate, or the nearest that diverged on no seed where one tried next to it did.
 
     Where between the two runs begin to diverge is not known, and a comparison at a rate that
     diverges is lost.
     """
     gone = {lr for lr, _, loss in trials if loss is None}
     kept = {lr for lr, _, loss in trials if loss is not None} - gone
-    below = max((lr for lr in kept | gone if lr <= best), default=None)
-    above = min((lr for lr in kept | gone if lr >= best), default=None)
-    for inside, beyond in ((below, above), (above, below)):
-        if inside in kept and beyond in gone:
-            return float(f"{inside:.3g}")
-    return best
+    below = max((lr for lr in kept | gone if lr <= best), default=best)
+    above = min((lr for lr in kept | gone if lr >= best), default=best)
+    if not kept or not {below, above} & gone:
+        return best
+    beside = {below, above} & kept or kept
+    nearest = min(beside, key=lambda lr: (abs(math.log(lr / best)), lr))
+    return float(f"{nearest:.3g}")

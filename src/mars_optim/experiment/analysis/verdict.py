@@ -113,8 +113,14 @@ def settles_more(plan: Plan, baseline: ArmResult, candidate: ArmResult, verdict:
         return False
     interval = candidate.log_ratio
     if interval is None or not math.isfinite(interval.low):
-        return bool(plan.comparison.ladder)
+        return bool(plan.comparison.ladder) and not _ladderless(plan, baseline)
     return _may_settle(plan, interval)
+
+
+def _ladderless(plan: Plan, baseline: ArmResult) -> bool:
+    """Whether the baseline diverged at the common budget with all seeds that have a ladder."""
+    lost = {seed.seed for seed in baseline.seeds if seed.loss is None}
+    return bool(plan.comparison.ladder_seeds) and set(plan.comparison.with_rungs) <= lost
 
 
 def _may_settle(plan: Plan, interval: Interval) -> bool:
@@ -132,23 +138,28 @@ def by_interval(interval: Interval, threshold: float, bounds: set[str]) -> Decis
     return "not-enough-runs"
 
 
-def _narrowing(plan: Plan, interval: Interval) -> dict[str, str | int | float]:
+def _narrowing(plan: Plan, interval: Interval, choice: float) -> dict[str, str | int | float]:
     """Share of the choice of rates in an interval's variance, and runs that narrow it.
 
     Another tuning seed repeats the trials around every arm's best. More pairs would not narrow it.
+
+    Args:
+        plan: with its seeds.
+        interval: of the log token ratio.
+        choice: variance that the choice of rates adds to it.
     """
     further = plan.tuning.more_seeds
     used = (plan.tuning.seed, *further, *plan.comparison.seeds)
     return dict(
-        share=interval.rates**2 / (interval.rates**2 + interval.error**2),
+        share=choice / (interval.rates**2 + interval.error**2),
         seeds=", ".join(map(str, (*further, max(used) + 1))),
         runs=AROUND * len(plan.comparison.at_first(plan.arms)),
     )
 
 
-def _dominated(plan: Plan, interval: Interval) -> Finding:
+def _dominated(plan: Plan, interval: Interval, choice: float) -> Finding:
     """That the choice is most of the interval's variance, and what narrows it."""
-    values = _narrowing(plan, interval)
+    values = _narrowing(plan, interval, choice)
     if plan.tuning.by_design:
         share = values["share"]
         return Finding("reason.rates-dominate.design", dict(share=share, trials=plan.tuning.trials))
@@ -196,11 +207,18 @@ def _reasons(
         reasons.append(Finding("reason.below-ladder"))
     if candidate.target is None and "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
-    if interval and interval.n > 1 and interval.rates > interval.error:
-        reasons.append(_dominated(plan, interval))
+    if interval and interval.n > 1:
+        ladder = candidate.ladder_error**2  # which no tuning narrows
+        choice = interval.rates**2 - ladder
+        if choice > interval.error**2 + ladder:
+            reasons.append(_dominated(plan, interval, choice))
     if interval and candidate.target is None and interval.n < len(candidate.seeds):
-        lost = len(candidate.seeds) - interval.n
-        reasons.append(Finding("reason.no-pair", dict(seeds=lost, baseline=baseline.name)))
+        ended = {seed.seed for seed in baseline.seeds if seed.loss is not None}
+        unread = [s.seed for s in candidate.seeds if s.log_ratio is None]
+        short = sum(seed in ended for seed in unread)  # no ladder to read them on
+        for code, lost in (("no-pair", len(unread) - short), ("no-ladder", short)):
+            if lost:
+                reasons.append(Finding(f"reason.{code}", dict(seeds=lost, baseline=baseline.name)))
     if plan.task.kind == "imported":
         reasons.append(Finding("reason.imported"))
     if interval and plan.decision.looks == "every-pair":

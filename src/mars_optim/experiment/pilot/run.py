@@ -103,8 +103,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     """Differences from the plan by which the runs in ``out`` were made, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
-    finished run. Another source of an arm's optimizer makes its runs anew. Before the first run
-    everything may change.
+    finished run. Where only the first seeds have a ladder, these stay the first. Another source of
+    an arm's optimizer makes its runs anew. Before the first run everything may change.
 
     Raises:
         UserError: if any other key differs.
@@ -114,9 +114,11 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
         return []
     old = load_plan(path)
     changes = differences(old, plan)
-    if set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
+    few = plan.comparison.ladder_seeds if plan.ladder else 0
+    rungs_kept = not few or set(old.comparison.with_rungs) == set(plan.comparison.with_rungs)
+    if rungs_kept and set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
-    seeds_kept = set(old.comparison.seeds) <= set(plan.comparison.seeds)
+    seeds_kept = rungs_kept and set(old.comparison.seeds) <= set(plan.comparison.seeds)
     more_seeds = ["comparison.seeds"] if seeds_kept else []
     if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
         more_seeds.append("tuning.more_seeds")  # the rates of a comparison that has begun stay
@@ -125,7 +127,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
-            "--out, or leave the option out. Only seeds can be added and costs changed"
+            f"--out, or leave the option out. Only seeds can be added{' at the end' * bool(few)} "
+            "and costs changed"
         )
     return changes
 

@@ -21,6 +21,7 @@ PLACES = {
     "reason.rates-dominate": "figure-sweep",
     "reason.at-edge": "figure-sweep",
     "reason.no-pair": "evidence",
+    "reason.no-ladder": "figure-ladder",
     "reason.stopped": "answer",
     "reason.no-more-pairs": "answer",
     "at-target.forecast": "at-target",
