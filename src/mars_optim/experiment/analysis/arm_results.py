@@ -98,7 +98,7 @@ def _diverged(at: Comparison, name: str, seed: SeedResult) -> bool:
 
 def _ladder_error(at: Comparison, seeds: Sequence[SeedResult]) -> float:
     """Error that the mean ladder adds to an arm's ratio; 0 where each seed has its own ladder."""
-    mean = baseline_ladder(at) if at.plan.comparison.ladder_seeds else None
+    mean = baseline_ladder(at)
     pairs = [
         (s.loss - s.difference, s.loss)
         for s in seeds

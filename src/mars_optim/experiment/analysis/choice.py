@@ -100,9 +100,9 @@ def ladders_of(at: Comparison) -> dict[int, dict[int, float]]:
 
 
 def baseline_ladder(at: Comparison) -> MeanLadder | None:
-    """The mean of the baseline's ladders; None without a rung."""
+    """The mean of the baseline's ladders; None without a rung, and where each seed has its own."""
     runs, unit = _known(at), at.size.steps(1.0)
-    if all(n != unit for _, n in runs):
+    if not at.plan.comparison.ladder_seeds or all(n != unit for _, n in runs):
         return None
     return mean_ladder(list(ladders_of(at).values()), _tokens_at(runs, unit))
 
@@ -133,8 +133,7 @@ def slope(at: Comparison, loss: float | None) -> float | None:
     for ladder in ladders_of(at).values():
         for tokens, value in ladder.items():
             rungs.setdefault(math.log(tokens), []).append(value)
-    mean = baseline_ladder(at) if at.plan.comparison.ladder_seeds else None
-    if mean:  # the seeds without rungs have another level
+    if mean := baseline_ladder(at):  # the seeds without rungs have another level
         level = float(np.mean(rungs[math.log(mean.unit)]))
         rungs = {math.log(t): [level + fall] * mean.seeds for t, fall in mean.fall.items()}
     if len(rungs) < 2:
