@@ -72,7 +72,7 @@ class Steps:
         if self.first is None:
             self.first, self.started, self.told = step, now, now
             if step > 1:
-                self.console.print(f"  goes on after step {step - 1:,}")
+                self.console.print(f"  continues after step {step - 1:,}")
         wait = (
             0.5 if self.console.is_terminal else max(TOLD_FIRST, TOLD_SHARE * (now - self.started))
         )

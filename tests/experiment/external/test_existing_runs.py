@@ -309,7 +309,7 @@ def test_report_leaves_trained_or_foreign_folders_alone(
     source = str(EXAMPLE / "runs.toml")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert "holds something else" in mistake(capsys, str(tmp_path / "mine"), "--from", source)
+    assert "holds other files" in mistake(capsys, str(tmp_path / "mine"), "--from", source)
     assert main(["init", "plan", str(tmp_path / "pilot")]) == 0
     capsys.readouterr()
     assert "that was trained" in mistake(capsys, str(tmp_path / "pilot"), "--from", source)
