@@ -77,7 +77,7 @@ def test_the_page_shows_the_numbers_first_and_two_pictures(out: Path, lang: str)
     assert words("figure.course.noise") in source
     assert words("figure.course.correction") in source
     assert "mathdefault" not in source  # labels are the browser's text
-    said = {"en": "Noise scale 2 batches at the start and 3.5 at the end", "ja": "初めが 2 バッチ"}
+    said = {"en": "Noise scale 2 batches at the start and 3.5 at the end", "ja": "初めで 2 バッチ"}
     assert said[lang] in source
 
 

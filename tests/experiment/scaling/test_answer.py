@@ -95,7 +95,7 @@ def test_few_cells_of_an_arm_and_long_targets_are_refused() -> None:
     few = [r for r in these if r.arm != "brm" or (r.parameters == 1e8 and r.tokens < 5e9)]
     found = told(few).arms
     assert found["arm"].token_ratio
-    assert "2 of the 3 cells" in str(found["brm"].refusal)
+    assert "brm has 2 cells, and at least 3 are needed" in str(found["brm"].refusal)
     assert "more than 8 times" in str(told(these, 8e8, 100).arms["arm"].refusal)
 
 

@@ -64,7 +64,7 @@ class CanarySettings:
 
     @property
     def of_mars(self) -> dict[str, Any]:
-        """What makes the MARS, as arms and ``migrate`` take it."""
+        """The settings of the MARS, as arms and ``migrate`` take them."""
         names = ("gamma", "clip", "correction", "gamma_schedule", "clip_over", "cautious")
         return {name: getattr(self, name) for name in names}
 
