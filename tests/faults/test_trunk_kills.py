@@ -55,6 +55,7 @@ SETTINGS = {
     "training.decay": "wsd",
     "training.trunk": "true",
     "training.decay_share": "0.5",
+    "comparison.ladder_seeds": "0",
     "comparison.seeds": "[1, 2]",
     "comparison.ladder": "[0.5, 1.5]",
     "comparison.others": "always",

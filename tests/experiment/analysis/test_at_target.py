@@ -101,7 +101,7 @@ def test_a_refused_forecast_leaves_the_pilots_own_hours(tmp_path: Path) -> None:
     assert found.at_target is not None
     assert found.at_target.fan is None
     assert found.real_log_ratio == found.candidate.log_ratio
-    assert "is refused" in str(cost.section(found, Messages(), tmp_path))
+    assert "there is no forecast" in str(cost.section(found, Messages(), tmp_path))
     section = at_target.section(found, Messages())
     assert [b.kind for b in section.blocks] == ["bullets"]
     assert "best value for its price: adamw and mars-adamw at 2e+06 parameters" in str(
