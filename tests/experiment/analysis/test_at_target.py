@@ -108,7 +108,7 @@ def test_a_refused_forecast_leaves_the_pilots_own_hours(tmp_path: Path) -> None:
         section.blocks
     )
     assert verdict_data(found)["at_target"]["tokens_saved"] is None
-    assert "not known" in Messages().finding(found.verdict.reasons[-1])
+    assert "no forecast" in Messages().finding(found.verdict.reasons[-1])
 
 
 def test_without_a_target_nothing_is_said(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_every_term_of_a_page_has_its_text_in_html_and_markdown(tmp_path: Path, 
         assert (html.escape(term.text, quote=False).replace("'", "&#39;") in source) == (
             term.key in used
         )
-        colon = {"en": ": ", "ja": "："}[lang]
+        colon = {"en": ": ", "ja": "\uff1a"}[lang]
         assert (f"- **{term.name}**{colon}" in lines) == (term.key in used)
     for section in source.split("<section ")[1:]:
         marked = re.findall(r'popovertarget="term-([a-z-]+)"', section)
