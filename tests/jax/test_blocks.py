@@ -92,8 +92,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "equal": (dict(split={"qkv": 4}), "layer/qkv, 4, does not fit: 6 outputs are not 4 equal bl"),
     "sizes": (dict(split={"qkv": (4, 1)}), r"6 outputs, not 4 \+ 1 = 5"),
     "inputs": (dict(split={"qkv": ((2, 1), 1, 2)}), r"4 inputs, not 2 times 2 \+ 1 = 6"),
-    "kind": (dict(split={"qkv": 0}), "is no split of a matrix into blocks: give a whole number n"),
-    "word": (dict(split={"qkv": "fused"}), "'fused', is no split of a matrix"),
+    "kind": (dict(split={"qkv": 0}), "does not split a matrix into blocks: give a whole n"),
+    "word": (dict(split={"qkv": "fused"}), "'fused', does not split a matrix"),
 }
 
 

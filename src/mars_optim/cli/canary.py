@@ -62,6 +62,7 @@ def canary(
 
     from ..experiment.canary import CanarySettings, read_checkpoint
     from ..experiment.canary import canary as run
+    from ..experiment.canary.settings import OF_MARS
     from ..experiment.executors.runnable import environment
 
     candidate = chosen.arm[chosen.comparison.candidate]
@@ -82,12 +83,7 @@ def canary(
         seeds=seeds,
         lr_scales=lr_scales,
         margin=margin,
-        gamma=candidate.gamma,
-        clip=candidate.clip,
-        correction=candidate.correction,
-        gamma_schedule=candidate.gamma_schedule,
-        clip_over=candidate.clip_over,
-        cautious=candidate.cautious,
+        **{name: getattr(candidate, name) for name in OF_MARS},
         accumulation=chosen.training.accumulation,
         grad_clip=chosen.training.grad_clip,
         eval_tokens=chosen.training.eval_tokens,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ..optimizer_options import MATRIX_RULES, Rule
+from ..split_numbers import misfit, parsed
 from .options import Axis
 
 Blocks = int | tuple[int, ...] | tuple[int | tuple[int, ...], int] | tuple[Any, int, int]
@@ -107,19 +108,15 @@ def _split(
     if given is None:
         return None
     said = f"split of {path}, {given!r},"
-    sizes, dim, rounds = _parsed(said, given)
+    found = parsed(given)
+    if found is None:
+        raise ValueError(f"{said} does not split a matrix into blocks: {WAY_OUT}")
+    sizes, dim, rounds = found
     axis = _axis(said, dim, len(shape), output_axis, stacked=stacked)
-    length, what = shape[axis], ("outputs", "inputs")[dim]
+    if why := misfit(shape[axis], sizes, rounds, ("outputs", "inputs")[dim]):
+        raise ValueError(f"{said} does not fit: {why}")
     if isinstance(sizes, int):
-        many = sizes * rounds
-        if length % many:
-            raise ValueError(f"{said} does not fit: {length} {what} are not {many} equal blocks")
-        sizes = (length // many,) * sizes
-    if sum(sizes) * rounds != length:
-        total = f"{rounds} times " * (rounds > 1) + " + ".join(map(str, sizes))
-        raise ValueError(
-            f"{said} does not fit: it has {length} {what}, not {total} = {sum(sizes) * rounds}"
-        )
+        sizes = (shape[axis] // (sizes * rounds),) * sizes
     return Split(sizes, axis, rounds)
 
 
@@ -130,14 +127,3 @@ def _axis(said: str, dim: int, ndim: int, output_axis: Axis, *, stacked: bool) -
     if dim == 1:
         raise ValueError(f"{said} cuts inputs that are kernels: only outputs can be cut there")
     return ndim - 1 if output_axis == "last" else 0
-
-
-def _parsed(said: str, given: Any) -> tuple[int | tuple[int, ...], int, int]:
-    """Sizes, dim and rounds of what was given, as of PyTorch's ``split``."""
-    nested = isinstance(given, tuple | list) and given and isinstance(given[0], tuple | list)
-    sizes, dim, rounds, *more = (*given, *(0, 1)[len(given) - 1 :]) if nested else (given, 0, 1)
-    numbers = list(sizes) if isinstance(sizes, tuple | list) else [sizes]
-    whole = all(type(n) is int and n > 0 for n in (*numbers, rounds))
-    if more or not numbers or not whole or dim not in (0, 1):
-        raise ValueError(f"{said} is no split of a matrix into blocks: {WAY_OUT}")
-    return (sizes if type(sizes) is int else tuple(numbers)), dim, rounds

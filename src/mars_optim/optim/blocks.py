@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..split_numbers import Sizes, misfit, parsed
+
 WAY_OUT = (
     "give a whole number n for n equal blocks of rows, sizes such as (64, 16, 16), or "
     "((64, 16, 16), dim, rounds)"
@@ -72,7 +74,7 @@ class Split:
         rounds: how often the blocks follow each other.
     """
 
-    sizes: int | tuple[int, ...]
+    sizes: Sizes
     dim: int = 0
     rounds: int = 1
 
@@ -85,13 +87,10 @@ class Split:
         """
         if value is None or isinstance(value, Split):
             return value
-        nested = isinstance(value, tuple | list) and value and isinstance(value[0], tuple | list)
-        sizes, dim, rounds, *more = (*value, *(0, 1)[len(value) - 1 :]) if nested else (value, 0, 1)
-        numbers = list(sizes) if isinstance(sizes, tuple | list) else [sizes]
-        whole = all(type(n) is int and n > 0 for n in (*numbers, rounds))
-        if more or not numbers or not whole or dim not in (0, 1):
+        found = parsed(value)
+        if found is None:
             raise ValueError(f"{name}={value!r} does not split a matrix into blocks: {WAY_OUT}")
-        return cls(sizes if type(sizes) is int else tuple(numbers), dim, rounds)
+        return cls(*found)
 
     @property
     def given(self) -> Any:
@@ -102,18 +101,10 @@ class Split:
 
     def misfit(self, shape: torch.Size, *, stacked: bool) -> str | None:
         """Why weights of this shape cannot be cut so, or None."""
-        dim, length = self._dim(shape, stacked), 0
+        dim = self._dim(shape, stacked)
         if dim is None:
             return "its columns are kernels, of which only the rows (dim 0) can be cut"
-        length, what = shape[dim], ("rows", "columns")[self.dim]
-        if isinstance(self.sizes, int):
-            if length % (self.sizes * self.rounds):
-                return f"{length} {what} are not {self.sizes * self.rounds} equal blocks"
-        elif sum(self.sizes) * self.rounds != length:
-            rounds = f"{self.rounds} times " if self.rounds > 1 else ""
-            total = " + ".join(map(str, self.sizes))
-            return f"it has {length} {what}, not {rounds}{total} = {sum(self.sizes) * self.rounds}"
-        return None
+        return misfit(shape[dim], self.sizes, self.rounds, ("rows", "columns")[self.dim])
 
     def blocks(self, shape: torch.Size, *, stacked: bool) -> list[Block]:
         """The blocks of a weight of this shape, which fits."""

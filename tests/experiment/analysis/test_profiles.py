@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from scipy.stats import combine_pvalues
 
 from mars_optim.experiment.analysis.profiles import (
     DRAWS,
+    Costs,
     Evidence,
     Profile,
     at_least,
     seeds_noise,
 )
+from tests.support.results import baseline_with, candidate_at
 
 RNG = np.random.default_rng(0)
 
@@ -87,3 +90,18 @@ def test_arms_without_common_seeds_are_drawn_apart():
     noise = seeds_noise([{1: 0.1, 2: 0.3}, {3: 0.2, 4: 0.5}], np.random.default_rng(3))
     assert noise.shape == (DRAWS, 2)
     assert not np.allclose(noise[:, 0] / noise[0, 0], noise[:, 1] / noise[0, 1])
+
+
+def test_errors_of_one_ladder_are_shared_by_arms_of_a_side():
+    base = replace(baseline_with(), log_ratio=None)
+    effects = {"more": 0.2, "most": 0.4, "less": -0.3}
+    arms = [
+        replace(candidate_at(x, x), name=name, ladder_error=0.05) for name, x in effects.items()
+    ]
+    drawn = Costs.of([base, *arms], seed=0).drawn
+    for name, effect in effects.items():
+        assert drawn[name].mean() == pytest.approx(-effect, abs=0.005)
+        assert drawn[name].std() == pytest.approx(0.05, rel=0.05)
+    together = np.corrcoef([drawn[name] for name in effects])
+    assert together[0, 1] == pytest.approx(1.0)
+    assert together[0, 2] == pytest.approx(0.5, abs=0.05)

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from .mean_ladder import SHARED
 from .model import ArmResult
 from .rate_fit import Floats
 
@@ -154,16 +155,13 @@ class Costs:
         measured = {a.name: -a.log_ratio.mean for a in others if a.log_ratio}
         noise = seeds_noise([_by_seed(a) for a in others], rng)
         chosen_base, drawn = _chosen(base, rng), {}
-        shared = any(arm.ladder_error for arm in others)
-        ladder = rng.standard_normal(DRAWS) if shared else np.zeros(DRAWS)
+        rungs = _rungs(rng) if any(arm.ladder_error for arm in others) else np.zeros((2, DRAWS))
         for i, arm in enumerate(others):
             added = np.zeros(DRAWS)
             if arm.slope is not None:
                 theirs = base.slope or arm.slope
                 added = chosen_base / theirs - _chosen(arm, rng) / arm.slope
-            added += (
-                math.copysign(arm.ladder_error, measured[arm.name]) * ladder
-            )  # one for all arms
+            added += arm.ladder_error * rungs[int(measured[arm.name] > 0)]
             drawn[arm.name] = measured[arm.name] + noise[:, i] + added
         if base in arms:
             measured[base.name], drawn[base.name] = 0.0, np.zeros(DRAWS)
@@ -182,6 +180,17 @@ class Costs:
         gaps = np.array([self.measured[name] - self.measured[b] for b in others])
         noise = np.array([self.drawn[name] - self.drawn[b] for b in others]) - gaps[:, None]
         return Evidence(math.exp(max(gaps.max(), 0.0)), gaps, noise)
+
+
+def _rungs(rng: np.random.Generator) -> Floats:
+    """Draws of the mean ladder's error above the common budget and below it, (2, draws).
+
+    Arms that save are read off the rungs above, the others off those below. All arms of a side have
+    one error; those of the two sides correlate, since one run is in both (:mod:`.mean_ladder`).
+    """
+    common, *own = rng.standard_normal((3, DRAWS))
+    found: Floats = math.sqrt(SHARED) * common + math.sqrt(1.0 - SHARED) * np.array(own)
+    return found
 
 
 def seeds_noise(ratios: Sequence[Mapping[int, float]], rng: np.random.Generator) -> Floats:

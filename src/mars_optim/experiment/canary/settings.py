@@ -9,6 +9,9 @@ from ...guard.settings import GuardSettings
 from ...optimizer_options import ClipOver, Correction, GammaSchedule
 from ..plan.table import Count, Flag, Number, NumberOrNone, Positive, Whole, option, part, table
 
+OF_MARS = ("gamma", "clip", "correction", "gamma_schedule", "clip_over", "cautious")
+"""Settings of an arm that ``migrate`` takes, and a canary with it."""
+
 
 @table
 class CanarySettings:
@@ -65,8 +68,7 @@ class CanarySettings:
     @property
     def of_mars(self) -> dict[str, Any]:
         """The settings of the MARS, as arms and ``migrate`` take them."""
-        names = ("gamma", "clip", "correction", "gamma_schedule", "clip_over", "cautious")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in OF_MARS}
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < max(2, len(self.seeds)):

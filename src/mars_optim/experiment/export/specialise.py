@@ -164,11 +164,7 @@ class _Writer:
         found = [" " * indent + line for line in shell.splitlines()]
         for child in node.body:
             apart = isinstance(node, ast.ClassDef) and isinstance(child, ast.FunctionDef)
-            found += (
-                ["", *self.statement(child, indent + 4)]
-                if apart
-                else self.statement(child, indent + 4)
-            )
+            found += [""] * apart + self.statement(child, indent + 4)
         if getattr(node, "orelse", None):
             found.append(" " * indent + "else:")
             for child in node.orelse:
