@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +21,20 @@ def did_you_mean(word: object, allowed: Iterable[str], prefix: str = "") -> str:
     """``; did you mean 'x'?`` for the nearest allowed word, shown after ``prefix``, or nothing."""
     near = difflib.get_close_matches(str(word), list(allowed), n=1)
     return f"; did you mean {prefix + near[0]!r}?" if near else ""
+
+
+def check_folder(path: Path, what: str = "a pilot or of runs") -> None:
+    """See that a path that must be a folder, or is to become one, is no file.
+
+    Args:
+        path: given by the user.
+        what: the folder is of, for the message.
+
+    Raises:
+        UserError: if it is a file.
+    """
+    if path.is_file():
+        raise UserError(f"{path} is a file: give the folder of {what}")
 
 
 def check_text(name: str, what: str = "this argument") -> None:

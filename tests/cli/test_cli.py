@@ -30,6 +30,7 @@ MISTAKES = [
     (["report", "nowhere"], ["nowhere", "plan.toml"]),
     (["report", "a", "b"], ["b"]),
 ]
+FOLDERS = (["plan", "--out"], ["report"], ["watch"], ["export", "--tensorboard"])
 
 
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda v: " ".join(v)[:40])
@@ -50,6 +51,18 @@ def test_a_mistake_gives_one_line_that_names_it(
     for word in words:
         assert word in output.err
     assert list(tmp_path.iterdir()) == []  # found before anything was made
+
+
+@pytest.mark.parametrize("command", FOLDERS, ids=lambda v: v[0])
+def test_a_file_in_the_place_of_a_folder_is_named(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    assert main([*command, str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mars: error: {path} is a file: give the folder of")
+    assert len(error.splitlines()) == 1
 
 
 def test_init_writes_a_plan_that_can_be_read_back(

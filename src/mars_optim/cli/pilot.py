@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..errors import UserError, need
+from ..errors import UserError, check_folder, need
 from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import built_in_plan, load_plan, plan_of
 from ..experiment.plan.tuning import few_trials
@@ -183,6 +183,7 @@ def plan_command(
         Print all numbers as JSON.
     """
     chosen = _plan(out, plan, set)
+    check_folder(out, "the pilot")
     _check_workers(workers)
     _check_tuning(chosen)
     wanted = effect if effect is not None else max(chosen.decision.min_saving, 0.01)

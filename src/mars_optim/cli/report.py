@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, check_folder
 
 PACKED = "runs.tar.xz"  # beside where runs/ would be
 Lang = Literal["en", "ja"]  # report.Lang, whose import would make --help slow
@@ -92,6 +92,7 @@ def report(
         )
     if (folder / "runs").is_dir():
         return write_runs(folder, console, lang)
+    check_folder(folder)
     raise UserError(
         f"{folder} holds neither a pilot (plan.toml) nor runs (runs/): `mars pilot --out "
         f"{folder}` makes a pilot, `mars train RECIPE.toml --out {folder}` makes a run"

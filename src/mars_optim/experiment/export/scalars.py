@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import UserError
+from ...errors import UserError, check_folder
 from ..records import Run, read_run
 
 TAGS = {
@@ -138,6 +138,7 @@ def run_folders(folder: Path) -> list[Path]:
     if (folder / "manifest.json").is_file():
         return [folder]
     found = sorted(path.parent for path in (folder / "runs").glob("*/manifest.json"))
+    check_folder(folder)
     if not found and not (folder / "plan.toml").is_file():
         raise UserError(
             f"{folder} holds neither a pilot nor a run (no plan.toml, no manifest.json, "

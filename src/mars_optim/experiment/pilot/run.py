@@ -127,8 +127,8 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
-            f"--out, or leave the option out. Only seeds can be added{' at the end' * bool(few)} "
-            "and costs changed"
+            f"--out, or leave the option out. Only costs can be changed and seeds "
+            f"added{' at the end' * bool(few)}"
         )
     return changes
 

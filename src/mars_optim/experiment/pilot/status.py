@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import UserError
+from ...errors import UserError, check_folder
 from ..analysis import Analysis, analyse
 from ..plan import Plan
 from ..plan.plan_file import load_plan, plan_of
@@ -45,6 +45,7 @@ def take(out: Path) -> Snapshot:
     Raises:
         UserError: if there is no pilot.
     """
+    check_folder(out, "a pilot")
     if not (out / "plan.toml").exists():
         raise UserError(f"{out} holds no pilot (no plan.toml); `mars pilot --out {out}` makes one")
     plan, status = load_plan(plan_of(out)), read_status(out)

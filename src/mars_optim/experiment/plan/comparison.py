@@ -166,8 +166,8 @@ def check_ladder_seeds(comparison: ComparisonPlan, *, trunk: bool) -> None:
         return
     if not LEAST_LADDERS <= few <= most:
         raise UserError(
-            f"comparison.ladder_seeds = {few} must be 0, for all seeds, or from {LEAST_LADDERS} to "
-            f"{most}, the number of comparison.seeds: one ladder does not tell its noise"
+            f"comparison.ladder_seeds = {few} must be 0, for all seeds, or from {LEAST_LADDERS} "
+            f"(one ladder does not show its noise) to {most}, the number of comparison.seeds"
         )
     if trunk:
         raise UserError(
