@@ -104,7 +104,7 @@ def test_the_seeds_that_have_a_ladder_stay_the_first(tmp_path: Path, seeds: tupl
     plan = replace(PLAN, comparison=comparison)
     adopt(plan, tmp_path)
     write_run(tmp_path)
-    with pytest.raises(UserError, match=r"\(comparison.seeds: .*can be added at the end"):
+    with pytest.raises(UserError, match=r"\(comparison.seeds: .*seeds added at the end"):
         adopt(with_seeds(plan, seeds), tmp_path)
     for kept in ((2, 1, 3), (1, 2, 3, 4)):
         adopt(with_seeds(plan, kept), tmp_path)
