@@ -114,7 +114,10 @@ class Settings:
         """The same with the gamma of the step that is due, where the group has a schedule."""
         if self.gamma_schedule == "constant":
             return self
-        return replace(self, gamma=gamma_of(group))
+        gamma = gamma_of(group)
+        if not isinstance(gamma, Tensor) and gamma == self.gamma:
+            return self  # on a CPU nine steps of ten; a copy would be checked again
+        return replace(self, gamma=gamma)
 
     def beside(self, param: Tensor) -> Settings:
         """The same, with a gamma that only a device knows where this parameter is."""

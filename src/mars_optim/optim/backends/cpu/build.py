@@ -23,7 +23,16 @@ from .cache import CACHE
 SOURCE = Path(__file__).with_name("native.c")
 ABI = 3
 TIMEOUT = 30  # seconds; it takes about one
-FLAGS = ["-O3", "-std=c11", "-fopenmp-simd", "-fno-math-errno", "-shared", "-fPIC", "-pthread"]
+FLAGS = [
+    "-O3",
+    "-std=c11",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+]
 MACHINES: tuple[list[str], ...] = (
     ["-march=native"],
     ["-mcpu=native"],
