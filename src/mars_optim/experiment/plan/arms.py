@@ -149,6 +149,17 @@ class Arm:
     )
 
 
+def same_step_size(arm: Arm, other: Arm) -> bool:
+    """Whether one learning rate makes steps of about one size in both.
+
+    Of our own optimizers those of one rule do: AdamW, NAdam and MARS-AdamW, say. Of others nobody
+    knows; a plan that starts both at one rate says so.
+    """
+    if arm.optimizer in OURS and other.optimizer in OURS:
+        return arm.rule == other.rule
+    return arm.optimizer == other.optimizer and arm.lr == other.lr
+
+
 def check_arm_name(name: str) -> None:
     """Raise UserError unless ``name`` can be part of a folder's name anywhere."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):

@@ -27,6 +27,8 @@ BUILT_IN: dict[str, Any] = {
         "others": "after-go",
     },
     "decision": {"looks": "every-pair"},
+    "tuning": {"start": "baseline"},
+    "arm": {"adamw": {"lr": 1e-3 * 768 / 64}},  # of GPT-2 small; muP: ~ 1 / width
 }
 """The built-in plan, beside the defaults of each key: the cheapest decision at the same rates of
 error (docs/statistics.md, "The default pilot")."""
