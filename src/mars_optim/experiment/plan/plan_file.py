@@ -232,7 +232,7 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 
 def overrides(plan: Plan) -> list[str]:
     """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
-    known = flat(plain(built_in_plan()))
+    known: dict[str, Any] = {}
     for name, arm in plan.arm.items():
         if is_any(arm.optimizer):
             default: Any = Arm(optimizer=arm.optimizer)
@@ -240,6 +240,7 @@ def overrides(plan: Plan) -> list[str]:
             known |= flat(rows, f"arm.{name}.")
         elif name in ARMS:
             known |= flat(plain(ARMS[name]), f"arm.{name}.")
+    known |= flat(plain(built_in_plan()))
     changed = {
         key: value
         for key, value in flat(plain(plan)).items()

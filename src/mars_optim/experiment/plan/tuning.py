@@ -53,7 +53,6 @@ class TuningPlan:
         'where each search for a rate starts: "own", at the arm\'s lr in this plan, or "baseline", '
         "at the rate found for the baseline, of arms whose steps are of the same size "
         "(docs/pilot.md)",
-        sparse=True,
     )
     seed: Whole = option(0, "seed of the tuning runs; not used again", ge=0)
     more_seeds: tuple[Count, ...] = option(
