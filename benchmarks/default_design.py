@@ -23,8 +23,6 @@ from mars_optim.experiment.plan.plan_file import BUILT_IN, make_plan
 
 DRIFT, OWN, COMMON = -0.16, 0.14, 0.14
 """Octaves for twice the steps: the mean, and the deviations of an arm and of both together."""
-APART = (0.1, 0.5)
-"""Octaves from the baseline's best rate to the candidate's: mean and deviation."""
 
 
 def designs() -> dict[str, Plan]:
@@ -33,11 +31,9 @@ def designs() -> dict[str, Plan]:
     before, default = make_plan(steps), make_plan({**BUILT_IN, **steps})
 
     every = replace(default.comparison, ladder_seeds=0)
-    own = replace(default.tuning, start="own")
     return {
         "before: 5 pairs": before,
         "default, every seed a ladder": replace(default, comparison=every),
-        "default, own starts": replace(default, tuning=own),
         "default": default,
     }
 
@@ -51,12 +47,6 @@ def drifting(drawn: Iterable[World], draw: str) -> list[World]:
         drift = (common + rng.gauss(0.0, OWN), common + rng.gauss(0.0, OWN))
         found.append(replace(world, drift=drift))
     return found
-
-
-def related(drawn: Iterable[World], draw: str) -> list[World]:
-    """The worlds, with the candidate's best rate near the baseline's, as in the studies."""
-    rng = random.Random(f"related {draw}")
-    return [replace(world, apart=rng.gauss(*APART)) for world in drawn]
 
 
 def row(found: Sequence[Spent], saving: float) -> str:
@@ -85,7 +75,6 @@ def main() -> None:
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     parser.add_argument("--designs", nargs="*", default=list(designs()))
     parser.add_argument("--draw", default="default", help="another text draws other worlds")
-    parser.add_argument("--related", action="store_true", help="best rates of the arms are near")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     each = math.ceil(args.pilots / len(args.kinds))
@@ -94,7 +83,6 @@ def main() -> None:
         for saving in args.savings:
             drawn = [w for k in args.kinds for w in worlds(k, saving, each, SHAPES, args.draw)]
             drawn = drifting(drawn, args.draw)
-            drawn = related(drawn, args.draw) if args.related else drawn
             for name in args.designs:
                 found = carried(pool, designs()[name], drawn)
                 print(f"| {saving:.0%} | {name} | {row(found, saving)} |", flush=True)

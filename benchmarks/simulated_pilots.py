@@ -52,8 +52,6 @@ class World:
             lowest loss from there on); "shelf" (levels off 1 nat above it on both sides).
         shared: share of a run's noise variance that all branches of one trunk have in common.
         drift: octaves by which each arm's best rate moves for twice the steps.
-        apart: octaves from the baseline's best rate to the candidate's, in place of its own
-            ``optimum``, and other arms have the baseline's best rate; None for ``optimum``.
     """
 
     effect: float
@@ -64,7 +62,6 @@ class World:
     shape: str = "parabola"
     shared: float = 0.0
     drift: tuple[float, float] = (0.0, 0.0)
-    apart: float | None = None
 
     def height(self, octaves: float) -> float | None:
         """Loss above the lowest, this far from the best rate; None where runs diverge."""
@@ -91,7 +88,7 @@ class Losses:
     def __call__(self, spec: RunSpec) -> float | None:
         """The final loss of a run; None if it diverges."""
         is_candidate = spec.arm_name == self.plan.comparison.candidate
-        own = math.log2(spec.lr) - self._best(spec, is_candidate)
+        own = math.log2(spec.lr / spec.arm.lr) - self.world.optimum[is_candidate]
         own -= self.world.drift[is_candidate] * math.log2(spec.steps / STEPS)
         height = self.world.height(own)
         if height is None:
@@ -105,14 +102,6 @@ class Losses:
             shared = self.world.shared
             noise = math.sqrt(1.0 - shared) * noise + math.sqrt(shared) * common
         return 3.0 + SLOPE / BEND * math.exp(-BEND * tokens) + height + level + noise
-
-    def _best(self, spec: RunSpec, is_candidate: bool) -> float:
-        """log2 of the best rate at STEPS."""
-        world, plan = self.world, self.plan
-        if world.apart is None:
-            return math.log2(spec.arm.lr) + world.optimum[is_candidate]
-        of_baseline = math.log2(plan.arm[plan.comparison.baseline].lr) + world.optimum[0]
-        return of_baseline + world.apart * is_candidate
 
 
 def plan_of(pairs: int = 5, *, trunk: bool = False, **tuning: object) -> Plan:

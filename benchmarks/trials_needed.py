@@ -1,7 +1,7 @@
 """How many trials the search for a rate takes: the table ``NEEDED`` of ``mars plan --budget``.
 
-``python -m benchmarks.trials_needed`` carries out the search of whole pilots in the related worlds
-of :mod:`benchmarks.default_design` and prints the share of searches that go on after k trials.
+``python -m benchmarks.trials_needed`` carries out the search of whole pilots in the worlds of
+:mod:`benchmarks.simulated_pilots` and prints the share of searches that go on after k trials.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 from collections import Counter
 
 from benchmarks.decision import SAVINGS
-from benchmarks.default_design import drifting, related
+from benchmarks.default_design import drifting
 from benchmarks.simulated_pilots import KINDS, SHAPES, STEPS, Losses, carry_out, worlds
 from mars_optim.experiment.plan.plan_file import BUILT_IN, make_plan
 
@@ -21,7 +21,7 @@ def trials(each: int, draw: str) -> list[int]:
     found: list[int] = []
     for saving in SAVINGS:
         drawn = [w for kind in KINDS for w in worlds(kind, saving, each, SHAPES, draw)]
-        for seed, world in enumerate(related(drifting(drawn, draw), draw)):
+        for seed, world in enumerate(drifting(drawn, draw)):
             runs = carry_out(plan, Losses(world, plan, seed))
             found += Counter(r.spec.arm_name for r in runs if r.spec.purpose == "tune").values()
     return found

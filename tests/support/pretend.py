@@ -22,8 +22,9 @@ Loss = Callable[[RunSpec], float | None]
 
 def small_plan(**options: Any) -> Plan:
     """Three arms, two seeds, a ladder of three budgets."""
-    of_tuning = ("trials", "max_trials", "factor", "more_seeds", "start")
-    tuning = {k: options.pop(k) for k in of_tuning if k in options}
+    tuning = {
+        k: options.pop(k) for k in ("trials", "max_trials", "factor", "more_seeds") if k in options
+    }
     comparison = {k: options.pop(k) for k in ("seeds", "ladder") if k in options}
     return Plan(
         training=TrainingPlan(steps=options.pop("steps", 100)),

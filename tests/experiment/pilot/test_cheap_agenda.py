@@ -15,9 +15,11 @@ from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.run import LATER
 from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.plan import SensitivityPlan
 from mars_optim.experiment.plan.plan_file import BUILT_IN, built_in_plan, make_plan
+from mars_optim.experiment.plan.task import GptPlan
 from tests.support.pretend import DATA, Pilot, Valley, carry_out, finish, small_plan
 
 EVERY = DecisionPlan(looks="every-pair")
@@ -112,6 +114,14 @@ def test_built_in_plan_looks_at_every_pair_and_saves():
     assert plan == make_plan(BUILT_IN)
     assert plan.decision.looks == "every-pair"
     assert plan.comparison.others == "after-go"
+
+
+@pytest.mark.parametrize("arm", ["adamw", "nadamw"])
+def test_the_built_in_start_is_the_published_one_carried(arm: str):
+    plan = built_in_plan()
+    assert isinstance(plan.task, GptPlan)
+    assert plan.arm[arm].lr == pytest.approx(ARMS[arm].lr * 768 / plan.task.width)
+    assert built_in_plan((f"arm.{arm}.lr=2e-3",)).arm[arm].lr == 2e-3
 
 
 def test_two_seeds_are_too_few_to_look_at_every_pair():

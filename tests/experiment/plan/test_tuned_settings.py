@@ -74,7 +74,7 @@ def test_a_plan_that_tunes_more_is_read_back_equal():
 
 def test_the_plan_of_the_rate_alone_does_not_speak_of_more():
     written = tomllib.loads(plan_toml(make_plan({})))
-    assert set(written["tuning"]) == {"trials", "max_trials", "factor", "start", "seed", "more_seeds"}
+    assert set(written["tuning"]) == {"trials", "max_trials", "factor", "seed", "more_seeds"}
     assert "lr_exponent" not in written["comparison"]
 
 

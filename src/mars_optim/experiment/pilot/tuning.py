@@ -10,7 +10,6 @@ from ..analysis import design
 from ..analysis.rate_fit import fit_rate
 from ..analysis.trial_scores import losses_of, trial_runs
 from ..plan import Arm, Plan, RunSpec
-from ..plan.arms import same_step_size
 from ..plan.sizes import Size
 from ..plan.tuning import Point
 from ..records import Run
@@ -130,23 +129,17 @@ def _by_rate(
         r.spec.arm_name for r in here if r.spec.purpose != "tune"
     }  # no search of theirs goes on
     by_trials = sorted(size.arms, key=lambda arm: len(trials[arm]))
-
-    def trial(arm: str, start: float) -> RunSpec | None:
-        return None if arm in begun else _trial(plan, size, data, arm, start, trials[arm])
-
-    first = trial(plan.comparison.baseline, plan.arm[plan.comparison.baseline].lr)
-    searching = first is not None and first.run_id not in given_up
-    starts = _starts(plan, size, trials[plan.comparison.baseline], searching)
-    following = {arm: trial(arm, starts[arm]) for arm in by_trials if arm in starts}
+    following = {
+        arm: None if arm in begun else _trial(plan, size, data, arm, trials[arm])
+        for arm in by_trials
+    }
     if not any(following.values()):
-        following |= _outward(plan, size, data, trials, begun, starts)
+        following |= _outward(plan, size, data, trials, begun)
     lost = {arm for arm, spec in following.items() if spec and spec.run_id in given_up}
     ready = [spec for arm, spec in following.items() if spec and arm not in lost]
-    searched = [
-        arm for arm in size.arms if arm in starts and arm not in lost and not following[arm]
-    ]
+    searched = [arm for arm in size.arms if arm not in lost and not following[arm]]
     done = {r.spec.run_id for r in here} | set(given_up)
-    again = {arm: _repeats(plan, size, data, arm, starts[arm], trials[arm]) for arm in searched}
+    again = {arm: _repeats(plan, size, data, arm, trials[arm]) for arm in searched}
     open_ = {arm: [s for s in again[arm] if s.run_id not in done] for arm in searched}
     return Tuning(
         ready=(*ready, *(s for specs in open_.values() for s in specs)),
@@ -157,28 +150,6 @@ def _by_rate(
         },
         trials=trials,
     )
-
-
-def _starts(plan: Plan, size: Size, of_baseline: Trials, searching: bool) -> dict[str, float]:
-    """Where each arm's search starts; those that wait for the baseline's are missing.
-
-    All rates tried lie on the half steps of the baseline's own start, so that a better one found
-    later for the baseline moves no other arm's.
-    """
-    starts = {arm: plan.arm[arm].lr for arm in size.arms}
-    baseline = plan.comparison.baseline
-    if plan.tuning.start == "own":
-        return starts
-    after = [
-        arm
-        for arm in size.arms
-        if arm != baseline and same_step_size(plan.arm[arm], plan.arm[baseline])
-    ]
-    if searching:
-        return {arm: start for arm, start in starts.items() if arm not in after}
-    if any(loss is not None for loss in of_baseline.values()):
-        starts |= dict.fromkeys(after, best_lr(of_baseline))
-    return starts
 
 
 def _expected(plan: Plan, trials: Trials, going_on: bool) -> int:
@@ -198,13 +169,11 @@ def _chosen(plan: Plan, size: Size, arm: str, runs: list[Run], trials: Trials) -
     return Point(plan.arm[arm], fit.best if fit else best_lr(trials))
 
 
-def _repeats(
-    plan: Plan, size: Size, data: str, arm: str, start: float, trials: Trials
-) -> list[RunSpec]:
+def _repeats(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> list[RunSpec]:
     """The trials around an arm's lowest point, on the further tuning seeds."""
     if not plan.tuning.more_seeds or len(trials) < 2:
         return []
-    around = stencil(start, plan.tuning.factor, trials)
+    around = stencil(plan.arm[arm].lr, plan.tuning.factor, trials)
     rates = [lr for lr in around if trials.get(lr) is not None]
     return [
         spec_of(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=seed)
@@ -213,25 +182,18 @@ def _repeats(
     ]
 
 
-def _trial(
-    plan: Plan, size: Size, data: str, arm: str, start: float, trials: Trials
-) -> RunSpec | None:
+def _trial(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> RunSpec | None:
     """The arm's next run of the search; None when that is over."""
     if len(trials) >= plan.tuning.max_trials:
         return None
-    lr = next_lr(start, plan.tuning.factor, trials, plan.tuning.trials)
+    lr = next_lr(plan.arm[arm].lr, plan.tuning.factor, trials, plan.tuning.trials)
     if lr is None:
         return None
     return spec_of(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=plan.tuning.seed)
 
 
 def _outward(
-    plan: Plan,
-    size: Size,
-    data: str,
-    trials: Mapping[str, Trials],
-    begun: Collection[str],
-    starts: Mapping[str, float],
+    plan: Plan, size: Size, data: str, trials: Mapping[str, Trials], begun: Collection[str]
 ) -> dict[str, RunSpec]:
     """A run of the first arm that seems to have learned at no rate tried; empty if none does.
 
@@ -241,8 +203,8 @@ def _outward(
     for arm in size.arms:
         if arm in begun or not 0 < len(trials[arm]) < plan.tuning.max_trials:
             continue
-        others = best_of_others(trials, arm)
-        lr = next_outward(starts[arm], plan.tuning.factor, trials[arm], others)
+        default, factor = plan.arm[arm].lr, plan.tuning.factor
+        lr = next_outward(default, factor, trials[arm], best_of_others(trials, arm))
         if lr is not None:
             seed = plan.tuning.seed
             return {arm: spec_of(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=seed)}

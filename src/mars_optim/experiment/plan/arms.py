@@ -62,7 +62,7 @@ class Arm:
         '("pytorch_optimizer:SOAP", "my_optimizer.py:Mine") or, by a command, "external"',
     )
     rule: Rule = option("adamw", '"adamw", "lion", "shampoo" or "muon"', of=_OURS)
-    lr: Number = option(3e-3, "where tuning starts (but see tuning.start)", gt=0.0, le=HIGHEST_LR)
+    lr: Number = option(3e-3, "where tuning starts", gt=0.0, le=HIGHEST_LR)
     betas: tuple[Beta, Beta] = option((0.95, 0.99), "both in [0, 1)", of=_OURS)
     weight_decay: Number = option(0.01, "of matrices, decoupled, times lr", ge=0.0, of=_OURS)
     gamma: Number = option(0.025, TABLE["gamma"].text, ge=0.0, of=_OURS)
@@ -147,17 +147,6 @@ class Arm:
         of=("optimizer", ("external",)),
         sparse=True,
     )
-
-
-def same_step_size(arm: Arm, other: Arm) -> bool:
-    """Whether one learning rate makes steps of about one size in both.
-
-    Of our own optimizers those of one rule do: AdamW, NAdam and MARS-AdamW, say. Of others nobody
-    knows; a plan that starts both at one rate says so.
-    """
-    if arm.optimizer in OURS and other.optimizer in OURS:
-        return arm.rule == other.rule
-    return arm.optimizer == other.optimizer and arm.lr == other.lr
 
 
 def check_arm_name(name: str) -> None:

@@ -19,6 +19,10 @@ from .table import from_dict
 from .task import of_kind
 from .written import flat, plain, to_toml, toml_value
 
+CARRIED = 1e-3 * 768 / 64
+"""Where AdamW's tuning starts: the published rate, at GPT-2 small's width, carried to the built-in
+task's by 1 / width (muP)."""
+
 BUILT_IN: dict[str, Any] = {
     "comparison": {
         "seeds": [1, 2, 3, 4, 5, 6, 7, 8],
@@ -27,8 +31,7 @@ BUILT_IN: dict[str, Any] = {
         "others": "after-go",
     },
     "decision": {"looks": "every-pair"},
-    "tuning": {"start": "baseline"},
-    "arm": {"adamw": {"lr": 1e-3 * 768 / 64}},  # of GPT-2 small; muP: ~ 1 / width
+    "arm": {"adamw": {"lr": CARRIED}, "nadamw": {"lr": CARRIED}},
 }
 """The built-in plan, beside the defaults of each key: the cheapest decision at the same rates of
 error (docs/statistics.md, "The default pilot")."""

@@ -48,12 +48,6 @@ class TuningPlan:
     factor: Number = option(
         2.0, "between neighbouring learning rates; around the best, its square root", ge=1.25
     )
-    start: Literal["own", "baseline"] = option(
-        "own",
-        'where each search for a rate starts: "own", at the arm\'s lr in this plan, or "baseline", '
-        "at the rate found for the baseline, of arms whose steps are of the same size "
-        "(docs/pilot.md)",
-    )
     seed: Whole = option(0, "seed of the tuning runs; not used again", ge=0)
     more_seeds: tuple[Count, ...] = option(
         (), "further tuning seeds: they repeat the trials around each arm's best"
