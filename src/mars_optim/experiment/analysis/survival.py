@@ -27,11 +27,11 @@ Kind = Literal["pairs", "censored", "at least", "at most", "too few"]
 
 LEAST_WHOLE = 3
 """Pairs of which both runs reached the target, for the model to be used (docs/statistics.md)."""
-CHAINS, BEFORE, KEPT = 256, 100, 100
+CHAINS, BEFORE, KEPT = 256, 100, 200
 FARTHEST = math.log(100.0)
 """No missing time is taken to be longer than a hundred times its run."""
-VALUES = 512
-"""Equally likely values that stand for a distribution."""
+VALUES = 2048
+"""Equally likely values that stand for a distribution; looks ask for its last 0.1 %."""
 
 
 @dataclass(frozen=True, slots=True)
