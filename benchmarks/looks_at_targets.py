@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Literal
 
 from benchmarks.decision import LEAST, shares
-from benchmarks.simulated_pilots import KINDS, SHAPES, STEPS, World, judge, made_by, plan_of, worlds
+from benchmarks.simulated_pilots import KINDS, SHAPES, World, judge, made_by, plan_of, worlds
 from benchmarks.simulated_target_tuning import EVALUATIONS, LATE, LEVEL, curve
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.decision import DecisionPlan
@@ -28,6 +29,9 @@ from mars_optim.experiment.records.metric import judged
 SAVINGS = (-0.10, 0.0, LEAST, 0.20, 0.40)
 TARGETS = {"all reach it": -0.7, "a third miss it": -0.05, "half miss it": 0.0}
 """Log share of a run's length at which a baseline at its best rate reaches the target."""
+
+Looks = Literal["once", "every-pair"]
+DESIGNS: tuple[tuple[int, Looks], ...] = ((5, "once"), (8, "every-pair"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ class Curves:
         return judged(curve(spec, late), self.plan.decision)
 
 
-def target_plan(place: float, pairs: int, looks: str) -> Plan:
+def target_plan(place: float, pairs: int, looks: Looks) -> Plan:
     """The default pilot with two arms, judged by its way to an accuracy."""
     plan = plan_of(pairs)
     return replace(
@@ -127,7 +131,7 @@ def main() -> None:
         for saving in args.savings:
             drawn = [w for k in KINDS for w in worlds(k, saving, each, SHAPES, args.draw)]
             for name in args.targets:
-                for pairs, looks in ((5, "once"), (8, "every-pair")):
+                for pairs, looks in DESIGNS:
                     plan = target_plan(TARGETS[name], pairs, looks)
                     jobs = [(plan, drawn[i : i + 20], i) for i in range(0, len(drawn), 20)]
                     found = [one for part in pool.map(_several, jobs) for one in part]
