@@ -95,12 +95,17 @@ def test_the_least_price_has_no_run_that_only_a_go_brings():
 
 
 def test_what_only_the_built_in_plan_forbids_is_said_so():
+    trunk = ("training.trunk=true", "training.decay=wsd")
     with pytest.raises(UserError) as told:
-        built_in_plan(("decision.target=2.0", "training.evaluations=50"))
+        built_in_plan(trunk)
     assert "the built-in plan has" in str(told.value)
-    assert 'decision.looks = "every-pair"' in str(told.value)
-    sets = ("decision.target=2.0", "training.evaluations=50", 'decision.looks="once"')
-    assert built_in_plan(sets).decision.target == 2.0
+    assert "comparison.ladder_seeds = 2" in str(told.value)
+    assert built_in_plan((*trunk, "comparison.ladder_seeds=0")).training.trunk
+
+
+def test_built_in_plan_may_be_judged_by_a_target():
+    plan = built_in_plan(("decision.target=2.0", "training.evaluations=50"))
+    assert (plan.decision.target, plan.decision.looks) == (2.0, "every-pair")
 
 
 def test_built_in_plan_keeps_its_mistakes_short():
