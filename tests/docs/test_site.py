@@ -63,7 +63,7 @@ def test_a_link_out_of_the_docs_leads_to_the_repository():
 
 def test_an_included_page_keeps_its_links():
     page = hooks.included(ROOT / "CONTRIBUTING.md", DOCS)
-    assert "](pilot.md#any-optimizer-as-an-arm)" in page
+    assert "](pilot-options.md#any-optimizer-as-an-arm)" in page
     assert "](docs/" not in page
 
 
