@@ -175,7 +175,7 @@ def _span(c: Tensor) -> int:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of flat tensors, 0-d in float64 from sums of pieces; float32 loses no digits."""
+    """Dot product of flat tensors, 0-d in float64 from sums of pieces: float32 loses digits."""
     if a.numel() <= _NORM_CHUNK:
         return torch.dot(a, b).double()
     pairs = zip(torch.split(a, _NORM_CHUNK), torch.split(b, _NORM_CHUNK), strict=True)

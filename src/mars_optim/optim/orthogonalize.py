@@ -65,10 +65,9 @@ def prefers_gram(m: Tensor, dtype: torch.dtype) -> bool:
     In float64, where every digit counts, and in bfloat16 on accelerators, where nobody has
     measured it, it is not used.
     """
-    if dtype == torch.bfloat16 and not m.is_cpu:
-        return False
+    measured = m.is_cpu or dtype != torch.bfloat16
     aspect = _GRAM_ASPECT.get(dtype, math.inf)
-    return max(m.shape[-2:]) >= aspect * max(1, min(m.shape[-2:]))
+    return measured and max(m.shape[-2:]) >= aspect * max(1, min(m.shape[-2:]))
 
 
 def batches(shapes: list[torch.Size], device: torch.device) -> Iterator[list[int]]:

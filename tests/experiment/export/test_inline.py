@@ -47,6 +47,18 @@ def test_function_within_a_function_goes_too() -> None:
     assert inlined(text) == "y = z.T\n"
 
 
+FIRST = "def f(x):\n    two = x + x\n    return two\n\n\n"
+
+
+def test_statements_go_above_an_expression_that_begins_with_the_call() -> None:
+    assert inlined(f"{FIRST}y = f(z).real(1).T\n") == "two = z + z\ny = two.real(1).T\n"
+
+
+def test_name_that_the_call_sets_anyway_is_set_in_its_place() -> None:
+    text = "def f(x):\n    low = x - 1\n    return low, x + low\n\n\nlow, high = f(z)\ng(low)\n"
+    assert inlined(text) == "low = z - 1\nhigh = z + low\ng(low)\n"
+
+
 NAMED_BEFORE = {
     "used twice": ("    g(x)\n    return x + x\n", "g(x)\ny = x + x\n"),
     "used after something else": ("    g(1)\n    return x\n", "g(1)\ny = x\n"),
@@ -72,6 +84,8 @@ STAY = {
     "a parameter that is changed and read after": (
         "def f(x):\n    x = x + 1\n    h(x)\n\n\ndef k(x):\n    f(x)\n    return x\n"
     ),
+    "a call behind another": f"{FIRST}y = h(k(), f(z))\n",
+    "a local name that the rest of the statement reads": f"{FIRST}two = f(z).plus(two)\n",
     "a default that is not given": "def f(x, y=2):\n    return x + y\n\n\nz = f(1)\n",
     "itself": "def f(x):\n    return f(x)\n",
 }

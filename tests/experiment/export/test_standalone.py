@@ -85,8 +85,8 @@ def test_file_imports_torch_and_the_standard_library_alone(name: str, gamma: str
 def test_file_is_short_and_has_its_licence(name: str, gamma: str | None) -> None:
     text = standalone(name, gamma=gamma)
     matrix = NAMED[name].get("rule", "adamw") in ("muon", "shampoo")
-    limit = 260 if matrix else 205  # Newton-Schulz stands there in both forms
-    assert text.count("\n") <= limit + 65 * (matrix and gamma == "auto")
+    limit = 250 if matrix else 195  # Newton-Schulz stands there in both forms
+    assert text.count("\n") <= limit + 55 * (matrix and gamma == "auto")
     assert "Apache License, Version 2.0" in text
     assert max(map(len, text.splitlines())) <= 100
 
@@ -171,9 +171,6 @@ def test_file_has_no_function_that_is_called_once(name: str, gamma: str | None) 
     assert once <= {
         "_directions",
         "batches",
-        "dot",
-        "orthogonal_direction",
-        "prefers_gram",
         "tensor_norm",
     }
     assert inlined(text) == text
@@ -187,7 +184,7 @@ def test_command_writes_a_file_that_can_be_imported(
 ) -> None:
     out = tmp_path / "mine.py"
     main(["export", "--standalone", "mars-adamw-auto", str(out)])
-    assert f"{out} written, 201 lines" in capsys.readouterr().out
+    assert f"{out} written, 191 lines" in capsys.readouterr().out
     scope: dict[str, Any] = {"__name__": "mine"}
     exec(compile(out.read_text(), str(out), "exec"), scope)
     assert issubclass(scope["MarsAdamwAuto"], torch.optim.Optimizer)

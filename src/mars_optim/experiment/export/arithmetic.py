@@ -33,7 +33,11 @@ TRUTHS = {
     # a scale of 1 changes no bit, so all are multiplied
     "on_cpu": False,
     "not chosen": False,
-    # Newton-Schulz of matrices, and of stacks of them that are made here
+    # Newton-Schulz of matrices, and of stacks of them that are made here; of an empty one it is
+    # an empty one
+    "m.numel() == 0": False,
+    "m.numel()": True,
+    "ms[indices[0]].numel() == 0": False,
     "dtype is None": False,
     "x.ndim > 3": False,
     "len(shape) == 2": False,
@@ -48,6 +52,7 @@ SWAPS = {
     "large": "cs",
     "shapes = [x.shape for x in params]": "",
     "shapes[i]": "params[i].shape",
+    "dtype = working_dtype(m.dtype, m.device)": "",
     "directions = _directions(ms, settings)": "",
     "directions": "_directions(ms)",
     "as_matrix(m, stacked=settings.stacked)": "m.flatten(1)",
@@ -57,6 +62,12 @@ SWAPS = {
         "agreement = float(group[MEMORY])"
     ),
     "told = True": "",
+    "(number, (of_step, size, seen))": "of_step, size, seen",
+    "enumerate(rows, step - EVERY + 1)": "rows",
+    # the two shares are numbers of the caller
+    "self.turn": "turn",
+    "shares.of_g": "of_g",
+    "shares.of_square": "of_square",
 }
 
 
@@ -88,7 +99,7 @@ def _choice_of_gamma(of: Callable[..., list[str]]) -> list[str]:
     made = ["\n".join([*constants, *(constant(kept, name) for name in ("NOW", "MEMORY"))])]
     made += of(gamma_numbers.spacing, gamma_numbers.sampled)
     made += of(criteria.newest_weight)
-    made += of(criteria.NextGradient, members={"BEGIN", "look", "turn"})
+    made += of(criteria.NextGradient.look, criteria.NextGradient.turn, without={"self", "shares"})
     return made + of(choice._choose_by_numbers)
 
 

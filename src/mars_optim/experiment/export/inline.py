@@ -11,8 +11,9 @@ import re
 import textwrap
 from dataclasses import dataclass, replace
 
+from .source_text import Edit, Site, Source, edited_text, names_in
+
 LONGEST = 100  # characters of a line
-Edit = tuple[int, int, str]  # first and last character, and what stands there instead
 
 
 def inlined(text: str) -> str:
@@ -24,7 +25,7 @@ def inlined(text: str) -> str:
 
 def _one_less(text: str) -> str | None:
     """The text with one function less, None where there is none to spare."""
-    source = _Source.of(text)
+    source = Source.of(text)
     longest = max(LONGEST, *map(len, text.splitlines()))
     for function in source.tree.body:
         if not isinstance(function, ast.FunctionDef):
@@ -36,19 +37,19 @@ def _one_less(text: str) -> str | None:
     return None
 
 
-def _without(source: _Source, function: ast.FunctionDef, *, named: bool) -> str | None:
+def _without(source: Source, function: ast.FunctionDef, *, named: bool) -> str | None:
     """The text without the function; ``named``: what it is given gets its parameters' names."""
     uses = [n for n in ast.walk(source.tree) if isinstance(n, ast.Name) and n.id == function.name]
     call = source.parents.get(uses[0]) if len(uses) == 1 else None
     if not isinstance(call, ast.Call) or call.func is not uses[0]:
         return None
     given = _given(function, call)
-    site = _Site.of(source, call)
+    site = Site.of(source, call)
     if given is None or function in site.around:
         return None
     *body, last = _statements(function)
     whole = site.is_statement and getattr(site.statement, "value", None) is call
-    if body and not whole:
+    if body and not (whole or site.comes_first):
         return None
     if any(isinstance(n, ast.Return | ast.Yield) for s in body for n in ast.walk(s)):
         return None
@@ -67,6 +68,8 @@ def _without(source: _Source, function: ast.FunctionDef, *, named: bool) -> str 
         assert last.value is not None
         made = source.text_of(last.value, names.simple)
         edits.append((*source.span(call), f"({made})" if site.needs_brackets(last.value) else made))
+        if body:
+            edits.append(_before(source, function, names, site))
     return source.edited(edits)
 
 
@@ -96,22 +99,23 @@ class _Names:
     @classmethod
     def of(
         cls,
-        source: _Source,
+        source: Source,
         function: ast.FunctionDef,
         given: dict[str, ast.expr],
-        site: _Site,
+        site: Site,
         *,
         named: bool,
     ) -> _Names | None:
-        stored, loads = _stored(function), [n.id for n in _names(function)]
-        inside = set(_names(function))
-        outside = {n.id for n in _names(site.scope) if n not in inside} | site.parameters
+        stored, loads = _stored(function), [n.id for n in names_in(function)]
+        inside = set(names_in(function))
+        there = {n.id for n in names_in(site.scope) if n not in inside} | site.parameters
+        outside = there - site.targets
         simple: dict[str, str] = {}
         first: dict[str, str] = {}
         for name, value in given.items():
             text = source.text_of(value, {})
             plain = not any(isinstance(n, ast.Call | ast.BinOp) for n in ast.walk(value))
-            if {n.id for n in _names(value)} & stored - {name}:
+            if {n.id for n in names_in(value)} & stored - {name}:
                 return None
             once = loads.count(name) == 1 and _read_first(function, name)
             if name in stored or not (plain or (once and not named)):
@@ -130,110 +134,19 @@ def _read_first(function: ast.FunctionDef, name: str) -> bool:
     first = _statements(function)[0]
     again = (ast.For, ast.While, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.DictComp)
     if isinstance(first, ast.For):  # what it goes over is read once
-        return name in {n.id for n in _names(first.iter)} and not _loops(first.iter, again)
-    return name in {n.id for n in _names(first)} and not _loops(first, again)
+        return name in {n.id for n in names_in(first.iter)} and not _loops(first.iter, again)
+    return name in {n.id for n in names_in(first)} and not _loops(first, again)
 
 
 def _loops(node: ast.AST, kinds: tuple[type[ast.AST], ...]) -> bool:
     return any(isinstance(n, kinds) for n in ast.walk(node))
 
 
-def _names(node: ast.AST) -> list[ast.Name]:
-    return [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-
-
 def _stored(function: ast.FunctionDef) -> set[str]:
-    return {n.id for n in _names(function) if not isinstance(n.ctx, ast.Load)}
+    return {n.id for n in names_in(function) if not isinstance(n.ctx, ast.Load)}
 
 
-@dataclass(frozen=True)
-class _Site:
-    """Where the call is: its statement, the scope around it, and all that it is within."""
-
-    statement: ast.stmt
-    scope: ast.AST
-    around: list[ast.AST]
-    parent: ast.AST
-    call: ast.Call
-
-    @classmethod
-    def of(cls, source: _Source, call: ast.Call) -> _Site:
-        around: list[ast.AST] = [call]
-        while (parent := source.parents.get(around[-1])) is not None:
-            around.append(parent)
-        statement = next(n for n in around if isinstance(n, ast.stmt))
-        scopes = (ast.FunctionDef, ast.Module)
-        scope = next(n for n in around[1:] if isinstance(n, scopes))
-        return cls(statement, scope, around, around[1], call)
-
-    @property
-    def is_statement(self) -> bool:
-        """Whether its statement is one that a call can be the whole of."""
-        return isinstance(self.statement, ast.Expr | ast.Assign | ast.Return)
-
-    @property
-    def parameters(self) -> set[str]:
-        """Names that the scope is given."""
-        if not isinstance(self.scope, ast.FunctionDef):
-            return set()
-        return {arg.arg for arg in (*self.scope.args.args, *self.scope.args.kwonlyargs)}
-
-    def loads_later(self, name: str) -> bool:
-        """Whether the scope reads a name behind the call, which the function gives a value."""
-        end = self.statement.end_lineno or 0
-        return any(n.id == name and n.lineno > end for n in _names(self.scope))
-
-    def needs_brackets(self, value: ast.expr) -> bool:
-        """Whether an expression in the call's place must stand in brackets."""
-        alone = isinstance(
-            self.parent, ast.Assign | ast.Return | ast.keyword | ast.Call | ast.ListComp
-        )
-        one = isinstance(value, ast.Call | ast.Name | ast.Constant | ast.Subscript | ast.Attribute)
-        return not one and not (alone and getattr(self.parent, "func", None) is not self.call)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A text, its tree, and where in the text each node is."""
-
-    text: str
-    tree: ast.Module
-    parents: dict[ast.AST, ast.AST]
-    starts: list[int]
-
-    @classmethod
-    def of(cls, text: str) -> _Source:
-        tree = ast.parse(text)
-        parents = {c: p for p in ast.walk(tree) for c in ast.iter_child_nodes(p)}
-        starts = [0]
-        for line in text.splitlines(keepends=True):
-            starts.append(starts[-1] + len(line))
-        return cls(text, tree, parents, starts)
-
-    def span(self, node: ast.AST) -> tuple[int, int]:
-        """First character, and the one behind the last; the text is ASCII."""
-        at: dict[str, int] = {k: getattr(node, k) for k in node._attributes}
-        first = self.starts[at["lineno"] - 1] + at["col_offset"]
-        return first, self.starts[at["end_lineno"] - 1] + at["end_col_offset"]
-
-    def text_of(self, node: ast.AST, names: dict[str, str]) -> str:
-        """The text of a node, with other words for some names."""
-        first, last = self.span(node)
-        edits = [(*self.span(n), names[n.id]) for n in _names(node) if n.id in names]
-        return _edited(self.text[first:last], [(a - first, b - first, s) for a, b, s in edits])
-
-    def edited(self, edits: list[Edit]) -> str:
-        """The whole text, edited."""
-        return _edited(self.text, edits)
-
-
-def _edited(text: str, edits: list[Edit]) -> str:
-    for first, last, made in sorted(edits, reverse=True):
-        text = text[:first] + made + text[last:]
-    return text
-
-
-def _removed(source: _Source, function: ast.FunctionDef) -> Edit:
+def _removed(source: Source, function: ast.FunctionDef) -> Edit:
     """The function and the empty lines behind it."""
     first, last = source.span(function)
     behind = re.match(r"\n*", source.text[last:])
@@ -241,35 +154,61 @@ def _removed(source: _Source, function: ast.FunctionDef) -> Edit:
     return first, last + behind.end(), ""
 
 
-def _as_statements(source: _Source, function: ast.FunctionDef, names: _Names, site: _Site) -> Edit:
+def _as_statements(source: Source, function: ast.FunctionDef, names: _Names, site: Site) -> Edit:
     """The call's statement as those of the function."""
     first, last = source.span(site.statement)
-    first -= site.statement.col_offset
-    margin = " " * site.statement.col_offset
-    body = _statements(function)
-    said = " ".join((ast.get_docstring(function) or "").split()).removesuffix(".")
-    lines = [f"# {part}" for part in textwrap.wrap(said, LONGEST - 2 - len(margin))]
-    if len(body) == 1 and len(lines) > 1:
-        lines = []  # of an expression, which says it itself
-    lines += [f"{name} = {text}" for name, text in names.first.items()]
-    end = body[-1] if isinstance(body[-1], ast.Return) else None
-    inner = body[:-1] if end is not None else body
-    if inner:
-        lines += _block(source, function, inner, names.simple)
-    if end is not None and end.value is not None:
-        lines += _comments_above(source, end)
+    lines = _lines_before_the_end(source, function, names, site)
+    end = _statements(function)[-1]
+    if isinstance(end, ast.Return) and end.value is not None:
         value = source.text_of(end.value, names.simple)
         if isinstance(site.statement, ast.Assign):
-            targets = source.text_of(site.statement.targets[0], {})
-            lines += [] if targets == value else [f"{targets} = {value}"]
+            lines += _assigned(source, site.statement.targets[0], end.value, names)
         elif isinstance(site.statement, ast.Return):
             lines.append(f"return {value}")
         elif not isinstance(end.value, ast.Name):
             lines.append(value)
-    return first, last, "\n".join(margin + line if line else line for line in lines)
+    return first - site.statement.col_offset, last, _indented(lines, site)
 
 
-def _comments_above(source: _Source, node: ast.stmt) -> list[str]:
+def _before(source: Source, function: ast.FunctionDef, names: _Names, site: Site) -> Edit:
+    """The function but for its end, above the call's statement."""
+    first = source.span(site.statement)[0] - site.statement.col_offset
+    lines = _lines_before_the_end(source, function, names, site)
+    return first, first, _indented(lines, site) + "\n"
+
+
+def _lines_before_the_end(
+    source: Source, function: ast.FunctionDef, names: _Names, site: Site
+) -> list[str]:
+    """Docstring as a comment, names that get a value, and all statements but a last return."""
+    body = _statements(function)
+    said = " ".join((ast.get_docstring(function) or "").split()).removesuffix(".")
+    lines = [f"# {s}" for s in textwrap.wrap(said, LONGEST - 2 - site.statement.col_offset)]
+    if len(body) == 1 and len(lines) > 1:
+        lines = []  # of an expression, which says it itself
+    lines += [f"{name} = {text}" for name, text in names.first.items()]
+    ends = isinstance(body[-1], ast.Return)
+    if inner := body[:-1] if ends else body:
+        lines += _block(source, function, inner, names.simple)
+    return lines + (_comments_above(source, body[-1]) if ends else [])
+
+
+def _assigned(source: Source, target: ast.expr, value: ast.expr, names: _Names) -> list[str]:
+    """The assignment of what a function returns, without names that get their own value."""
+    pairs = [(target, value)]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        pairs = list(zip(target.elts, value.elts, strict=True))
+    texts = [(source.text_of(t, {}), source.text_of(v, names.simple)) for t, v in pairs]
+    left = [(t, v) for t, v in texts if t != v]
+    return [", ".join(t for t, _ in left) + " = " + ", ".join(v for _, v in left)] * bool(left)
+
+
+def _indented(lines: list[str], site: Site) -> str:
+    margin = " " * site.statement.col_offset
+    return "\n".join(margin + line if line else line for line in lines)
+
+
+def _comments_above(source: Source, node: ast.stmt) -> list[str]:
     lines = source.text.splitlines()[: node.lineno - 1]
     found: list[str] = []
     while lines and lines[-1].lstrip().startswith("#"):
@@ -278,16 +217,16 @@ def _comments_above(source: _Source, node: ast.stmt) -> list[str]:
 
 
 def _block(
-    source: _Source, function: ast.FunctionDef, body: list[ast.stmt], names: dict[str, str]
+    source: Source, function: ast.FunctionDef, body: list[ast.stmt], names: dict[str, str]
 ) -> list[str]:
     """Statements with their comments, as they are but for the names, without their margin."""
     head = function.body[0] if ast.get_docstring(function) is not None else None
     above = head.end_lineno if head is not None else _last_of_head(function)
     assert above is not None
     first, last = source.starts[above], source.starts[body[-1].end_lineno or 0]
-    found = [n for s in body for n in _names(s) if n.id in names]
+    found = [n for s in body for n in names_in(s) if n.id in names]
     edits = [(*source.span(n), names[n.id]) for n in found]
-    text = _edited(source.text[first:last], [(a - first, b - first, s) for a, b, s in edits])
+    text = edited_text(source.text[first:last], [(a - first, b - first, s) for a, b, s in edits])
     margin = body[0].col_offset
     return [line[margin:] for line in text.splitlines()]
 

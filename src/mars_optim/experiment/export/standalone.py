@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ..._version import __version__
 from ...errors import UserError, did_you_mean
 from ...files import write_text
+from ...optim.gamma.criteria import NextGradient
 from ...optim.hyperparameters import resolve
 from ...optimizer_options import IN_GROUPS, MATRIX_RULES, NAMED
 from .arithmetic import arithmetic
@@ -130,6 +131,7 @@ def standalone(name: str, form: str = "optimizer", *, gamma: str | float | None 
         "GAMMA": settings["gamma"],
         "CLIP": settings["clip"],
         "BUFFERS": _buffers(settings),
+        "BEGIN": NextGradient.BEGIN,
         "RULESET": "self-" if form == "algoperf-self" else "external ",
         "OMB1": round(1.0 - settings["betas"][0], 12),
         "BETA2": settings["betas"][1],

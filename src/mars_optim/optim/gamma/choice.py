@@ -161,7 +161,7 @@ def _choose(group: Group, rows: Tensor, step: Number) -> None:
 
 
 def _choose_by_numbers(group: Group, rows: Sequence[Sequence[float]], step: int) -> None:
-    """The same by the next gradient on a CPU, where some fifty small tensors cost more than sums.
+    """The same by the next gradient, in numbers: some fifty small tensors cost more on a CPU.
 
     As :class:`~.criteria.NextGradient` has it.
     """

@@ -89,13 +89,14 @@ class NextGradient:
         self, g: Tensor, kept: Tensor, shares: Shares
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """<g_t, u_{t-1}> and the same of sizes; u_t, a_t and the average of g^2."""
-        turn, average, square = kept.unbind()
-        product = g * turn
+        u, average, square = kept.unbind()
+        product = g * u
         sums = [product.sum(), product.abs_().sum()]
         fresh = square < 0
         average = torch.lerp(average, g, torch.where(fresh, 1.0, shares.of_g))
         square = torch.lerp(square, g * g, torch.where(fresh, 1.0, shares.of_square))
-        return sums, (self.turn(g - average, square), average, square)
+        u = self.turn(g - average, square)
+        return sums, (u, average, square)
 
     def turn(self, difference: Tensor, square: Tensor) -> Tensor:
         """u_t = P (g_t - a_t); where g has always been 0, the difference is, too."""
