@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.inlinepatterns import InlineProcessor
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -15,6 +18,7 @@ GITHUB = "https://github.com/mars-optim/mars-optim"
 INCLUDE = re.compile(r"^<!-- include (\S+) -->$", re.MULTILINE)
 COMMANDS = "<!-- commands -->"
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+INLINE = r"(?<!`)\$`([^`\n]+)`\$(?!`)"
 LANGUAGES = {".py": "python", ".toml": "toml"}
 
 
@@ -22,12 +26,27 @@ def on_config(config: Any, **_: Any) -> Any:
     """The settings, with formulas among the fenced blocks: GitHub shows ```math as well."""
     fences = config["mdx_configs"].setdefault("pymdownx.superfences", {})
     fences["custom_fences"] = [{"name": "math", "class": "formula", "format": formula}]
+    config["markdown_extensions"].append(InlineFormulas())
     return config
 
 
 def formula(source: str, _language: str, css_class: str, *_: Any, **__: Any) -> str:
     """A formula in LaTeX as MathML, which browsers draw without a script."""
     return f'<div class="{css_class}">{convert(source, display="block")}</div>'
+
+
+class InlineFormulas(Extension):
+    """Formulas within a sentence, written $`m_t`$ as GitHub and GitLab have them, as MathML."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+        """Look for them before code, which backticks mark too."""
+        md.inlinePatterns.register(_InlineFormula(INLINE, md), "formula", 195)
+
+
+class _InlineFormula(InlineProcessor):
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
+        drawn = self.md.htmlStash.store(convert(m[1], display="inline"))
+        return drawn, m.start(0), m.end(0)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

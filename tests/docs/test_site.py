@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from markdown import markdown
 
 import mars_optim
 from docs.figures import architecture, evidence, terminal
@@ -72,19 +73,39 @@ def fenced(path: Path) -> list[str]:
     return re.findall(r"^```math\n(.*?)\n```$", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
+LEFT_OVER = re.compile(r"\\|<mi>&amp;</mi>|>begin<")
+
+
 def test_every_formula_becomes_mathml_without_leftovers():
     found = {path.name: fenced(path) for path in DOCS.rglob("*.md")}
-    assert all(found[f"{name}.md"] for name in [*OPTIMIZERS, "theory"])
+    assert all(found[f"{name}.md"] for name in [*OPTIMIZERS, "theory", "statistics"])
     for source in (source for sources in found.values() for source in sources):
         drawn = hooks.formula(source, "math", "formula")
         assert "<math" in drawn
-        assert not re.search(r"\\|<mi>&amp;</mi>|>begin<", drawn), source
+        assert not LEFT_OVER.search(drawn), source
+
+
+def test_formulas_within_sentences_become_mathml():
+    for name in ("theory", "statistics"):
+        text = (DOCS / f"{name}.md").read_text("utf-8")
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        sources = re.findall(hooks.INLINE, prose)
+        page = markdown(prose, extensions=["tables", "sane_lists", hooks.InlineFormulas()])
+        assert len(sources) >= 10
+        assert page.count('display="inline"') == len(sources)
+        assert "$" not in re.sub(r"<code>.*?</code>", "", page, flags=re.DOTALL)
+        assert not [s for s in sources if LEFT_OVER.search(hooks.convert(s))]
 
 
 def test_no_page_loses_an_inner_product_to_html():
     for path in DOCS.glob("*.md"):
         prose = re.sub(r"```.*?```|`[^`]*`", "", path.read_text("utf-8"), flags=re.DOTALL)
         assert not re.search(r"<[a-zA-Z]\w*_[^<>\n]*>", prose), path
+
+
+def test_code_that_shows_a_formulas_source_stays_code():
+    page = markdown("Write ``$`m_t`$``.", extensions=[hooks.InlineFormulas()])
+    assert page == "<p>Write <code>$`m_t`$</code>.</p>"
 
 
 def test_the_architecture_picture_is_drawn_from_the_contracts():

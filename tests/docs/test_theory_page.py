@@ -46,11 +46,11 @@ def row(label: str) -> list[float]:
 def test_the_table_is_what_the_formulas_give():
     gammas = row("beta 0.95, gamma")
     assert row("lag left") == [round(1 - g, 3) for g in gammas]
-    assert row("Var c / N") == pytest.approx(
+    assert row(r"$`\mathrm{Var} \, c / N") == pytest.approx(
         [correction_variance(0.95, g) for g in gammas], abs=0.006
     )
     plain = average_variance(0.95)
-    assert row("Var m / Var EMA") == pytest.approx(
+    assert row(r"$`\mathrm{Var} \, m / ") == pytest.approx(
         [average_variance(0.95, g) / plain for g in gammas], abs=6e-4
     )
 
