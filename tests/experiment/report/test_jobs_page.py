@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from mars_optim.cli import main
 from mars_optim.experiment.analysis.jobs import jobs_of, names_of
-from mars_optim.experiment.report import Messages
+from mars_optim.experiment.report import Messages, jobs_summary, write_jobs_report
 from mars_optim.experiment.report.jobs_page import jobs_table
+from mars_optim.experiment.report.messages import catalogue
 from tests.support.written_pilot import write_pilot
 
 
@@ -76,6 +78,37 @@ def test_the_numbers_are_there_for_programs(written: Path):
     assert (last["jobs"], last["share"], last["high"]) == (1, 1.0, 1.0)
     for rows in data["profiles"].values():
         assert all(row["low"] <= row["share"] <= row["high"] for row in rows)
+
+
+def test_page_in_japanese_lacks_no_text(
+    team: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said, original = set(), Messages.__call__
+
+    def note(self: Messages, code: str, /, **values: object) -> str:
+        said.add(code)
+        return original(self, code, **values)
+
+    found, say = jobs_of([team / "A", team / "B", team / "C"]), Messages("ja")
+    monkeypatch.setattr(Messages, "__call__", note)
+    write_jobs_report(found, tmp_path, say)
+    jobs_summary(found, say)
+    codes = {code for code in said if code.startswith("jobs.")}
+    assert len(codes) > 20
+    assert said <= set(catalogue("ja"))
+
+
+def test_page_in_japanese_has_no_english_word(team: Path, tmp_path: Path):
+    found, say = jobs_of([team / "A", team / "B", team / "C"]), Messages("ja")
+    html, markdown, data = write_jobs_report(found, tmp_path, say)
+    assert (html.name, markdown.name, data.name) == ("report.ja.html", "report.ja.md", "jobs.json")
+    drawn = (tmp_path / "figures" / "profiles.ja.svg").read_text(encoding="utf-8")
+    for text in (html.read_text(encoding="utf-8"), drawn, jobs_summary(found, say)):
+        code = r"<style.*?</style>|<metadata.*?</metadata>|<code>.*?</code>|`[^`]*`|<[^>]+>|&#?\w+;"
+        visible = re.sub(code, " ", text.replace(str(team), ""), flags=re.DOTALL)
+        names = "adamw|nadamw|mars|optim|CSV"
+        assert set(re.findall(rf"\b(?!(?:{names})\b)[A-Za-z]{{2,}}\b", visible)) == set()
+        assert ": " not in visible
 
 
 def test_one_folder_has_the_report_of_a_pilot(team: Path, tmp_path: Path):

@@ -90,11 +90,14 @@ def _tiles(found: Jobs, say: Messages) -> tuple[Tile, ...]:
         say("jobs.tile.verdicts"), say("jobs.tile.value", **counts), say("jobs.tile.detail")
     )
     near = _nearest(found)[:3]
-    label = say("jobs.tile.within", tau=NEAR - 1)
     return (
         verdicts,
         *(
-            Tile(f"{label}: {p.arm}", say("jobs.of", **at), say("jobs.ends", **at))
+            Tile(
+                say("jobs.tile.within", arm=p.arm, tau=NEAR - 1),
+                say("jobs.of", **at),
+                say("jobs.ends", **at),
+            )
             for p, at in ((p, _within(p)) for p in near)
         ),
     )
