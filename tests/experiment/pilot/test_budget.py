@@ -15,7 +15,8 @@ from mars_optim.cli.budget import Choice, as_data, lines, table, weighed
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.looks import confidence_at, hopeful, least_hopeful
 from mars_optim.experiment.analysis.stats import t_interval
-from mars_optim.experiment.pilot.forecast import Forecast, Noise
+from mars_optim.experiment.pilot.forecast import Forecast
+from mars_optim.experiment.pilot.pair_noise import Noise
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.pilot.worth import (
