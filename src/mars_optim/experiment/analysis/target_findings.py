@@ -5,7 +5,8 @@ from __future__ import annotations
 from statistics import median
 
 from ..plan.decision import DecisionPlan
-from .model import ArmResult, Finding, Reach
+from .arm_model import ArmResult, Reach
+from .model import Finding
 
 COARSE = 0.1
 """Steps between evaluations, as a share of the time to the target, that are worth a word."""
