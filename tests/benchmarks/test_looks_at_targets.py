@@ -11,7 +11,7 @@ import pytest
 from benchmarks.looks_at_targets import Curves, pilot, target_plan
 from benchmarks.simulated_pilots import World, judge, made_by
 from mars_optim.experiment.analysis.looks import confidence_at
-from mars_optim.experiment.analysis.model import ArmResult, SeedResult
+from mars_optim.experiment.analysis.arm_model import ArmResult, SeedResult
 from mars_optim.experiment.analysis.survival import Times, ratio_interval
 from mars_optim.experiment.analysis.target import Reach
 from mars_optim.experiment.analysis.target_findings import may_be_told

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from .arm_model import ArmResult
 from .cost import pilot_price
-from .model import Analysis, ArmResult, Finding
+from .model import Analysis, Finding
 from .stats import MOST_PAIRS, Interval
 
 Kind = Literal["switch", "do-not-switch", "spend", "no-runs-help"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median
 
 from ..plan.decision import DecisionPlan
+from .arm_model import ArmResult, Reach
 from .looks import HOPE
-from .model import ArmResult, Finding, Reach
+from .model import Finding
 from .survival import LEAST_WHOLE
 
 TOO_FEW = "target.too-few"
