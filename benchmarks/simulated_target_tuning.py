@@ -61,23 +61,29 @@ class Curves:
         level = random.Random(f"{self.seed} {spec.seed}").gauss(0.0, LEVEL)
         noise = random.Random(f"{self.seed} {spec.run_id}").gauss(0.0, LATE * self.world.noise)
         late = LATE * height_of(self.world, self.plan, spec) - ahead + level + noise
-        rows = []
-        for i in range(1, EVALUATIONS + 1):
-            step = round(spec.steps * i / EVALUATIONS)
-            value = 0.6 + 0.2 * (math.log(step / STEPS) - late)
-            at = dict(step=step, tokens=512 * step, seconds=1.0, valid_loss=1.0)
-            rows.append({**at, "accuracy": value})
-        outcome = Outcome(
-            status="finished",
-            final_loss=1.0,
-            steps=spec.steps,
-            tokens=512 * spec.steps,
-            seconds=1.0,
-            parameters=1000,
-            state_bytes=8000,
-            scores={"accuracy": value},
-        )
-        return Run(path=Path(spec.run_id), spec=spec, outcome=outcome, environment={}, rows=rows)
+        return curve(spec, late)
+
+
+def curve(spec: RunSpec, late: float | None) -> Run:
+    """A whole run whose accuracy is ``late`` log tokens behind; None for one that diverged."""
+    rows = []
+    for i in range(1, EVALUATIONS + 1):
+        step = round(spec.steps * i / EVALUATIONS)
+        value = 0.0 if late is None else 0.6 + 0.2 * (math.log(step / STEPS) - late)
+        at = dict(step=step, tokens=512 * step, seconds=1.0, valid_loss=1.0)
+        rows.append({**at, "accuracy": value})
+    outcome = Outcome(
+        status="finished" if late is not None else "diverged",
+        final_loss=1.0 if late is not None else None,
+        steps=spec.steps,
+        tokens=512 * spec.steps,
+        seconds=1.0,
+        parameters=1000,
+        state_bytes=8000,
+        scores={"accuracy": value} if late is not None else {},
+    )
+    rows = rows if late is not None else []
+    return Run(path=Path(spec.run_id), spec=spec, outcome=outcome, environment={}, rows=rows)
 
 
 def truth(world: World, trials: int, seed: int) -> float:

@@ -15,9 +15,11 @@ from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.run import LATER
 from mars_optim.experiment.plan import Plan, RunSpec
+from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.plan import SensitivityPlan
 from mars_optim.experiment.plan.plan_file import BUILT_IN, built_in_plan, make_plan
+from mars_optim.experiment.plan.task import GptPlan
 from tests.support.pretend import DATA, Pilot, Valley, carry_out, finish, small_plan
 
 EVERY = DecisionPlan(looks="every-pair")
@@ -93,12 +95,17 @@ def test_the_least_price_has_no_run_that_only_a_go_brings():
 
 
 def test_what_only_the_built_in_plan_forbids_is_said_so():
+    trunk = ("training.trunk=true", "training.decay=wsd")
     with pytest.raises(UserError) as told:
-        built_in_plan(("decision.target=2.0", "training.evaluations=50"))
+        built_in_plan(trunk)
     assert "the built-in plan has" in str(told.value)
-    assert 'decision.looks = "every-pair"' in str(told.value)
-    sets = ("decision.target=2.0", "training.evaluations=50", 'decision.looks="once"')
-    assert built_in_plan(sets).decision.target == 2.0
+    assert "comparison.ladder_seeds = 2" in str(told.value)
+    assert built_in_plan((*trunk, "comparison.ladder_seeds=0")).training.trunk
+
+
+def test_built_in_plan_may_be_judged_by_a_target():
+    plan = built_in_plan(("decision.target=2.0", "training.evaluations=50"))
+    assert (plan.decision.target, plan.decision.looks) == (2.0, "every-pair")
 
 
 def test_built_in_plan_keeps_its_mistakes_short():
@@ -112,6 +119,14 @@ def test_built_in_plan_looks_at_every_pair_and_saves():
     assert plan == make_plan(BUILT_IN)
     assert plan.decision.looks == "every-pair"
     assert plan.comparison.others == "after-go"
+
+
+@pytest.mark.parametrize("arm", ["adamw", "nadamw"])
+def test_the_built_in_start_is_the_published_one_carried(arm: str):
+    plan = built_in_plan()
+    assert isinstance(plan.task, GptPlan)
+    assert plan.arm[arm].lr == pytest.approx(ARMS[arm].lr * 768 / plan.task.width)
+    assert built_in_plan((f"arm.{arm}.lr=2e-3",)).arm[arm].lr == 2e-3
 
 
 def test_two_seeds_are_too_few_to_look_at_every_pair():

@@ -19,7 +19,7 @@ from .best_of import Tuned, tuned
 from .choice import baseline_ladder, fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .ladder import both_ways, tokens_to_reach
-from .looks import interval
+from .looks import interval, level_of
 from .mean_ladder import ladder_error
 from .money import StepTime
 from .stats import Interval
@@ -176,7 +176,7 @@ def _to_target(
     assert goal is not None
     base = {run.spec.seed: reach(run, goal) for run in _baseline_runs(at)}
     pairs = [(base[s.seed], s.reach) for s in seeds if s.reach and s.seed in base]
-    ratio, kind = ratio_interval(times_of(pairs), at.plan.decision.confidence)
+    ratio, kind = ratio_interval(times_of(pairs), level_of(at.plan.decision, len(pairs)))
     mine = target_result([s.reach for s in seeds if s.reach], "" if is_baseline else kind)
     return None if is_baseline else ratio, mine
 

@@ -6,8 +6,11 @@ from statistics import median
 
 from ..plan.decision import DecisionPlan
 from .arm_model import ArmResult, Reach
+from .looks import HOPE
 from .model import Finding
+from .survival import LEAST_WHOLE
 
+TOO_FEW = "target.too-few"
 COARSE = 0.1
 """Steps between evaluations, as a share of the time to the target, that are worth a word."""
 
@@ -27,11 +30,34 @@ def obstacle(rule: DecisionPlan, baseline: ArmResult, candidate: ArmResult) -> F
             return None  # all diverged
         return Finding("target.nobody", dict(runs=len(reaches), best=rule.sign * min(costs)))
     if candidate.log_ratio is None and not candidate.diverged:
-        return Finding("target.too-few")
+        return Finding(TOO_FEW)
     for arm in (baseline, candidate):
         if arm.tuned and not arm.regret:  # nobody knows in tokens what another choice had changed
             return Finding("target.no-trial", dict(arm=arm.name, trials=len(arm.tuned.trials)))
     return None
+
+
+def may_be_told(baseline: ArmResult, candidate: ArmResult, most: int) -> bool:
+    """Whether enough pairs for the model of times may become whole, both runs at the target.
+
+    With w of n pairs whole so far, and any share equally likely before, w' of the others are whole
+    by the beta-binomial of (1 + w, 1 + n - w); w + w' is wanted to be LEAST_WHOLE with a chance
+    of HOPE.
+
+    Args:
+        baseline: the arm in use today.
+        candidate: the arm that is judged.
+        most: pairs that the plan allows.
+    """
+    from scipy.stats import betabinom  # slow to import
+
+    base = {s.seed: s.reach.reached for s in baseline.seeds if s.reach}
+    whole = [
+        s.reach.reached and base[s.seed] for s in candidate.seeds if s.reach and s.seed in base
+    ]
+    w, n = sum(whole), len(whole)
+    short = LEAST_WHOLE - w
+    return short <= 0 or float(betabinom.sf(short - 1, most - n, 1 + w, 1 + n - w)) >= HOPE
 
 
 def target_reasons(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:

@@ -12,7 +12,7 @@ from .choice import untuned
 from .looks import hopeful, level_of
 from .model import Decision, Finding, Verdict
 from .stats import Interval, pairs_needed, saved
-from .target_findings import obstacle, target_reasons
+from .target_findings import TOO_FEW, may_be_told, obstacle, target_reasons
 from .trust import refusal
 
 
@@ -110,9 +110,13 @@ def settles_more(plan: Plan, baseline: ArmResult, candidate: ArmResult, verdict:
         candidate: the arm that is judged.
         verdict: on these two, at the pairs so far.
     """
-    if verdict.decision != "not-enough-runs" or not verdict.trusted:
+    waits = any(found.code == TOO_FEW for found in verdict.findings)
+    if verdict.decision != "not-enough-runs" or not (verdict.trusted or waits):
         return False
-    interval = candidate.log_ratio
+    interval, target = candidate.log_ratio, candidate.target
+    if target and target.kind not in ("pairs", "censored"):
+        whole = may_be_told(baseline, candidate, len(plan.comparison.seeds))
+        return whole or (interval is not None and _may_settle(plan, interval))
     if interval is None or not math.isfinite(interval.low):
         return bool(plan.comparison.ladder) and not _ladderless(plan, baseline)
     return _may_settle(plan, interval)

@@ -14,7 +14,7 @@ from ...errors import UserError, did_you_mean
 from ...files import write_text
 from ..plan import Arm, Plan, RunSpec
 from ..plan.arms import check_arm_name
-from ..plan.comparison import ComparisonPlan
+from ..plan.comparison import LEAST_LADDERS, ComparisonPlan
 from ..plan.decision import LOSS
 from ..plan.plan_file import load_plan, plan_of, plan_toml
 from ..plan.task import ImportedPlan
@@ -87,7 +87,8 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
     """The plan that these runs would have followed.
 
     The common budget is the one at which most seeds have both baseline and candidate (of equals
-    the longest); the baseline's other budgets are its ladder.
+    the longest); the baseline's other budgets are its ladder. Where only some seeds have these,
+    two at the least, all are read off the mean ladder of those (``comparison.ladder_seeds``).
 
     Args:
         found: the runs.
@@ -119,7 +120,11 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
             f"no seed has runs of both {source.baseline} and {source.candidate} with equally "
             "many steps: there are no pairs to compare"
         )
-    ladder = sorted({s for arm, _, s in runs if arm == source.baseline and s != unit})
+    rungs = {(seed, s) for arm, seed, s in runs if arm == source.baseline and s != unit}
+    ladder = sorted({s for _, s in rungs})
+    with_rungs = [seed for seed in pairs[unit] if any(seed == of for of, _ in rungs)]
+    some = LEAST_LADDERS <= len(with_rungs) < len(pairs[unit])
+    seeds = sorted(pairs[unit], key=lambda seed: seed not in with_rungs) if some else pairs[unit]
     return Plan(
         arms=tuple(arms),
         task=ImportedPlan(runs=", ".join([*source.files, *source.charts]) or "files"),
@@ -128,8 +133,9 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
         comparison=ComparisonPlan(
             baseline=source.baseline,
             candidate=source.candidate,
-            seeds=tuple(pairs[unit]),
+            seeds=tuple(seeds),
             ladder=tuple(s / unit for s in ladder),
+            ladder_seeds=len(with_rungs) if some else 0,
         ),
         decision=source.decision,
         cost=source.cost,

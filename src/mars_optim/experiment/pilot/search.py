@@ -31,7 +31,7 @@ below it."""
 def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> float | None:
     """The next learning rate to try; None when the search is over.
 
-    The published default; one step up, or down if it diverged; then outward in full steps until the
+    The start; one step up, or down if it diverged; then outward in full steps until the
     best of the trials lies between two others; then what is missing around the lowest point of the
     fit (:func:`fit_rate`); then down, while the fit hardly tells where the lowest point is, nor
     that the loss rises below the trials: a best by noise, where rates are all too high and runs are

@@ -66,12 +66,6 @@ class DecisionPlan:
                 "decision.direction = 'up' does not fit the loss, of which less is better: "
                 "leave it out"
             )
-        if self.target is not None and self.looks != "once":
-            raise UserError(
-                f"decision.looks = {self.looks!r} cannot be combined with decision.target: "
-                "runs that miss the target are modelled, and that model holds for one look; "
-                "set looks = 'once'"
-            )
         object.__setattr__(self, "direction", self.direction or "down")
 
     @property

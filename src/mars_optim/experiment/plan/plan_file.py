@@ -19,6 +19,10 @@ from .table import from_dict
 from .task import of_kind
 from .written import flat, plain, to_toml, toml_value
 
+CARRIED = 1e-3 * 768 / 64
+"""Where AdamW's tuning starts: the published rate, at GPT-2 small's width, carried to the built-in
+task's by 1 / width (muP)."""
+
 BUILT_IN: dict[str, Any] = {
     "comparison": {
         "seeds": [1, 2, 3, 4, 5, 6, 7, 8],
@@ -27,6 +31,7 @@ BUILT_IN: dict[str, Any] = {
         "others": "after-go",
     },
     "decision": {"looks": "every-pair"},
+    "arm": {"adamw": {"lr": CARRIED}, "nadamw": {"lr": CARRIED}},
 }
 """The built-in plan, beside the defaults of each key: the cheapest decision at the same rates of
 error (docs/statistics.md, "The default pilot")."""
@@ -230,7 +235,7 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 
 def overrides(plan: Plan) -> list[str]:
     """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
-    known = flat(plain(built_in_plan()))
+    known: dict[str, Any] = {}
     for name, arm in plan.arm.items():
         if is_any(arm.optimizer):
             default: Any = Arm(optimizer=arm.optimizer)
@@ -238,6 +243,7 @@ def overrides(plan: Plan) -> list[str]:
             known |= flat(rows, f"arm.{name}.")
         elif name in ARMS:
             known |= flat(plain(ARMS[name]), f"arm.{name}.")
+    known |= flat(plain(built_in_plan()))
     changed = {
         key: value
         for key, value in flat(plain(plan)).items()
