@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shlex
@@ -62,6 +63,7 @@ def forecast(noise: float | None = 0.03, rates: float | None = 0.01) -> Forecast
     )
 
 
+@functools.cache
 def choice(budget: float, *, hours: float = 5000.0, prior: Prior = BROAD) -> Choice:
     plan = replace(PLAN, cost=replace(PLAN.cost, planned_hours=hours))
     return weighed(plan, forecast(), budget, prior, 1)
@@ -160,6 +162,7 @@ THREE = replace(
 """A control that waits for a go; the ladder has three budgets beside 1."""
 
 
+@functools.cache
 def of_three(mean: float, **changes: Any) -> list[Design]:
     """The designs of a job where the saving is known to be ``mean``, in log tokens."""
     prior = Prior(mean=mean, sd=1e-3)
