@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mars_optim.experiment.analysis.arm_model import ArmResult
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.choice import with_choice
 from mars_optim.experiment.analysis.comparison import comparison
-from mars_optim.experiment.analysis.model import ArmResult
 from mars_optim.experiment.analysis.stats import saved
 from mars_optim.experiment.analysis.verdict import decide, settles_more
 from mars_optim.experiment.pilot.agenda import first_seeds

@@ -17,9 +17,9 @@ from statistics import fmean
 from typing import Protocol
 
 from mars_optim.experiment.analysis import Verdict
+from mars_optim.experiment.analysis.arm_model import ArmResult
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.comparison import comparison
-from mars_optim.experiment.analysis.model import ArmResult
 from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.plan import Plan, RunSpec

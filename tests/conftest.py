@@ -1,5 +1,6 @@
 """Set-up of all tests: reproducible, and quiet on a machine that others use too."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -33,3 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[test] % among if among else seen[test]:
                 item.add_marker("slow")
         seen[test] += 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Every test begins with one thread: a pilot's run in this process takes all cores and keeps
+    them, and on tiny tensors a second thread only waits, which took ten times the CPU time."""
+    torch = sys.modules.get("torch")
+    if torch and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

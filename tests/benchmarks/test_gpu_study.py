@@ -51,6 +51,7 @@ def test_short_runs_come_first_then_seed_by_seed(whole: dict[str, Any]) -> None:
     assert {run["status"] for run in whole["runs"].values()} == {"finished"}
 
 
+@pytest.mark.slow
 def test_all_models_share_one_compiled_graph(whole: dict[str, Any]) -> None:
     (log,) = whole["calls"]
     assert log["compiled"]

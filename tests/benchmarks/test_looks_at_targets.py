@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.looks_at_targets import Curves, pilot, target_plan
 from benchmarks.simulated_pilots import World, judge, made_by
+from mars_optim.experiment.analysis.arm_model import ArmResult, SeedResult
 from mars_optim.experiment.analysis.looks import confidence_at
-from mars_optim.experiment.analysis.model import ArmResult, SeedResult
 from mars_optim.experiment.analysis.survival import Times, ratio_interval
 from mars_optim.experiment.analysis.target import Reach
 from mars_optim.experiment.analysis.target_findings import may_be_told
@@ -35,6 +35,7 @@ def test_a_clear_effect_ends_the_pilot_at_three_pairs():
     assert candidate.log_ratio.confidence == confidence_at(0.95, 3) > 0.95
 
 
+@pytest.mark.slow
 def test_at_the_least_saving_more_pairs_are_asked_for():
     world = replace(WORLD, effect=-math.log1p(-0.05))
     assert max(len(seeds_of(EVERY, world, seed)) for seed in range(4)) > 3
@@ -48,6 +49,7 @@ def test_a_target_that_nobody_reaches_ends_it_at_once():
     assert seeds_of(plan) == {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_too_few_whole_pairs_are_no_reason_to_stop():
     plan = target_plan(0.0, 8, "every-pair")
     world = replace(WORLD, effect=0.0)

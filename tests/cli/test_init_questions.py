@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,26 @@ def test_a_stop_leaves_nothing_behind(key: str, answers: int, tmp_path: Path):
         assert "Stopped. Nothing was written." in terminal.text
         assert "Traceback" not in terminal.text
     assert files(tmp_path) == set()
+
+
+def test_a_ctrl_c_that_no_read_sees_is_answered(tmp_path: Path):
+    """As one just before the read begins: the signal comes, and no read ends for it.
+
+    Another thread takes the signal here, which does the same at any moment.
+    """
+    program = """import signal, sys, threading
+from mars_optim.cli import main
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+sys.exit(main(["init"]))"""
+    with Terminal([sys.executable, "-c", program], tmp_path) as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("\n")
+        terminal.expect(PROMPT)
+        time.sleep(0.2)  # it waits for the line by now
+        terminal.type("\x03")
+        assert terminal.ended() == 130
+        assert "Stopped. Nothing was written." in terminal.text
 
 
 def test_a_kind_or_no_input_asks_nothing(tmp_path: Path):

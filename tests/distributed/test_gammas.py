@@ -56,6 +56,7 @@ def test_any_rule_chooses_gamma_like_the_whole(
     ranks(world).run(gammas.chosen_like_whole, "rows", dtype, rtol, steps, options)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("capturable", [False, True])
 def test_least_error_of_shards_is_that_of_the_whole(capturable: bool, ranks: Of) -> None:
     options: dict[str, Any] = {"gamma_schedule": "least_error", "correction": "folded"}

@@ -17,10 +17,6 @@ from tests.support.served import Served, need_browser
 from tests.support.small_pilot import Pilot
 
 DONE = "parseInt(document.querySelector('#progress dd').textContent)"
-SHIFTS = """window.shifts = []; new PerformanceObserver(found => {
-  const title = document.querySelector("#verdict .title").textContent;
-  for (const shift of found.getEntries()) window.shifts.push([title, shift.value]);
-}).observe({type: "layout-shift", buffered: true});"""
 LATER = "The verdict comes when all runs are in"
 
 
@@ -55,15 +51,16 @@ def test_the_page_follows_a_real_pilot_to_its_verdict(
         served = opened.enter_context(Served(pilot.out, "--every", "0.5"))
         browser = opened.enter_context(Browser(tmp_path / "browser"))
         browser.open(served.url)
-        browser.ask(f"window.first = true; {SHIFTS}")
+        browser.ask("window.first = true")
+        browser.watch_shifts()
         assert LATER in browser.text
         before = browser.ask(DONE)
         browser.until(f"{DONE} > {before}")
         running.wait(timeout=240)
         browser.until("document.body.innerText.includes('This page no longer updates')")
         assert browser.ask("window.first")  # nobody has loaded the page again
-        moved = [by for title, by in browser.ask("window.shifts") if title == LATER]
-        assert sum(moved) < 0.01  # only the verdict, when it comes, makes room for itself
+        moved = browser.shifts(LATER)  # only the verdict, when it comes, makes room for itself
+        assert sum(by for by, _ in moved) < 0.01, moved
         runs = len(pilot.finished())
         assert f"{runs} of {runs}" in browser.text
         assert "The pilot has ended." in browser.text

@@ -61,6 +61,7 @@ def test_state_and_updates_keep_structure_shapes_and_dtypes(form: str, dtype: st
     assert types(jax.eval_shape(transform.init, params)) == types(state)
 
 
+@pytest.mark.slow_but_one(among=3)
 @every_form
 def test_nothing_is_compiled_again_over_steps_or_donation(form: str) -> None:
     params, transform = arrays(0), made(form)
@@ -106,6 +107,7 @@ def test_a_step_by_hand_is_the_compiled_step() -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12), eager, found)
 
 
+@pytest.mark.slow_but_one(among=3)
 @every_form
 def test_injected_numbers_do_what_given_ones_do(form: str) -> None:
     params, grads = arrays(0, "float64"), [arrays(5 + t, "float64") for t in range(3)]
@@ -160,6 +162,7 @@ def test_a_tree_without_arrays_is_taken(form: str) -> None:
     assert updates == {}
 
 
+@pytest.mark.slow_but_one(among=2)
 @every_form
 def test_zero_gradients_move_nothing_but_the_decay(form: str) -> None:
     params, transform = arrays(0), made(form, weight_decay=0.5)
@@ -168,6 +171,7 @@ def test_zero_gradients_move_nothing_but_the_decay(form: str) -> None:
     jax.tree.map(lambda u, p: np.testing.assert_allclose(u, -0.01 * p, rtol=1e-6), updates, params)
 
 
+@pytest.mark.slow_but_one(among=2)
 @every_form
 def test_it_finds_the_bottom_of_a_bowl(form: str) -> None:
     target = {"w": jnp.asarray(drawn(3)["matrix"]), "b": jnp.asarray([1.0, -2.0])}

@@ -61,6 +61,7 @@ def check(
     assert len(moved) > 4
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("thin", [lambda _, grads: grads, some], ids=["all", "some"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

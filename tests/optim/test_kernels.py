@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -10,107 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from mars_optim.optim import backends, orthogonalize, reference
+from mars_optim.optim import backends, reference
 from mars_optim.optim.backends import Bucket
 from mars_optim.optim.backends.cpu import native
 from mars_optim.optim.backends.cpu.build import Library
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.hyperparameters import Settings
-from mars_optim.optimizer_options import MATRIX_RULES
-from tests.support.cases import compiler_found, needs_compiler
-
-# triton's kernels are compared in a process of their own: see test_triton_kernels.py
-FAST: list[Any] = [
-    pytest.param(name, marks=needs_compiler, id=name) if name == "native" else name
-    for name in backends.BACKENDS
-    if name not in ("reference", "triton")
-]
-HERE = [name for name in FAST if isinstance(name, str)] + ["native"] * compiler_found
-
-VECTORS: dict[str, Callable[[], Tensor]] = {
-    "one": lambda: torch.empty(1),
-    "three": lambda: torch.empty(3),
-    "odd": lambda: torch.empty(127),
-    "no power of two": lambda: torch.empty(4099),
-    "none": lambda: torch.empty(0),
-    "scalar": lambda: torch.empty(()),
-}
-MATRICES: dict[str, Callable[[], Tensor]] = {
-    "tall": lambda: torch.empty(5, 3),
-    "wide": lambda: torch.empty(3, 7),
-    "row": lambda: torch.empty(1, 127),
-    "kernel": lambda: torch.empty(4, 2, 3, 3),
-}
-STRIDED: dict[str, Callable[[], Tensor]] = {
-    "transposed": lambda: torch.empty(6, 4).t(),
-    "channels_last": lambda: torch.empty(2, 3, 4, 5).to(memory_format=torch.channels_last),
-}
-# norms below and above every clip tested, and no gradient at all
-SIZES = (0.01, 1.0, 30.0, 0.0)
-
-
-def tensors_for(settings: Settings, backend: str) -> list[Tensor]:
-    made = [make() for make in MATRICES.values()]
-    if settings.rule not in MATRIX_RULES:
-        made += [make() for make in VECTORS.values()]
-    if backend != "fused":
-        made += [make() for make in STRIDED.values()]
-    return made
-
-
-def fill(like: list[Tensor], seed: int, dtype: torch.dtype, *, grads: bool = False) -> list[Tensor]:
-    """Random values in the layout of ``like``."""
-    generator = torch.Generator().manual_seed(seed)
-    filled = []
-    for i, tensor in enumerate(like):
-        values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        values = values * SIZES[(i + seed) % len(SIZES)] if grads else values
-        filled.append(torch.empty_like(tensor, dtype=dtype).copy_(values))
-    return filled
-
-
-def compare(
-    backend: str,
-    settings: Settings,
-    *,
-    like: list[Tensor] | None = None,
-    dtype: torch.dtype = torch.float64,
-    oracle_dtype: torch.dtype = torch.float64,
-    steps: int = 3,
-    done: int = 0,
-    rtol: float = 1e-11,
-    atol: float = 1e-13,
-) -> None:
-    """Step the backend and the oracle side by side; parameters and state must agree."""
-    like = tensors_for(settings, backend) if like is None else like
-    sides = []
-    for name, its_dtype in ((backend, dtype), ("reference", oracle_dtype)):
-        params = fill(like, 0, its_dtype)
-        states: list[reference.State] = [{} for _ in params]
-        for i, (param, state) in enumerate(zip(params, states, strict=True)):
-            backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-            state["step"] += done + i % 2  # each parameter counts its own steps
-        sides.append((backends.BACKENDS[name], params, states, its_dtype))
-    for step in range(steps):
-        for stepper, params, states, its_dtype in sides:
-            grads = fill(like, 7 + step, its_dtype, grads=True)
-            given_grads = [g.clone() for g in grads]
-            bucket = Bucket(params, grads, states, settings)
-            assert stepper.why_not(bucket) is None
-            stepper.step(bucket)
-            assert all(torch.equal(a, b) for a, b in zip(grads, given_grads, strict=True))
-        (_, ours, our_states, _), (_, theirs, their_states, _) = sides
-        for x, y, state, wanted in zip(ours, theirs, our_states, their_states, strict=True):
-            assert state.keys() == wanted.keys()
-            for got, want in ((x, y), *((state[k], wanted[k]) for k in state)):
-                torch.testing.assert_close(got.to(want.dtype), want, rtol=rtol, atol=atol)
-
-
-def settings_of(**options: Any) -> Settings:
-    defaults = dict(lr=0.01, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.1, gamma=0.025)
-    return Settings(**{**defaults, "clip": None, "correction": "approx", **options})
+from tests.support.cases import needs_compiler
+from tests.support.kernel_parity import FAST, HERE, compare, fill, settings_of
 
 
 def can_do(backend: str, settings: Settings) -> bool:
@@ -269,68 +176,6 @@ def test_float32_backend_is_near_the_float64_oracle(
     settings = settings_of(rule=rule, correction=correction, clip=clip)
     # a step is lr = 0.01 long: one part in ten thousand of it
     compare(backend, settings, dtype=torch.float32, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("correction", ["approx", "folded"])
-@pytest.mark.parametrize("rule", MATRIX_RULES)
-def test_float32_newton_schulz_is_within_bf16_noise_of_oracle(rule: str, correction: str) -> None:
-    settings = settings_of(rule=rule, correction=correction)
-    like = [make() for make in (*MATRICES.values(), *STRIDED.values())]
-    start = fill(like, 0, torch.float32)
-    grads = fill(like, 7, torch.float32)
-    ends = []
-    for backend in ("foreach", "reference"):
-        params = [x.clone() for x in start]
-        states: list[reference.State] = [{} for _ in params]
-        for param, state in zip(params, states, strict=True):
-            backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-        backends.BACKENDS[backend].step(Bucket(params, grads, states, settings))
-        ends.append(params)
-    for before, ours, theirs in zip(start, *ends, strict=True):
-        assert (ours - theirs).norm() < 0.1 * (theirs - before).norm()
-
-
-@pytest.mark.parametrize("emulated", [False, True], ids=["bfloat16", "no bfloat16"])
-@pytest.mark.parametrize("rule", MATRIX_RULES)
-def test_matrices_of_equal_shape_step_as_in_the_oracle(
-    rule: str, emulated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(orthogonalize, "BFLOAT16_CPU", not emulated)
-    like = [torch.empty(shape) for shape in ((6, 4), (2, 9), (6, 4), (2, 9), (6, 2, 2), (4, 4))]
-    compare("foreach", settings_of(rule=rule), like=like)
-    compare("foreach", settings_of(rule=rule, stacked=True), like=like)
-    apart = []
-    for limit in (1, 1 << 21):
-        monkeypatch.setitem(orthogonalize._BATCH, "cpu", limit)
-        params = fill(like, 0, torch.float32)
-        states: list[reference.State] = [{} for _ in params]
-        for param, state in zip(params, states, strict=True):
-            dtypes = backends.state_dtypes(param.dtype, settings_of(rule=rule))
-            backends.init_state(param, state, dtypes)
-        grads = fill(like, 7, torch.float32)
-        backends.BACKENDS["foreach"].step(Bucket(params, grads, states, settings_of(rule=rule)))
-        apart.append(params)
-    for start, one, together in zip(fill(like, 0, torch.float32), *apart, strict=True):
-        assert (one - together).norm() <= (1e-4 if emulated else 0.05) * (one - start).norm()
-
-
-@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (4, 0, 3, 3), (0, 2, 3, 3)], ids=str)
-@pytest.mark.parametrize("backend", ["reference", "foreach"])
-@pytest.mark.parametrize("rule", MATRIX_RULES)
-def test_empty_matrix_passes_through_newton_schulz(
-    rule: str, backend: str, shape: tuple[int, ...]
-) -> None:
-    settings, empty, state = settings_of(rule=rule), torch.empty(shape), {}
-    backends.init_state(empty, state, backends.state_dtypes(empty.dtype, settings))
-    backends.BACKENDS[backend].step(Bucket([empty], [torch.empty(shape)], [state], settings))
-    assert state["step"] == 1.0
-
-
-@pytest.mark.parametrize("rule", MATRIX_RULES)
-def test_stack_of_matrices_is_orthogonalised_matrix_by_matrix(rule: str) -> None:
-    stacked = settings_of(rule=rule, stacked=True)
-    like = [torch.empty(3, 4, 2), torch.empty(2, 2, 2, 5), torch.empty(4, 2)]
-    compare("foreach", stacked, like=like)
 
 
 @given(

@@ -16,8 +16,8 @@ from mars_optim.optim import backends
 from mars_optim.optim.backends import Bucket, wrappers
 from mars_optim.optim.backends.cuda import triton_backend
 from tests.support.cases import copies, make_params, same
+from tests.support.kernel_parity import settings_of
 
-from .test_kernels import settings_of
 from .test_triton_kernels import run_parity
 
 pytestmark = [

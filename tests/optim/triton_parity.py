@@ -25,8 +25,7 @@ from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.backends.cuda.triton_tables import CHUNK
 from mars_optim.optim.hyperparameters import Settings
 from tests.support.cases import make_grads, make_params
-
-from .test_kernels import fill, settings_of
+from tests.support.kernel_parity import fill, settings_of
 
 pytest.importorskip("triton")
 from mars_optim.optim.backends.cuda import triton_kernels

@@ -28,6 +28,14 @@ for place, end in zip((3, 4), ends):  # where Chromium looks for its pipes
 os.execv(sys.argv[3], sys.argv[3:])
 """
 PATIENCE = 60.0  # seconds
+SHIFTS = """window.shifts = []; new PerformanceObserver(found => {
+  const title = document.querySelector("#verdict .title").textContent;
+  for (const shift of found.getEntries()) {
+    const moved = shift.sources.map(({ node, previousRect: a, currentRect: b }) =>
+      `${node?.nodeName} ${node?.id || node?.className} ${a.x},${a.y} -> ${b.x},${b.y}`);
+    window.shifts.push([title, shift.value, moved]);
+  }
+}).observe({type: "layout-shift", buffered: true});"""
 
 
 class Browser(Closing):
@@ -143,6 +151,14 @@ class Browser(Closing):
     def text(self) -> str:
         """All text of the page that is seen."""
         return str(self.ask("document.body.innerText"))
+
+    def watch_shifts(self) -> None:
+        """Remember from now on, and since the page opened, what moves without the reader's hand."""
+        self.ask(SHIFTS)
+
+    def shifts(self, title: str) -> list[tuple[float, list[str]]]:
+        """What has moved under this title of the verdict: how far (no unit), and which elements."""
+        return [(by, moved) for under, by, moved in self.ask("window.shifts") if under == title]
 
     def script(self, allowed: bool) -> None:
         """Whether pages may run their scripts, from the next one on."""

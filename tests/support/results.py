@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from mars_optim.experiment.analysis import ArmResult, Interval, Verdict
+from mars_optim.experiment.analysis.arm_model import SeedResult
 from mars_optim.experiment.analysis.ladder import LadderReading
-from mars_optim.experiment.analysis.model import SeedResult
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.decision import DecisionPlan

@@ -129,7 +129,28 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
 
 def as_data(choice: Choice) -> dict[str, Any]:
     """All numbers, for programs."""
-    return {**dataclasses.asdict(choice), "options": choice.options}
+    designs = tuple(map(_design_data, choice.designs))
+    known = dataclasses.asdict(dataclasses.replace(choice, designs=()))
+    return {**known, "designs": designs, "options": choice.options}
+
+
+def _design_data(design: Design) -> dict[str, Any]:
+    variant, plan = design.variant, design.variant.plan
+    numbers = {f.name: getattr(design, f.name) for f in dataclasses.fields(design)}
+    del numbers["variant"]
+    return dict(
+        settings=variant.settings,
+        axes=variant.axes,
+        seeds=plan.comparison.seeds,
+        looks=plan.decision.looks,
+        others=variant.others,
+        ladder=plan.ladder,
+        ladder_seeds=plan.comparison.ladder_seeds,
+        max_trials=plan.tuning.max_trials,
+        tuning_seeds=variant.tuning_seeds,
+        steps=plan.training.steps,
+        **numbers,
+    )
 
 
 def lines(choice: Choice) -> list[str]:
@@ -174,7 +195,8 @@ def _told(design: Design, choice: Choice) -> str:
     unit, (average, most) = choice.currency, design.price
     cells = dict(zip(HEAD, _cells(design), strict=True))
     return (
-        f"{cells['pairs']} pairs, arms beside {' and '.join(choice.judged)}: {design.others}, "
+        f"{cells['pairs']} pairs, arms beside {' and '.join(choice.judged)}: "
+        f"{cells['other arms']}, "
         f"ladder {cells['ladder']}, trials an arm {cells['trials']}, {cells['steps']} steps; "
         f"{design.pairs:.1f} pairs, {average:,.2f} {unit} on average and {most:,.2f} {unit} at the "
         f"most; go {design.go:.0%}, no-go {design.no_go:.0%}; worth {design.worth:+,.3g} {unit} "
@@ -184,24 +206,26 @@ def _told(design: Design, choice: Choice) -> str:
 
 def _others(choice: Choice, best: Design) -> list[str]:
     """Cost of the arms that the best design leaves out, in a line."""
-    twins = [d for d in beside(choice.designs, best) if d.others != best.others]
-    if best.others != "none" or not twins:
+    others = best.variant.others
+    twins = [d for d in beside(choice.designs, best) if d.variant.others != others]
+    if others != "none" or not twins:
         return []
     twin = max(twins, key=lambda design: design.worth)
     average, most = (a - b for a, b in zip(twin.price, best.price, strict=True))
     unit = choice.currency
     return [
         "  The control and other arms tell what a saving is due to, which is not in the worth: "
-        f"with them ({twin.others}) the pilot costs {average:,.2f} {unit} more on average, "
+        f"with them ({twin.variant.others}) the pilot costs {average:,.2f} {unit} more on average, "
         f"{most:,.2f} {unit} at the most."
     ]
 
 
 def _shorter(choice: Choice, best: Design) -> list[str]:
-    if best.steps == choice.steps:
+    steps = best.variant.plan.training.steps
+    if steps == choice.steps:
         return []
     return [
-        f"  Runs of {best.steps:,} steps in place of {choice.steps:,}: what they save is taken to "
+        f"  Runs of {steps:,} steps in place of {choice.steps:,}: what they save is taken to "
         f"differ by {PER_DOUBLING:.2f} (sd, in log tokens) for each halving."
     ]
 
@@ -211,15 +235,16 @@ NUMBERS = ("run", "average", "most", "go", "no-go", "worth")
 
 
 def _cells(design: Design) -> tuple[str, ...]:
-    number = len(design.seeds)
-    few = f", {design.ladder_seeds} seeds" if design.ladder_seeds else ""
-    again = f", {design.tuning_seeds} seeds" if design.tuning_seeds > 1 else ""
+    variant, plan = design.variant, design.variant.plan
+    number, ladder_seeds = len(plan.comparison.seeds), plan.comparison.ladder_seeds
+    few = f", {ladder_seeds} seeds" if ladder_seeds else ""
+    again = f", {variant.tuning_seeds} seeds" if variant.tuning_seeds > 1 else ""
     return (
-        f"up to {number}" if design.looks == "every-pair" else str(number),
-        design.others,
-        " ".join(f"{rung:g}" for rung in sorted((*design.ladder, 1.0))) + few,
-        f"up to {design.max_trials}{again}",
-        f"{design.steps:,}",
+        f"up to {number}" if plan.decision.looks == "every-pair" else str(number),
+        variant.others,
+        " ".join(f"{rung:g}" for rung in sorted((*plan.ladder, 1.0))) + few,
+        f"up to {plan.tuning.max_trials}{again}",
+        f"{plan.training.steps:,}",
     )
 
 

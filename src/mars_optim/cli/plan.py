@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..experiment.pilot.arm_lines import check_lines
-from ..experiment.pilot.forecast import Forecast, Noise, Seeds
+from ..experiment.pilot.forecast import Forecast
+from ..experiment.pilot.pair_noise import Noise, Seeds
 from ..experiment.pilot.price import between, price_line
 from ..experiment.plan import Plan
 from ..experiment.plan.any_arm import is_any

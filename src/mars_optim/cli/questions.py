@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ..experiment.plan.arms import ARMS
 from .folder import look
+from .typed_line import typed_line
 
 KINDS = {
     "demo": "a small built-in language model; needs nothing of yours",
@@ -206,4 +207,5 @@ def _say_wrong(console: Console, text: str, allowed: str) -> None:
 
 
 def _line(console: Console, default: str) -> str:
-    return console.input(f"[{default}] > ", markup=False).strip() or default
+    console.print(f"[{default}] > ", markup=False, end="")
+    return typed_line().strip() or default

@@ -5,7 +5,8 @@ from .named import create, list_optimizers
 from .param_groups import ParamGroups, param_groups
 from .tools.migrate import migrate
 from .tools.release import GradientRelease, release_gradients
-from .tools.wrap import VarianceReduction, variance_reduce
+from .tools.variance_reduce import variance_reduce
+from .tools.wrap import VarianceReduction
 from .transfer import transferred
 
 __all__ = [

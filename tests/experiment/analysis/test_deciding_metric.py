@@ -12,7 +12,7 @@ import pytest
 from mars_optim.cli import main
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis import analyse
-from mars_optim.experiment.analysis.model import ArmResult
+from mars_optim.experiment.analysis.arm_model import ArmResult
 from mars_optim.experiment.pilot.agenda import tuning_trials
 from mars_optim.experiment.records import read_runs
 from tests.support.scored_pilot import COMMAND, METRIC, accuracy, write_scored

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.simulated_ladders import BUDGETS, Truth
 from benchmarks.simulated_trunks import read_both
+from mars_optim.experiment.analysis.arm_model import ArmResult
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.comparison import comparison
 from mars_optim.experiment.analysis.ladder import LadderReading, both_ways, tokens_to_reach
-from mars_optim.experiment.analysis.model import ArmResult
 from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.records import Run

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from mars_optim.experiment.analysis.model import ArmResult, Curve, SeedResult, Verdict
+from mars_optim.experiment.analysis.arm_model import ArmResult, Curve, SeedResult
+from mars_optim.experiment.analysis.model import Verdict
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.analysis.verdict import decide
 from tests.support.results import baseline_with, candidate_with, plan_with, reasons_of, sentence_of

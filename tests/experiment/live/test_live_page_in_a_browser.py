@@ -47,11 +47,16 @@ def test_a_vanished_folder_is_one_line_and_what_was_seen_stays(out: Path, tmp_pa
     with Browser(tmp_path / "browser") as browser, Served(copy, "--every", "0.5") as served:
         browser.open(served.url)
         browser.until("document.body.innerText.includes('33 %')")
+        browser.watch_shifts()
+        title = browser.ask("document.querySelector('#verdict .title').textContent")
         copy.rename(tmp_path / "elsewhere")
         browser.until("document.body.innerText.includes('holds no pilot')")
         assert "33 %" in browser.text
+        note = browser.ask("document.querySelector('#notes').getBoundingClientRect().bottom")
+        assert note == browser.ask("window.innerHeight")  # seen at once, wherever one reads
         (tmp_path / "elsewhere").rename(copy)
         browser.until("!document.body.innerText.includes('holds no pilot')")
+        assert browser.shifts(title) == []
         assert served.end() == (130, "")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import shlex
 from dataclasses import replace
@@ -14,7 +16,8 @@ from mars_optim.cli.budget import Choice, as_data, lines, table, weighed
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.looks import confidence_at, hopeful, least_hopeful
 from mars_optim.experiment.analysis.stats import t_interval
-from mars_optim.experiment.pilot.forecast import Forecast, Noise
+from mars_optim.experiment.pilot.forecast import Forecast
+from mars_optim.experiment.pilot.pair_noise import Noise
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.pilot.worth import (
@@ -60,6 +63,7 @@ def forecast(noise: float | None = 0.03, rates: float | None = 0.01) -> Forecast
     )
 
 
+@functools.cache
 def choice(budget: float, *, hours: float = 5000.0, prior: Prior = BROAD) -> Choice:
     plan = replace(PLAN, cost=replace(PLAN.cost, planned_hours=hours))
     return weighed(plan, forecast(), budget, prior, 1)
@@ -70,7 +74,7 @@ def test_no_design_may_cost_more_than_the_budget():
         found = choice(budget)
         assert all(design.price[1] <= budget for design in found.designs)
         for design in found.designs:
-            plan = make_plan(plain(PLAN), design.settings)
+            plan = make_plan(plain(PLAN), design.variant.settings)
             money = price(plan, TIMINGS, workers=1).money
             assert money is not None
             assert design.price[1] == pytest.approx(money[1])
@@ -98,7 +102,7 @@ def test_a_large_job_gets_the_options_of_its_best_design():
     assert lines(found)[-1].endswith(found.options)
     sets = [text for text in shlex.split(found.options) if text != "--set"]
     made = make_plan({}, tuple(sets))
-    assert made.comparison.seeds == found.best.seeds
+    assert made.comparison.seeds == found.best.variant.plan.comparison.seeds
     assert (made.cost.budget, made.cost.price_per_hour) == (100.0, 2.0)
 
 
@@ -120,7 +124,7 @@ def test_worth_is_that_of_the_decisions_by_a_plain_sum():
     job, prior = Job(money=1000.0, step_time=1.0, min_saving=0.05), Prior(mean=0.06, sd=0.08)
     every = designs(PLAN, job, prior, sd=1e-6, rates=0.0, timings=TIMINGS, workers=1)
     whole = (PLAN.tuning.max_trials, PLAN.training.steps)
-    found = [design for design in every if (design.max_trials, design.steps) == whole]
+    found = [d for d in every if (max_trials(d), d.variant.plan.training.steps) == whole]
     x = np.linspace(prior.mean - 8 * prior.sd, prior.mean + 8 * prior.sd, 200_001)
     density = np.exp(-((x - prior.mean) ** 2) / (2 * prior.sd**2))
     gain = job.gain(x)
@@ -146,8 +150,9 @@ def test_seeds_of_a_design_are_not_those_of_the_tuning():
     plan = replace(plan, tuning=replace(plan.tuning, seed=2))
     job = Job(money=1e4, step_time=1.0, min_saving=0.05)
     found = designs(plan, job, BROAD, sd=0.03, rates=0.0, timings=TIMINGS, workers=1)
-    assert all(not {2, 4} & set(design.seeds) for design in affordable(found, math.inf))
-    assert {len(design.seeds) for design in found} >= {3, 5, 10}
+    seeds = [d.variant.plan.comparison.seeds for d in affordable(found, math.inf)]
+    assert all(not {2, 4} & set(used) for used in seeds)
+    assert {len(used) for used in seeds} >= {3, 5, 10}
 
 
 THREE = replace(
@@ -157,6 +162,7 @@ THREE = replace(
 """A control that waits for a go; the ladder has three budgets beside 1."""
 
 
+@functools.cache
 def of_three(mean: float, **changes: Any) -> list[Design]:
     """The designs of a job where the saving is known to be ``mean``, in log tokens."""
     prior = Prior(mean=mean, sd=1e-3)
@@ -167,12 +173,16 @@ def of_three(mean: float, **changes: Any) -> list[Design]:
     )
 
 
+def max_trials(design: Design) -> int:
+    return design.variant.plan.tuning.max_trials
+
+
 def twins(found: list[Design], one: str, other: str) -> list[tuple[Design, Design]]:
     """Designs that differ in the arms beside the two only."""
-    by_axes = {design.axes: design for design in found}
+    by_axes = {design.variant.axes: design for design in found}
     pairs = []
     for design in found:
-        pair, others, *rest = design.axes
+        pair, others, *rest = design.variant.axes
         if others == one and (twin := by_axes.get((pair, other, *rest))):
             pairs.append((design, twin))
     assert pairs
@@ -189,10 +199,10 @@ def test_a_control_that_waits_costs_nothing_without_a_go():
 def test_a_control_is_paid_by_the_chance_of_a_go():
     run = 1000 * 0.5 / 3600 * 2.0
     for waiting, without in twins(of_three(0.5), "after-go", "none"):
-        if waiting.tuning_seeds == 1:
-            trials = 6.546 if waiting.max_trials == 16 else 6.288
+        if waiting.variant.tuning_seeds == 1:
+            trials = 6.546 if max_trials(waiting) == 16 else 6.288
             runs = waiting.go * trials + waiting.go * waiting.pairs
-            share = waiting.steps / 1000
+            share = waiting.variant.plan.training.steps / 1000
             more = waiting.price[0] - without.price[0]
             assert more == pytest.approx(runs * run * share, rel=0.01)
 
@@ -200,7 +210,7 @@ def test_a_control_is_paid_by_the_chance_of_a_go():
 def test_a_plan_that_always_runs_its_control_may_let_it_wait():
     always = replace(THREE.comparison, others="always")
     found = of_three(-0.5, comparison=always)
-    assert {design.others for design in found} == {"always", "after-go", "none"}
+    assert {design.variant.others for design in found} == {"always", "after-go", "none"}
     for with_it, waiting in twins(found, "always", "after-go"):
         assert waiting.price[0] < with_it.price[0]
         assert waiting.price[1] == pytest.approx(with_it.price[1])
@@ -208,24 +218,20 @@ def test_a_plan_that_always_runs_its_control_may_let_it_wait():
 
 def test_designs_vary_what_the_program_can_run_and_only_that():
     found = of_three(0.1)
-    ladders = {(design.ladder, design.ladder_seeds) for design in found}
+    plans = [design.variant.plan for design in found]
+    ladders = {(plan.ladder, plan.comparison.ladder_seeds) for plan in plans}
     assert ladders == {(rungs, few) for rungs in ((0.5, 0.75, 1.5), (0.5, 1.5)) for few in (0, 2)}
-    assert {(d.max_trials, d.tuning_seeds) for d in found} == {(16, 1), (8, 1), (16, 2), (16, 3)}
-    assert {design.steps for design in found} == {1000, 500}
+    trials = {(max_trials(design), design.variant.tuning_seeds) for design in found}
+    assert trials == {(16, 1), (8, 1), (16, 2), (16, 3)}
+    assert {plan.training.steps for plan in plans} == {1000, 500}
     for design in found:
-        made = make_plan(plain(THREE), design.settings)
-        assert (made.training.steps, made.ladder) == (design.steps, design.ladder)
-        assert made.comparison.ladder_seeds == design.ladder_seeds
-        assert (made.tuning.max_trials, len(made.tuning.more_seeds) + 1) == (
-            design.max_trials,
-            design.tuning_seeds,
-        )
+        assert make_plan(plain(THREE), design.variant.settings) == design.variant.plan
 
 
 def test_a_search_that_is_cut_off_decides_less_often():
-    found = {design.axes: design for design in of_three(0.5)}
+    found = {design.variant.axes: design for design in of_three(0.5)}
     for axes, design in found.items():
-        if design.max_trials == 8:
+        if max_trials(design) == 8:
             whole = found[(*axes[:3], (16, 1), axes[4])]
             assert design.go == pytest.approx(whole.go * (1 - 0.144) ** 2)
             assert design.price[1] < whole.price[1]
@@ -234,10 +240,10 @@ def test_a_search_that_is_cut_off_decides_less_often():
 def test_shorter_runs_are_weaker_evidence_of_the_plans_own():
     prior, job = Prior(mean=0.05, sd=0.05), Job(money=1e5, step_time=1.0, min_saving=0.05)
     found = designs(PLAN, job, prior, sd=0.01, rates=0.0, timings=TIMINGS, workers=1)
-    by_axes = {design.axes: design for design in found}
+    by_axes = {design.variant.axes: design for design in found}
     for design in found:
-        if design.steps == 500:
-            assert design.gain < by_axes[(*design.axes[:4], 1000)].gain
+        if design.variant.plan.training.steps == 500:
+            assert design.gain < by_axes[(*design.variant.axes[:4], 1000)].gain
 
 
 def test_a_hopeless_pilot_stops_before_its_last_pair():
@@ -261,6 +267,19 @@ def test_the_table_has_the_designs_one_change_away():
     assert len(as_data(found)["designs"]) == len(found.designs) > len(rows)
 
 
+def test_programs_get_each_design_in_plain_numbers():
+    found = choice(100.0)
+    told = json.loads(json.dumps(as_data(found)))["designs"][0]
+    best = found.designs[0]
+    made = make_plan(plain(PLAN), tuple(told["settings"]))
+    assert tuple(told["seeds"]) == made.comparison.seeds
+    assert (told["steps"], told["max_trials"]) == (made.training.steps, made.tuning.max_trials)
+    again = len(made.tuning.more_seeds)
+    assert (told["looks"], told["tuning_seeds"]) == (made.decision.looks, 1 + again)
+    assert (told["price"], told["worth"]) == (list(best.price), best.worth)
+    assert not {"variant", "plan"} & told.keys()
+
+
 def test_what_the_left_out_arms_would_cost_is_said():
     plan = replace(THREE, cost=PLAN.cost)
     timings = {("main", arm): Timing(0.5) for arm in THREE.arms}
@@ -268,7 +287,7 @@ def test_what_the_left_out_arms_would_cost_is_said():
     told = replace(told, timings=timings, probe={arm: dict(ratio=1.0) for arm in THREE.arms})
     found = weighed(plan, told, 100.0, BROAD, 1)
     assert found.best is not None
-    assert found.best.others == "none"
+    assert found.best.variant.others == "none"
     assert "with them (after-go) the pilot costs" in "\n".join(lines(found))
 
 

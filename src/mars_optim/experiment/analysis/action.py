@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from .arm_model import ArmResult
 from .cost import pilot_price
-from .model import Analysis, ArmResult, Finding
+from .model import Analysis, Finding
 from .stats import MOST_PAIRS, Interval
 
 Kind = Literal["switch", "do-not-switch", "spend", "no-runs-help"]
@@ -74,6 +75,8 @@ def _after_production(analysis: Analysis) -> Action | None:
     if analysis.verdict.decision != "go":
         return None  # a run that was begun is no evidence
     values = names | dict(step=guard.last.step)
+    if guard.ended:
+        return Action(kind="switch", code="switch.ended", who="budget", values=values)
     return Action(kind="switch", code="switch.guard", who="engineer", values=values)
 
 

@@ -17,6 +17,7 @@ from ..records import Run, read_runs
 from ..records.checks import read_checks
 from ..records.metric import judged, written
 from .aftermath import aftermath
+from .arm_model import ArmResult
 from .arm_results import arm_results, step_time
 from .at_target import AtTarget, at_target
 from .causes import contrasts, parts
@@ -25,7 +26,7 @@ from .comparison import Comparison, comparison
 from .cost import money_of
 from .looks import interval
 from .missing import missing_findings
-from .model import Analysis, ArmResult, Finding, Totals
+from .model import Analysis, Finding, Totals
 from .money import Money, StepTime
 from .noise import noise_points
 from .sensitivity import lines

@@ -14,13 +14,13 @@ from ..plan.tuning import Point
 from ..records import Outcome, Run
 from ..records.metric import last_scores
 from ..records.trials import at_edge, best_of_others, open_sides
+from .arm_model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .best_of import Tuned, tuned
 from .choice import baseline_ladder, fit_of, observations, regret_of, slope, with_choice
 from .comparison import Comparison
 from .ladder import both_ways, tokens_to_reach
 from .looks import interval, level_of
 from .mean_ladder import ladder_error
-from .model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .money import StepTime
 from .stats import Interval
 from .survival import ratio_interval

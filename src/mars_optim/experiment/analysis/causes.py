@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from ..plan import Plan
 from ..plan.arms import ablation_name
+from .arm_model import ArmResult
 from .choice import in_tokens
 from .looks import interval, p_value
-from .model import ArmResult, Contrast, Part
+from .model import Contrast, Part
 from .stats import Interval, holm
 
 

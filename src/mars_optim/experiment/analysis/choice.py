@@ -25,8 +25,8 @@ from .rate_fit import QUANTILES, Floats, Noise, Observation, RateFit, fit_rate, 
 from .stats import Interval, shifted
 
 if TYPE_CHECKING:
+    from .arm_model import ArmResult
     from .comparison import Comparison
-    from .model import ArmResult
 
 
 def noise_of(losses: Mapping[tuple[str, int], float | None]) -> Noise | None:

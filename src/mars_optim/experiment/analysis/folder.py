@@ -18,9 +18,9 @@ from ..plan.task import what_is_trained
 from ..records import Run, read_runs
 from ..records.run import damaged_runs
 from ..records.trials import at_edge, most_used_lr
+from .arm_model import ArmResult, Role, SeedResult, Trial
 from .arm_results import bytes_per_parameter, curve, mean_scores, role_of
 from .choice import noise_of, regret_of, with_choice
-from .model import ArmResult, Role, SeedResult, Trial
 from .rate_fit import Noise, fit_rate
 from .stats import t_interval
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...errors import UserError
 from .analyse import analyse
-from .model import Analysis, ArmResult, Finding
+from .arm_model import ArmResult
+from .model import Analysis, Finding
 from .profiles import Costs, Profile, counted
 
 

@@ -1,4 +1,4 @@
-"""The numbers that a report shows, as plain data."""
+"""Numbers that a report shows, as plain data; those of one arm are in :mod:`.arm_model`."""
 
 from __future__ import annotations
 
@@ -6,198 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..plan import Arm, Plan
-from ..plan.decision import LOSS
+from ..plan import Plan
 from ..records.checks import ArmCheck
 from .aftermath import Aftermath
-from .ladder import LadderReading
+from .arm_model import ArmResult
 from .money import Money
 from .stats import Interval
 
 if TYPE_CHECKING:
     from .at_target import AtTarget
-    from .best_of import Tuned
     from .noise import NoisePoint
     from .sensitivity import Line
     from .sizes import SizeResult, Trend
 
 Decision = Literal["go", "no-go", "not-enough-runs"]
-Role = Literal["baseline", "candidate", "control", "other"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One tuning run."""
-
-    lr: float
-    loss: float | None
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """When one run reached the target.
-
-    Args:
-        tokens: until then; of a run that missed it, its length.
-        steps: likewise.
-        seconds: likewise, of training; None where not known.
-        reached: whether it did.
-        at_first: whether its very first evaluation had it: it may have had it earlier.
-        gap: between the two evaluations around it, as a share of the time; 0 if it missed.
-    """
-
-    tokens: float
-    steps: float
-    seconds: float | None
-    reached: bool
-    at_first: bool = False
-    gap: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetResult:
-    """The times to the target of one arm's runs.
-
-    Args:
-        runs: compared.
-        reached: runs that reached it.
-        kind: how the ratio to the baseline was told (:func:`.survival.kind_of`).
-        tokens: when half of the runs have reached it (Kaplan and Meier); None if fewer do.
-        steps: likewise.
-        seconds: likewise.
-        curve: (tokens, share of runs that have not reached it then).
-        missed: lengths of the runs that did not.
-    """
-
-    runs: int
-    reached: int
-    kind: str
-    tokens: float | None
-    steps: float | None
-    seconds: float | None
-    curve: tuple[tuple[float, float], ...]
-    missed: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedResult:
-    """One seed of one arm at the common budget, and what it is worth in the baseline's tokens.
-
-    Args:
-        seed: of the run.
-        loss: final validation loss, or the metric that decides; None if the run diverged.
-        difference: to the baseline's loss at the same seed; None if either diverged.
-        reading: of the baseline's ladder at the same seed; None without a ladder.
-        log_ratio: log of (tokens the baseline needs / tokens taken).
-        reach: of the target, if there is one.
-    """
-
-    seed: int
-    loss: float | None
-    difference: float | None
-    reading: LadderReading | None
-    log_ratio: float | None
-    reach: Reach | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """One run's losses over its tokens."""
-
-    seed: int
-    train: tuple[tuple[int, float], ...]
-    valid: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmResult:
-    """All about one arm.
-
-    Args:
-        name: in the plan.
-        role: what it is there for.
-        arm: its settings.
-        lr: tuned; None before tuning is over.
-        trials: of the learning rate.
-        at_edge: whether the best trial is the lowest or highest tried.
-        seeds: one result per finished seed.
-        loss_difference: to the baseline, paired; None for the baseline.
-        log_ratio: log of the token ratio, paired; None for the baseline or without a ladder.
-        diverged: number of comparison runs that diverged.
-        step_time: ratio to the baseline, (median, lower quartile, upper quartile); None
-            before it was measured.
-        bytes_per_parameter: of optimizer state; None before a run has finished.
-        curves: of the comparison runs.
-        scores: what the last evaluations tell beside the loss, such as the accuracy: means over
-            the seeds.
-        regret: equally likely values of what its learning rate loses against its best one, in the
-            loss; empty where fewer than two rates were tried.
-        best_range: learning rates between which the best lies; None likewise.
-        slope: fall of the baseline's loss per unit of log tokens; None without a ladder.
-        log_ratio_here: ``log_ratio`` at these very rates and on this very ladder, without what
-            their choice and the mean ladder's error add.
-        ladder_error: standard deviation in log tokens that the mean ladder's error adds.
-        tuned: its trials, where more than the rate is tuned; then ``regret`` is what its choice
-            loses against that of an average tuning of as many trials.
-        target: the times to the target, if there is one.
-        metric: that decides, and stands where it says loss.
-        sign: -1 if more of it is better.
-    """
-
-    name: str
-    role: Role
-    arm: Arm
-    lr: float | None
-    trials: tuple[Trial, ...]
-    at_edge: bool
-    seeds: tuple[SeedResult, ...]
-    loss_difference: Interval | None
-    log_ratio: Interval | None
-    diverged: int
-    step_time: tuple[float, float, float] | None
-    bytes_per_parameter: float | None
-    curves: tuple[Curve, ...]
-    scores: Mapping[str, float] = field(default_factory=dict)
-    regret: tuple[float, ...] = ()
-    best_range: tuple[float, float] | None = None
-    slope: float | None = None
-    log_ratio_here: Interval | None = None
-    ladder_error: float = 0.0
-    tuned: Tuned | None = None
-    target: TargetResult | None = None
-    metric: str = LOSS
-    sign: int = 1
-
-    @property
-    def mean_loss(self) -> float | None:
-        """Mean final loss over the seeds that did not diverge."""
-        losses = [s.loss for s in self.seeds if s.loss is not None]
-        return sum(losses) / len(losses) if losses else None
-
-    @property
-    def bounds(self) -> set[str]:
-        """On which sides of the truth ``log_ratio`` lies by readings outside the ladder.
-
-        "at least", "at most". What is only known of times to a target is in the interval, if
-        enough runs reached it.
-        """
-        if self.target is not None:
-            return {self.target.kind} & {"at least", "at most"}
-        return self.seed_bounds
-
-    @property
-    def seed_bounds(self) -> set[str]:
-        """Which seeds' readings are bounds: "at least", "at most"."""
-        return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
-
-    @property
-    def all_bounds(self) -> bool:
-        """Whether every reading is a bound: then their spread says nothing."""
-        if self.target is not None and self.target.kind == "censored":
-            return False
-        readings = [s.reading for s in self.seeds if s.reading]
-        return bool(readings) and all(reading.bound for reading in readings)
 
 
 class Shown(Protocol):
@@ -245,6 +67,65 @@ class Verdict:
     reasons: tuple[Finding, ...]
     pairs_needed: int | None
     trusted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One step on the way from the baseline to the candidate.
+
+    Args:
+        cause: "settings" (the candidate's betas and decay), "correction" or "clip".
+        before: arm without it.
+        after: arm with it.
+        log_ratio: of tokens, after over before, paired; the parts of a whole way sum to the
+            candidate's effect where every seed is in all of them.
+    """
+
+    cause: str
+    before: str
+    after: str
+    log_ratio: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One arm against the baseline, or the candidate against another arm.
+
+    Args:
+        arm: that is judged.
+        against: the arm it is paired with.
+        log_ratio: of tokens, paired.
+        bound: what the mean is if seeds lie beyond the ladder: "at least" or "at most", or
+            "unknown" if on both sides.
+        p: of no difference; two-sided t test; None where there is a bound, for bounds do not
+            spread as what they stand for does.
+        p_holm: adjusted over all contrasts; the verdict's own is not among them.
+    """
+
+    arm: str
+    against: str
+    log_ratio: Interval
+    bound: str
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningBudget:
+    """Result when both arms have k trials.
+
+    Args:
+        trials: k.
+        log_ratio: of tokens, with the noise of the choice; None where the losses of k trials are
+            not known.
+        bounds: of its readings: "at least", "at most".
+        decision: by the plan's rule; None likewise.
+    """
+
+    trials: int
+    log_ratio: Interval | None
+    bounds: frozenset[str]
+    decision: Decision | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,62 +212,3 @@ class Analysis:
     def control(self) -> ArmResult | None:
         """NAdamW, where it is among the arms."""
         return next((a for a in self.arms if a.role == "control"), None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One step on the way from the baseline to the candidate.
-
-    Args:
-        cause: "settings" (the candidate's betas and decay), "correction" or "clip".
-        before: arm without it.
-        after: arm with it.
-        log_ratio: of tokens, after over before, paired; the parts of a whole way sum to the
-            candidate's effect where every seed is in all of them.
-    """
-
-    cause: str
-    before: str
-    after: str
-    log_ratio: Interval
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast:
-    """One arm against the baseline, or the candidate against another arm.
-
-    Args:
-        arm: that is judged.
-        against: the arm it is paired with.
-        log_ratio: of tokens, paired.
-        bound: what the mean is if seeds lie beyond the ladder: "at least" or "at most", or
-            "unknown" if on both sides.
-        p: of no difference; two-sided t test; None where there is a bound, for bounds do not
-            spread as what they stand for does.
-        p_holm: adjusted over all contrasts; the verdict's own is not among them.
-    """
-
-    arm: str
-    against: str
-    log_ratio: Interval
-    bound: str
-    p: float | None
-    p_holm: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuningBudget:
-    """Result when both arms have k trials.
-
-    Args:
-        trials: k.
-        log_ratio: of tokens, with the noise of the choice; None where the losses of k trials are
-            not known.
-        bounds: of its readings: "at least", "at most".
-        decision: by the plan's rule; None likewise.
-    """
-
-    trials: int
-    log_ratio: Interval | None
-    bounds: frozenset[str]
-    decision: Decision | None

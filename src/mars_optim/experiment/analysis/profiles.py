@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from .arm_model import ArmResult
 from .mean_ladder import SHARED
-from .model import ArmResult
 from .rate_fit import Floats
 
 DRAWS = 4000

@@ -6,13 +6,17 @@ with one variance for both arms, and the two runs of a seed may go together:
     d = log T[baseline] - log T[candidate] ~ N(delta, s^2),    m = their mean ~ N(mu, v^2)
 
 with flat priors of delta, mu, log s and log v. Without a missed run delta is Student's t around
-the mean of the pairs. Else its distribution is drawn: the missing times given all else, then delta,
-s, mu and v given the times, in turn (Gibbs).
+the mean of the pairs. Else the missing times are drawn: given all else, then delta, s, mu and v
+given the times, in turn (Gibbs); and delta is the mean of Student's t around the pairs of each draw
+(Rao and Blackwell), whose far tails need few of them.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +31,9 @@ Kind = Literal["pairs", "censored", "at least", "at most", "too few"]
 
 LEAST_WHOLE = 3
 """Pairs of which both runs reached the target, for the model to be used (docs/statistics.md)."""
-CHAINS, BEFORE, KEPT = 256, 100, 200
+CHAINS, BEFORE = 256, 100
+MIXED, EVERY = 4, 5
+"""Sweeps of which the mean of Student's t is made, and how many lie between two of them."""
 FARTHEST = math.log(100.0)
 """No missing time is taken to be longer than a hundred times its run."""
 VALUES = 2048
@@ -74,16 +80,36 @@ def ratio_interval(times: Times, confidence: float) -> tuple[Interval | None, Ki
         return None, "too few"
     if kind != "censored":  # of a bound, the lengths stand for the times
         return t_interval((times.base - times.cand).tolist(), confidence), kind
-    delta, spread = draw_ratios(times)
+    rows = (times.base, times.cand, times.base_missed, times.cand_missed)
+    x, share, sd = _distribution(tuple(tuple(row.tolist()) for row in rows))
     tail = (1 - confidence) / 2
-    low, middle, high = np.quantile(delta, (tail, 0.5, 1 - tail)).tolist()
-    values = np.quantile(delta, (np.arange(VALUES) + 0.5) / VALUES)
-    sd = float(np.median(spread))
+    low, middle, high = np.interp((tail, 0.5, 1 - tail), share, x).tolist()
+    values = np.interp((np.arange(VALUES) + 0.5) / VALUES, share, x)
     return Interval(middle, low, high, n, sd, confidence, values=tuple(values.tolist())), kind
 
 
+@functools.lru_cache(maxsize=64)  # an agenda asks again and again
+def _distribution(rows: tuple[tuple[float, ...], ...]) -> tuple[Floats, Floats, float]:
+    """Places, the distribution function of delta there, and the median of the pairs' deviations.
+
+    With d_k the pairs of draw k, all times known: delta ~ mean over k of t(mean d_k, sd d_k / n^.5)
+    """
+    from scipy.special import stdtr  # slow to import
+
+    base, cand, *missed = map(np.array, rows)
+    sweeps = _sweeps(Times(base, cand, *missed), CHAINS, BEFORE + MIXED * EVERY)
+    taken = itertools.islice(sweeps, BEFORE, None, EVERY)
+    pairs = np.concatenate([pairs for pairs, _, _ in taken])
+    n = pairs.shape[1]
+    mean, sd = pairs.mean(axis=1), pairs.std(axis=1, ddof=1) + 1e-9
+    error = sd / math.sqrt(n)
+    x = np.median(mean) + np.median(error) * np.sinh(np.linspace(-8, 8, 401))
+    share = stdtr(n - 1, (x[:, None] - mean) / error).mean(axis=1)
+    return x, share, float(np.median(sd))
+
+
 def draw_ratios(
-    times: Times, *, chains: int = CHAINS, before: int = BEFORE, kept: int = KEPT
+    times: Times, *, chains: int = CHAINS, before: int = BEFORE, kept: int = 100
 ) -> tuple[Floats, Floats]:
     """Draws of delta and s, each (chains * kept, ...); the same ones every time.
 
@@ -93,13 +119,20 @@ def draw_ratios(
         before: sweeps that are thrown away.
         kept: sweeps that are not.
     """
+    sweeps = itertools.islice(_sweeps(times, chains, before + kept), before, None)
+    found = [(delta[..., 0], np.sqrt(s2[..., 0])) for _, delta, s2 in sweeps]
+    delta, spread = (np.concatenate(each) for each in zip(*found, strict=True))
+    return delta, spread
+
+
+def _sweeps(times: Times, chains: int, number: int) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Pairs with the missing times drawn (chains, ..., n); delta and s^2 before that (..., 1)."""
     rng = np.random.default_rng(0)
     shape = (chains, *times.base.shape)
     base, cand = (np.broadcast_to(x, shape).copy() for x in (times.base, times.cand))
     for x, missed in ((base, times.base_missed), (cand, times.cand_missed)):
         x += np.where(missed, 0.1 * rng.exponential(size=shape), 0.0)
-    found = []
-    for sweep in range(before + kept):
+    for _ in range(number):
         delta, s2 = _normal(base - cand, rng)
         mu, v2 = _normal((base + cand) / 2, rng)
         variance = v2 + s2 / 4
@@ -109,10 +142,7 @@ def draw_ratios(
         base = np.where(times.base_missed, _above(times.base, middle, sd, rng), base)
         middle = mu - delta / 2 + rho * (base - mu - delta / 2)
         cand = np.where(times.cand_missed, _above(times.cand, middle, sd, rng), cand)
-        if sweep >= before:
-            found.append((delta[..., 0], np.sqrt(s2[..., 0])))
-    delta, spread = (np.concatenate(each) for each in zip(*found, strict=True))
-    return delta, spread
+        yield base - cand, delta, s2
 
 
 def _normal(values: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:

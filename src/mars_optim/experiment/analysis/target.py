@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..records import Run
+from .arm_model import Reach, TargetResult
 from .ladder import LadderReading
-from .model import Reach, TargetResult
 from .survival import Times, median_time, not_yet
 
 Floats = NDArray[np.float64]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median
 
 from ..plan.decision import DecisionPlan
+from .arm_model import ArmResult, Reach
 from .looks import HOPE
-from .model import ArmResult, Finding, Reach
+from .model import Finding
 from .survival import LEAST_WHOLE
 
 TOO_FEW = "target.too-few"
@@ -51,7 +52,9 @@ def may_be_told(baseline: ArmResult, candidate: ArmResult, most: int) -> bool:
     from scipy.stats import betabinom  # slow to import
 
     base = {s.seed: s.reach.reached for s in baseline.seeds if s.reach}
-    whole = [s.reach.reached and base[s.seed] for s in candidate.seeds if s.reach and s.seed in base]
+    whole = [
+        s.reach.reached and base[s.seed] for s in candidate.seeds if s.reach and s.seed in base
+    ]
     w, n = sum(whole), len(whole)
     short = LEAST_WHOLE - w
     return short <= 0 or float(betabinom.sf(short - 1, most - n, 1 + w, 1 + n - w)) >= HOPE

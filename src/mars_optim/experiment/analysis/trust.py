@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from ..plan.decision import LOSS
-from .model import ArmResult, Curve, Finding, Verdict
+from .arm_model import ArmResult, Curve
+from .model import Finding, Verdict
 
 SPREAD = 1e-6
 """Spread of the pairs' differences, relative to the loss: below, they differ by rounding only."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from .arm_model import ArmResult
 from .arm_results import seed_result
 from .best_of import BestOf
 from .choice import in_pairs, on_ladder
 from .comparison import Comparison
 from .looks import interval
-from .model import ArmResult, TuningBudget
+from .model import TuningBudget
 from .stats import Interval, shifted
 from .verdict import by_interval
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .arm_model import ArmResult, Curve
 from .best_of import Tuned
-from .model import Analysis, ArmResult, Curve
+from .model import Analysis
 from .sensitivity import Line
 from .stats import Interval
 

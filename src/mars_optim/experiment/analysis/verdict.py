@@ -7,9 +7,10 @@ from functools import partial
 
 from ..plan import Plan
 from ..records.trials import AROUND
+from .arm_model import ArmResult
 from .choice import untuned
 from .looks import hopeful, level_of
-from .model import ArmResult, Decision, Finding, Verdict
+from .model import Decision, Finding, Verdict
 from .stats import Interval, pairs_needed, saved
 from .target_findings import TOO_FEW, may_be_told, obstacle, target_reasons
 from .trust import refusal

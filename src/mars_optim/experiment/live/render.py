@@ -18,7 +18,7 @@ from ..report.figures.theme import ARMS, AXIS, DARK, FONTS, OTHERS
 from ..report.messages import CODE, CODE_END
 from .view import View
 
-PARTS = ("state", "verdict", "progress", "figures", "runs")
+PARTS = ("state", "verdict", "progress", "figures", "runs", "notes")
 """Parts of the page that change, by their ids."""
 
 

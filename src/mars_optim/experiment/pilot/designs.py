@@ -61,6 +61,11 @@ class Variant:
     shorter: float
 
     @property
+    def tuning_seeds(self) -> int:
+        """Seeds that the trials around the best rate of an arm are run on."""
+        return 1 + len(self.plan.tuning.more_seeds)
+
+    @property
     def axes(self) -> tuple[object, ...]:
         """Pairs, arms, ladder, trials and steps: what two variants may differ in."""
         plan = self.plan

@@ -2,81 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ..analysis.analyse import analyse
-from ..analysis.looks import level_of
 from ..analysis.model import Decision
 from ..analysis.published import Match, nearest
-from ..analysis.stats import pairs_needed, sd_interval
-from ..executors.runnable import Runnable, load_runnable
-from ..plan import Plan, RunSpec
+from ..executors.runnable import load_runnable
+from ..plan import Plan
 from ..plan.plan_file import differences, load_plan, plan_of
 from ..records import read_runs
 from ..records.checks import ArmCheck, read_checks
-from ..records.metric import cost_of
 from .agenda import agenda
 from .arm_lines import resolve_arms
+from .pair_noise import Noise, Seeds, noise_of_runs, seeds_for
 from .price import Price, price, remaining
 from .retries import Timing
+from .short_runs import LEAST_STEPS, SEEDS, lengths_of, seconds_of, short_runs, spec_of
 from .standing import clock
 from .target_design import job_warnings, target_warnings
-
-SEEDS = (90001, 90002, 90003, 90004)  # of the short runs; far from those of a pilot
-SHARE = 20  # a short run is this part of a whole one
-LEAST_STEPS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
-    """Standard deviation of the log token ratio between pairs of runs.
-
-    Args:
-        sd: the estimate; None if the short runs do not show it.
-        low: lower end of its 80 % interval.
-        high: upper end.
-        pairs: that it is from.
-        source: "runs" (finished pairs of this pilot) or "short runs".
-        rates: standard deviation that the choice of the rates adds to the estimate, whatever the
-            number of pairs; None where it is not known: before the pilot's own trials.
-    """
-
-    sd: float | None
-    low: float
-    high: float
-    pairs: int
-    source: str
-    rates: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seeds:
-    """Seeds that show an effect with a chance of 80 %.
-
-    Args:
-        effect: share of tokens saved.
-        threshold: share that the interval must leave out: 0 to see the effect, or the plan's
-            worth to end as go.
-        needed: at the noise as estimated; None if more than 200, or if the noise is not known.
-        low: at the lower end of the noise.
-        high: at its upper end.
-    """
-
-    effect: float
-    threshold: float
-    needed: int | None
-    low: int | None
-    high: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +63,6 @@ class Forecast:
     target: list[str] = field(default_factory=list)
     finished: bool = False
     verdict: Decision | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Short:
-    """Results of the short runs."""
-
-    noise: Noise
-    parameters: int
-    tokens_per_step: int
 
 
 def forecast(
@@ -175,19 +116,19 @@ def forecast(
             for arm, row in probes[size.name].items():
                 timings[size.name, arm] = Timing(row["seconds"], row["outside"])
             if size.name == plan.sizes()[0].name:
-                lengths = _short_lengths(sized)
-                took = len(SEEDS) * _seconds(probes[size.name], lengths)
+                lengths = lengths_of(sized)
+                took = len(SEEDS) * seconds_of(probes[size.name], lengths)
                 say(
                     f"Training {len(SEEDS) * len(lengths)} times for a short while, to "
                     f"measure how far runs differ by chance; about {clock(took)} ..."
                 )
-                short = _short_runs(sized, job, progress)
+                short = short_runs(sized, job, progress)
                 cells[size.name] = short.parameters, short.tokens_per_step
             elif plan.target:
-                spec = _spec(sized, job, size.arms[0], SEEDS[0], LEAST_STEPS)
+                spec = spec_of(sized, job, size.arms[0], SEEDS[0], LEAST_STEPS)
                 outcome = job.run(spec, lambda step: None)
                 cells[size.name] = outcome.parameters, round(outcome.tokens / max(1, outcome.steps))
-    noise = _noise_of_runs(plan, out) or short.noise
+    noise = noise_of_runs(plan, out) or short.noise
     min_saving = plan.decision.min_saving
     wanted = [(effect, 0.0)]
     if min_saving > 0:
@@ -203,7 +144,7 @@ def forecast(
         parameters=short.parameters or None,
         tokens_per_step=short.tokens_per_step,
         noise=noise,
-        seeds=tuple(_seeds(plan, noise, *pair) for pair in wanted),
+        seeds=tuple(seeds_for(plan, noise, *pair) for pair in wanted),
         published=nearest(short.parameters, short.tokens_per_step) if short.parameters else (),
         timings=timings,
         checks=checks,
@@ -230,67 +171,6 @@ def _kept_if_named() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _short_lengths(plan: Plan) -> tuple[tuple[str, int], ...]:
-    """Arm and steps of the short runs of one seed."""
-    steps = max(LEAST_STEPS, plan.training.steps // SHARE, 2 * plan.running.probe_steps)
-    baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
-    return (baseline, steps // 2), (baseline, steps), (candidate, steps)
-
-
-def _seconds(probed: Mapping[str, Any], lengths: Sequence[tuple[str, int]]) -> float:
-    """Time of runs of these lengths, by what was measured of a step, a start and an evaluation."""
-    return sum(
-        n * float(probed[arm]["seconds"]) + float(probed[arm]["outside"]) for arm, n in lengths
-    )
-
-
-def _short_runs(plan: Plan, job: Runnable, progress: Callable[[int, int], None]) -> _Short:
-    """Pairs of short runs, and the baseline at half their length for the slope of its loss."""
-    lengths = _short_lengths(plan)
-    done, total = 0, len(SEEDS) * sum(length for _, length in lengths)
-    differences, drops = [], []
-    for seed in SEEDS:
-        losses = []
-        for arm, length in lengths:
-
-            def told(step: int, before: int = done) -> None:
-                progress(before + step, total)
-
-            outcome = job.run(_spec(plan, job, arm, seed, length), told)
-            done += length
-            progress(done, total)
-            losses.append(cost_of(outcome, plan.decision))
-        half, whole, other = losses
-        if half is None or whole is None or other is None:
-            continue
-        drops.append(half - whole)
-        differences.append(whole - other)
-    slope = statistics.fmean(drops) / math.log(2) if drops else 0.0
-    sd = None
-    if slope > 0 and len(differences) > 1:
-        sd = statistics.stdev(differences) / slope
-    low, high = sd_interval(sd, len(differences), 0.8) if sd else (0.0, math.inf)
-    return _Short(
-        noise=Noise(sd=sd, low=low, high=high, pairs=len(differences), source="short runs"),
-        parameters=outcome.parameters,
-        tokens_per_step=round(outcome.tokens / max(1, outcome.steps)),
-    )
-
-
-def _spec(plan: Plan, job: Runnable, arm: str, seed: int, steps: int) -> RunSpec:
-    return RunSpec(
-        purpose="probe",
-        arm_name=arm,
-        arm=plan.arm[arm],
-        lr=plan.arm[arm].lr,
-        seed=seed,
-        steps=steps,
-        task=plan.task,
-        training=replace(plan.training, trunk=False),  # with a warm-up of its own length
-        data=job.fingerprint,
-    )
-
-
 def _verdict(plan: Plan, out: Path) -> Decision | None:
     """The verdict of a finished pilot by its own plan; None if the plan given is another one."""
     path = plan_of(out)
@@ -300,35 +180,3 @@ def _verdict(plan: Plan, out: Path) -> Decision | None:
     if any(not line.startswith(("cost.", "running.")) for line in changed):
         return None
     return analyse(out, forecast=False).verdict.decision
-
-
-def _noise_of_runs(plan: Plan, out: Path) -> Noise | None:
-    """From the pairs that are finished in ``out``, if there are two or more."""
-    try:
-        found = analyse(out, forecast=False)
-    except UserError:
-        return None
-    ratio = found.candidate.log_ratio
-    same = (found.plan.task, found.plan.training) == (plan.task, plan.training)
-    if not same or ratio is None or ratio.n < 2:
-        return None
-    low, high = sd_interval(ratio.sd, ratio.n, 0.8)
-    return Noise(sd=ratio.sd, low=low, high=high, pairs=ratio.n, source="runs", rates=ratio.rates)
-
-
-def _seeds(plan: Plan, noise: Noise, effect: float, threshold: float) -> Seeds:
-    distance = math.log1p(-threshold) - math.log1p(-effect)
-    level = partial(level_of, plan.decision)
-
-    def needed(sd: float | None) -> int | None:
-        if sd is None or not math.isfinite(sd):
-            return None
-        return pairs_needed(distance, sd, 0.0, level, rates=noise.rates or 0.0)
-
-    return Seeds(
-        effect=effect,
-        threshold=threshold,
-        needed=needed(noise.sd),
-        low=needed(noise.low) if noise.sd is not None else None,
-        high=needed(noise.high) if noise.sd is not None else None,
-    )

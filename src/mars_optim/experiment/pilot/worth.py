@@ -15,6 +15,7 @@ and the number of pairs, from which the average price is (:mod:`.designs`).
 from __future__ import annotations
 
 import math
+import operator
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -89,16 +90,7 @@ class Design:
     """One way to make the comparison, and what it buys.
 
     Args:
-        settings: that make it out of the plan in hand.
-        axes: what designs differ in, for comparisons (:class:`.designs.Variant`).
-        seeds: of the pairs, at the most.
-        looks: as in the plan.
-        others: when the arms that the verdict is not about are run: "always", "after-go", "none".
-        ladder: further budgets than 1.
-        ladder_seeds: that have these; 0 for all.
-        max_trials: of each arm's search.
-        tuning_seeds: that the trials around its best are run on.
-        steps: of a run.
+        variant: the plan that makes it, and its settings.
         pairs: that are run on average.
         price: of the whole pilot: on average, and at the most.
         go: chance of this verdict; likewise ``no_go``.
@@ -107,16 +99,7 @@ class Design:
         worth: gain less the best without a pilot less the average price.
     """
 
-    settings: tuple[str, ...]
-    axes: tuple[object, ...]
-    seeds: tuple[int, ...]
-    looks: str
-    others: str
-    ladder: tuple[float, ...]
-    ladder_seeds: int
-    max_trials: int
-    tuning_seeds: int
-    steps: int
+    variant: Variant
     pairs: float
     price: tuple[float, float]
     go: float
@@ -127,7 +110,7 @@ class Design:
     @property
     def options(self) -> str:
         """Options of ``mars pilot`` that carry it out."""
-        return " ".join(f"--set {shlex.quote(setting)}" for setting in self.settings)
+        return " ".join(f"--set {shlex.quote(setting)}" for setting in self.variant.settings)
 
 
 def without_pilot(job: Job, prior: Prior) -> float:
@@ -219,7 +202,8 @@ def affordable(found: Iterable[Design], budget: float) -> list[Design]:
 
 def beside(found: Iterable[Design], best: Design) -> list[Design]:
     """The designs that differ from the best in one of their axes only."""
-    return [d for d in found if sum(a != b for a, b in zip(d.axes, best.axes, strict=True)) == 1]
+    axes = best.variant.axes
+    return [d for d in found if sum(map(operator.ne, d.variant.axes, axes)) == 1]
 
 
 def _thetas(prior: Prior) -> Floats:
@@ -270,16 +254,7 @@ def _weighed(
     average, most = money(plan, course, timings, workers)
     gain = simulated.gain * ends
     return Design(
-        settings=variant.settings,
-        axes=variant.axes,
-        seeds=plan.comparison.seeds,
-        looks=plan.decision.looks,
-        others=variant.others,
-        ladder=plan.ladder,
-        ladder_seeds=plan.comparison.ladder_seeds,
-        max_trials=plan.tuning.max_trials,
-        tuning_seeds=1 + len(plan.tuning.more_seeds),
-        steps=plan.training.steps,
+        variant=variant,
         pairs=course.pairs,
         price=(average, most),
         go=course.go,

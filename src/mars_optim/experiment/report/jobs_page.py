@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..._version import __version__
+from ..analysis.arm_model import ArmResult
 from ..analysis.jobs import Job, Jobs, withheld
-from ..analysis.model import ArmResult
 from ..analysis.profiles import TAUS, Profile, counted
 from ..analysis.stats import saved
 from .document import Cell, Page, Picture, Section, Table, Text, Tile

@@ -1,4 +1,4 @@
-"""Any torch optimizer becomes a MARS: it is handed c_t instead of g_t."""
+"""Hooks that hand an optimizer c_t in place of g_t for the time of its step."""
 
 from __future__ import annotations
 
@@ -12,41 +12,29 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import TABLE, Clip, ClipOver
+from ...optimizer_options import ClipOver
 from ..backends.cpu import native
 from ..backends.foreach import norms_of
 from ..correction import clipped, corrected_, remember_, scales_of, whole_norms
-from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes, is_zero_redundancy
+from ..distributed.flat_pieces import PIECES, WHOLE, GivenShapes
 from ..distributed.sharded import Shards, layout, like, local
-from ..values import check_option, flag, is_auto, number_or_none
-from .masked import Before, before_step, check_cautious, mask_
+from ..values import number_or_none
+from .masked import Before, before_step, mask_
 from .wrap_options import (
     CLIP,
     GAMMA,
     LAST_GRAD,
     Group,
     beta1_of,
-    check_choosable,
     check_gradients,
     check_options,
-    check_remnants,
     gamma_given,
 )
 from .wrapped_gamma import WrappedGamma
 
 
-class Defaults(dict[str, Any]):
-    """An optimizer's defaults that know what it is under.
-
-    torch's optimizers copy and pickle their defaults, state and groups, and no hooks. So what must
-    come along goes here, where neither groups nor checkpoints see it.
-    """
-
-    reduction: VarianceReduction
-
-
 class VarianceReduction(WrappedGamma):
-    """Handle of :func:`variance_reduce`; :meth:`remove` undoes it.
+    """Handle of :func:`~mars_optim.variance_reduce`; :meth:`remove` undoes it.
 
     Copies (``copy.deepcopy``, pickle) of the optimizer are under it too, each with a handle of its
     own: ``VarianceReduction.of(optimizer)``.
@@ -153,7 +141,7 @@ class VarianceReduction(WrappedGamma):
                 "scaler.step(optimizer)"
             )
         for group in self.optimizer.param_groups:
-            self._options(group), self._beta1(group)
+            self._options(group), self.beta1_of(group)
             check_gradients(self.optimizer, group)
         self.check_pieces()
         self._check_history()
@@ -161,7 +149,7 @@ class VarianceReduction(WrappedGamma):
         together: list[tuple[list[Tensor], Tensor, float]] = []
         for i, group in enumerate(self.optimizer.param_groups):
             given, clip = self._options(group)
-            gamma, beta1 = self._in_force(i, group, given), self._beta1(group)
+            gamma, beta1 = self._in_force(i, group, given), self.beta1_of(group)
             buckets: dict[Any, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
             for param in group["params"]:
                 grad = param.grad
@@ -278,7 +266,8 @@ class VarianceReduction(WrappedGamma):
                 optimizer.state[param][LAST_GRAD] = c
         self._borrowed = []
 
-    def _beta1(self, group: Group) -> float:
+    def beta1_of(self, group: Group) -> float:
+        """Decay of the first moment of a group."""
         return beta1_of(self.optimizer, group, self.beta1)
 
     def _options(self, group: Group) -> tuple[float | Literal["auto"], float | None]:
@@ -291,90 +280,3 @@ class VarianceReduction(WrappedGamma):
         clip = number_or_none(CLIP, group.setdefault(CLIP, self.clip))
         check_options(gamma, clip)
         return gamma, clip
-
-
-def variance_reduce(
-    optimizer: Optimizer,
-    *,
-    gamma: float | Literal["auto"] = 0.025,
-    clip: Clip = "auto",
-    clip_over: ClipOver = "tensor",
-    cautious: bool = False,
-    beta1: float | None = None,
-    optimize_1d: bool = False,
-) -> VarianceReduction:
-    """Hand ``optimizer`` the variance-reduced gradient c_t at every step from now on.
-
-    Works by step hooks, on any torch.optim.Optimizer that calls its closure at most once: SGD,
-    Adafactor, Muon, schedule-free, SOAP. After the step p.grad is what the user left there. The
-    previous gradient is in the optimizer's own state (``mars_last_grad``) and checkpoint; gamma and
-    clip are in its groups (``mars_gamma``, ``mars_clip``) and are read at each step. When resuming,
-    wrap first, then load; a checkpoint from before it was wrapped will do. Copies are under it too,
-    by ``copy.deepcopy`` and pickle; not by ``copy.copy``. On AdamW it equals
-    :class:`~mars_optim.MARSAdamW`, given its betas.
-
-    Args:
-        optimizer: changed in place.
-        gamma: scale of the correction, >= 0 (default: 0.025). "auto" chooses it for each group, as
-            MARS does, for optimizers whose step is linear in an average of gradients or that
-            orthogonalise it: SGD with momentum and Muon, both without ``nesterov``.
-        clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
-            None for ``gamma="auto"``, which refuses any other).
-        clip_over: "tensor", or "global": the norm is that of all tensors that are corrected and
-            clipped (default: "tensor").
-        cautious: keep of each step what goes against g_t, scaled up by its share of the tensor, as
-            in :class:`~mars_optim.MARS`; vectors too. Decay is not masked where it is known to
-            stand apart (groups with ``decoupled_weight_decay``, torch's Muon and Adafactor), else
-            it is part of the step. Takes a copy of the parameters while a step is under way
-            (default: False).
-        beta1: decay of the optimizer's first moment (default: None, from ``betas`` or ``momentum``
-            in each group, read at each step).
-        optimize_1d: correct tensors with fewer than two dimensions too (default: False).
-
-    Returns:
-        A handle; its ``remove()`` undoes everything.
-
-    Raises:
-        ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
-            which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
-            where a host makes them later, in the first step). For ``cautious`` with an optimizer
-            that keeps other points than the parameters (schedule-free), and for ``gamma="auto"``
-            with one in which gamma would act on more than the step.
-    """
-    gamma = gamma_given("gamma", gamma)
-    if is_auto("clip", clip, "a number above 0, or None"):
-        clip = None if gamma == "auto" else 1.0
-    check_options(gamma, clip)
-    clip = number_or_none("clip", clip)
-    if gamma == "auto":
-        check_choosable(optimizer, clip, beta1)
-    if VarianceReduction.of(optimizer) is not None:
-        raise ValueError(
-            "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
-        )
-    if is_zero_redundancy(optimizer):
-        raise ValueError(
-            "ZeroRedundancyOptimizer keeps its state in the optimizer inside it: call "
-            "variance_reduce(optimizer.optim)"
-        )
-    check_option("clip_over", clip_over, TABLE["clip_over"])
-    cautious = flag("cautious", cautious)
-    if cautious:
-        check_cautious(optimizer)
-    check_remnants(optimizer, gamma, clip)
-    reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip, clip_over, cautious)
-    try:
-        for group in optimizer.param_groups:
-            reduction._beta1(group)
-        reduction.check_pieces()
-        reduction.check_reach()
-    except ValueError:
-        reduction.remove()
-        raise
-    for group in optimizer.param_groups:
-        group[GAMMA], group[CLIP] = gamma, clip
-    # for groups that are added later, and for copies
-    defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})
-    defaults.reduction = reduction
-    optimizer.defaults = defaults
-    return reduction

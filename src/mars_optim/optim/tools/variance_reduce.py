@@ -1,0 +1,118 @@
+"""Any torch optimizer becomes a MARS: what may be asked for, and the hooks that do it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch.optim.optimizer import Optimizer
+
+from ...optimizer_options import TABLE, Clip, ClipOver
+from ..distributed.flat_pieces import is_zero_redundancy
+from ..values import check_option, flag, is_auto, number_or_none
+from .masked import check_cautious
+from .wrap import VarianceReduction
+from .wrap_options import (
+    CLIP,
+    GAMMA,
+    check_choosable,
+    check_options,
+    check_remnants,
+    gamma_given,
+)
+
+
+class Defaults(dict[str, Any]):
+    """An optimizer's defaults that know what it is under.
+
+    torch's optimizers copy and pickle their defaults, state and groups, and no hooks. So what must
+    come along goes here, where neither groups nor checkpoints see it.
+    """
+
+    reduction: VarianceReduction
+
+
+def variance_reduce(
+    optimizer: Optimizer,
+    *,
+    gamma: float | Literal["auto"] = 0.025,
+    clip: Clip = "auto",
+    clip_over: ClipOver = "tensor",
+    cautious: bool = False,
+    beta1: float | None = None,
+    optimize_1d: bool = False,
+) -> VarianceReduction:
+    """Hand ``optimizer`` the variance-reduced gradient c_t at every step from now on.
+
+    Works by step hooks, on any torch.optim.Optimizer that calls its closure at most once: SGD,
+    Adafactor, Muon, schedule-free, SOAP. After the step p.grad is what the user left there. The
+    previous gradient is in the optimizer's own state (``mars_last_grad``) and checkpoint; gamma and
+    clip are in its groups (``mars_gamma``, ``mars_clip``) and are read at each step. When resuming,
+    wrap first, then load; a checkpoint from before it was wrapped will do. Copies are under it too,
+    by ``copy.deepcopy`` and pickle; not by ``copy.copy``. On AdamW it equals
+    :class:`~mars_optim.MARSAdamW`, given its betas.
+
+    Args:
+        optimizer: changed in place.
+        gamma: scale of the correction, >= 0 (default: 0.025). "auto" chooses it for each group, as
+            MARS does, for optimizers whose step is linear in an average of gradients or that
+            orthogonalise it: SGD with momentum and Muon, both without ``nesterov``.
+        clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
+            None for ``gamma="auto"``, which refuses any other).
+        clip_over: "tensor", or "global": the norm is that of all tensors that are corrected and
+            clipped (default: "tensor").
+        cautious: keep of each step what goes against g_t, scaled up by its share of the tensor, as
+            in :class:`~mars_optim.MARS`; vectors too. Decay is not masked where it is known to
+            stand apart (groups with ``decoupled_weight_decay``, torch's Muon and Adafactor), else
+            it is part of the step. Takes a copy of the parameters while a step is under way
+            (default: False).
+        beta1: decay of the optimizer's first moment (default: None, from ``betas`` or ``momentum``
+            in each group, read at each step).
+        optimize_1d: correct tensors with fewer than two dimensions too (default: False).
+
+    Returns:
+        A handle; its ``remove()`` undoes everything.
+
+    Raises:
+        ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
+            which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
+            where a host makes them later, in the first step). For ``cautious`` with an optimizer
+            that keeps other points than the parameters (schedule-free), and for ``gamma="auto"``
+            with one in which gamma would act on more than the step.
+    """
+    gamma = gamma_given("gamma", gamma)
+    if is_auto("clip", clip, "a number above 0, or None"):
+        clip = None if gamma == "auto" else 1.0
+    check_options(gamma, clip)
+    clip = number_or_none("clip", clip)
+    if gamma == "auto":
+        check_choosable(optimizer, clip, beta1)
+    if VarianceReduction.of(optimizer) is not None:
+        raise ValueError(
+            "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
+        )
+    if is_zero_redundancy(optimizer):
+        raise ValueError(
+            "ZeroRedundancyOptimizer keeps its state in the optimizer inside it: call "
+            "variance_reduce(optimizer.optim)"
+        )
+    check_option("clip_over", clip_over, TABLE["clip_over"])
+    cautious = flag("cautious", cautious)
+    if cautious:
+        check_cautious(optimizer)
+    check_remnants(optimizer, gamma, clip)
+    reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip, clip_over, cautious)
+    try:
+        for group in optimizer.param_groups:
+            reduction.beta1_of(group)
+        reduction.check_pieces()
+        reduction.check_reach()
+    except ValueError:
+        reduction.remove()
+        raise
+    for group in optimizer.param_groups:
+        group[GAMMA], group[CLIP] = gamma, clip
+    # for groups that are added later, and for copies
+    defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})
+    defaults.reduction = reduction
+    optimizer.defaults = defaults
+    return reduction
