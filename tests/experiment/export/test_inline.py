@@ -50,7 +50,7 @@ def test_function_within_a_function_goes_too() -> None:
 FIRST = "def f(x):\n    two = x + x\n    return two\n\n\n"
 
 
-def test_statements_go_above_an_expression_that_begins_with_the_call() -> None:
+def test_statements_go_above_an_expression_with_the_call_first() -> None:
     assert inlined(f"{FIRST}y = f(z).real(1).T\n") == "two = z + z\ny = two.real(1).T\n"
 
 
