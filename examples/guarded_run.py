@@ -105,6 +105,8 @@ while step < END:
             f"(limit {back.alarm.limit:.2f}) since step {back.alarm.since} and went back to step "
             f"{back.step}: {type(optimizer).__name__}"
         )
+if args.guard == "on":
+    guard.finish()
 loss = loss_of(model, windows(valid, 1, 64)).item()
 print(f"step {step}  {type(optimizer).__name__}, validation loss {loss:.4f}")
 print("events:")

@@ -59,15 +59,17 @@ def write_canary(
     return path
 
 
-def write_guard_log(path: Path, *, back: bool = False) -> Path:
-    """The log of a guard that ran to step 400, or went back at step 270."""
+def write_guard_log(path: Path, *, back: bool = False, ended: bool = False) -> Path:
+    """The log of a guard that ran to step 400, or went back at step 270; and then ended."""
     log = EventLog(path)
     log.write("start", 200, loss=2.3, loss_limit=2.8, limits={"grad_norm": 3.4})
     log.write("checkpoint", 225)
-    if not back:
+    if back:
+        alarm = dict(signal="loss", value=3.01176, limit=2.78075, since=262)
+        log.write("warn", 268, **alarm)
+        log.write("rollback", 270, **alarm, to_step=225, clean=True, optimizer="AdamW", lr=[0.001])
+    else:
         log.write("checkpoint", 400)
-        return path
-    alarm = dict(signal="loss", value=3.01176, limit=2.78075, since=262)
-    log.write("warn", 268, **alarm)
-    log.write("rollback", 270, **alarm, to_step=225, clean=True, optimizer="AdamW", lr=[0.001])
+    if ended:
+        log.write("end", 410, rolled_back=back)
     return path

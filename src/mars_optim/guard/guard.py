@@ -149,8 +149,22 @@ class Guard:
         return back
 
     def flush(self) -> Rollback | None:
-        """Judge the steps that wait for a reading; for the end of a run."""
+        """Judge the steps that wait for a reading."""
         return None if self.rolled_back else self._examine(self._readings.read())
+
+    def finish(self) -> Rollback | None:
+        """Call this at the end of a run: judge its last steps, log the end, and close.
+
+        Returns:
+            What was done, if the run went back at its last steps. Then it has not ended: train on,
+            and call this again.
+        """
+        back = self.flush()
+        if back is None:
+            if self._first is None:  # else no step was watched, and the log has no start
+                self._log.write("end", self.step, rolled_back=self.rolled_back)
+            self.close()
+        return back
 
     def close(self) -> None:
         """Take the hook out of the optimizer; the run goes on unwatched."""

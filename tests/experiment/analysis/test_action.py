@@ -34,6 +34,7 @@ def priced(candidate: ArmResult, **about: object) -> Analysis:
         (CLEAR, None, "", "switch", "switch"),
         (CLEAR, BETTER, "", "switch", "switch.canary"),
         (CLEAR, BETTER, "runs", "switch", "switch.guard"),
+        (CLEAR, BETTER, "ended", "switch", "switch.ended"),
         (CLEAR, BETTER, "back", "do-not-switch", "do-not.guard"),
         (CLEAR, WORSE, "", "do-not-switch", "do-not.canary"),
         (CLEAR, OPEN, "", "spend", "spend.orders"),
@@ -52,7 +53,7 @@ def test_the_action_follows_from_the_latest_stage(
     if differences:
         write_canary(tmp_path / "canary.json", differences)
     if log:
-        write_guard_log(tmp_path / "guard.jsonl", back=log == "back")
+        write_guard_log(tmp_path / "guard.jsonl", back=log == "back", ended=log == "ended")
     happened = aftermath(Plan(), tmp_path)
     made = action(priced(candidate_at(*ends), aftermath=happened))
     assert (made.kind, made.code) == (kind, code)

@@ -33,7 +33,7 @@ def after(tmp_path: Path) -> Make:
         if differences:
             write_canary(tmp_path / "canary.json", differences, **about)
         if log:
-            write_guard_log(tmp_path / "guard.jsonl", back=log == "back")
+            write_guard_log(tmp_path / "guard.jsonl", back="back" in log, ended="ended" in log)
         return replace(analysis_of(candidate_at(*ends)), aftermath=aftermath(Plan(), tmp_path))
 
     return make
@@ -46,7 +46,9 @@ def after(tmp_path: Path) -> Make:
         (WORSE, "", CLEAR, ["done", "failed", "closed"], None),
         (OPEN, "", CLEAR, ["done", "next", "later"], "canary"),
         (BETTER, "runs", CLEAR, ["done", "done", "under-way"], None),
+        (BETTER, "ended", CLEAR, ["done", "done", "done"], None),
         (BETTER, "back", CLEAR, ["done", "done", "failed"], None),
+        (BETTER, "back, ended", CLEAR, ["done", "done", "failed"], None),
         (None, "runs", CLEAR, ["done", "next", "under-way"], "canary"),
         (BETTER, "", UNSURE, ["next", "done", "next"], "pilot"),
         (BETTER, "", LOSS, ["done", "done", "closed"], None),

@@ -75,6 +75,8 @@ def _after_production(analysis: Analysis) -> Action | None:
     if analysis.verdict.decision != "go":
         return None  # a run that was begun is no evidence
     values = names | dict(step=guard.last.step)
+    if guard.ended:
+        return Action(kind="switch", code="switch.ended", who="budget", values=values)
     return Action(kind="switch", code="switch.guard", who="engineer", values=values)
 
 

@@ -25,10 +25,12 @@ def canary_status(found: Aftermath, planned: Status) -> Status:
 
 
 def guard_status(found: Aftermath, planned: Status) -> Status:
-    """Where stage 3 stands: a log tells a run that began or went back, not one that ended."""
+    """Where stage 3 stands, as the guard's log tells."""
     if found.guard is None:
         return planned
-    return "failed" if found.guard.rollbacks else "under-way"
+    if found.guard.rollbacks:
+        return "failed"
+    return "done" if found.guard.ended else "under-way"
 
 
 def spike_free(found: Aftermath) -> bool | None:
@@ -109,7 +111,8 @@ def guard_events(found: Aftermath, baseline: str) -> tuple[Condition, ...]:
             _told("guard-rollback", step=row.step, to_step=row.to_step, date=_day(row), **about)
         )
     last = guard.last
-    lines.append(_told("guard-last", event=last.event, step=last.step, date=_day(last)))
+    key, event = ("guard-end", None) if guard.ended else ("guard-last", last.event)
+    lines.append(_told(key, event=event, step=last.step, date=_day(last)))
     return tuple(lines)
 
 

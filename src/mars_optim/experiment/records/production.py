@@ -13,7 +13,7 @@ from ...files import read_json
 
 CANARY_FORMAT = 1  # of canary.json
 RECOMMENDATIONS = ("production", "back", "not-enough-runs")
-EVENTS = ("start", "checkpoint", "warn", "clear", "rollback")
+EVENTS = ("start", "checkpoint", "warn", "clear", "rollback", "end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +105,11 @@ class GuardRecord:
     last: Reading
     trips: tuple[Reading, ...]
     rollbacks: tuple[Reading, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run was ended by ``Guard.finish`` and not gone on with since."""
+        return self.last.event == "end"
 
 
 def read_canary(path: Path) -> CanaryRecord:
