@@ -153,11 +153,11 @@ class Browser(Closing):
         return str(self.ask("document.body.innerText"))
 
     def watch_shifts(self) -> None:
-        """Remember from now on, and since the page opened, what moves without the reader's hand."""
+        """Remember all that moves without the reader's hand, since the page opened."""
         self.ask(SHIFTS)
 
     def shifts(self, title: str) -> list[tuple[float, list[str]]]:
-        """What has moved under this title of the verdict: how far (no unit), and which elements."""
+        """Layout shifts under this title of the verdict: size (no unit), and the moved elements."""
         return [(by, moved) for under, by, moved in self.ask("window.shifts") if under == title]
 
     def script(self, allowed: bool) -> None:

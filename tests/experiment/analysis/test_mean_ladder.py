@@ -67,7 +67,7 @@ def test_where_nothing_is_saved_the_ladder_adds_no_error() -> None:
 
 
 @pytest.mark.parametrize("end", [500, 1500])
-def test_an_end_of_the_ladder_that_noise_may_have_moved_adds_error(end: int) -> None:
+def test_an_end_of_the_ladder_moved_by_noise_adds_error(end: int) -> None:
     found = mean_ladder([ladder(noise=0.02, seed=i) for i in range(2)], UNIT)
     assert found is not None
     beyond = 0.002 if end == 500 else -0.002

@@ -109,7 +109,7 @@ def test_the_best_rate_is_never_beyond_one_that_diverged():
     assert fit.low_high(0.95)[1] <= 2**0.5
 
 
-def test_no_rate_is_chosen_between_two_that_diverged_on_another_seed():
+def test_no_rate_between_two_that_diverged_elsewhere_is_chosen():
     again = [(0.7, 9, 3.05), (1.0, 9, None), (1.4, 9, None)]
     first = [
         (lr, 0, 3.0 + valley(math.log2(lr) - 0.4, 0.05, 1.0)) for lr in (0.35, 0.5, 0.7, 1, 1.4)

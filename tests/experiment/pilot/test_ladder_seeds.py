@@ -72,7 +72,7 @@ def test_the_ladders_error_is_in_the_interval_and_only_there() -> None:
 
 
 @pytest.mark.parametrize(("ladder_error", "share"), [(0.0, 0.8), (0.1, 0.6), (0.2, None)])
-def test_the_ladders_error_is_not_put_down_to_the_choice_of_rates(
+def test_the_ladders_error_is_not_blamed_on_the_rates(
     ladder_error: float, share: float | None
 ) -> None:
     found = candidate_with([0.1, 0.3, 0.2, 0.2])
@@ -112,7 +112,7 @@ def test_no_pair_is_added_where_all_ladders_were_lost() -> None:
     ],
     ids=["by arm", "by seed"],
 )
-def test_tokens_that_differ_between_runs_are_read_as_on_own_ladders(
+def test_tokens_that_differ_are_read_as_on_own_ladders(
     tokens: Callable[[RunSpec], int],
 ) -> None:
     def counted(run: Run) -> Run:

@@ -13,13 +13,19 @@ import torch
 from torch import distributed
 
 TIMEOUT = 150.0
+LOADED = [
+    "torch._dynamo",
+    *(f"{__package__}.{name}" for name in "blocks flattened gammas guarded layouts".split()),
+]
+"""Loaded once, by the process that all ranks are forked from: each would take seconds for it."""
 
 
 class Ranks:
     """``world`` processes of one group; ``run(f, *args)`` is f(*args) in each, as a list."""
 
     def __init__(self, world: int, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADED)
         self.pipes, self.processes = [], []
         for rank in range(world):
             mine, its = context.Pipe()
