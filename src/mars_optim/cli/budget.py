@@ -145,7 +145,7 @@ def _design_data(design: Design) -> dict[str, Any]:
         looks=plan.decision.looks,
         others=variant.others,
         ladder=plan.ladder,
-        ladder_seeds=plan.comparison.ladder_seeds,
+        ladder_seeds=plan.comparison.ladder_seeds if plan.ladder else 0,
         max_trials=plan.tuning.max_trials,
         tuning_seeds=variant.tuning_seeds,
         steps=plan.training.steps,
@@ -237,7 +237,7 @@ NUMBERS = ("run", "average", "most", "go", "no-go", "worth")
 def _cells(design: Design) -> tuple[str, ...]:
     variant, plan = design.variant, design.variant.plan
     number, ladder_seeds = len(plan.comparison.seeds), plan.comparison.ladder_seeds
-    few = f", {ladder_seeds} seeds" if ladder_seeds else ""
+    few = f", {ladder_seeds} seeds" if ladder_seeds and plan.ladder else ""
     again = f", {variant.tuning_seeds} seeds" if variant.tuning_seeds > 1 else ""
     return (
         f"up to {number}" if plan.decision.looks == "every-pair" else str(number),

@@ -18,8 +18,7 @@ from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.plan import SensitivityPlan
-from mars_optim.experiment.plan.plan_file import BUILT_IN, built_in_plan, make_plan
-from mars_optim.experiment.plan.task import GptPlan
+from mars_optim.experiment.plan.plan_file import BUILT_IN, built_in_plan, make_plan, overrides
 from tests.support.pretend import DATA, Pilot, Valley, carry_out, finish, small_plan
 
 EVERY = DecisionPlan(looks="every-pair")
@@ -116,17 +115,27 @@ def test_built_in_plan_keeps_its_mistakes_short():
 
 def test_built_in_plan_looks_at_every_pair_and_saves():
     plan = built_in_plan()
-    assert plan == make_plan(BUILT_IN)
+    starts = {name: {"lr": 0.012} for name in ("adamw", "nadamw")}
+    assert plan == make_plan({**BUILT_IN, "arm": starts})
     assert plan.decision.looks == "every-pair"
     assert plan.comparison.others == "after-go"
 
 
 @pytest.mark.parametrize("arm", ["adamw", "nadamw"])
-def test_the_built_in_start_is_the_published_one_carried(arm: str):
-    plan = built_in_plan()
-    assert isinstance(plan.task, GptPlan)
-    assert plan.arm[arm].lr == pytest.approx(ARMS[arm].lr * 768 / plan.task.width)
-    assert built_in_plan((f"arm.{arm}.lr=2e-3",)).arm[arm].lr == 2e-3
+@pytest.mark.parametrize("width", [64, 128, 768])
+def test_the_built_in_start_is_the_published_one_carried(arm: str, width: int):
+    text = (f"task.width={width}", "task.heads=2")
+    assert built_in_plan(text).arm[arm].lr == pytest.approx(ARMS[arm].lr * 768 / width)
+    assert built_in_plan((*text, f"arm.{arm}.lr=2e-3")).arm[arm].lr == 2e-3
+    for sets in (text, (*text, f"arm.{arm}.lr=0.012"), (*text, f"arm.{arm}.lr=1e-3")):
+        plan = built_in_plan(sets)
+        assert built_in_plan(tuple(overrides(plan))) == plan
+
+
+def test_other_tasks_start_at_the_published_rates():
+    plan = built_in_plan(('task.kind="images"', 'task.corpus="pictures"'))
+    assert {name: plan.arm[name].lr for name in plan.arms} == {n: ARMS[n].lr for n in plan.arms}
+    assert built_in_plan(tuple(overrides(plan))) == plan
 
 
 def test_two_seeds_are_too_few_to_look_at_every_pair():

@@ -11,6 +11,7 @@ from .arm_model import ArmResult
 from .cost import pilot_price
 from .model import Analysis, Finding
 from .stats import MOST_PAIRS, Interval
+from .target_findings import TOO_FEW
 
 Kind = Literal["switch", "do-not-switch", "spend", "no-runs-help"]
 Who = Literal["budget", "engineer"]
@@ -96,6 +97,10 @@ def _undecided(analysis: Analysis) -> Action:
     """Why the pilot does not decide, the strongest cause first, and what would."""
     verdict, candidate, names = analysis.verdict, analysis.candidate, _names(analysis)
     code = verdict.findings[0].code if verdict.findings else ""
+    if any(reason.code == "reason.next-pair" for reason in verdict.reasons):
+        return _spend(analysis, "spend.next", analysis.pair_seconds, pairs=1)
+    if code == TOO_FEW:
+        return _no_runs_help("target", names)
     if not verdict.trusted:
         return _no_runs_help("fix", names)
     if code == "verdict.missing":

@@ -176,6 +176,7 @@ def _to_target(
     assert goal is not None
     base = {run.spec.seed: reach(run, goal) for run in _baseline_runs(at)}
     pairs = [(base[s.seed], s.reach) for s in seeds if s.reach and s.seed in base]
+    pairs = [pair for pair in pairs if min(run.tokens for run in pair) > 0]  # else it was there
     ratio, kind = ratio_interval(times_of(pairs), level_of(at.plan.decision, len(pairs)))
     mine = target_result([s.reach for s in seeds if s.reach], "" if is_baseline else kind)
     return None if is_baseline else ratio, mine
@@ -244,14 +245,14 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
     if goal is not None:
         mine = reach(run, goal)
         reading = to_target(reach(ladder[0], goal), mine) if ladder[0] else None
+    spent = mine.tokens if mine else _tokens(run)
+    known = reading is not None and min(reading.tokens, spent) > 0
     return SeedResult(
         seed=seed,
         loss=loss,
         difference=None if loss is None or base is None else loss - base,
         reading=reading,
-        log_ratio=math.log(reading.tokens / (mine.tokens if mine else _tokens(run)))
-        if reading
-        else None,
+        log_ratio=math.log(reading.tokens / spent) if reading and known else None,
         reach=mine,
     )
 

@@ -28,7 +28,8 @@ class Interval:
         sd: standard deviation between pairs; nan with fewer than two.
         confidence: of the interval; of looks at every pair, the nominal one of this look.
         rates: standard deviation that the choice of the learning rates adds to the estimate.
-        values: equally likely values, where it is no mean of n values (:mod:`.survival`).
+        law: places and the distribution function there, where it is no mean of n values
+            (:mod:`.survival`).
     """
 
     mean: float
@@ -38,7 +39,7 @@ class Interval:
     sd: float
     confidence: float = 0.95
     rates: float = 0.0
-    values: tuple[float, ...] = ()
+    law: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
     def of(cls, mean: float, sd: float, n: int, confidence: float) -> Interval:
@@ -89,15 +90,28 @@ def shifted(measured: Interval, shifts: Any) -> Interval:
     if not math.isfinite(measured.low):
         return replace(measured, mean=mean, rates=rates)
     tail = (1 - measured.confidence) / 2
-    if measured.values:
-        both = np.add.outer(np.asarray(measured.values), values)
-        low, high = (float(np.quantile(both, q)) for q in (tail, 1 - tail))
-        low, high = (low, high) if rates else (measured.low, measured.high)
+    if measured.law:
+        low, high = (_moved(measured, end, values) for end in (measured.low, measured.high))
     elif not measured.sd:
         low, high = (float(np.quantile(values, q)) + measured.mean for q in (tail, 1 - tail))
     else:
         low, high = (_quantile(measured, values, q) for q in (tail, 1 - tail))
     return replace(measured, mean=mean, low=low, high=high, rates=rates)
+
+
+def _moved(measured: Interval, end: float, shifts: Any) -> float:
+    """Where the distribution function of value plus shift is what that of the value is at its end.
+
+    P(value + shift <= y) = mean over shifts of F(y - shift)
+    """
+    x, share = map(np.asarray, measured.law)
+    level = float(np.interp(end, x, share))
+    low, high = end + float(np.min(shifts)), end + float(np.max(shifts))
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = float(np.interp(middle - shifts, x, share).mean())
+        low, high = (middle, high) if below < level else (low, middle)
+    return (low + high) / 2
 
 
 def _quantile(measured: Interval, shifts: Any, level: float) -> float:

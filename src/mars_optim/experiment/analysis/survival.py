@@ -36,8 +36,6 @@ MIXED, EVERY = 4, 5
 """Sweeps of which the mean of Student's t is made, and how many lie between two of them."""
 FARTHEST = math.log(100.0)
 """No missing time is taken to be longer than a hundred times its run."""
-VALUES = 2048
-"""Equally likely values that stand for a distribution; looks ask for its last 0.1 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ def ratio_interval(times: Times, confidence: float) -> tuple[Interval | None, Ki
     x, share, sd = _distribution(tuple(tuple(row.tolist()) for row in rows))
     tail = (1 - confidence) / 2
     low, middle, high = np.interp((tail, 0.5, 1 - tail), share, x).tolist()
-    values = np.interp((np.arange(VALUES) + 0.5) / VALUES, share, x)
-    return Interval(middle, low, high, n, sd, confidence, values=tuple(values.tolist())), kind
+    law = tuple(x.tolist()), tuple(share.tolist())
+    return Interval(middle, low, high, n, sd, confidence, law=law), kind
 
 
 @functools.lru_cache(maxsize=64)  # an agenda asks again and again

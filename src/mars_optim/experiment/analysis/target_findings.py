@@ -29,11 +29,11 @@ def obstacle(rule: DecisionPlan, baseline: ArmResult, candidate: ArmResult) -> F
         if not costs:
             return None  # all diverged
         return Finding("target.nobody", dict(runs=len(reaches), best=rule.sign * min(costs)))
-    if candidate.log_ratio is None and not candidate.diverged:
-        return Finding(TOO_FEW)
     for arm in (baseline, candidate):
         if arm.tuned and not arm.regret:  # nobody knows in tokens what another choice had changed
             return Finding("target.no-trial", dict(arm=arm.name, trials=len(arm.tuned.trials)))
+    if candidate.log_ratio is None and not candidate.diverged:
+        return Finding(TOO_FEW)
     return None
 
 

@@ -35,10 +35,14 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     if refused := refusal(baseline, candidate, missing):
         return refused
     if not missing and (why := obstacle(plan.decision, baseline, candidate)):
+        more = why.code == TOO_FEW
         return Verdict(
             decision="not-enough-runs",
             findings=(why,),
-            reasons=tuple(target_reasons(baseline, candidate)),
+            reasons=(
+                *target_reasons(baseline, candidate),
+                *(_stopped(plan, baseline, candidate, "not-enough-runs") if more else ()),
+            ),
             pairs_needed=None,
             trusted=False,
         )
@@ -52,7 +56,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         return Verdict(decision="no-go", findings=(diverged,), reasons=(), pairs_needed=None)
     if interval is None or not math.isfinite(interval.low) or missing:
         too_few = Finding("verdict.too-few-pairs")
-        if not plan.ladder:
+        if not plan.ladder and plan.decision.goal is None:
             too_few = Finding("verdict.no-ladder", dict(baseline=baseline.name))
         return Verdict(
             decision="not-enough-runs",
@@ -86,15 +90,21 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     )
 
 
-def _stopped(plan: Plan, interval: Interval, decision: Decision) -> list[Finding]:
+def _stopped(
+    plan: Plan, baseline: ArmResult, candidate: ArmResult, decision: Decision
+) -> list[Finding]:
     """Why a pilot that looks at every pair has made fewer than it might."""
-    seeds = len(plan.comparison.seeds)
-    if interval.n >= seeds:
+    interval, seeds = candidate.log_ratio, len(plan.comparison.seeds)
+    pairs = interval.n if interval else len(candidate.seeds)
+    if plan.decision.looks == "once" or pairs >= seeds:
         return []
-    values = dict[str, str | int | float](pairs=interval.n, seeds=seeds)
+    values = dict[str, str | int | float](pairs=pairs, seeds=seeds)
     if decision != "not-enough-runs":
         return [Finding("reason.stopped", values)]
-    return [] if _may_settle(plan, interval) else [Finding("reason.no-more-pairs", values)]
+    if not _goes_on(plan, baseline, candidate):
+        return [Finding("reason.no-more-pairs", values)]
+    waits = candidate.target is not None and candidate.target.kind not in ("pairs", "censored")
+    return [Finding("reason.next-pair", values)] if waits else []
 
 
 def settles_more(plan: Plan, baseline: ArmResult, candidate: ArmResult, verdict: Verdict) -> bool:
@@ -113,13 +123,19 @@ def settles_more(plan: Plan, baseline: ArmResult, candidate: ArmResult, verdict:
     waits = any(found.code == TOO_FEW for found in verdict.findings)
     if verdict.decision != "not-enough-runs" or not (verdict.trusted or waits):
         return False
+    return _goes_on(plan, baseline, candidate)
+
+
+def _goes_on(plan: Plan, baseline: ArmResult, candidate: ArmResult) -> bool:
+    """Whether more pairs may settle what the interval, or the lack of one, leaves open."""
     interval, target = candidate.log_ratio, candidate.target
-    if target and target.kind not in ("pairs", "censored"):
-        whole = may_be_told(baseline, candidate, len(plan.comparison.seeds))
-        return whole or (interval is not None and _may_settle(plan, interval))
-    if interval is None or not math.isfinite(interval.low):
-        return bool(plan.comparison.ladder) and not _ladderless(plan, baseline)
-    return _may_settle(plan, interval)
+    known = interval is not None and math.isfinite(interval.low)
+    if interval is not None and known and _may_settle(plan, interval):
+        return True
+    if target and target.kind not in ("pairs", "censored"):  # a bound, or too few
+        at_edge = baseline.at_edge or candidate.at_edge
+        return not at_edge and may_be_told(baseline, candidate, len(plan.comparison.seeds))
+    return not known and bool(plan.ladder) and not _ladderless(plan, baseline)
 
 
 def _ladderless(plan: Plan, baseline: ArmResult) -> bool:
@@ -226,8 +242,8 @@ def _reasons(
                 reasons.append(Finding(f"reason.{code}", dict(seeds=lost, baseline=baseline.name)))
     if plan.task.kind == "imported":
         reasons.append(Finding("reason.imported"))
-    if interval and plan.decision.looks == "every-pair":
-        reasons += _stopped(plan, interval, decision)
+    if interval:
+        reasons += _stopped(plan, baseline, candidate, decision)
     reasons += [
         Finding("reason.at-edge.design" if arm.tuned else "reason.at-edge", dict(arm=arm.name))
         for arm in (baseline, candidate)

@@ -155,7 +155,7 @@ def canary_data(
     data["difference"] = None
     if result.difference is not None:
         ends = dataclasses.asdict(result.difference)
-        del ends["values"]  # of an interval that is none of a mean
+        del ends["law"]  # of an interval that is none of a mean
         data["difference"] = {k: v if math.isfinite(v) else None for k, v in ends.items()}
     for row, seed in zip(data["seeds"], result.seeds, strict=True):
         row["difference"] = seed.difference

@@ -87,8 +87,9 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
     """The plan that these runs would have followed.
 
     The common budget is the one at which most seeds have both baseline and candidate (of equals
-    the longest); the baseline's other budgets are its ladder. Where only some seeds have these,
-    two at the least, all are read off the mean ladder of those (``comparison.ladder_seeds``).
+    the longest); the baseline's other budgets are its ladder. Where only some seeds have all of
+    these, two at the least, all pairs are read off the mean ladder of those
+    (``comparison.ladder_seeds``).
 
     Args:
         found: the runs.
@@ -122,7 +123,7 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
         )
     rungs = {(seed, s) for arm, seed, s in runs if arm == source.baseline and s != unit}
     ladder = sorted({s for _, s in rungs})
-    with_rungs = [seed for seed in pairs[unit] if any(seed == of for of, _ in rungs)]
+    with_rungs = [seed for seed in pairs[unit] if {(seed, s) for s in ladder} <= rungs]
     some = LEAST_LADDERS <= len(with_rungs) < len(pairs[unit])
     seeds = sorted(pairs[unit], key=lambda seed: seed not in with_rungs) if some else pairs[unit]
     return Plan(

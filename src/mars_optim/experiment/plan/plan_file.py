@@ -16,12 +16,8 @@ from .arms import ARMS, Arm
 from .plan import EXTERNAL, Plan
 from .recipe import check_version
 from .table import from_dict
-from .task import of_kind
+from .task import GptPlan, of_kind
 from .written import flat, plain, to_toml, toml_value
-
-CARRIED = 1e-3 * 768 / 64
-"""Where AdamW's tuning starts: the published rate, at GPT-2 small's width, carried to the built-in
-task's by 1 / width (muP)."""
 
 BUILT_IN: dict[str, Any] = {
     "comparison": {
@@ -31,7 +27,6 @@ BUILT_IN: dict[str, Any] = {
         "others": "after-go",
     },
     "decision": {"looks": "every-pair"},
-    "arm": {"adamw": {"lr": CARRIED}, "nadamw": {"lr": CARRIED}},
 }
 """The built-in plan, beside the defaults of each key: the cheapest decision at the same rates of
 error (docs/statistics.md, "The default pilot")."""
@@ -179,7 +174,8 @@ def built_in_plan(overrides: tuple[str, ...] = ()) -> Plan:
         UserError: naming what the built-in plan sets, where only that stands in the way.
     """
     try:
-        return make_plan(BUILT_IN, overrides)
+        arms = {name: {"lr": lr} for name, lr in _starts(make_plan(BUILT_IN, overrides)).items()}
+        return make_plan({**BUILT_IN, "arm": arms}, overrides)
     except UserError as error:
         try:
             make_plan({}, overrides)
@@ -187,6 +183,18 @@ def built_in_plan(overrides: tuple[str, ...] = ()) -> Plan:
             raise error from None
         sets = ", ".join(f"{key} = {toml_value(value)}" for key, value in flat(BUILT_IN).items())
         raise UserError(f"{error} (the built-in plan has {sets}; --set changes each)") from None
+
+
+PUBLISHED_WIDTH = 768
+"""Of GPT-2 small, whose rates are the published ones of AdamW and NAdam."""
+
+
+def _starts(plan: Plan) -> dict[str, float]:
+    """Where tuning starts on the built-in text: the published rate, carried by 1 / width (muP)."""
+    if not isinstance(plan.task, GptPlan):
+        return {}
+    factor = PUBLISHED_WIDTH / plan.task.width
+    return {name: ARMS[name].lr * factor for name in ("adamw", "nadamw") if name in plan.arms}
 
 
 def differences(a: Plan, b: Plan) -> list[str]:
@@ -244,6 +252,8 @@ def overrides(plan: Plan) -> list[str]:
         elif name in ARMS:
             known |= flat(plain(ARMS[name]), f"arm.{name}.")
     known |= flat(plain(built_in_plan()))
+    known |= {f"arm.{name}.lr": ARMS[name].lr for name in ("adamw", "nadamw")}
+    known |= {f"arm.{name}.lr": lr for name, lr in _starts(plan).items()}
     changed = {
         key: value
         for key, value in flat(plain(plan)).items()
