@@ -129,6 +129,7 @@ def test_an_unfinished_pilot_is_left_out_and_said_to_be(team: Path, tmp_path: Pa
         said
         == "Left out: half: 1 of its runs is missing; run the same `mars pilot` again to make them"
     )
+    assert "未完了の実行が 1 回" in Messages("ja").finding(left)
 
 
 def test_one_pilot_that_counts_is_not_enough(

@@ -85,11 +85,12 @@ def jobs_of(folders: Sequence[Path]) -> Jobs:
             )
         try:
             analysis = analyse(folder)
-            why = _not_counted(analysis)
+            code, why = _not_counted(analysis)
+            missing = analysis.totals.missing
         except UserError as error:
-            why = str(error)
+            code, why, missing = "jobs.left-out", str(error), 0
         if why:
-            left_out.append(Finding("jobs.left-out", dict(job=name, why=why)))
+            left_out.append(Finding(code, dict(job=name, why=why, missing=missing)))
         else:
             found.append(Job(name, folder, analysis))
     if len(found) < 2:
@@ -145,16 +146,17 @@ def names_of(folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(short) if len(set(short)) == len(short) else tuple(map(str, folders))
 
 
-def _not_counted(analysis: Analysis) -> str:
-    """Why a pilot says nothing of its arms; empty if it does."""
+def _not_counted(analysis: Analysis) -> tuple[str, str]:
+    """Why a pilot says nothing of its arms, as a code and in English; empty if it does."""
     if missing := analysis.totals.missing:
         runs = "1 of its runs is" if missing == 1 else f"{missing} of its runs are"
-        return f"{runs} missing; run the same `mars pilot` again to make them"
+        why = f"{runs} missing; run the same `mars pilot` again to make them"
+        return "jobs.left-out.missing", why
     if not analysis.verdict.trusted:
-        return "its results are not evidence; its own report says why"
+        return "jobs.left-out.untrusted", "its results are not evidence; its own report says why"
     if len([a for a in analysis.arms if counted(a)]) < 2:
-        return "no arm has a saving over two or more seeds"
-    return ""
+        return "jobs.left-out.no-saving", "no arm has a saving over two or more seeds"
+    return "", ""
 
 
 def _arms(jobs: Iterable[Job]) -> tuple[ArmResult, ...]:
