@@ -186,7 +186,7 @@ def built_in_plan(overrides: tuple[str, ...] = ()) -> Plan:
 
 
 PUBLISHED_WIDTH = 768
-"""Of GPT-2 small, whose rates are the published ones of AdamW and NAdam."""
+"""Width of GPT-2 small, whose rates are the published ones of AdamW and NAdam."""
 
 
 def _starts(plan: Plan) -> dict[str, float]:
