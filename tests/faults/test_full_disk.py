@@ -153,7 +153,7 @@ def test_pilot_with_any_write_failing_resumes_to_the_same_tables(
 
 @pytest.mark.slow
 def test_full_disk_in_a_worker_is_not_a_failure_of_its_run(pilot: Pilot, undisturbed: Pilot):
-    pilot.faults(dict(run="nadamw-lr0.001-seed0", step=3, fault="fill_disk"))
+    pilot.faults(dict(run="nadamw-lr0.012-seed0", step=3, fault="fill_disk"))
     done = pilot.run()
     assert done.returncode == 2
     assert done.stderr == (

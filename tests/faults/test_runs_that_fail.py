@@ -10,7 +10,7 @@ import pytest
 from tests.support.hurt import Pilot, alive, children_of, wait_for
 
 TUNING = "mars-adamw-lr0.003-seed0"
-COMPARED = "adamw-lr0.00103-seed2-steps10"
+COMPARED = "adamw-lr0.0124-seed2-steps10"
 
 
 def failures(pilot: Pilot, part: str) -> list[dict[str, Any]]:
@@ -66,20 +66,20 @@ def test_run_that_keeps_failing_is_missing_and_others_go_on(
 
 @pytest.mark.slow
 def test_arm_whose_tuning_fails_is_left_out_of_the_comparison(pilot: Pilot, undisturbed: Pilot):
-    pilot.faults(dict(run="nadamw-lr0.002-seed0", step=3, fault="die", times=3))
+    pilot.faults(dict(run="nadamw-lr0.024-seed0", step=3, fault="die", times=3))
     done = pilot.run()
     assert done.returncode == 3
     theirs = {r: x for r, x in undisturbed.losses().items() if not r.startswith("nadamw")}
     ours = {r: x for r, x in pilot.losses().items() if not r.startswith("nadamw")}
     assert ours == theirs
-    assert "nadamw-lr0.002-seed0" in pilot.reasons()
+    assert "nadamw-lr0.024-seed0" in pilot.reasons()
     assert pilot.run().returncode == 0
     assert pilot.tables() == undisturbed.tables()
 
 
 @pytest.mark.slow
 def test_without_a_tuned_baseline_nothing_is_compared(pilot: Pilot):
-    pilot.faults(dict(run="adamw-lr0.002-seed0", step=3, fault="die", times=99))
+    pilot.faults(dict(run="adamw-lr0.024-seed0", step=3, fault="die", times=99))
     done = pilot.run()
     assert done.returncode == 3
     assert not any("seed1" in run for run in pilot.losses())
