@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Protocol
 
 from benchmarks.simulated_pilots import (
     KINDS,
@@ -100,7 +101,19 @@ def _several(job: tuple[Plan, Sequence[World], int]) -> list[Spent]:
     return [spend(plan, world, first + i) for i, world in enumerate(drawn)]
 
 
-def shares(found: Sequence[Spent], saving: float) -> list[str]:
+class Decided(Protocol):
+    """What one pilot said."""
+
+    @property
+    def held(self) -> bool:
+        """Whether its interval holds the truth."""
+
+    @property
+    def decision(self) -> str:
+        """The verdict."""
+
+
+def shares(found: Sequence[Decided], saving: float) -> list[str]:
     """Cells in per cent with their standard errors: held, go, no-go, and decided against the
     truth.
     """

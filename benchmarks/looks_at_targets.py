@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import random
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from typing import Literal
 
 from benchmarks.decision import LEAST, shares
 from benchmarks.simulated_pilots import KINDS, SHAPES, World, judge, made_by, plan_of, worlds
-from benchmarks.simulated_target_tuning import EVALUATIONS, LATE, LEVEL, curve
+from benchmarks.simulated_target_tuning import EVALUATIONS, LATE, curve, luck_of
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.task import ImagesPlan
@@ -57,11 +56,10 @@ class Curves:
         is_candidate = spec.arm_name == self.plan.comparison.candidate
         octaves = math.log2(spec.lr / spec.arm.lr) - self.world.optimum[is_candidate]
         height = self.world.height(octaves)
-        level = random.Random(f"{self.seed} {spec.seed}").gauss(0.0, LEVEL)
-        noise = random.Random(f"{self.seed} {spec.run_id}").gauss(0.0, LATE * self.world.noise)
         late = None
         if height is not None:
-            late = LATE * height - self.world.effect * is_candidate + level + noise
+            luck = luck_of(self.seed, spec, self.world.noise)
+            late = LATE * height - self.world.effect * is_candidate + luck
         return judged(curve(spec, late), self.plan.decision)
 
 
@@ -106,7 +104,7 @@ def row(found: Sequence[Told], saving: float) -> str:
     """Cells of the table."""
     told = [one for one in found if one.told]
     held = f"{fmean(one.held for one in told):.1%}" if told else "-"
-    _, go, no_go, wrong = shares(found, saving)  # type: ignore[arg-type]
+    _, go, no_go, wrong = shares(found, saving)
     pairs = f"{fmean(one.pairs for one in found):.2f}"
     return " | ".join((f"{len(told)} of {len(found)}", held, go, no_go, wrong, pairs))
 

@@ -58,10 +58,15 @@ class Curves:
     def __call__(self, spec: RunSpec) -> Run:
         """A whole run."""
         ahead = self.world.effect * (spec.arm_name == self.plan.comparison.candidate)
-        level = random.Random(f"{self.seed} {spec.seed}").gauss(0.0, LEVEL)
-        noise = random.Random(f"{self.seed} {spec.run_id}").gauss(0.0, LATE * self.world.noise)
-        late = LATE * height_of(self.world, self.plan, spec) - ahead + level + noise
+        luck = luck_of(self.seed, spec, self.world.noise)
+        late = LATE * height_of(self.world, self.plan, spec) - ahead + luck
         return curve(spec, late)
+
+
+def luck_of(pilot: int, spec: RunSpec, noise: float) -> float:
+    """What a seed and a run are late by, in log tokens; the same whenever it is asked for."""
+    level = random.Random(f"{pilot} {spec.seed}").gauss(0.0, LEVEL)
+    return level + random.Random(f"{pilot} {spec.run_id}").gauss(0.0, LATE * noise)
 
 
 def curve(spec: RunSpec, late: float | None) -> Run:

@@ -106,43 +106,6 @@ def loss_of(arm: str, seed: int, steps: int) -> float:
     return 3.0 + 0.1 * seed + 5.0 / steps - (0.01 * seed if arm == "mars-adamw" else 0.0)
 
 
-def of_rungs(folder: Path, seeds: tuple[int, ...], short: tuple[int, ...] = ()) -> None:
-    """Four pairs, the baseline's rungs of some seeds, and the shorter one alone of others."""
-    folder.mkdir()
-    pairs = [(arm, s, 100) for arm in ("adamw", "mars-adamw") for s in (1, 2, 3, 4)]
-    for arm, seed, n in [
-        *pairs,
-        *(("adamw", s, n) for s in seeds for n in (50, 200)),
-        *(("adamw", s, 50) for s in short),
-    ]:
-        row = json.dumps({"step": n, "valid_loss": loss_of(arm, seed, n)})
-        (folder / f"{arm}-seed{seed}-steps{n}.jsonl").write_text(row + "\n")
-
-
-@pytest.mark.parametrize(
-    ("with_rungs", "short", "ladder_seeds", "seeds", "pairs"),
-    [
-        ((3, 4), (), 2, (3, 4, 1, 2), 4),
-        ((3, 4), (1, 2), 2, (3, 4, 1, 2), 4),  # part of a ladder takes nothing away
-        ((1, 2, 3, 4), (), 0, (1, 2, 3, 4), 4),
-        ((3,), (), 0, (1, 2, 3, 4), 1),  # one ladder does not show its noise
-    ],
-)
-def test_ladders_of_some_seeds_serve_all_pairs(
-    tmp_path: Path,
-    with_rungs: tuple[int, ...],
-    short: tuple[int, ...],
-    ladder_seeds: int,
-    seeds: tuple[int, ...],
-    pairs: int,
-):
-    of_rungs(tmp_path / "runs", with_rungs, short)
-    verdict = report(tmp_path / "out", "--from", str(tmp_path / "runs"))
-    comparison = load_plan(tmp_path / "out" / "plan.toml").comparison
-    assert (comparison.ladder_seeds, comparison.seeds) == (ladder_seeds, seeds)
-    assert verdict["tokens_saved"]["pairs"] == pairs
-
-
 def test_tensorboard_folders_are_runs(tmp_path: Path):
     module = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
     from tests.experiment.external.test_metric_files import scalar

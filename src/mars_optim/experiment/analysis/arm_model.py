@@ -71,6 +71,11 @@ class TargetResult:
     curve: tuple[tuple[float, float], ...]
     missed: tuple[float, ...]
 
+    @property
+    def waits(self) -> bool:
+        """Whether too few pairs are whole for more than a bound."""
+        return self.kind not in ("pairs", "censored")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedResult:

@@ -176,7 +176,7 @@ def _to_target(
     assert goal is not None
     base = {run.spec.seed: reach(run, goal) for run in _baseline_runs(at)}
     pairs = [(base[s.seed], s.reach) for s in seeds if s.reach and s.seed in base]
-    pairs = [pair for pair in pairs if min(run.tokens for run in pair) > 0]  # else it was there
+    pairs = [pair for pair in pairs if min(run.tokens for run in pair) > 0]
     ratio, kind = ratio_interval(times_of(pairs), level_of(at.plan.decision, len(pairs)))
     mine = target_result([s.reach for s in seeds if s.reach], "" if is_baseline else kind)
     return None if is_baseline else ratio, mine
@@ -246,13 +246,13 @@ def seed_result(at: Comparison, run: Run, shift: float = 0.0) -> SeedResult:
         mine = reach(run, goal)
         reading = to_target(reach(ladder[0], goal), mine) if ladder[0] else None
     spent = mine.tokens if mine else _tokens(run)
-    known = reading is not None and min(reading.tokens, spent) > 0
+    timed = reading is not None and min(reading.tokens, spent) > 0  # not there from the start
     return SeedResult(
         seed=seed,
         loss=loss,
         difference=None if loss is None or base is None else loss - base,
         reading=reading,
-        log_ratio=math.log(reading.tokens / spent) if reading and known else None,
+        log_ratio=math.log(reading.tokens / spent) if reading and timed else None,
         reach=mine,
     )
 

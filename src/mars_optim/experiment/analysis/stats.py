@@ -106,28 +106,25 @@ def _moved(measured: Interval, end: float, shifts: Any) -> float:
     """
     x, share = map(np.asarray, measured.law)
     level = float(np.interp(end, x, share))
-    low, high = end + float(np.min(shifts)), end + float(np.max(shifts))
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = float(np.interp(middle - shifts, x, share).mean())
-        low, high = (middle, high) if below < level else (low, middle)
-    return (low + high) / 2
+    ends = end + float(np.min(shifts)), end + float(np.max(shifts))
+    return _where(lambda y: np.interp(y - shifts, x, share).mean(), level, *ends)
 
 
 def _quantile(measured: Interval, shifts: Any, level: float) -> float:
     """Where the distribution function of mean plus shift is ``level``."""
     from scipy.special import stdtr
 
-    error, degrees = measured.error, measured.n - 1
+    error, degrees, mean = measured.error, measured.n - 1, measured.mean
     reach = 2 * abs(t_quantile(max(level, 1 - level) * 2 - 1, measured.n)) * error
-    low, high = (
-        measured.mean + float(side(shifts)) + sign * reach
-        for side, sign in ((np.min, -1), (np.max, 1))
-    )
+    ends = mean + float(np.min(shifts)) - reach, mean + float(np.max(shifts)) + reach
+    return _where(lambda y: stdtr(degrees, (y - mean - shifts) / error).mean(), level, *ends)
+
+
+def _where(share: Callable[[float], float], level: float, low: float, high: float) -> float:
+    """Where a distribution function, rising from ``low`` to ``high``, is ``level``."""
     for _ in range(60):
         middle = (low + high) / 2
-        share = float(stdtr(degrees, (middle - measured.mean - shifts) / error).mean())
-        low, high = (middle, high) if share < level else (low, middle)
+        low, high = (middle, high) if share(middle) < level else (low, middle)
     return (low + high) / 2
 
 

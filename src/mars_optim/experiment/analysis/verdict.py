@@ -35,14 +35,13 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     if refused := refusal(baseline, candidate, missing):
         return refused
     if not missing and (why := obstacle(plan.decision, baseline, candidate)):
-        more = why.code == TOO_FEW
+        reasons = target_reasons(baseline, candidate)
+        if why.code == TOO_FEW:
+            reasons += _stopped(plan, baseline, candidate, "not-enough-runs")
         return Verdict(
             decision="not-enough-runs",
             findings=(why,),
-            reasons=(
-                *target_reasons(baseline, candidate),
-                *(_stopped(plan, baseline, candidate, "not-enough-runs") if more else ()),
-            ),
+            reasons=tuple(reasons),
             pairs_needed=None,
             trusted=False,
         )
@@ -103,7 +102,7 @@ def _stopped(
         return [Finding("reason.stopped", values)]
     if not _goes_on(plan, baseline, candidate):
         return [Finding("reason.no-more-pairs", values)]
-    waits = candidate.target is not None and candidate.target.kind not in ("pairs", "censored")
+    waits = candidate.target is not None and candidate.target.waits
     return [Finding("reason.next-pair", values)] if waits else []
 
 
@@ -132,7 +131,7 @@ def _goes_on(plan: Plan, baseline: ArmResult, candidate: ArmResult) -> bool:
     known = interval is not None and math.isfinite(interval.low)
     if interval is not None and known and _may_settle(plan, interval):
         return True
-    if target and target.kind not in ("pairs", "censored"):  # a bound, or too few
+    if target and target.waits:
         at_edge = baseline.at_edge or candidate.at_edge
         return not at_edge and may_be_told(baseline, candidate, len(plan.comparison.seeds))
     return not known and bool(plan.ladder) and not _ladderless(plan, baseline)

@@ -193,8 +193,9 @@ def _starts(plan: Plan) -> dict[str, float]:
     """Where tuning starts on the built-in text: the published rate, carried by 1 / width (muP)."""
     if not isinstance(plan.task, GptPlan):
         return {}
+    arms = {name: ARMS[name] for name in ("adamw", "nadamw") if name in plan.arm}
     factor = PUBLISHED_WIDTH / plan.task.width
-    return {name: ARMS[name].lr * factor for name in ("adamw", "nadamw") if name in plan.arms}
+    return {n: a.lr * factor for n, a in arms.items() if plan.arm[n].optimizer == a.optimizer}
 
 
 def differences(a: Plan, b: Plan) -> list[str]:
@@ -243,7 +244,7 @@ def departures(recipe: Plan, plan: Plan) -> list[str]:
 
 def overrides(plan: Plan) -> list[str]:
     """The ``--set`` values that make ``plan`` out of the built-in one; not what recipes tell."""
-    known: dict[str, Any] = {}
+    known = flat(plain(make_plan(BUILT_IN)))
     for name, arm in plan.arm.items():
         if is_any(arm.optimizer):
             default: Any = Arm(optimizer=arm.optimizer)
@@ -251,8 +252,6 @@ def overrides(plan: Plan) -> list[str]:
             known |= flat(rows, f"arm.{name}.")
         elif name in ARMS:
             known |= flat(plain(ARMS[name]), f"arm.{name}.")
-    known |= flat(plain(built_in_plan()))
-    known |= {f"arm.{name}.lr": ARMS[name].lr for name in ("adamw", "nadamw")}
     known |= {f"arm.{name}.lr": lr for name, lr in _starts(plan).items()}
     changed = {
         key: value
