@@ -102,7 +102,7 @@ def _several(job: tuple[Plan, Sequence[World], int]) -> list[Spent]:
 
 
 class Decided(Protocol):
-    """What one pilot said."""
+    """The words of one pilot."""
 
     @property
     def held(self) -> bool:

@@ -64,7 +64,7 @@ class Curves:
 
 
 def luck_of(pilot: int, spec: RunSpec, noise: float) -> float:
-    """What a seed and a run are late by, in log tokens; the same whenever it is asked for."""
+    """Log tokens by which a seed and a run are late; the same whenever it is asked for."""
     level = random.Random(f"{pilot} {spec.seed}").gauss(0.0, LEVEL)
     return level + random.Random(f"{pilot} {spec.run_id}").gauss(0.0, LATE * noise)
 
