@@ -33,6 +33,9 @@ def test_a_translated_text_has_the_values_of_the_english_one(code: str) -> None:
     texts = ENGLISH[code], JAPANESE[code]
     assert all(texts)
     english, japanese = ({f for f in fields(text) if f[1] != "s"} for text in texts)
+    if code.startswith("jobs.left-out."):  # English takes the reason that Japanese spells out
+        assert (english, japanese <= {("job", ""), ("missing", "")}) == (fields("{job}{why}"), True)
+        return
     assert english == japanese
     assert texts[0].count("`") == texts[1].count("`")
 
