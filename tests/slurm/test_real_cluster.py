@@ -160,6 +160,34 @@ def test_disturbed_slurm_pilot_equals_the_local_pilot_bitwise(
     assert "waits in the queue (" in queued.said
 
 
+def test_disturbed_slurm_trunks_and_branches_equal_the_local_ones_bitwise(
+    cluster: Cluster, corpus: str, new_pilot: Callable[..., Pilot]
+):
+    options = SMALL | {"task.corpus": corpus, "training.steps": "400"}
+    options |= {"training.decay": "wsd", "training.trunk": "true", "comparison.ladder_seeds": "0"}
+    local = new_pilot("local", **options)
+    assert local.run("--workers", "1") == 0, local.said
+
+    queued = new_pilot("queued", **options)
+
+    def trunks() -> list[Path]:
+        return [run for run in queued.begun() if "-trunk" in run.name]
+
+    driver = queued.start(*QUEUE)
+    wait_for(trunks, queued)
+    driver.kill()
+    driver.wait()
+    driver = queued.start(*QUEUE)
+    wait_for(lambda: trunks() and cluster.jobs(), queued)
+    cancelled = max(cluster.jobs(), key=int)
+    cluster.ask("scancel", cancelled)
+    assert driver.wait(timeout=800) == 0, queued.said
+
+    assert queued.bits() == local.bits()
+    assert sum("-trunk" in name for name in local.bits()) == 4, "two arms, two seeds"
+    assert queued.failures() == [f"its job {cancelled} was cancelled"], "it counts once"
+
+
 def test_a_mistake_in_the_options_is_one_line(new_pilot: Callable[..., Pilot]):
     for option, words in (
         ("partition=nowhere", "partition=NAME"),
