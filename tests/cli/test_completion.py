@@ -77,6 +77,7 @@ def words(*typed: str, folder: Path) -> tuple[list[str], str]:
     return [line.split("\t")[0] for line in lines], done.stderr.strip()
 
 
+@pytest.mark.slow_but_one(among=4)
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -13,7 +13,7 @@ from tests.support.distributed.ranks import Ranks
 Of = Callable[[int], Ranks]
 
 
-@pytest.mark.slow_but_one(among=5)
+@pytest.mark.slow_but_one(among=8)
 @pytest.mark.parametrize("options", [{"rule": "muon"}, {"rule": "shampoo", "clip": 0.5}], ids=str)
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_blocks_of_shards_step_like_those_of_the_whole(

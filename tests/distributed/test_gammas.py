@@ -22,7 +22,7 @@ MESSAGES = {  # groups of processes that cut tensors
 }
 
 
-@pytest.mark.slow_but_one(among=3)
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_any_layout_chooses_gamma_like_the_whole(layout: str, ranks: Of) -> None:
     options: dict[str, Any] = {"rule": "adamw", "gamma": "auto", "lr": 1e-2, "optimize_1d": True}

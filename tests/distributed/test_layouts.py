@@ -15,7 +15,7 @@ from tests.support.distributed.ranks import Ranks
 Of = Callable[[int], Ranks]
 
 
-@pytest.mark.slow_but_one(among=5)
+@pytest.mark.slow_but_one(among=9)
 @pytest.mark.parametrize("correction", ["approx", "folded"])
 @pytest.mark.parametrize("rule", work.RULES)
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
@@ -52,7 +52,7 @@ def test_options_mean_the_same_for_shards(rule: str, options: dict, ranks: Of) -
     ranks(2).run(layouts.steps_like_whole, "rows", torch.float64, 1e-12, {"rule": rule, **options})
 
 
-@pytest.mark.slow_but_one(among=3)
+@pytest.mark.slow_but_one(among=6)
 @pytest.mark.parametrize("backend", [{}, {"foreach": False}], ids=str)
 @pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_a_clip_over_all_tensors_sees_the_whole_of_each(

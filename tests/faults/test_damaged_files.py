@@ -67,6 +67,7 @@ def test_garbage_in_other_files_costs_no_finished_run(
         assert pilot_copy.tables() == undisturbed.tables()
 
 
+@pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_a_report_says_which_manifests_are_damaged(pilot_copy: Pilot, garbage: str):
     from mars_optim.experiment.analysis import analyse

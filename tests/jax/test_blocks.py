@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.slow_but_one(among=5)
+@pytest.mark.slow_but_one(among=10)
 @pytest.mark.parametrize("splits", [SPLITS, ROUNDS], ids=["sizes", "rounds"])
 @pytest.mark.parametrize("case", CASES)
 def test_blocks_are_those_of_the_reference(case: str, splits: dict[str, Any]) -> None:

@@ -107,7 +107,7 @@ def test_a_step_by_hand_is_the_compiled_step() -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12), eager, found)
 
 
-@pytest.mark.slow_but_one(among=3)
+@pytest.mark.slow_but_one(among=9)
 @every_form
 def test_injected_numbers_do_what_given_ones_do(form: str) -> None:
     params, grads = arrays(0, "float64"), [arrays(5 + t, "float64") for t in range(3)]

@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.slow_but_one(among=3)
+@pytest.mark.slow_but_one(among=8)
 @pytest.mark.parametrize("name", CASES)
 def test_trajectory_is_that_of_the_reference(name: str) -> None:
     options = {**BASE, **CASES[name]}

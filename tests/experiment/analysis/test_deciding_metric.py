@@ -134,6 +134,7 @@ TOLD = [
 ]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("candidate", "baseline", "said"), TOLD, ids=["nobody", "few", "first"])
 def test_times_that_tell_nothing_decide_nothing(
     tmp_path: Path, candidate: dict[int, float], baseline: dict[int, float], said: str

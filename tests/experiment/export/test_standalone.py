@@ -70,6 +70,7 @@ def test_norm_of_a_long_tensor_has_the_bits_too(runs: Any) -> None:
 # --- the file ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_but_one(among=4)
 @every_case
 def test_file_imports_torch_and_the_standard_library_alone(name: str, gamma: str | None) -> None:
     tree = ast.parse(text_of(name, gamma=gamma))
@@ -88,6 +89,7 @@ def test_file_is_short_and_has_its_licence(name: str, gamma: str | None) -> None
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.slow_but_one(among=6)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["mars-adamw-auto", "mars-m", "mars-lion"])
 def test_file_has_no_name_that_is_not_there(name: str, form: str, tmp_path: Path) -> None:
@@ -228,6 +230,7 @@ def test_file_that_exists_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["tuning_search_space.json"]
 
 
+@pytest.mark.slow
 def test_names_that_can_be_a_file_are_all_that_are_not_refused() -> None:
     def works(name: str) -> bool:
         try:

@@ -24,6 +24,7 @@ def of_rungs(folder: Path, seeds: tuple[int, ...], short: tuple[int, ...] = ()) 
         (folder / f"{arm}-seed{seed}-steps{n}.jsonl").write_text(row + "\n")
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("with_rungs", "short", "ladder_seeds", "seeds", "pairs"),
     [

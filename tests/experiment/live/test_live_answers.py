@@ -205,6 +205,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow_but_one(among=5)
 @pytest.mark.parametrize(
     ("name", "text"), [(name, text) for name, texts in BROKEN.items() for text in texts]
 )

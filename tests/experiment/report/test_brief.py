@@ -79,6 +79,7 @@ def test_pages_are_counted_as_the_browser_breaks_them() -> None:
     assert pages_of(print_to_pdf(page, CHROMIUM)) == 3
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("lang", LANGS)
 def test_the_page_has_headline_action_numbers_and_caveats(win: Path, lang: Lang) -> None:
     say = Messages(lang).about(analyse(win).plan.decision)

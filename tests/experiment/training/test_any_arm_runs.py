@@ -195,7 +195,7 @@ def other(optimizer: str, lr: float, options: dict[str, Any]) -> Arm:
     return arm_of(optimizer, lr, **options)
 
 
-@pytest.mark.slow_but_one(among=4)
+@pytest.mark.slow_but_one(among=8)
 @pytest.mark.parametrize(("optimizer", "lr", "options"), OTHERS)
 def test_a_stopped_run_of_any_class_ends_with_the_same_bits(
     optimizer: str, lr: float, options: dict[str, Any], tmp_path: Path

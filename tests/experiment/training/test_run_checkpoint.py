@@ -146,6 +146,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.mark.slow_but_one(among=4)
 @pytest.mark.parametrize("damage", [*DAMAGES, "of another run", "of another torch"])
 def test_a_checkpoint_that_cannot_be_used_is_thrown_away(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,7 @@ def test_each_rule_left_out_is_told_by_its_layer(flaw: str, layer: str, why: str
     assert first.why_not.startswith(why)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("arm", ["adamw", "mars-adamw", "mars-lion", "muon", "mars-shampoo"])
 def test_the_built_in_gpt_passes_with_its_base_only(arm: str) -> None:
     corpus = load_corpus("stdlib")
