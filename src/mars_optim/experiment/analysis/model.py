@@ -188,6 +188,19 @@ class Analysis:
     """Training time of one run at the common budget, mean; 0 if not known."""
 
     @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that a table shows: of a pilot that looks at every pair, up to the last that ran.
+
+        Its plan has more pairs than it needs; those that it did without are not missing.
+        """
+        seeds = self.plan.comparison.seeds
+        if self.plan.decision.looks == "once":
+            return seeds
+        run = {s.seed for arm in self.arms for s in arm.seeds}
+        last = max((i for i, seed in enumerate(seeds) if seed in run), default=len(seeds))
+        return seeds[: last + 1]
+
+    @property
     def real_log_ratio(self) -> Interval | None:
         """The candidate's on the real job: forecast at the target, if it is; else as measured."""
         if self.at_target and self.at_target.log_ratio:

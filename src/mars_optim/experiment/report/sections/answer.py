@@ -42,7 +42,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
 
 
 def _data(analysis: Analysis, arms: list[ArmResult], say: Messages) -> Table:
-    seeds = analysis.plan.comparison.seeds
+    seeds = analysis.seeds
     return Table(
         say("figure.saving.data"),
         (*say.each("arm", "tokens-saved"), *(say("seed-number", seed=seed) for seed in seeds)),

@@ -28,7 +28,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
         arms_table(analysis, say),
         *checks_table(analysis, say),
         *(picture for picture in pictures if picture.data.rows),
-        arm_cells.seeds_table(analysis.arms, analysis.plan.comparison.seeds, say),
+        arm_cells.seeds_table(analysis.arms, analysis.seeds, say),
     )
     return Section("evidence", say("section.evidence"), blocks)
 

@@ -41,7 +41,7 @@ def numbers_table(analysis: Analysis, say: Messages) -> Table | None:
     arms = (analysis.baseline, analysis.candidate)
     if not any(arm.seeds for arm in arms):
         return None
-    seeds = analysis.plan.comparison.seeds
+    seeds = analysis.seeds
     return Table(
         say("table.headline"),
         (say("seed"), *(arm.name for arm in arms), *say.each("difference", "tokens-saved")),
