@@ -163,25 +163,25 @@ def test_disturbed_slurm_pilot_equals_the_local_pilot_bitwise(
 def test_disturbed_slurm_trunks_and_branches_equal_the_local_ones_bitwise(
     cluster: Cluster, corpus: str, new_pilot: Callable[..., Pilot]
 ):
-    options = SMALL | {"task.corpus": corpus, "training.steps": "400"}
+    options = SMALL | {"task.corpus": corpus, "training.steps": "1500"}
     options |= {"training.decay": "wsd", "training.trunk": "true", "comparison.ladder_seeds": "0"}
     local = new_pilot("local", **options)
     assert local.run("--workers", "1") == 0, local.said
 
     queued = new_pilot("queued", **options)
 
-    def trunks() -> list[Path]:
-        return [run for run in queued.begun() if "-trunk" in run.name]
+    def trunks(runs: list[Path]) -> list[Path]:
+        return [run for run in runs if "-trunk" in run.name]
 
     driver = queued.start(*QUEUE)
-    wait_for(trunks, queued)
-    driver.kill()
-    driver.wait()
-    driver = queued.start(*QUEUE)
-    wait_for(lambda: trunks() and cluster.jobs(), queued)
+    wait_for(lambda: trunks(queued.begun()) and cluster.jobs(), queued)
     cancelled = max(cluster.jobs(), key=int)
     cluster.ask("scancel", cancelled)
-    assert driver.wait(timeout=800) == 0, queued.said
+    wait_for(lambda: f"its job {cancelled} was cancelled" in queued.said, queued)
+    wait_for(lambda: trunks(queued.finished()), queued)
+    driver.kill()
+    driver.wait()
+    assert queued.run(*QUEUE) == 0, queued.said
 
     assert queued.bits() == local.bits()
     assert sum("-trunk" in name for name in local.bits()) == 4, "two arms, two seeds"
