@@ -36,7 +36,7 @@ START, DECIDE, SWITCH, OTHER = (
 app = App(
     name="mars",
     help="Does a MARS optimizer pay on your training job? Measure it before you switch.\n\n"
-    "`mars` without arguments says what to do next in this folder.",
+    "`mars` without arguments names the next step for this folder.",
     version=__version__,
     help_format="rst",
     help_on_error=False,
@@ -59,19 +59,19 @@ def init(
 ) -> None:
     """Ask what you train, and write a plan for the comparison.
 
-    With a kind, or without a terminal, it asks nothing.
+    If you name the kind of job, it asks nothing; without a terminal you must name it.
 
     Parameters
     ----------
     kind:
-        Kind of job. plan: the built-in small model, with every setting and its comment. command:
+        Kind of job. plan: the built-in small model, with a comment on every setting. command:
         a training script of yours. task: model, data and loss as Python functions. finetune: a
-        transformers checkpoint. sft: trl's SFTTrainer. bandit: a policy gradient. runs: trainings
-        that have finished already.
+        transformers checkpoint. sft: trl's SFTTrainer. bandit: a policy gradient. runs: training
+        runs that have finished already.
     folder:
         Folder to write into.
     script:
-        With command: your training script, which is left as it is; only a plan is written.
+        With command: your training script, which stays unchanged; only a plan is written.
     no_input:
         Never ask; without a kind, stop with an error.
     """
@@ -105,29 +105,29 @@ def watch(
     token: Annotated[bool, Parameter(negative="")] = False,
     lang: Lang = "en",
 ) -> None:
-    """Show how far a comparison is that runs in another process.
+    """Show the progress of a comparison (a pilot) that runs in another process.
 
-    Ctrl-C ends the watching only.
+    Ctrl-C ends only this command; the comparison goes on.
 
-    With --serve the pilot is a page in the browser that keeps itself up to date.
+    With --serve, show it as a page in the browser that updates itself.
 
     Parameters
     ----------
     out:
         Folder of the pilot.
     once:
-        Show how it stands and stop.
+        Show the progress once and stop.
     every:
-        Seconds between looks (1; 5 with --serve).
+        Seconds between updates (1; 5 with --serve).
     serve:
         Serve the page and print its address, until Ctrl-C.
     host:
-        With --serve, the address to listen on. By default only this machine can read the page;
-        with another address, such as 0.0.0.0, whoever has the token that is printed.
+        With --serve, the address to listen on. By default only this machine can read the page.
+        With another address, such as 0.0.0.0, anybody with the printed token can read it.
     port:
         With --serve, the port (default: a free one).
     token:
-        With --serve, ask for a token on this machine too, where it has other users.
+        With --serve, ask for a token on this machine too, for machines with other users.
     lang:
         Language of the page: en, or ja for Japanese.
     """
@@ -161,13 +161,14 @@ def doctor(
     Parameters
     ----------
     target:
-        Your training script, such as train.py; it runs up to its first optimizer step, and no
+        Your training script, such as train.py, which runs up to its first optimizer step and no
         further. Or MODULE:FUNCTION in this folder, such as train:make_model: a function without
         arguments that returns an optimizer or a model.
     arguments:
         Arguments of the script.
     rule:
-        If it is a model, or the optimizer is not a MARS: adamw, lion, shampoo or muon.
+        Rule of MARS for a model, or for an optimizer that is not MARS: adamw, lion, shampoo or
+        muon.
     """
     from .doctor import examine
 

@@ -27,35 +27,35 @@ def canary(
     lr_scales: Annotated[tuple[float, ...], Parameter(negative="")] = (1.0,),
     margin: float = 0.0,
 ) -> None:
-    """Try the switch on a copy: your AdamW checkpoint goes on with AdamW, and with MARS.
+    """Try the switch on a copy: train your AdamW checkpoint on with AdamW, and with MARS.
 
-    Both see the same data. Says whether the switch makes a spike (by the guard's test), what the
-    loss difference is, and whether to go on to production under a guard. The same command goes
-    on where it was stopped.
+    Both see the same data. Print whether the switch makes a spike of the loss (by the test of
+    mars_optim.Guard), the loss difference, and whether to go on to production under a guard. The
+    same command resumes.
 
     Parameters
     ----------
     checkpoint:
-        File written by torch.save, with the model and its AdamW.
+        File written by torch.save, with the state of the model and of its AdamW.
     out:
         Folder for the runs and canary.json.
     plan:
         Plan of the pilot, for its task, accumulation and gradient clip.
     model_key:
-        Where in the file the model's state dict is, such as state.model.
+        Key of the model's state dict in the file, such as state.model.
     optimizer_key:
-        Where the optimizer's state dict is.
+        Key of the optimizer's state dict in the file.
     steps:
         Steps of each continuation; the learning rate decays to zero over the last quarter.
     history:
-        Steps of AdamW before the switch, by which the guard knows its noise; 100 at least.
+        Steps of AdamW before the switch, from which the guard learns its noise; at least 100.
     seeds:
         Data orders, the same for both arms; such as --seeds 1 --seeds 2.
     lr_scales:
-        Multiples of the checkpoint's learning rate, tried for both arms alike on a data order of
-        their own; such as --lr-scales 1 --lr-scales 2.
+        Multiples of the checkpoint's learning rate to try for both arms, on a data order of their
+        own; such as --lr-scales 1 --lr-scales 2.
     margin:
-        To go on, the whole interval of the loss difference must lie below it, in nats.
+        Bound in nats: to go on, the whole interval of the loss difference must lie below it.
     """
     chosen = load_plan(plan) if plan else Plan()
     console = Console(highlight=False)

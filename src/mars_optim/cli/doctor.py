@@ -14,8 +14,8 @@ from ..errors import UserError, did_you_mean
 
 LEGEND = (
     "How to read it: correction is what MARS adds (approx: by the last step's gradient, none: the "
-    "plain rule), gamma its strength, state the optimizer's memory, path the code that takes the "
-    "step. A line that begins with an exclamation mark needs your attention."
+    "plain rule), gamma sets its strength, state is the optimizer's memory, path is the code that "
+    "takes the step. A line that begins with an exclamation mark needs your attention."
 )
 
 

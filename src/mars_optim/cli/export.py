@@ -27,31 +27,33 @@ def export(
 ) -> None:
     """Write results for TensorBoard, W&B and others, or an optimizer as one file.
 
-    Nothing leaves this machine. What was written before is left alone where its run has not grown:
-    while runs go on, call it again whenever you like.
+    Nothing leaves this machine. You can call the command again while runs go on: it writes only
+    runs that have grown.
 
     Parameters
     ----------
     run_dir:
         Folder of a pilot, of mars train, or of one run. With --standalone, the file to write.
     tensorboard:
-        The runs as event files, for tensorboard --logdir.
+        Write the runs as event files, for tensorboard --logdir.
     trackio:
-        The runs in trackio's database, for trackio show.
+        Write the runs to trackio's database, for trackio show.
     wandb:
-        The runs as W&B's offline files, for wandb sync.
+        Write the runs as W&B's offline files, for wandb sync.
     transformers:
-        The trained GPT of one run, with its tokenizer, to this new folder, for
+        Write the trained GPT of one run, with its tokenizer, to this new folder, for
         AutoModelForCausalLM.from_pretrained.
     standalone:
-        An optimizer by its name, such as mars-adamw-auto, as one file that needs torch only.
+        Write the optimizer of this name, such as mars-adamw-auto, as one file that needs only
+        torch.
     form:
-        What the file is: "optimizer" (default), "speedrun" with the block of a modded-nanogpt
+        Form of the file: "optimizer", "speedrun" with the optimizer block of a modded-nanogpt
         script, or "algoperf-self" or "algoperf-external", a submission to AlgoPerf.
     gamma:
-        "auto" or a number, in place of that of the name; with --standalone.
+        With --standalone: "auto" or a number, in place of the name's own gamma.
     best:
-        Its weights of the lowest validation loss, where that checkpoint was kept; else the last.
+        With --transformers: take the weights of the lowest validation loss, if the run kept that
+        checkpoint.
     out:
         Folder to write the runs to (default: the program's name, in run_dir).
     """

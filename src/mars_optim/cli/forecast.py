@@ -33,17 +33,17 @@ def forecast(
 ) -> None:
     """Forecast how much of the gain is left for a larger model, from runs of smaller ones.
 
-    Says for each arm the token ratio, tokens that the baseline would need for the arm's loss over
-    the arm's own, with its 80 and 95 % intervals; or why the runs cannot tell, and which run would
-    help most for its price.
+    Print the token ratio of each arm, with 80 and 95 % intervals: the tokens that the baseline
+    would need for the arm's loss, over the arm's own tokens. If the runs cannot tell, print the
+    reason, and the run that would help most for its price.
 
     Parameters
     ----------
     runs:
-        Pilots' folders, on the same data, or tables that end in .csv; all of them together.
+        Folders of pilots on the same data, or tables that end in .csv; all of them count together.
     source:
-        CSV file with the columns arm, parameters, tokens, loss and, where known, seed: one row a
-        run, at its end.
+        CSV file with the columns arm, parameters, tokens, loss and, if known, seed: one row per
+        run, with the values at its end.
     baseline:
         Arm that the others are compared with (default: the pilots').
     parameters:

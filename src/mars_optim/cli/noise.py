@@ -35,34 +35,35 @@ def noise(
 ) -> None:
     """Measure how noisy your gradients are, and whether that leaves MARS something to gain.
 
-    Is the job noise-limited, would a larger batch or MARS help, approx or exact: in sentences
-    with numbers and intervals, noise.svg and noise.json. Trains under the plan's baseline and
-    its candidate. What the words mean is in docs/theory.md.
+    Train with the plan's baseline and its candidate, and answer in sentences with numbers and
+    intervals: does noise limit the job, would a larger batch or MARS help, and which form of MARS,
+    approximate or exact? Also write noise.svg and noise.json. docs/theory.md explains the terms.
 
     Parameters
     ----------
     out:
         Folder for noise.svg and noise.json.
     task:
-        A Task of yours, such as my_task.py:MyTask (mars init task writes an example).
+        A task of yours in Python, such as my_task.py:MyTask (mars init task writes an example).
     plan:
         Plan in TOML, for its task, arms and training. Without it, the built-in plan.
     set:
         Change one key of the plan, such as --set task.batch=32. May be repeated.
     steps:
-        Steps that each arm is trained.
+        Steps of training for each arm.
     points:
-        Stops at which the noise is measured.
+        Number of points of the training at which the noise is measured.
     batches:
         Batches drawn at each point for the noise scale.
     replicates:
-        Histories of batches drawn at each point for the momentum; more narrow the intervals.
+        Histories of batches drawn at each point for the momentum; more histories narrow the
+        intervals.
     seed:
         Seed of initialisation, batches and draws.
     checkpoint:
         Weights to start from: a state dict written by torch.save, bare or under "model".
     json:
-        Print all numbers as JSON instead.
+        Print all numbers as JSON instead of sentences.
     """
     for name, value, low in (
         ("--steps", steps, 10),

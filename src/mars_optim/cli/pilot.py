@@ -40,10 +40,10 @@ def pilot(
 ) -> None:
     """Train your model with several optimizers, compare them fairly, and write a report.
 
-    Such a comparison is a pilot. Every optimizer (an "arm" of the pilot) gets its learning rate
-    tuned alike; then all are trained from the same starting points (seeds). Without arguments:
-    a small GPT on this Python's own sources, AdamW against MARS-AdamW, with NAdamW as a
-    control. Stop it whenever you like; the same command goes on where it was.
+    Such a comparison is a pilot; each optimizer in it is an arm. It tunes the learning rate of
+    every arm in the same way, then trains all arms from the same starting points (seeds). Without
+    arguments: a small GPT on the source code of Python's standard library, AdamW against
+    MARS-AdamW, with NAdamW as a control. Stop it at any moment; the same command resumes it.
 
     Parameters
     ----------
@@ -54,16 +54,16 @@ def pilot(
     plan:
         Plan in TOML. Without it, the one in --out, or else the built-in plan.
     init:
-        Write the plan with comments to --plan (else to --out/plan.toml) and stop.
+        Write the plan with comments to --plan (or to --out/plan.toml) and stop.
     set:
         Change one key of the plan, such as --set training.steps=400. May be repeated.
     ablations:
-        Also train variants of MARS with one part switched off, which tell where its effect comes
+        Also train variants of MARS with one part switched off, to show where its effect comes
         from; short for --set comparison.ablations=true.
     workers:
-        Runs at a time on this machine, which share its cores and accelerators; "auto" for one
-        per accelerator or, without any, one per core and four at the most. With --executor slurm:
-        jobs in the queue at a time.
+        Runs at a time on this machine, which share its cores and accelerators. "auto": one per
+        accelerator or, without accelerators, one per core and at most four. With --executor
+        slurm: jobs in the queue at a time.
     executor:
         "local" for processes on this machine; "slurm" for jobs in a SLURM queue, with --out on a
         file system that all its machines share.
@@ -146,17 +146,17 @@ def plan_command(
     designs: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Tell how long a comparison (a pilot) takes and what it costs, from a short measurement.
+    """Estimate time and cost of a comparison (a pilot) from a short measurement.
 
-    Trains a little on this machine: half a minute for the built-in model on an idle machine,
-    longer for yours. Says the number of trainings, hours and money, how many repetitions an
-    effect needs, what MARS costs in time and memory here, and what others found at such a size.
-    Nothing is written.
+    Train a little on this machine: half a minute for the built-in model on an idle machine,
+    longer for yours. Print the number of runs, hours and money, the number of seeds that an
+    effect needs, the cost of MARS in time and memory here, and published results at such a size.
+    Write no files.
 
     Parameters
     ----------
     out:
-        Folder of the pilot; the noise is taken from pairs that are finished there.
+        Folder of the pilot; if it has finished pairs, they give the noise.
     plan:
         Plan in TOML. Without it, the one in --out, or else the built-in plan.
     set:
@@ -166,19 +166,18 @@ def plan_command(
     effect:
         Saving that the pilot should detect, as a share of tokens (default: decision.min_saving).
     budget:
-        Money for the pilot: which pairs, arms, ladder, trials and steps buy the most, or that no
-        design does.
+        Money for the pilot: print the pairs, arms, ladder, trials and steps that it is best spent
+        on, or that no pilot is worth its price.
     price:
         Price of an hour of one device, for --budget (default: cost.price_per_hour).
     hours:
-        The same budget in hours of the pilot's machine.
+        Budget in hours of the pilot's machine, in place of --budget.
     prior_saving:
-        Share of tokens that the candidate is believed to save before the pilot (default: 0.058,
-        from public runs).
+        Prior belief: share of tokens that the candidate saves (default: 0.058, from public runs).
     prior_sd:
         Standard deviation of that belief, in log tokens (default: 0.08).
     designs:
-        Print the best design of a budget beside those that differ from it in one thing.
+        With a budget: print the best design beside those that differ from it in one choice.
     json:
         Print all numbers as JSON.
     """

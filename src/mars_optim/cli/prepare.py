@@ -30,7 +30,7 @@ def prepare(
 ) -> None:
     """Turn text into tokens, or images into arrays, ready for training.
 
-    Stop it whenever you like; the same command goes on where it was, and ends with the same bytes.
+    Stop it at any moment; the same command resumes it, and ends with the same bytes.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ def prepare(
     out:
         Folder to write into.
     valid:
-        Sources that are for validation; without it, files of images and tokens say it by their
-        names, and documents go by their hashes.
+        Sources for validation. Without it, the names of files of images and tokens show the
+        split, and documents are split by their hashes.
     share:
-        Share of the documents that are for validation.
+        Share of the documents for validation.
     tokenizer:
-        A tokenizer.json, a folder with vocab.json and merges.txt (GPT-2's), or bytes. Without it,
-        a byte-level BPE is trained on the sources.
+        A tokenizer.json, a folder with vocab.json and merges.txt (GPT-2's), or the word bytes.
+        Without it, the command trains a byte-level BPE on the sources.
     vocabulary:
-        Number of tokens of the one that is trained.
+        Number of tokens of the tokenizer that the command trains.
     text:
         Key or column that holds the text.
     config:
@@ -58,7 +58,7 @@ def prepare(
     workers:
         Threads of the tokenizer; 0 for one per core.
     verify:
-        Read a prepared folder (the only source) through against its hashes, and stop.
+        Compare a prepared folder (the only source) with its hashes, and stop.
     """
     if verify:
         _verify(sources)

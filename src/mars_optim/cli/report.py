@@ -34,33 +34,34 @@ def report(
 ) -> None:
     """Analyse the runs of a pilot, of mars train, or any others, and write the report.
 
-    No training. Several pilots give one page: verdict and saving of each, and performance profiles
-    of their arms.
+    Train nothing. From several pilots, write one page: verdict and saving of each, and
+    performance profiles of their arms.
 
     Parameters
     ----------
     out:
-        Folder of the pilot (mars-pilot), or of runs that mars train made; its runs may be packed
-        as runs.tar.xz. Several pilots: their folders. With --from, the folder to write
-        (mars-imported).
+        Folder of the pilot (default: mars-pilot), or of runs that mars train made; its runs can be
+        packed as runs.tar.xz. Several pilots: their folders. With --from, the folder to write
+        (default: mars-imported).
     source:
-        Runs that exist already: a TOML file that says which is which (mars init runs), a pattern
-        such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files so named, or a chart's
-        export from W&B. JSONL, CSV and TensorBoard event files are read.
+        Runs that exist already: a TOML file that maps files to runs (mars init runs), a pattern
+        such as "runs/{arm}-seed{seed}-steps{steps}.csv", a folder of files with such names, or the
+        export of a W&B chart. Formats: JSONL, CSV and TensorBoard event files.
     set:
         With --from: change one key of that TOML file, such as --set columns.valid_loss=eval/loss.
     to:
-        With several pilots, the folder for their page (mars-jobs).
+        With several pilots, the folder for their page (default: mars-jobs).
     lang:
         Language of the report: en, or ja for Japanese (report.ja.html, report.ja.md).
     canary:
-        Result of stage 2, canary.json or its folder; else looked for in the pilot's folder, also as
-        canary/ and mars-canary/.
+        Result of mars canary: canary.json or its folder (default: the pilot's folder, its canary/
+        or its mars-canary/).
     guard:
-        Log of stage 3, as Guard(log=...) writes it; else guard.jsonl in the pilot's folder.
+        Log of a guarded run, as Guard(log=...) writes it (default: guard.jsonl in the pilot's
+        folder).
     pdf:
-        Write report.pdf too, one page for a meeting, by a Chromium, Chrome or Edge on this machine
-        (the environment variable CHROME names another).
+        Also write report.pdf, one page for a meeting, with a Chromium, Chrome or Edge on this
+        machine (the environment variable CHROME names another).
     """
     console = Console(highlight=False)
     of_pilot = {"--canary": canary, "--guard": guard, "--pdf": pdf or None}

@@ -46,8 +46,8 @@ def train(
 ) -> None:
     """Train a published recipe once, with one optimizer.
 
-    The same command goes on where it was stopped. A finished run is not computed again. Several
-    runs in one folder are compared by mars report. On several devices:
+    The same command resumes a stopped run; a finished run is not computed again. To compare
+    several runs in one folder, use mars report. On several devices, run:
     torchrun --nproc-per-node N -m mars_optim train RECIPE.toml ...
 
     Parameters
@@ -65,19 +65,19 @@ def train(
     lr:
         Peak learning rate, in place of the arm's.
     resume:
-        "auto" goes on from the run's last checkpoint, if it has one; "never" begins again.
+        "auto": resume from the run's last checkpoint, if it has one. "never": begin again.
     checkpoint_minutes:
         Minutes between checkpoints; 0 for none (default: the file's running.checkpoint_minutes, 5).
     keep:
-        Newest checkpoints that stay when the run has finished; its weights.pt always does.
+        Number of newest checkpoints to keep when the run has finished; weights.pt always stays.
     keep_best:
         Also keep the checkpoint of the lowest validation loss.
     sharding:
-        With several processes, each holds the whole model ("ddp"), or its share ("fsdp2").
+        With several processes: each holds the whole model ("ddp"), or its share of it ("fsdp2").
     compile:
-        torch.compile the model.
+        Compile the model by torch.compile.
     activation_checkpointing:
-        Keep the inputs of blocks only and compute the rest again: less memory, more time.
+        Keep only the inputs of blocks and compute the rest again: less memory, more time.
     """
     if checkpoint_minutes is not None:
         set += (f"running.checkpoint_minutes={checkpoint_minutes}",)

@@ -40,36 +40,39 @@ def transfer(
 ) -> None:
     """Turn the best settings of a small comparison into those of a larger model.
 
-    Prints learning rate, decay, eps and betas of each arm and group, and what the model multiplies
-    its starts, logits and residual branches by. --check trains a few steps at several widths and
-    says whether every layer keeps its size, or which breaks.
+    Print learning rate, decay, eps and betas of each arm and group, and the model's multipliers of
+    initial weights, logits and residual branches. With --check, train a few steps at several
+    widths, and say whether every layer keeps its size, or which layer does not.
 
     Parameters
     ----------
     run_dir:
         Folder of a pilot.
     width:
-        Of the target's residual stream (default: the pilot's; likewise the next three).
+        Width of the larger model's residual stream (default: the pilot's).
     depth:
-        Its number of blocks.
+        Number of blocks of the larger model (default: the pilot's).
     tokens:
-        It is trained on.
+        Tokens that the larger model is trained on (default: the pilot's).
     batch:
-        Tokens in one of its batches.
+        Tokens in a batch of the larger model (default: the pilot's).
     noise_scale:
-        Of the gradient, in tokens, from mars noise: a batch beyond it raises no rate.
+        Noise scale of the gradient, in tokens, from mars noise: a batch beyond it raises no
+        learning rate.
     base_width:
-        Of the pilot's model, where the plan does not say it.
+        Width of the pilot's model, if the plan does not have it.
     base_depth:
-        Likewise its number of blocks.
+        Number of blocks of the pilot's model, if the plan does not have it.
     arm:
-        Carry this one only. May be repeated.
+        Transfer only this arm. May be repeated.
     check:
-        Check the coordinates of the plan's model. A task in Python is called with width=.
+        Run the coordinate check (does each layer keep its size as the width grows?) on the plan's
+        model. A task in Python is called with width=.
     widths:
-        Of the check, such as --widths 64 --widths 128 (default: the pilot's, twice and four times).
+        Widths for --check, such as --widths 64 --widths 128 (default: the pilot's, twice and four
+        times that).
     json:
-        Print all of it as JSON.
+        Print all numbers as JSON.
     """
     from ..experiment.analysis import analyse
     from ..experiment.plan.plan_file import plan_of
