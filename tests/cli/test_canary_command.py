@@ -121,3 +121,14 @@ def test_a_candidate_with_other_moments_is_refused(
     (folder / "plan.toml").write_text(text)
     assert main(["canary", "c.pt", "--plan", "plan.toml"]) == 2
     assert "rule 'lion', whose moments differ from AdamW's" in capsys.readouterr().err
+
+
+def test_a_task_that_is_another_program_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "{python} train.py {steps} {run_dir} {optimizer} {lr} {seed}"
+    text = f'arms = ["a", "b"]\n[task]\nkind = "command"\ncommand = "{command}"\n'
+    text += '[comparison]\nbaseline = "a"\ncandidate = "b"\n[arm.a]\nlr = 0.1\n[arm.b]\nlr = 0.1\n'
+    (folder / "plan.toml").write_text(text)
+    assert main(["canary", "c.pt", "--plan", "plan.toml"]) == 2
+    assert "task.kind = 'command': a canary trains the model itself" in capsys.readouterr().err

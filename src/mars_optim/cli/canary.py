@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..experiment.plan import Plan
+from ..experiment.plan.plan import EXTERNAL
 from ..experiment.plan.plan_file import load_plan
 
 
@@ -65,6 +66,12 @@ def canary(
     from ..experiment.canary.settings import OF_MARS
     from ..experiment.executors.runnable import environment
 
+    if chosen.task.kind in EXTERNAL:
+        raise UserError(
+            f"task.kind = {chosen.task.kind!r}: a canary trains the model itself, and cannot go on "
+            "from a checkpoint of another program; take a task of 'gpt', 'images' or 'python', or "
+            "start your program twice by hand (docs/production.md)"
+        )
     candidate = chosen.arm[chosen.comparison.candidate]
     if candidate.optimizer != "mars":
         raise UserError(
