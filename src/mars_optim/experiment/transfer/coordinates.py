@@ -25,7 +25,8 @@ SEEDS = (0, 1, 2)
 SPAN = 4
 STEEPEST = 0.25
 """Power of the width beyond which a layer's size is not flat. Of the built-in GPT's hidden layers
-at widths 32 to 256 the largest is 0.06 with the rules, and 0.41 to 0.95 without (docs/transfer.md)."""
+at widths 32 to 256 the largest is 0.06 with the rules, and 0.41 to 0.95 without them
+(docs/transfer.md)."""
 
 Sizes = dict[str, tuple[float, float]]  # of a layer: size of x_0, and of x_t - x_0
 
