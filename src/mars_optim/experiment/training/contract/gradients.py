@@ -70,7 +70,7 @@ def _odd_gradients(tried: Tried) -> Iterator[Flaw]:
             share = way_between(between, late, "wide") / way_between(start, fresh, "wide")
             if not 0.5 < share < 2:
                 yield Flaw(
-                    "late gradients step otherwise",
+                    "steps differently after a late gradient",
                     BESIDE,
                     f"A parameter whose gradient comes {FEW} steps late takes {share:.2g} of the "
                     "first steps of others.",

@@ -37,10 +37,11 @@ def _closure(tried: Tried) -> Iterator[Flaw]:
         yield Flaw("takes no closure", BESIDE, f"Its step takes no closure: {why(error)}.")
         return
     if calls != [True] or loss is None:
+        times = "once" if len(calls) == 1 else f"{len(calls)} times"
         yield Flaw(
             "closure not as torch's",
             BESIDE,
-            f"step(closure) calls it {len(calls)} times, with gradients "
+            f"step(closure) calls the closure {times}, with gradients "
             f"{'on' if all(calls) else 'off'}, and returns {'no' if loss is None else 'its'} loss.",
         )
 
@@ -99,9 +100,9 @@ def _resumes(tried: Tried) -> Iterator[Flaw]:
         yield Flaw("refuses bfloat16", BESIDE, text)
         return
     try:
-        yield from _goes_on(tried, torch.bfloat16, " of bfloat16", BESIDE)
+        yield from _goes_on(tried, torch.bfloat16, " in bfloat16", BESIDE)
     except Exception as error:
-        text = f"A run of bfloat16 fails when it resumes from its state_dict(): {why(error)}."
+        text = f"A run in bfloat16 fails when it resumes from its state_dict(): {why(error)}."
         yield Flaw("does not resume bfloat16", BESIDE, text)
 
 
@@ -115,7 +116,7 @@ def _goes_on(tried: Tried, dtype: torch.dtype, kind: str, severity: Severity) ->
     away = way_between(whole.weights(), resumed.step(FEW).weights())
     if away:
         yield Flaw(
-            f"resumes otherwise{kind}",
+            f"a resumed run differs{kind}",
             severity if away > LATE * way else BESIDE,
             f"A run{kind} that goes on from its state_dict() at step {FEW} is off by "
             f"{away / way:.1g} of the way gone, {FEW} steps later.",
