@@ -91,6 +91,7 @@ def test_cut_run_begins_anew_where_its_checkpoint_is_gone(
     assert numbers(state) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_timing_is_taken_once_for_each_device(data: Path, tmp_path: Path) -> None:
     plan = tiny_plan("adamw", timed=("muon-auto", "adamw"))
     plan = replace(plan, arms={**plan.arms, "muon-auto": tiny_plan("muon-auto").arms["muon-auto"]})

@@ -55,6 +55,7 @@ def test_twenty_random_kills_leave_the_undisturbed_tables(tmp_path: Path):
         assert path.stat().st_mtime_ns == written, "a finished run was computed again"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_loads_the_task_is_replaced(pilot: Pilot, undisturbed: Pilot):
     process = pilot.start(workers=2)
     wait_for(lambda: len(children_of(process.pid)) >= 2)
@@ -65,6 +66,7 @@ def test_a_worker_killed_while_it_loads_the_task_is_replaced(pilot: Pilot, undis
     assert pilot.tables() == undisturbed.tables()
 
 
+@pytest.mark.slow
 def test_two_pilots_on_one_folder_compute_nothing_twice(pilot: Pilot, undisturbed: Pilot):
     both = [pilot.start(step=0.01), pilot.start(step=0.01)]
     ends = [process.communicate(timeout=60) for process in both]

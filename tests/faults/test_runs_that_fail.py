@@ -109,6 +109,7 @@ def test_a_run_that_hangs_ends_with_a_killed_pilot(pilot: Pilot, undisturbed: Pi
     assert pilot.tables() == undisturbed.tables()
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(pilot: Pilot, undisturbed: Pilot):
     done = pilot.run(faults="clock", running__limit_minutes="0.5")
     assert done.returncode == 0, done.stderr

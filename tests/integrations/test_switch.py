@@ -91,6 +91,7 @@ def test_trainer_adamw_checkpoint_is_refused_naming_migrate(tmp_path: Path) -> N
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
+@pytest.mark.slow
 @hosts_own_warnings
 def test_trainer_resumes_from_its_own_checkpoint_once_migrated(tmp_path: Path) -> None:
     whole = make_trainer(tmp_path, (torch.optim.AdamW, ADAMW))

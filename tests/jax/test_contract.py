@@ -61,7 +61,7 @@ def test_state_and_updates_keep_structure_shapes_and_dtypes(form: str, dtype: st
     assert types(jax.eval_shape(transform.init, params)) == types(state)
 
 
-@pytest.mark.slow_but_one(among=3)
+@pytest.mark.slow_but_one
 @every_form
 def test_nothing_is_compiled_again_over_steps_or_donation(form: str) -> None:
     params, transform = arrays(0), made(form)
@@ -98,6 +98,7 @@ def test_donated_step_copies_no_gradient_aside(form: str, dtype: str) -> None:
     assert memory.temp_size_in_bytes < kept  # of one array, and there are four
 
 
+@pytest.mark.slow
 def test_a_step_by_hand_is_the_compiled_step() -> None:
     params = {"w": jnp.asarray(drawn(0)["matrix"])}
     transform = made("adamw-auto")

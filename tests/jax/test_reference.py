@@ -62,6 +62,7 @@ def test_trajectory_is_that_of_the_reference(name: str) -> None:
         assert_twins(ours, expected)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("rule", RULES)
 def test_exact_form_takes_the_gradients_at_the_previous_point(rule: str) -> None:
     options = {**BASE, "rule": rule, "correction": "exact"}
@@ -100,6 +101,7 @@ def correlated(steps: int) -> list[Arrays]:
     return found
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("rule", ["adamw", "muon"])
 def test_gamma_auto_chooses_what_torch_chooses(rule: str) -> None:
     steps = 60

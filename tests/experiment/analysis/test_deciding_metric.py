@@ -74,6 +74,7 @@ def test_tuning_goes_by_the_metric(tmp_path: Path):
     assert trials[plan.arm["adamw"].lr] == pytest.approx(-accuracy(1.0, 0.0))
 
 
+@pytest.mark.slow
 def test_tokens_to_a_target_are_compared_pair_by_pair(tmp_path: Path):
     plan = write_scored(tmp_path, lags(AHEAD), *TARGET)
     assert plan.ladder == ()

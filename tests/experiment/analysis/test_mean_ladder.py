@@ -88,7 +88,7 @@ def test_a_rung_that_one_seed_has_is_less_certain() -> None:
     assert errors[1] / errors[0] == pytest.approx(math.sqrt(2), rel=0.1)
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.08, 0.03, -0.1])
 def test_the_error_is_the_spread_of_ratios_on_noisy_ladders(gain: float) -> None:
     noise, pairs = 0.01, [(3.0, 3.0 - gain)]

@@ -105,6 +105,7 @@ def test_with_gamma_zero_and_no_clip_the_arms_are_one(tmp_path: Path) -> None:
         assert s.mars_loss == pytest.approx(s.adamw_loss, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_resumed_canary_keeps_finished_runs_and_equal_losses(
     tmp_path: Path,
 ) -> None:

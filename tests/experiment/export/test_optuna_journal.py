@@ -90,6 +90,7 @@ print(*(spec.run_id for spec in now.ready))
 """
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("target", [False, True], ids=["loss", "target"])
 def test_another_process_asks_tpe_for_the_same(tmp_path: Path, target: bool):
     sets = (*IMAGES, *METRIC, "decision.target=0.5") if target else ()

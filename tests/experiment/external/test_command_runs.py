@@ -44,6 +44,7 @@ def test_tokens_per_step_of_the_plan_replace_a_tokens_column(tmp_path: Path):
     assert 0 < made.outcome.seconds < 60  # of the whole command
 
 
+@pytest.mark.slow
 def test_each_arm_can_have_arguments_of_its_own(tmp_path: Path):
     made = run(tmp_path, task_with("{arm_args}"), arguments="--fault crash --only 'somebody else'")
     assert made.outcome is not None

@@ -104,6 +104,7 @@ def test_a_commands_branches_are_its_undisturbed_runs(tmp_path: Path):
     assert (trunk.path / "job" / "metrics.jsonl").exists(), "what else it wrote stays"
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

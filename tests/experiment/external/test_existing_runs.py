@@ -152,7 +152,7 @@ def test_a_diverged_run_is_one(tmp_path: Path):
     assert verdict["arms"]["mars-adamw"]["diverged"] == 1
 
 
-@pytest.mark.slow_but_one
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", ["null", "NaN", '"NaN"', '""', '"n/a"'])
 def test_rows_without_a_value_do_not_make_a_run_diverge(tmp_path: Path, gap: str):
     write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
@@ -164,6 +164,7 @@ def test_rows_without_a_value_do_not_make_a_run_diverge(tmp_path: Path, gap: str
     assert list(verdict["arms"]["adamw"]["final_losses"].values()) == [2.51, 2.52, 2.53]
 
 
+@pytest.mark.slow
 def test_runs_that_all_diverged_speak_against_nobody(tmp_path: Path):
     write_runs(tmp_path / "runs", {"adamw": 2.5, "mars-adamw": 2.4})
     for path in (tmp_path / "runs").iterdir():

@@ -121,6 +121,7 @@ def test_two_servers_never_have_one_token() -> None:
     ]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 def test_the_page_can_only_be_read(whole: Path, method: str) -> None:
     reader = Reader(whole)
@@ -151,6 +152,7 @@ def test_a_report_is_served_but_no_link_in_its_place(out: Path) -> None:
     assert "script-src" not in reader.headers["Content-Security-Policy"]
 
 
+@pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize(
     "path", ["/", "/state.json", "/live.js", "/live.css", "/icon.svg", "/tuning.svg", "/x"]
 )

@@ -271,6 +271,7 @@ def test_tuning_seed_added_later_repeats_no_compared_run():
     assert len(added) == AROUND * len(plan.arms)
 
 
+@pytest.mark.slow
 @given(workers=st.integers(1, 4), order=st.randoms(use_true_random=False))
 @settings(max_examples=20)
 def test_arm_stuck_at_all_lrs_goes_downwards_in_any_order(workers: int, order: random.Random):

@@ -30,6 +30,7 @@ def done(plan: Plan, **options: object) -> Pilot:
     return carry_out(plan, lambda spec: loss_of(plan, spec), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow_but_one
 @SAMPLERS
 def test_every_arm_has_as_many_trials_as_the_plan_says(plan: Plan):
     pilot = done(plan)

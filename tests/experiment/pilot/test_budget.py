@@ -196,6 +196,7 @@ def test_a_control_that_waits_costs_nothing_without_a_go():
         assert waiting.price[1] > without.price[1]  # at the most there is a go
 
 
+@pytest.mark.slow
 def test_a_control_is_paid_by_the_chance_of_a_go():
     run = 1000 * 0.5 / 3600 * 2.0
     for waiting, without in twins(of_three(0.5), "after-go", "none"):
@@ -207,6 +208,7 @@ def test_a_control_is_paid_by_the_chance_of_a_go():
             assert more == pytest.approx(runs * run * share, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_plan_that_always_runs_its_control_may_let_it_wait():
     always = replace(THREE.comparison, others="always")
     found = of_three(-0.5, comparison=always)
@@ -216,6 +218,7 @@ def test_a_plan_that_always_runs_its_control_may_let_it_wait():
         assert waiting.price[1] == pytest.approx(with_it.price[1])
 
 
+@pytest.mark.slow
 def test_designs_vary_what_the_program_can_run_and_only_that():
     found = of_three(0.1)
     plans = [design.variant.plan for design in found]

@@ -123,6 +123,7 @@ def test_well_known_names_are_found_in_the_path(tmp_path: Path) -> None:
     assert Path(find_browser({"PATH": str(tmp_path)})).name == "google-chrome"
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     ("script", "word"),
     [("echo broken >&2; exit 3", "status 3: broken"), ("exit 0", "wrote no PDF")],

@@ -76,6 +76,7 @@ def test_a_damaged_file_that_is_named_gives_one_line(
     assert not (pilot / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_a_foreign_file_beside_the_pilot_is_told(pilot: Path, capsys: Capture) -> None:
     write_canary(pilot / "canary.json", candidate="nadamw")
     assert main(["report", str(pilot)]) == 0

@@ -22,6 +22,7 @@ def designed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Analysis]:
     return out, analyse(out)
 
 
+@pytest.mark.slow
 def test_report_tells_what_was_chosen_and_what_fewer_trials_give(
     designed: tuple[Path, Analysis],
 ):

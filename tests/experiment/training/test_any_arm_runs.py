@@ -65,6 +65,7 @@ def losses(done: Run) -> list[float]:
     return [row["valid_loss"] for row in done.rows if "valid_loss" in row]
 
 
+@pytest.mark.slow
 def test_an_own_schedule_keeps_the_rate(tmp_path: Path):
     kept, _ = run(tmp_path, Words(), spec_of(arm_of("Own", own_schedule=True)))
     falling, _ = run(tmp_path, Words(), spec_of(arm_of("Own")))

@@ -73,6 +73,7 @@ def test_a_run_after_a_diverged_one_is_as_if_alone(tmp_path: Path):
     assert after.final_loss == alone.final_loss
 
 
+@pytest.mark.slow_but_one(among=3)
 @pytest.mark.parametrize(
     ("steps", "rows"), [(10, 10), (49, 49), (50, 50), (100, 50), (120, 60), (149, 75), (500, 50)]
 )

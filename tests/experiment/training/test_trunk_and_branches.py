@@ -116,6 +116,7 @@ def test_branches_have_the_bits_of_undisturbed_runs(arm: str, tmp_path: Path):
         assert replace(branched.outcome, seconds=0.0) == replace(whole.outcome, seconds=0.0)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("own_schedule", [False, True])
 def test_branches_of_a_named_class_have_the_same_bits(own_schedule: bool, tmp_path: Path):
     options = KeywordTable(momentum=0.9, weight_decay=0.01)
