@@ -24,6 +24,7 @@ CHOSEN = ("auto", "least_error")  # schedules that choose gamma by the gradients
 GAMMA_FORMS = {"auto": ("folded",), "least_error": ("approx", "folded")}  # corrections of these
 
 PUBLISHED_GAMMA = 0.025
+AUTO_GAMMA = 0.1  # from which gamma="auto" begins, as in the runs that measured it
 Coefficients = tuple[float, float, float]
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 

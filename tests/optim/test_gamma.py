@@ -128,7 +128,7 @@ def test_a_group_can_say_auto_itself() -> None:
     optimizer = MARSAdamW([{"params": [one], "gamma": "auto"}, {"params": [other]}], gamma=0.05)
     keys = ("gamma", "gamma_schedule", "correction", "clip")
     found = [tuple(g[key] for key in keys) for g in optimizer.param_groups]
-    assert found == [(0.025, "auto", "folded", None), (0.05, "constant", "approx", 1.0)]
+    assert found == [(0.1, "auto", "folded", None), (0.05, "constant", "approx", 1.0)]
 
 
 def _by_options(**options: Any) -> MARS:
@@ -146,9 +146,11 @@ AUTOS: dict[str, Callable[[], MARS]] = {
 def test_auto_takes_the_form_that_it_needs(make: Callable[[], MARS]) -> None:
     optimizer = make()
     matrix, vector = optimizer.param_groups
-    assert (matrix["correction"], matrix["clip"], matrix["gamma"]) == ("folded", None, 0.025)
+    assert (matrix["correction"], matrix["clip"]) == ("folded", None)
     assert vector["gamma"] == 0.0
-    assert "0.025 by auto" in optimizer.describe()
+    begin = 0.025 if make is AUTOS["gamma_schedule"] else 0.1  # its default, or what auto begins at
+    assert matrix["gamma"] == begin
+    assert f"{begin} by auto" in optimizer.describe()
 
 
 def test_describe_tells_the_gamma_in_force_and_counts_the_sample() -> None:

@@ -102,7 +102,10 @@ def test_every_rule_has_the_gamma_of_the_oracle(rule: str) -> None:
 
 def test_gradients_scaled_for_half_precision_choose_the_same() -> None:
     params = [nn.Parameter(g) for g in gradients(99)[:3]]
-    optimizer, oracle = MARS(params, gamma="auto", betas=(0.9, 0.97)), Oracle("auto", (0.9, 0.97))
+    optimizer, oracle = (
+        MARS(params, gamma="auto", betas=(0.9, 0.97)),
+        Oracle("auto", (0.9, 0.97), 0.1),
+    )
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(1000.0), torch.tensor(0.0)
     for step in range(45):
         for p, g in zip(params, gradients(step), strict=False):
@@ -114,7 +117,10 @@ def test_gradients_scaled_for_half_precision_choose_the_same() -> None:
 
 def test_released_gradients_choose_the_gamma_of_the_oracle() -> None:
     params = [nn.Parameter(g) for g in gradients(99)[:3]]
-    optimizer, oracle = MARS(params, gamma="auto", betas=(0.9, 0.97)), Oracle("auto", (0.9, 0.97))
+    optimizer, oracle = (
+        MARS(params, gamma="auto", betas=(0.9, 0.97)),
+        Oracle("auto", (0.9, 0.97), 0.1),
+    )
     release_gradients(optimizer)
     for step in range(45):
         grads = gradients(step)[:3]

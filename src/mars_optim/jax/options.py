@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..optimizer_options import (
+    AUTO_GAMMA,
     CLASHES,
     MATRIX_RULES,
     NS_SETS,
-    PUBLISHED_GAMMA,
     TABLE,
     Clip,
     ClipOver,
@@ -113,7 +113,7 @@ def resolved(
         )
     if chooses and gamma != "auto":
         raise ValueError(f"gamma={gamma!r} must be 'auto', a number of at least 0, or a schedule")
-    check_number("gamma", PUBLISHED_GAMMA if chooses else gamma, "gamma")
+    check_number("gamma", AUTO_GAMMA if chooses else gamma, "gamma")
     correction = correction or ("folded" if chooses else "approx")
     if chooses and correction != "folded":
         raise ValueError(
@@ -136,7 +136,7 @@ def resolved(
         eps=eps,
         amsgrad=amsgrad,
         rule=rule,
-        gamma=PUBLISHED_GAMMA if chooses else cast(Any, gamma),
+        gamma=AUTO_GAMMA if chooses else cast(Any, gamma),
         chooses=chooses,
         correction=correction,
         clip=cast(Any, clip),

@@ -75,7 +75,7 @@ def scale_by_mars(
         rule: "adamw", "lion", "shampoo" or "muon"; the last two take arrays of two dimensions and
             more (default: "adamw").
         gamma: scale of the correction, a number of at least 0, a schedule of the count of steps
-            from 0, or "auto", which chooses it by the next gradient from 0.025 on
+            from 0, or "auto", which chooses it by the next gradient from 0.1 on
             (default: 0.025). A number 0 switches the correction off.
         correction: "approx", "folded" or "exact" (default: None, "folded" for ``gamma="auto"``
             and "approx" elsewhere). "exact" needs ``update(..., previous_grads=...)``: the

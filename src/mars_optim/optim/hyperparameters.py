@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..optimizer_options import (
+    AUTO_GAMMA,
     BY_LR,
     CHOSEN,
     IN_GROUPS,
     MATRIX_RULES,
     NS_COEFFICIENTS,
-    PUBLISHED_GAMMA,
     ClipOver,
     Coefficients,
     Correction,
@@ -195,7 +195,7 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve_gamma(group: dict[str, Any]) -> None:
-    """``gamma="auto"`` is ``gamma_schedule="auto"`` from the published gamma on."""
+    """``gamma="auto"`` is ``gamma_schedule="auto"`` from AUTO_GAMMA on."""
     if not is_auto("gamma", group.get("gamma"), "a number of at least 0"):
         return
     schedule = group.get("gamma_schedule", "constant")
@@ -204,7 +204,7 @@ def resolve_gamma(group: dict[str, Any]) -> None:
             f"gamma='auto' and gamma_schedule={schedule!r} exclude each other: the schedule "
             "needs a number to start from"
         )
-    group["gamma"] = PUBLISHED_GAMMA
+    group["gamma"] = AUTO_GAMMA
     group["gamma_schedule"] = "auto" if schedule == "constant" else schedule
 
 

@@ -91,7 +91,7 @@ class MARS(TwoGradientForm, Observed):
             (float64 for float64 parameters); tensors of more dimensions are flattened to
             (shape[0], -1).
         gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off; "auto" is
-            ``gamma_schedule="auto"`` from 0.025 on.
+            ``gamma_schedule="auto"`` from 0.1 on.
         gamma_schedule: "constant"; "lr" makes it ``gamma * lr / (highest lr so far)`` at each
             step, "sqrt_lr" the same with a root. The others choose it every 10 steps, for each
             group, and begin with ``gamma``: "auto" compares each new gradient with the last step,

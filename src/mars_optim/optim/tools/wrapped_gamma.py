@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import PUBLISHED_GAMMA
+from ...optimizer_options import AUTO_GAMMA
 from ..backends.amp import Amp
 from ..gamma import choice, kept
 from ..hyperparameters import gamma_of
@@ -33,7 +33,7 @@ class WrappedGamma:
     def _choosing(self, i: int, group: Group) -> Group:
         params = [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d]
         betas = beta1_of(self.optimizer, group, self.beta1), BETA2
-        chosen = self.chosen.setdefault(i, {"gamma": PUBLISHED_GAMMA, "gamma_schedule": "auto"})
+        chosen = self.chosen.setdefault(i, {"gamma": AUTO_GAMMA, "gamma_schedule": "auto"})
         chosen |= {"params": params, "betas": betas, "capturable": False}
         if isinstance(self.optimizer, torch.optim.SGD):
             chosen["criterion"] = "plain"
@@ -67,4 +67,4 @@ class WrappedGamma:
         for i, group in enumerate(optimizer.param_groups):
             its = {key: group.pop(key) for key in kept.KEYS if key in group}
             if its and group.get(GAMMA) == "auto":
-                self.chosen[i] = {"gamma": PUBLISHED_GAMMA, "gamma_schedule": "auto", **its}
+                self.chosen[i] = {"gamma": AUTO_GAMMA, "gamma_schedule": "auto", **its}
