@@ -48,6 +48,7 @@ TAILS = {"tail 20 %": 0.2, "tail 50 %": 0.5}
 FORMS = ("linear", *TAILS, "constant")
 BASELINE, FREE = "adamw", "schedule-free"
 ARMS = (BASELINE, "nadamw-auto", "mars-adamw", FREE)
+START = 0.008  # of every search: near the studies' best rates of these arms
 TUNING, COMPARED = (101, 102), (1, 2, 3, 4, 5)
 
 
@@ -199,9 +200,9 @@ def _run(arm: str, form: str, rate: float, seed: int, budget: float = 1.0) -> Ru
     return Run(arm, linear, budget if linear else max(RUNGS), rate, seed)
 
 
-def tuned(plan: Plan, losses: Losses, arm: str, form: str) -> tuple[list[Run], float | None]:
+def tuned(losses: Losses, arm: str, form: str) -> tuple[list[Run], float | None]:
     """The trials that are still due, and the rate once there are none."""
-    start, octaves = octave_of(plan.arm[arm].lr), range(-rate_search.BEYOND, rate_search.BEYOND + 1)
+    start, octaves = octave_of(START), range(-rate_search.BEYOND, rate_search.BEYOND + 1)
     known: dict[int, float] = {}
     for octave in octaves:
         trials = [_run(arm, form, rate_of(octave), seed) for seed in TUNING]
@@ -212,12 +213,12 @@ def tuned(plan: Plan, losses: Losses, arm: str, form: str) -> tuple[list[Run], f
     return [], fitted_rate(known)
 
 
-def due(plan: Plan, losses: Losses) -> list[Run]:
+def due(losses: Losses) -> list[Run]:
     """All runs that can be made now: trials, and comparisons of forms that are tuned."""
     wanted: list[Run] = []
     for arm in ARMS:
         for form in forms_of(arm):
-            trials, rate = tuned(plan, losses, arm, form)
+            trials, rate = tuned(losses, arm, form)
             wanted += trials
             if rate is not None:
                 budgets = RUNGS if form == "linear" and arm == BASELINE else (1.0,)
@@ -230,7 +231,7 @@ def carry_out(plan: Plan, out: Path, workers: int) -> Losses:
     path = out / "losses.json"
     losses: Losses = json.loads(path.read_text()) if path.exists() else {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        while runs := due(plan, losses):
+        while runs := due(losses):
             sizes = plan.training.steps, plan.training.eval_tokens
             made = {pool.submit(make, *sizes, out, run): run for run in runs}
             for number, done in enumerate(as_completed(made), 1):
@@ -268,15 +269,15 @@ def told(values: Sequence[float], digits: int) -> str:
     return f"{i.mean:+.{digits}f} ({i.low:+.{digits}f} to {i.high:+.{digits}f})"
 
 
-def rows_of(plan: Plan, losses: Losses) -> list[list[str]]:
+def rows_of(losses: Losses) -> list[list[str]]:
     """Cells of the table: one row for each form and arm."""
     rows = []
-    linear = _at_best(plan, losses, BASELINE, "linear")
+    linear = _at_best(losses, BASELINE, "linear")
     for form in FORMS:
-        rates = {a: tuned(plan, losses, a, form)[1] or 0.0 for a in ARMS if form in forms_of(a)}
-        base = _at_best(plan, losses, BASELINE, form)
+        rates = {a: tuned(losses, a, form)[1] or 0.0 for a in ARMS if form in forms_of(a)}
+        base = _at_best(losses, BASELINE, form)
         for arm, rate in rates.items():
-            mine = _at_best(plan, losses, arm, form)
+            mine = _at_best(losses, arm, form)
             apart = [x - y for x, y in zip(mine, base, strict=True)]
             behind = [x - y for x, y in zip(mine, linear, strict=True)]
             cells = [form, arm, f"{rate:.3g}", f"{statistics.mean(mine):.4f}", told(behind, 4)]
@@ -291,8 +292,8 @@ def rows_of(plan: Plan, losses: Losses) -> list[list[str]]:
     return rows
 
 
-def _at_best(plan: Plan, losses: Losses, arm: str, form: str) -> list[float]:
-    rate = tuned(plan, losses, arm, form)[1]
+def _at_best(losses: Losses, arm: str, form: str) -> list[float]:
+    rate = tuned(losses, arm, form)[1]
     assert rate is not None
     return [loss_of(losses, _run(arm, form, rate, seed), form) for seed in COMPARED]
 
@@ -322,7 +323,7 @@ def main(argv: list[str]) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     plan = plan_of(given.steps, given.eval_tokens)
     losses = carry_out(plan, given.out, given.workers)
-    print(markdown(HEADER, rows_of(plan, losses)))
+    print(markdown(HEADER, rows_of(losses)))
 
 
 if __name__ == "__main__":
