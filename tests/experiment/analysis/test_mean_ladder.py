@@ -39,7 +39,8 @@ def test_seeds_that_differ_by_a_level_have_their_own_ladder(levels: list[float])
 
 def test_a_seed_without_the_common_budget_tells_nothing() -> None:
     lost = {t: 9.0 for t in TOKENS if t != UNIT}
-    assert mean_ladder([lost, ladder()], UNIT) == mean_ladder([ladder()], UNIT)
+    # by their text: their sd is NaN, which since Python 3.13 no dataclass equals
+    assert str(mean_ladder([lost, ladder()], UNIT)) == str(mean_ladder([ladder()], UNIT))
     assert mean_ladder([lost, {UNIT: 3.0}], UNIT) is None
 
 
