@@ -86,6 +86,7 @@ def test_a_mistake_gives_one_line_that_names_it(
         assert word in error
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("name", ["nadamw-auto", "nadamw", "mars-adamw-cautious"])
 def test_the_canary_tests_the_candidate_that_the_pilot_ran(name: str, folder: Path) -> None:
     arms = f'arms = ["adamw", "{name}"]\n'

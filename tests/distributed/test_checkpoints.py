@@ -13,7 +13,7 @@ from tests.support.distributed.ranks import Ranks
 Of = Callable[[int], Ranks]
 
 
-@pytest.mark.slow_but_one(among=5)
+@pytest.mark.slow_but_one(among=12)
 @pytest.mark.parametrize("correction", work.CORRECTIONS)
 @pytest.mark.parametrize("rule", work.RULES)
 def test_resumed_run_has_the_bits_of_the_one_that_went_on(

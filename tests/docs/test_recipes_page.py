@@ -32,6 +32,7 @@ def test_every_recipe_is_in_a_table():
     assert linked == {path.name for path in (ROOT / "recipes").glob("*.toml")}
 
 
+@pytest.mark.slow
 def test_the_recipe_in_a_minute_runs_and_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

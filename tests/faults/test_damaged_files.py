@@ -79,6 +79,7 @@ def test_a_report_says_which_manifests_are_damaged(pilot_copy: Pilot, garbage: s
     assert f"{manifest.parent.name}: its manifest.json is damaged" in reasons_of(verdict.reasons)
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(
     "tail", [b'{"step": 11, "lo', b"\x00\x00\x00", b"3\n", b"[1]\n", b"null\n"]
 )

@@ -86,6 +86,7 @@ def test_without_a_tuned_baseline_nothing_is_compared(pilot: Pilot):
     assert any(run.startswith("mars-adamw-lr0.006-seed0") for run in pilot.losses())
 
 
+@pytest.mark.slow
 def test_pilot_whose_runs_all_fail_ends_with_the_reason(pilot: Pilot):
     pilot.faults(dict(run="adamw", step=1, fault="fail", times=99))
     done = pilot.run(running__retries="0")

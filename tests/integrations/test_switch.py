@@ -83,6 +83,7 @@ def make_trainer(folder: Path, optimizer: Any) -> Any:
     return gpt2_trainer(folder, optimizer, config=still, learning_rate=3e-3)
 
 
+@pytest.mark.slow
 @hosts_own_warnings
 def test_trainer_adamw_checkpoint_is_refused_naming_migrate(tmp_path: Path) -> None:
     make_trainer(tmp_path, (torch.optim.AdamW, ADAMW)).train()

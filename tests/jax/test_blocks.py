@@ -79,6 +79,7 @@ def test_split_may_be_a_function_of_the_path() -> None:
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_split_goes_with_hyperparameters_that_change() -> None:
     params = {"qkv": jnp.asarray(drawn(3, shapes={"w": (4, 6)})["w"]), "bias": jnp.ones(6)}
     options: dict[str, Any] = dict(rule="muon", split={"qkv": 3}, cautious=True)

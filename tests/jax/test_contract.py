@@ -145,6 +145,7 @@ def test_an_injected_number_can_be_changed_between_steps() -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), found, expected)
 
 
+@pytest.mark.slow_but_one(among=4)
 @every_form
 def test_trees_of_any_kind_none_and_empty_arrays_are_taken(form: str) -> None:
     grads = ({"w": jnp.ones((3, 2)), "none": None}, [jnp.ones(2), jnp.zeros((0, 4))], None)
@@ -172,7 +173,7 @@ def test_zero_gradients_move_nothing_but_the_decay(form: str) -> None:
     jax.tree.map(lambda u, p: np.testing.assert_allclose(u, -0.01 * p, rtol=1e-6), updates, params)
 
 
-@pytest.mark.slow_but_one(among=2)
+@pytest.mark.slow_but_one
 @every_form
 def test_it_finds_the_bottom_of_a_bowl(form: str) -> None:
     target = {"w": jnp.asarray(drawn(3)["matrix"]), "b": jnp.asarray([1.0, -2.0])}
@@ -205,6 +206,7 @@ def test_state_is_kept_in_bfloat16_where_asked() -> None:
     assert {x.dtype for x in jax.tree.leaves(mixed.last_grad)} == {jnp.dtype(jnp.bfloat16)}
 
 
+@pytest.mark.slow
 def test_bfloat16_state_follows_the_float32_run() -> None:
     params = arrays(0)
     ends = []

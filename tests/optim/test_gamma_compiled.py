@@ -90,7 +90,7 @@ def check_compiled(forms: list[dict[str, Any]], backend: str) -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.slow_but_one(among=4)
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: " ".join(map(str, form.values())))
 def test_a_compiled_step_moves_gamma_in_one_graph(form: dict[str, Any]) -> None:
     check_compiled([form], "eager")

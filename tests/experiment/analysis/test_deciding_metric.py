@@ -60,6 +60,7 @@ def test_values_are_shown_as_they_are(tmp_path: Path):
     assert "loss" in found.candidate.scores
 
 
+@pytest.mark.slow
 def test_an_error_rate_goes_down(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD), *ERROR, task=COMMAND)
     verdict, text = report(tmp_path)
@@ -110,6 +111,7 @@ def analyse_without(out: Path, seeds: tuple[int, ...]) -> Any:
     return analyse(out)
 
 
+@pytest.mark.slow
 def test_a_baseline_that_never_arrives_bounds_the_saving(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD, late(0.6)), *TARGET)
     verdict, text = report(tmp_path)

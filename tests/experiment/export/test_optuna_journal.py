@@ -30,6 +30,7 @@ def studies(path: Path) -> dict[str, optuna.Study]:
     }
 
 
+@pytest.mark.slow
 def test_report_keeps_the_trials_for_optuna(tmp_path: Path):
     out = tmp_path / "pilot"
     plan = write_designed(out, designed_plan(TWO, "tuning.sampler='tpe'", trials=9), gone=["adamw"])

@@ -52,6 +52,7 @@ def test_each_arm_can_have_arguments_of_its_own(tmp_path: Path):
         run(tmp_path, task_with("{arm_args}"), arguments="--fault crash")
 
 
+@pytest.mark.slow
 def test_an_arms_settings_reach_command_and_name_of_the_run(tmp_path: Path):
     found = {}
     for decay in (1.0, 4.0):
@@ -72,6 +73,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("extra", "parts"), FAULTS, ids=[f[0] for f in FAULTS])
 def test_a_fault_of_the_command_gives_one_line(tmp_path: Path, extra: str, parts: list[str]):
     with pytest.raises(UserError) as error:
@@ -88,6 +90,7 @@ CURVES = [
 ]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("options", "parts"), CURVES)
 def test_a_training_loss_under_a_wrong_name_is_named(
     tmp_path: Path, options: dict[str, object], parts: list[str]
@@ -117,6 +120,7 @@ def test_a_program_that_cannot_be_started_says_so(tmp_path: Path):
         run(tmp_path, task)
 
 
+@pytest.mark.slow
 def test_missing_metric_is_reported_with_the_names_present(tmp_path: Path):
     with pytest.raises(UserError, match=r"there are no rows; set task\.metrics"):
         run(tmp_path, task_with(metrics="metrics.csv"))

@@ -106,6 +106,7 @@ def loss_of(arm: str, seed: int, steps: int) -> float:
     return 3.0 + 0.1 * seed + 5.0 / steps - (0.01 * seed if arm == "mars-adamw" else 0.0)
 
 
+@pytest.mark.slow
 def test_tensorboard_folders_are_runs(tmp_path: Path):
     module = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
     from tests.experiment.external.test_metric_files import scalar
@@ -198,6 +199,7 @@ def test_run_with_losses_after_its_last_evaluation_is_refused(
     assert "its last validation loss is of step 100, not 150" in error
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
 def test_rows_newest_first_are_read_by_their_steps(tmp_path: Path, ending: str):
     mark = {"csv": ",", "tsv": "\t"}[ending]

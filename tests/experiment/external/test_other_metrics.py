@@ -40,6 +40,7 @@ MISSING = [
 ]
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize(("extra", "name", "parts"), MISSING, ids=["none", "misspelt", "nan"])
 def test_a_metric_that_is_not_there_is_named(
     tmp_path: Path, extra: str, name: str, parts: list[str]

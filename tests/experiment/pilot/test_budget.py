@@ -69,6 +69,7 @@ def choice(budget: float, *, hours: float = 5000.0, prior: Prior = BROAD) -> Cho
     return weighed(plan, forecast(), budget, prior, 1)
 
 
+@pytest.mark.slow
 def test_no_design_may_cost_more_than_the_budget():
     for budget in (8.0, 20.0):
         found = choice(budget)
@@ -189,6 +190,7 @@ def twins(found: list[Design], one: str, other: str) -> list[tuple[Design, Desig
     return pairs
 
 
+@pytest.mark.slow
 def test_a_control_that_waits_costs_nothing_without_a_go():
     for waiting, without in twins(of_three(-0.5), "after-go", "none"):
         assert waiting.go == 0
@@ -283,6 +285,7 @@ def test_programs_get_each_design_in_plain_numbers():
     assert not {"variant", "plan"} & told.keys()
 
 
+@pytest.mark.slow
 def test_what_the_left_out_arms_would_cost_is_said():
     plan = replace(THREE, cost=PLAN.cost)
     timings = {("main", arm): Timing(0.5) for arm in THREE.arms}

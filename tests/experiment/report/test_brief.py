@@ -94,6 +94,7 @@ def test_the_page_has_headline_action_numbers_and_caveats(win: Path, lang: Lang)
     assert "<button" not in source
 
 
+@pytest.mark.slow
 def test_without_a_browser_one_line_names_what_is_looked_for(
     win: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_the_japanese_report_says_everything_in_japanese(
     assert "トークン" not in verdict.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_command_line_reports_in_japanese(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

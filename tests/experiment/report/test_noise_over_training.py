@@ -58,6 +58,7 @@ def test_groups_are_taken_together_and_seeds_averaged(out: Path) -> None:
     assert first.clip_rate == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_noise_without_signal_has_infinite_scale_and_is_drawn(out: Path) -> None:
     add_noise(out)
     for path in (out / "runs").glob("mars-adamw-*/rows.jsonl"):
@@ -81,6 +82,7 @@ def test_the_page_shows_the_numbers_first_and_two_pictures(out: Path, lang: str)
     assert said[lang] in source
 
 
+@pytest.mark.slow
 def test_without_recorded_noise_the_page_says_nothing_of_it(out: Path) -> None:
     analysis = analyse(out)
     assert analysis.noise == ()

@@ -89,6 +89,7 @@ def test_exact_is_weighed_against_its_second_pass():
     assert "least at gamma 0.05" in form
 
 
+@pytest.mark.slow_but_one
 @pytest.mark.parametrize("scale", [estimate(20.0), estimate(None)])
 def test_noise_table_and_figure_show_the_study_repeatably(scale: Any):
     found = study(scale, [0.9, 1.1])

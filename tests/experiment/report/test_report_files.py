@@ -261,6 +261,7 @@ def test_figures_beside_the_markdown_are_whole_files(tmp_path: Path) -> None:
         assert ET.parse(out / name).getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_tables_of_the_markdown_have_equal_columns(tmp_path: Path) -> None:
     out = tmp_path / "pilot"
     write_pilot(out, **WIN)
@@ -272,6 +273,7 @@ def test_tables_of_the_markdown_have_equal_columns(tmp_path: Path) -> None:
         assert len(table.splitlines()) >= 3
 
 
+@pytest.mark.slow
 def test_the_next_stage_is_in_all_three_files(tmp_path: Path) -> None:
     out = tmp_path / "pilot"
     write_pilot(out, **WIN)

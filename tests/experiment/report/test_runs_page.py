@@ -140,6 +140,7 @@ def test_the_japanese_page_says_everything_in_japanese(tmp_path: Path):
     assert english == set()
 
 
+@pytest.mark.slow
 def test_experiments_have_separate_figures_and_colours(tmp_path: Path):
     write_sweep(tmp_path)
     write_run(tmp_path, "mars-adamw", 3e-3, 1, 2.5, steps=200)

@@ -46,6 +46,7 @@ def test_files_beside_the_pilot_tick_its_stages(pilot: Path, capsys: Capture) ->
     assert data["action"]["kind"] == "do-not-switch"  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_files_elsewhere_are_named(pilot: Path, tmp_path: Path, capsys: Capture) -> None:
     canary = write_canary(tmp_path / "there" / "canary.json")
     log = write_guard_log(tmp_path / "log.jsonl")

@@ -80,6 +80,7 @@ def test_lists_of_a_plan_reach_the_class_as_tuples():
     assert {group["lr"] for group in made.param_groups} == {0.1}
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_a_tensor_is_written_in_place(tmp_path: Path):
     done, _ = run(tmp_path, Words(), spec_of(arm_of("TensorRate")))
     same, _ = run(tmp_path, Words(), spec_of(arm_of("Own")))
@@ -95,6 +96,7 @@ def test_bytes_in_lists_of_the_state_are_counted():
     assert state_bytes(made) == 8 * 4
 
 
+@pytest.mark.slow
 def test_the_number_of_evaluations_changes_no_bit(tmp_path: Path):
     """Though eval() and train() round."""
     few, _ = run(tmp_path, Words(), spec_of(arm_of("Average"), evaluations=1))
