@@ -22,6 +22,7 @@ from .output import UserError
 from .rate_search import DIVERGED
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 class Row(NamedTuple):
@@ -104,8 +105,8 @@ def loss_of_outcome(outcome: Outcome) -> float:
 
 def carry_out(
     due: Callable[[], list[Job]],
-    make: Callable[[Job], float],
-    keep: Callable[[Job, float], None],
+    make: Callable[[Job], Result],
+    keep: Callable[[Job, Result], None],
     workers: int,
 ) -> None:
     """Make all runs that are due, ``workers`` at a time, until there are none."""

@@ -19,9 +19,7 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,10 +35,12 @@ from mars_optim.experiment.plan.plan_file import make_plan
 from mars_optim.experiment.records import RunWriter
 from mars_optim.experiment.tasks.base import scores_of
 from mars_optim.experiment.training import train
+from mars_optim.files import write_json
 
 from . import rate_search
 from .output import run as run_main
 from .rate_search import DIVERGED, fitted_rate, octave_of, rate_of
+from .study_runs import carry_out
 from .table import markdown
 
 RUNGS = (0.5, 0.75, 1.0, 1.5)
@@ -126,7 +126,7 @@ class TailAverages:
         return [(after - before) / (step - start) for after, before in pairs]
 
 
-def losses_at(task: Watched, weights: Iterable[Tensor], tokens: int) -> float:
+def loss_with(task: Watched, weights: Iterable[Tensor], tokens: int) -> float:
     """Validation loss with these weights; the model's own are back afterwards, to the bit."""
     kept = [p.detach().clone() for p in task.model.parameters()]
     with torch.no_grad():
@@ -166,7 +166,7 @@ def make(steps: int, eval_tokens: int, out: Path, run: Run) -> dict[str, float]:
             return
         averages.add(step, task.model)
         for form in TAILS if step in averages.ends else ():
-            loss = losses_at(task, averages.mean(step, form), eval_tokens)
+            loss = loss_with(task, averages.mean(step, form), eval_tokens)
             found[f"{form}/{averages.ends[step]}"] = loss
 
     writer = RunWriter(out / "runs", spec, {}, silent=True)
@@ -226,19 +226,18 @@ def due(losses: Losses) -> list[Run]:
     return [run for run in dict.fromkeys(wanted) if key(run) not in losses]
 
 
-def carry_out(plan: Plan, out: Path, workers: int) -> Losses:
+def run_all(plan: Plan, out: Path, workers: int) -> Losses:
     """Make all runs that are not in the file yet; it is whole at any moment."""
     path = out / "losses.json"
     losses: Losses = json.loads(path.read_text()) if path.exists() else {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        while runs := due(losses):
-            sizes = plan.training.steps, plan.training.eval_tokens
-            made = {pool.submit(make, *sizes, out, run): run for run in runs}
-            for number, done in enumerate(as_completed(made), 1):
-                losses[key(made[done])] = done.result()
-                path.with_suffix(".new").write_text(json.dumps(losses, indent=0))
-                os.replace(path.with_suffix(".new"), path)
-                print(f"{number}/{len(runs)} {made[done]}", flush=True)
+
+    def keep(run: Run, found: dict[str, float]) -> None:
+        losses[key(run)] = found
+        write_json(path, losses)
+        print(run, flush=True)
+
+    sizes = plan.training.steps, plan.training.eval_tokens
+    carry_out(lambda: due(losses), functools.partial(make, *sizes, out), keep, workers)
     return losses
 
 
@@ -322,7 +321,7 @@ def main(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     given.out.mkdir(parents=True, exist_ok=True)
     plan = plan_of(given.steps, given.eval_tokens)
-    losses = carry_out(plan, given.out, given.workers)
+    losses = run_all(plan, given.out, given.workers)
     print(markdown(HEADER, rows_of(losses)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -9,8 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.tail_average import BASELINE, RUNGS, TAILS, Run, TailAverages, key, losses_at
+from benchmarks.tail_average import (
+    BASELINE,
+    RUNGS,
+    TAILS,
+    Run,
+    TailAverages,
+    due,
+    key,
+    loss_with,
+    rows_of,
+)
 from benchmarks.tail_average import saving as saving_of
+from tests.support.paths import ROOT
 
 
 def test_an_average_is_the_mean_over_its_part_of_the_budget() -> None:
@@ -39,7 +51,7 @@ def test_judging_an_average_leaves_the_weights_to_the_bit() -> None:
 
     task = SimpleNamespace(model=model, evaluate=evaluate)
     ones = [torch.ones_like(p) for p in model.parameters()]
-    assert losses_at(task, ones, 10) == 2.0  # type: ignore[arg-type]
+    assert loss_with(task, ones, 10) == 2.0  # type: ignore[arg-type]
     assert all(torch.equal(x, y) for x, y in zip(seen[0], ones, strict=True))
     assert all(torch.equal(p, x) for p, x in zip(model.parameters(), before, strict=True))
 
@@ -58,3 +70,11 @@ def test_savings_are_read_off_the_ladders_of_one_form(form: str) -> None:
     rates = dict.fromkeys((BASELINE, "mars-adamw"), 0.01)
     log = saving_of(losses, form, "mars-adamw", rates, 1)
     assert log == pytest.approx(math.log(faster), abs=0.01)
+
+
+def test_the_kept_losses_give_the_table_of_the_lab_log() -> None:
+    kept = json.loads((ROOT / "docs/studies/next/tail-average.json").read_text())
+    assert due(kept) == []
+    log = (ROOT / "docs/lab-log.md").read_text()
+    table = log[log.index("| schedule-free AdamW |") - 2500 :]
+    assert [loss for _, _, _, loss, *_ in rows_of(kept) if f"| {loss} |" not in table] == []

@@ -160,7 +160,7 @@ def test_disturbed_slurm_pilot_equals_the_local_pilot_bitwise(
     assert "waits in the queue (" in queued.said
 
 
-def test_disturbed_slurm_trunks_and_branches_equal_the_local_ones_bitwise(
+def test_disturbed_slurm_trunks_equal_the_local_ones_bitwise(
     cluster: Cluster, corpus: str, new_pilot: Callable[..., Pilot]
 ):
     options = SMALL | {"task.corpus": corpus, "training.steps": "1500"}
