@@ -73,7 +73,7 @@ def test_the_page_follows_a_real_pilot_to_its_verdict(
                 "not-enough-runs": "Not enough runs to tell",
             }[pilot.verdict()["verdict"]]
         )
-        browser.ask("document.querySelector('#state a').click()")
+        browser.follow("document.querySelector('#state a')")
         browser.until(
             "location.pathname === '/report.html' && !!document.querySelector('.verdict')"
         )

@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ SHIFTS = """window.shifts = []; new PerformanceObserver(found => {
     window.shifts.push([title, shift.value, moved]);
   }
 }).observe({type: "layout-shift", buffered: true});"""
+
+
+class NavigatedError(AssertionError):
+    """The page was left for another one before it could answer."""
 
 
 class Browser(Closing):
@@ -94,6 +99,8 @@ class Browser(Closing):
         while True:
             heard = self._hear()
             if heard.get("id") == number:
+                if "navigated" in heard.get("error", {}).get("message", ""):
+                    raise NavigatedError(heard)
                 assert "error" not in heard, heard
                 return heard["result"]  # type: ignore[no-any-return]
 
@@ -138,12 +145,17 @@ class Browser(Closing):
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def follow(self, link: str) -> None:
+        """Click on this element, an expression, once the page has answered: it may go away."""
+        self.ask(f"void setTimeout(link => link.click(), 0, {link})")
+
     def until(self, expression: str, patience: float = PATIENCE) -> Any:
-        """Wait until an expression is true."""
+        """Wait until an expression is true, in this page or in the one that follows it."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            if value := self.ask(expression):
-                return value
+            with suppress(NavigatedError):
+                if value := self.ask(expression):
+                    return value
             time.sleep(0.1)
         raise AssertionError(f"not within {patience:g} seconds: {expression}\n{self.text}")
 
