@@ -166,3 +166,10 @@ def test_runs_along_another_rate_exponent_are_named_not_guessed():
     runs = carry_out(other, Valley(other)).runs
     with pytest.raises(UserError, match=r"adamw has comparison runs of several learning rates"):
         agenda(plan, DATA, runs)
+
+
+def test_an_agenda_asked_again_samples_no_trial_again(monkeypatch: pytest.MonkeyPatch):
+    runs = done(TPE).runs[:5]
+    wanted = agenda(TPE, DATA, runs).ready
+    monkeypatch.setattr("optuna.create_study", pytest.fail)
+    assert agenda(TPE, DATA, list(reversed(runs))).ready == wanted
