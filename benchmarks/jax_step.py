@@ -35,7 +35,8 @@ CONTENDERS: dict[str, tuple[Callable[[], Any], int]] = {
     'mars, gamma="auto"': (lambda: mars(1e-3, gamma="auto"), 7),
     # the last gradient is read and written
     "mars, no clip": (lambda: mars(1e-3, clip=None), 9),
-    # both gradients are read once more, for the norm
+    # both gradients are read once more, for the norm: 9 + 2. Over all arrays XLA's program needs
+    # 13: c_t written over g_{t-1} (3) and read for the norm (1), then the 9 (docs/lab-log.md)
     "mars (approx, clip per tensor)": (lambda: mars(1e-3), 11),
     "mars, clip over all": (lambda: mars(1e-3, clip_over="global"), 11),
     "mars, lion (approx, clip per tensor)": (lambda: mars(1e-4, rule="lion"), 9),

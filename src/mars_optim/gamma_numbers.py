@@ -12,15 +12,21 @@ RATE = 0.05  # of gamma, at most, at a time
 SAMPLE = 1 << 10  # elements of a tensor, at the most
 
 
+def moved(gamma: float, agreement: float) -> float:
+    """Gamma moved by GAIN times the agreement, by RATE at most, within [0, HIGHEST]."""
+    move = min(RATE, max(-RATE, GAIN * agreement))
+    return min(HIGHEST, max(0.0, gamma + move))
+
+
 def spacing(shape: Sequence[int]) -> int:
-    """Between sampled elements: the least that meets SAMPLE at most, and each matrix column.
+    """Between sampled elements: the least that meets SAMPLE at most, and every column.
 
     A distance that shares a factor with the length of a row would meet some columns alone.
     """
-    apart, row = -(-math.prod(shape) // SAMPLE), shape[-1] if shape else 1
-    while apart > 1 and math.gcd(apart, row) > 1:
+    apart, row = max(1, -(-math.prod(shape) // SAMPLE)), shape[-1] if shape else 1
+    while math.gcd(apart, row) > 1:
         apart += 1
-    return max(1, apart)
+    return apart
 
 
 def sampled(shape: Sequence[int]) -> int:

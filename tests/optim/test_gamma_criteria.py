@@ -169,7 +169,7 @@ def test_next_gradient_gives_the_derivative_of_loss_by_gamma() -> None:
     kept = torch.tensor(NextGradient.BEGIN, dtype=torch.float64)[:, None].repeat(1, size)
     for _ in range(6):
         g = curvature * x + draw()
-        kept = torch.stack(NextGradient().look(g, kept, shares)[1])
+        kept = NextGradient().look(g, kept, shares)[1]
     turn, average, square = kept
 
     def stepped(gamma: float) -> Tensor:

@@ -41,7 +41,7 @@ def test_matrices_of_equal_shape_step_as_in_the_oracle(
     compare("foreach", settings_of(rule=rule, stacked=True), like=like)
     apart = []
     for limit in (1, 1 << 21):
-        monkeypatch.setitem(orthogonalize._BATCH, "cpu", limit)
+        monkeypatch.setattr(orthogonalize, "_BATCH_CPU", limit)
         params = fill(like, 0, torch.float32)
         states: list[reference.State] = [{} for _ in params]
         for param, state in zip(params, states, strict=True):

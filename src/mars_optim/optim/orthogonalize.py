@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,22 +11,13 @@ from torch import Tensor
 from ..optimizer_options import NS_COEFFICIENTS, Coefficients, polynomials
 
 NS_EPS = 1e-7  # the least norm that is divided by, so that zeros stay zeros
-# Elements of one batch of equal shapes: what it takes for a moment stays small beside the model,
-# and on a CPU in the cache.
-_BATCH = {"cpu": 1 << 21}
-_BATCH_ELSEWHERE = 1 << 24
+# Of equal shapes: what it takes for a moment stays small beside the model, on a CPU in the cache.
+_BATCH, _BATCH_CPU = 1 << 24, 1 << 21  # elements of one batch
 # From this ratio of the sides on, five steps on the small Gram matrix cost less than on the whole:
 # all at once in float32, in three runs in bfloat16 (docs/newton-schulz.md). Measured on CPUs alone.
 _GRAM_ASPECT = {torch.float32: 1.5, torch.bfloat16: 3.0}
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for it; emulated, products are slower than in float32."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
-BFLOAT16_CPU = _multiplies_bfloat16()
+_CPU = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+BFLOAT16_CPU = bool(_CPU.get("avx512_bf16") or _CPU.get("amx_bf16"))  # emulated it is slow
 
 
 def as_matrix(x: Tensor, *, stacked: bool = False) -> Tensor:
@@ -53,10 +43,9 @@ def working_dtype(dtype: torch.dtype, device: torch.device | None = None) -> tor
 
     On CPUs without instructions for bfloat16 products it is float32, faster there and exacter.
     """
-    if dtype == torch.float64:
-        return torch.float64
     emulated = device is not None and device.type == "cpu" and not BFLOAT16_CPU
-    return torch.float32 if emulated else torch.bfloat16
+    narrow = torch.float32 if emulated else torch.bfloat16
+    return dtype if dtype == torch.float64 else narrow
 
 
 def prefers_gram(m: Tensor, dtype: torch.dtype) -> bool:
@@ -70,12 +59,12 @@ def prefers_gram(m: Tensor, dtype: torch.dtype) -> bool:
     return measured and max(m.shape[-2:]) >= aspect * max(1, min(m.shape[-2:]))
 
 
-def batches(shapes: list[torch.Size], device: torch.device) -> Iterator[list[int]]:
+def batches(xs: list[Tensor]) -> Iterator[list[int]]:
     """Indices of equal shapes, at most so many together that their memory stays small."""
-    limit = _BATCH.get(device.type, _BATCH_ELSEWHERE)
+    limit = _BATCH_CPU if xs[0].is_cpu else _BATCH
     of_shape: dict[torch.Size, list[int]] = {}
-    for i, shape in enumerate(shapes):
-        of_shape.setdefault(shape, []).append(i)
+    for i, x in enumerate(xs):
+        of_shape.setdefault(x.shape, []).append(i)
     for shape, indices in of_shape.items():
         size = max(1, limit // max(1, shape.numel()))
         for start in range(0, len(indices), size):
@@ -111,13 +100,11 @@ def newton_schulz(
     if dtype is None:
         dtype = working_dtype(m.dtype)
     tall = m.size(-2) > m.size(-1)
-    x = m.to(dtype)
+    x = m.mT if tall else m
     if x.ndim > 3:
         x = x.flatten(0, -3)
-    if tall:
-        x = x.mT
     iterate = _on_gram if gram else _on_whole
-    x = iterate(x, polynomials(coefficients, steps))
+    x = iterate(x.to(dtype), polynomials(coefficients, steps))
     return (x.mT if tall else x).view(m.shape)
 
 
@@ -138,8 +125,7 @@ def _on_gram(x: Tensor, steps: tuple[Coefficients, ...]) -> Tensor:
     """
     first, *others = runs(steps, x.dtype)
     gram = x @ x.mT
-    squared_norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    norm = squared_norm.sqrt().clamp(min=NS_EPS)
+    norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].sqrt().clamp(min=NS_EPS)
     x = (_product(gram / (norm * norm), first) / norm) @ x
     for run in others:
         x = _product(x @ x.mT, run) @ x

@@ -36,9 +36,7 @@ def momentum_(exp_avgs: list[Tensor], cs: list[Tensor], *, settings: Settings) -
     the EMA of the plain gradient and m_t is a new list.
     """
     torch._foreach_lerp_(exp_avgs, cs, 1.0 - settings.betas[0])
-    if settings.folds:
-        return folded(exp_avgs, cs, settings.gamma)
-    return exp_avgs
+    return folded(exp_avgs, cs, settings.gamma) if settings.folds else exp_avgs
 
 
 def adamw_(
@@ -76,7 +74,7 @@ def adamw_(
     torch._foreach_add_(denominators, settings.eps)
 
     # x <- (1 - lr lambda) x - lr / (1 - beta1^t) m / denominator
-    decay_(params, settings=settings)
+    _decay_(params, settings)
     step_sizes: list[Any] = [-settings.lr / correction(beta1, t) for t in steps]
     if isinstance(step_sizes[0], Tensor):
         torch._foreach_div_(denominators, step_sizes)
@@ -87,7 +85,9 @@ def adamw_(
 
 def correction(beta: float, t: float | Tensor) -> float | Tensor:
     """1 - beta^t, in float64 either way."""
-    return 1.0 - beta ** (t.double() if isinstance(t, Tensor) else t)
+    if isinstance(t, Tensor):
+        t = t.double()
+    return 1.0 - beta**t
 
 
 def cautious(
@@ -137,7 +137,7 @@ def lion_(
     shards: Shards | None = None,
 ) -> None:
     """MARS-Lion (paper Alg. 3): x <- x - lr (sign(m_t) + lambda x)."""
-    decay_(params, settings=settings)
+    _decay_(params, settings)
     signs = list(torch._foreach_sign(ms))
     if settings.cautious:
         signs = cautious(signs, grads, maximize=settings.maximize, shards=shards)
@@ -160,7 +160,7 @@ def orthogonal_(
 
     ``scale``, of :func:`orthogonal_scale`, is all that tells them apart.
     """
-    decay_(params, settings=settings)
+    _decay_(params, settings)
     shapes = [x.shape for x in params]
     if shards is None:
         directions = _directions(ms, settings)
@@ -192,40 +192,34 @@ def orthogonal_scale(rows: int, cols: int, *, rule: str) -> float:
     return math.sqrt(max(1.0, rows / max(1, cols)))
 
 
-def decay_(params: list[Tensor], *, settings: Settings) -> None:
-    """x <- (1 - lr lambda) x, decoupled from the gradient."""
+def _decay_(params: list[Tensor], settings: Settings) -> None:
     if settings.weight_decay != 0.0:
         torch._foreach_mul_(params, 1.0 - settings.lr * settings.weight_decay)
 
 
 def orthogonal_direction(m: Tensor, *, settings: Settings) -> Tensor:
     """U V^T of a whole weight's momentum, in its shape and in the dtype of Newton-Schulz."""
-    dtype = working_dtype(m.dtype, m.device)
-    if m.numel() == 0:
-        return m.to(dtype)
-    return _orthogonalised(as_matrix(m, stacked=settings.stacked), settings).reshape(m.shape)
+    matrix = as_matrix(m, stacked=settings.stacked).to(working_dtype(m.dtype, m.device))
+    return _orthogonalised(matrix, settings).reshape(m.shape)
 
 
 def _orthogonalised(matrix: Tensor, settings: Settings) -> Tensor:
-    dtype = working_dtype(matrix.dtype, matrix.device)
     return newton_schulz(
         matrix,
         steps=settings.ns_steps,
         coefficients=settings.ns_coefficients,
-        dtype=dtype,
-        gram=prefers_gram(matrix, dtype),
+        dtype=matrix.dtype,
+        gram=prefers_gram(matrix, matrix.dtype),
     )
 
 
 def _directions(ms: list[Tensor], settings: Settings) -> Iterator[tuple[int, Tensor]]:
     """Index and U V^T of each: equal shapes in batches of bounded size, one batch at a time."""
-    matrices = [as_matrix(m, stacked=settings.stacked) if m.numel() else m for m in ms]
+    matrices = [as_matrix(m, stacked=settings.stacked) for m in ms]
     dtype = working_dtype(ms[0].dtype, ms[0].device)
-    for indices in batches([matrix.shape for matrix in matrices], ms[0].device):
-        if len(indices) == 1 or ms[indices[0]].numel() == 0:
-            for i in indices:
-                yield i, orthogonal_direction(ms[i], settings=settings)
-            continue
-        stack = torch.stack([matrices[i].to(dtype) for i in indices])
-        for i, u_vt in zip(indices, _orthogonalised(stack, settings), strict=True):
+    for indices in batches(matrices):
+        xs = [matrices[i].to(dtype) for i in indices]
+        alone = len(xs) == 1
+        x = _orthogonalised(xs[0] if alone else torch.stack(xs), settings)
+        for i, u_vt in zip(indices, [x] if alone else x, strict=True):
             yield i, u_vt.reshape(ms[i].shape)

@@ -53,7 +53,9 @@ def compared(name: str, gamma: Any, dtype: torch.dtype, *, long: bool = False) -
     exec(compile(text, f"{name}.py", "exec"), scope)
     class_name = "".join(part.capitalize() for part in name.split("-"))
     (ours, theirs) = params(dtype, long), params(dtype, long)
-    options = {} if gamma is None else {"gamma": gamma}
+    options: dict[str, Any] = {} if gamma is None else {"gamma": gamma}
+    if isinstance(gamma, float):  # in the place of one that is chosen, too
+        options["gamma_schedule"] = "constant"
     library = create(name, theirs, foreach=True, **options)
     optimizer = scope[class_name](ours)
     gammas: set[float] = set()

@@ -1,4 +1,4 @@
-"""A function that is called once stands where it is called; and which ones stay."""
+"""A function that is called once, or is one statement, stands where it is called."""
 
 from __future__ import annotations
 
@@ -42,6 +42,18 @@ def test_expression_takes_the_place_of_its_call() -> None:
     assert inlined(text) == "def f(a):\n    return 3 - ((a + 1) / 2)\n"
 
 
+def test_one_expression_takes_the_place_of_every_call() -> None:
+    text = (
+        "def g(b, t):\n    return 1 - b**t\n\n\ny = [g(2, t) ** 0.5 for t in x]\nz = 1 / g(3, y)\n"
+    )
+    assert inlined(text) == "y = [(1 - 2**t) ** 0.5 for t in x]\nz = 1 / (1 - 3**y)\n"
+
+
+def test_one_statement_takes_the_place_of_every_call() -> None:
+    text = "def g(x):\n    if x:\n        x.clear()\n\n\ng(a)\nh(a)\ng(b)\n"
+    assert inlined(text) == "if a:\n    a.clear()\nh(a)\nif b:\n    b.clear()\n"
+
+
 def test_function_within_a_function_goes_too() -> None:
     text = "def a(x):\n    return x.T\n\n\ndef b(x):\n    return a(x)\n\n\ny = b(z)\n"
     assert inlined(text) == "y = z.T\n"
@@ -73,7 +85,9 @@ def test_what_must_be_computed_once_and_before_is_named(case: str) -> None:
 
 
 STAY = {
-    "twice": "def f(x):\n    return x\n\n\ny = f(1) + f(2)\n",
+    "twice": "def f(x):\n    x = x + 1\n    return x\n\n\na = f(1)\nb = f(2)\n",
+    "twice, once as a value": "def f(x):\n    return x\n\n\ny = map(f, f(z))\n",
+    "within itself": "def f(x):\n    return x + x\n\n\ny = f(f(z))\n",
     "not called": "def f(x):\n    return x\n\n\ny = map(f, z)\n",
     "early return": "def f(x):\n    if x:\n        return 1\n    return 2\n\n\ny = f(z)\n",
     "generator": "def f(x):\n    yield x\n\n\ny = f(z)\n",

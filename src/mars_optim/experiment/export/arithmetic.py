@@ -10,7 +10,7 @@ import torch
 
 from ... import gamma_numbers
 from ...optim import correction, orthogonalize, rules
-from ...optim.gamma import choice, criteria, kept
+from ...optim.gamma import criteria
 from ...optimizer_options import MATRIX_RULES, polynomials
 from .specialise import constant, specialised
 
@@ -35,15 +35,11 @@ TRUTHS = {
     "not chosen": False,
     # Newton-Schulz of matrices, and of stacks of them that are made here; of an empty one it is
     # an empty one
-    "m.numel() == 0": False,
-    "m.numel()": True,
-    "ms[indices[0]].numel() == 0": False,
     "dtype is None": False,
     "x.ndim > 3": False,
     "len(shape) == 2": False,
-    # of steps without a gradient it only counts
-    "seen and number > 2": False,
-    "silent or (told and group[SILENT][0])": False,
+    # its device is always given
+    "device is not None": True,
 }
 SWAPS = {
     "chosen = list(range(len(cs)))": "",
@@ -52,22 +48,22 @@ SWAPS = {
     "large": "cs",
     "shapes = [x.shape for x in params]": "",
     "shapes[i]": "params[i].shape",
-    "dtype = working_dtype(m.dtype, m.device)": "",
     "directions = _directions(ms, settings)": "",
     "directions": "_directions(ms)",
     "as_matrix(m, stacked=settings.stacked)": "m.flatten(1)",
     "polynomials(coefficients, steps)": "POLYNOMIALS",
+    "x.to(dtype)": "x",  # it is of it already
     "runs(steps, x.dtype)": "RUNS[x.dtype]",
-    "agreement, silent, told = (float(group[MEMORY]), 0, False)": (
-        "agreement = float(group[MEMORY])"
-    ),
-    "told = True": "",
-    "(number, (of_step, size, seen))": "of_step, size, seen",
-    "enumerate(rows, step - EVERY + 1)": "rows",
     # the two shares are numbers of the caller
     "self.turn": "turn",
     "shares.of_g": "of_g",
     "shares.of_square": "of_square",
+}
+# a plain group takes the same lines, but is not corrected
+FOLDED = {
+    "folded(exp_avgs, cs, settings.gamma) if settings.folds else exp_avgs": (
+        "exp_avgs if settings.plain else folded(exp_avgs, cs, settings.gamma)"
+    ),
 }
 
 
@@ -76,44 +72,49 @@ def arithmetic(settings: dict[str, Any]) -> list[str]:
     folds = settings["correction"] == "folded"
     truths = {**TRUTHS, "settings.folds": folds, "rule == 'muon'": settings["rule"] == "muon"}
 
-    def of(*functions: Any, **taken_out: Any) -> list[str]:
-        return [specialised(f, truths, swaps=SWAPS, **taken_out) for f in functions]
+    swaps = {**SWAPS, **(FOLDED if folds else {})}
 
-    made = _choice_of_gamma(of) if settings["gamma_schedule"] == "auto" else []
-    made += of(correction.folded) if folds else of(correction.corrected_, correction.remember_)
+    def of(*functions: Any, **taken_out: Any) -> list[str]:
+        return [specialised(f, truths, swaps=swaps, **taken_out) for f in functions]
+
+    functions = of(correction.folded) if folds else of(correction.corrected_, correction.remember_)
+    if settings["clip"] is not None:
+        functions += of(correction.norms_of, correction.tensor_norm, correction.dot)
+        functions += of(correction.scales_of, correction.clipped, without={"in_place"})
+    functions += of(rules.momentum_, rules._decay_)
+    functions += of(rules.adamw_, rules.correction, without={"max_exp_avg_sqs"})
+    if settings["rule"] == "lion":
+        functions += of(rules.lion_, without={"shards", "grads"})
+    if settings["rule"] in MATRIX_RULES:
+        functions += _orthogonal(of)
+    if settings["gamma_schedule"] == "auto":
+        functions += of(gamma_numbers.spacing, gamma_numbers.moved, criteria.newest_weight)
+        criterion = criteria.NextGradient.look, criteria.NextGradient.turn
+        functions += of(*criterion, without={"self", "shares"})
+    constants = _constants(settings)
+    return ["\n".join(constants), *functions] if constants else functions
+
+
+def _constants(settings: dict[str, Any]) -> list[str]:
+    """The lines that give the constants of these functions their values."""
+    made = []
+    if settings["gamma_schedule"] == "auto":
+        names = ("FIRST", "GAIN", "HIGHEST", "RATE", "SAMPLE")
+        made += [constant(gamma_numbers, name) for name in names]
     if settings["clip"] is not None:
         made.append(constant(correction, "_NORM_CHUNK"))
-        made += of(correction.norms_of, correction.tensor_norm, correction.dot)
-        made += of(correction.scales_of, correction.clipped, without={"in_place"})
-    made += of(rules.momentum_)
-    made += of(rules.adamw_, without={"max_exp_avg_sqs"})
-    made += of(rules.correction, rules.decay_)
-    if settings["rule"] == "lion":
-        made += of(rules.lion_, without={"shards", "grads"})
-    return made + (_orthogonal(settings, of) if settings["rule"] in MATRIX_RULES else [])
+    if settings["rule"] in MATRIX_RULES:
+        rows = polynomials(settings["ns_coefficients"], settings["ns_steps"])
+        names = ("NS_EPS", "_BATCH", "_GRAM_ASPECT", "_CPU", "BFLOAT16_CPU")
+        made += [f"POLYNOMIALS = {_repeated(rows)}", *_runs(rows)]
+        made += [constant(orthogonalize, name) for name in names]
+    return made
 
 
-def _choice_of_gamma(of: Callable[..., list[str]]) -> list[str]:
-    names = ("FIRST", "GAIN", "HIGHEST", "RATE", "SAMPLE")
-    constants = [constant(gamma_numbers, name) for name in names]
-    made = ["\n".join([*constants, *(constant(kept, name) for name in ("NOW", "MEMORY"))])]
-    made += of(gamma_numbers.spacing, gamma_numbers.sampled)
-    made += of(criteria.newest_weight)
-    made += of(criteria.NextGradient.look, criteria.NextGradient.turn, without={"self", "shares"})
-    return made + of(choice._choose_by_numbers)
-
-
-def _orthogonal(settings: dict[str, Any], of: Callable[..., list[str]]) -> list[str]:
-    rows = polynomials(settings["ns_coefficients"], settings["ns_steps"])
-    names = ("NS_EPS", "_BATCH", "_BATCH_ELSEWHERE", "_GRAM_ASPECT")
-    constants = [constant(orthogonalize, name) for name in names]
-    made = ["\n".join([f"POLYNOMIALS = {_repeated(rows)}", *_runs(rows), *constants])]
+def _orthogonal(of: Callable[..., list[str]]) -> list[str]:
     taken_out = {"shards", "stacked", "rule", "steps", "coefficients", "settings", "grads"}
-    made += of(rules.orthogonal_, without={"shards", "stacked", "rule", "grads"})
-    made += of(rules.orthogonal_scale, rules.orthogonal_direction, without=taken_out)
-    made += of(rules._orthogonalised, rules._directions, without=taken_out)
-    made += of(orthogonalize._multiplies_bfloat16)
-    made.append(constant(orthogonalize, "BFLOAT16_CPU"))
+    made = of(rules.orthogonal_, without={"shards", "stacked", "rule", "grads"})
+    made += of(rules.orthogonal_scale, rules._orthogonalised, rules._directions, without=taken_out)
     made += of(orthogonalize.matrix_shape, without={"stacked"})
     made += of(orthogonalize.working_dtype, orthogonalize.prefers_gram, orthogonalize.batches)
     made += of(orthogonalize.newton_schulz, without=taken_out)

@@ -1,4 +1,4 @@
-"""Functions of a source text that are called once, put where they are called.
+"""Functions of a source text that are called once, or are one statement, put in their places.
 
 Only where the text stays what it was: no early return, no name of one that means another thing in
 the other, no line that grows too long. Docstrings become comments.
@@ -17,7 +17,7 @@ LONGEST = 100  # characters of a line
 
 
 def inlined(text: str) -> str:
-    """The text without functions that are called once, as far as they can be put in place."""
+    """The text without the functions that can be put where they are called."""
     while (shorter := _one_less(text)) is not None:
         text = shorter
     return text
@@ -39,10 +39,27 @@ def _one_less(text: str) -> str | None:
 
 def _without(source: Source, function: ast.FunctionDef, *, named: bool) -> str | None:
     """The text without the function; ``named``: what it is given gets its parameters' names."""
-    uses = [n for n in ast.walk(source.tree) if isinstance(n, ast.Name) and n.id == function.name]
-    call = source.parents.get(uses[0]) if len(uses) == 1 else None
-    if not isinstance(call, ast.Call) or call.func is not uses[0]:
+    uses = [n for n in names_in(source.tree) if n.id == function.name]
+    if len(uses) != 1 and not (uses and len(_statements(function)) == 1):
         return None
+    edits = [_removed(source, function)]
+    for use in uses:
+        call = source.parents[use]
+        if not isinstance(call, ast.Call) or call.func is not use:
+            return None
+        if any(n is not use and n in uses for n in names_in(call)):
+            return None
+        found = _in_place(source, function, call, named=named)
+        if found is None:
+            return None
+        edits += found
+    return source.edited(edits)
+
+
+def _in_place(
+    source: Source, function: ast.FunctionDef, call: ast.Call, *, named: bool
+) -> list[Edit] | None:
+    """The edits that put the function in the place of one call; None where they cannot."""
     given = _given(function, call)
     site = Site.of(source, call)
     if given is None or function in site.around:
@@ -61,16 +78,12 @@ def _without(source: Source, function: ast.FunctionDef, *, named: bool) -> str |
     names = _Names.of(source, function, given, site, named=named and whole)
     if names is None:
         return None
-    edits = [_removed(source, function)]
     if whole or not isinstance(last, ast.Return):
-        edits.append(_as_statements(source, function, names, site))
-    else:
-        assert last.value is not None
-        made = source.text_of(last.value, names.simple)
-        edits.append((*source.span(call), f"({made})" if site.needs_brackets(last.value) else made))
-        if body:
-            edits.append(_before(source, function, names, site))
-    return source.edited(edits)
+        return [_as_statements(source, function, names, site)]
+    assert last.value is not None
+    made = source.text_of(last.value, names.simple)
+    edits = [(*source.span(call), f"({made})" if site.needs_brackets(last.value) else made)]
+    return [*edits, _before(source, function, names, site)] if body else edits
 
 
 def _statements(function: ast.FunctionDef) -> list[ast.stmt]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping, Set
 from typing import Any
@@ -155,7 +156,7 @@ class _Writer:
             text = textwrap.dedent("\n".join(self.lines[start : node.end_lineno]))
             return [*head, *(margin + line for line in text.splitlines())]
         if not hasattr(node, "body"):
-            return [*head, *(margin + line for line in ast.unparse(node).splitlines())]
+            return [*head, *(margin + line for line in _unparsed(node).splitlines())]
         return [*head, *self._compound(node, indent)]
 
     def _compound(self, node: Any, indent: int) -> list[str]:
@@ -186,13 +187,18 @@ class _Writer:
         )
 
 
+def _unparsed(node: ast.AST) -> str:
+    """Text of a changed statement, with double quotes around texts that have none within."""
+    return re.sub(r"'([^'\"\\]*)'", r'"\1"', ast.unparse(node))
+
+
 def _shell(node: Any) -> str:
     """The first line of a statement that has others, or its lines before them."""
     body, orelse = node.body, getattr(node, "orelse", None)
     node.body = [ast.Pass()]
     if orelse:
         node.orelse = []
-    text = ast.unparse(node)
+    text = _unparsed(node)
     node.body = body
     if orelse:
         node.orelse = orelse

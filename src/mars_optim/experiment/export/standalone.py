@@ -144,6 +144,7 @@ def standalone(name: str, form: str = "optimizer", *, gamma: str | float | None 
         "clip": settings["clip"] is not None,
         "adamw": settings["rule"] == "adamw",
         "lion": settings["rule"] == "lion",
+        "other": settings["rule"] != "adamw",
         "matrix": matrix,
         "self": form == "algoperf-self",
     }
@@ -151,7 +152,9 @@ def standalone(name: str, form: str = "optimizer", *, gamma: str | float | None 
     body = inlined(body)
     if form != "optimizer":
         body += _part("speedrun" if form == "speedrun" else "algoperf", words, marks) + "\n"
-    return f"{_head(name, form, about, body)}\n\n\n{body}"
+    options = f" --form {form}" * (form != "optimizer")
+    options += f" --gamma {gamma}" * (gamma is not None)
+    return f"{_head(name, options, about, body)}\n\n\n{body}"
 
 
 def _number(gamma: str | float) -> str | float:
@@ -166,20 +169,23 @@ def _number(gamma: str | float) -> str | float:
     raise UserError(f"--gamma {gamma} must be auto, or a number above 0 (0 is the host's own)")
 
 
-def _buffers(settings: dict[str, Any]) -> list[str]:
-    names = ["exp_avg"] + ["exp_avg_sq"] * (settings["rule"] == "adamw")
-    return names + ["last_grad"] * (settings["correction"] == "approx")
+def _buffers(settings: dict[str, Any]) -> str:
+    """The expression for what a tensor keeps, in a plain group and elsewhere."""
+    plain, last_grad = '["exp_avg", "exp_avg_sq"]', settings["correction"] == "approx"
+    if settings["rule"] == "adamw":
+        return f'{plain} + ["last_grad"] * (not settings.plain)' if last_grad else plain
+    own = '["exp_avg", "last_grad"]' if last_grad else '["exp_avg"]'
+    return f"{plain} if settings.plain else {own}"
 
 
-def _head(name: str, form: str, about: list[str], body: str) -> str:
+def _head(name: str, options: str, about: list[str], body: str) -> str:
     """Docstring with provenance and licence, and the imports that the body needs."""
-    command = f"mars export --standalone {name}" + f" --form {form}" * (form != "optimizer")
     lines = [
         f'"""{name} in one file, which needs torch only.',
         "",
         f"{', '.join(about)}. MARS: arXiv 2411.10438.",
-        f"Made from mars-optim {__version__} by: {command}",
-        "https://github.com/mars-optim/mars-optim",
+        f"Made by mars-optim {__version__}, https://github.com/mars-optim/mars-optim:",
+        f"    mars export --standalone {name}{options} OUT.py",
         "",
         "Copyright the mars-optim contributors. Licensed under the Apache License, Version 2.0:",
         'http://www.apache.org/licenses/LICENSE-2.0. Distributed on an "AS IS" BASIS, WITHOUT',

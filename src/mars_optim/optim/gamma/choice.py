@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...gamma_numbers import EVERY, FIRST, GAIN, HIGHEST, RATE
+from ...gamma_numbers import EVERY, FIRST, HIGHEST, RATE, moved
 from ..backends.amp import Amp
 from ..backends.cpu import look
 from ..distributed.sums import sum_over
@@ -100,9 +100,8 @@ def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp
     columns, step = columns_of(plan, kind, chosen), step_due(group)
     g, kept = gathered(plan, chosen, columns, amp), group[PROBES][:, columns]
     shares = Shares(*(_scalar(newest_weight(beta, step)) for beta in group["betas"]))
-    sums, rows = criterion_of(group).look(g, kept, shares)
+    sums, new = criterion_of(group).look(g, kept, shares)
     seen = torch.stack([*sums, sums[0].new_ones(())])
-    new = torch.stack(rows)
     found_inf = amp.on_device
     # a CPU can be asked for nothing; float32 has no square that is too large
     known = g.device.type == "cpu" and not torch.compiler.is_compiling() and not plan.wide
@@ -172,10 +171,8 @@ def _choose_by_numbers(group: Group, rows: Sequence[Sequence[float]], step: int)
             told = True
         elif seen and number > 2:
             silent += 1
-    now = float(group[NOW])
     if step >= FIRST:
-        move = min(RATE, max(-RATE, GAIN * agreement))
-        group[NOW].fill_(min(HIGHEST, max(0.0, now + move)))
+        group[NOW].fill_(moved(float(group[NOW]), agreement))
         agreement = 0.0
     group[MEMORY].fill_(agreement)
     if silent or (told and group[SILENT][0]):

@@ -55,10 +55,8 @@ class Criterion(Protocol):
     MEMORY: ClassVar[int]  # numbers that are remembered from one setting to the next
     DEGREE: ClassVar[int]  # of the sums in g: how a sample stands for the whole
 
-    def look(
-        self, g: Tensor, kept: Tensor, shares: Shares
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """One step's sums, which may be added over tensors; and the rows to keep."""
+    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[list[Tensor], Tensor]:
+        """One step's sums, which may be added over tensors; and what to keep, like ``kept``."""
         ...
 
     def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
@@ -85,9 +83,7 @@ class NextGradient:
     MEMORY: ClassVar[int] = 1
     DEGREE: ClassVar[int] = 1
 
-    def look(
-        self, g: Tensor, kept: Tensor, shares: Shares
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[list[Tensor], Tensor]:
         """<g_t, u_{t-1}> and the same of sizes; u_t, a_t and the average of g^2."""
         u, average, square = kept.unbind()
         product = g * u
@@ -96,7 +92,7 @@ class NextGradient:
         average = torch.lerp(average, g, torch.where(fresh, 1.0, shares.of_g))
         square = torch.lerp(square, g * g, torch.where(fresh, 1.0, shares.of_square))
         u = self.turn(g - average, square)
-        return sums, (u, average, square)
+        return sums, torch.stack([u, average, square])
 
     def turn(self, difference: Tensor, square: Tensor) -> Tensor:
         """u_t = P (g_t - a_t); where g has always been 0, the difference is, too."""
@@ -130,15 +126,13 @@ class LeastError:
     MEMORY: ClassVar[int] = 5
     DEGREE: ClassVar[int] = 2
 
-    def look(
-        self, g: Tensor, kept: Tensor, shares: Shares
-    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    def look(self, g: Tensor, kept: Tensor, shares: Shares) -> tuple[list[Tensor], Tensor]:
         """The five products of :func:`best_gamma`; g_t, a_t and that there was a g_t."""
         last, average, begun = kept.unbind()
         paired = g * begun
         dots = [(paired, g), (last, last), (g, last), (g, average), (average, average)]
         share = torch.where(begun > 0, shares.of_g, 1.0)
-        new = g, torch.lerp(average, g, share), torch.ones_like(g)
+        new = torch.stack([g, torch.lerp(average, g, share), torch.ones_like(g)])
         return [dot(a, b) for a, b in dots], new
 
     def fold(self, memory: Tensor, rows: Tensor, told: Tensor, steps: Tensor) -> Tensor:
