@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mars_optim import MARS, MARSM
 from mars_optim.optim import correction
 from mars_optim.optim.backends import base
-from mars_optim.optim.telemetry import SUMS, Telemetry
+from mars_optim.optim.telemetry import LL, SUMS, Telemetry, _Totals
 from tests.support.cases import needs_compiler
 
 SHAPE, SIGNAL, NOISE, STEPS = (50, 40), 0.02, 0.05, 400
@@ -124,6 +124,26 @@ def test_a_checkpoint_in_between_changes_no_bit(steps: int, tensors: int, saved:
             resumed = Telemetry(every=2)
             resumed.from_json(kept)
     assert whole.to_json() == resumed.to_json()
+
+
+@given(st.lists(st.integers(1, 20), min_size=1), st.booleans(), st.booleans())
+def test_numbers_on_a_cpu_have_the_bits_of_tensors(
+    turns: list[int], clips: bool, paired: bool
+) -> None:
+    generator = torch.Generator().manual_seed(len(turns))
+    by_numbers, by_tensors = (_Totals(None, (paired, clips, 3)) for _ in range(2))
+    by_tensors.total = torch.zeros(SUMS + 2, dtype=torch.float64)
+    for steps in turns:
+        readings = []
+        for _ in range(steps):
+            sums = torch.rand(3, SUMS, generator=generator, dtype=torch.float64)
+            sums[:, LL] *= float(sums[0, 0] > 0.3)  # some steps have no g_{t-1}
+            scales = torch.rand(3, generator=generator, dtype=torch.float64) * 2
+            readings.append((sums, scales if clips else None, None, paired))
+        by_numbers.add(readings)
+        by_tensors.add(readings)
+    assert isinstance(by_tensors.total, torch.Tensor)
+    assert by_numbers.numbers() == by_tensors.numbers()
 
 
 def test_group_with_changing_tensors_counts_each_step_by_its_own() -> None:

@@ -74,8 +74,7 @@ class Bucket:
     def report(self, sums: Tensor, scales: Tensor | None) -> None:
         """Tell the observer, if there is one, of sums and scales that the step has found."""
         if self.observer is not None:
-            paired = self.settings.takes_difference
-            self.observer(sums, scales, shards=self.shards, paired=paired)
+            self.observer(sums, scales, self.shards, self.settings.takes_difference)
 
 
 class Backend(Protocol):
