@@ -224,6 +224,26 @@ def test_the_plain_loop_tells_what_the_lists_tell(options: dict[str, Any]) -> No
     assert told[0]["steps"] == 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("way", [{}, {"foreach": True}, {"foreach": False}], ids=str)
+def test_a_plain_step_tells_the_norm_of_each_gradient(
+    way: dict[str, Any], dtype: torch.dtype
+) -> None:
+    params = [nn.Parameter(torch.ones(6, 5, dtype=dtype)), nn.Parameter(torch.ones(7, dtype=dtype))]
+    optimizer = MARS(params, gamma=0.0, clip=None, optimize_1d=True, **way)
+    optimizer.measure()
+    squares = []
+    for step in range(5):
+        for p in params:
+            p.grad = torch.full_like(p, 0.25 * step)
+        squares.append(37 * (0.25 * step) ** 2)
+        optimizer.step()
+    (found,) = optimizer.telemetry()
+    assert (found.steps, found.tensors, found.clip_rate) == (5, 2, 0.0)
+    assert math.isnan(found.signal)
+    assert found.gradient**2 == pytest.approx(sum(squares) / 5, rel=1e-6)
+
+
 @needs_compiler
 @pytest.mark.parametrize("rule", ["muon", "shampoo"])
 def test_the_clip_and_what_is_told_take_one_pass(

@@ -27,7 +27,8 @@ from .hyperparameters import Settings
 
 CC, GG, LL, GL, SUMS = range(5)
 
-# Told (tensors, SUMS) and the clip's scales (tensors,), None without a clip.
+# Told (tensors, SUMS), or of plain steps norms (tensors,), and the clip's scales (tensors,), None
+# without a clip; of which whole tensors these are shards; and whether there is a g_{t-1}.
 Observe = Callable[..., None]
 
 
@@ -94,7 +95,10 @@ class _Totals:
 
     def add(self, readings: Sequence[_Reading]) -> None:
         """More steps. Nothing waits."""
-        sums = torch.stack([reading[0] for reading in readings]).sum(1)
+        sums = torch.stack([reading[0] for reading in readings])
+        if sums.ndim == 2:
+            sums = _of_norms(sums)
+        sums = sums.sum(1)
         every_scales = [scales for _, scales, *_ in readings if scales is not None]
         clipped = (torch.stack(every_scales) < 1.0).sum(1) if every_scales else None
         if sums.is_cpu and isinstance(self.total, list):
@@ -171,7 +175,8 @@ class Telemetry:
         Args:
             group: number of the parameter group.
             bucket: number of the bucket in it.
-            sums: (tensors, SUMS), of this process's shards; not to be written to afterwards.
+            sums: (tensors, SUMS), or of plain steps |g| (tensors,), of this process's shards; not
+                to be written to afterwards.
             scales: (tensors,), of the clip; None without one. The same holds.
             shards: of which whole tensors these are shards.
             paired: whether there is a g_{t-1}, from the second step on.
@@ -183,18 +188,17 @@ class Telemetry:
     def _fold(self) -> dict[tuple[int, int], list[_Totals]]:
         """Totals with all that is pending, of each bucket by the kinds of its steps."""
         pending, self._pending = self._pending, []
-        alike: dict[tuple[int, int, bool, bool, int], list[_Reading]] = {}
+        alike: dict[tuple[int, ...], list[_Reading]] = {}
         for group, bucket, reading in pending:
             sums, scales, _, paired = reading
-            key = group, bucket, paired, scales is not None, sums.shape[0]
+            key = group, bucket, paired, scales is not None, sums.shape[0], sums.ndim
             alike.setdefault(key, []).append(reading)
-        for (group, bucket, *kind), readings in alike.items():
-            _, _, shards, paired = readings[0]
+        for (group, bucket, *kinds), readings in alike.items():
+            kind = bool(kinds[0]), bool(kinds[1]), kinds[2]
             known = self._buckets.setdefault((group, bucket), [])
-            same = next((totals for totals in known if list(totals.kind) == kind), None)
+            same = next((totals for totals in known if totals.kind == kind), None)
             if same is None:
-                clips, tensors = readings[0][1] is not None, readings[0][0].shape[0]
-                known.append(same := _Totals(shards, (paired, clips, tensors)))
+                known.append(same := _Totals(readings[0][2], kind))
             same.add(readings)
         return self._buckets
 
@@ -255,6 +259,13 @@ def _means(number: int, group: dict[str, Any], buckets: list[list[_Totals]]) -> 
         gamma=float(settings.gamma),
         tensors=sum(kinds[-1].tensors for kinds in buckets),
     )
+
+
+def _of_norms(norms: Tensor) -> Tensor:
+    """The four sums, (steps, tensors, SUMS), where c is g and there is no g_{t-1}."""
+    gg = norms.double().square()
+    zero = torch.zeros_like(gg)
+    return torch.stack([gg, gg, zero, zero], dim=-1)
 
 
 def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float | Tensor) -> Tensor:
