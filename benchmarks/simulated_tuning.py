@@ -175,6 +175,8 @@ KINDS: dict[str, tuple[int, int, tuple[float, float], tuple[float, float]]] = {
     "2 names, noisy": (2, 16, (0.05, 0.5), (0.01, 0.03)),
     "4 names, quiet": (4, 32, (0.05, 0.5), (0.001, 0.003)),
     "4 names, noisy": (4, 32, (0.05, 0.5), (0.01, 0.03)),
+    "3 names, quiet": (3, 32, (0.05, 0.5), (0.001, 0.003)),
+    "3 names, noisy": (3, 32, (0.05, 0.5), (0.01, 0.03)),
     "4 names, few trials": (4, 12, (0.05, 0.5), (0.002, 0.01)),
 }
 """Names tuned, trials, and log-uniform ranges: nats at an end of the range, nats of a run."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.design import points, trials
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.pilot.price import price
@@ -15,7 +16,7 @@ from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.plan.tuning import Point, place_of, value_at
 from tests.support.designed_pilot import designed_loss, designed_plan
-from tests.support.pretend import DATA, Pilot, carry_out, finish
+from tests.support.pretend import DATA, Pilot, Valley, carry_out, finish, small_plan
 
 HALTON = designed_plan(trials=6)
 TPE = designed_plan('tuning.sampler="tpe"', trials=5)
@@ -157,3 +158,18 @@ def test_without_an_exponent_every_rung_has_the_tuned_rate():
     pilot = done(designed_plan(trials=5, over='["lr"]'))
     rates = {s.lr for s in pilot.purpose("ladder", "compare") if s.arm_name == "adamw"}
     assert len(rates) == 1
+
+
+def test_runs_along_another_rate_exponent_are_named_not_guessed():
+    plan = small_plan()
+    other = replace(plan, comparison=replace(plan.comparison, lr_exponent=-0.35))
+    runs = carry_out(other, Valley(other)).runs
+    with pytest.raises(UserError, match=r"adamw has comparison runs of several learning rates"):
+        agenda(plan, DATA, runs)
+
+
+def test_an_agenda_asked_again_samples_no_trial_again(monkeypatch: pytest.MonkeyPatch):
+    runs = done(TPE).runs[:5]
+    wanted = agenda(TPE, DATA, runs).ready
+    monkeypatch.setattr("optuna.create_study", pytest.fail)
+    assert agenda(TPE, DATA, list(reversed(runs))).ready == wanted

@@ -20,6 +20,7 @@ from mars_optim.experiment.pilot.forecast import Forecast
 from mars_optim.experiment.pilot.pair_noise import Noise
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.retries import Timing
+from mars_optim.experiment.pilot.simulated_verdicts import verdicts
 from mars_optim.experiment.pilot.worth import (
     Design,
     Job,
@@ -29,7 +30,6 @@ from mars_optim.experiment.pilot.worth import (
     budget_of,
     checked_prior,
     designs,
-    verdicts,
     without_pilot,
 )
 from mars_optim.experiment.plan.comparison import ComparisonPlan

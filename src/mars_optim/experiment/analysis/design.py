@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ...errors import need
@@ -65,27 +65,37 @@ def _asked(
     tuning: TuningPlan, name: str, arm: Arm, losses: Losses
 ) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
     """Points that Optuna asks for, one after another, from the losses so far."""
-    study, spans, made = study_of(tuning, name), tuning.spans(name), list[Point]()
-    for _ in range(tuning.trials):
+    spans = tuple(tuning.spans(name).items())
+    return _told(tuning.trials, tuning.seed, spans, arm, frozenset(losses.items()))
+
+
+@lru_cache(maxsize=64)  # an agenda asks again and again, and each trial takes milliseconds
+def _told(
+    number: int,
+    seed: int,
+    spans: tuple[tuple[str, Span], ...],
+    arm: Arm,
+    losses: frozenset[tuple[Point, float | None]],
+) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+    study, known, made = _study(number, seed, spans), dict(losses), list[Point]()
+    for _ in range(number):
         trial = study.ask()
-        units = [trial.suggest_float(what, 0.0, 1.0) for what in tuning.over]
-        at = _at(arm, spans, units) if made else point(arm, {})
-        if at not in losses:
+        units = [trial.suggest_float(what, 0.0, 1.0) for what, _ in spans]
+        at = _at(arm, dict(spans), units) if made else point(arm, {})
+        if at not in known:
             return tuple(made), (at,)
-        loss = losses[at]
+        loss = known[at]
         study.tell(trial, math.inf if loss is None else loss)
         made.append(at)
     return tuple(made), ()
 
 
-def study_of(tuning: TuningPlan, name: str) -> Any:
+def _study(number: int, seed: int, spans: Iterable[tuple[str, Span]]) -> Any:
     """A study of an arm that has been told nothing; its first trial is to be the default."""
     optuna = need("optuna", "tune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    startup = min(10, max(2, tuning.trials // 3))
-    sampler = optuna.samplers.TPESampler(
-        seed=tuning.seed, n_startup_trials=startup, multivariate=True
-    )
+    startup = min(10, max(2, number // 3))
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True)
     study = optuna.create_study(sampler=sampler)
-    study.enqueue_trial({what: place_of(span, 1.0) for what, span in tuning.spans(name).items()})
+    study.enqueue_trial({what: place_of(span, 1.0) for what, span in spans})
     return study

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from ...errors import UserError
 from ..analysis import design
 from ..analysis.rate_fit import fit_rate
 from ..analysis.trial_scores import losses_of, trial_runs
@@ -110,13 +112,25 @@ def _at(plan: Plan, size: Size, data: str, arm: str, point: Point) -> RunSpec:
 
 
 def _used(plan: Plan, size: Size, arm: str, runs: Iterable[Run]) -> Point | None:
-    """The settings of an arm's comparison, where that has begun."""
+    """The settings of an arm's comparison, where that has begun.
+
+    Raises:
+        UserError: where its runs are of several rates, so that none is the pilot's.
+    """
     compared = [r.spec for r in runs if r.spec.arm_name == arm]
     found = [
         Point(s.arm, plan.comparison.rate_from(s.lr, s.steps / size.steps(1.0)))
         for s in compared
         if s.purpose in ("compare", "ladder", "trunk")
     ]
+    rates = sorted({point.lr for point in found})
+    if rates and not math.isclose(rates[0], rates[-1], rel_tol=1e-9):
+        told = ", ".join(f"{lr:.4g}" for lr in rates)
+        raise UserError(
+            f"{arm} has comparison runs of several learning rates (at the common budget {told}): "
+            "some are of another pilot or another comparison.lr_exponent; "
+            "remove those from runs/, or use another --out"
+        )
     return min(found, key=lambda point: point.lr, default=None)
 
 

@@ -24,10 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
-from ..analysis.looks import FIRST, least_hopeful, level_of
-from ..analysis.stats import t_quantile
 from ..plan import Plan
-from ..plan.decision import DecisionPlan
 from .designs import (
     Course,
     Variant,
@@ -39,6 +36,7 @@ from .designs import (
     variants,
 )
 from .price import Timings
+from .simulated_verdicts import ladder_errors, verdicts
 
 DRAWS = 20_000
 PER_DOUBLING = 0.07
@@ -186,7 +184,8 @@ def designs(
     def weighed(variant: Variant) -> Design:
         error = error_of(variant.plan, plan, rates)
         shift = shift_of(variant.shorter, PER_DOUBLING)
-        key = (variant.axes[0], error, shift)
+        few = bool(variant.plan.comparison.ladder_seeds)
+        key = (variant.axes[0], few and variant.axes[2], error, shift)
         if key not in simulated:
             simulated[key] = _simulate(variant.plan, job, prior, sd, error, shift)
         return _weighed(variant, simulated[key], without, timings, workers)
@@ -229,14 +228,17 @@ def _simulate(
         job: that is decided about.
         prior: of the log token ratio.
         sd: between pairs.
-        rates: that the choice of rates adds; it is in the pilot's own interval.
+        rates: that the choice of rates adds; it is in the pilot's own interval, as is the error of
+            a mean ladder.
         shift: between what the pilot measures and what is wanted; it is not.
     """
     theta, n = _thetas(prior), len(plan.comparison.seeds)
     rng = np.random.default_rng(1)
     off = rng.normal(0.0, 1.0, DRAWS) * math.hypot(rates, shift)
+    ladder = ladder_errors(plan, theta + off, sd)
+    off = off + rng.normal(0.0, 1.0, DRAWS) * ladder
     pairs = (theta + off)[:, None] + rng.normal(0.0, sd, (DRAWS, n))
-    verdict, used = verdicts(pairs, plan.decision, rates)
+    verdict, used = verdicts(pairs, plan.decision, np.hypot(rates, ladder))
     go = verdict > 0
     return _Simulated(
         Course(float(used.mean()), float(go.mean()), float((used * go).mean())),
@@ -262,34 +264,3 @@ def _weighed(
         gain=gain,
         worth=gain - without - average,
     )
-
-
-def verdicts(pairs: Floats, decision: DecisionPlan, rates: float) -> tuple[Floats, Floats]:
-    """Verdicts of the rule on simulated pilots, 1 go, -1 no-go, 0 open, and the pairs that each
-    ran.
-
-    Args:
-        pairs: log token ratios, (pilots, most pairs).
-        decision: the rule.
-        rates: standard deviation that the choice of the rates adds, added in quadrature.
-    """
-    pilots, most = pairs.shape
-    verdict, used = np.zeros(pilots), np.full(pilots, float(most))
-    threshold = -math.log1p(-decision.min_saving)
-    open_ = np.ones(pilots, bool)
-    looks = range(FIRST, most + 1) if decision.looks == "every-pair" else (most,)
-    hope = least_hopeful(decision.confidence, most) if len(looks) > 1 else 0.0
-    centre = pairs.mean()  # so that sums of squares keep their digits
-    totals = np.cumsum(pairs - centre, axis=1)
-    squares = np.cumsum((pairs - centre) ** 2, axis=1)
-    for n in looks:
-        mean = centre + totals[:, n - 1] / n
-        variance = np.maximum(squares[:, n - 1] - totals[:, n - 1] ** 2 / n, 0.0) / (n - 1)
-        half = t_quantile(level_of(decision, n), n) * np.sqrt(variance / n + rates**2)
-        side = (mean - half > threshold).astype(float) - (mean + half < threshold)
-        far = np.abs(mean - threshold) + np.sqrt(variance / n)
-        hopeless = far < hope * np.sqrt(variance + rates**2 * most)
-        done = open_ & ((side != 0) | hopeless)
-        verdict[done], used[done] = side[done], n
-        open_ &= ~done
-    return verdict, used
