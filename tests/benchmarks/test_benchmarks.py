@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.training_step import median_interval
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,6 +175,22 @@ def test_models_tensors_are_those_that_are_stepped() -> None:
         for n, p in model.named_parameters()
     }
     assert found == shapes
+
+
+def test_median_interval_covers_the_median_95_times_of_100() -> None:
+    draw, covered = random.Random(1), 0
+    for _ in range(2000):
+        low, high = interval(*[draw.expovariate(1.0) for _ in range(25)])
+        covered += low <= math.log(2.0) <= high
+    assert 0.94 <= covered / 2000 <= 0.98
+    assert interval(3.0, 1.0, 2.0, 6.0, 5.0, 4.0) == (1.0, 6.0)
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
+
+
+def interval(*values: float) -> tuple[float, float]:
+    found = median_interval(values)
+    assert found is not None
+    return found
 
 
 @pytest.mark.slow

@@ -152,6 +152,30 @@ def test_kernel_declines_gaps_overlaps_and_unequal_layouts(x: Tensor, g: Tensor)
     assert native.why_not(Bucket([x], [g], [state], settings_of(rule="lion", gamma=0.0)))
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        torch.ones(2, 4),
+        torch.ones(3, 3),
+        torch.ones(2, 3, device="meta"),
+        torch.ones(2, 3, dtype=torch.float64),
+        torch._neg_view(torch.ones(2, 3)),
+    ],
+    ids=["larger", "smaller", "elsewhere", "wider", "lazy negative"],
+)
+def test_sums_decline_gradients_that_do_not_fit(last: Tensor) -> None:
+    assert native.sums_with([torch.ones(2, 3)], [last], 0.5) is None
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_sums_are_those_of_any_layout(memory_format: torch.memory_format) -> None:
+    g, last = (torch.randn(2, 3, 4, 5).to(memory_format=memory_format) for _ in range(2))
+    found = native.sums_with([g], [last], 0.0)
+    assert found is not None
+    wanted = [g.square().sum(), g.square().sum(), last.square().sum(), (g * last).sum()]
+    torch.testing.assert_close(found[0], torch.stack(wanted).double(), rtol=1e-5, atol=1e-5)
+
+
 def test_channels_last_is_no_obstacle() -> None:
     param = nn.Parameter(torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last))
     twin = nn.Parameter(param.detach().contiguous())

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mars_optim import MARS, MARSM
 from mars_optim.optim import correction
 from mars_optim.optim.backends import base
-from mars_optim.optim.telemetry import SUMS, Telemetry
+from mars_optim.optim.telemetry import LL, SUMS, Telemetry, _Totals
 from tests.support.cases import needs_compiler
 
 SHAPE, SIGNAL, NOISE, STEPS = (50, 40), 0.02, 0.05, 400
@@ -126,6 +126,26 @@ def test_a_checkpoint_in_between_changes_no_bit(steps: int, tensors: int, saved:
     assert whole.to_json() == resumed.to_json()
 
 
+@given(st.lists(st.integers(1, 20), min_size=1), st.booleans(), st.booleans())
+def test_numbers_on_a_cpu_have_the_bits_of_tensors(
+    turns: list[int], clips: bool, paired: bool
+) -> None:
+    generator = torch.Generator().manual_seed(len(turns))
+    by_numbers, by_tensors = (_Totals(None, (paired, clips, 3)) for _ in range(2))
+    by_tensors.total = torch.zeros(SUMS + 2, dtype=torch.float64)
+    for steps in turns:
+        readings = []
+        for _ in range(steps):
+            sums = torch.rand(3, SUMS, generator=generator, dtype=torch.float64)
+            sums[:, LL] *= float(sums[0, 0] > 0.3)  # some steps have no g_{t-1}
+            scales = torch.rand(3, generator=generator, dtype=torch.float64) * 2
+            readings.append((sums, scales if clips else None, None, paired))
+        by_numbers.add(readings)
+        by_tensors.add(readings)
+    assert isinstance(by_tensors.total, torch.Tensor)
+    assert by_numbers.numbers() == by_tensors.numbers()
+
+
 def test_group_with_changing_tensors_counts_each_step_by_its_own() -> None:
     params = [nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
     optimizer = MARS(params, gamma=0.0, clip=1.0)
@@ -202,6 +222,26 @@ def test_the_plain_loop_tells_what_the_lists_tell(options: dict[str, Any]) -> No
         told.append({k: v for k, v in dataclasses.asdict(found).items() if k != "kind"})
     assert told[1] == pytest.approx(told[0], rel=1e-5)
     assert told[0]["steps"] == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("way", [{}, {"foreach": True}, {"foreach": False}], ids=str)
+def test_a_plain_step_tells_the_norm_of_each_gradient(
+    way: dict[str, Any], dtype: torch.dtype
+) -> None:
+    params = [nn.Parameter(torch.ones(6, 5, dtype=dtype)), nn.Parameter(torch.ones(7, dtype=dtype))]
+    optimizer = MARS(params, gamma=0.0, clip=None, optimize_1d=True, **way)
+    optimizer.measure()
+    squares = []
+    for step in range(5):
+        for p in params:
+            p.grad = torch.full_like(p, 0.25 * step)
+        squares.append(37 * (0.25 * step) ** 2)
+        optimizer.step()
+    (found,) = optimizer.telemetry()
+    assert (found.steps, found.tensors, found.clip_rate) == (5, 2, 0.0)
+    assert math.isnan(found.signal)
+    assert found.gradient**2 == pytest.approx(sum(squares) / 5, rel=1e-6)
 
 
 @needs_compiler

@@ -182,16 +182,25 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([torch.dot(x, y) for x, y in pairs]).double().sum()
 
 
+def plain_norms(xs: list[Tensor]) -> Tensor | None:
+    """||x|| of each, (tensors,), by one multi-tensor call; None where that would lose digits."""
+    if {x.dtype for x in xs} not in ({torch.float32}, {torch.float64}):
+        return None
+    if xs[0].is_cpu and any(x.numel() > _NORM_CHUNK for x in xs):
+        return None
+    return torch.stack(torch._foreach_norm(xs))
+
+
 def inners(xs: list[Tensor], ys: list[Tensor]) -> Tensor:
     """<x, y> of each pair of tensors of one shape, (tensors,) in float64.
 
     Of float32 and float64 by BLAS, or, of a list with itself, by one multi-tensor norm.
     """
+    if xs is ys and (norms := plain_norms(xs)) is not None:
+        return norms.double().square()
     exact = {x.dtype for x in (*xs, *ys)} in ({torch.float32}, {torch.float64})
     if not exact:
         return torch.stack([dot_and_difference(x, y)[0] for x, y in zip(xs, ys, strict=True)])
-    if xs is ys and (xs[0].device.type != "cpu" or all(x.numel() <= _NORM_CHUNK for x in xs)):
-        return torch.stack(torch._foreach_norm(xs)).double().square()
     flat = [(x.reshape(-1), y.reshape(-1)) for x, y in zip(xs, ys, strict=True)]
     if all(x.numel() <= _NORM_CHUNK for x, _ in flat):
         return torch.stack([torch.dot(x, y) for x, y in flat]).double()

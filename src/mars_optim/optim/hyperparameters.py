@@ -179,7 +179,7 @@ def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
     now = group.get("gamma_now", gamma)
-    if isinstance(now, Tensor) and (now.device.type != "cpu" or torch.compiler.is_compiling()):
+    if isinstance(now, Tensor) and (not now.is_cpu or torch.compiler.is_compiling()):
         return now.reshape(())
     return float(now)
 

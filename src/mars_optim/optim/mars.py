@@ -224,7 +224,7 @@ class MARS(TwoGradientForm, Observed):
                 check_one_group(len(parts), sorted_before)
             for part in parts:
                 super().add_param_group(part)
-                gammas.check_stages(part)
+                gammas.check_stages([part])
             self._given.note(self.param_groups)
             kept.begin(self.param_groups, self._runtime["plans"])
         except Exception:

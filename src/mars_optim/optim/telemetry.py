@@ -14,7 +14,7 @@ difference is the signal's move and little noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ from .hyperparameters import Settings
 
 CC, GG, LL, GL, SUMS = range(5)
 
-# Told (tensors, SUMS) and the clip's scales (tensors,), None without a clip.
+# Told (tensors, SUMS), or of plain steps norms (tensors,), and the clip's scales (tensors,), None
+# without a clip; of which whole tensors these are shards; and whether there is a g_{t-1}.
 Observe = Callable[..., None]
 
 
@@ -76,56 +77,79 @@ class GroupTelemetry:
         return {**asdict(self), "noise_scale": self.noise_scale}
 
 
+# Of a bucket's step: sums, scales, shards, whether there is a g_{t-1}, as Telemetry.add has them.
+_Reading = tuple[Tensor, Tensor | None, Shards | None, bool]
+
+
 class _Totals:
-    """Readings of one bucket of tensors: a total, and the steps that are not in it yet.
+    """Readings of one bucket, added up: of its steps with as many tensors, a clip, a g_{t-1}.
 
-    A step is kept as it comes, and MOST steps are added up in one go: so a step costs next to
-    nothing. They are added one after the other, whatever is read in between.
+    They are added one after the other, so it does not matter how many are added in one go.
     """
-
-    MOST = 32
 
     def __init__(self, shards: Shards | None, kind: tuple[bool, bool, int]) -> None:
         self.shards, self.kind = shards, kind
         self.paired, self.clips, self.tensors = kind  # is there a g_{t-1}, is there a clip
-        self.total: Tensor | None = None  # (SUMS + 2,), float64, of this process's shards
-        self._pending: list[tuple[Tensor, Tensor | None]] = []
+        # sums, clipped tensors times steps, steps; of this process's shards
+        self.total: list[float] | Tensor = [0.0] * (SUMS + 2)
 
-    def add(self, sums: Tensor, scales: Tensor | None) -> None:
-        """One step more."""
-        self._pending.append((sums, scales))
-        if len(self._pending) == self.MOST:
-            self.fold()
+    def add(self, readings: Sequence[_Reading]) -> None:
+        """More steps. Nothing waits."""
+        sums = torch.stack([reading[0] for reading in readings])
+        if sums.ndim == 2:
+            sums = _of_norms(sums)
+        sums = sums.sum(1)
+        every_scales = [scales for _, scales, *_ in readings if scales is not None]
+        clipped = (torch.stack(every_scales) < 1.0).sum(1) if every_scales else None
+        if sums.is_cpu and isinstance(self.total, list):
+            its_clipped = [0.0] * len(readings) if clipped is None else clipped.tolist()
+            self._add_numbers(sums.tolist(), its_clipped)
+        else:
+            self._add_tensors(sums, torch.zeros_like(sums[:, 0]) if clipped is None else clipped)
 
-    def fold(self) -> Tensor:
-        """``total`` with all of it: sums, clipped tensors times steps, steps. Nothing waits."""
-        if self._pending:
-            every_sums, every_scales = zip(*self._pending, strict=True)
-            self._pending = []
-            sums = torch.stack(every_sums).sum(1)
-            clipped = torch.zeros_like(sums[:, 0])
-            if self.clips:
-                clipped = (torch.stack(every_scales) < 1.0).sum(1).to(sums.dtype)
-            rows = torch.cat([sums, clipped[:, None], torch.ones_like(sums[:, :1])], 1)
-            if self.paired:  # there is a g_{t-1} from the second step on
-                rows = torch.where(sums[:, LL : LL + 1] > 0, rows, 0.0)
-            if self.total is not None:
-                rows = torch.cat([self.total.to(rows.device)[None], rows])
-            self.total = rows.cumsum(0)[-1]
-        assert self.total is not None
-        return self.total
+    def _add_tensors(self, sums: Tensor, clipped: Tensor) -> None:
+        """Sums (steps, SUMS) and clipped tensors (steps,) of more steps."""
+        rows = torch.cat([sums, clipped[:, None].to(sums.dtype), torch.ones_like(sums[:, :1])], 1)
+        if self.paired:  # there is a g_{t-1} from the second step on
+            rows = torch.where(sums[:, LL : LL + 1] > 0, rows, 0.0)
+        before = torch.as_tensor(self.total, dtype=rows.dtype, device=rows.device)
+        self.total = torch.cat([before[None], rows]).cumsum(0)[-1]
+
+    def _add_numbers(self, sums: list[list[float]], clipped: list[float]) -> None:
+        """The same in numbers: on a CPU small tensors cost more."""
+        for row, its_clipped in zip(sums, clipped, strict=True):
+            if self.paired and not row[LL] > 0:
+                continue
+            new = (*row, its_clipped, 1.0)
+            self.total = [a + b for a, b in zip(self.total, new, strict=True)]
+
+    def sums(self) -> list[float]:
+        """Those of the whole tensors; with shards this is a collective."""
+        if self.shards is None:
+            return self.numbers()[:SUMS]
+        own = torch.as_tensor(self.total, dtype=torch.float64)[:SUMS]
+        whole: list[float] = self.shards.whole_sums(own).tolist()
+        return whole
+
+    def numbers(self) -> list[float]:
+        """``total`` in numbers; waits for the device."""
+        return self.total if isinstance(self.total, list) else self.total.tolist()
 
 
 class Telemetry:
     """Keeps what the steps of an optimizer show, in every ``every``-th step; see the module.
 
-    Sums of shards stay apart until they are read: reading then takes part in one all-reduce per
-    bucket of parameters, so every process must do it.
+    Readings are kept as they come, and MOST are added up in one go: so a step costs next to
+    nothing. Sums of shards stay apart until they are read: reading then takes part in one
+    all-reduce per bucket of parameters, so every process must do it.
     """
+
+    MOST = 128
 
     def __init__(self, every: int = 1) -> None:
         self.every = every
         self._steps = 0
+        self._pending: list[tuple[int, int, _Reading]] = []
         self._buckets: dict[tuple[int, int], list[_Totals]] = {}
 
     def begin_step(self) -> None:
@@ -143,7 +167,6 @@ class Telemetry:
         bucket: int,
         sums: Tensor,
         scales: Tensor | None,
-        *,
         shards: Shards | None,
         paired: bool,
     ) -> None:
@@ -152,23 +175,38 @@ class Telemetry:
         Args:
             group: number of the parameter group.
             bucket: number of the bucket in it.
-            sums: (tensors, SUMS), of this process's shards; not to be written to afterwards.
+            sums: (tensors, SUMS), or of plain steps |g| (tensors,), of this process's shards; not
+                to be written to afterwards.
             scales: (tensors,), of the clip; None without one. The same holds.
             shards: of which whole tensors these are shards.
             paired: whether there is a g_{t-1}, from the second step on.
         """
-        kind = (paired, scales is not None, len(sums))
-        known = self._buckets.setdefault((group, bucket), [])
-        same = next((b for b in known if b.kind == kind), None)
-        if same is None:
-            known.append(same := _Totals(shards, kind))
-        same.add(sums, scales)
+        self._pending.append((group, bucket, (sums, scales, shards, paired)))
+        if len(self._pending) == self.MOST:
+            self._fold()
+
+    def _fold(self) -> dict[tuple[int, int], list[_Totals]]:
+        """Totals with all that is pending, of each bucket by the kinds of its steps."""
+        pending, self._pending = self._pending, []
+        alike: dict[tuple[int, ...], list[_Reading]] = {}
+        for group, bucket, reading in pending:
+            sums, scales, _, paired = reading
+            key = group, bucket, paired, scales is not None, sums.shape[0], sums.ndim
+            alike.setdefault(key, []).append(reading)
+        for (group, bucket, *kinds), readings in alike.items():
+            kind = bool(kinds[0]), bool(kinds[1]), kinds[2]
+            known = self._buckets.setdefault((group, bucket), [])
+            same = next((totals for totals in known if totals.kind == kind), None)
+            if same is None:
+                known.append(same := _Totals(readings[0][2], kind))
+            same.add(readings)
+        return self._buckets
 
     def to_json(self) -> dict[str, Any]:
         """Sums so far, for a checkpoint; none of sharded parameters."""
         buckets = [
-            [*key, b.fold().tolist(), *b.kind]
-            for key, kinds in sorted(self._buckets.items())
+            [*key, b.numbers(), *b.kind]
+            for key, kinds in sorted(self._fold().items())
             for b in kinds
             if b.shards is None
         ]
@@ -180,12 +218,12 @@ class Telemetry:
         for group, number, total, *kind in data["buckets"]:
             paired, clips, tensors = kind
             bucket = _Totals(None, (paired, clips, tensors))
-            bucket.total = torch.tensor(total, dtype=torch.float64, device="cpu")
+            bucket.total = list(total)
             self._buckets.setdefault((group, number), []).append(bucket)
 
     def read(self, groups: list[dict[str, Any]]) -> list[GroupTelemetry]:
         """Means over the steps since the last reading, group by group; starts anew."""
-        buckets, self._buckets = self._buckets, {}
+        buckets, self._buckets = self._fold(), {}
         return [
             _means(i, groups[i], [kinds for (g, _), kinds in sorted(buckets.items()) if g == i])
             for i in sorted({group for group, _ in buckets})
@@ -197,11 +235,8 @@ def _means(number: int, group: dict[str, Any], buckets: list[list[_Totals]]) -> 
     for kinds in buckets:
         its_steps = 0.0
         for bucket in kinds:
-            total = bucket.fold()
-            own, shards = total[:SUMS], bucket.shards
-            whole = own if shards is None else shards.whole_sums(own)
-            sums = [a + b for a, b in zip(sums, whole.tolist(), strict=True)]
-            its_clipped, of_kind = total[SUMS:].tolist()
+            sums = [a + b for a, b in zip(sums, bucket.sums(), strict=True)]
+            its_clipped, of_kind = bucket.numbers()[SUMS:]
             clipped += its_clipped
             chances += of_kind * bucket.tensors
             its_steps += of_kind
@@ -224,6 +259,13 @@ def _means(number: int, group: dict[str, Any], buckets: list[list[_Totals]]) -> 
         gamma=float(settings.gamma),
         tensors=sum(kinds[-1].tensors for kinds in buckets),
     )
+
+
+def _of_norms(norms: Tensor) -> Tensor:
+    """The four sums, (steps, tensors, SUMS), where c is g and there is no g_{t-1}."""
+    gg = norms.double().square()
+    zero = torch.zeros_like(gg)
+    return torch.stack([gg, gg, zero, zero], dim=-1)
 
 
 def sums_of(grads: list[Tensor], last_grads: list[Tensor] | None, gain: float | Tensor) -> Tensor:

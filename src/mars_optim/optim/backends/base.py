@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..correction import GlobalNorm, clip_norms, scales_of
+from ..correction import GlobalNorm, clip_norms, plain_norms, scales_of
 from ..distributed.sharded import Shards
 from ..hyperparameters import Settings
 from ..telemetry import CC, Observe, sums_of
@@ -71,11 +71,17 @@ class Bucket:
             scales = scales_of(norms, self.settings.clip)
         self.report(sums, scales)
 
+    def tell_norms(self) -> bool:
+        """Tell the observer, if there is one, norms in place of sums, of plain steps; if it can."""
+        norms = None if self.observer is None else plain_norms(self.grads)
+        if norms is not None:
+            self.report(norms, None)
+        return norms is not None
+
     def report(self, sums: Tensor, scales: Tensor | None) -> None:
-        """Tell the observer, if there is one, of sums and scales that the step has found."""
+        """Tell the observer, if there is one, of sums (or norms) and scales that a step found."""
         if self.observer is not None:
-            paired = self.settings.takes_difference
-            self.observer(sums, scales, shards=self.shards, paired=paired)
+            self.observer(sums, scales, self.shards, self.settings.takes_difference)
 
 
 class Backend(Protocol):

@@ -55,6 +55,8 @@ def estimate(bucket: Bucket) -> list[Tensor]:
     """
     cs, settings = bucket.grads, bucket.settings
     norms, scales = bucket.shared_norm(), None  # of all tensors, so while g_{t-1} is still there
+    if settings.plain and bucket.tell_norms():
+        return list(torch._foreach_neg(cs)) if settings.maximize else cs
     found = native.sums(bucket)
     told = bucket.sums() if found is None and bucket.observer is not None else found
     if settings.takes_difference:

@@ -48,14 +48,15 @@ def observe(
     for i, group in enumerate(groups):
         if not is_chosen(group):
             continue
-        plan, step = plans[i], step_due(group)
-        seen = list(arrived.get(i, ()))
-        if seen or not look_natively(group, plan, step, amp):
+        plan, seen = plans[i], list(arrived.get(i, ()))
+        counted = 0 if seen else look_natively(group, plan, amp)
+        step: Number = counted or step_due(group)
+        if not counted:
             for kind in range(len(plan.among)):
                 if chosen := present(plan, kind):
                     seen.append((kind, look_at(group, plan, kind, chosen, amp)))
             _write(group[SUMS], seen, step)
-        counters.append(group[STEPS])
+            counters.append(group[STEPS])
         if isinstance(step, Tensor) or step % EVERY == 0:
             due.append((group, plan, step))
     if counters:
@@ -78,18 +79,20 @@ def _settle(due: Sequence[tuple[Group, Plan, Number]]) -> None:
             _choose(group, rows, step)
 
 
-def look_natively(group: Group, plan: Plan, step: Number, amp: Amp) -> bool:
-    """Look at all gradients by one call of the CPU's kernel, and write the row, if it can."""
-    if plan.rows is None or isinstance(step, Tensor):
-        return False
+def look_natively(group: Group, plan: Plan, amp: Amp) -> int:
+    """Look at all gradients by one call of the CPU's kernel, which writes the row and counts.
+
+    Returns:
+        The number of the step, from 1; 0 if the kernel cannot take it, and then nothing is done.
+    """
+    if plan.native is None or torch.compiler.is_compiling():
+        return 0
     if type(criterion_of(group)) is not NextGradient:
-        return False
+        return 0
     if amp.grad_scale is not None or amp.found_inf is not None:
-        return False
-    shares = [float(newest_weight(beta, step)) for beta in group["betas"]]
-    grads = [p.grad for p in plan.params]
-    row = int(step - 1) % EVERY
-    return look.look(grads, plan.rows, group[PROBES], shares, group[SUMS], row)
+        return 0
+    kept = group[PROBES], group[SUMS], group[STEPS]
+    return look.look(plan.native, plan.params, group["betas"], *kept)
 
 
 def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp) -> Tensor:

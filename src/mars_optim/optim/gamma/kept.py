@@ -78,7 +78,7 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
         return _compiled(group, plan, criterion)
     if plan is None or not plan.fits(group["params"], criterion.DEGREE):
         plan = plans[i] = plan_of(group["params"], criterion.DEGREE)
-    elif plan.live and all(group.get(key) is kept for key, kept in plan.live.items()):
+    elif plan.is_live(group):
         return plan
     rows, probes, sums = criterion.BEGIN, group.get(PROBES), group.get(SUMS)
     if isinstance(sums, Tensor) and sums.shape[-1] != criterion.SUMS + 1:

@@ -7,9 +7,9 @@ of them that lie in it: the sample is the same whatever the number of processes.
 from __future__ import annotations
 
 import math
-from array import array as Array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ class Plan:
         ranges: of each kind, its first and last column.
         degree: of the criterion's sums in the gradient.
         scales: by which a gradient is multiplied, so that a sample's sums are those of the whole.
-        rows: the same for the CPU's kernel; None where it cannot be taken.
+        native: the same for the CPU's kernel; None where it cannot be taken.
         live: what the group was last seen to keep, so that it need not be looked at again.
     """
 
@@ -103,12 +103,14 @@ class Plan:
     ranges: list[tuple[int, int]]
     degree: int
     scales: Tensor
-    rows: Array[int] | None
+    native: look.Sample | None
     live: dict[str, Tensor] = field(default_factory=dict)
     ids: list[int] = field(init=False)
+    device: torch.device = field(init=False)  # where the samples are put together
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", list(map(id, self.params)))
+        object.__setattr__(self, "device", self.scales.device)
 
     @property
     def size(self) -> int:
@@ -120,19 +122,22 @@ class Plan:
         return next(i for i, p in enumerate(self.params) if p is param)
 
     @property
-    def device(self) -> torch.device:
-        """Where the samples are put together."""
-        return self.scales.device
-
-    @property
     def wide(self) -> bool:
         """Whether the square of a gradient may be too large for float64."""
         return any(p.dtype in (torch.float64, torch.complex128) for p in self.params)
 
     def fits(self, params: list[Tensor], degree: int) -> bool:
         """Whether it is still of these."""
-        same = list(map(id, params)) == self.ids
-        return same and degree == self.degree and home(params[:1]) == self.device
+        if list(map(id, params)) != self.ids or degree != self.degree:
+            return False
+        return not params or params[0].device == self.device
+
+    def is_live(self, group: Mapping[str, Any]) -> bool:
+        """Whether the group keeps what it was last seen to keep."""
+        for key, kept in self.live.items():
+            if group.get(key) is not kept:
+                return False
+        return bool(self.live)
 
 
 def plan_of(params: list[Tensor], degree: int) -> Plan:
@@ -151,11 +156,11 @@ def plan_of(params: list[Tensor], degree: int) -> Plan:
     for (first, last), scale in zip(spans, stand_for, strict=True):
         scales[first:last] = scale
     on_cpu = all(p.device.type == "cpu" and not p.is_complex() for p in params)
-    rows = None
+    native = None
     if on_cpu and len(among) == 1:
-        rows = look.rows_of(spans, [spacing(piece.shape) for piece in pieces], stand_for)
+        native = look.Sample(spans, [spacing(piece.shape) for piece in pieces], stand_for)
     scales = scales.to(home(params))
-    return Plan(list(params), pieces, spans, among, ranges, degree, scales, rows)
+    return Plan(list(params), pieces, spans, among, ranges, degree, scales, native)
 
 
 def home(params: Iterable[Tensor]) -> torch.device:

@@ -30,11 +30,12 @@ def prepare(groups: Sequence[Group], plans: Plans) -> None:
             kept.ready(group, plans, i)
 
 
-def check_stages(group: Group) -> None:
+def check_stages(groups: Sequence[Group]) -> None:
     """Raise ValueError where each pipeline stage would choose another gamma."""
-    if is_chosen(group) and several_stages():
+    chosen = next(filter(is_chosen, groups), None)
+    if chosen is not None and several_stages():
         raise ValueError(
-            f"gamma_schedule={group['gamma_schedule']!r} would choose a different gamma for "
+            f"gamma_schedule={chosen['gamma_schedule']!r} would choose a different gamma for "
             "each pipeline stage or expert, and Megatron's checkpoints keep one: use 'lr', "
             "'sqrt_lr' or a number"
         )

@@ -163,10 +163,8 @@ def checked_settings(groups: list[Group], given: GivenShapes) -> list[Settings]:
     Raises:
         ValueError: for groups that a step cannot take.
     """
-    of_groups = []
-    for group in groups:
-        check_stages(group)
-        of_groups.append(Settings.from_group(group))
+    check_stages(groups)
+    of_groups = [Settings.from_group(group) for group in groups]
     check_partitions(groups, given)
     for group, settings in zip(groups, of_groups, strict=True):
         for param in group["params"]:

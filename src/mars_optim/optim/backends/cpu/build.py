@@ -21,7 +21,7 @@ from . import cache
 from .cache import CACHE
 
 SOURCE = Path(__file__).with_name("native.c")
-ABI = 3
+ABI = 4
 TIMEOUT = 30  # seconds; it takes about one
 FLAGS = [
     "-O3",
@@ -52,11 +52,13 @@ class Library:
         c: its functions; None if there is none.
         note: where it is and how long the build took, or what is missing.
         float16: whether the compiler knew _Float16.
+        block: elements of a tensor of which there is one partial sum.
     """
 
     c: ctypes.CDLL | None
     note: str
     float16: bool = False
+    block: int = 1
 
 
 @functools.cache
@@ -123,12 +125,13 @@ def _warn_once(message: str) -> None:
 
 def _load(path: Path, note: str) -> Library:
     c = ctypes.CDLL(str(path))
-    c.native_block.restype = ctypes.c_int64
-    for name in ("native_sums", "native_update", "native_look"):
+    for name in ("native_block", "native_look"):
+        getattr(c, name).restype = ctypes.c_int64
+    for name in ("native_sums", "native_update"):
         getattr(c, name).restype = None
     if c.native_abi() != ABI:
         raise RuntimeError(f"{path} is of another version: delete it")
-    return Library(c, note, float16=bool(c.native_has_float16()))
+    return Library(c, note, float16=bool(c.native_has_float16()), block=c.native_block())
 
 
 def _compiler() -> list[str]:

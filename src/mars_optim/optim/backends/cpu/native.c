@@ -12,7 +12,7 @@
 #include <string.h>
 #include <tgmath.h>
 
-#define ABI 3
+#define ABI 4
 #define BLOCK 65536 /* elements; partial sums of a norm are kept per block */
 #define STRIP 1024  /* elements converted at a time, all within the first cache */
 #define MOST 1024   /* threads */
@@ -349,8 +349,12 @@ struct sample {
 };
 
 struct look {
-    int64_t samples, columns, dtype;
-    double of_g, of_square; /* the newest gradient's share in each average */
+    int64_t samples, columns, dtype, every;
+    double beta1, beta2;
+    const struct sample *sample; /* one row per tensor */
+    double *rows;  /* u, a and the average of g^2, below 0 where there was no gradient yet */
+    double *table; /* what each of the last every steps added up */
+    double *steps; /* t - 1 */
 };
 
 #define GATHER(type, value)                                                          \
@@ -394,19 +398,27 @@ static void look_strip(int n, const double *restrict g, double *restrict u, doub
     totals[1] += size;
 }
 
-/* NextGradient.look of criteria.py, always in double. rows: u, a and the average of g^2, below 0
- * where there was no gradient yet. sums: <g, u>, the same of sizes, and 1: there were gradients. */
-void native_look(const struct look *s, const struct sample *samples, double *rows, double *sums) {
+/* The newest gradient's share in an average of t, as newest_weight of criteria.py. */
+static double newest(double beta, double t) { return (1.0 - beta) / (1.0 - pow(beta, t)); }
+
+/* NextGradient.look of criteria.py, always in double, and then t <- t + 1, which is returned. The
+ * step's row of the table gets <g, u>, the same of sizes, and 1: there were gradients. */
+int64_t native_look(const struct look *s) {
+    const double t = *s->steps + 1.0;
+    const double of_g = newest(s->beta1, t), of_square = newest(s->beta2, t);
+    double *sums = s->table + 3 * (((int64_t)t - 1) % s->every);
     double totals[2] = {0.0, 0.0}, g[STRIP];
-    for (const struct sample *t = samples; t < samples + s->samples; t++) {
-        for (int64_t at = 0; at < t->count; at += STRIP) {
-            int n = t->count - at < STRIP ? (int)(t->count - at) : STRIP;
-            double *u = rows + t->first + at;
-            gather(t, (int)s->dtype, at, n, g);
-            look_strip(n, g, u, u + s->columns, u + 2 * s->columns, s->of_g, s->of_square, totals);
+    for (const struct sample *x = s->sample; x < s->sample + s->samples; x++) {
+        for (int64_t at = 0; at < x->count; at += STRIP) {
+            int n = x->count - at < STRIP ? (int)(x->count - at) : STRIP;
+            double *u = s->rows + x->first + at;
+            gather(x, (int)s->dtype, at, n, g);
+            look_strip(n, g, u, u + s->columns, u + 2 * s->columns, of_g, of_square, totals);
         }
     }
     sums[0] = totals[0];
     sums[1] = totals[1];
     sums[2] = 1.0;
+    *s->steps = t;
+    return (int64_t)t;
 }

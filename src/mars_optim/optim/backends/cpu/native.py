@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from ...correction import clip_norms, scales_of
+from ...distributed.sharded import PLAIN
 from ...hyperparameters import Settings
 from ...telemetry import CC, SUMS
 from ...types import BUFFERS, State
 from ..base import Bucket
 from ..layout import columns_of, is_dense, unlike
-from .build import library
+from .build import Library, library
 
 OWN = frozenset(("grad_scale", "dtypes"))
 RULES = {"adamw": 0, "lion": 1}
@@ -76,26 +77,30 @@ def sums_with(
     """Those sums of g_t, g_{t-1} and c_t = g_t + gain (g_t - g_{t-1}); None if no kernel can."""
     if torch.compiler.is_compiling() or not grads[0].is_cpu:
         return None
-    columns = {"parameter": grads}
-    if last_grads is not None:
-        columns["last_grad"] = last_grads
-    dtypes = {x.dtype for column in columns.values() for x in column}
-    if len(dtypes) > 1 or torch.float16 in dtypes or not dtypes <= DTYPES.keys():
-        return None
-    if unlike(columns):  # with gaps, as a block of columns: added up as a tensor of its own
-        whole = {k: [x if is_dense(x) else x.contiguous() for x in v] for k, v in columns.items()}
-        if unlike(columns := whole):
+    lasts, dtype = last_grads or grads, grads[0].dtype
+    tensors = grads if last_grads is None else [*grads, *last_grads]
+    for x in tensors:
+        alike = type(x) in PLAIN and x.dtype == dtype and x.is_cpu
+        if alike and x.is_contiguous() and not x.is_neg():
+            continue
+        columns = _side_by_side(grads, last_grads)
+        if columns is None:
             return None
-    c = library(_real(dtypes)).c
-    if c is None:
+        grads, lasts = columns
+        break
+    if dtype not in DTYPES or dtype == torch.float16:
+        return None
+    found = library("double" if dtype == torch.float64 else "float")
+    if found.c is None:
         return None
     rows: list[int] = []
-    blocks, block = 0, c.native_block()
-    grads = columns["parameter"]
-    for g, last in zip(grads, columns.get("last_grad", grads), strict=True):
-        rows += (g.numel(), blocks, 0, g.data_ptr(), 0, 0, 0, last.data_ptr(), 0)
-        blocks += -(-g.numel() // block)
-    (dtype,) = dtypes
+    blocks = 0
+    for g, last in zip(grads, lasts, strict=True):
+        size = g.numel()
+        if last.numel() != size:
+            return None
+        rows += (size, blocks, 0, g.data_ptr(), 0, 0, 0, last.data_ptr(), 0)
+        blocks += -(-size // found.block)
     values = _Settings(
         gain=float(gain),
         grad_scale=1.0,
@@ -105,7 +110,23 @@ def sums_with(
         g_dtype=DTYPES[dtype],
         last_dtype=DTYPES[dtype],
     )
-    return _summed(c, values, Array("q", rows), _threads(blocks, block))
+    return _summed(found.c, values, Array("q", rows), _threads(blocks, found.block))
+
+
+def _side_by_side(
+    grads: list[Tensor], last_grads: list[Tensor] | None
+) -> tuple[list[Tensor], list[Tensor]] | None:
+    """Both as tensors that can be walked through together; None if they cannot."""
+    columns = {"parameter": grads}
+    if last_grads is not None:
+        columns["last_grad"] = last_grads
+    if len({x.dtype for column in columns.values() for x in column}) > 1:
+        return None
+    if unlike(columns):  # with gaps, as a block of columns: added up as a tensor of its own
+        columns = {k: [x if is_dense(x) else x.contiguous() for x in v] for k, v in columns.items()}
+        if unlike(columns):
+            return None
+    return columns["parameter"], columns.get("last_grad", columns["parameter"])
 
 
 def _unfit(bucket: Bucket) -> str | None:
@@ -148,11 +169,12 @@ def _real(dtypes: Iterable[torch.dtype]) -> str:
 
 def step(bucket: Bucket) -> None:
     """One MARS step: the sums that the clip and the observer need, then all the rest."""
-    settings = bucket.settings
-    values, rows, threads = _prepared(bucket)
+    settings, found = bucket.settings, _library(bucket)
+    assert found.c is not None
+    values, rows, threads = _prepared(bucket, found.block)
     norms, scales = bucket.shared_norm(), None
     if (settings.clip is not None and norms is None) or bucket.observer is not None:
-        sums = _summed(_library(bucket), values, rows, threads)
+        sums = _summed(found.c, values, rows, threads)
     if settings.clip is not None:
         if norms is None:
             norms = clip_norms(sums[:, CC].sqrt(), settings, bucket.shards)
@@ -161,21 +183,19 @@ def step(bucket: Bucket) -> None:
     if bucket.observer is not None:
         bucket.report(sums, scales)
     table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
-    _library(bucket).native_update(*table, threads)
+    found.c.native_update(*table, threads)
 
 
-def _library(bucket: Bucket) -> ctypes.CDLL:
+def _library(bucket: Bucket) -> Library:
     """The kernels that compute in what these tensors need."""
     tensors = [bucket.params[0], bucket.grads[0]]
     tensors += [v for k, v in bucket.states[0].items() if k in BUFFERS]
-    c = library(_real(t.dtype for t in tensors)).c
-    assert c is not None
-    return c
+    return library(_real(t.dtype for t in tensors))
 
 
-def _prepared(bucket: Bucket) -> tuple[_Settings, Array[int], ctypes.c_int64]:
+def _prepared(bucket: Bucket, block: int) -> tuple[_Settings, Array[int], ctypes.c_int64]:
     """The kernels' arguments: settings, a row for each tensor, threads."""
-    grad_scale, block = bucket.amp.grad_scale, _library(bucket).native_block()
+    grad_scale = bucket.amp.grad_scale
     rows, blocks = _rows(bucket, block)
     values = _values(bucket.settings, bucket.params[0], bucket.grads[0], bucket.states[0])
     values.grad_scale = 1.0 if grad_scale is None else 1.0 / float(grad_scale)
@@ -190,15 +210,12 @@ def _threads(blocks: int, block: int) -> ctypes.c_int64:
 
 def _summed(c: ctypes.CDLL, values: _Settings, rows: Array[int], threads: ctypes.c_int64) -> Tensor:
     """The sums of each tensor, (tensors, SUMS)."""
-    parts = torch.empty(values.blocks, SUMS, dtype=torch.float64, device="cpu")
+    parts = Array("d", bytes(8 * SUMS * values.blocks))  # a small tensor takes longer
     found = torch.empty(values.tensors, SUMS, dtype=torch.float64, device="cpu")
     table = ctypes.byref(values), ctypes.c_void_p(rows.buffer_info()[0])
-    c.native_sums(*table, _pointer(parts), _pointer(found), threads)
+    pointers = ctypes.c_void_p(parts.buffer_info()[0]), ctypes.c_void_p(found.data_ptr())
+    c.native_sums(*table, *pointers, threads)
     return found
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def _rows(bucket: Bucket, block: int) -> tuple[Array[int], int]:
