@@ -70,7 +70,7 @@ class Watcher:
         if not self.kept:  # the first gradient tells nothing yet
             begin = [torch.tensor(c.BEGIN).double()[:, None] for c in (NextGradient, LeastError)]
             first = zip((NextGradient(), LeastError()), begin, strict=True)
-            self.kept = [torch.stack(c.look(g, b.repeat(1, len(g)), shares)[1]) for c, b in first]
+            self.kept = [c.look(g, b.repeat(1, len(g)), shares)[1] for c, b in first]
             return
         square, (last, average, begun) = self.kept[0][2], self.kept[1]
         (told, size), rows = NextGradient().look(g, self.kept[0], shares)
@@ -78,7 +78,7 @@ class Watcher:
         in_adams = torch.stack([scale * last, scale * average, begun])
         self.scaled += torch.stack(LeastError().look(scale * g, in_adams, shares)[0])
         sums, kept = LeastError().look(g, self.kept[1], shares)
-        self.kept = [torch.stack(rows), torch.stack(kept)]
+        self.kept = [rows, kept]
         self.plain += torch.stack(sums)
         self.h += float(told / size) if size > 0 else 0.0
         self.steps_of_part += 1
