@@ -71,7 +71,6 @@ def arithmetic(settings: dict[str, Any]) -> list[str]:
     """The functions that these settings use, in the order in which they are called."""
     folds = settings["correction"] == "folded"
     truths = {**TRUTHS, "settings.folds": folds, "rule == 'muon'": settings["rule"] == "muon"}
-
     swaps = {**SWAPS, **(FOLDED if folds else {})}
 
     def of(*functions: Any, **taken_out: Any) -> list[str]:

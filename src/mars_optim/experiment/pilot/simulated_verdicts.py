@@ -15,6 +15,8 @@ from ..plan import Plan
 from ..plan.decision import DecisionPlan
 
 Floats = NDArray[np.float64]
+PLACES = np.linspace(-1.0, 1.0, 81)
+"""Log token ratios at which a mean ladder's error is computed; between them it is interpolated."""
 
 
 def ladder_errors(plan: Plan, thetas: Floats, sd: float) -> Floats:
@@ -27,18 +29,17 @@ def ladder_errors(plan: Plan, thetas: Floats, sd: float) -> Floats:
     seeds = min(comparison.ladder_seeds, len(comparison.seeds))
     if not seeds or not plan.ladder:
         return np.zeros_like(thetas)
-    places = np.linspace(-1.0, 1.0, 81)
-    found: Floats = np.interp(thetas, places, _on_straight(plan.ladder, seeds, sd))
+    found: Floats = np.interp(thetas, PLACES, _on_straight(plan.ladder, seeds, sd))
     return found
 
 
 @functools.cache
 def _on_straight(ladder: tuple[float, ...], seeds: int, sd: float) -> list[float]:
-    """The error at log token ratios from -1 to 1, of a loss that is the negative log of tokens."""
+    """The error at each of ``PLACES``, of a loss that is the negative log of tokens."""
     losses = {round(1e6 * budget): -math.log(budget) for budget in (*ladder, 1.0)}
     mean = mean_ladder([losses] * seeds, 1_000_000)
     assert mean is not None
-    return [ladder_error(mean, [(0.0, -theta)], sd) for theta in np.linspace(-1.0, 1.0, 81)]
+    return [ladder_error(mean, [(0.0, -theta)], sd) for theta in PLACES]
 
 
 def verdicts(pairs: Floats, decision: DecisionPlan, rates: float | Floats) -> tuple[Floats, Floats]:
