@@ -17,7 +17,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from benchmarks.decision import SAVINGS, Spent, carried, shares
-from benchmarks.simulated_pilots import KINDS, SHAPES, STEPS, World, worlds
+from benchmarks.simulated_pilots import BEND, KINDS, SHAPES, STEPS, World, worlds
 from mars_optim.experiment.plan import Plan
 from mars_optim.experiment.plan.plan_file import BUILT_IN, make_plan
 
@@ -30,22 +30,22 @@ def designs() -> dict[str, Plan]:
     steps = {"training": {"steps": STEPS}}
     before, default = make_plan(steps), make_plan({**BUILT_IN, **steps})
 
-    every = replace(default.comparison, ladder_seeds=0)
+    two = replace(default.comparison, ladder_seeds=2, rungs="always", trials_pair=False)
     return {
         "before: 5 pairs": before,
-        "default, every seed a ladder": replace(default, comparison=every),
+        "two whole ladders, no pair of trials": replace(default, comparison=two),
         "default": default,
     }
 
 
-def drifting(drawn: Iterable[World], draw: str) -> list[World]:
-    """The worlds, with best rates that move with the steps."""
+def drifting(drawn: Iterable[World], draw: str, **changes: float) -> list[World]:
+    """The worlds, with best rates that move with the steps, and other changes."""
     rng = random.Random(f"drift {draw}")
     found = []
     for world in drawn:
         common = DRIFT + rng.gauss(0.0, COMMON)
         drift = (common + rng.gauss(0.0, OWN), common + rng.gauss(0.0, OWN))
-        found.append(replace(world, drift=drift))
+        found.append(replace(world, drift=drift, **changes))  # type: ignore[arg-type]
     return found
 
 
@@ -75,6 +75,13 @@ def main() -> None:
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     parser.add_argument("--designs", nargs="*", default=list(designs()))
     parser.add_argument("--draw", default="default", help="another text draws other worlds")
+    parser.add_argument("--bend", type=float, default=BEND, help="exponent of tokens in the loss")
+    parser.add_argument(
+        "--shared",
+        type=float,
+        default=0.0,
+        help="share of a run's noise variance that all runs of its arm and seed have in common",
+    )
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     each = math.ceil(args.pilots / len(args.kinds))
@@ -82,7 +89,7 @@ def main() -> None:
     with ProcessPoolExecutor(args.workers) as pool:
         for saving in args.savings:
             drawn = [w for k in args.kinds for w in worlds(k, saving, each, SHAPES, args.draw)]
-            drawn = drifting(drawn, args.draw)
+            drawn = drifting(drawn, args.draw, bend=args.bend, of_arm=args.shared)
             for name in args.designs:
                 found = carried(pool, designs()[name], drawn)
                 print(f"| {saving:.0%} | {name} | {row(found, saving)} |", flush=True)

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Protocol
@@ -24,6 +24,7 @@ from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.pilot.agenda import agenda
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.comparison import ComparisonPlan
+from mars_optim.experiment.plan.plan_file import BUILT_IN, make_plan
 from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.plan.training import TrainingPlan
 from mars_optim.experiment.plan.tuning import TuningPlan
@@ -33,6 +34,7 @@ STEPS = 1000
 SLOPE = 0.4
 """Fall of the baseline's loss in nats per unit of log tokens, at the common budget."""
 BEND = 0.3
+"""Exponent of tokens in the loss."""
 LEVEL = 0.02
 """Standard deviation of what a seed adds to all its runs."""
 
@@ -52,6 +54,8 @@ class World:
             lowest loss from there on); "shelf" (levels off 1 nat above it on both sides).
         shared: share of a run's noise variance that all branches of one trunk have in common.
         drift: octaves by which each arm's best rate moves for twice the steps.
+        bend: exponent of tokens in the loss.
+        of_arm: share of a run's noise variance that all runs of its arm and seed have in common.
     """
 
     effect: float
@@ -62,6 +66,8 @@ class World:
     shape: str = "parabola"
     shared: float = 0.0
     drift: tuple[float, float] = (0.0, 0.0)
+    bend: float = BEND
+    of_arm: float = 0.0
 
     def height(self, octaves: float) -> float | None:
         """Loss above the lowest, this far from the best rate; None where runs diverge."""
@@ -97,11 +103,18 @@ class Losses:
         key = f"{self.seed} {spec.arm_name} {spec.seed} {spec.steps} {spec.lr!r}"
         level = random.Random(f"{self.seed} {spec.seed}").gauss(0.0, LEVEL)
         noise = random.Random(key).gauss(0.0, self.world.noise)
-        if spec.trunk and self.world.shared:
-            common = random.Random(f"{self.seed} {spec.trunk}").gauss(0.0, self.world.noise)
-            shared = self.world.shared
-            noise = math.sqrt(1.0 - shared) * noise + math.sqrt(shared) * common
-        return 3.0 + SLOPE / BEND * math.exp(-BEND * tokens) + height + level + noise
+        if spec.trunk:
+            noise = self._mixed(noise, self.world.shared, spec.trunk)
+        noise = self._mixed(noise, self.world.of_arm, f"{spec.arm_name} {spec.seed}")
+        bend = self.world.bend
+        return 3.0 + SLOPE / bend * math.exp(-bend * tokens) + height + level + noise
+
+    def _mixed(self, noise: float, share: float, key: str) -> float:
+        """The noise with this share of its variance from a source that the key names."""
+        if not share:
+            return noise
+        common = random.Random(f"{self.seed} {key}").gauss(0.0, self.world.noise)
+        return math.sqrt(1.0 - share) * noise + math.sqrt(share) * common
 
 
 def plan_of(pairs: int = 5, *, trunk: bool = False, **tuning: object) -> Plan:
@@ -300,6 +313,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pilots", type=int, default=1000, help="of each kind and saving")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--built-in", action="store_true", help="the built-in plan, with its looks")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--more-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
@@ -307,7 +321,10 @@ def main() -> None:
     parser.add_argument("--draw", default="", help="another text draws other worlds")
     parser.add_argument("--savings", type=float, nargs="*", default=list(SAVINGS))
     args = parser.parse_args()
-    plan = replace(plan_of(args.pairs), tuning=TuningPlan(more_seeds=tuple(args.more_seeds)))
+    if args.built_in:
+        plan = make_plan({**BUILT_IN, "training": {"steps": STEPS}})
+    else:
+        plan = plan_of(args.pairs, more_seeds=tuple(args.more_seeds))
     print(HEAD)
     with ProcessPoolExecutor(args.workers) as pool:
         for kind in args.kinds:

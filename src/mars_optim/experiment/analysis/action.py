@@ -150,8 +150,8 @@ def _pairs(analysis: Analysis, more: int, code: str) -> Action:
     have = analysis.candidate.log_ratio.n if analysis.candidate.log_ratio else 0
     if analysis.plan.task.kind == "imported":
         code += ".imported"
-    seconds = more * analysis.pair_seconds
-    return _spend(analysis, code, seconds, pairs=more, seeds=max(have, 1) + more)
+    seconds, seeds = more * analysis.pair_seconds, max(have, 1) + more - analysis.plan.trials_pair
+    return _spend(analysis, code, seconds, pairs=more, seeds=seeds)
 
 
 def _at_edge(analysis: Analysis, arm: ArmResult) -> Action:

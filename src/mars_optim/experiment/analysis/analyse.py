@@ -22,7 +22,8 @@ from .arm_results import arm_results, step_time
 from .at_target import AtTarget, at_target
 from .causes import contrasts, parts
 from .choice import in_loss, tokens_added
-from .comparison import Comparison, comparison
+from .compared import Comparison
+from .comparison import comparison
 from .cost import money_of
 from .looks import interval
 from .missing import missing_findings
@@ -142,7 +143,14 @@ def _with_metric(plan: Plan, runs: list[Run]) -> list[Run]:
 def without_intervals(arm: ArmResult) -> ArmResult:
     """Its losses only: differences of results that are no evidence are none."""
     seeds = tuple(replace(s, difference=None, log_ratio=None, reading=None) for s in arm.seeds)
-    return replace(arm, seeds=seeds, loss_difference=None, log_ratio=None, log_ratio_here=None)
+    return replace(
+        arm,
+        seeds=seeds,
+        trials_pair=None,
+        loss_difference=None,
+        log_ratio=None,
+        log_ratio_here=None,
+    )
 
 
 def _of_candidate(own: Comparison) -> list[Run]:
@@ -203,7 +211,7 @@ def _sizes(sizes: list[Comparison], own: Mapping[str, ArmResult]) -> tuple[SizeR
                 parameters=outcome.parameters,
                 tokens=at.size.steps(1.0) * outcome.tokens // outcome.steps,
                 log_ratio=candidate.log_ratio,
-                ratios=tuple(s.log_ratio for s in candidate.seeds if s.log_ratio is not None),
+                ratios=tuple(s.log_ratio for s in candidate.pairs if s.log_ratio is not None),
                 choice=tokens_added(candidate, arms[at.plan.comparison.baseline]),
                 control=next((a.log_ratio for a in arms.values() if a.role == "control"), None),
                 at_edge=tuple(a.name for a in arms.values() if a.at_edge),
@@ -235,8 +243,8 @@ def _share(candidate: ArmResult, control: ArmResult | None) -> float | None:
 def _paired_difference(plan: Plan, a: ArmResult, b: ArmResult | None) -> Interval | None:
     if b is None:
         return None
-    theirs = {s.seed: s.loss for s in b.seeds}
-    pairs = [(s.loss, theirs.get(s.seed)) for s in a.seeds]
+    theirs = {s.seed: s.loss for s in b.pairs}
+    pairs = [(s.loss, theirs.get(s.seed)) for s in a.pairs]
     differences = [x - y for x, y in pairs if x is not None and y is not None]
     measured = interval(differences, plan.decision)
     return in_loss(measured, a, b)

@@ -140,6 +140,7 @@ class ArmResult:
         target: the times to the target, if there is one.
         metric: that decides, and stands where it says loss.
         sign: -1 if more of it is better.
+        trials_pair: the tuning seed against the baseline, by the fits of the trials.
     """
 
     name: str
@@ -165,6 +166,12 @@ class ArmResult:
     target: TargetResult | None = None
     metric: str = LOSS
     sign: int = 1
+    trials_pair: SeedResult | None = None
+
+    @property
+    def pairs(self) -> tuple[SeedResult, ...]:
+        """The seeds, and the tuning seed where that is a pair, too."""
+        return (*self.seeds, self.trials_pair) if self.trials_pair else self.seeds
 
     @property
     def mean_loss(self) -> float | None:
@@ -186,12 +193,12 @@ class ArmResult:
     @property
     def seed_bounds(self) -> set[str]:
         """Which seeds' readings are bounds: "at least", "at most"."""
-        return {s.reading.bound for s in self.seeds if s.reading and s.reading.bound}
+        return {s.reading.bound for s in self.pairs if s.reading and s.reading.bound}
 
     @property
     def all_bounds(self) -> bool:
         """Whether every reading is a bound: then their spread says nothing."""
         if self.target is not None and self.target.kind == "censored":
             return False
-        readings = [s.reading for s in self.seeds if s.reading]
+        readings = [s.reading for s in self.pairs if s.reading]
         return bool(readings) and all(reading.bound for reading in readings)

@@ -16,8 +16,16 @@ from ..records.metric import last_scores
 from ..records.trials import at_edge, best_of_others, open_sides
 from .arm_model import ArmResult, Curve, Role, SeedResult, TargetResult, Trial
 from .best_of import Tuned, tuned
-from .choice import baseline_ladder, fit_of, observations, regret_of, slope, with_choice
-from .comparison import Comparison
+from .choice import (
+    baseline_ladder,
+    fit_of,
+    mean_of_ladders,
+    observations,
+    regret_of,
+    slope,
+    with_choice,
+)
+from .compared import Comparison
 from .ladder import both_ways, tokens_to_reach
 from .looks import interval, level_of
 from .mean_ladder import ladder_error
@@ -27,6 +35,7 @@ from .survival import ratio_interval
 from .target import reach, slope_at, target_result, times_of
 from .target import reading as to_target
 from .trial_scores import losses_of, trial_runs
+from .trials_pair import losses as losses_at_trials
 
 
 def arm_results(at: Comparison, probe: Mapping[str, Any]) -> dict[str, ArmResult]:
@@ -57,11 +66,13 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
     first = next((r.outcome for r in (*mine.values(), *tuning) if r.outcome), None)
     lr = next((r.spec.lr for r in mine.values()), None)
     losses = [s.loss for s in seeds if s.loss is not None]
-    ratio = None if is_baseline else interval([s.log_ratio for s in seeds], plan.decision)
+    extra = _trials_pair(at, name)
+    pairs = (*seeds, extra) if extra else seeds
+    ratio = None if is_baseline else interval([s.log_ratio for s in pairs], plan.decision)
     target = None
     if goal is not None and mine:
         ratio, target = _to_target(at, seeds, is_baseline=is_baseline)
-    differences = [s.difference for s in seeds]
+    differences = [s.difference for s in pairs]
     fit = None if by_design else fit_of(at, name)
     return ArmResult(
         name=name,
@@ -82,11 +93,31 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         best_range=fit.low_high(plan.decision.confidence) if fit else None,
         slope=slope(at, statistics.fmean(losses) if losses else None) if goal is None else fall,
         log_ratio_here=ratio,
-        ladder_error=0.0 if is_baseline else _ladder_error(at, seeds),
+        ladder_error=0.0 if is_baseline else _ladder_error(at, pairs),
         tuned=by_design,
         target=target,
         metric=metric,
         sign=plan.decision.sign,
+        trials_pair=extra,
+    )
+
+
+def _trials_pair(at: Comparison, name: str) -> SeedResult | None:
+    """An arm on the tuning seed against the baseline, by the fits of the trials."""
+    both = losses_at_trials(at, name)
+    if both is None:
+        return None
+    base, loss = both
+    reading, log_ratio = None, None
+    if (mean := mean_of_ladders(at)) is not None:
+        reading = tokens_to_reach(mean.of(base), loss)
+        log_ratio = math.log(reading.tokens / mean.unit)
+    return SeedResult(
+        seed=at.plan.tuning.seed,
+        loss=loss,
+        difference=loss - base,
+        reading=reading,
+        log_ratio=log_ratio,
     )
 
 

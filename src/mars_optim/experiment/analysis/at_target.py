@@ -14,7 +14,7 @@ from ..scaling.answer import ArmForecast, Forecast, forecast
 from ..scaling.fan import Fan, fan
 from ..scaling.forecast import Posterior, log_ratios, posterior
 from ..scaling.table import Table, table
-from .comparison import Comparison
+from .compared import Comparison
 from .pilot_rows import PilotRows, rows_of
 from .stats import Interval
 

@@ -26,7 +26,7 @@ from .stats import Interval, shifted
 
 if TYPE_CHECKING:
     from .arm_model import ArmResult
-    from .comparison import Comparison
+    from .compared import Comparison
 
 
 def noise_of(losses: Mapping[tuple[str, int], float | None]) -> Noise | None:
@@ -101,8 +101,13 @@ def ladders_of(at: Comparison) -> dict[int, dict[int, float]]:
 
 def baseline_ladder(at: Comparison) -> MeanLadder | None:
     """The mean of the baseline's ladders; None without a rung, and where each seed has its own."""
+    return mean_of_ladders(at) if at.plan.comparison.ladder_seeds else None
+
+
+def mean_of_ladders(at: Comparison) -> MeanLadder | None:
+    """The mean of the baseline's ladders; None without a rung."""
     runs, unit = _known(at), at.size.steps(1.0)
-    if not at.plan.comparison.ladder_seeds or all(n != unit for _, n in runs):
+    if all(n != unit for _, n in runs):
         return None
     return mean_ladder(list(ladders_of(at).values()), _tokens_at(runs, unit))
 

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from ..plan import Plan
 from ..plan.decision import DecisionPlan
 from ..plan.sizes import Size
 from ..records import Run
-from .looks import FIRST
-
-Key = tuple[str, int, int]  # (arm, seed, steps)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The runs of one size, sorted.
-
-    Args:
-        plan: of the pilot.
-        size: that is compared.
-        runs: all finished runs of this size.
-        compared: the paired ones, by arm, seed and steps.
-        missing: comparison runs that have not finished.
-        open: those among them on which the verdict rests, of baseline and candidate.
-    """
-
-    plan: Plan
-    size: Size
-    runs: tuple[Run, ...]
-    compared: Mapping[Key, Run]
-    missing: int
-    open: int
+from .compared import Comparison, Key
+from .rungs import rungs_due
 
 
 def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
@@ -51,10 +29,13 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
         looked_at = _looked_at(plan, compared, wanted)
         wanted = {key for key in wanted if key[1] in looked_at}
         compared = {key: run for key, run in compared.items() if key in wanted}
+    at = Comparison(plan, size, here, compared, 0, 0)
+    rungs = rungs_due(at)
+    wanted = {key for key in wanted if key[2] in rungs}
     lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
     judged = {plan.comparison.baseline, plan.comparison.candidate}
     undecided = sum(arm in judged for arm, _, _ in lacking)
-    return Comparison(plan, size, here, compared, len(lacking), undecided)
+    return replace(at, missing=len(lacking), open=undecided)
 
 
 def others_due(plan: Plan, size: Size, runs: Iterable[Run]) -> bool:
@@ -74,7 +55,7 @@ def at_first(plan: Plan, size: Size) -> Size:
 def begun(plan: Plan, seeds: Collection[int]) -> tuple[int, ...]:
     """The plan's seeds up to the last of these, and those of the first look at the least."""
     places = [i + 1 for i, seed in enumerate(plan.comparison.seeds) if seed in seeds]
-    return plan.comparison.seeds[: max(FIRST, *places, 0)]
+    return plan.comparison.seeds[: max(plan.first_look, *places, 0)]
 
 
 def _looked_at(plan: Plan, compared: Collection[Key], wanted: Collection[Key]) -> tuple[int, ...]:
@@ -82,7 +63,7 @@ def _looked_at(plan: Plan, compared: Collection[Key], wanted: Collection[Key]) -
     seeds = begun(plan, {seed for _, seed, _ in compared})
     judged = (plan.comparison.baseline, plan.comparison.candidate)
     whole = all(k in compared for k in wanted if k[1] == seeds[-1] and k[0] in judged)
-    return seeds if whole or len(seeds) == FIRST else seeds[:-1]
+    return seeds if whole or len(seeds) == plan.first_look else seeds[:-1]
 
 
 def valueless(run: Run, decision: DecisionPlan) -> bool:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 BISECTIONS = 60  # to the last bit of a double
+BEND = 0.4
+"""Exponent of tokens in the loss between the only two rungs of a ladder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,10 @@ def read_ladders(
 ) -> tuple[Floats, NDArray[np.int_]]:
     """Where each loss lies on its own ladder.
 
-    Between rungs runs the monotone cubic (PCHIP) of loss over log tokens. A straight line lies
-    above a curve that flattens, so it would overstate what the candidate saves, by more than the
-    interval's half width where seeds agree well (docs/statistics.md). Where more tokens gave a
+    Between rungs runs the monotone cubic (PCHIP) of loss over log tokens; between the only two
+    rungs of a ladder, the law ``A + B tokens^-BEND``. A straight line lies above a curve that
+    flattens, so it would overstate what the candidate saves, by more than the interval's half width
+    where seeds agree well (docs/statistics.md). Where more tokens gave a
     higher loss (noise), the rungs between take their common mean, which favours neither side as a
     running minimum would.
 
@@ -111,12 +114,18 @@ def read_ladders(
 
 
 def _solve(x: Floats, fit: Floats, y: Floats, segment: NDArray[np.int_]) -> Floats:
-    """Log tokens (n,) at which the monotone cubic through ``fit`` (n, rungs) is ``y`` (n,).
+    """Log tokens (n,) at which the curve through ``fit`` (n, rungs) is ``y`` (n,).
 
-    By bisection: scipy's ``PchipInterpolator.solve`` finds nothing within rounding of a rung.
+    On a cubic by bisection: scipy's ``PchipInterpolator.solve`` finds nothing within rounding of a
+    rung.
     """
     from scipy.interpolate import PchipInterpolator  # slow to import
 
+    if x.size == 2:
+        # (t / t_0)^-BEND falls from 1 in proportion to the loss
+        share = (fit[:, 0] - y) / (fit[:, 0] - fit[:, 1])
+        of_law: Floats = x[0] - np.log1p(share * np.expm1(-BEND * (x[1] - x[0]))) / BEND
+        return of_law
     # (4, n): of the cubic in each one's segment, highest power first
     cubic = PchipInterpolator(x, fit, axis=-1).c[:, segment, np.arange(y.size)]
     low, high = np.zeros_like(y), (x[1:] - x[:-1])[segment]

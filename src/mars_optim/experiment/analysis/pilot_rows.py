@@ -14,7 +14,8 @@ from ..plan.decision import LOSS
 from ..plan.plan_file import load_plan, plan_of
 from ..records import Run, read_runs
 from ..scaling.rows import Row
-from .comparison import Comparison, comparison
+from .compared import Comparison
+from .comparison import comparison
 
 RATES = ("lr", "lr_1d", "lr_1d_ratio")
 MOMENTS = ("betas", "betas_1d", "weight_decay", "weight_decay_1d")

@@ -220,7 +220,7 @@ def _student(table: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _by_seed(arm: ArmResult) -> dict[int, float]:
-    return {s.seed: s.log_ratio for s in arm.seeds if s.log_ratio is not None}
+    return {s.seed: s.log_ratio for s in arm.pairs if s.log_ratio is not None}
 
 
 def _chosen(arm: ArmResult, rng: np.random.Generator) -> Floats:

@@ -69,18 +69,30 @@ class RateFit:
         best: rate of the least expected regret, rounded to three digits; never between one that
             diverged and its nearest that did not.
         states: x*, curvature below, curvature above, exponent, probability, each (states,).
+        lowest: loss at x* on the seed with the most trials, of equals the lowest (states,).
     """
 
     x: Floats
     weight: Floats
     best: float
     states: tuple[Floats, Floats, Floats, Floats, Floats]
+    lowest: Floats
+
+    def loss(self, lr: float) -> float:
+        """Expected loss at ``lr``, on the seed with the most trials."""
+        weight = self.states[4]
+        return float(weight @ (self.lowest + self._height(lr)) / weight.sum())
 
     def regret(self, lr: float) -> Floats:
         """Loss at ``lr`` above the lowest there is: equally likely values, rising."""
-        x_star, below, above, exponent, weight = self.states
+        return quantiles(self._height(lr), self.states[4])
+
+    def _height(self, lr: float) -> Floats:
+        """Loss at ``lr`` above the lowest there is, in each state."""
+        x_star, below, above, exponent, _ = self.states
         d = math.log2(lr) - x_star
-        return quantiles(np.where(d > 0, above, below) * np.abs(d) ** exponent, weight)
+        height: Floats = np.where(d > 0, above, below) * np.abs(d) ** exponent
+        return height
 
     def low_high(self, confidence: float) -> tuple[float, float]:
         """The range of rates in which the best lies with this probability."""
@@ -125,12 +137,13 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
     if len({x for x, _, _ in finite}) < 2:
         return None
     x, seed, y = (np.array(column) for column in zip(*finite, strict=True))
-    members = (seed[None, :] == np.unique(seed)[:, None]).astype(float)  # (seeds, trials)
+    members = (seed[None, :] == _by_trials(seed)[:, None]).astype(float)  # (seeds, trials)
     height = y - (members * np.array([[y[m > 0].min()] for m in members])).sum(axis=0)
     scale = float(height.max()) or 1e-12 * max(1.0, abs(float(y[0])))
     if scale < 1e-200:
         return None  # losses that no arithmetic tells apart
-    y, height = (y - y.min()) / scale, height / scale
+    least = float(y.min())
+    y, height = (y - least) / scale, height / scale
     x_star = _places(x, y, members, trials, math.log2(factor))
     sigma, prior_sigma = _noises(noise and Noise(noise.sd / scale, noise.degrees))
     b = ASYMMETRY[0] + ASYMMETRY[1] * np.linspace(-2, 2, 5)
@@ -142,7 +155,7 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
         seeds = seeds[seeds.any(axis=1)]
         parts += [_posterior(x[valley], y[valley], height[valley], seeds, x_star, b, sigma)]
         parts[1][0][...] += math.log(STUCK)
-    log_weight, a = (np.stack(both) for both in zip(*parts, strict=True))  # (fits, x*, ...)
+    log_weight, a, level = (np.stack(both) for both in zip(*parts, strict=True))  # (fits, x*, ...)
     log_weight += prior_b[:, None, None, None] + prior_sigma[:, None, None]
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
@@ -153,10 +166,19 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
         scale * a * np.exp(b)[None, :, None, None, None],
         SHAPES[:, :1],
         weight,
+        least + scale * level,
     )
-    states = tuple(part[keep] for part in grid)
+    *states, lowest = (part[keep] for part in grid)
     best = _beside_no_wall(_least_regret(states, x_star), trials)
-    return RateFit(x_star, weight.sum(axis=(0, 2, 3, 4, 5)), best, states)
+    of_x = weight.sum(axis=(0, 2, 3, 4, 5))
+    return RateFit(x_star, of_x, best, tuple(states), lowest)
+
+
+def _by_trials(seed: NDArray[np.int_]) -> NDArray[np.int_]:
+    """The seeds, the one with the most trials first, of equals the lowest."""
+    seeds, trials = np.unique(seed, return_counts=True)
+    order: NDArray[np.int_] = np.argsort(-trials, kind="stable")
+    return seeds[order]
 
 
 def _places(
@@ -213,8 +235,9 @@ def _posterior(
     x_star: Floats,
     b: Floats,
     sigma: Floats,
-) -> tuple[Floats, Floats]:
-    """Log posterior weight and curvature a, each (x*, b, noise, shape, curvature nodes).
+) -> tuple[Floats, Floats, Floats]:
+    """Log posterior weight, curvature a, and level L of the first seed given these, each (x*, b,
+    noise, shape, curvature nodes).
 
     Given x*, b, c and the noise, the model is linear in the levels L and in a: levels are summed
     over in closed form, a by nodes over where it is likely. In the sums s is noise and shape.
@@ -245,8 +268,9 @@ def _posterior(
     log_a += np.log(np.log(high / low))[..., None]  # the width of a node, in log a
     evidence = 0.5 * (np.log(w / (2 * np.pi)).sum(axis=-1) - np.log(total).sum(axis=-1) - s_yy)
     evidence = evidence[:, None] + 0.5 * s_qy**2 / s_qq
+    level = wy[:, None, :, 0, None] - a * wq[..., 0, None]
     shape = (x_star.size, b.size, sigma.size, len(SHAPES), NODES)
-    return (evidence[..., None] + log_a).reshape(shape), a.reshape(shape)
+    return tuple(v.reshape(shape) for v in (evidence[..., None] + log_a, a, level))
 
 
 def _least_regret(states: Sequence[Any], x_star: Floats) -> float:

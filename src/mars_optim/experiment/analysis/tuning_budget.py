@@ -15,7 +15,7 @@ from .arm_model import ArmResult
 from .arm_results import seed_result
 from .best_of import BestOf
 from .choice import in_pairs, on_ladder
-from .comparison import Comparison
+from .compared import Comparison
 from .looks import interval
 from .model import TuningBudget
 from .stats import Interval, shifted

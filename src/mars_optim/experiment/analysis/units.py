@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .arm_model import ArmResult, Curve
+from .arm_model import ArmResult, Curve, SeedResult
 from .best_of import Tuned
 from .model import Analysis
 from .sensitivity import Line
@@ -33,13 +33,16 @@ def _arm(arm: ArmResult) -> ArmResult:
     return replace(
         arm,
         trials=tuple(replace(t, loss=_minus(t.loss)) for t in arm.trials),
-        seeds=tuple(
-            replace(s, loss=_minus(s.loss), difference=_minus(s.difference)) for s in arm.seeds
-        ),
+        seeds=tuple(map(_seed, arm.seeds)),
+        trials_pair=arm.trials_pair and _seed(arm.trials_pair),
         loss_difference=_interval(arm.loss_difference),
         tuned=arm.tuned and _tuned(arm.tuned),
         curves=tuple(map(_curve, arm.curves)),
     )
+
+
+def _seed(seed: SeedResult) -> SeedResult:
+    return replace(seed, loss=_minus(seed.loss), difference=_minus(seed.difference))
 
 
 def _tuned(tuning: Tuned) -> Tuned:

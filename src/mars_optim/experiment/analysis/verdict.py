@@ -80,7 +80,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
             rates=interval.rates,
         )
     if needed and needed > interval.n:
-        findings.append(Finding("verdict.seeds-needed", dict(seeds=needed)))
+        findings.append(Finding("verdict.seeds-needed", dict(seeds=needed - plan.trials_pair)))
     return Verdict(
         decision=decision,
         findings=tuple(findings),
@@ -93,8 +93,8 @@ def _stopped(
     plan: Plan, baseline: ArmResult, candidate: ArmResult, decision: Decision
 ) -> list[Finding]:
     """Why a pilot that looks at every pair has made fewer than it might."""
-    interval, seeds = candidate.log_ratio, len(plan.comparison.seeds)
-    pairs = interval.n if interval else len(candidate.seeds)
+    interval, seeds = candidate.log_ratio, plan.most_pairs
+    pairs = interval.n if interval else len(candidate.pairs)
     if plan.decision.looks == "once" or pairs >= seeds:
         return []
     values = dict[str, str | int | float](pairs=pairs, seeds=seeds)
@@ -144,7 +144,7 @@ def _ladderless(plan: Plan, baseline: ArmResult) -> bool:
 
 
 def _may_settle(plan: Plan, interval: Interval) -> bool:
-    threshold, most = -math.log1p(-plan.decision.min_saving), len(plan.comparison.seeds)
+    threshold, most = -math.log1p(-plan.decision.min_saving), plan.most_pairs
     inside = interval.low <= threshold <= interval.high
     return inside and hopeful(interval, threshold, plan.decision.confidence, most)
 
@@ -232,9 +232,9 @@ def _reasons(
         choice = interval.rates**2 - ladder
         if choice > interval.error**2 + ladder:
             reasons.append(_dominated(plan, interval, choice))
-    if interval and candidate.target is None and interval.n < len(candidate.seeds):
+    if interval and candidate.target is None and interval.n < len(candidate.pairs):
         ended = {seed.seed for seed in baseline.seeds if seed.loss is not None}
-        unread = [s.seed for s in candidate.seeds if s.log_ratio is None]
+        unread = [s.seed for s in candidate.pairs if s.log_ratio is None]
         short = sum(seed in ended for seed in unread)  # no ladder to read them on
         for code, lost in (("no-pair", len(unread) - short), ("no-ladder", short)):
             if lost:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..analysis.arm_results import arm_results
 from ..analysis.comparison import at_first, begun, comparison, others_due
+from ..analysis.rungs import rungs_due
 from ..analysis.verdict import decide, settles_more
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
@@ -102,12 +103,14 @@ def _of_arms(
     tuning = tuning_of(plan, size, data, runs, given_up)
     specs = tuning.ready
     due, decision = first_seeds(plan), ""
+    rungs = rungs_due(comparison(plan, size, runs))
     if tuning.over:
-        compared = _comparison(plan, size, data, tuning)
+        compared = [s for s in _comparison(plan, size, data, tuning) if s.steps in rungs]
         look = _look(plan, size, runs, compared, given_up)
         due, decision = look.seeds, look.decision
         specs = tuple(spec for spec in compared if spec.seed in due)
     jobs = [job for seed in due for job in jobs_of_a_seed(plan, size, size.arms, seed)]
+    jobs = [job for job in jobs if job.branches or size.steps(job.budget) in rungs]
     trials = sum(tuning.runs.values())
     part = _Part(
         specs=specs,

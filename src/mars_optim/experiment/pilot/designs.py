@@ -209,12 +209,14 @@ def _average(plan: Plan, item: Item, least: float, most: float, course: Course) 
     if item.purpose == "tune":
         share = average_trials(plan) / item.runs[1] if item.runs[1] else 0.0
         return most * min(share, 1.0) * (course.go if waits else 1.0)
+    if item.purpose == "ladder" and plan.comparison.rungs == "as-read":
+        return (least + most) / 2
     seeds, first = len(plan.comparison.seeds), len(first_seeds(plan))
     if waits:
-        return most * course.pairs_go / seeds
+        return most * (course.pairs_go - course.go * plan.trials_pair) / seeds
     if seeds == first:
         return most
-    return least + (most - least) * (course.pairs - first) / (seeds - first)
+    return least + (most - least) * (course.pairs - plan.trials_pair - first) / (seeds - first)
 
 
 def finished(course: Course, share: float) -> Course:

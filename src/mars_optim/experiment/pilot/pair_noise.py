@@ -78,7 +78,8 @@ def seeds_for(plan: Plan, noise: Noise, effect: float, threshold: float) -> Seed
     def needed(sd: float | None) -> int | None:
         if sd is None or not math.isfinite(sd):
             return None
-        return pairs_needed(distance, sd, 0.0, level, rates=noise.rates or 0.0)
+        found = pairs_needed(distance, sd, 0.0, level, rates=noise.rates or 0.0)
+        return found and found - plan.trials_pair
 
     return Seeds(
         effect=effect,

@@ -151,6 +151,8 @@ def _items(plan: Plan, size: Size) -> list[Item]:
     )
     unit = [size.steps(1.0)]
     found = [item("tune", arm, trials[0] * unit, trials[1] * unit) for arm in size.arms]
+    if plan.comparison.rungs == "as-read":  # on one side at the least
+        low = {key: _one_side(steps, unit[0]) for key, steps in low.items()}
     found += [item(*key, low[key], high[key]) for key in high]
     first = plan.comparison.at_first(size.arms)
     return [i if i.arm in first else _perhaps(i) for i in found]
@@ -163,6 +165,12 @@ def _compared(plan: Plan, size: Size, seeds: Iterable[int]) -> dict[tuple[str, s
         for job in jobs_of_a_seed(plan, size, size.arms, seed):
             found.setdefault((job.purpose, job.arm), []).append(job.work)
     return found
+
+
+def _one_side(steps: list[int], unit: int) -> list[int]:
+    """The runs of a purpose without its rungs on the dearer side of the common budget."""
+    sides = [[n for n in steps if n <= unit], [n for n in steps if n >= unit]]
+    return min(filter(None, sides), key=sum)
 
 
 def _perhaps(item: Item) -> Item:

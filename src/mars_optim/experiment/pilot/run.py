@@ -32,7 +32,15 @@ from .retries import Retries, Timing
 from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
-LATER = ("comparison.others", "cost.", "target.", "running.", "sensitivity.", *TOLD)
+LATER = (
+    "comparison.others",
+    "comparison.rungs",
+    "cost.",
+    "target.",
+    "running.",
+    "sensitivity.",
+    *TOLD,
+)
 """Keys that may change after the first run."""
 
 
@@ -315,7 +323,7 @@ def _announce(plan: Plan, reporter: Reporter, runs: int, done: int) -> None:
     ladder = ""
     if plan.ladder:
         few = plan.comparison.ladder_seeds
-        seeds = f" with the first {few} seeds" if few else ""
+        seeds = f" with the first {f'{few} seeds' if few > 1 else 'seed'}" if few else ""
         ladder = (
             f" {plan.comparison.baseline} is also trained for other numbers of "
             f"steps{seeds} (the ladder)."

@@ -21,9 +21,10 @@ NEIGHBOURS = (0, -1, 1)
 """Around the lowest point, in half steps, in the order in which they are tried."""
 DOWN = 6
 """Steps below the lowest point at the most, where that is open."""
-LIKELY, OPEN = 0.9, 0.9
-"""The lowest point is open where its range of this probability is wider than so many steps."""
-SURE = 0.95
+LIKELY, OPEN, SHARP = 0.9, 0.9, 0.75
+"""The lowest point is open where its range of this probability is wider than so many steps, and
+known where it is narrower than so many."""
+SURE = 0.8
 """Probability with which the loss has to rise at the lowest rate tried, or the search goes on
 below it."""
 
@@ -31,11 +32,11 @@ below it."""
 def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> float | None:
     """The next learning rate to try; None when the search is over.
 
-    The start; one step up, or down if it diverged; then outward in full steps until the
-    best of the trials lies between two others; then what is missing around the lowest point of the
-    fit (:func:`fit_rate`); then down, while the fit hardly tells where the lowest point is, nor
-    that the loss rises below the trials: a best by noise, where rates are all too high and runs are
-    stuck alike, is none.
+    The start; one step up, or down if it diverged; then outward in full steps until the best of the
+    trials lies between two others; then, unless the fit (:func:`fit_rate`) knows the lowest point
+    already, what is missing around it; then down, while the fit hardly tells where the lowest point
+    is, nor that the loss rises below the trials: a best by noise, where rates are all too high and
+    runs are stuck alike, is none.
 
     Args:
         default: where the search starts.
@@ -54,6 +55,9 @@ def next_lr(default: float, factor: float, trials: Trials, least: int = 0) -> fl
         return near(trials, best * factor)
     if lower is None:
         return near(trials, best / factor)
+    low, high = _range(factor, trials)
+    if len(trials) >= least and math.log(high / low) < SHARP * math.log(factor):
+        return None
     around = stencil(default, factor, trials)
     for lr in around:
         if near(trials, lr) not in trials and _below_walls(trials, best, lr):
@@ -112,8 +116,14 @@ def _open(factor: float, trials: Trials) -> bool:
     fit = _fit(factor, trials)
     if fit is None:
         return True
-    low, high = fit.low_high(LIKELY)
+    low, high = _range(factor, trials)
     return math.log(high / low) > OPEN * math.log(factor) and not _rises_below(fit, trials)
+
+
+def _range(factor: float, trials: Trials) -> tuple[float, float]:
+    """Rates between which the best is likely to lie; without a fit, any."""
+    fit = _fit(factor, trials)
+    return fit.low_high(LIKELY) if fit else (min(trials) / factor, max(trials) * factor)
 
 
 def _rises_below(fit: RateFit, trials: Trials) -> bool:

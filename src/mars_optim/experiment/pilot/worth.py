@@ -232,7 +232,7 @@ def _simulate(
             a mean ladder.
         shift: between what the pilot measures and what is wanted; it is not.
     """
-    theta, n = _thetas(prior), len(plan.comparison.seeds)
+    theta, n = _thetas(prior), plan.most_pairs
     rng = np.random.default_rng(1)
     off = rng.normal(0.0, 1.0, DRAWS) * math.hypot(rates, shift)
     ladder = ladder_errors(plan, theta + off, sd)

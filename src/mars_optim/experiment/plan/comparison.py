@@ -12,7 +12,7 @@ from .table import Count, Flag, Number, option, table
 
 FIRST_LOOK = 3
 """Pairs at the first look: two would need a difference of more than 20 standard errors."""
-LEAST_LADDERS = 2
+LEAST_LADDERS = 1
 """Seeds with a ladder of their own, where not all have one."""
 
 Budget = Annotated[Number, Field(gt=0.0, le=1000.0)]
@@ -32,6 +32,18 @@ class ComparisonPlan:
         0,
         "seeds, the first of them, that have the further budgets: tokens are read off the mean "
         "ladder of these; 0 for all, each read off its own",
+    )
+    rungs: Literal["always", "as-read"] = option(
+        "always",
+        'which of the further budgets are run: "always" all, or "as-read" those below 1 once an '
+        "arm has ended above the baseline, those above 1 once one has ended below it",
+        sparse=True,
+    )
+    trials_pair: Flag = option(
+        False,
+        "the tuning seed is a pair, too: its losses are those that the fits of the trials give at "
+        "the tuned rates; only where the rate alone is tuned and no target is set",
+        sparse=True,
     )
     lr_exponent: Number = option(
         0.0,
@@ -156,21 +168,30 @@ def check_ladder(comparison: ComparisonPlan) -> None:
 
 
 def check_ladder_seeds(comparison: ComparisonPlan, *, trunk: bool) -> None:
-    """See that the mean ladder has seeds enough to tell its noise, and is the baseline's alone.
+    """See that the mean ladder has no more seeds than there are, and is the baseline's alone.
 
     Raises:
-        UserError: naming the key.
+        UserError: naming the keys.
     """
     few, most = comparison.ladder_seeds, len(comparison.seeds)
-    if few == 0:
-        return
-    if not LEAST_LADDERS <= few <= most:
+    if few > most:
         raise UserError(
-            f"comparison.ladder_seeds = {few} must be 0, for all seeds, or from {LEAST_LADDERS} "
-            f"(one ladder does not show its noise) to {most}, the number of comparison.seeds"
+            f"comparison.ladder_seeds = {few} must be 0, for all seeds, or from {LEAST_LADDERS} to "
+            f"{most}, the number of comparison.seeds"
         )
-    if trunk:
+    if not trunk:
+        return
+    odd = {
+        f"comparison.ladder_seeds = {few}": few and "comparison.ladder_seeds = 0",
+        "comparison.rungs = 'as-read'": comparison.rungs == "as-read"
+        and "comparison.rungs = 'always'",
+        "comparison.trials_pair = true": comparison.trials_pair
+        and "comparison.trials_pair = false",
+    }
+    odd = {now: back for now, back in odd.items() if back}
+    if odd:
         raise UserError(
-            f"comparison.ladder_seeds = {few} does not go with training.trunk, whose ladders share "
-            "runs within a seed; set comparison.ladder_seeds = 0 or training.trunk = false"
+            f"{' and '.join(odd)} {'does' if len(odd) == 1 else 'do'} not go with training.trunk, "
+            "whose ladders share runs within a seed; set "
+            f"{' and '.join(map(str, odd.values()))}, or training.trunk = false"
         )

@@ -9,6 +9,7 @@ from ...errors import UserError, did_you_mean
 from .arms import ARMS, CONTROL, Arm, ablation_arms, check_arm, check_arm_name
 from .command import check_branching, check_settings, split
 from .comparison import (
+    FIRST_LOOK,
     ComparisonPlan,
     check_comparison,
     check_ladder,
@@ -219,6 +220,22 @@ class Plan:
     def both_ladders(self) -> bool:
         """Whether the candidate has a ladder of its own."""
         return self.training.trunk and self.comparison.candidate_ladder
+
+    @property
+    def trials_pair(self) -> bool:
+        """Whether the tuning seed is a pair, with the losses that the fits of its trials give."""
+        asked = self.comparison.trials_pair and self.task.kind != "imported"
+        return asked and self.decision.target is None and not self.tuning.by_design
+
+    @property
+    def most_pairs(self) -> int:
+        """Pairs that there are when all seeds are run."""
+        return len(self.comparison.seeds) + self.trials_pair
+
+    @property
+    def first_look(self) -> int:
+        """Seeds that are run before the first look of a plan that looks at every pair."""
+        return FIRST_LOOK - self.trials_pair
 
     def rungs(self, arm: str) -> tuple[float, ...]:
         """Budgets of an arm's compared runs; with trunks the candidate may have a ladder too."""

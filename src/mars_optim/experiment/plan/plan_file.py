@@ -23,7 +23,9 @@ BUILT_IN: dict[str, Any] = {
     "comparison": {
         "seeds": [1, 2, 3, 4, 5, 6, 7, 8],
         "ladder": [0.5, 1.5],
-        "ladder_seeds": 2,
+        "ladder_seeds": 1,
+        "rungs": "as-read",
+        "trials_pair": True,
         "others": "after-go",
     },
     "decision": {"looks": "every-pair"},

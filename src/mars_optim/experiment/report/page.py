@@ -97,7 +97,7 @@ def _sure_tile(analysis: Analysis, say: Messages) -> Tile:
     basis: str = analysis.verdict.decision
     if basis == "no-go" and candidate.diverged:
         basis = "diverged"
-    ratios = [s.log_ratio for s in candidate.seeds if s.log_ratio is not None]
+    ratios = [s.log_ratio for s in candidate.pairs if s.log_ratio is not None]
     above = sum(saved(ratio) > decision.min_saving for ratio in ratios)
     wrong = (1 - decision.confidence) / 2
     return Tile(

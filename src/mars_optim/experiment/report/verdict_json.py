@@ -64,6 +64,7 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "lr_trials": len(arm.trials),
                 "lr_regret": _few(arm.regret),
                 "final_losses": {str(s.seed): s.loss for s in arm.seeds},
+                "by_trials": _by_trials(arm),
                 "mean_loss": arm.mean_loss,
                 "loss_difference": interval_data(arm.loss_difference),
                 "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
@@ -188,6 +189,13 @@ def _checked(arm: ArmResult, analysis: Analysis) -> dict[str, Any]:
     check = analysis.checks.get(arm.name)
     found = [{"name": name, "text": text} for name, text in check.found] if check else None
     return {"optimizer": arm.arm.optimizer, "source": arm.arm.source, "found": found}
+
+
+def _by_trials(arm: ArmResult) -> dict[str, Any] | None:
+    """The tuning seed as a pair, by the fits of the trials."""
+    if (pair := arm.trials_pair) is None:
+        return None
+    return {"seed": pair.seed, "loss": pair.loss, "loss_difference": pair.difference}
 
 
 def _to_target(arm: ArmResult) -> dict[str, Any]:

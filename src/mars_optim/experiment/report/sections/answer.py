@@ -43,14 +43,19 @@ def section(analysis: Analysis, say: Messages) -> Section:
 
 def _data(analysis: Analysis, arms: list[ArmResult], say: Messages) -> Table:
     seeds = analysis.seeds
+    by_trials = sorted({arm.trials_pair.seed for arm in arms if arm.trials_pair})
     return Table(
         say("figure.saving.data"),
-        (*say.each("arm", "tokens-saved"), *(say("seed-number", seed=seed) for seed in seeds)),
+        (
+            *say.each("arm", "tokens-saved"),
+            *(say("seed-number", seed=seed) for seed in seeds),
+            *(say("seed-by-trials", seed=seed) for seed in by_trials),
+        ),
         tuple(
             (
                 Cell(arm.name, arm=arm.name),
                 Cell(saving(arm, say), ends(arm.log_ratio and arm.log_ratio.map(saved), say)),
-                *(Cell(seed_saving(arm, seed, say)) for seed in seeds),
+                *(Cell(seed_saving(arm, seed, say)) for seed in (*seeds, *by_trials)),
             )
             for arm in arms
         ),
@@ -59,7 +64,7 @@ def _data(analysis: Analysis, arms: list[ArmResult], say: Messages) -> Table:
 
 def seed_saving(arm: ArmResult, seed: int, say: Messages) -> str:
     """Tokens saved by one seed, or the bound that is known of it."""
-    found = next((s for s in arm.seeds if s.seed == seed), None)
+    found = next((s for s in arm.pairs if s.seed == seed), None)
     if found is None or found.log_ratio is None or found.reading is None:
         return say("missing" if found is None else "none")
     return BOUNDS[found.reading.bound] + say.percent(saved(found.log_ratio))
@@ -93,7 +98,7 @@ def _draw_arm(ax: Axes, row: int, arm: ArmResult, tint: str) -> None:
     if math.isfinite(share.low):
         ax.plot([100 * share.low, 100 * share.high], [row, row], color=tint, lw=7, alpha=0.3)
     ax.plot([100 * share.mean] * 2, [row - 0.2, row + 0.2], color=tint, lw=3)
-    for seed in arm.seeds:
+    for seed in arm.pairs:
         if seed.log_ratio is not None and seed.reading is not None:
             marker = MARKERS[seed.reading.bound]
             ax.plot(100 * saved(seed.log_ratio), row, marker, ms=6, mec=tint, mfc=CARD, mew=1.4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...analysis import Analysis, ArmResult
+from ...analysis.arm_model import SeedResult
 from ..document import Cell, Table
 from ..messages import Messages
 from . import arm_cells
@@ -41,11 +42,13 @@ def numbers_table(analysis: Analysis, say: Messages) -> Table | None:
     arms = (analysis.baseline, analysis.candidate)
     if not any(arm.seeds for arm in arms):
         return None
-    seeds = analysis.seeds
+    rows = [_row(arms, seed, say) for seed in analysis.seeds]
+    if pair := analysis.candidate.trials_pair:
+        rows.append(_by_trials(analysis.candidate, pair, say))
     return Table(
         say("table.headline"),
         (say("seed"), *(arm.name for arm in arms), *say.each("difference", "tokens-saved")),
-        tuple(_row(arms, seed, say) for seed in seeds),
+        tuple(rows),
     )
 
 
@@ -57,6 +60,19 @@ def _row(arms: tuple[ArmResult, ArmResult], seed: int, say: Messages) -> tuple[C
         *(Cell(arm_cells.loss(s.loss, say) if s else say("missing")) for s in found),
         Cell(say("none") if difference is None else say.signed(difference)),
         Cell(seed_saving(arms[1], seed, say)),
+    )
+
+
+def _by_trials(arm: ArmResult, pair: SeedResult, say: Messages) -> tuple[Cell, ...]:
+    """The tuning seed, where that is a pair."""
+    assert pair.loss is not None
+    assert pair.difference is not None
+    losses = (pair.loss - pair.difference, pair.loss)
+    return (
+        Cell(say("by-trials", seed=pair.seed)),
+        *(Cell(arm_cells.loss(value, say)) for value in losses),
+        Cell(say.signed(pair.difference)),
+        Cell(seed_saving(arm, pair.seed, say)),
     )
 
 

@@ -33,7 +33,7 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
             for seed in _seeds(analysis.ladder)
         ),
     )
-    rungs = len(analysis.plan.ladder) + 1
+    rungs = len(tokens)
     caption = say("figure.ladder.caption", baseline=baseline, rungs=rungs)
     if few := analysis.plan.comparison.ladder_seeds:
         caption = say("figure.ladder.caption.mean", baseline=baseline, rungs=rungs, seeds=few)

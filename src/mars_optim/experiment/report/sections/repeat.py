@@ -100,6 +100,7 @@ def limits(analysis: Analysis, say: Messages) -> Section:
     names = ", ".join(tuning.over)
     tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
     mean = (say("limit.ladder.mean", seeds=few),) if few else ()
+    fits = (say("limit.trials-pair", seed=tuning.seed),) if analysis.plan.trials_pair else ()
     by_ladder = (ladder, *mean) if analysis.plan.decision.target is None else ()
-    items = (say("limit.size"), *by_ladder, tuned)
+    items = (say("limit.size"), *by_ladder, tuned, *fits)
     return Section("limits", say("section.limits"), (Bullets(items),))
