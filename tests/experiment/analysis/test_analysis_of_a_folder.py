@@ -12,6 +12,7 @@ import pytest
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis import Analysis, analyse
+from mars_optim.experiment.analysis.ladder import BEND
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.pilot.search import at_edge
 from mars_optim.experiment.report import write_report
@@ -212,7 +213,10 @@ def test_baseline_diverged_at_one_budget_is_read_from_the_others(tmp_path: Path)
     result = changed(tmp_path, adamw_2_2=None)
     seed = result.candidate.seeds[1]
     assert seed.difference is None
-    assert seed.log_ratio == pytest.approx(0.25)
+    ends = [2**BEND, 2**-BEND]  # the rungs of half and of twice the budget, by the law
+    share = (math.log(2) + 0.25) / math.log(4)
+    law_there = ends[0] + share * (ends[1] - ends[0])
+    assert seed.log_ratio == pytest.approx(-math.log(law_there) / BEND)
     assert result.baseline.diverged == 1
 
 

@@ -60,11 +60,11 @@ def go(found: list[Design], seeds: int) -> dict[object, float]:
     }
 
 
-def test_a_ladder_of_two_seeds_decides_less_often():
+def test_a_ladder_of_one_seed_decides_less_often():
     job, prior = Job(money=1e4, step_time=1.0, min_saving=0.05), Prior(mean=0.3, sd=0.01)
     timings = {("main", arm): Timing(0.5) for arm in PLAN.arms}
     found = designs(PLAN, job, prior, sd=0.15, rates=0.0, timings=timings, workers=1)
-    whole, few = go(found, 0), go(found, 2)
+    whole, few = go(found, 0), go(found, 1)
     assert few.keys() == whole.keys()
     assert all(few[key] <= whole[key] + 0.01 for key in whole)
     assert sum(whole[key] - few[key] for key in whole) / len(whole) > 0.02

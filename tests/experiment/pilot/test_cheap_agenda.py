@@ -98,8 +98,11 @@ def test_what_only_the_built_in_plan_forbids_is_said_so():
     with pytest.raises(UserError) as told:
         built_in_plan(trunk)
     assert "the built-in plan has" in str(told.value)
-    assert "comparison.ladder_seeds = 2" in str(told.value)
-    assert built_in_plan((*trunk, "comparison.ladder_seeds=0")).training.trunk
+    assert "comparison.ladder_seeds = 1 and comparison.rungs = 'as-read' and" in str(told.value)
+    back = ("ladder_seeds=0", "rungs=always", "trials_pair=false")
+    for key in back:
+        assert f"comparison.{key}" in str(told.value).replace(" = ", "=").replace("'", "")
+    assert built_in_plan((*trunk, *(f"comparison.{key}" for key in back))).training.trunk
 
 
 def test_built_in_plan_may_be_judged_by_a_target():

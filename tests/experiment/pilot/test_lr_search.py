@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_optim.experiment.pilot.search import at_edge, best_lr, next_lr, next_outward, stencil
+from mars_optim.experiment.analysis.rate_fit import fit_rate
+from mars_optim.experiment.pilot.search import (
+    LIKELY,
+    SHARP,
+    at_edge,
+    best_lr,
+    next_lr,
+    next_outward,
+    stencil,
+)
 from mars_optim.experiment.records.trials import AROUND
 
 Trials = dict[float, float | None]
@@ -86,8 +95,21 @@ def test_arm_ends_with_equal_trials_around_best_from_any_start(
     trials = search(loss, default=default, factor=factor)
     around = stencil(default, factor, trials)
     assert len(around) == AROUND
-    assert set(around) <= set(trials)
+    assert set(around) <= set(trials) or is_known(trials, factor)
     assert abs(math.log(around[0] / default) / math.log(factor) - optimum) <= 0.5
+
+
+def is_known(trials: Trials, factor: float) -> bool:
+    fit = fit_rate([(lr, 0, loss) for lr, loss in trials.items()], factor)
+    assert fit is not None
+    low, high = fit.low_high(LIKELY)
+    return math.log(high / low) < SHARP * math.log(factor)
+
+
+def test_a_fit_that_knows_the_best_rate_ends_the_search():
+    trials = search(lambda lr: (math.log2(lr) - 1.3) ** 2, default=1.0, factor=2.0)
+    assert list(trials) == pytest.approx([1.0, 2.0, 4.0, 8**0.5])
+    assert is_known(trials, 2.0)
 
 
 @given(default=default_, optimum=st.floats(-4, 4), cliff=st.floats(0.3, 2))

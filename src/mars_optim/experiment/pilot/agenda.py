@@ -105,7 +105,8 @@ def _of_arms(
     due, decision = first_seeds(plan), ""
     rungs = rungs_due(comparison(plan, size, runs))
     if tuning.over:
-        compared = [s for s in _comparison(plan, size, data, tuning) if s.steps in rungs]
+        compared = _comparison(plan, size, data, tuning)
+        compared = [s for s in compared if s.branches or s.steps in rungs]
         look = _look(plan, size, runs, compared, given_up)
         due, decision = look.seeds, look.decision
         specs = tuple(spec for spec in compared if spec.seed in due)

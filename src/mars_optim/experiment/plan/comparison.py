@@ -37,13 +37,11 @@ class ComparisonPlan:
         "always",
         'which of the further budgets are run: "always" all, or "as-read" those below 1 once an '
         "arm has ended above the baseline, those above 1 once one has ended below it",
-        sparse=True,
     )
     trials_pair: Flag = option(
         False,
         "the tuning seed is a pair, too: its losses are those that the fits of the trials give at "
         "the tuned rates; only where the rate alone is tuned and no target is set",
-        sparse=True,
     )
     lr_exponent: Number = option(
         0.0,
