@@ -110,6 +110,19 @@ def test_the_seeds_that_have_a_ladder_stay_the_first(tmp_path: Path, seeds: tupl
         adopt(with_seeds(plan, kept), tmp_path)
 
 
+def test_more_seeds_may_have_a_ladder_later_and_not_fewer(tmp_path: Path):
+    plans = [
+        replace(PLAN, comparison=replace(PLAN.comparison, seeds=(1, 2, 3), ladder_seeds=few))
+        for few in (0, 1, 2)
+    ]
+    adopt(plans[1], tmp_path)
+    write_run(tmp_path)
+    adopt(plans[2], tmp_path)
+    for fewer in plans[:2]:
+        with pytest.raises(UserError, match=r"\(comparison.ladder_seeds: "):
+            adopt(fewer, tmp_path)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_plan_may_change_before_first_run_and_is_timed_again(tmp_path: Path, change: str):
     adopt(PLAN, tmp_path)

@@ -111,8 +111,9 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     """Differences from the plan by which the runs in ``out`` were made, if there is one.
 
     More seeds, other costs and other care of the runs may be asked for later: they change no
-    finished run. Where only the first seeds have a ladder, these stay the first. Another source of
-    an arm's optimizer makes its runs anew. Before the first run everything may change.
+    finished run. Where only the first seeds have a ladder, these keep theirs, and more may have
+    one. Another source of an arm's optimizer makes its runs anew. Before the first run everything
+    may change.
 
     Raises:
         UserError: if any other key differs.
@@ -123,14 +124,16 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     old = load_plan(path)
     changes = differences(old, plan)
     few = plan.comparison.ladder_seeds if plan.ladder else 0
-    rungs_kept = not few or set(old.comparison.with_rungs) == set(plan.comparison.with_rungs)
+    rungs_kept = not few or set(old.comparison.with_rungs) <= set(plan.comparison.with_rungs)
     if rungs_kept and set(old.comparison.seeds) == set(plan.comparison.seeds):  # in whatever order
         changes = [c for c in changes if not c.startswith("comparison.seeds")]
     seeds_kept = rungs_kept and set(old.comparison.seeds) <= set(plan.comparison.seeds)
-    more_seeds = ["comparison.seeds"] if seeds_kept else []
+    more = ["comparison.seeds"] if seeds_kept else []
+    if few and old.comparison.ladder_seeds and rungs_kept:
+        more.append("comparison.ladder_seeds")
     if set(old.tuning.more_seeds) <= set(plan.tuning.more_seeds):
-        more_seeds.append("tuning.more_seeds")  # the rates of a comparison that has begun stay
-    allowed = (*LATER, *more_seeds)
+        more.append("tuning.more_seeds")  # the rates of a comparison that has begun stay
+    allowed = (*LATER, *more)
     forbidden = [c for c in changes if not (c.startswith(allowed) or SOURCE.match(c))]
     if forbidden and has_begun(out):
         raise UserError(
