@@ -222,9 +222,19 @@ def _noises(noise: Noise | None) -> tuple[Floats, Floats]:
     if noise is None or noise.degrees < 1:
         sigma: Floats = np.geomspace(0.002, 0.7, 6)
         return sigma, np.zeros(6)
-    sigma = max(noise.sd, 1e-4) * np.exp(np.linspace(-0.9, 1.2, 5))
+    # sd^2 degrees / sigma^2 has a chi-square distribution: with one degree sigma may be 32 sd
+    most = max(1.2, -0.5 * math.log(_least_chi_square(noise.degrees) / noise.degrees))
+    sigma = max(noise.sd, 1e-4) * np.exp(np.linspace(-0.9, most, 5 if most == 1.2 else 7))
     known = -noise.degrees * (np.log(sigma) + noise.sd**2 / (2 * sigma**2))
     return sigma, known
+
+
+@functools.cache
+def _least_chi_square(degrees: int) -> float:
+    """Its quantile of 2.5 %."""
+    from scipy.special import chdtri  # slow to import
+
+    return float(chdtri(degrees, 0.975))
 
 
 def _posterior(
