@@ -6,7 +6,7 @@ The folders of the studies' runs are not kept. What the comparison needs is: eac
 and what the choice of its rate loses are in ``verdict.json``; the baseline's losses on the ladder
 stand in ``figures/ladder.svg``, one line a seed, to six digits of its height. They are checked: at
 the common budget they must be those of ``verdict.json``. Single trials are not recorded, so both
-designs have the rates and the number of trials of the study.
+designs have the rates and the number of trials of the study, and the trials are no pair.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def plan_of(study: Study, arm: str, *, cheap: bool) -> Plan:
     baseline = study.plan.comparison.baseline
     data = plain(study.plan)
     if cheap:
-        data["comparison"] |= BUILT_IN["comparison"]
+        data["comparison"] |= BUILT_IN["comparison"] | {"trials_pair": False}
         data["decision"] |= BUILT_IN["decision"]
     return make_plan(data, (f'arms=["{baseline}", "{arm}"]', f"comparison.candidate={arm}"))
 

@@ -23,6 +23,7 @@ from benchmarks.gpu_study.plan import BASE, load
 from benchmarks.gpu_study.report import paired, report, tokens_ratio
 from benchmarks.gpu_study.task import DeviceText
 from benchmarks.output import UserError
+from mars_optim.experiment.analysis.ladder import BEND
 from mars_optim.experiment.plan.task import GptPlan
 from mars_optim.experiment.tasks import GPT, TextTask, load_corpus
 from tests.support.gpu_studies import tiny_plan, tiny_text
@@ -200,9 +201,10 @@ def test_tokens_ratio_is_read_off_the_better_arms_lengths() -> None:
     short = [row("muon", 1e-3, 0, 10, 3.65), row("muon", 2e-3, 0, 10, 3.55)]
     state = state_with(*long_runs(BASE, *base.values()), *long_runs("muon", *mine.values()), *short)
     ratio = tokens_ratio(state, "muon", paired(mine, base))
-    # from 3.55 at half of the tokens to 3.15005: 3.25 lies 0.7499 of the way in log tokens
+    # from 3.55 at half of the tokens to 3.15005: 3.25 lies 0.7499 of the way in tokens^-BEND
     way = (3.55 - 3.25) / (3.55 - 3.15005)
-    assert ratio == pytest.approx(2.0 ** (1 - way), rel=1e-9)
+    tokens = (2.0**BEND + way * (1.0 - 2.0**BEND)) ** (-1 / BEND)
+    assert ratio == pytest.approx(1 / tokens, rel=1e-9)
     assert tokens_ratio(state, "muon", paired({1: 2.9, 2: 3.6}, base)) is None
     assert (
         tokens_ratio(
