@@ -84,8 +84,8 @@ examples: $(VENV)/.pilot
 	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
 		--set 'arms=["adamw", "nadamw"]' --set comparison.candidate=nadamw \
 		--set 'comparison.seeds=[1, 2]' --set decision.looks=once \
-		--set 'comparison.ladder=[0.5, 0.75, 1.5]' --set comparison.ladder_seeds=0 --set comparison.others=always \
-		--set cost.price_per_hour=2.5
+		--set 'comparison.ladder=[0.5, 0.75, 1.5]' --set comparison.ladder_seeds=0 --set comparison.rungs=always \
+		--set comparison.trials_pair=false --set comparison.others=always --set cost.price_per_hour=2.5
 	for name in example example-win example-undecided; do $(BIN)/mars report docs/$$name --lang ja \
 		&& tar -cJf docs/$$name/runs.tar.xz -C docs/$$name --exclude=.lock runs || exit; done
 
