@@ -81,7 +81,7 @@ examples: $(VENV)/.pilot
 	$(BIN)/mars pilot --out docs/example --workers auto
 	$(BIN)/mars pilot --out docs/example-win --workers auto --set 'arms=["adamw", "nadamw"]' \
 		--set comparison.candidate=nadamw --set cost.price_per_hour=2.5
-	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=400 \
+	$(BIN)/mars pilot --out docs/example-undecided --workers auto --set training.steps=300 \
 		--set 'arms=["adamw", "nadamw"]' --set comparison.candidate=nadamw \
 		--set 'comparison.seeds=[1, 2]' --set decision.looks=once \
 		--set 'comparison.ladder=[0.5, 0.75, 1.5]' --set comparison.ladder_seeds=0 --set comparison.rungs=always \

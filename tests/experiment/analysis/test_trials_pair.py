@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from dataclasses import replace
@@ -10,6 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_pilots import KINDS, Losses, World, carry_out, judge, worlds
+from mars_optim.experiment.analysis.arm_results import arm_results
+from mars_optim.experiment.analysis.causes import paired
+from mars_optim.experiment.analysis.choice import between_two
+from mars_optim.experiment.analysis.comparison import comparison
+from mars_optim.experiment.analysis.ladder import BEND
 from mars_optim.experiment.analysis.rate_fit import fit_rate
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan import Plan
@@ -69,7 +75,8 @@ def test_there_is_none_without_a_fit_of_losses(changes: dict[str, dict[str, obje
     assert plan.most_pairs == len(plan.comparison.seeds)
 
 
-def test_a_fit_tells_the_loss_of_the_seed_with_the_most_trials():
+@pytest.mark.parametrize("few", [slice(1, 4), slice(0, 5)], ids=["fewer", "as many"])
+def test_a_fit_tells_the_loss_of_the_seed_of_the_search(few: slice):
     rng = random.Random(0)
     rates = [2.0**k for k in range(-2, 3)]
 
@@ -77,8 +84,8 @@ def test_a_fit_tells_the_loss_of_the_seed_with_the_most_trials():
         return 2.0 + seed + 0.1 * np.log2(lr) ** 2 + rng.gauss(0.0, 1e-4)
 
     trials = [(lr, 7, loss(lr, 7)) for lr in rates]
-    trials += [(lr, 3, loss(lr, 3)) for lr in rates[1:4]]
-    fit = fit_rate(trials, 2.0)
+    trials += [(lr, 3, loss(lr, 3)) for lr in rates[few]]
+    fit = fit_rate(trials, 2.0, None, 7)
     assert fit is not None
     assert fit.loss(1.0) == pytest.approx(9.0, abs=0.01)
     assert fit.loss(2.0) == pytest.approx(9.1, abs=0.02)
@@ -105,3 +112,22 @@ def test_whole_pilots_with_the_pair_hold_the_truth(saving: float):
         wrong.append(verdict.decision == "go")
     assert np.mean(held) > 0.88
     assert np.mean(wrong) < 0.1
+
+
+def test_the_control_shares_the_trials_pair_after_a_clear_go():
+    plan = make_plan({**BUILT_IN, "training": {"steps": 1000}})
+    runs = carry_out(plan, Losses(world(effect=0.2, noise=0.002), plan, 0))
+    arms = arm_results(comparison(plan, plan.sizes()[0], runs), {})
+    told = paired(arms["mars-adamw"], arms["nadamw"], plan)
+    assert len(arms["mars-adamw"].seeds) == 2
+    assert told is not None
+    assert told.n == 3
+    assert np.isfinite([told.low, told.high]).all()
+
+
+def test_the_slope_between_two_rungs_is_that_of_their_law():
+    x, exponent = np.log([0.5, 1.0]), BEND
+    y = 2.0 + 0.7 * np.exp(-exponent * x)
+    for place in x:
+        loss = 2.0 + 0.7 * math.exp(-exponent * place)
+        assert between_two(x, y, loss) == pytest.approx(exponent * (loss - 2.0))

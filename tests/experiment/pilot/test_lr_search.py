@@ -19,7 +19,7 @@ from mars_optim.experiment.pilot.search import (
     next_outward,
     stencil,
 )
-from mars_optim.experiment.records.trials import AROUND
+from mars_optim.experiment.records.trials import AROUND, near
 
 Trials = dict[float, float | None]
 
@@ -107,9 +107,12 @@ def is_known(trials: Trials, factor: float) -> bool:
 
 
 def test_a_fit_that_knows_the_best_rate_ends_the_search():
-    trials = search(lambda lr: (math.log2(lr) - 1.3) ** 2, default=1.0, factor=2.0)
-    assert list(trials) == pytest.approx([1.0, 2.0, 4.0, 8**0.5])
-    assert is_known(trials, 2.0)
+    losses = {0.003: 2.0267, 0.006: 1.8817, 0.012: 1.8508, 0.024: 1.9157}  # of a real pilot
+    assert next_lr(0.003, 2.0, losses, 5) == pytest.approx(0.00849, rel=1e-2)
+    losses[0.00849] = 1.8595
+    assert is_known(losses, 2.0)
+    assert not {near(losses, 0.017)} <= set(losses)
+    assert next_lr(0.003, 2.0, losses, 5) is None
 
 
 @given(default=default_, optimum=st.floats(-4, 4), cliff=st.floats(0.3, 2))

@@ -103,6 +103,8 @@ def _undecided(analysis: Analysis) -> Action:
         return _no_runs_help("target", names)
     if not verdict.trusted:
         return _no_runs_help("fix", names)
+    if any(reason.code == "reason.ladder-lost" for reason in verdict.reasons):
+        return _no_runs_help("ladder-lost", names)
     if code == "verdict.missing":
         missing = int(verdict.findings[0].values["missing"])
         return _spend(analysis, "spend.missing", missing * analysis.run_seconds, runs=missing)
@@ -150,7 +152,7 @@ def _pairs(analysis: Analysis, more: int, code: str) -> Action:
     have = analysis.candidate.log_ratio.n if analysis.candidate.log_ratio else 0
     if analysis.plan.task.kind == "imported":
         code += ".imported"
-    seconds, seeds = more * analysis.pair_seconds, max(have, 1) + more - analysis.plan.trials_pair
+    seconds, seeds = more * analysis.pair_seconds, max(have + more - analysis.plan.trials_pair, 2)
     return _spend(analysis, code, seconds, pairs=more, seeds=seeds)
 
 

@@ -78,8 +78,8 @@ def paired(after: ArmResult, before: ArmResult, plan: Plan) -> Interval | None:
 
     None if they share no seed. The baseline's own log ratio is 0 on its own ladder.
     """
-    with_it = {s.seed: s.log_ratio for s in after.seeds}
-    without = {s.seed: s.log_ratio for s in before.seeds}
+    with_it = {s.seed: s.log_ratio for s in after.pairs}
+    without = {s.seed: s.log_ratio for s in before.pairs}
     if before.role == "baseline":
         without = dict.fromkeys(with_it, 0.0)
     pairs = [(value, without.get(seed)) for seed, value in sorted(with_it.items())]

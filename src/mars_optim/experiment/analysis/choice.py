@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .ladder import BEND
 from .mean_ladder import MeanLadder, mean_ladder, normal_values
 from .rate_fit import QUANTILES, Floats, Noise, Observation, RateFit, fit_rate, quantiles
 from .stats import Interval, shifted
@@ -81,7 +82,8 @@ def fit_of(at: Comparison, arm: str) -> RateFit | None:
     arms = at.plan.comparison.beside(arm, at.size.arms)
     runs = {(a, s): r for (a, s, n), r in at.compared.items() if n == unit and a in arms}
     losses = {key: run.final_loss for key, run in runs.items()}
-    return fit_rate(observations(at, arm), at.plan.tuning.factor, noise_of(losses))
+    tuning = at.plan.tuning
+    return fit_rate(observations(at, arm), tuning.factor, noise_of(losses), tuning.seed)
 
 
 def regret_of(fit: RateFit | None, lr: float | None) -> tuple[float, ...]:
@@ -129,7 +131,8 @@ def _tokens_at(runs: Mapping[tuple[int, int], tuple[int, float]], steps: int) ->
 def slope(at: Comparison, loss: float | None) -> float | None:
     """Fall of the baseline's loss per unit of log tokens, where it is ``loss``; > 0.
 
-    From a parabola through the mean ladder, so that a rung's noise does not decide it.
+    From a parabola through the mean ladder, so that a rung's noise does not decide it; between two
+    rungs, from the law by which these are read.
 
     Returns:
         None without a ladder that falls.
@@ -149,9 +152,18 @@ def slope(at: Comparison, loss: float | None) -> float | None:
     chord = (y[0] - y[-1]) / (x[-1] - x[0])
     if chord <= 0:
         return None
+    if len(x) == 2:
+        return between_two(x, y, float(np.mean(y)) if loss is None else loss)
     law = np.polyfit(x, y, min(2, len(x) - 1), w=weight)
     at_loss = _where(law, x, y, loss)
     return float(np.clip(-np.polyval(np.polyder(law), at_loss), 0.3 * chord, 3 * chord))
+
+
+def between_two(x: Floats, y: Floats, loss: float) -> float:
+    """The fall at ``loss`` between two rungs: L = A + B t^-BEND, so dL / dlog t = -BEND (L - A)."""
+    b = (y[0] - y[1]) / -math.expm1(-BEND * (x[1] - x[0]))
+    inside = float(np.clip(loss, y[1], y[0]))
+    return float(BEND * (inside - (y[0] - b)))
 
 
 def _where(law: Floats, x: Floats, y: Floats, loss: float | None) -> float:

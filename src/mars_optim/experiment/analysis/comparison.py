@@ -25,17 +25,16 @@ def comparison(plan: Plan, size: Size, runs: Iterable[Run]) -> Comparison:
         if run.spec.purpose in ("compare", "ladder") and not valueless(run, plan.decision)
     )
     compared = {key: run for run in paired if (key := _key(run)) in wanted}
+    rungs = rungs_due(Comparison(plan, size, here, compared, 0, 0))
+    wanted = {key for key in wanted if key[2] in rungs}
     if plan.decision.looks == "every-pair" and plan.task.kind != "imported":
         looked_at = _looked_at(plan, compared, wanted)
         wanted = {key for key in wanted if key[1] in looked_at}
         compared = {key: run for key, run in compared.items() if key in wanted}
-    at = Comparison(plan, size, here, compared, 0, 0)
-    rungs = rungs_due(at)
-    wanted = {key for key in wanted if key[2] in rungs}
     lacking = set() if plan.task.kind == "imported" else wanted - compared.keys()
     judged = {plan.comparison.baseline, plan.comparison.candidate}
     undecided = sum(arm in judged for arm, _, _ in lacking)
-    return replace(at, missing=len(lacking), open=undecided)
+    return Comparison(plan, size, here, compared, len(lacking), undecided)
 
 
 def others_due(plan: Plan, size: Size, runs: Iterable[Run]) -> bool:

@@ -69,7 +69,7 @@ class RateFit:
         best: rate of the least expected regret, rounded to three digits; never between one that
             diverged and its nearest that did not.
         states: x*, curvature below, curvature above, exponent, probability, each (states,).
-        lowest: loss at x* on the seed with the most trials, of equals the lowest (states,).
+        lowest: loss at x* on one seed: that of the search (states,).
     """
 
     x: Floats
@@ -79,7 +79,7 @@ class RateFit:
     lowest: Floats
 
     def loss(self, lr: float) -> float:
-        """Expected loss at ``lr``, on the seed with the most trials."""
+        """Expected loss at ``lr``, on the seed of the search."""
         weight = self.states[4]
         return float(weight @ (self.lowest + self._height(lr)) / weight.sum())
 
@@ -112,7 +112,10 @@ def quantiles(values: Floats, weight: Floats, number: int = QUANTILES) -> Floats
 
 
 def fit_rate(
-    trials: Sequence[Observation], factor: float, noise: Noise | None = None
+    trials: Sequence[Observation],
+    factor: float,
+    noise: Noise | None = None,
+    seed: int | None = None,
 ) -> RateFit | None:
     """Fit an arm's trials.
 
@@ -120,15 +123,18 @@ def fit_rate(
         trials: of one arm at one budget, of one or more tuning seeds.
         factor: between neighbouring learning rates of the search, > 1.
         noise: of a run, where the comparison tells it; else it is told by the trials alone.
+        seed: of the search; default the lowest.
 
     Returns:
         None if fewer than two different rates have a loss.
     """
-    return _fit(tuple(sorted(trials, key=lambda t: (t[0], t[1]))), factor, noise)
+    return _fit(tuple(sorted(trials, key=lambda t: (t[0], t[1]))), factor, noise, seed)
 
 
 @functools.lru_cache(maxsize=512)  # an agenda asks again and again
-def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) -> RateFit | None:
+def _fit(
+    trials: tuple[Observation, ...], factor: float, noise: Noise | None, search: int | None
+) -> RateFit | None:
     finite = [
         (math.log2(lr), seed, loss)
         for lr, seed, loss in trials
@@ -137,7 +143,7 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
     if len({x for x, _, _ in finite}) < 2:
         return None
     x, seed, y = (np.array(column) for column in zip(*finite, strict=True))
-    members = (seed[None, :] == _by_trials(seed)[:, None]).astype(float)  # (seeds, trials)
+    members = (seed[None, :] == _first(seed, search)[:, None]).astype(float)  # (seeds, trials)
     height = y - (members * np.array([[y[m > 0].min()] for m in members])).sum(axis=0)
     scale = float(height.max()) or 1e-12 * max(1.0, abs(float(y[0])))
     if scale < 1e-200:
@@ -174,10 +180,10 @@ def _fit(trials: tuple[Observation, ...], factor: float, noise: Noise | None) ->
     return RateFit(x_star, of_x, best, tuple(states), lowest)
 
 
-def _by_trials(seed: NDArray[np.int_]) -> NDArray[np.int_]:
-    """The seeds, the one with the most trials first, of equals the lowest."""
-    seeds, trials = np.unique(seed, return_counts=True)
-    order: NDArray[np.int_] = np.argsort(-trials, kind="stable")
+def _first(seed: NDArray[np.int_], search: int | None) -> NDArray[np.int_]:
+    """The seeds, that of the search first."""
+    seeds = np.unique(seed)
+    order: NDArray[np.int_] = np.argsort(seeds != search, kind="stable")
     return seeds[order]
 
 

@@ -60,7 +60,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         return Verdict(
             decision="not-enough-runs",
             findings=(Finding("verdict.missing", dict(missing=missing)) if missing else too_few,),
-            reasons=(Finding("reason.goes-on"),) if missing else (),
+            reasons=_why_unread(plan, baseline, candidate, missing),
             pairs_needed=None,
         )
     decision = by_interval(interval, threshold, candidate.bounds)
@@ -87,6 +87,20 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
         reasons=_reasons(plan, baseline, candidate, decision),
         pairs_needed=needed,
     )
+
+
+def _why_unread(
+    plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int
+) -> tuple[Finding, ...]:
+    """Why there is no interval yet, and a way out."""
+    if missing:
+        return (Finding("reason.goes-on"),)
+    if not _ladderless(plan, candidate):
+        return ()
+    values = dict[str, str | int | float](
+        baseline=baseline.name, seeds=plan.comparison.ladder_seeds
+    )
+    return (Finding("reason.ladder-lost", values),)
 
 
 def _stopped(
@@ -134,13 +148,14 @@ def _goes_on(plan: Plan, baseline: ArmResult, candidate: ArmResult) -> bool:
     if target and target.waits:
         at_edge = baseline.at_edge or candidate.at_edge
         return not at_edge and may_be_told(baseline, candidate, len(plan.comparison.seeds))
-    return not known and bool(plan.ladder) and not _ladderless(plan, baseline)
+    return not known and bool(plan.ladder) and not _ladderless(plan, candidate)
 
 
-def _ladderless(plan: Plan, baseline: ArmResult) -> bool:
-    """Whether the baseline diverged at the common budget with all seeds that have a ladder."""
-    lost = {seed.seed for seed in baseline.seeds if seed.loss is None}
-    return bool(plan.comparison.ladder_seeds) and set(plan.comparison.with_rungs) <= lost
+def _ladderless(plan: Plan, candidate: ArmResult) -> bool:
+    """Whether only some seeds have a ladder, and no pair can be read off it."""
+    pairs = [pair for pair in candidate.pairs if pair.loss is not None]
+    few = bool(plan.ladder) and bool(plan.comparison.ladder_seeds)
+    return few and bool(pairs) and all(pair.reading is None for pair in pairs)
 
 
 def _may_settle(plan: Plan, interval: Interval) -> bool:

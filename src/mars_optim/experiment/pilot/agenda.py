@@ -15,6 +15,7 @@ from ..analysis.verdict import decide, settles_more
 from ..plan import Arm, Plan, RunSpec
 from ..plan.sizes import Size
 from ..records import Run
+from ..records.metric import judged
 from ..records.trials import near
 from .tuning import Tuning, spec_of, tuning_of, tuning_trials
 
@@ -65,7 +66,9 @@ def agenda(
             of the comparison; without the baseline or the candidate there is none.
     """
     finished = {
-        r.spec.run_id: r for r in done if r.outcome and r.spec.data == data and plan.covers(r.spec)
+        r.spec.run_id: judged(r, plan.decision)
+        for r in done
+        if r.outcome and r.spec.data == data and plan.covers(r.spec)
     }
     parts = [_size(plan, size, data, finished.values(), given_up) for size in plan.sizes()]
     if plan.sensitivity.gammas:
@@ -147,7 +150,7 @@ def _look(
     given_up: Collection[str],
 ) -> _Look:
     """Look at the pairs: those begun, of a plan that looks at every pair; else all."""
-    seeds, judged = plan.comparison.seeds, plan.comparison.judged
+    seeds, pair_of = plan.comparison.seeds, plan.comparison.judged
     looks = plan.decision.looks == "every-pair"
     if not looks and plan.comparison.others == "always":
         return _Look(seeds)
@@ -155,11 +158,11 @@ def _look(
     compared = (r for r in at.runs if r.spec.purpose in ("compare", "ladder"))
     due = begun(plan, {run.spec.seed for run in compared}) if looks else seeds
     done = {run.spec.run_id for run in at.runs} | set(given_up)
-    pair = [s for s in specs if s.seed in due and s.arm_name in judged]
+    pair = [s for s in specs if s.seed in due and s.arm_name in pair_of]
     if not pair or not all(s.run_id in done or s.trunk in given_up for s in pair):
         return _Look(due)
     arms = arm_results(at, {})
-    baseline, candidate = (arms[name] for name in judged)
+    baseline, candidate = (arms[name] for name in pair_of)
     verdict = decide(plan, baseline, candidate, 0)  # for what was given up no look waits,
     open_ = looks and len(due) < len(seeds) and candidate.seeds  # none if all were given up
     if open_ and settles_more(plan, baseline, candidate, verdict):

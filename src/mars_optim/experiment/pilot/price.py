@@ -170,7 +170,7 @@ def _compared(plan: Plan, size: Size, seeds: Iterable[int]) -> dict[tuple[str, s
 def _one_side(steps: list[int], unit: int) -> list[int]:
     """The runs of a purpose without its rungs on the dearer side of the common budget."""
     sides = [[n for n in steps if n <= unit], [n for n in steps if n >= unit]]
-    return min(filter(None, sides), key=sum)
+    return min(filter(None, sides), key=lambda side: (len(side), sum(side)))
 
 
 def _perhaps(item: Item) -> Item:

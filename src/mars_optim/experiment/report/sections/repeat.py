@@ -75,11 +75,11 @@ def trained(analysis: Analysis, say: Messages) -> str:
 
 def rule(analysis: Analysis, say: Messages) -> str:
     """The rule that was fixed in the plan."""
-    decision, seeds = analysis.plan.decision, len(analysis.plan.comparison.seeds)
+    decision, most = analysis.plan.decision, analysis.plan.most_pairs
     values = dict(confidence=decision.confidence, min_saving=decision.min_saving)
     every = decision.looks == "every-pair"
     told = [
-        say("repeat.rule.every-pair", **values, seeds=seeds)
+        say("repeat.rule.every-pair", **values, pairs=most)
         if every
         else say("repeat.rule", **values)
     ]
@@ -100,7 +100,7 @@ def limits(analysis: Analysis, say: Messages) -> Section:
     names = ", ".join(tuning.over)
     tuned = say("limit.settings", names=names) if tuning.by_design else say("limit.lr")
     mean = (say("limit.ladder.mean", seeds=few),) if few else ()
-    fits = (say("limit.trials-pair", seed=tuning.seed),) if analysis.plan.trials_pair else ()
+    fits = (say("limit.trials-pair", seed=tuning.seed),) if analysis.candidate.trials_pair else ()
     by_ladder = (ladder, *mean) if analysis.plan.decision.target is None else ()
     items = (say("limit.size"), *by_ladder, tuned, *fits)
     return Section("limits", say("section.limits"), (Bullets(items),))
