@@ -91,7 +91,7 @@ def test_a_fit_tells_the_loss_of_the_seed_of_the_search(few: slice):
     assert fit.loss(2.0) == pytest.approx(9.1, abs=0.02)
 
 
-def test_unequal_variances_make_students_interval_wider_not_wrong():
+def test_unequal_variances_widen_students_interval():
     rng = np.random.default_rng(2)
     for others in (0.1, 0.5, 2.0, 10.0):
         x = rng.standard_normal((4000, 3)) * np.array([1.0, 1.0, others])
