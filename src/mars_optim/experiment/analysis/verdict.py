@@ -113,7 +113,8 @@ def _stopped(
         return []
     values = dict[str, str | int | float](pairs=pairs, seeds=seeds)
     if decision != "not-enough-runs":
-        return [Finding("reason.stopped", values)]
+        spared = len(plan.comparison.judged) * (seeds - pairs)
+        return [Finding("reason.stopped", values | dict(runs=spared))]
     if not _goes_on(plan, baseline, candidate):
         return [Finding("reason.no-more-pairs", values)]
     waits = candidate.target is not None and candidate.target.waits

@@ -150,7 +150,7 @@ def _look(
     given_up: Collection[str],
 ) -> _Look:
     """Look at the pairs: those begun, of a plan that looks at every pair; else all."""
-    seeds, pair_of = plan.comparison.seeds, plan.comparison.judged
+    seeds, arms_judged = plan.comparison.seeds, plan.comparison.judged
     looks = plan.decision.looks == "every-pair"
     if not looks and plan.comparison.others == "always":
         return _Look(seeds)
@@ -158,11 +158,11 @@ def _look(
     compared = (r for r in at.runs if r.spec.purpose in ("compare", "ladder"))
     due = begun(plan, {run.spec.seed for run in compared}) if looks else seeds
     done = {run.spec.run_id for run in at.runs} | set(given_up)
-    pair = [s for s in specs if s.seed in due and s.arm_name in pair_of]
+    pair = [s for s in specs if s.seed in due and s.arm_name in arms_judged]
     if not pair or not all(s.run_id in done or s.trunk in given_up for s in pair):
         return _Look(due)
     arms = arm_results(at, {})
-    baseline, candidate = (arms[name] for name in pair_of)
+    baseline, candidate = (arms[name] for name in arms_judged)
     verdict = decide(plan, baseline, candidate, 0)  # for what was given up no look waits,
     open_ = looks and len(due) < len(seeds) and candidate.seeds  # none if all were given up
     if open_ and settles_more(plan, baseline, candidate, verdict):
