@@ -1,9 +1,9 @@
 """The search for a learning rate: one trial at a time, the same for all arms.
 
 A pure function of an arm's trials so far, so that it can be repeated and resumed. It ends at equal
-*resolution* for every arm, wherever it began: the best trial has neighbours a whole step away on
-both sides, and the lowest point of the fit half a step away. How many trials that took is a cost,
-not a quota.
+*resolution* for every arm, wherever it began: the best trial lies between two others, and the
+lowest point of the fit has trials half a step away, or is known as well without them. How many
+trials that took is a cost, not a quota.
 """
 
 from __future__ import annotations
