@@ -38,7 +38,7 @@ def test_the_plan_is_priced_as_json_and_nothing_is_written(
     assert status == 0
     assert not out.exists()
     found = json.loads(capsys.readouterr().out)
-    assert found["price"]["runs"] == [20, 76]
+    assert found["price"]["runs"] == [15, 74]
     assert 0 < found["price"]["hours"][0] <= found["price"]["hours"][1]
     assert found["price"]["money"] == pytest.approx([2 * h for h in found["price"]["hours"]])
     assert set(found["probe"]) == {"adamw", "nadamw", "mars-adamw"}

@@ -31,7 +31,7 @@ def of_rungs(folder: Path, seeds: tuple[int, ...], short: tuple[int, ...] = ()) 
         ((3, 4), (), 2, (3, 4, 1, 2), 4),
         ((3, 4), (1, 2), 2, (3, 4, 1, 2), 4),  # part of a ladder takes nothing away
         ((1, 2, 3, 4), (), 0, (1, 2, 3, 4), 4),
-        ((3,), (), 0, (1, 2, 3, 4), 1),  # one ladder does not show its noise
+        ((3,), (), 1, (3, 1, 2, 4), 4),  # the pairs show the noise of one ladder
     ],
 )
 def test_ladders_of_some_seeds_serve_all_pairs(

@@ -88,8 +88,7 @@ def plan_for(found: Iterable[Found], source: RunsPlan, *, factor: float = 2.0) -
 
     The common budget is the one at which most seeds have both baseline and candidate (of equals
     the longest); the baseline's other budgets are its ladder. Where only some seeds have all of
-    these, two at the least, all pairs are read off the mean ladder of those
-    (``comparison.ladder_seeds``).
+    these, all pairs are read off the mean ladder of those (``comparison.ladder_seeds``).
 
     Args:
         found: the runs.

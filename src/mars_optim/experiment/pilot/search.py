@@ -15,7 +15,16 @@ import numpy as np
 from ..analysis.rate_fit import RateFit, fit_rate
 from ..records.trials import Trials, at_edge, best_lr, bracket, near, open_sides
 
-__all__ = ["Trials", "at_edge", "best_lr", "bracket", "next_lr", "next_outward", "stencil"]
+__all__ = [
+    "Trials",
+    "at_edge",
+    "best_lr",
+    "bracket",
+    "next_lr",
+    "next_outward",
+    "repeated",
+    "stencil",
+]
 
 NEIGHBOURS = (0, -1, 1)
 """Around the lowest point, in half steps, in the order in which they are tried."""
@@ -82,6 +91,19 @@ def stencil(default: float, factor: float, trials: Trials) -> tuple[float, ...]:
     centre = round(2 * math.log(lowest / default) / math.log(factor))
     rates = (default * factor ** ((centre + k) / 2) for k in NEIGHBOURS)
     return tuple(near(trials, lr) for lr in rates)
+
+
+def repeated(default: float, factor: float, trials: Trials) -> tuple[float, ...]:
+    """The rates of the stencil that further seeds try: none that diverged, nor one beyond it.
+
+    Args:
+        default: as in :func:`stencil`.
+        factor: likewise.
+        trials: likewise; not all of the stencil need have been tried.
+    """
+    best, _, _ = bracket(trials)
+    around = stencil(default, factor, trials)
+    return tuple(lr for lr in around if _below_walls(trials, best, lr))
 
 
 def next_outward(default: float, factor: float, trials: Trials, others: float) -> float | None:

@@ -17,7 +17,7 @@ from ..plan.tuning import Point
 from ..records import Run
 from ..records.metric import cost
 from ..records.trials import AROUND, Trials, best_lr, best_of_others, loss_or_inf, near
-from .search import next_lr, next_outward, stencil
+from .search import next_lr, next_outward, repeated
 
 
 def tuning_trials(plan: Plan, runs: Iterable[Run], size: Size | None = None) -> dict[str, Trials]:
@@ -187,8 +187,7 @@ def _repeats(plan: Plan, size: Size, data: str, arm: str, trials: Trials) -> lis
     """The trials around an arm's lowest point, on the further tuning seeds."""
     if not plan.tuning.more_seeds or len(trials) < 2:
         return []
-    around = stencil(plan.arm[arm].lr, plan.tuning.factor, trials)
-    rates = [lr for lr in around if trials.get(lr) is not None]
+    rates = repeated(plan.arm[arm].lr, plan.tuning.factor, trials)
     return [
         spec_of(plan, size, data, purpose="tune", arm_name=arm, lr=lr, seed=seed)
         for seed in plan.tuning.more_seeds
