@@ -27,7 +27,7 @@ def test_sizes_ablations_and_sensitivity_end_in_one_analysis(
         }
     )
     assert done.returncode == 0, done.stderr
-    assert "In all: 44 to 48 runs" in done.stdout
+    assert "In all: 34 to 42 runs" in done.stdout
     found = analyse(pilot.out)
     assert found.totals.missing == 0
     assert [s.name for s in found.sizes] == ["main", "wide"]
