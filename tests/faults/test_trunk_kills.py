@@ -47,15 +47,19 @@ class Task:
         model.train()
         return loss
 """
-SETTINGS = {
+TRUNKS = {
+    "training.decay": "wsd",
+    "training.trunk": "true",
+    "comparison.ladder_seeds": "0",
+    "comparison.rungs": "always",
+    "comparison.trials_pair": "false",
+}
+SETTINGS = TRUNKS | {
     "arms": '["adamw", "mars-adamw"]',
     "task.kind": "python",
     "task.source": "slow.py:Task",
     "training.steps": "20",
-    "training.decay": "wsd",
-    "training.trunk": "true",
     "training.decay_share": "0.5",
-    "comparison.ladder_seeds": "0",
     "comparison.seeds": "[1, 2]",
     "comparison.ladder": "[0.5, 1.5]",
     "comparison.others": "always",
@@ -163,7 +167,7 @@ def test_branches_wait_for_their_trunks(how: tuple[str, ...], pilot: Pilot):
     """The pretended job fails if its trunk has not finished, and is then tried again."""
     if how:
         pytest.importorskip("submitit")
-    trunks = {"training__decay": "wsd", "training__trunk": "true", "comparison__ladder_seeds": "0"}
+    trunks = {key.replace(".", "__"): value for key, value in TRUNKS.items()}
     process = pilot.start(*how, workers=3, **SMALL, **trunks)
     stdout, stderr = process.communicate(timeout=800)
     assert process.returncode == 0, stdout + stderr

@@ -165,6 +165,7 @@ def test_disturbed_slurm_trunks_equal_the_local_ones_bitwise(
 ):
     options = SMALL | {"task.corpus": corpus, "training.steps": "1500"}
     options |= {"training.decay": "wsd", "training.trunk": "true", "comparison.ladder_seeds": "0"}
+    options |= {"comparison.rungs": "always", "comparison.trials_pair": "false"}
     local = new_pilot("local", **options)
     assert local.run("--workers", "1") == 0, local.said
 
