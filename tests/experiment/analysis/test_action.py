@@ -127,3 +127,18 @@ def test_the_action_is_one_sentence(lang: str, ends: tuple[float, float]) -> Non
     said = action_line(analysis, action(analysis), Messages(lang))  # type: ignore[arg-type]
     assert said.count("\n") == 0
     assert said.endswith("." if lang == "en" else "。")
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_a_lost_ladder_asks_for_ladder_seeds_not_for_pairs(lang: str) -> None:
+    whole = candidate_with([0.1, 0.2, 0.15])
+    seeds = tuple(replace(seed, reading=None, log_ratio=None) for seed in whole.seeds)
+    lost, made = replace(whole, seeds=seeds, log_ratio=None), priced(whole)
+    plan = replace(made.plan, comparison=replace(made.plan.comparison, ladder_seeds=1))
+    verdict = decide(plan, made.baseline, lost, 0)
+    arms = tuple(lost if arm.name == lost.name else arm for arm in made.arms)
+    found = replace(made, plan=plan, arms=arms, verdict=verdict)
+    told = action(found)
+    assert (told.kind, told.code) == ("no-runs-help", "ladder-lost")
+    said = action_line(found, told, Messages(lang))  # type: ignore[arg-type]
+    assert "comparison.ladder_seeds" in said

@@ -13,9 +13,8 @@ import pytest
 from benchmarks.simulated_pilots import KINDS, Losses, World, carry_out, judge, worlds
 from mars_optim.experiment.analysis.arm_results import arm_results
 from mars_optim.experiment.analysis.causes import paired
-from mars_optim.experiment.analysis.choice import between_two
 from mars_optim.experiment.analysis.comparison import comparison
-from mars_optim.experiment.analysis.ladder import BEND
+from mars_optim.experiment.analysis.ladder import BEND, fall_between
 from mars_optim.experiment.analysis.rate_fit import fit_rate
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan import Plan
@@ -130,4 +129,4 @@ def test_the_slope_between_two_rungs_is_that_of_their_law():
     y = 2.0 + 0.7 * np.exp(-exponent * x)
     for place in x:
         loss = 2.0 + 0.7 * math.exp(-exponent * place)
-        assert between_two(x, y, loss) == pytest.approx(exponent * (loss - 2.0))
+        assert fall_between(x, y, loss) == pytest.approx(exponent * (loss - 2.0))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .ladder import BEND
+from .ladder import fall_between
 from .mean_ladder import MeanLadder, mean_ladder, normal_values
 from .rate_fit import QUANTILES, Floats, Noise, Observation, RateFit, fit_rate, quantiles
 from .stats import Interval, shifted
@@ -153,17 +153,10 @@ def slope(at: Comparison, loss: float | None) -> float | None:
     if chord <= 0:
         return None
     if len(x) == 2:
-        return between_two(x, y, float(np.mean(y)) if loss is None else loss)
+        return fall_between(x, y, float(np.mean(y)) if loss is None else loss)
     law = np.polyfit(x, y, min(2, len(x) - 1), w=weight)
     at_loss = _where(law, x, y, loss)
     return float(np.clip(-np.polyval(np.polyder(law), at_loss), 0.3 * chord, 3 * chord))
-
-
-def between_two(x: Floats, y: Floats, loss: float) -> float:
-    """The fall at ``loss`` between two rungs: L = A + B t^-BEND, so dL / dlog t = -BEND (L - A)."""
-    b = (y[0] - y[1]) / -math.expm1(-BEND * (x[1] - x[0]))
-    inside = float(np.clip(loss, y[1], y[0]))
-    return float(BEND * (inside - (y[0] - b)))
 
 
 def _where(law: Floats, x: Floats, y: Floats, loss: float | None) -> float:

@@ -137,6 +137,21 @@ def _solve(x: Floats, fit: Floats, y: Floats, segment: NDArray[np.int_]) -> Floa
     return solved
 
 
+def fall_between(x: Floats, y: Floats, loss: float) -> float:
+    """The fall at ``loss`` per unit of log tokens, between two rungs.
+
+    L = A + B t^-BEND, so -dL / dlog t = BEND (L - A).
+
+    Args:
+        x: log tokens of both, rising.
+        y: their losses, falling.
+        loss: between them; one outside counts as the nearer end.
+    """
+    b = (y[0] - y[1]) / -math.expm1(-BEND * (x[1] - x[0]))
+    inside = float(np.clip(loss, y[1], y[0]))
+    return float(BEND * (inside - (y[0] - b)))
+
+
 def falling_fit(values: ArrayLike) -> Floats:
     """The never rising sequence nearest in least squares, along the last axis (..., rungs)."""
     from scipy.optimize import isotonic_regression  # slow to import

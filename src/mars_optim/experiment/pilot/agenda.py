@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.arm_results import arm_results
+from ..analysis.compared import Comparison
 from ..analysis.comparison import at_first, begun, comparison, others_due
 from ..analysis.rungs import rungs_due
 from ..analysis.verdict import decide, settles_more
@@ -106,11 +107,12 @@ def _of_arms(
     tuning = tuning_of(plan, size, data, runs, given_up)
     specs = tuning.ready
     due, decision = first_seeds(plan), ""
-    rungs = rungs_due(comparison(plan, size, runs))
+    at = comparison(plan, size, runs)
+    rungs = rungs_due(at)
     if tuning.over:
         compared = _comparison(plan, size, data, tuning)
         compared = [s for s in compared if s.branches or s.steps in rungs]
-        look = _look(plan, size, runs, compared, given_up)
+        look = _look(at, compared, given_up)
         due, decision = look.seeds, look.decision
         specs = tuple(spec for spec in compared if spec.seed in due)
     jobs = [job for seed in due for job in jobs_of_a_seed(plan, size, size.arms, seed)]
@@ -142,27 +144,21 @@ class _Look:
     decision: str = ""
 
 
-def _look(
-    plan: Plan,
-    size: Size,
-    runs: Iterable[Run],
-    specs: Sequence[RunSpec],
-    given_up: Collection[str],
-) -> _Look:
+def _look(at: Comparison, specs: Sequence[RunSpec], given_up: Collection[str]) -> _Look:
     """Look at the pairs: those begun, of a plan that looks at every pair; else all."""
-    seeds, arms_judged = plan.comparison.seeds, plan.comparison.judged
+    plan = at.plan
+    seeds, about = plan.comparison.seeds, plan.comparison.judged
     looks = plan.decision.looks == "every-pair"
     if not looks and plan.comparison.others == "always":
         return _Look(seeds)
-    at = comparison(plan, size, runs)
     compared = (r for r in at.runs if r.spec.purpose in ("compare", "ladder"))
     due = begun(plan, {run.spec.seed for run in compared}) if looks else seeds
     done = {run.spec.run_id for run in at.runs} | set(given_up)
-    pair = [s for s in specs if s.seed in due and s.arm_name in arms_judged]
+    pair = [s for s in specs if s.seed in due and s.arm_name in about]
     if not pair or not all(s.run_id in done or s.trunk in given_up for s in pair):
         return _Look(due)
     arms = arm_results(at, {})
-    baseline, candidate = (arms[name] for name in arms_judged)
+    baseline, candidate = (arms[name] for name in about)
     verdict = decide(plan, baseline, candidate, 0)  # for what was given up no look waits,
     open_ = looks and len(due) < len(seeds) and candidate.seeds  # none if all were given up
     if open_ and settles_more(plan, baseline, candidate, verdict):

@@ -177,19 +177,19 @@ def check_ladder_seeds(comparison: ComparisonPlan, *, trunk: bool) -> None:
             f"comparison.ladder_seeds = {few} must be 0, for all seeds, or from {LEAST_LADDERS} to "
             f"{most}, the number of comparison.seeds"
         )
-    if not trunk:
-        return
-    odd = {
-        f"comparison.ladder_seeds = {few}": few and "comparison.ladder_seeds = 0",
-        "comparison.rungs = 'as-read'": comparison.rungs == "as-read"
-        and "comparison.rungs = 'always'",
-        "comparison.trials_pair = true": comparison.trials_pair
-        and "comparison.trials_pair = false",
-    }
-    odd = {now: back for now, back in odd.items() if back}
-    if odd:
+    clashes = [
+        (few > 0, f"comparison.ladder_seeds = {few}", "comparison.ladder_seeds = 0"),
+        (
+            comparison.rungs == "as-read",
+            "comparison.rungs = 'as-read'",
+            "comparison.rungs = 'always'",
+        ),
+        (comparison.trials_pair, "comparison.trials_pair = true", "comparison.trials_pair = false"),
+    ]
+    found = [(now, back) for clash, now, back in clashes if clash]
+    if trunk and found:
+        keys, ways = (" and ".join(texts) for texts in zip(*found, strict=True))
         raise UserError(
-            f"{' and '.join(odd)} {'does' if len(odd) == 1 else 'do'} not go with training.trunk, "
-            "whose ladders share runs within a seed; set "
-            f"{' and '.join(map(str, odd.values()))}, or training.trunk = false"
+            f"{keys} {'does' if len(found) == 1 else 'do'} not go with training.trunk, whose "
+            f"ladders share runs within a seed; set {ways}, or training.trunk = false"
         )
