@@ -73,6 +73,10 @@ def test_the_sheet_carries_every_arm(pilot: Path, capsys: pytest.CaptureFixture[
     rows = {(r["arm"], r["kind"]): r for r in found["groups"]}
     matrix, vector = rows["adamw", "matrix"], rows["adamw", "vector"]
     assert matrix["lr"] == pytest.approx(vector["lr"] / 4)
+    assert rows["adamw", "embedding"]["lr"] == pytest.approx(vector["lr"] / 2)
+    small = json.loads(told(capsys, str(pilot), *sizes, "--small-vocabulary", "--json"))
+    kept = {(r["arm"], r["kind"]): r["lr"] for r in small["groups"]}
+    assert kept["adamw", "embedding"] == pytest.approx(vector["lr"])
     unchanged = json.loads(told(capsys, str(pilot), "--json"))
     lr = {(r["arm"], r["kind"]): r["lr"] for r in unchanged["groups"]}
     assert vector["lr"] == pytest.approx(lr["adamw", "vector"] * shrunk)

@@ -9,7 +9,7 @@ kind           lr                                  start       decay            
 =============  ==================================  ==========  ===================  =============
 matrix         1/m adamw, lion; 1/sqrt(m) muon;    1/sqrt(m)   lr decay is 1/m      1/(m d)
                1 shampoo
-embedding      1                                   1           1                    1/m
+embedding      1/sqrt(m)                           1           1                    1/m
 head           1                                   1           1                    1/m
 router         1/m                                 1/m         1                    1/m
 other, vector  1                                   1           1                    1/m
@@ -17,15 +17,17 @@ other, vector  1                                   1           1                
 
 Every lr is also times t^-0.32 (2603.28743) and, up to the noise scale, sqrt(b); with b also go
 decay, sqrt(b), eps, 1/sqrt(b), and betas, 1 - b (1 - beta) (2205.10287). In the model, logits are
-multiplied by 1/m (also those of a tied embedding) and each residual branch by 1/d. No rule is
-published for gamma: it stays, or ``"auto"`` chooses it in the run.
+multiplied by 1/m (also those of a tied embedding) and each residual branch by 1/d. An embedding's
+1/sqrt(m), also of one tied with the head, is for vocabularies that are large beside the width
+(measured: 2407.17465, derived: 2506.15025, and docs/transfer.md). No rule is published for gamma:
+it stays, or ``"auto"`` chooses it in the run.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from .groups.roles import KINDS, Kind
@@ -37,6 +39,9 @@ TOKENS = -0.32
 MATRIX_WIDTH = {"adamw": -1.0, "lion": -1.0, "muon": -0.5, "shampoo": 0.0}
 """Power of the width that a matrix's lr goes with, so that lr times the spectral norm of a step
 does not: AdamW's and Lion's is m, Muon's 0.2 sqrt(max(rows, cols)), Shampoo's sqrt(rows / cols)."""
+
+EMBEDDING_WIDTH = -0.5
+"""Power of the width that an embedding's lr goes with (arXiv 2407.17465 and 2506.15025)."""
 
 EPS = 1e-8  # where a group says nothing
 
@@ -52,9 +57,11 @@ class Ratios:
         batch: b, of the tokens in a batch (default: 1).
         noise_scale: tokens of the gradient's noise scale over the base's batch: beyond it a larger
             batch raises no rate (default: None, not known).
+        large_vocabulary: whether the vocabulary is large beside the width, so that embeddings'
+            rates fall with 1/sqrt(m); else they stay (default: True).
 
     Raises:
-        ValueError: for one that is not finite and above 0.
+        ValueError: for a ratio that is not finite and above 0.
     """
 
     width: float = 1.0
@@ -62,12 +69,13 @@ class Ratios:
     tokens: float = 1.0
     batch: float = 1.0
     noise_scale: float | None = None
+    large_vocabulary: bool = True
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in ("width", "depth", "tokens", "batch", "noise_scale"):
+            value = getattr(self, name)
             if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"{field.name}={value!r} must be a finite number above 0")
+                raise ValueError(f"{name}={value!r} must be a finite number above 0")
 
     @property
     def useful_batch(self) -> float:
@@ -110,6 +118,8 @@ def factors(kind: Kind, rule: str, ratios: Ratios) -> Factors:
         # lr decay ~ 1/m (arXiv 2512.05620), so what is multiplied by lr goes with 1 / (m lr)
         decay = 1.0 / (m * lr)
         return Factors(lr=lr * over_all, decay=decay * root_b, eps=eps / d, start=m**-0.5)
+    if kind == "embedding" and ratios.large_vocabulary:
+        return Factors(lr=over_all * m**EMBEDDING_WIDTH, decay=root_b, eps=eps, start=1.0)
     if kind == "router":
         return Factors(lr=over_all / m, decay=root_b, eps=eps, start=1.0 / m)
     return Factors(lr=over_all, decay=root_b, eps=eps, start=1.0)
@@ -139,6 +149,7 @@ def transferred(
     tokens: float = 1.0,
     batch: float = 1.0,
     noise_scale: float | None = None,
+    large_vocabulary: bool = True,
 ) -> ParamGroups:
     """The groups of a larger model, from settings that were tuned on a smaller one.
 
@@ -153,11 +164,20 @@ def transferred(
         tokens: likewise, of the whole run (default: 1).
         batch: likewise, of a batch (default: 1).
         noise_scale: tokens of the noise scale over those of the base's batch (default: None).
+        large_vocabulary: False where the vocabulary is smaller than the width: embeddings' rates
+            stay then, and do not fall with 1/sqrt(width) (default: True).
 
     Raises:
         ValueError: for a ratio that is not finite and above 0, or groups without kind and lr.
     """
-    ratios = Ratios(width=width, depth=depth, tokens=tokens, batch=batch, noise_scale=noise_scale)
+    ratios = Ratios(
+        width=width,
+        depth=depth,
+        tokens=tokens,
+        batch=batch,
+        noise_scale=noise_scale,
+        large_vocabulary=large_vocabulary,
+    )
     given = list(groups)
     for key in ("kind", "rule", "lr", "betas", "weight_decay"):
         if any(key not in group for group in given):

@@ -105,6 +105,8 @@ def sheet(
     base: Mapping[str, float],
     target: Mapping[str, float | None],
     noise_scale: float | None = None,
+    *,
+    large_vocabulary: bool = True,
 ) -> Sheet:
     """Settings of each arm at the target.
 
@@ -114,6 +116,7 @@ def sheet(
         base: width, depth, tokens and batch of the pilot.
         target: likewise; None for as in the base.
         noise_scale: of the gradient, tokens (`mars noise`), or None.
+        large_vocabulary: whether it is large beside the target's width (default: True).
 
     Raises:
         UserError: for a dimension out of range, or a batch too large for the betas.
@@ -122,6 +125,7 @@ def sheet(
     ratios = Ratios(
         **{name: wanted[name] / base[name] for name in DIMENSIONS},
         noise_scale=None if noise_scale is None else noise_scale / base["batch"],
+        large_vocabulary=large_vocabulary,
     )
     model = task.build_model(0)
     rows: list[Row] = []
