@@ -27,9 +27,11 @@ from mars_optim.experiment.scaling.table import Table, table
 from . import output
 from .forecast_records import QUANTILES, Answer, designs
 from .public_records import marin, observed
+from .rate_search import lowest
 from .simulated_forecasts import KINDS, SIZES, World, runs_of
 
 Target = tuple[float, float]  # parameters, tokens
+VALLEY = 0.04  # a loss's rise by one octave of the rate away from the best, squared octaves
 PARTS = ("all", "no luck", "bend beyond halved", "no bend beyond", "neither")
 ONE_SIZE = ((0.001, 1, 4, 3), (0.003, 1, 4, 3), (0.01, 1, 4, 3))
 DESIGNS = ((0.001, 3, 4, 3), (0.003, 4, 3, 3), (0.01, 5, 2, 3))  # noise, sizes, lengths, seeds
@@ -72,10 +74,29 @@ class Surprise:
     Args:
         bend: standard deviation of a change of each arm's drift at the largest size.
         settings: of each cell's own luck with its settings, in units of a run's noise.
+        tuned: how each cell's rate is chosen, from one run a rate on one seed: "" at no cost,
+            "grid" the best of rates an octave apart, "fit" the parabola through the best three.
     """
 
     bend: float = 0.0
     settings: float = 0.0
+    tuned: str = ""
+
+    def luck(self, noise: float, rng: np.random.Generator) -> float:
+        """What a cell's loss has beyond the law's, its seeds apart."""
+        return float(rng.normal(0, self.settings * noise)) + self._rise(noise, rng)
+
+    def _rise(self, noise: float, rng: np.random.Generator) -> float:
+        """VALLEY octaves^2, at the rate that trials on one seed lead to."""
+        if not self.tuned:
+            return 0.0
+        places = np.arange(-3.0, 4.0) + rng.uniform(-0.5, 0.5)  # octaves from the best rate
+        trials = VALLEY * places**2 + rng.normal(0, noise, len(places))
+        i = int(np.argmin(trials))
+        chosen = float(places[i])
+        if self.tuned == "fit" and (found := lowest(*trials[i - 1 : i + 2].tolist())):
+            chosen += found.place
+        return VALLEY * chosen**2
 
 
 def of_world(
@@ -94,8 +115,7 @@ def of_world(
     """
     noise, sizes, lengths, seeds = design
     rows = runs_of(world, sizes, lengths, noise, seeds, rng)
-    sd = surprise.settings * noise
-    cells = {(r.arm, r.parameters, r.tokens): rng.normal(0, sd) for r in rows}
+    cells = {(r.arm, r.parameters, r.tokens): surprise.luck(noise, rng) for r in rows}
     rows = [replace(r, loss=r.loss + cells[r.arm, r.parameters, r.tokens]) for r in rows]
     known = table(rows, "base")
     found = posterior(known)
@@ -109,7 +129,7 @@ def of_world(
     targets = [(largest * times, 20 * length * largest * times) for times, length in ways]
     truths = np.zeros((len(targets), 3))
     for i, (size, tokens) in enumerate(targets):
-        luck = rng.normal(0, sd, 4)
+        luck = [surprise.luck(noise, rng) for _ in range(4)]
         for arm in (1, 2, 3):
             law = world.log_ratio(arm, size, tokens) + bends[arm - 1] * math.log(size / largest)
             truths[i, arm - 1] = law + (luck[0] - luck[arm]) / world.fall(tokens * math.exp(law))
@@ -178,11 +198,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the worlds (default: %(default)s)")
     parser.add_argument("--bend", type=float, default=0.0, help="of the worlds' arms beyond")
     parser.add_argument("--settings", type=float, default=0.0, help="luck with them, in noises")
+    parser.add_argument("--tuned", choices=("", "grid", "fit"), default="", help="rates of cells")
     parser.add_argument("--no-records", action="store_true", help="worlds only")
     parser.add_argument("--one-size", action="store_true", help="worlds of one size, at lengths")
     args = parser.parse_args(arguments)
     chosen = (ONE_SIZE if args.one_size else DESIGNS) * args.worlds
-    rng, surprise = np.random.default_rng(args.seed), Surprise(args.bend, args.settings)
+    rng, surprise = np.random.default_rng(args.seed), Surprise(args.bend, args.settings, args.tuned)
     print("| of | parts | forecasts | 80 % holds | 95 % holds | half width | error | score 95 % |")
     print("|---" * 8 + "|")
     if not args.no_records:
