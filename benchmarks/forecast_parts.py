@@ -83,7 +83,7 @@ class Surprise:
     tuned: str = ""
 
     def luck(self, noise: float, rng: np.random.Generator) -> float:
-        """What a cell's loss has beyond the law's, its seeds apart."""
+        """The part of a cell's loss beyond the law's, its seeds apart."""
         return float(rng.normal(0, self.settings * noise)) + self._rise(noise, rng)
 
     def _rise(self, noise: float, rng: np.random.Generator) -> float:
@@ -199,6 +199,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--bend", type=float, default=0.0, help="of the worlds' arms beyond")
     parser.add_argument("--settings", type=float, default=0.0, help="luck with them, in noises")
     parser.add_argument("--tuned", choices=("", "grid", "fit"), default="", help="rates of cells")
+    parser.add_argument("--only", choices=KINDS, nargs="*", default=list(KINDS), help="of arms")
     parser.add_argument("--no-records", action="store_true", help="worlds only")
     parser.add_argument("--one-size", action="store_true", help="worlds of one size, at lengths")
     args = parser.parse_args(arguments)
@@ -212,7 +213,7 @@ def main(arguments: list[str]) -> None:
         print("\n" + _muon(marin()) + "\n", flush=True)
     everything: dict[str, list[Answer]] = {name: [] for name in PARTS}
     for i, design in enumerate(chosen):
-        for kind in KINDS:
+        for kind in args.only:
             told = of_world(World.draw(kind, rng), design, rng, surprise)
             for name, found in told.items():
                 everything[name] += found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.forecast_parts import PARTS, Surprise, of_world, parts
+from benchmarks.forecast_parts import PARTS, VALLEY, Surprise, of_world, parts
 from benchmarks.simulated_forecasts import World
 from mars_optim.experiment.scaling.forecast import posterior
 from mars_optim.experiment.scaling.table import table
@@ -36,3 +36,17 @@ def test_surprises_move_the_truth_and_not_the_law() -> None:
     assert [a.ends for a in plain["all"]] == [a.ends for a in bent["all"]]
     moved = [abs(a.truth - b.truth) for a, b in zip(plain["all"], bent["all"], strict=True)]
     assert min(moved) > 0.01
+
+
+@pytest.mark.parametrize(("tuned", "mean"), [("", 0.0), ("grid", VALLEY / 12), ("fit", 0.0)])
+def test_a_grid_leaves_rates_beside_the_best(tuned: str, mean: float) -> None:
+    rng = np.random.default_rng(3)
+    rises = [Surprise(tuned=tuned).luck(1e-6, rng) for _ in range(4000)]
+    assert min(rises) >= 0.0
+    # offsets are uniform on +- half an octave: the mean of VALLEY octaves^2 is VALLEY / 12
+    assert np.mean(rises) == pytest.approx(mean, rel=0.05, abs=1e-6)
+
+
+def test_noisy_trials_cost_even_a_fit_something() -> None:
+    rng = np.random.default_rng(4)
+    assert np.mean([Surprise(tuned="fit").luck(0.01, rng) for _ in range(500)]) > 1e-4
