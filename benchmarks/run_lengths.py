@@ -3,7 +3,8 @@
 Every arm of a plan at every length, at its best rate and at the baseline's. All arms share one grid
 of rates, a factor of two apart, so that they can be compared at equal rates. Of each arm and length
 the search ends when the best rate of the first seed lies between two others; the other seeds then
-get that rate, its neighbours, and the baseline's best rate. An arm's loss at its best rate is the
+get that rate, its neighbours, and the baseline's best rate, and rates around that one
+(``--octaves``). An arm's loss at its best rate is the
 lowest point of the parabola in log rate through those three, seed by seed, so all arms are read at
 equal resolution and differences are paired.
 
@@ -58,6 +59,8 @@ class Settings(NamedTuple):
     lengths: tuple[int, ...]
     seeds: tuple[int, ...]
     arms: tuple[str, ...]
+    octaves: tuple[int, ...] = (0,)
+    """Of the rates that all arms have: powers of two from the baseline's best."""
 
 
 def wanted(plan: Plan, settings: Settings, losses: Losses) -> list[Trial]:
@@ -86,7 +89,7 @@ def _of_arm(
     baseline = best_octave(losses, settings, length, plan.comparison.baseline)
     if baseline is None:
         return []
-    octaves.add(baseline)
+    octaves |= {baseline + o for o in settings.octaves if abs(baseline + o) <= BEYOND}
     return [Trial(length, arm, o, s) for o in octaves for s in settings.seeds]
 
 
@@ -260,12 +263,13 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
         octave = best_octave(losses, settings, length, base)
         assert octave is not None
         steps, rate = length * plan.training.steps, rate_of(octave)
+        same = "".join(f" at x{2.0**o:g} of {base}'s rate |" for o in settings.octaves)
         lines += [
             "",
             f"{steps:,} steps (x{length}); equal rate: {rate:g}",
             "",
-            f"| arm | rate | within 1 % (octaves) | loss | less {base}'s | at {base}'s rate |",
-            "| --- | --- | --- | --- | --- | --- |",
+            f"| arm | rate | within 1 % (octaves) | loss | less {base}'s |{same}",
+            "| --- | --- | --- | --- | --- |" + " --- |" * len(settings.octaves),
         ]
         for arm in settings.arms:
             its = valley(losses, settings, length, arm)
@@ -273,11 +277,13 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
                 continue
             seeds = [s for s in its.lowest if s in reference.lowest]
             own = [its.lowest[s] - reference.lowest[s] for s in seeds]
-            same = _at_rate(losses, length, octave, (arm, base), seeds)
+            both = (arm, base)
+            at = [_at_rate(losses, length, octave + o, both, seeds) for o in settings.octaves]
             mean = statistics.mean(its.lowest.values())
             lines.append(
-                f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | {_told(own)} "
-                f"| {_told(same)} |"
+                f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | "
+                + " | ".join(map(_told, (own, *at)))
+                + " |"
             )
     return "\n".join(lines).strip() + "\n"
 
@@ -308,13 +314,18 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--arms", nargs="+", help="of the plan's, with the baseline (default: all)")
+    parser.add_argument(
+        "--octaves", type=int, nargs="+", default=[0],
+        help="of rates that all arms are compared at, from the baseline's best (default: 0)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report", action="store_true", help="make no runs")
     given = parser.parse_args(argv)
     path, out = given.plan, given.out
     table_path = given.table or Path(path).with_suffix(".csv")
     plan = load_plan(Path(path))
-    settings = Settings(tuple(given.lengths), tuple(given.seeds), chosen(plan, given.arms))
+    arms = chosen(plan, given.arms)
+    settings = Settings(tuple(given.lengths), tuple(given.seeds), arms, tuple(given.octaves))
     if given.report:
         unit = Model.of(path, out).unit
         losses = found(path, out, plan, settings) | losses_of(read(table_path), plan, unit)

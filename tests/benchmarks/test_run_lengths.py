@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def test_every_arm_has_the_baselines_best_rate_at_all_seeds(losses: Losses) -> N
             for arm in PLAN.arms
             for seed in SETTINGS.seeds
         )
+
+
+def test_all_arms_have_the_rates_around_the_baselines_best() -> None:
+    around = SETTINGS._replace(octaves=(-1, 0, 1, 2))
+    found: Losses = {}
+    while due := wanted(PLAN, around, found):
+        found |= {trial: loss_of(trial) for trial in due}
+    for length in around.lengths:
+        base = [t for t in found if t[:2] == (length, "adamw") and t.seed == 1]
+        best = min(base, key=found.__getitem__).octave
+        for arm, octave in itertools.product(PLAN.arms, (best - 1, best, best + 1, best + 2)):
+            assert all(Trial(length, arm, octave, seed) in found for seed in around.seeds)
+    told = table(PLAN, around, found)
+    assert "at x0.5 of adamw's rate | at x1 of" in told
+    rows = [line.split("|")[6:-1] for line in told.splitlines() if line.startswith("| auto |")]
+    assert len(rows) == 2
+    assert all(cell.strip().endswith("n=3") for row in rows for cell in row)
 
 
 def test_diverged_rates_are_no_valley_and_end_the_search() -> None:
