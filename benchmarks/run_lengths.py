@@ -60,7 +60,7 @@ class Settings(NamedTuple):
     seeds: tuple[int, ...]
     arms: tuple[str, ...]
     octaves: tuple[int, ...] = (0,)
-    """Of the rates that all arms have: powers of two from the baseline's best."""
+    """Powers of two from the baseline's best rate, which all arms have."""
 
 
 def wanted(plan: Plan, settings: Settings, losses: Losses) -> list[Trial]:
