@@ -93,6 +93,15 @@ def test_text_names_sources_and_multipliers(
     assert "\nadamw " not in text
 
 
+def test_a_vocabulary_below_the_width_is_told(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told_of = "largest embedding has 256 rows, fewer than the width of 512"
+    assert told_of in told(capsys, str(pilot), "--width", "512")
+    assert told_of not in told(capsys, str(pilot), "--width", "256")
+    assert told_of not in told(capsys, str(pilot), "--width", "512", "--small-vocabulary")
+
+
 def test_the_check_passes_the_built_in_model(
     pilot: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from ...errors import UserError
 from ...optim.param_groups import ParamGroups
 from ...optim.transfer import Ratios, factors, settings_at
@@ -43,6 +45,7 @@ class Sheet:
         ratios: of the two.
         rows: settings by arm and group.
         refused: arms that no published rule is known of, with why.
+        vocabulary: rows of the model's largest embedding, 0 without one.
     """
 
     base: Mapping[str, float]
@@ -50,6 +53,7 @@ class Sheet:
     ratios: Ratios
     rows: tuple[Row, ...]
     refused: Mapping[str, str]
+    vocabulary: int
 
     @property
     def logits(self) -> float:
@@ -60,6 +64,12 @@ class Sheet:
     def branches(self) -> float:
         """Multiplier of each residual branch."""
         return 1.0 / self.ratios.depth
+
+    @property
+    def falls_too_far(self) -> bool:
+        """Whether embeddings' rates fall with the width though their rows are fewer than it."""
+        wider = self.ratios.width > 1.0 and self.ratios.large_vocabulary
+        return wider and 0 < self.vocabulary < self.target["width"]
 
 
 def base_of(plan: Plan, task: Task, given: Mapping[str, float | None]) -> dict[str, float]:
@@ -138,7 +148,15 @@ def sheet(
                 rows += _rows(name, arm, arm_groups(model, arm, lr=lr), ratios)
             except ValueError as error:
                 raise UserError(f"arm {name}: {error}") from None
-    return Sheet(base=base, target=wanted, ratios=ratios, rows=tuple(rows), refused=refused)
+    embeddings = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)]
+    return Sheet(
+        base=base,
+        target=wanted,
+        ratios=ratios,
+        rows=tuple(rows),
+        refused=refused,
+        vocabulary=max(embeddings, default=0),
+    )
 
 
 def _rows(name: str, arm: Arm, groups: ParamGroups, ratios: Ratios) -> Iterable[Row]:

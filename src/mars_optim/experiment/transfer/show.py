@@ -37,6 +37,11 @@ def lines(sheet: Sheet) -> list[str]:
             "A larger batch raises the rates only up to the noise scale: measure it with mars "
             "noise and give it as --noise-scale."
         )
+    if sheet.falls_too_far:
+        told.append(
+            f"The largest embedding has {sheet.vocabulary:,} rows, fewer than the width of "
+            f"{sheet.target['width']:,.0f}: with --small-vocabulary its lr stays."
+        )
     told += [f"{name}: left out, {why}" for name, why in sheet.refused.items()]
     return [*told, *NOTES]
 
