@@ -3,10 +3,9 @@
 Every arm of a plan at every length, at its best rate and at the baseline's. All arms share one grid
 of rates, a factor of two apart, so that they can be compared at equal rates. Of each arm and length
 the search ends when the best rate of the first seed lies between two others; the other seeds then
-get that rate, its neighbours, and the baseline's best rate, and rates around that one
-(``--octaves``). An arm's loss at its best rate is the
-lowest point of the parabola in log rate through those three, seed by seed, so all arms are read at
-equal resolution and differences are paired.
+get that rate, its neighbours, the baseline's best rate, and rates around that one (``--octaves``).
+An arm's loss at its best rate is the lowest point of the parabola in log rate through those three,
+seed by seed, so all arms are read at equal resolution and differences are paired.
 
 Stop it at any moment: finished runs stay, and the same command goes on. They are also in a small
 table beside the plan (``--table``), which is to be committed: another machine goes on from there.
@@ -17,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import os
-import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -27,93 +24,18 @@ from typing import NamedTuple
 
 import torch
 
-from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.executors.worker import outcome_of
 from mars_optim.experiment.pilot.run_estimate import single_spec
 from mars_optim.experiment.plan import Plan, RunSpec
 from mars_optim.experiment.plan.plan_file import load_plan
 from mars_optim.experiment.plan.task import GptPlan
 
-from . import rate_search
+from .length_report import table
+from .length_search import Losses, Settings, Trial, wanted
 from .output import UserError
 from .output import run as run_main
 from .rate_search import BEYOND, octave_of, rate_of
 from .study_runs import Row, append, carry_out, check_data, loss_of, loss_of_outcome, read, task_of
-
-
-class Trial(NamedTuple):
-    """One run of the study: rate UNIT 2^octave, length times the plan's steps."""
-
-    length: int
-    arm: str
-    octave: int
-    seed: int
-
-
-Losses = dict[Trial, float]
-
-
-class Settings(NamedTuple):
-    """Settings of the study."""
-
-    lengths: tuple[int, ...]
-    seeds: tuple[int, ...]
-    arms: tuple[str, ...]
-    octaves: tuple[int, ...] = (0,)
-    """Powers of two from the baseline's best rate, which all arms have."""
-
-
-def wanted(plan: Plan, settings: Settings, losses: Losses) -> list[Trial]:
-    """The runs that are due, given the losses so far: of the shortest lengths first."""
-    for length in settings.lengths:
-        due = [t for arm in settings.arms for t in _of_arm(plan, settings, losses, length, arm)]
-        missing = [t for t in dict.fromkeys(due) if t not in losses]
-        if missing:
-            return missing
-    return []
-
-
-def _of_arm(
-    plan: Plan, settings: Settings, losses: Losses, length: int, arm: str
-) -> Iterable[Trial]:
-    """The search of one arm at one length, and then its other seeds."""
-    first = functools.partial(Trial, length, arm, seed=settings.seeds[0])
-    start = _start(plan, settings, losses, length, arm)
-    tried = {t.octave for t in losses if t[:2] == (length, arm)}
-    known = {o: losses[first(o)] for o in tried if first(o) in losses}
-    searched = rate_search.missing(known, start)
-    if searched:
-        return [first(o) for o in searched]
-    best = min(known, key=known.__getitem__)
-    octaves = {best - 1, best, best + 1}
-    baseline = best_octave(losses, settings, length, plan.comparison.baseline)
-    if baseline is None:
-        return []
-    octaves |= {baseline + o for o in settings.octaves if abs(baseline + o) <= BEYOND}
-    return [Trial(length, arm, o, s) for o in octaves for s in settings.seeds]
-
-
-def _start(plan: Plan, settings: Settings, losses: Losses, length: int, arm: str) -> int:
-    """Where the search begins: at the best rate of the length before, or at the plan's."""
-    shorter = [known for known in settings.lengths if known < length]
-    before = best_octave(losses, settings, shorter[-1], arm) if shorter else None
-    return octave_of(plan.arm[arm].lr) if before is None else before
-
-
-def best_octave(losses: Losses, settings: Settings, length: int, arm: str) -> int | None:
-    """Best rate of the first seed; None while it may lie at the edge of what was tried."""
-    mine = {
-        t.octave: y
-        for t, y in losses.items()
-        if t[:2] == (length, arm) and t[3] == settings.seeds[0]
-    }
-    if not mine:
-        return None
-    best = min(mine, key=lambda o: mine[o])
-    return best if {best - 1, best + 1} <= set(mine) else None
-
-
-# -- making runs
 
 
 def spec_of(plan: Plan, data: str, trial: Trial) -> RunSpec:
@@ -216,91 +138,6 @@ def chosen(plan: Plan, arms: list[str] | None) -> tuple[str, ...]:
     if baseline not in arms:
         raise UserError(f"--arms must name the baseline, {baseline}: all arms are paired with it")
     return tuple(arms)
-
-
-# -- reading them
-
-
-class Valley(NamedTuple):
-    """An arm at one length, seed by seed: its lowest losses; the fitted rate; flatness."""
-
-    lowest: dict[int, float]
-    rate: float
-    width: float
-    """Octaves of rates whose loss is within 1 % of the lowest, by the parabola."""
-
-
-def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley | None:
-    """The parabola y = mid + slope x + bend x^2 through the best rate (x = 0), and beside it."""
-    best = best_octave(losses, settings, length, arm)
-    if best is None:
-        return None
-    lowest, places, widths = {}, [], []
-    for seed in settings.seeds:
-        left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
-        if left is None or mid is None or right is None:
-            continue
-        point = rate_search.lowest(left, mid, right)
-        if point is None:  # diverged, or no valley for this seed
-            lowest[seed] = min(left, mid, right)
-            continue
-        lowest[seed] = point.loss
-        places.append(point.place)
-        widths.append(2.0 * math.sqrt(0.01 * point.loss / point.bend))
-    place = statistics.mean(places) if places else 0.0
-    width = statistics.mean(widths) if widths else math.nan
-    return Valley(lowest, rate_of(best + place), width)
-
-
-def table(plan: Plan, settings: Settings, losses: Losses) -> str:
-    """Both comparisons as Markdown."""
-    lines = []
-    base = plan.comparison.baseline
-    for length in settings.lengths:
-        reference = valley(losses, settings, length, base)
-        if reference is None:
-            continue
-        octave = best_octave(losses, settings, length, base)
-        assert octave is not None
-        steps, rate = length * plan.training.steps, rate_of(octave)
-        same = "".join(f" at x{2.0**o:g} of {base}'s rate |" for o in settings.octaves)
-        lines += [
-            "",
-            f"{steps:,} steps (x{length}); equal rate: {rate:g}",
-            "",
-            f"| arm | rate | within 1 % (octaves) | loss | less {base}'s |{same}",
-            "| --- | --- | --- | --- | --- |" + " --- |" * len(settings.octaves),
-        ]
-        for arm in settings.arms:
-            its = valley(losses, settings, length, arm)
-            if its is None:
-                continue
-            seeds = [s for s in its.lowest if s in reference.lowest]
-            own = [its.lowest[s] - reference.lowest[s] for s in seeds]
-            both = (arm, base)
-            at = [_at_rate(losses, length, octave + o, both, seeds) for o in settings.octaves]
-            mean = statistics.mean(its.lowest.values())
-            lines.append(
-                f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | "
-                + " | ".join(map(_told, (own, *at)))
-                + " |"
-            )
-    return "\n".join(lines).strip() + "\n"
-
-
-def _at_rate(
-    losses: Losses, length: int, octave: int, arms: tuple[str, str], seeds: Iterable[int]
-) -> list[float]:
-    """Differences of two arms at one rate, by the seeds that both have."""
-    pairs = [tuple(losses.get(Trial(length, a, octave, s)) for a in arms) for s in seeds]
-    return [x - y for x, y in pairs if x is not None and y is not None]
-
-
-def _told(differences: list[float]) -> str:
-    if len(differences) < 2 or not all(map(math.isfinite, differences)):
-        return " ".join(f"{d:+.4f}" for d in differences) or "-"
-    told = t_interval(differences, 0.95)
-    return f"{told.mean:+.4f} ({told.low:+.4f} to {told.high:+.4f}), n={len(differences)}"
 
 
 def main(argv: list[str]) -> None:

@@ -8,20 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.length_report import table, valley
+from benchmarks.length_search import Losses, Settings, Trial, wanted
 from benchmarks.output import UserError
 from benchmarks.rate_search import UNIT
-from benchmarks.run_lengths import (
-    Losses,
-    Model,
-    Settings,
-    Trial,
-    chosen,
-    losses_of,
-    row_of,
-    table,
-    valley,
-    wanted,
-)
+from benchmarks.run_lengths import Model, chosen, losses_of, row_of
 from benchmarks.study_runs import append, read
 from mars_optim.experiment.plan.plan_file import load_plan
 from tests.support.paths import ROOT

@@ -1,0 +1,97 @@
+"""A study of lengths as tables: each arm at its best rate, and at the baseline's."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mars_optim.experiment.analysis.stats import t_interval
+from mars_optim.experiment.plan import Plan
+
+from . import rate_search
+from .length_search import Losses, Settings, Trial, best_octave
+from .rate_search import rate_of
+
+
+class Valley(NamedTuple):
+    """An arm at one length, seed by seed: its lowest losses; the fitted rate; flatness."""
+
+    lowest: dict[int, float]
+    rate: float
+    width: float
+    """Octaves of rates whose loss is within 1 % of the lowest, by the parabola."""
+
+
+def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley | None:
+    """The parabola y = mid + slope x + bend x^2 through the best rate (x = 0), and beside it."""
+    best = best_octave(losses, settings, length, arm)
+    if best is None:
+        return None
+    lowest, places, widths = {}, [], []
+    for seed in settings.seeds:
+        left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
+        if left is None or mid is None or right is None:
+            continue
+        point = rate_search.lowest(left, mid, right)
+        if point is None:  # diverged, or no valley for this seed
+            lowest[seed] = min(left, mid, right)
+            continue
+        lowest[seed] = point.loss
+        places.append(point.place)
+        widths.append(2.0 * math.sqrt(0.01 * point.loss / point.bend))
+    place = statistics.mean(places) if places else 0.0
+    width = statistics.mean(widths) if widths else math.nan
+    return Valley(lowest, rate_of(best + place), width)
+
+
+def table(plan: Plan, settings: Settings, losses: Losses) -> str:
+    """Both comparisons as Markdown."""
+    lines = []
+    base = plan.comparison.baseline
+    for length in settings.lengths:
+        reference = valley(losses, settings, length, base)
+        if reference is None:
+            continue
+        octave = best_octave(losses, settings, length, base)
+        assert octave is not None
+        steps, rate = length * plan.training.steps, rate_of(octave)
+        same = "".join(f" at x{2.0**o:g} of {base}'s rate |" for o in settings.octaves)
+        lines += [
+            "",
+            f"{steps:,} steps (x{length}); equal rate: {rate:g}",
+            "",
+            f"| arm | rate | within 1 % (octaves) | loss | less {base}'s |{same}",
+            "| --- | --- | --- | --- | --- |" + " --- |" * len(settings.octaves),
+        ]
+        for arm in settings.arms:
+            its = valley(losses, settings, length, arm)
+            if its is None:
+                continue
+            seeds = [s for s in its.lowest if s in reference.lowest]
+            own = [its.lowest[s] - reference.lowest[s] for s in seeds]
+            both = (arm, base)
+            at = [_at_rate(losses, length, octave + o, both, seeds) for o in settings.octaves]
+            mean = statistics.mean(its.lowest.values())
+            lines.append(
+                f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | "
+                + " | ".join(map(_told, (own, *at)))
+                + " |"
+            )
+    return "\n".join(lines).strip() + "\n"
+
+
+def _at_rate(
+    losses: Losses, length: int, octave: int, arms: tuple[str, str], seeds: Iterable[int]
+) -> list[float]:
+    """Differences of two arms at one rate, by the seeds that both have."""
+    pairs = [tuple(losses.get(Trial(length, a, octave, s)) for a in arms) for s in seeds]
+    return [x - y for x, y in pairs if x is not None and y is not None]
+
+
+def _told(differences: list[float]) -> str:
+    if len(differences) < 2 or not all(map(math.isfinite, differences)):
+        return " ".join(f"{d:+.4f}" for d in differences) or "-"
+    told = t_interval(differences, 0.95)
+    return f"{told.mean:+.4f} ({told.low:+.4f} to {told.high:+.4f}), n={len(differences)}"
