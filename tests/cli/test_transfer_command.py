@@ -73,10 +73,10 @@ def test_the_sheet_carries_every_arm(pilot: Path, capsys: pytest.CaptureFixture[
     rows = {(r["arm"], r["kind"]): r for r in found["groups"]}
     matrix, vector = rows["adamw", "matrix"], rows["adamw", "vector"]
     assert matrix["lr"] == pytest.approx(vector["lr"] / 4)
-    assert rows["adamw", "embedding"]["lr"] == pytest.approx(vector["lr"] / 2)
-    small = json.loads(told(capsys, str(pilot), *sizes, "--small-vocabulary", "--json"))
-    kept = {(r["arm"], r["kind"]): r["lr"] for r in small["groups"]}
-    assert kept["adamw", "embedding"] == pytest.approx(vector["lr"])
+    assert rows["adamw", "embedding"]["lr"] == pytest.approx(vector["lr"])
+    large = json.loads(told(capsys, str(pilot), *sizes, "--large-vocabulary", "--json"))
+    fallen = {(r["arm"], r["kind"]): r["lr"] for r in large["groups"]}
+    assert fallen["adamw", "embedding"] == pytest.approx(vector["lr"] / 2)
     unchanged = json.loads(told(capsys, str(pilot), "--json"))
     lr = {(r["arm"], r["kind"]): r["lr"] for r in unchanged["groups"]}
     assert vector["lr"] == pytest.approx(lr["adamw", "vector"] * shrunk)
@@ -97,9 +97,10 @@ def test_a_vocabulary_below_the_width_is_told(
     pilot: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told_of = "largest embedding has 256 rows, fewer than the width of 512"
-    assert told_of in told(capsys, str(pilot), "--width", "512")
-    assert told_of not in told(capsys, str(pilot), "--width", "256")
-    assert told_of not in told(capsys, str(pilot), "--width", "512", "--small-vocabulary")
+    large = [str(pilot), "--large-vocabulary", "--width"]
+    assert told_of in told(capsys, *large, "512")
+    assert told_of not in told(capsys, *large, "256")
+    assert told_of not in told(capsys, str(pilot), "--width", "512")
 
 
 def test_the_check_passes_the_built_in_model(

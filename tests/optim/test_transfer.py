@@ -38,26 +38,27 @@ def test_nothing_changes_at_the_bases_own_size() -> None:
         assert after["eps"] == 1e-8
 
 
-def test_width_divides_a_matrixs_rate_and_spares_vectors() -> None:
+def test_width_divides_a_matrixs_rate_and_spares_the_others() -> None:
     found = by_kind(width=4.0)
     assert found["matrix"]["lr"] == 0.01 / 4
     assert found["matrix"]["weight_decay"] == 0.1  # lr times decay is 1/m
-    assert {found[k]["lr"] for k in ("head", "vector")} == {0.01}
+    assert {found[k]["lr"] for k in ("embedding", "head", "vector")} == {0.01}
     assert {g["eps"] for g in found.values()} == {1e-8 / 4}
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_an_embeddings_rate_falls_with_the_root_of_the_width(tied: bool) -> None:
+def test_a_large_vocabularys_rate_falls_with_the_root_of_the_width(tied: bool) -> None:
     net = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8), nn.Linear(8, 5, bias=False))
     if tied:
         net[2].weight = net[0].weight
     groups = mars_optim.param_groups(net, rule="muon", lr=0.01)
-    rates = {g["kind"]: g["lr"] for g in mars_optim.transferred(groups, width=16.0)}
+    large = mars_optim.transferred(groups, width=16.0, large_vocabulary=True)
+    rates = {g["kind"]: g["lr"] for g in large}
     assert rates["embedding"] == pytest.approx(0.01 / 4)
     assert rates["matrix"] == pytest.approx(0.01 / 4)  # muon's
     assert rates["vector"] == 0.01
-    small = mars_optim.transferred(groups, width=16.0, large_vocabulary=False)
-    assert {g["kind"]: g["lr"] for g in small}["embedding"] == 0.01
+    plain = mars_optim.transferred(groups, width=16.0)
+    assert {g["kind"]: g["lr"] for g in plain}["embedding"] == 0.01
 
 
 def test_depth_leaves_the_rates_and_divides_eps_of_matrices() -> None:

@@ -29,7 +29,7 @@ def transfer(
     tokens: float | None = None,
     batch: float | None = None,
     noise_scale: float | None = None,
-    small_vocabulary: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    large_vocabulary: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     base_width: float | None = None,
     base_depth: float | None = None,
     arm: Annotated[
@@ -60,9 +60,9 @@ def transfer(
     noise_scale:
         Noise scale of the gradient, in tokens, from mars noise: a batch beyond it raises no
         learning rate.
-    small_vocabulary:
-        Keep the embeddings' learning rates, which else fall with the root of the width: for a
-        vocabulary that is smaller than the larger model's width.
+    large_vocabulary:
+        Let the embeddings' learning rates fall with the root of the width: for a vocabulary that is
+        large beside the larger model's width.
     base_width:
         Width of the pilot's model, if the plan does not have it.
     base_depth:
@@ -111,7 +111,7 @@ def transfer(
     chosen = {name: tuned[name] for name in (arm or tuned)}
     task = task_of(plan)
     base = base_of(plan, task, given)
-    found = sheet(task, chosen, base, target, noise_scale, large_vocabulary=not small_vocabulary)
+    found = sheet(task, chosen, base, target, noise_scale, large_vocabulary=large_vocabulary)
     checks = _checks(plan, chosen, int(base["width"]), widths) if check else {}
     if json:
         print(json_format.dumps(show.as_json(found, checks), indent=1))

@@ -9,7 +9,7 @@ kind           lr                                  start       decay            
 =============  ==================================  ==========  ===================  =============
 matrix         1/m adamw, lion; 1/sqrt(m) muon;    1/sqrt(m)   lr decay is 1/m      1/(m d)
                1 shampoo
-embedding      1/sqrt(m)                           1           1                    1/m
+embedding      1                                   1           1                    1/m
 head           1                                   1           1                    1/m
 router         1/m                                 1/m         1                    1/m
 other, vector  1                                   1           1                    1/m
@@ -17,10 +17,10 @@ other, vector  1                                   1           1                
 
 Every lr is also times t^-0.32 (2603.28743) and, up to the noise scale, sqrt(b); with b also go
 decay, sqrt(b), eps, 1/sqrt(b), and betas, 1 - b (1 - beta) (2205.10287). In the model, logits are
-multiplied by 1/m (also those of a tied embedding) and each residual branch by 1/d. An embedding's
-1/sqrt(m), also of one tied with the head, is for vocabularies that are large beside the width
-(measured: 2407.17465, derived: 2506.15025, and docs/transfer.md). No rule is published for gamma:
-it stays, or ``"auto"`` chooses it in the run.
+multiplied by 1/m (also those of a tied embedding) and each residual branch by 1/d. With a
+vocabulary large beside the width an embedding's lr may go with 1/sqrt(m) (2407.17465, 2506.15025):
+that is left to ``large_vocabulary``, for it did not pay here (docs/transfer.md). No rule is
+published for gamma: it stays, or ``"auto"`` chooses it in the run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ MATRIX_WIDTH = {"adamw": -1.0, "lion": -1.0, "muon": -0.5, "shampoo": 0.0}
 does not: AdamW's and Lion's is m, Muon's 0.2 sqrt(max(rows, cols)), Shampoo's sqrt(rows / cols)."""
 
 EMBEDDING_WIDTH = -0.5
-"""Power of the width that an embedding's lr goes with (arXiv 2407.17465 and 2506.15025)."""
+"""Power of the width that an embedding's lr goes with where the vocabulary is large (arXiv
+2407.17465 and 2506.15025)."""
 
 EPS = 1e-8  # where a group says nothing
 
@@ -57,8 +58,8 @@ class Ratios:
         batch: b, of the tokens in a batch (default: 1).
         noise_scale: tokens of the gradient's noise scale over the base's batch: beyond it a larger
             batch raises no rate (default: None, not known).
-        large_vocabulary: whether the vocabulary is large beside the width, so that embeddings'
-            rates fall with 1/sqrt(m); else they stay (default: True).
+        large_vocabulary: whether embeddings' rates fall with 1/sqrt(m), for a vocabulary that is
+            large beside the width; else they stay (default: False).
 
     Raises:
         ValueError: for a ratio that is not finite and above 0.
@@ -69,7 +70,7 @@ class Ratios:
     tokens: float = 1.0
     batch: float = 1.0
     noise_scale: float | None = None
-    large_vocabulary: bool = True
+    large_vocabulary: bool = False
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "tokens", "batch", "noise_scale"):
@@ -149,7 +150,7 @@ def transferred(
     tokens: float = 1.0,
     batch: float = 1.0,
     noise_scale: float | None = None,
-    large_vocabulary: bool = True,
+    large_vocabulary: bool = False,
 ) -> ParamGroups:
     """The groups of a larger model, from settings that were tuned on a smaller one.
 
@@ -164,8 +165,8 @@ def transferred(
         tokens: likewise, of the whole run (default: 1).
         batch: likewise, of a batch (default: 1).
         noise_scale: tokens of the noise scale over those of the base's batch (default: None).
-        large_vocabulary: False where the vocabulary is smaller than the width: embeddings' rates
-            stay then, and do not fall with 1/sqrt(width) (default: True).
+        large_vocabulary: whether embeddings' rates fall with 1/sqrt(width), for a vocabulary that
+            is large beside the width (default: False).
 
     Raises:
         ValueError: for a ratio that is not finite and above 0, or groups without kind and lr.

@@ -109,8 +109,3 @@ def test_logits_may_fall_with_the_root_of_the_width() -> None:
     assert not falling.why_not
     assert Layer(name="mlp", start=0.0, change=-0.4).why_not
     assert Layer(name="head", start=-0.5, change=-0.9).why_not
-
-
-def test_the_check_leaves_out_the_embeddings_own_factor() -> None:
-    embed = next(layer for layer in check() if layer.name == "embed")
-    assert embed.change == pytest.approx(0.0, abs=0.1)

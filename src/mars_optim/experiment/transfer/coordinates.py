@@ -2,14 +2,13 @@
 
 Tensor Programs V (arXiv 2203.03466), appendix D.1: the same few steps at several widths, and of
 every layer's output x the size of x_0 at the start and of its change x_t - x_0. Where the rules of
-transfer hold, both go with width^0 (x_0 may fall, as logits do). The embeddings' 1/sqrt(width) is
-left out here: it is the best rate's, and no rule that keeps sizes.
+transfer hold, both go with width^0 (x_0 may fall, as logits do).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...optim.transfer import Ratios
 from ..plan import Arm
 from ..tasks import Task
 from ..training.optimizer import build_optimizer
@@ -123,8 +121,6 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
 def _sizes(task: Task, arm: Arm, lr: float, steps: int, seed: int) -> Sizes:
     """Root mean squares of x_0 and x_t - x_0 on the batch after the last."""
     model = task.build_model(seed)
-    if isinstance(ratios := getattr(model, "transfer", None), Ratios):
-        model.transfer = replace(ratios, large_vocabulary=False)  # type: ignore[assignment]
     optimizer = build_optimizer(model, arm, lr=lr)
     held_out = task.batch(seed, steps, 0)
     before = outputs(model, task, held_out)

@@ -68,8 +68,7 @@ class Sheet:
     @property
     def falls_too_far(self) -> bool:
         """Whether embeddings' rates fall with the width though their rows are fewer than it."""
-        wider = self.ratios.width > 1.0 and self.ratios.large_vocabulary
-        return wider and 0 < self.vocabulary < self.target["width"]
+        return self.ratios.large_vocabulary and 0 < self.vocabulary < self.target["width"]
 
 
 def base_of(plan: Plan, task: Task, given: Mapping[str, float | None]) -> dict[str, float]:
@@ -116,7 +115,7 @@ def sheet(
     target: Mapping[str, float | None],
     noise_scale: float | None = None,
     *,
-    large_vocabulary: bool = True,
+    large_vocabulary: bool = False,
 ) -> Sheet:
     """Settings of each arm at the target.
 
@@ -126,7 +125,7 @@ def sheet(
         base: width, depth, tokens and batch of the pilot.
         target: likewise; None for as in the base.
         noise_scale: of the gradient, tokens (`mars noise`), or None.
-        large_vocabulary: whether it is large beside the target's width (default: True).
+        large_vocabulary: whether it is large beside the target's width (default: False).
 
     Raises:
         UserError: for a dimension out of range, or a batch too large for the betas.

@@ -13,8 +13,6 @@ HEADER = ("arm", "group", "lr", "decay", "eps", "betas", "gamma", "start x")
 NOTES = (
     "The rules: arXiv 2203.03466 (width), 2505.01618 (depth), 2603.28743 (tokens), "
     "2205.10287 (batch), 2512.05620 (decay). lr is the peak; keep the shape of the schedule.",
-    "Embeddings, heads tied with them too, get lr / sqrt(width) (2407.17465, 2506.15025); with a "
-    "vocabulary smaller than the width they keep it: --small-vocabulary.",
     "Attention keeps its 1/sqrt(head width): keep the base's head width and take more heads.",
     "gamma has no published rule: a fixed one stays as it was tuned, auto chooses it in the run.",
 )
@@ -40,7 +38,7 @@ def lines(sheet: Sheet) -> list[str]:
     if sheet.falls_too_far:
         told.append(
             f"The largest embedding has {sheet.vocabulary:,} rows, fewer than the width of "
-            f"{sheet.target['width']:,.0f}: with --small-vocabulary its lr stays."
+            f"{sheet.target['width']:,.0f}: without --large-vocabulary its lr stays."
         )
     told += [f"{name}: left out, {why}" for name, why in sheet.refused.items()]
     return [*told, *NOTES]
