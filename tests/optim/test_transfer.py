@@ -47,7 +47,7 @@ def test_width_divides_a_matrixs_rate_and_spares_the_others() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_large_vocabularys_rate_falls_with_the_root_of_the_width(tied: bool) -> None:
+def test_a_large_vocabularys_rate_falls_with_the_width(tied: bool) -> None:
     net = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8), nn.Linear(8, 5, bias=False))
     if tied:
         net[2].weight = net[0].weight
