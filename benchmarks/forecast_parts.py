@@ -31,7 +31,7 @@ from .rate_search import lowest
 from .simulated_forecasts import KINDS, SIZES, World, runs_of
 
 Target = tuple[float, float]  # parameters, tokens
-VALLEY = 0.04  # a loss's rise by one octave of the rate away from the best, squared octaves
+VALLEY = 0.04  # rise of the loss an octave from the best rate; it goes with octaves squared
 PARTS = ("all", "no luck", "bend beyond halved", "no bend beyond", "neither")
 ONE_SIZE = ((0.001, 1, 4, 3), (0.003, 1, 4, 3), (0.01, 1, 4, 3))
 DESIGNS = ((0.001, 3, 4, 3), (0.003, 4, 3, 3), (0.01, 5, 2, 3))  # noise, sizes, lengths, seeds
@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--bend", type=float, default=0.0, help="of the worlds' arms beyond")
     parser.add_argument("--settings", type=float, default=0.0, help="luck with them, in noises")
     parser.add_argument("--tuned", choices=("", "grid", "fit"), default="", help="rates of cells")
-    parser.add_argument("--only", choices=KINDS, nargs="*", default=list(KINDS), help="of arms")
+    parser.add_argument("--only", choices=KINDS, nargs="+", default=list(KINDS), help="of arms")
     parser.add_argument("--no-records", action="store_true", help="worlds only")
     parser.add_argument("--one-size", action="store_true", help="worlds of one size, at lengths")
     args = parser.parse_args(arguments)
