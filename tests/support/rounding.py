@@ -11,8 +11,8 @@ from mars_optim import MARS
 
 ORTHOGONALISES = ("muon", "shampoo")
 BFLOAT16 = 5e-4
-"""Of weights after steps of lr 0.01: Newton-Schulz runs in bfloat16, whose products differ by a
-hundredth between processors with and without instructions for them."""
+"""Distance of weights after steps of lr 0.01: Newton-Schulz runs in bfloat16, whose products differ
+by a hundredth between processors with and without instructions for them."""
 
 
 def assert_steps_agree(
