@@ -56,16 +56,17 @@ def fresh_compiler() -> Iterator[None]:
         torch._dynamo.reset()
 
 
-def parameters(seed: int = 0) -> list[nn.Parameter]:
+def parameters(seed: int = 0, dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(seed)
-    return [nn.Parameter(torch.randn(s, generator=generator)) for s in ((8, 4), (3, 5), (5,))]
+    drawn = (torch.randn(s, generator=generator) for s in ((8, 4), (3, 5), (5,)))
+    return [nn.Parameter(p.to(dtype)) for p in drawn]
 
 
 def take(params: list[nn.Parameter], optimizer: MARS, step: Callable[[], Any], t: int) -> None:
     """One step with new gradients and another lr, written into the groups' tensors."""
     generator = torch.Generator().manual_seed(t)
     for p in params:
-        p.grad = 2 * torch.randn(p.shape, generator=generator)
+        p.grad = 2 * torch.randn(p.shape, generator=generator).to(p.dtype)
     for group in optimizer.param_groups:
         group["lr"].fill_(0.01 / (t + 1))
     step()
@@ -93,11 +94,18 @@ def test_step_compiles_once_by_default_backend_with_equal_result(cls: type[MARS]
     check_compiled(params, cls(params, lr=torch.tensor(0.01), gamma=0.1))
 
 
-def test_every_form_compiles_with_the_default_backend() -> None:
+@pytest.mark.parametrize("cls", [MARSShampoo, MARSM])
+def test_a_compiled_orthogonal_step_is_exact_in_float64(cls: type[MARS]) -> None:
+    params = parameters(dtype=torch.float64)
+    check_compiled(params, cls(params, lr=torch.tensor(0.01), gamma=0.1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_form_compiles_with_the_default_backend(dtype: torch.dtype) -> None:
     params: list[nn.Parameter] = []
     groups: list[dict[str, Any]] = []
     for seed, form in enumerate(FORMS):
-        own = parameters(seed)
+        own = parameters(seed, dtype)
         params += own
         groups.append({"params": own, "lr": torch.tensor(0.01), "gamma": 0.1, **form})
     check_compiled(params, MARS(groups))

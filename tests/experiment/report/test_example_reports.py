@@ -33,7 +33,7 @@ def assert_close(found: Any, kept: Any) -> None:
         for pair in zip(found, kept, strict=True):
             assert_close(*pair)
     elif isinstance(kept, float):
-        assert found == pytest.approx(kept, rel=1e-4, abs=1e-8)  # ends of searches among them
+        assert found == pytest.approx(kept, rel=1e-7, abs=1e-8)
     else:
         assert found == kept
 
