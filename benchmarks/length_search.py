@@ -57,6 +57,9 @@ def _of_arm(
         return [first(o) for o in searched]
     best = min(known, key=known.__getitem__)
     octaves = {best - 1, best, best + 1}
+    at_best = [Trial(length, arm, best, s) for s in settings.seeds]
+    if any(t not in losses for t in at_best):  # of a study that is broken off, these tell most
+        return at_best
     baseline = best_octave(losses, settings, length, plan.comparison.baseline)
     if baseline is None:
         return []

@@ -3,7 +3,8 @@
 Every arm of a plan at every length, at its best rate and at the baseline's. All arms share one grid
 of rates, a factor of two apart, so that they can be compared at equal rates. Of each arm and length
 the search ends when the best rate of the first seed lies between two others; the other seeds then
-get that rate, its neighbours, the baseline's best rate, and rates around that one (``--octaves``).
+get that rate, and after it its neighbours, the baseline's best rate, and rates around that one
+(``--octaves``).
 An arm's loss at its best rate is the lowest point of the parabola in log rate through those three,
 seed by seed, so all arms are read at equal resolution and differences are paired.
 
