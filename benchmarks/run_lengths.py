@@ -80,7 +80,8 @@ class Model(NamedTuple):
     def of(cls, path: str, out: str) -> Model:
         """The facts of a plan's own task."""
         task = task_of(path, out)
-        with torch.device("meta"):
+        own = isinstance(task.plan.task, GptPlan)  # a checkpoint cannot be read without memory
+        with torch.device("meta" if own else "cpu"):
             model = task.task.build_model(0)
         training = task.plan.training
         unit = training.steps * training.accumulation * task.task.batch_tokens

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -49,9 +49,16 @@ OPTIONS: dict[str, tuple[Arm, Arm, int]] = {
 }
 
 
+class Seconds(NamedTuple):
+    """What a turn took: in all, and in the optimizer's steps and the reading of its telemetry."""
+
+    whole: float
+    optimizer: float
+
+
 def runner(
     plan: Plan, task: Task, arm: Arm, *, telemetry: int, turn: int, clock: Clock
-) -> Callable[[], float]:
+) -> Callable[[], Seconds]:
     """Trains ``turn`` steps further at each call and returns their seconds."""
     model = parallelize(task.build_model(seed=0), alone(), ExecutionOptions())
     optimizer = build_optimizer(model.bare, arm, lr=arm.lr)
@@ -61,36 +68,52 @@ def runner(
         optimizer.measure(every=telemetry)
     at = 0
 
-    def take(steps: int = turn) -> float:
+    def take(steps: int = turn) -> Seconds:
         nonlocal at
-        start = clock()
+        start, inside = clock(), 0.0
         for _ in range(steps):
             losses, _ = gradients.make(at)
+            begun = clock()
             optimizer.step()
+            inside += clock() - begun
             optimizer.zero_grad()
             losses.tolist()
             at += 1
+        begun = clock()
         noise_fields(optimizer)
-        return clock() - start
+        end = clock()
+        return Seconds(end - start, inside + end - begun)
 
     take(min(WARMUP, 2 * turn))
     return take
 
 
 def compare(
-    plan: Plan, task: Task, name: str, rounds: int, turn: int, clock: Clock
+    plan: Plan,
+    task: Task,
+    name: str,
+    *,
+    rounds: int,
+    turn: int,
+    clock: Clock,
+    optimizer_only: bool = False,
 ) -> dict[str, Any]:
-    """One row: the ratio of with to without, within each round, and the time without."""
+    """One row: the ratio of with to without, within each round, and the time without.
+
+    With ``optimizer_only`` the time with the option is the time without it plus what the
+    optimizer's steps take longer, so what forward and backward vary by is not in the ratio.
+    """
     arm, plain, telemetry = OPTIONS[name]
     with_it = runner(plan, task, arm, telemetry=telemetry, turn=turn, clock=clock)
     without = runner(plan, task, plain, telemetry=0, turn=turn, clock=clock)
     times = []
     for number in range(rounds):  # who begins takes turns, too
         if number % 2:
-            times.append((with_it(), without()))
+            its, plain_its = with_it(), without()
         else:
-            plain_time = without()
-            times.append((with_it(), plain_time))
+            plain_its, its = without(), with_it()
+        more = its.optimizer - plain_its.optimizer
+        times.append((plain_its.whole + more if optimizer_only else its.whole, plain_its.whole))
     low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
     seconds = statistics.median(b for _, b in times) / turn
     return {
@@ -127,10 +150,11 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def head(result: dict[str, Any]) -> str:
     """The training, in a sentence."""
+    only = ", what the optimizer's steps take longer" if result.get("optimizer_only") else ""
     return (
         f"The pilot's built-in GPT, {result['parameters']:,} parameters, batches of "
         f"{result['batch_tokens']} bytes, {len(result['rows'][0]['rounds'])} rounds of "
-        f"{result.get('turn', TURN)} steps"
+        f"{result.get('turn', TURN)} steps{only}"
     )
 
 
@@ -153,6 +177,12 @@ def main(argv: list[str]) -> None:
         action="store_true",
         help="count the time that the process has a CPU: for a machine that others use, too",
     )
+    options.add_argument(
+        "--optimizer-only",
+        action="store_true",
+        help="count only what the optimizer's steps take longer: far steadier for a large model, "
+        "whose forward and backward find nothing in the caches anyway",
+    )
     args: argparse.Namespace = options.parse_args(argv)
     if args.rounds < 2:
         raise UserError(f"--rounds {args.rounds} must be at least 2: quartiles need two values")
@@ -170,12 +200,15 @@ def main(argv: list[str]) -> None:
     result = output.start(args, "training_step")
     torch.manual_seed(0)
     task = load_task(plan)
-    result["turn"] = args.turn
+    result["turn"], result["optimizer_only"] = args.turn, args.optimizer_only
     result["batch_tokens"] = task.batch_tokens
     result["parameters"] = sum(p.numel() for p in task.build_model(0).parameters())
     result["rows"] = []
     for name in names:
-        row = compare(plan, task, name, args.rounds, args.turn, clock)
+        row = compare(
+            plan, task, name, rounds=args.rounds, turn=args.turn, clock=clock,
+            optimizer_only=args.optimizer_only,
+        )  # fmt: skip
         result["rows"].append(row)
         print(f"  {name}: {row['ratio']['median']:.3f}", flush=True)
     print(f"\n{head(result)}\n")

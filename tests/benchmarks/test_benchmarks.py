@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import training_step
 from benchmarks.training_step import median_interval
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +192,22 @@ def interval(*values: float) -> tuple[float, float]:
     found = median_interval(values)
     assert found is not None
     return found
+
+
+def test_optimizer_only_leaves_forward_and_backward_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = {4: training_step.Seconds(10.0, 3.0), 0: training_step.Seconds(20.0, 2.0)}
+    monkeypatch.setattr(
+        training_step, "runner", lambda *_, telemetry, **__: lambda: turns[telemetry]
+    )
+    for only, ratio in ((False, 10 / 20), (True, (20 + 3 - 2) / 20)):
+        row = training_step.compare(
+            *(None, None, "telemetry, MARS-AdamW"),  # type: ignore[arg-type]
+            rounds=3, turn=1, clock=float, optimizer_only=only,
+        )  # fmt: skip
+        assert row["ratio"]["median"] == pytest.approx(ratio)
+        assert row["seconds_without"] == 20.0
 
 
 @pytest.mark.slow

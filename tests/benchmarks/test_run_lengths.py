@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -115,3 +116,35 @@ def test_only_the_named_arms_are_searched() -> None:
 def test_arms_that_cannot_be_compared_are_refused(arms: list[str], names: str) -> None:
     with pytest.raises(UserError, match=names):
         chosen(PLAN, arms)
+
+
+def test_facts_of_a_task_that_reads_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(
+        dedent(
+            """
+            import torch
+
+            class Task:
+                fingerprint, batch_tokens = "0123456789abcdef", 8
+
+                def build_model(self, seed):
+                    torch.manual_seed(seed)
+                    if torch.ones(1).is_meta:
+                        raise RuntimeError("a checkpoint cannot be read on the meta device")
+                    return torch.nn.Linear(3, 2)
+
+                def batch(self, seed, step, micro):
+                    generator = torch.Generator().manual_seed(seed + step)
+                    return torch.randn(8, 3, generator=generator)
+
+                def loss(self, model, batch):
+                    return model(batch).square().mean()
+
+                def evaluate(self, model, tokens):
+                    return self.loss(model, torch.ones(8, 3)).item()
+            """
+        )
+    )
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[task]\nkind = "python"\nsource = "tasks.py:Task"\n[training]\nsteps = 10\n')
+    assert Model.of(str(plan), str(tmp_path / "out"))[:2] == (8, 80)
