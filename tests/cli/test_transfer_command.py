@@ -154,6 +154,14 @@ def test_a_folder_without_a_pilot_is_one_line(
     assert "nowhere holds no pilot (no plan.toml)" in text
 
 
+def test_a_file_in_place_of_a_pilot_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "notes.md").write_text("no pilot\n")
+    text = told(capsys, str(file), "--width", "64", code=2)
+    assert text.endswith("notes.md is a file: give the folder of a pilot\n")
+
+
 def test_what_the_plan_does_not_say_is_asked_for(
     of_width: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

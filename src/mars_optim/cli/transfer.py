@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, check_folder
 from .canary import task_of
 from .completions import arms
 
@@ -90,6 +90,7 @@ def transfer(
     _check_numbers({"noise-scale": noise_scale}, "--")
     if widths and not check:
         raise UserError("--widths works only with --check: add --check, or leave --widths out")
+    check_folder(run_dir, "a pilot")
     if not plan_of(run_dir).exists():
         raise UserError(
             f"{run_dir} holds no pilot (no plan.toml): `mars pilot --out {run_dir}` makes one"
