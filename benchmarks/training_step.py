@@ -43,6 +43,7 @@ OPTIONS: dict[str, tuple[Arm, Arm, int]] = {
     "telemetry in every step, MARS-AdamW": (ARMS["mars-adamw"], ARMS["mars-adamw"], 1),
     "telemetry in every step, MARS-M": (ARMS["mars-m"], ARMS["mars-m"], 1),
     'gamma="auto", folded': (ARMS["nadamw-auto"], ARMS["nadamw"], 0),
+    'gamma="auto" in place of torch AdamW': (ARMS["nadamw-auto"], ARMS["adamw"], 0),
     "cautious, MARS-AdamW": (ARMS["mars-adamw-cautious"], ARMS["mars-adamw"], 0),
     'clip_over="global", MARS-AdamW': (ARMS["mars-adamw-clip-all"], ARMS["mars-adamw"], 0),
     "exact, MARS-AdamW": (ARMS["mars-adamw-exact"], ARMS["mars-adamw"], 0),
@@ -50,7 +51,7 @@ OPTIONS: dict[str, tuple[Arm, Arm, int]] = {
 
 
 class Seconds(NamedTuple):
-    """What a turn took: in all, and in the optimizer's steps and the reading of its telemetry."""
+    """Seconds of a turn: in all, and in the optimizer's steps and the reading of its telemetry."""
 
     whole: float
     optimizer: float
