@@ -136,6 +136,8 @@ def test_the_check_names_what_breaks_a_model_of_the_users(
         (["--check", "--widths", "0"], "widths 0: they must be above 0"),
         (["--check", "--widths", "64", "--widths", "270"], "--widths 270 must be a multiple of"),
         (["--batch", "1e9"], "leaves no average for betas"),
+        (["--tokens-exponent", "-2"], "--tokens-exponent -2 must be from -1 to 1"),
+        (["--tokens-exponent", "nan"], "--tokens-exponent nan must be from -1 to 1"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -144,6 +146,38 @@ def test_bad_options_are_one_line(
     text = told(capsys, str(pilot), *words, code=2)
     assert line in text
     assert text.count("\n") == 1
+
+
+def test_tokens_far_from_the_pilots_are_warned_of(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("found from 25 billion tokens on", "--tokens-exponent")
+    tokens = json.loads(told(capsys, str(pilot), "--json"))["base"]["tokens"]
+    for times, warned in ((0.02, True), (32, False), (33, True)):
+        text = told(capsys, str(pilot), "--tokens", str(times * tokens))
+        assert all((word in text) is warned for word in words)
+    # what would be larger by the exponent of small runs, and that exponent given
+    assert f"every lr {33**0.22:.3g} times" in text
+    text = told(capsys, str(pilot), "--tokens", str(33 * tokens), "--tokens-exponent", "-0.1")
+    assert "25 billion" not in text
+
+
+def test_an_exponent_of_tokens_is_the_power_of_every_rate(
+    pilot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, *others = (
+        json.loads(told(capsys, str(pilot), "--tokens", str(tokens), *words, "--json"))
+        for tokens, words in (
+            (1000.0, ["--tokens-exponent", "0"]),
+            (1000.0, ["--tokens-exponent", "-0.5"]),
+            (1000.0, []),
+        )
+    )
+    ratio = base["target"]["tokens"] / base["base"]["tokens"]
+    for sheet, exponent in zip(others, (-0.5, -0.32), strict=True):
+        assert sheet["tokens_exponent"] == exponent
+        for group, its in zip(base["groups"], sheet["groups"], strict=True):
+            assert its["lr"] == pytest.approx(group["lr"] * ratio**exponent)
 
 
 def test_a_folder_without_a_pilot_is_one_line(

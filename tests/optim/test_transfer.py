@@ -118,6 +118,21 @@ def test_a_ratio_out_of_range_is_named(name: str, value: float) -> None:
         mars_optim.transferred(mars_optim.param_groups(Net()), **{name: value})
 
 
+@pytest.mark.parametrize("exponent", [-1.1, 1.1, float("nan")])
+def test_an_exponent_of_tokens_out_of_range_is_refused(exponent: float) -> None:
+    with pytest.raises(ValueError, match=f"tokens_exponent={exponent} must be from -1 to 1"):
+        Ratios(tokens=2.0, tokens_exponent=exponent)
+
+
+def test_the_exponent_of_tokens_is_the_callers() -> None:
+    group = {"kind": "vector", "rule": "adamw", "lr": 1.0, "betas": (0.9, 0.95)}
+    (scaled,) = mars_optim.transferred(
+        [{**group, "weight_decay": 0.1}], tokens=16.0, tokens_exponent=-0.25
+    )
+    assert scaled["lr"] == 0.5
+    assert scaled["weight_decay"] == 0.1
+
+
 def test_a_batch_too_large_for_the_betas_is_refused() -> None:
     with pytest.raises(ValueError, match="batch=20 times the base's leaves no average for betas"):
         batch_betas((0.9, 0.95), 20.0)

@@ -30,6 +30,7 @@ def transfer(
     batch: float | None = None,
     noise_scale: float | None = None,
     large_vocabulary: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    tokens_exponent: float | None = None,
     base_width: float | None = None,
     base_depth: float | None = None,
     arm: Annotated[
@@ -63,6 +64,8 @@ def transfer(
     large_vocabulary:
         Let the embeddings' learning rates fall with the root of the width: for a vocabulary that is
         large beside the larger model's width.
+    tokens_exponent:
+        Power of the tokens that every learning rate goes with, from -1 to 1 (default: -0.32).
     base_width:
         Width of the pilot's model, if the plan does not have it.
     base_depth:
@@ -82,12 +85,15 @@ def transfer(
     from ..experiment.plan.plan_file import plan_of
     from ..experiment.transfer import show
     from ..experiment.transfer.sheet import base_of, sheet
+    from ..optim.transfer import TOKENS
 
     target = {"width": width, "depth": depth, "tokens": tokens, "batch": batch}
     given = {"width": base_width, "depth": base_depth}
     _check_numbers(target, "--")
     _check_numbers(given, "--base-")
     _check_numbers({"noise-scale": noise_scale}, "--")
+    if tokens_exponent is not None and not -1.0 <= tokens_exponent <= 1.0:
+        raise UserError(f"--tokens-exponent {tokens_exponent:g} must be from -1 to 1")
     if widths and not check:
         raise UserError("--widths works only with --check: add --check, or leave --widths out")
     check_folder(run_dir, "a pilot")
@@ -112,7 +118,10 @@ def transfer(
     chosen = {name: tuned[name] for name in (arm or tuned)}
     task = task_of(plan)
     base = base_of(plan, task, given)
-    found = sheet(task, chosen, base, target, noise_scale, large_vocabulary=large_vocabulary)
+    found = sheet(
+        task, chosen, base, target, noise_scale, large_vocabulary=large_vocabulary,
+        tokens_exponent=TOKENS if tokens_exponent is None else tokens_exponent,
+    )  # fmt: skip
     checks = _checks(plan, chosen, int(base["width"]), widths) if check else {}
     if json:
         print(json_format.dumps(show.as_json(found, checks), indent=1))

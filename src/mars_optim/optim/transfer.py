@@ -15,12 +15,12 @@ router         1/m                                 1/m         1                
 other, vector  1                                   1           1                    1/m
 =============  ==================================  ==========  ===================  =============
 
-Every lr is also times t^-0.32 (2603.28743) and, up to the noise scale, sqrt(b); with b also go
-decay, sqrt(b), eps, 1/sqrt(b), and betas, 1 - b (1 - beta) (2205.10287). In the model, logits are
-multiplied by 1/m (also those of a tied embedding) and each residual branch by 1/d. With a
-vocabulary large beside the width an embedding's lr may go with 1/sqrt(m) (2407.17465, 2506.15025):
-that is left to ``large_vocabulary``, for it did not pay here (docs/transfer.md). No rule is
-published for gamma: it stays, or ``"auto"`` chooses it in the run.
+Every lr is also times t^-0.32 (2409.19913, 2603.28743) and, up to the noise scale, sqrt(b); with b
+also go decay, sqrt(b), eps, 1/sqrt(b), and betas, 1 - b (1 - beta) (2205.10287). In the model,
+logits are multiplied by 1/m (also those of a tied embedding) and each residual branch by 1/d. With
+a vocabulary large beside the width an embedding's lr may go with 1/sqrt(m) (2407.17465,
+2506.15025): that is left to ``large_vocabulary``, for it did not pay here (docs/transfer.md). No
+rule is published for gamma: it stays, or ``"auto"`` chooses it in the run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from .groups.roles import KINDS, Kind
 from .param_groups import ParamGroups
 
 TOKENS = -0.32
-"""Power of the tokens that the best lr goes with (arXiv 2603.28743), at one batch."""
+"""Power of the tokens that the best lr goes with, at one batch: found from 25 billion tokens on
+for AdamW (arXiv 2409.19913), and for Muon on a sphere (2603.28743). Small runs have flatter ones
+(docs/transfer.md), so a ratio in the thousands makes too little of a rate."""
 
 MATRIX_WIDTH = {"adamw": -1.0, "lion": -1.0, "muon": -0.5, "shampoo": 0.0}
 """Power of the width that a matrix's lr goes with, so that lr times the spectral norm of a step
@@ -60,9 +62,10 @@ class Ratios:
             batch raises no rate (default: None, not known).
         large_vocabulary: whether embeddings' rates fall with 1/sqrt(m), for a vocabulary that is
             large beside the width; else they stay (default: False).
+        tokens_exponent: power of t that every rate goes with, from -1 to 1 (default: -0.32).
 
     Raises:
-        ValueError: for a ratio that is not finite and above 0.
+        ValueError: for a ratio that is not finite and above 0, or an exponent out of range.
     """
 
     width: float = 1.0
@@ -71,8 +74,11 @@ class Ratios:
     batch: float = 1.0
     noise_scale: float | None = None
     large_vocabulary: bool = False
+    tokens_exponent: float = TOKENS
 
     def __post_init__(self) -> None:
+        if not -1.0 <= self.tokens_exponent <= 1.0:
+            raise ValueError(f"tokens_exponent={self.tokens_exponent!r} must be from -1 to 1")
         for name in ("width", "depth", "tokens", "batch", "noise_scale"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value < math.inf:
@@ -112,7 +118,7 @@ def factors(kind: Kind, rule: str, ratios: Ratios) -> Factors:
     if rule not in MATRIX_WIDTH:
         raise ValueError(f"rule={rule!r} must be one of {', '.join(map(repr, MATRIX_WIDTH))}")
     m, d, root_b = ratios.width, ratios.depth, math.sqrt(ratios.useful_batch)
-    over_all = ratios.tokens**TOKENS * root_b
+    over_all = ratios.tokens**ratios.tokens_exponent * root_b
     eps = 1.0 / (m * root_b)
     if kind == "matrix":
         lr = m ** MATRIX_WIDTH[rule]
@@ -151,6 +157,7 @@ def transferred(
     batch: float = 1.0,
     noise_scale: float | None = None,
     large_vocabulary: bool = False,
+    tokens_exponent: float = TOKENS,
 ) -> ParamGroups:
     """The groups of a larger model, from settings that were tuned on a smaller one.
 
@@ -167,9 +174,12 @@ def transferred(
         noise_scale: tokens of the noise scale over those of the base's batch (default: None).
         large_vocabulary: whether embeddings' rates fall with 1/sqrt(width), for a vocabulary that
             is large beside the width (default: False).
+        tokens_exponent: power of ``tokens`` that every rate goes with, from -1 to 1 (default:
+            -0.32, which was found from 25 billion tokens on: docs/transfer.md).
 
     Raises:
-        ValueError: for a ratio that is not finite and above 0, or groups without kind and lr.
+        ValueError: for a ratio that is not finite and above 0, an exponent out of range, or groups
+            without kind and lr.
     """
     ratios = Ratios(
         width=width,
@@ -178,6 +188,7 @@ def transferred(
         batch=batch,
         noise_scale=noise_scale,
         large_vocabulary=large_vocabulary,
+        tokens_exponent=tokens_exponent,
     )
     given = list(groups)
     for key in ("kind", "rule", "lr", "betas", "weight_decay"):

@@ -10,7 +10,7 @@ from torch import nn
 
 from ...errors import UserError
 from ...optim.param_groups import ParamGroups
-from ...optim.transfer import Ratios, factors, settings_at
+from ...optim.transfer import TOKENS, Ratios, factors, settings_at
 from ..plan import Arm, Plan
 from ..plan.any_arm import is_any
 from ..plan.task import GptPlan
@@ -18,6 +18,8 @@ from ..tasks import Task
 from ..training.optimizer import arm_groups
 
 DIMENSIONS = ("width", "depth", "tokens", "batch")
+FAR = 32.0  # times the tokens, beyond which no run of ours or of others shows one exponent
+SMALL_RUNS = -0.1  # AdamW's exponent in our runs of 0.15 to 10 million tokens (docs/transfer.md)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,17 @@ class Sheet:
         """Whether embeddings' rates fall with the width though their rows are fewer than it."""
         return self.ratios.large_vocabulary and 0 < self.vocabulary < self.target["width"]
 
+    @property
+    def small_runs(self) -> float | None:
+        """How many times larger rates are by :data:`SMALL_RUNS`, where tokens are far off.
+
+        None where they are not, and where the exponent is the user's own.
+        """
+        t = self.ratios.tokens
+        if 1.0 / FAR <= t <= FAR or self.ratios.tokens_exponent != TOKENS:
+            return None
+        return float(t ** (SMALL_RUNS - TOKENS))
+
 
 def base_of(plan: Plan, task: Task, given: Mapping[str, float | None]) -> dict[str, float]:
     """Width, depth, tokens and batch of a plan's own size; ``given`` where it does not say.
@@ -116,6 +129,7 @@ def sheet(
     noise_scale: float | None = None,
     *,
     large_vocabulary: bool = False,
+    tokens_exponent: float = TOKENS,
 ) -> Sheet:
     """Settings of each arm at the target.
 
@@ -126,6 +140,7 @@ def sheet(
         target: likewise; None for as in the base.
         noise_scale: of the gradient, tokens (`mars noise`), or None.
         large_vocabulary: whether it is large beside the target's width (default: False).
+        tokens_exponent: power of the tokens that rates go with (default: -0.32).
 
     Raises:
         UserError: for a dimension out of range, or a batch too large for the betas.
@@ -135,6 +150,7 @@ def sheet(
         **{name: wanted[name] / base[name] for name in DIMENSIONS},
         noise_scale=None if noise_scale is None else noise_scale / base["batch"],
         large_vocabulary=large_vocabulary,
+        tokens_exponent=tokens_exponent,
     )
     model = task.build_model(0)
     rows: list[Row] = []

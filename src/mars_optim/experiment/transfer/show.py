@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ...optim.transfer import TOKENS
 from .coordinates import Layer, broken
-from .sheet import Row, Sheet
+from .sheet import SMALL_RUNS, Row, Sheet
 
 HEADER = ("arm", "group", "lr", "decay", "eps", "betas", "gamma", "start x")
 NOTES = (
-    "The rules: arXiv 2203.03466 (width), 2505.01618 (depth), 2603.28743 (tokens), "
+    "The rules: arXiv 2203.03466 (width), 2505.01618 (depth), 2409.19913 and 2603.28743 (tokens), "
     "2205.10287 (batch), 2512.05620 (decay). lr is the peak; keep the shape of the schedule.",
     "Attention keeps its 1/sqrt(head width): keep the base's head width and take more heads.",
     "gamma has no published rule: a fixed one stays as it was tuned, auto chooses it in the run.",
@@ -34,6 +35,13 @@ def lines(sheet: Sheet) -> list[str]:
         told.append(
             "A larger batch raises the rates only up to the noise scale: measure it with mars "
             "noise and give it as --noise-scale."
+        )
+    if sheet.small_runs is not None:
+        told.append(
+            f"Tokens x {sheet.ratios.tokens:,.3g}: the exponent {TOKENS:g} was found from "
+            "25 billion tokens on. AdamW's best rates in runs of 0.15 to 10 million tokens had "
+            f"{SMALL_RUNS:g}, which would make every lr {sheet.small_runs:.3g} times what stands "
+            "above. Tune the rate at two longer lengths of the job, and give their slope as --tokens-exponent."
         )
     if sheet.falls_too_far:
         told.append(
@@ -80,6 +88,7 @@ def as_json(sheet: Sheet, checks: Mapping[str, Sequence[Layer]]) -> dict[str, An
         "target": dict(sheet.target),
         "logit_multiplier": sheet.logits,
         "residual_multiplier": sheet.branches,
+        "tokens_exponent": sheet.ratios.tokens_exponent,
         "groups": [asdict(row) for row in sheet.rows],
         "refused": dict(sheet.refused),
     }
