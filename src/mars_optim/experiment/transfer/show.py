@@ -41,7 +41,8 @@ def lines(sheet: Sheet) -> list[str]:
             f"Tokens x {sheet.ratios.tokens:,.3g}: the exponent {TOKENS:g} was found from "
             "25 billion tokens on. AdamW's best rates in runs of 0.15 to 10 million tokens had "
             f"{SMALL_RUNS:g}, which would make every lr {sheet.small_runs:.3g} times what stands "
-            "above. Tune the rate at two longer lengths of the job, and give their slope as --tokens-exponent."
+            "above. Tune the rate at two longer lengths of the job, and give their slope as "
+            "--tokens-exponent."
         )
     if sheet.falls_too_far:
         told.append(
