@@ -20,6 +20,7 @@ from mars_optim.experiment.report import Messages
 from mars_optim.experiment.report.sections import cause
 from mars_optim.files import write_text
 from tests.support.runs_by_hand import PLAN, comparison_losses, law, write_comparison, write_run
+from tests.support.written_pilot import write_pilot
 
 ABLATED = replace(PLAN, comparison=replace(PLAN.comparison, ablations=True))
 GAINS = {  # log tokens over adamw, by seed 1, 2, 3
@@ -205,3 +206,37 @@ def test_runs_missing_at_another_size_do_not_delay_the_verdict(tmp_path: Path):
     found = analyse(tmp_path)
     assert found.totals.missing == 15
     assert found.verdict.decision == "go"
+
+
+def settings_told(out: Path, **overrides: str) -> str:
+    """What the report of a pilot with a sure saving says of its candidate's other settings."""
+    write_pilot(out, speedup=1.3, **overrides)
+    analysis = analyse(out)
+    assert analysis.verdict.decision == "go"
+    return cause.settings_note(analysis, Messages("en"))
+
+
+def test_a_go_names_the_candidates_other_settings(tmp_path: Path):
+    told = settings_told(tmp_path / "published")
+    assert "betas (0.95, 0.99) for (0.9, 0.95); weight decay 0.01 for 0.1." in told
+    assert "mars pilot --ablations" in told
+    decay = settings_told(tmp_path / "decay", **{"arm__mars-adamw__betas": "[0.9, 0.95]"})
+    assert "than adamw: weight decay 0.01 for 0.1." in decay
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"comparison__candidate": '"nadamw"'},  # AdamW's own settings
+        {"comparison__ablations": "true"},  # runs that tell
+    ],
+)
+def test_no_settings_are_named_where_none_differ_or_runs_tell(
+    tmp_path: Path, overrides: dict[str, str]
+):
+    assert settings_told(tmp_path, **overrides) == ""
+
+
+def test_no_settings_are_named_without_a_go(tmp_path: Path):
+    write_pilot(tmp_path, speedup=0.8)
+    assert cause.settings_note(analyse(tmp_path), Messages("en")) == ""

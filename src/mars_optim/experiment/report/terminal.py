@@ -12,7 +12,7 @@ from ..records.checks import ArmCheck
 from .messages import Messages, ticks
 from .savings import saving_interval
 from .sections.action_line import action_line
-from .sections.cause import control_note
+from .sections.cause import control_note, settings_note
 from .sections.rollout import next_step_line
 
 
@@ -42,7 +42,7 @@ def summary(analysis: Analysis, say: Messages | None = None) -> str:
     lines += [_checked(name, check, say) for name, check in analysis.checks.items()]
     lines += [say("happened.refused", why=why) for why in analysis.aftermath.refused]
     lines += [following] if (following := next_step_line(analysis, say)) else []
-    lines += [note] if (note := control_note(analysis, say)) else []
+    lines += [note for told in (control_note, settings_note) if (note := told(analysis, say))]
     title = f"[bold {tint}]{escape(say.title(analysis).upper())}[/]"
     return "\n".join(["", title, *(escape(ticks(line)) for line in lines), ""])
 

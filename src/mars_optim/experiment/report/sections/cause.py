@@ -7,6 +7,7 @@ import math
 from ...analysis import Analysis
 from ...analysis.model import Contrast, Part
 from ...analysis.stats import saved
+from ...plan.any_arm import is_any
 from ..document import Block, Cell, Section, Table, Text
 from ..messages import Messages
 from ..savings import BOUNDS, ends, saving_interval
@@ -16,6 +17,8 @@ def section(analysis: Analysis, say: Messages) -> Section:
     """A note on the control; tables of the parts and of the other comparisons, if there are."""
     blocks: list[Block] = []
     if note := control_note(analysis, say):
+        blocks.append(Text(note))
+    if note := settings_note(analysis, say):
         blocks.append(Text(note))
     names = dict(baseline=analysis.baseline.name, candidate=analysis.candidate.name)
     if analysis.parts:
@@ -51,6 +54,27 @@ def _contrast(contrast: Contrast, say: Messages) -> tuple[Cell, ...]:
         Cell(say.percent(share.mean), ends(share, say)),
         Cell("< 0.001" if p < 0.001 else f"{p:.3f}"),
     )
+
+
+def settings_note(analysis: Analysis, say: Messages) -> str:
+    """Which settings differ between a candidate that saves and the baseline, if no runs tell why.
+
+    They may make much of the effect, and the baseline can have them for nothing.
+    """
+    candidate, baseline = analysis.candidate.arm, analysis.baseline.arm
+    unknown = is_any(candidate.optimizer) or is_any(baseline.optimizer)
+    in_python = analysis.plan.task.kind in ("gpt", "images", "python")
+    if analysis.parts or unknown or not in_python or analysis.verdict.decision != "go":
+        return ""
+    pairs = [
+        ("settings.betas", str(candidate.betas), str(baseline.betas)),
+        ("settings.decay", f"{candidate.weight_decay:g}", f"{baseline.weight_decay:g}"),
+    ]
+    changes = [say(key, its=a, others=b) for key, a, b in pairs if a != b]
+    if not changes or candidate.rule != baseline.rule:
+        return ""
+    names = dict(candidate=analysis.candidate.name, baseline=analysis.baseline.name)
+    return say("settings.differ", **names, changes=say.listed(changes))
 
 
 def control_note(analysis: Analysis, say: Messages) -> str:
