@@ -216,7 +216,7 @@ CLASHES: dict[tuple[str, tuple[Any, ...], str, tuple[Any, ...]], str] = {
     ),
     ("clip", (), "correction", ("folded",)): (
         "clip={value!r} cannot be combined with correction={other!r}, which keeps no gradient to "
-        "clip: leave clip out (or None), or use correction='approx'"
+        "clip: leave clip out (or None), or use correction='approx' with a number as gamma"
     ),
     ("gamma_schedule", CHOSEN, "correction", ("exact",)): (
         "gamma_schedule={value!r} compares the noise of two batches, and correction={other!r} "

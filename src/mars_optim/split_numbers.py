@@ -17,7 +17,7 @@ def parsed(value: Any) -> tuple[Sizes, int, int] | None:
     sizes, dim, rounds, *more = (*value, *(0, 1)[len(value) - 1 :]) if nested else (value, 0, 1)
     numbers = list(sizes) if isinstance(sizes, tuple | list) else [sizes]
     whole = all(type(n) is int and n > 0 for n in (*numbers, rounds))
-    if more or not numbers or not whole or dim not in (0, 1):
+    if more or not numbers or not whole or type(dim) is not int or dim not in (0, 1):
         return None
     return (sizes if type(sizes) is int else tuple(numbers)), dim, rounds
 

@@ -52,6 +52,13 @@ ARGUMENTS: list[tuple[type[MARS], dict[str, Any], str]] = [
     (MARSM, {"ns_coefficients": (1.0, 2.0)}, r"ns_coefficients=\(1\.0, 2\.0\) .*three numbers"),
     (MARSM, {"ns_coefficients": 3}, r"ns_coefficients=3 .*three numbers"),
     (MARSM, {"ns_coefficients": ("a", 1.0, 2.0)}, r"ns_coefficients.*'a'"),
+    (MARSM, {"ns_coefficients": (NAN, 1.0, 1.0)}, r"ns_coefficients=.*nan.* all finite"),
+    (MARSM, {"ns_coefficients": ((1.0, INF, 1.0),)}, r"ns_coefficients=.*inf.* all finite"),
+    (
+        MARSLion,
+        {"lr_1d_ratio": 0.1, "optimize_1d": True},
+        r"lr_1d_ratio=0\.1 .*optimize_1d=True rule='lion' steps them itself: leave one",
+    ),
     (MARSLion, {"amsgrad": True}, r"amsgrad=True needs rule='adamw', not rule='lion'"),
     (MARSLion, {"rule": "adamw"}, r"MARSLion always has rule='lion': use MARS"),
     (MARS, {"rule": "adam"}, r"rule='adam' .*did you mean 'adamw'"),

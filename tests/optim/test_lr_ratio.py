@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from mars_optim import MARSM, MARSAdamW, migrate, param_groups
+from mars_optim import MARS, MARSM, MARSAdamW, migrate, param_groups
 from tests.support.cases import BACKENDS, make_grads, make_params, run, same
 from tests.support.models import GPT
 
@@ -95,6 +95,30 @@ def test_param_groups_give_the_ratio_to_what_gets_plain_adamw() -> None:
     groups = param_groups(GPT(tied=False), lr=0.1, lr_1d_ratio=0.5)
     rates = {g["kind"]: g.get("lr_ratio", 1.0) for g in groups}
     assert rates == {"matrix": 1.0, "embedding": 1.0, "head": 1.0, "vector": 0.5}
+
+
+def test_a_ratio_of_zero_freezes_no_embedding_of_its_own_rate() -> None:
+    groups = param_groups(GPT(tied=False), rule="muon", lr=0.1, lr_1d_ratio=0.0, lr_embedding=0.3)
+    rates = {g["kind"]: (g["lr"], g.get("lr_ratio", 1.0)) for g in groups}
+    assert (rates["embedding"], rates["vector"]) == ((0.3, 1.0), (0.1, 0.0))
+
+
+def test_a_ratio_reaches_vectors_that_a_matrix_rule_splits_off() -> None:
+    params = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(4))]
+    optimizer = MARS(params, rule="muon", lr=0.1, optimize_1d=True, lr_1d_ratio=0.5)
+    assert [g.get("lr_ratio") for g in optimizer.param_groups] == [1.0, 0.5]
+
+
+def test_a_checkpoint_without_a_ratio_keeps_the_optimizers() -> None:
+    def make() -> MARS:
+        params = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(4))]
+        return MARS(params, lr=0.1, lr_1d_ratio=0.5)
+
+    saved = make().state_dict()
+    for group in saved["param_groups"]:
+        del group["lr_ratio"]
+    (optimizer := make()).load_state_dict(saved)
+    assert [g["lr_ratio"] for g in optimizer.param_groups] == [1.0, 0.5]
 
 
 def test_migration_to_adamw_carries_the_rate_that_acts() -> None:

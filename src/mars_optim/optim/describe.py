@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..optimizer_options import CHOSEN, IN_GROUPS, MATRIX_RULES
 from .backends import explain, state_dtypes
@@ -95,6 +96,14 @@ def _silent(groups: list[Group]) -> list[str]:
 def _name(group: Group) -> str:
     names = _names(group)
     return f"the group of {names[0]}" if names else f"the {group['rule']} group"
+
+
+def idle(why: str) -> str:
+    """The sentence that a gamma which was to be chosen has nothing to correct."""
+    return (
+        f"gamma='auto' corrects nothing, since vectors get plain AdamW and {why}: give it "
+        "optimize_1d=True for a correction of vectors, or gamma=0"
+    )
 
 
 def warnings(groups: Iterable[Group]) -> list[str]:
@@ -203,7 +212,7 @@ def _bytes(n: float) -> str:
 
 
 def _is_flat(tensor: Tensor) -> bool:
-    return tensor.ndim == 1 and tensor.numel() >= _LARGE
+    return not is_lazy(tensor) and tensor.ndim == 1 and tensor.numel() >= _LARGE
 
 
 def _names(group: Group) -> list[str]:

@@ -175,13 +175,23 @@ def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
 
     A tensor where reading it would wait for a device or end a graph.
     """
-    gamma = at_least_zero("gamma", group["gamma"])
+    gamma = _gamma("gamma", group["gamma"])
     if group["gamma_schedule"] == "constant" or gamma == 0:
         return gamma
     now = group.get("gamma_now", gamma)
     if isinstance(now, Tensor) and (not now.is_cpu or torch.compiler.is_compiling()):
         return now.reshape(())
     return float(now)
+
+
+def _gamma(name: str, value: Any) -> float:
+    """A group's gamma as a number; "auto" is resolved before a group is made."""
+    if isinstance(value, str):
+        raise ValueError(
+            f"gamma={value!r} in a group that is there already: set gamma_schedule='auto', "
+            f"correction='folded', clip=None and gamma={AUTO_GAMMA}, where it begins"
+        )
+    return at_least_zero(name, value)
 
 
 def resolve(options: dict[str, Any]) -> dict[str, Any]:
@@ -226,6 +236,8 @@ def _reader(name: str, option: Option) -> Callable[[str, Any], Any]:
     """Function that turns an option's value in a group into the one in the settings."""
     if name == "lr":
         return learning_rate
+    if name == "gamma":
+        return _gamma
     if option.type == "number":
         return number_or_none if option.none else at_least_zero
     if option.type == "flag":

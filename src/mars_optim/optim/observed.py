@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from ..optimizer_options import MATRIX_RULES
-from .describe import correction_ratio, describe, misplaced_in, warnings
+from ..optimizer_options import CHOSEN, MATRIX_RULES
+from .describe import correction_ratio, describe, idle, misplaced_in, warnings
+from .gamma.kept import is_chosen
 from .state.checkpointed import Checkpointed
 from .telemetry import GroupTelemetry, Observe, Telemetry
 
@@ -86,9 +87,21 @@ class Observed(Checkpointed):
             (*_, message) = ["", *warnings(groups)]
             if message and self.defaults["rule"] in MATRIX_RULES:
                 raise ValueError(f"{type(self).__name__}: {message}")
+            filled = any(group["params"] for group in groups)
+            if not message and filled and self.defaults["gamma_schedule"] in CHOSEN:
+                message = idle("it has only vectors")
             if message:
                 python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
         self._warn_of_misplaced(groups)
+
+    def _tell_of_idle_choice(self) -> None:
+        """Before the first step: is gamma to be chosen by gradients that there are not?"""
+        chosen = [is_chosen(group) for group in self.param_groups]
+        gradients = [any(p.grad is not None for p in g["params"]) for g in self.param_groups]
+        both = any(a and b for a, b in zip(chosen, gradients, strict=True))
+        if any(chosen) and any(gradients) and not both:
+            why = idle("none of its matrices has a gradient in this first step")
+            python_warnings.warn(f"{type(self).__name__}: {why}", stacklevel=6)
 
     def _warn_of_misplaced(self, groups: list[dict[str, Any]]) -> None:
         """Say which parameters go to Newton-Schulz that look as if they should not."""
@@ -107,6 +120,8 @@ class Observed(Checkpointed):
         if torch.compiler.is_compiling():  # a counter would be a reason to compile again
             return
         self._runtime["steps"] += 1
+        if self._runtime["steps"] == 1 and not self._runtime["released"]:
+            self._tell_of_idle_choice()
         if self._runtime["steps"] == 3:
             for i, group in enumerate(self.param_groups):
                 ratio = correction_ratio(group["params"], self.state) if group["gamma"] else None

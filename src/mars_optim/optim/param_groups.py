@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
 
-from ..optimizer_options import MATRIX_RULES, RULES, Correction, Rule, check_choice
-from .describe import describe
+from ..optimizer_options import CHOSEN, MATRIX_RULES, RULES, Correction, Rule, check_choice
+from .describe import describe, idle
 from .groups.fused import WORDS, Given, by_hand, place_of, said_of
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
 from .groups.split import check_vector_options
@@ -157,7 +158,7 @@ def param_groups(
     ends = plain if rule in MATRIX_RULES else mars  # Newton-Schulz does not suit embeddings
     others = {**ends, "lr": lr_1d if ends is plain else lr}
     if lr_embedding is not None:  # the rate itself
-        ends = {**ends, "lr": lr_embedding, **({"lr_ratio": 1.0} if lr_1d_ratio else {})}
+        ends = {**ends, "lr": lr_embedding, **({} if lr_1d_ratio is None else {"lr_ratio": 1.0})}
     else:
         ends = others
     options: dict[Kind, dict[str, Any]] = {
@@ -191,6 +192,8 @@ def param_groups(
         group["params"].append((claim.names[0], claim.param) if names else claim.param)
     sorted_groups = ParamGroups(sorted(groups.values(), key=lambda g: KINDS.index(g["kind"])))
     sorted_groups.guesses = _guesses(claims, roles, cuts)
+    if mars.get("gamma_schedule") in CHOSEN and not any(group["gamma"] for group in sorted_groups):
+        warnings.warn(f"param_groups: {idle('the model trains nothing else')}", stacklevel=2)
     return sorted_groups
 
 
@@ -198,7 +201,7 @@ def splits(
     model: nn.Module, claims: Sequence[Claim], roles: Sequence[Role], given: Given, rule: Rule
 ) -> list[tuple[Any, bool]]:
     """Split that a group has for each claim, and whether it is guessed."""
-    parts = [given] if given is None or isinstance(given, str | Mapping) else list(given)
+    parts = [given] if given is None or isinstance(given, str | Mapping) else _parts(given)
     words = [part for part in parts if part is not None and not isinstance(part, Mapping)]
     for word in words:
         check_choice("split", word, WORDS)
@@ -224,6 +227,17 @@ def splits(
         else:
             found.append(said_of(place_of(model, claim), words[0]) if words else (None, False))
     return found
+
+
+def _parts(given: Any) -> list[Any]:
+    """A word and a table of patterns, side by side."""
+    parts = list(given) if isinstance(given, tuple | list) else []
+    if parts and all(isinstance(part, str | Mapping) for part in parts):
+        return parts
+    raise ValueError(
+        f"split={given!r} must be {' or '.join(map(repr, WORDS))}, a dict such as "
+        "{'qkv': 3} of patterns and blocks, or a tuple of both"
+    )
 
 
 def _guesses(
@@ -255,6 +269,8 @@ def _checked_patterns(
     if isinstance(patterns, str):
         patterns = (patterns,)
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ValueError(f"{argument}: {pattern!r} must be a regular expression, a string")
         try:
             compiled = re.compile(pattern)
         except re.error as error:

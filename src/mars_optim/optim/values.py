@@ -147,10 +147,12 @@ def _is_row(value: object) -> bool:
 def _triple(name: str, value: object) -> Coefficients:
     try:
         a, b, c = (float(number(name, x)) for x in cast(Any, value))
+        if not all(map(math.isfinite, (a, b, c))):
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name}={value!r} must be three numbers (a, b, c), three for each step, or one of "
-            f"{', '.join(map(repr, NS_SETS))}"
+            f"{name}={value!r} must be three numbers (a, b, c), all finite, three for each step, "
+            f"or one of {', '.join(map(repr, NS_SETS))}"
         ) from None
     return a, b, c
 

@@ -77,7 +77,10 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
     if torch.compiler.is_compiling():
         return _compiled(group, plan, criterion)
     if plan is None or not plan.fits(group["params"], criterion.DEGREE):
-        plan = plans[i] = plan_of(group["params"], criterion.DEGREE)
+        before, plan = plan, plan_of(group["params"], criterion.DEGREE)
+        plans[i] = plan
+        if before is not None and before.shapes != plan.shapes:
+            _forget_columns(group)
     elif plan.is_live(group):
         return plan
     rows, probes, sums = criterion.BEGIN, group.get(PROBES), group.get(SUMS)
@@ -104,6 +107,12 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
     _put(group, STEPS, ONE, plan.device if group["capturable"] else cpu, 0.0)
     plan.live.update({key: group[key] for key in (*shapes, STEPS, PROBES)})
     return plan
+
+
+def _forget_columns(group: Group) -> None:
+    """Leave probes that are of other elements; those of a checkpoint are a list, and checked."""
+    if not isinstance(group.get(PROBES), list):
+        group.pop(PROBES, None)
 
 
 def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
@@ -187,8 +196,18 @@ def to_json(groups: Sequence[Group], plans: Plans) -> list[dict[str, Any]]:
 
 
 def from_json(groups: Sequence[Group], plans: Plans, data: Iterable[dict[str, Any]]) -> None:
-    """Go on from what :func:`to_json` gave, to the same bits."""
-    for group, kept in zip(groups, data, strict=True):
+    """Go on from what :func:`to_json` gave, to the same bits.
+
+    Raises:
+        ValueError: for the memory of another number of groups.
+    """
+    of_groups = list(data)
+    if len(of_groups) != len(groups):
+        raise ValueError(
+            f"this memory is of {len(of_groups)} parameter groups and the optimizer has "
+            f"{len(groups)}: make it with the groups of the one that was saved"
+        )
+    for group, kept in zip(groups, of_groups, strict=True):
         for key, value in kept.items():
             group[key] = torch.tensor(value, dtype=torch.float64, device="cpu")
     begin(groups, plans)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ...gamma_numbers import sampled, spacing
 from ..backends.amp import Amp
@@ -58,8 +59,15 @@ def whole_shape(param: Tensor) -> tuple[int, ...]:
     return tuple(here.shape if shards is None else (*shards.shapes[0], *here.shape[param.ndim :]))
 
 
+def shape_of(param: Tensor) -> tuple[int, ...]:
+    """Shape of a parameter; a lazy one has no element yet."""
+    return (0,) if is_lazy(param) else param.shape
+
+
 def piece_of(param: Tensor) -> Piece:
     """This process's part of the parameter's sample."""
+    if is_lazy(param):
+        return Piece(shape_of(param))
     shape, shards, here = whole_shape(param), Shards.of([param]), as_real(local(param))
     if shards is None or not shards.cut_by:
         return Piece(shape)
@@ -106,10 +114,12 @@ class Plan:
     native: look.Sample | None
     live: dict[str, Tensor] = field(default_factory=dict)
     ids: list[int] = field(init=False)
+    shapes: list[tuple[int, ...]] = field(init=False)  # of the parameters when it was made
     device: torch.device = field(init=False)  # where the samples are put together
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", list(map(id, self.params)))
+        object.__setattr__(self, "shapes", list(map(shape_of, self.params)))
         object.__setattr__(self, "device", self.scales.device)
 
     @property
@@ -127,8 +137,10 @@ class Plan:
         return any(p.dtype in (torch.float64, torch.complex128) for p in self.params)
 
     def fits(self, params: list[Tensor], degree: int) -> bool:
-        """Whether it is still of these."""
+        """Whether it is still of these, in the shapes that they had."""
         if list(map(id, params)) != self.ids or degree != self.degree:
+            return False
+        if list(map(shape_of, params)) != self.shapes:  # .data may be replaced
             return False
         return not params or params[0].device == self.device
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ...optimizer_options import MATRIX_RULES, TABLE
 from ..blocks import WAY_OUT
@@ -55,8 +56,16 @@ def split_group(
 
     params = _as_list(given)
     takes_vectors = whole["optimize_1d"] and settings.rule not in MATRIX_RULES
+    if not takes_vectors:
+        _check_known(params)
     vectors = [] if takes_vectors else [p for p in params if bare(p).ndim < 2]
     matrices = params if takes_vectors else [p for p in params if bare(p).ndim >= 2]
+    ratio = _given_ratio(own_1d, constructor)
+    if takes_vectors and ratio is not None:
+        raise ValueError(
+            f"lr_1d_ratio={ratio!r} is for vectors that plain AdamW steps, and with "
+            f"optimize_1d=True rule={settings.rule!r} steps them itself: leave one of them out"
+        )
     groups = []
     if matrices or not params:
         for matrix in matrices:
@@ -65,16 +74,28 @@ def split_group(
         kind = {} if takes_vectors else {"kind": "matrix"}
         groups.append({**whole, "params": matrices, "optimize_1d": True, **kind})
     if vectors:
-        rule = {"rule": "adamw"}
+        rule: Group = {"rule": "adamw"}
         if not whole["optimize_1d"]:
             rule = _plain_adamw(options, own_1d, constructor, defaults)
-            rule["lr_ratio"] = whole["lr_ratio"] * _ratio(own_1d, constructor)
+        rule["lr_ratio"] = whole["lr_ratio"] * (1.0 if ratio is None else ratio)
         of_vectors = {"params": vectors, "optimize_1d": True, "kind": "vector", "split": None}
         part = {**whole, **rule, **of_vectors}
         if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
             part["lr"] = part["lr"].clone()
         groups.append(part)
     return groups
+
+
+def _check_known(params: list[Any]) -> None:
+    """Raise ValueError for a parameter that has no shape yet, and so no place."""
+    for i, param in enumerate(params):
+        if is_lazy(bare(param)):
+            name = param[0] if isinstance(param, tuple) else f"parameter {i}"
+            raise ValueError(
+                f"{name} is lazy: whether it is a matrix is not known before a batch has passed "
+                "through the model. Pass one first; or, under rule 'adamw' or 'lion', give "
+                "optimize_1d=True"
+            )
 
 
 def check_vector_options(options: Mapping[str, Any]) -> None:
@@ -125,14 +146,14 @@ def _plain_adamw(
     }
 
 
-def _ratio(own_1d: Mapping[str, Any], constructor: Mapping[str, Any]) -> float:
+def _given_ratio(own_1d: Mapping[str, Any], constructor: Mapping[str, Any]) -> float | None:
     """Factor from lr to the lr of vectors: the group's own, unless it gives them an lr."""
     for options in (own_1d, constructor):
         if options["lr_1d_ratio"] is not None:
             return float(number("lr_1d_ratio", options["lr_1d_ratio"]))
         if options["lr_1d"] is not None:
-            return 1.0
-    return 1.0
+            return None
+    return None
 
 
 def _as_list(group: Group) -> list[Any]:

@@ -90,7 +90,7 @@ def restored(loaded: Sequence[Group], own: Sequence[Group]) -> list[dict[str, An
 
     ``split`` is the program's, as the rule is: momentum is the same with and without it.
     """
-    kept = ("kind", "why", "stacked")
+    kept = ("kind", "why", "stacked", "lr_ratio")
     return [
         {**{key: ours[key] for key in kept if key in ours}, **theirs, "split": ours.get("split")}
         for theirs, ours in zip(loaded, own, strict=True)

@@ -85,7 +85,7 @@ def variance_reduce(
     check_options(gamma, clip)
     clip = number_or_none("clip", clip)
     if gamma == "auto":
-        check_choosable(optimizer, clip, beta1)
+        check_choosable(optimizer, optimizer.param_groups, clip, beta1)
     if VarianceReduction.of(optimizer) is not None:
         raise ValueError(
             "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
@@ -111,6 +111,7 @@ def variance_reduce(
         raise
     for group in optimizer.param_groups:
         group[GAMMA], group[CLIP] = gamma, clip
+    reduction._load(optimizer)  # memory of a checkpoint that was loaded before
     # for groups that are added later, and for copies
     defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})
     defaults.reduction = reduction

@@ -26,6 +26,7 @@ from .wrap_options import (
     LAST_GRAD,
     Group,
     beta1_of,
+    check_choosable,
     check_gradients,
     check_options,
     gamma_given,
@@ -214,6 +215,13 @@ class VarianceReduction(WrappedGamma):
 
     def check_reach(self) -> None:
         """Raise ValueError where no tensor of the optimizer could ever be corrected."""
+        groups = self.optimizer.param_groups
+        if self.gamma and groups and all(self.beta1_of(group) == 0.0 for group in groups):
+            raise ValueError(
+                f"{type(self.optimizer).__name__} averages no gradients (momentum or betas[0] is "
+                "0), so the correction gamma * beta1 / (1 - beta1) is 0: give the optimizer a "
+                "momentum, or variance_reduce(..., beta1=), or gamma=0"
+            )
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         if not params or not self.gamma or self.optimize_1d or any(map(is_lazy, params)):
             return
@@ -279,4 +287,6 @@ class VarianceReduction(WrappedGamma):
         gamma = gamma_given(GAMMA, group.setdefault(GAMMA, self.gamma))
         clip = number_or_none(CLIP, group.setdefault(CLIP, self.clip))
         check_options(gamma, clip)
+        if gamma == "auto":  # hands, checkpoints and added groups can have changed what it needs
+            check_choosable(self.optimizer, [group], clip, self.beta1)
         return gamma, clip

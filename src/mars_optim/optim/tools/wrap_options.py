@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -33,9 +34,11 @@ def check_options(gamma: Any, clip: Any) -> None:
     check_option("clip", clip, TABLE["clip"])
 
 
-def check_choosable(optimizer: Optimizer, clip: float | None, beta1: float | None) -> None:
+def check_choosable(
+    optimizer: Optimizer, groups: Sequence[Group], clip: float | None, beta1: float | None
+) -> None:
     """Raise ValueError where the next gradient does not tell how gamma changes the loss."""
-    name, groups = type(optimizer).__name__, optimizer.param_groups
+    name = type(optimizer).__name__
     if clip is not None:
         raise ValueError(
             f"clip={clip!r} cannot be combined with gamma='auto', since gamma would act on "

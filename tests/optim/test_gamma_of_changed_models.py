@@ -1,0 +1,230 @@
+"""gamma="auto" where parameters change in the run, come late, or are none of its kind."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mars_optim import MARS, MARSM, MARSLion, MARSShampoo, param_groups, variance_reduce
+from tests.optim.test_variance_reduce_auto import gamma_of, parameters, train
+
+CHANGE = [((40, 40), (4, 4)), ((4, 4), (40, 40)), ((6, 10), (10, 6))]
+
+
+def mars(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return MARS(params, lr=1e-3, gamma="auto")
+
+
+def wrapped(params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(params, lr=1e-3, momentum=0.9)
+    variance_reduce(optimizer, gamma="auto")
+    return optimizer
+
+
+def step(optimizer: torch.optim.Optimizer, params: list[nn.Parameter], fill: Callable) -> None:
+    for param in params:
+        param.grad = fill(param)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("make", [mars, wrapped])
+@pytest.mark.parametrize(("before", "after"), CHANGE)
+def test_a_parameter_of_another_shape_is_sampled_anew(
+    make: Callable, before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    param, other = nn.Parameter(torch.randn(before)), nn.Parameter(torch.randn(5, 3))
+    optimizer = make([param, other])
+    for _ in range(12):
+        step(optimizer, [param, other], torch.randn_like)
+    optimizer.zero_grad()
+    optimizer.state.pop(param)
+    param.data = torch.randn(after)
+    for _ in range(12):
+        step(optimizer, [param, other], torch.ones_like)
+    saved = copy.deepcopy(optimizer.state_dict())
+    (of_param, of_other) = saved["param_groups"][0]["gamma_probes"]
+    fresh = make([param, other])
+    for _ in range(12):
+        step(fresh, [param, other], torch.ones_like)
+    ones = fresh.state_dict()["param_groups"][0]["gamma_probes"]
+    assert torch.equal(of_param, ones[0])  # nothing of the old shape, and nothing else's memory
+    assert torch.equal(of_other, ones[1])
+    make([param, other]).load_state_dict(saved)
+
+
+def test_two_parameters_that_exchange_their_sizes_keep_no_columns() -> None:
+    params = [nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(8, 9))]
+    optimizer = mars(params)
+    for _ in range(12):
+        step(optimizer, params, torch.randn_like)
+    optimizer.zero_grad()
+    optimizer.state.clear()
+    for param, shape in zip(params, ((8, 9), (4, 6)), strict=True):
+        param.data = torch.randn(shape)
+    step(optimizer, params, torch.ones_like)
+    fresh = mars(params)
+    step(fresh, params, torch.ones_like)
+    got, want = (o.param_groups[0]["gamma_probes"] for o in (optimizer, fresh))
+    assert torch.equal(got, want)
+
+
+class Vectors(nn.Module):
+    """A matrix and vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.norm = nn.LayerNorm(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.linear(x))
+        return out
+
+
+WORDS = r"gamma='auto' corrects nothing, since vectors get plain AdamW and .*optimize_1d=True"
+
+
+@pytest.mark.parametrize("kind", [MARS, MARSLion, MARSShampoo, MARSM])
+def test_auto_for_vectors_alone_is_told_at_once(kind: type[MARS]) -> None:
+    with pytest.warns(UserWarning, match=WORDS):
+        kind([nn.Parameter(torch.ones(5))], gamma="auto")
+
+
+@pytest.mark.parametrize("kind", [MARS, MARSLion, MARSShampoo, MARSM])
+def test_auto_with_frozen_matrices_is_told_in_the_first_step(kind: type[MARS]) -> None:
+    model = Vectors()
+    optimizer = kind(model.parameters(), gamma="auto")
+    model.linear.weight.requires_grad_(False)
+    for expected in (True, False):  # once
+        model(torch.randn(2, 4)).square().sum().backward()
+        if expected:
+            with pytest.warns(UserWarning, match=WORDS):
+                optimizer.step()
+        else:
+            optimizer.step()
+
+
+def test_param_groups_tell_of_auto_without_a_matrix() -> None:
+    model = Vectors()
+    model.linear.weight.requires_grad_(False)
+    with pytest.warns(UserWarning, match=f"param_groups: {WORDS}"):
+        param_groups(model, gamma="auto")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ps: MARS(ps, optimize_1d=True, gamma="auto"),
+        lambda ps: wrapped(list(ps)),
+    ],
+)
+def test_layers_may_be_lazy_until_their_first_gradient(make: Callable) -> None:
+    model = nn.Sequential(nn.LazyLinear(5, bias=False), nn.LazyLinear(3, bias=False))
+    optimizer = make(model.parameters())
+    optimizer.state_dict()
+    first, whole = model[0], model
+    for t in range(12):
+        out = (first if t < 2 else whole)(torch.randn(4, 6, generator=torch.manual_seed(t)))
+        out.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert optimizer.state_dict()["param_groups"][0]["gamma_now"] > 0
+
+
+@pytest.mark.parametrize("options", [{}, {"gamma": "auto"}, {"rule": "muon", "optimize_1d": True}])
+def test_a_lazy_parameter_that_must_be_sorted_is_named(options: dict) -> None:
+    model = nn.Sequential(nn.LazyLinear(5, bias=False))
+    with pytest.raises(ValueError, match=r"0\.weight is lazy: .*Pass one first"):
+        MARS(model.named_parameters(), **options)
+
+
+# --- around another optimizer ---------------------------------------------------------------------
+
+
+def sgd(**options: object) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+    params = parameters()
+    return params, torch.optim.SGD(params, **{"lr": 0.1, "momentum": 0.9, **options})
+
+
+def by_checkpoint(optimizer: torch.optim.Optimizer) -> None:
+    _, other = sgd(nesterov=True)
+    optimizer.load_state_dict(other.state_dict())
+
+
+def by_a_new_group(optimizer: torch.optim.Optimizer) -> None:
+    param = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    optimizer.add_param_group({"params": param, "nesterov": True})
+
+
+def by_hand(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.param_groups[0]["mars_clip"] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(by_checkpoint, "nesterov=True"), (by_a_new_group, "nesterov=True"), (by_hand, "clip=1.0")],
+)
+def test_what_auto_refuses_is_refused_later_too(change: Callable, words: str) -> None:
+    params, optimizer = sgd()
+    variance_reduce(optimizer, gamma="auto")
+    train(params, optimizer, range(3))
+    change(optimizer)
+    before = [p.clone() for p in params]
+    with pytest.raises(ValueError, match=words):
+        train(params, optimizer, range(3, 4))
+    assert all(map(torch.equal, params, before))
+
+
+def test_auto_written_into_a_group_of_adam_is_refused() -> None:
+    params = parameters()
+    optimizer = torch.optim.Adam(params)
+    variance_reduce(optimizer, clip=None)
+    optimizer.param_groups[0]["mars_gamma"] = "auto"
+    with pytest.raises(ValueError, match="gamma='auto' does not take Adam"):
+        train(params, optimizer, range(1))
+
+
+def test_a_checkpoint_may_be_loaded_before_it_is_wrapped() -> None:
+    params, optimizer = sgd()
+    variance_reduce(optimizer, gamma="auto")
+    train(params, optimizer, range(25))
+    saved = copy.deepcopy(optimizer.state_dict())
+    others, resumed = sgd()
+    for p, q in zip(params, others, strict=True):
+        q.data.copy_(p.data)
+    resumed.load_state_dict(saved)
+    variance_reduce(resumed, gamma="auto")
+    train(params, optimizer, range(25, 50))
+    train(others, resumed, range(25, 50))
+    assert gamma_of(resumed) == gamma_of(optimizer) != 0.1
+    assert all(map(torch.equal, params, others))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.RMSprop])
+def test_a_host_without_momentum_is_refused_with_the_reason(kind: Callable) -> None:
+    with pytest.raises(ValueError, match=r"averages no gradients .*give the optimizer a momentum"):
+        variance_reduce(kind(parameters(), lr=0.1), gamma=0.1, clip=None)
+    variance_reduce(kind(parameters(), lr=0.1), gamma=0.1, clip=None, beta1=0.9)
+
+
+def test_memory_of_another_number_of_groups_is_named() -> None:
+    one = mars([nn.Parameter(torch.ones(2, 2))])
+    other = mars([nn.Parameter(torch.ones(2, 2))])
+    other.add_param_group({"params": [nn.Parameter(torch.ones(2, 2))]})
+    assert isinstance(one, MARS)
+    assert isinstance(other, MARS)
+    with pytest.raises(ValueError, match="of 1 parameter groups and the optimizer has 2"):
+        other.remember(one.memory())
+
+
+def test_auto_by_hand_in_a_group_is_told_the_way() -> None:
+    optimizer = MARS([param := nn.Parameter(torch.ones(2, 2))])
+    optimizer.param_groups[0]["gamma"] = "auto"
+    param.grad = torch.ones(2, 2)
+    with pytest.raises(ValueError, match=r"set gamma_schedule='auto', correction='folded'"):
+        optimizer.step()
