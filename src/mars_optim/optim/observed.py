@@ -87,8 +87,8 @@ class Observed(Checkpointed):
             (*_, message) = ["", *warnings(groups)]
             if message and self.defaults["rule"] in MATRIX_RULES:
                 raise ValueError(f"{type(self).__name__}: {message}")
-            filled = any(group["params"] for group in groups)
-            if not message and filled and self.defaults["gamma_schedule"] in CHOSEN:
+            kinds = {group.get("kind") for group in groups if group["params"]}
+            if not message and kinds == {"vector"} and self.defaults["gamma_schedule"] in CHOSEN:
                 message = idle("it has only vectors")
             if message:
                 python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
