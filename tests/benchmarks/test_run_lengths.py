@@ -62,6 +62,17 @@ def test_every_arm_has_the_baselines_best_rate_at_all_seeds(losses: Losses) -> N
         )
 
 
+def test_other_seeds_get_the_best_rate_before_its_neighbours() -> None:
+    found: Losses = {}
+    while due := wanted(PLAN, SETTINGS, found):
+        if any(trial.seed != 1 for trial in due):
+            break
+        found |= {trial: loss_of(trial) for trial in due}
+    for arm in PLAN.arms:
+        best = min((t for t in found if t.arm == arm), key=found.__getitem__).octave
+        assert {t.octave for t in due if t.arm == arm and t.seed != 1} <= {best}
+
+
 def test_all_arms_have_the_rates_around_the_baselines_best() -> None:
     around = SETTINGS._replace(octaves=(-1, 0, 1, 2))
     found: Losses = {}

@@ -270,8 +270,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"split": "head"}, r"did you mean 'heads'"),
     ({"split": ("fused", "heads")}, r"has two words: give only one"),
     ({"split": 3}, r"split=3 must be 'fused' or 'heads', a dict such as \{'qkv': 3\}"),
+    ({"split": (3,)}, r"split=\(3,\) must be 'fused' or 'heads', a dict"),
     ({"split": ("fused", 3)}, r"split=\('fused', 3\) must be 'fused' or 'heads', a dict"),
-    ({"split": {3: 3}}, r"split: 3 must be a regular expression, a string"),
+    ({"split": {3: 3}}, r"split: 3 must be a string, a regular expression"),
     ({"split": {"query_key_value": ((8, 8, 8), 1.0)}}, r"give a whole number n"),
     (
         {"split": "fused"},

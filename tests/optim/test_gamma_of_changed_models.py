@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mars_optim import MARS, MARSM, MARSLion, MARSShampoo, param_groups, variance_reduce
-from tests.optim.test_variance_reduce_auto import gamma_of, parameters, train
+from tests.optim.test_variance_reduce_auto import gamma_of, gradients, parameters, train
 
 CHANGE = [((40, 40), (4, 4)), ((4, 4), (40, 40)), ((6, 10), (10, 6))]
 
@@ -54,6 +54,20 @@ def test_a_parameter_of_another_shape_is_sampled_anew(
     assert torch.equal(of_param, ones[0])  # nothing of the old shape, and nothing else's memory
     assert torch.equal(of_other, ones[1])
     make([param, other]).load_state_dict(saved)
+
+
+def test_a_parameter_whose_data_is_away_is_saved_whole() -> None:
+    param = nn.Parameter(torch.randn(4, 6))
+    optimizer = mars([param])
+    for _ in range(12):
+        step(optimizer, [param], torch.randn_like)
+    optimizer.zero_grad()
+    data, param.data = param.data, torch.empty(0)  # as a host that offloads
+    (saved,) = optimizer.state_dict()["param_groups"][0]["gamma_probes"]
+    param.data = data
+    (again,) = optimizer.state_dict()["param_groups"][0]["gamma_probes"]
+    assert saved.shape[1] > 0
+    assert torch.equal(saved, again)
 
 
 def test_two_parameters_that_exchange_their_sizes_keep_no_columns() -> None:
@@ -111,8 +125,17 @@ def test_auto_with_frozen_matrices_is_told_in_the_first_step(kind: type[MARS]) -
 def test_param_groups_tell_of_auto_without_a_matrix() -> None:
     model = Vectors()
     model.linear.weight.requires_grad_(False)
-    with pytest.warns(UserWarning, match=f"param_groups: {WORDS}"):
+    words = r"param_groups: gamma='auto' corrects nothing: all that the model trains \(vector\)"
+    with pytest.warns(UserWarning, match=words):
         param_groups(model, gamma="auto")
+
+
+def test_a_matrix_of_another_group_is_no_vector() -> None:
+    auto, other = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(2, 2))
+    groups = [{"params": [auto], "gamma": "auto"}, {"params": [other], "gamma": 0.025}]
+    optimizer = MARS(groups)
+    other.grad = torch.ones(2, 2)  # the other's turn comes later
+    optimizer.step()
 
 
 @pytest.mark.parametrize(
@@ -127,13 +150,13 @@ def test_layers_may_be_lazy_until_their_first_gradient(make: Callable) -> None:
     optimizer = make(model.parameters())
     optimizer.state_dict()
     first, whole = model[0], model
-    for t in range(12):
+    for t in range(25):
         out = (first if t < 2 else whole)(torch.randn(4, 6, generator=torch.manual_seed(t)))
         out.square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
     assert all(p.isfinite().all() for p in model.parameters())
-    assert optimizer.state_dict()["param_groups"][0]["gamma_now"] > 0
+    assert optimizer.state_dict()["param_groups"][0]["gamma_now"] != 0.1  # it was chosen
 
 
 @pytest.mark.parametrize("options", [{}, {"gamma": "auto"}, {"rule": "muon", "optimize_1d": True}])
@@ -207,9 +230,39 @@ def test_a_checkpoint_may_be_loaded_before_it_is_wrapped() -> None:
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.RMSprop])
 def test_a_host_without_momentum_is_refused_with_the_reason(kind: Callable) -> None:
+    params = parameters()
+    optimizer = kind(params, lr=0.1)
+    variance_reduce(optimizer, gamma=0.1, clip=None)
+    before = [p.clone() for p in params]
     with pytest.raises(ValueError, match=r"averages no gradients .*give the optimizer a momentum"):
-        variance_reduce(kind(parameters(), lr=0.1), gamma=0.1, clip=None)
-    variance_reduce(kind(parameters(), lr=0.1), gamma=0.1, clip=None, beta1=0.9)
+        train(params, optimizer, range(1))
+    assert all(map(torch.equal, params, before))
+    optimizer.param_groups[0]["momentum"] = 0.9  # as a schedule would
+    train(params, optimizer, range(1))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("gamma", [0.1, "auto"])
+def test_a_step_that_a_scaler_skips_leaves_no_trace(fused: bool, gamma: object) -> None:
+    params = [nn.Parameter(p.detach().float()) for p in parameters()]
+    optimizer = torch.optim.SGD(params, lr=0.1, momentum=0.9, fused=fused)
+    variance_reduce(optimizer, gamma=gamma, clip=None)  # type: ignore[arg-type]
+    others = [nn.Parameter(p.detach().clone()) for p in params]
+    plain = torch.optim.SGD(others, lr=0.1, momentum=0.9)
+    variance_reduce(plain, gamma=gamma, clip=None)  # type: ignore[arg-type]
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for t in range(25):
+        overflow = t in (3, 11)
+        scale = torch.inf if overflow else float(scaler.scale(torch.ones(())))
+        scaler.scale(torch.ones(()))  # makes its tensors
+        for p, q, g in zip(params, others, gradients(t), strict=True):
+            p.grad, q.grad = scale * g.float(), g.float()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        if not overflow:
+            plain.step()
+    assert all(torch.allclose(p, q, rtol=1e-5) for p, q in zip(params, others, strict=True))
 
 
 def test_memory_of_another_number_of_groups_is_named() -> None:

@@ -109,6 +109,15 @@ def test_a_ratio_reaches_vectors_that_a_matrix_rule_splits_off() -> None:
     assert [g.get("lr_ratio") for g in optimizer.param_groups] == [1.0, 0.5]
 
 
+@pytest.mark.parametrize("kind", [MARSAdamW, MARSM])
+def test_a_ratio_may_stand_beside_groups_that_are_sorted(kind: Any) -> None:
+    matrix, vector = torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(4))
+    made = kind([matrix, vector], lr=0.1, lr_1d_ratio=0.5)
+    again = kind([dict(group) for group in made.param_groups], lr=0.1, lr_1d_ratio=0.5)
+    assert [g["lr_ratio"] for g in again.param_groups] == [1.0, 0.5]
+    again.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], "optimize_1d": True})
+
+
 def test_a_checkpoint_without_a_ratio_keeps_the_optimizers() -> None:
     def make() -> MARS:
         params = [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(4))]

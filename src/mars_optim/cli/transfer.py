@@ -110,7 +110,7 @@ def transfer(
             "mars_optim.transferred(param_groups(model, lr=...), width=...) gives the same "
             "settings"
         )
-    tuned = {r.name: (r.arm, r.lr) for r in analysis.arms if r.lr is not None}
+    tuned = {r.name: (r.settings, r.lr) for r in analysis.arms if r.lr is not None}
     if unknown := [name for name in arm if name not in tuned]:
         raise UserError(
             f"--arm {unknown[0]} has no best rate in this pilot; known: {', '.join(tuned)}"

@@ -101,7 +101,7 @@ def _name(group: Group) -> str:
 def idle(why: str) -> str:
     """The sentence that a gamma which was to be chosen has nothing to correct."""
     return (
-        f"gamma='auto' corrects nothing, since vectors get plain AdamW and {why}: give it "
+        f"gamma='auto' corrects nothing, since vectors get plain AdamW and {why}: give "
         "optimize_1d=True for a correction of vectors, or gamma=0"
     )
 

@@ -96,12 +96,12 @@ class Observed(Checkpointed):
 
     def _tell_of_idle_choice(self) -> None:
         """Before the first step: is gamma to be chosen by gradients that there are not?"""
-        chosen = [is_chosen(group) for group in self.param_groups]
-        gradients = [any(p.grad is not None for p in g["params"]) for g in self.param_groups]
-        both = any(a and b for a, b in zip(chosen, gradients, strict=True))
-        if any(chosen) and any(gradients) and not both:
+        groups = [group for group in self.param_groups if group["params"]]
+        stepped = [g for g in groups if any(p.grad is not None for p in g["params"])]
+        only_vectors = bool(stepped) and all(g.get("kind") == "vector" for g in stepped)
+        if only_vectors and any(map(is_chosen, groups)) and not any(map(is_chosen, stepped)):
             why = idle("none of its matrices has a gradient in this first step")
-            python_warnings.warn(f"{type(self).__name__}: {why}", stacklevel=6)
+            python_warnings.warn(f"{type(self).__name__}: {why}", stacklevel=2)
 
     def _warn_of_misplaced(self, groups: list[dict[str, Any]]) -> None:
         """Say which parameters go to Newton-Schulz that look as if they should not."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..optimizer_options import CHOSEN, MATRIX_RULES, RULES, Correction, Rule, check_choice
-from .describe import describe, idle
+from .describe import describe
 from .groups.fused import WORDS, Given, by_hand, place_of, said_of
 from .groups.roles import KINDS, Claim, Kind, Role, Roles, claims_of
 from .groups.split import check_vector_options
@@ -193,7 +193,12 @@ def param_groups(
     sorted_groups = ParamGroups(sorted(groups.values(), key=lambda g: KINDS.index(g["kind"])))
     sorted_groups.guesses = _guesses(claims, roles, cuts)
     if mars.get("gamma_schedule") in CHOSEN and not any(group["gamma"] for group in sorted_groups):
-        warnings.warn(f"param_groups: {idle('the model trains nothing else')}", stacklevel=2)
+        kinds = ", ".join(dict.fromkeys(group["kind"] for group in sorted_groups))
+        warnings.warn(
+            f"param_groups: gamma='auto' corrects nothing: all that the model trains ({kinds}) "
+            f"gets plain AdamW under rule={rule!r}. Give gamma=0, or train matrices, too",
+            stacklevel=2,
+        )
     return sorted_groups
 
 
@@ -231,9 +236,9 @@ def splits(
 
 def _parts(given: Any) -> list[Any]:
     """A word and a table of patterns, side by side."""
-    parts = list(given) if isinstance(given, tuple | list) else []
-    if parts and all(isinstance(part, str | Mapping) for part in parts):
-        return parts
+    known = isinstance(given, tuple | list)
+    if known and all(part is None or isinstance(part, str | Mapping) for part in given):
+        return list(given)
     raise ValueError(
         f"split={given!r} must be {' or '.join(map(repr, WORDS))}, a dict such as "
         "{'qkv': 3} of patterns and blocks, or a tuple of both"
@@ -269,8 +274,8 @@ def _checked_patterns(
     if isinstance(patterns, str):
         patterns = (patterns,)
     for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise ValueError(f"{argument}: {pattern!r} must be a regular expression, a string")
+        if not isinstance(pattern, str | re.Pattern):
+            raise ValueError(f"{argument}: {pattern!r} must be a string, a regular expression")
         try:
             compiled = re.compile(pattern)
         except re.error as error:

@@ -219,7 +219,7 @@ def settings_told(out: Path, **overrides: str) -> str:
 def test_a_go_names_the_candidates_other_settings(tmp_path: Path):
     told = settings_told(tmp_path / "published")
     assert "betas (0.95, 0.99) for (0.9, 0.95); weight decay 0.01 for 0.1." in told
-    assert "mars pilot --ablations" in told
+    assert "--ablations" in told
     decay = settings_told(tmp_path / "decay", **{"arm__mars-adamw__betas": "[0.9, 0.95]"})
     assert "than adamw: weight decay 0.01 for 0.1." in decay
 
@@ -228,6 +228,14 @@ def test_a_go_names_the_candidates_other_settings(tmp_path: Path):
     "overrides",
     [
         {"comparison__candidate": '"nadamw"'},  # AdamW's own settings
+        {  # AdamW itself with the candidate's
+            "arms": '["adamw", "long", "mars-adamw"]',
+            "arm__long__optimizer": '"torch-adamw"',
+            "arm__long__betas": "[0.95, 0.99]",
+            "arm__long__weight_decay": "0.01",
+            "arm__long__gamma": "0.0",
+            "arm__long__clip": "0.0",
+        },
         {"comparison__ablations": "true"},  # runs that tell
     ],
 )

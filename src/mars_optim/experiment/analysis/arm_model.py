@@ -114,7 +114,7 @@ class ArmResult:
     Args:
         name: in the plan.
         role: what it is there for.
-        arm: its settings.
+        arm: its settings in the plan.
         lr: tuned; None before tuning is over.
         trials: of the learning rate.
         at_edge: whether the best trial is the lowest or highest tried.
@@ -141,6 +141,7 @@ class ArmResult:
         metric: that decides, and stands where it says loss.
         sign: -1 if more of it is better.
         trials_pair: the tuning seed against the baseline, by the fits of the trials.
+        compared: its settings in the compared runs, with those that were tuned; None before them.
     """
 
     name: str
@@ -167,6 +168,12 @@ class ArmResult:
     metric: str = LOSS
     sign: int = 1
     trials_pair: SeedResult | None = None
+    compared: Arm | None = None
+
+    @property
+    def settings(self) -> Arm:
+        """Its settings as they are compared: with those that were tuned."""
+        return self.compared or self.arm
 
     @property
     def pairs(self) -> tuple[SeedResult, ...]:

@@ -99,6 +99,7 @@ def _arm(at: Comparison, name: str, measured: StepTime | None) -> ArmResult:
         metric=metric,
         sign=plan.decision.sign,
         trials_pair=extra,
+        compared=used.spec.arm if used else None,
     )
 
 

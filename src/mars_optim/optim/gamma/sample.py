@@ -140,9 +140,19 @@ class Plan:
         """Whether it is still of these, in the shapes that they had."""
         if list(map(id, params)) != self.ids or degree != self.degree:
             return False
-        if list(map(shape_of, params)) != self.shapes:  # .data may be replaced
+        if not self._has_shapes(params):
             return False
         return not params or params[0].device == self.device
+
+    def _has_shapes(self, params: list[Tensor]) -> bool:
+        """Whether those with a gradient have their shapes: .data may be replaced, or away."""
+        try:
+            if [p.shape for p in params] == self.shapes:
+                return True
+        except RuntimeError:  # one is lazy
+            pass
+        known = zip(params, self.shapes, strict=True)
+        return all(p.grad is None or shape_of(p) == shape for p, shape in known)
 
     def is_live(self, group: Mapping[str, Any]) -> bool:
         """Whether the group keeps what it was last seen to keep."""

@@ -61,7 +61,8 @@ def split_group(
     vectors = [] if takes_vectors else [p for p in params if bare(p).ndim < 2]
     matrices = params if takes_vectors else [p for p in params if bare(p).ndim >= 2]
     ratio = _given_ratio(own_1d, constructor)
-    if takes_vectors and ratio is not None:
+    own = own_1d["lr_1d_ratio"] is not None  # the constructor's may be for other groups
+    if takes_vectors and ratio is not None and (own or "optimize_1d" not in options):
         raise ValueError(
             f"lr_1d_ratio={ratio!r} is for vectors that plain AdamW steps, and with "
             f"optimize_1d=True rule={settings.rule!r} steps them itself: leave one of them out"

@@ -75,7 +75,8 @@ def variance_reduce(
     Raises:
         ValueError: for a value out of range, an optimizer whose beta1 cannot be found, or one of
             which nothing could be corrected: only vectors, or flat pieces (FSDP1, DeepSpeed ZeRO;
-            where a host makes them later, in the first step). For ``cautious`` with an optimizer
+            where a host makes them later, in the first step); in the first step, one that
+            averages no gradients (momentum 0). For ``cautious`` with an optimizer
             that keeps other points than the parameters (schedule-free), and for ``gamma="auto"``
             with one in which gamma would act on more than the step.
     """

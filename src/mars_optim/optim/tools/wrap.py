@@ -141,9 +141,12 @@ class VarianceReduction(WrappedGamma):
                 "gradients are still scaled here: call scaler.unscale_(optimizer) before "
                 "scaler.step(optimizer)"
             )
+        if self._skips():
+            return
         for group in self.optimizer.param_groups:
             self._options(group), self.beta1_of(group)
             check_gradients(self.optimizer, group)
+        self._check_momentum()
         self.check_pieces()
         self._check_history()
         self._stepped = before_step(self.optimizer) if self.cautious else []
@@ -215,13 +218,6 @@ class VarianceReduction(WrappedGamma):
 
     def check_reach(self) -> None:
         """Raise ValueError where no tensor of the optimizer could ever be corrected."""
-        groups = self.optimizer.param_groups
-        if self.gamma and groups and all(self.beta1_of(group) == 0.0 for group in groups):
-            raise ValueError(
-                f"{type(self.optimizer).__name__} averages no gradients (momentum or betas[0] is "
-                "0), so the correction gamma * beta1 / (1 - beta1) is 0: give the optimizer a "
-                "momentum, or variance_reduce(..., beta1=), or gamma=0"
-            )
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         if not params or not self.gamma or self.optimize_1d or any(map(is_lazy, params)):
             return
@@ -230,6 +226,24 @@ class VarianceReduction(WrappedGamma):
                 f"{type(self.optimizer).__name__} has no tensor of two or more dimensions, so "
                 "variance_reduce would correct nothing: give it optimize_1d=True (with "
                 "clip=None if these are flat pieces: FSDP1, DeepSpeed ZeRO), or gamma=0"
+            )
+
+    def _skips(self) -> bool:
+        """Whether a GradScaler found an overflow and leaves skipping to the fused optimizer."""
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        return found_inf is not None and bool(found_inf)
+
+    def _check_momentum(self) -> None:
+        """Raise ValueError, before a step, where the correction is 0 for want of momentum.
+
+        Not at once: a schedule such as OneCycleLR's sets it later.
+        """
+        groups = [group for group in self.optimizer.param_groups if group["params"]]
+        if groups and all(g[GAMMA] and self.beta1_of(g) == 0.0 for g in groups):
+            raise ValueError(
+                f"{type(self.optimizer).__name__} averages no gradients (momentum or betas[0] is "
+                "0), so the correction gamma * beta1 / (1 - beta1) is 0: give the optimizer a "
+                "momentum, or variance_reduce(..., beta1=), or gamma=0"
             )
 
     def _check_history(self) -> None:

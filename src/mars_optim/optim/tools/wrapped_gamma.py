@@ -30,6 +30,9 @@ class WrappedGamma:
     chosen: dict[int, Group]  # by number of the group
     _plans: kept.Plans
 
+    def _skips(self) -> bool:
+        raise NotImplementedError
+
     def _choosing(self, i: int, group: Group) -> Group:
         params = [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d]
         betas = beta1_of(self.optimizer, group, self.beta1), BETA2
@@ -54,6 +57,8 @@ class WrappedGamma:
     @torch.no_grad()
     def _observe(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Let the gradients of the step that was taken move gamma."""
+        if self._skips():
+            return
         choice.observe(self._all_chosen(), self._plans, Amp(), {})
 
     def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
@@ -65,6 +70,8 @@ class WrappedGamma:
     def _load(self, optimizer: Optimizer) -> None:
         """And from there it is taken up in the next step."""
         for i, group in enumerate(optimizer.param_groups):
+            if "gamma_schedule" in group:
+                continue  # a MARS's own
             its = {key: group.pop(key) for key in kept.KEYS if key in group}
             if its and group.get(GAMMA) == "auto":
                 self.chosen[i] = {"gamma": AUTO_GAMMA, "gamma_schedule": "auto", **its}

@@ -57,15 +57,21 @@ def _contrast(contrast: Contrast, say: Messages) -> tuple[Cell, ...]:
 
 
 def settings_note(analysis: Analysis, say: Messages) -> str:
-    """Which settings differ between a candidate that saves and the baseline, if no runs tell why.
+    """Which settings differ between a candidate that saves and the baseline, if no arm tells why.
 
     They may make much of the effect, and the baseline can have them for nothing.
     """
-    candidate, baseline = analysis.candidate.arm, analysis.baseline.arm
+    candidate, baseline = analysis.candidate.settings, analysis.baseline.settings
     unknown = is_any(candidate.optimizer) or is_any(baseline.optimizer)
     in_python = analysis.plan.task.kind in ("gpt", "images", "python")
-    if analysis.parts or unknown or not in_python or analysis.verdict.decision != "go":
+    told = analysis.parts or analysis.plan.comparison.ablations
+    if told or unknown or not in_python or analysis.verdict.decision != "go":
         return ""
+    given = candidate.betas, candidate.weight_decay
+    for other in (arm.settings for arm in analysis.arms):
+        alike = (other.optimizer, other.rule) == (baseline.optimizer, baseline.rule)
+        if alike and (other.betas, other.weight_decay) == given:
+            return ""  # the baseline's own optimizer with these settings
     pairs = [
         ("settings.betas", str(candidate.betas), str(baseline.betas)),
         ("settings.decay", f"{candidate.weight_decay:g}", f"{baseline.weight_decay:g}"),
