@@ -209,7 +209,7 @@ def test_runs_missing_at_another_size_do_not_delay_the_verdict(tmp_path: Path):
 
 
 def settings_told(out: Path, **overrides: str) -> str:
-    """What the report of a pilot with a sure saving says of its candidate's other settings."""
+    """The report's words on the candidate's other settings, after a sure saving."""
     write_pilot(out, speedup=1.3, **overrides)
     analysis = analyse(out)
     assert analysis.verdict.decision == "go"
