@@ -70,7 +70,7 @@ def test_a_parameter_whose_data_is_away_is_saved_whole() -> None:
     assert torch.equal(saved, again)
 
 
-def test_two_parameters_that_exchange_their_sizes_keep_no_columns() -> None:
+def test_two_parameters_that_exchange_sizes_keep_no_columns() -> None:
     params = [nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(8, 9))]
     optimizer = mars(params)
     for _ in range(12):
