@@ -175,3 +175,19 @@ def test_a_step_skipped_on_the_device_leaves_no_trace() -> None:
     assert torch.equal(group["gamma_probes"], before)
     assert seen[:-1].isnan().all()
     assert seen[-1] == 1.0
+
+
+@pytest.mark.parametrize("after", [(4, 4), (6, 10)])
+def test_a_compiled_step_says_that_a_shape_has_changed(after: tuple[int, ...]) -> None:
+    param = nn.Parameter(torch.randn(10, 6))
+    optimizer = MARS([param], gamma="auto")
+    param.grad = torch.randn_like(param)
+    optimizer.step()
+    compiled = torch.compile(optimizer.step, backend="eager")
+    compiled()
+    optimizer.zero_grad()
+    optimizer.state.pop(param)
+    param.data = torch.randn(after)
+    param.grad = torch.ones_like(param)
+    with pytest.raises(RuntimeError, match="has changed its shape: take one step that is not"):
+        compiled()

@@ -119,6 +119,11 @@ def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
     name = f"gamma_schedule={group['gamma_schedule']!r}"
     if plan is None or PROBES not in group or group[PROBES].shape[0] != len(criterion.BEGIN):
         raise RuntimeError(f"{name}: take one step that is not compiled first")
+    if not plan.has_shapes(group["params"]):
+        raise RuntimeError(
+            f"{name}: a parameter has changed its shape: take one step that is not compiled, and "
+            "compile again"
+        )
     if len(plan.among) > 1:
         raise RuntimeError(
             f"{name} of sharded parameters cannot be compiled, since its sums travel between "

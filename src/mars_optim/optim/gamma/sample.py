@@ -140,11 +140,11 @@ class Plan:
         """Whether it is still of these, in the shapes that they had."""
         if list(map(id, params)) != self.ids or degree != self.degree:
             return False
-        if not self._has_shapes(params):
+        if not self.has_shapes(params):
             return False
         return not params or params[0].device == self.device
 
-    def _has_shapes(self, params: list[Tensor]) -> bool:
+    def has_shapes(self, params: list[Tensor]) -> bool:
         """Whether those with a gradient have their shapes: .data may be replaced, or away."""
         try:
             if [p.shape for p in params] == self.shapes:
