@@ -186,7 +186,7 @@ def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
 
 def _gamma(name: str, value: Any) -> float:
     """A group's gamma as a number; "auto" is resolved before a group is made."""
-    if value == "auto":
+    if isinstance(value, str) and value == "auto":
         raise ValueError(
             f"gamma={value!r} in a group that is there already: set gamma_schedule='auto', "
             f"correction='folded', clip=None and gamma={AUTO_GAMMA}, where it begins"
