@@ -215,7 +215,7 @@ def test_options_are_timed_in_whole_training_steps(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     arguments = ["--rounds", "2", "--layers", "1", "--threads", "1", "--json", str(path)]
     arguments += ["--turn", "3", "--batch", "2"]
-    done = run("training_step", *arguments, "--only", "telemetry, MARS-A", "--only", "auto")
+    done = run("training_step", *arguments, "--only", "telemetry, MARS-A", "--only", "folded")
     assert "batches of 128 bytes, 2 rounds of 3 steps" in done.stdout
     rows = json.loads(path.read_text())["rows"]
     assert [row["name"] for row in rows] == ["telemetry, MARS-AdamW", 'gamma="auto", folded']
