@@ -98,14 +98,6 @@ def _name(group: Group) -> str:
     return f"the group of {names[0]}" if names else f"the {group['rule']} group"
 
 
-def idle(why: str) -> str:
-    """The sentence that a gamma which was to be chosen has nothing to correct."""
-    return (
-        f"gamma='auto' corrects nothing, since vectors get plain AdamW and {why}: give "
-        "optimize_1d=True for a correction of vectors, or gamma=0"
-    )
-
-
 def warnings(groups: Iterable[Group]) -> list[str]:
     """Settings that would silently not work, one sentence each with the way out."""
     groups = list(groups)

@@ -9,10 +9,18 @@ from typing import Any
 import torch
 
 from ..optimizer_options import CHOSEN, MATRIX_RULES
-from .describe import correction_ratio, describe, idle, misplaced_in, warnings
+from .describe import correction_ratio, describe, misplaced_in, warnings
 from .gamma.kept import is_chosen
 from .state.checkpointed import Checkpointed
 from .telemetry import GroupTelemetry, Observe, Telemetry
+
+
+def _idle(why: str) -> str:
+    """The sentence that a gamma which was to be chosen has nothing to correct."""
+    return (
+        f"gamma='auto' corrects nothing, since vectors get plain AdamW and {why}: give "
+        "optimize_1d=True for a correction of vectors, or gamma=0"
+    )
 
 
 class Observed(Checkpointed):
@@ -89,7 +97,7 @@ class Observed(Checkpointed):
                 raise ValueError(f"{type(self).__name__}: {message}")
             kinds = {group.get("kind") for group in groups if group["params"]}
             if not message and kinds == {"vector"} and self.defaults["gamma_schedule"] in CHOSEN:
-                message = idle("it has only vectors")
+                message = _idle("it has only vectors")
             if message:
                 python_warnings.warn(f"{type(self).__name__}: {message}", stacklevel=3)
         self._warn_of_misplaced(groups)
@@ -100,7 +108,7 @@ class Observed(Checkpointed):
         stepped = [g for g in groups if any(p.grad is not None for p in g["params"])]
         only_vectors = bool(stepped) and all(g.get("kind") == "vector" for g in stepped)
         if only_vectors and any(map(is_chosen, groups)) and not any(map(is_chosen, stepped)):
-            why = idle("none of its matrices has a gradient in this first step")
+            why = _idle("none of its matrices has a gradient in this first step")
             python_warnings.warn(f"{type(self).__name__}: {why}", stacklevel=2)
 
     def _warn_of_misplaced(self, groups: list[dict[str, Any]]) -> None:

@@ -16,9 +16,11 @@ from mars_optim.experiment.analysis.sizes import SizeResult
 from mars_optim.experiment.analysis.stats import t_interval
 from mars_optim.experiment.plan.plan_file import plan_toml
 from mars_optim.experiment.plan.sizes import SizePlan
+from mars_optim.experiment.records import read_runs
 from mars_optim.experiment.report import Messages
 from mars_optim.experiment.report.sections import cause
 from mars_optim.files import write_text
+from tests.support.designed_pilot import designed_plan, write_designed
 from tests.support.runs_by_hand import PLAN, comparison_losses, law, write_comparison, write_run
 from tests.support.written_pilot import write_pilot
 
@@ -243,6 +245,21 @@ def test_no_settings_are_named_where_none_differ_or_runs_tell(
     tmp_path: Path, overrides: dict[str, str]
 ):
     assert settings_told(tmp_path, **overrides) == ""
+
+
+def test_tuned_settings_are_told_as_they_were_compared(tmp_path: Path):
+    write_designed(tmp_path, designed_plan(over='["lr", "weight_decay"]'), speedup=1.5)
+    analysis = analyse(tmp_path)
+    decays = {
+        run.spec.arm_name: run.spec.arm.weight_decay
+        for run in read_runs(tmp_path / "runs")
+        if run.spec.purpose == "compare"
+    }
+    for name, decay in decays.items():
+        assert analysis.arm(name).settings.weight_decay == decay
+        assert analysis.arm(name).arm.weight_decay != decay  # the plan's
+    told = cause.settings_note(analysis, Messages("en"))
+    assert f"weight decay {decays['mars-adamw']:g} for {decays['adamw']:g}" in told
 
 
 def test_no_settings_are_named_without_a_go(tmp_path: Path):

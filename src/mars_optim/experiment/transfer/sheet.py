@@ -73,7 +73,7 @@ class Sheet:
         return self.ratios.large_vocabulary and 0 < self.vocabulary < self.target["width"]
 
     @property
-    def small_runs(self) -> float | None:
+    def factor_of_small_runs(self) -> float | None:
         """How many times larger rates are by :data:`SMALL_RUNS`, where tokens are far off.
 
         None where they are not, and where the exponent is the user's own.

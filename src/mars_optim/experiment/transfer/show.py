@@ -36,13 +36,13 @@ def lines(sheet: Sheet) -> list[str]:
             "A larger batch raises the rates only up to the noise scale: measure it with mars "
             "noise and give it as --noise-scale."
         )
-    if sheet.small_runs is not None:
+    if sheet.factor_of_small_runs is not None:
         told.append(
             f"Tokens x {sheet.ratios.tokens:,.3g}: the exponent {TOKENS:g} was found from "
             "25 billion tokens on. AdamW's best rates in runs of 0.15 to 10 million tokens had "
-            f"{SMALL_RUNS:g}, which would make every lr {sheet.small_runs:.3g} times what stands "
-            "above. Tune the rate at two longer lengths of the job, and give their slope as "
-            "--tokens-exponent."
+            f"{SMALL_RUNS:g}, which would make every lr {sheet.factor_of_small_runs:.3g} times "
+            "what stands above. Tune the rate at two longer lengths of the job, and give their "
+            "slope as --tokens-exponent."
         )
     if sheet.falls_too_far:
         told.append(

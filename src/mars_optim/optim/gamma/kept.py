@@ -79,8 +79,9 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
     if plan is None or not plan.fits(group["params"], criterion.DEGREE):
         before, plan = plan, plan_of(group["params"], criterion.DEGREE)
         plans[i] = plan
-        if before is not None and before.shapes != plan.shapes:
-            _forget_columns(group)
+        changed = before is not None and before.shapes != plan.shapes
+        if changed and isinstance(group.get(PROBES), Tensor):  # a checkpoint's are a list, checked
+            del group[PROBES]  # its columns are of other elements
     elif plan.is_live(group):
         return plan
     rows, probes, sums = criterion.BEGIN, group.get(PROBES), group.get(SUMS)
@@ -107,12 +108,6 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
     _put(group, STEPS, ONE, plan.device if group["capturable"] else cpu, 0.0)
     plan.live.update({key: group[key] for key in (*shapes, STEPS, PROBES)})
     return plan
-
-
-def _forget_columns(group: Group) -> None:
-    """Leave probes that are of other elements; those of a checkpoint are a list, and checked."""
-    if not isinstance(group.get(PROBES), list):
-        group.pop(PROBES, None)
 
 
 def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:

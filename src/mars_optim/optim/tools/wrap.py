@@ -228,11 +228,6 @@ class VarianceReduction(WrappedGamma):
                 "clip=None if these are flat pieces: FSDP1, DeepSpeed ZeRO), or gamma=0"
             )
 
-    def _skips(self) -> bool:
-        """Whether a GradScaler found an overflow and leaves skipping to the fused optimizer."""
-        found_inf = getattr(self.optimizer, "found_inf", None)
-        return found_inf is not None and bool(found_inf)
-
     def _check_momentum(self) -> None:
         """Raise ValueError, before a step, where the correction is 0 for want of momentum.
 

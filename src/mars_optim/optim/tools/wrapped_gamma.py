@@ -31,7 +31,12 @@ class WrappedGamma:
     _plans: kept.Plans
 
     def _skips(self) -> bool:
-        raise NotImplementedError
+        """Whether a GradScaler found an overflow and leaves skipping to the fused optimizer.
+
+        Waits for the device, for no gradient may be exchanged then.
+        """
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        return found_inf is not None and bool(found_inf)
 
     def _choosing(self, i: int, group: Group) -> Group:
         params = [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d]
