@@ -1,0 +1,94 @@
+"""Arms of several tables of runs, paired by seed: ``python -m benchmarks.length_pairs TABLE ...``.
+
+The tables are those of :mod:`.run_lengths`, of one task; ``--tokens`` chooses the length. An arm's
+loss is the lowest point of the parabola in log rate through its best rate and the two beside it,
+best by seed 1; with ``--grid`` that of the best rate itself, where rates beside it are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mars_optim.experiment.analysis.stats import t_interval
+
+from . import rate_search, table
+from .output import UserError
+from .output import run as run_main
+from .study_runs import Row, read
+
+Losses = Mapping[float, Mapping[int, float]]  # by rate and seed
+
+
+def by_rate(rows: Iterable[Row], arm: str, tokens: int) -> Losses:
+    """Losses of an arm at one length."""
+    found: dict[float, dict[int, float]] = defaultdict(dict)
+    for row in rows:
+        if (row.arm, row.tokens) == (arm, tokens):
+            found[row.rate][row.seed] = row.loss
+    return found
+
+
+def best_rate(losses: Losses) -> float:
+    """The best rate of seed 1."""
+    return min((r for r in losses if 1 in losses[r]), key=lambda r: losses[r][1])
+
+
+def lowest(losses: Losses, *, grid: bool) -> dict[int, float]:
+    """The loss of each seed: at the best rate, or at the lowest point about it."""
+    best = best_rate(losses)
+    if grid:
+        return dict(losses[best])
+    found = {}
+    for seed in losses[best]:
+        three = [losses.get(best * factor, {}).get(seed) for factor in (0.5, 1.0, 2.0)]
+        left, mid, right = three
+        if left is not None and mid is not None and right is not None:
+            point = rate_search.lowest(left, mid, right)
+            found[seed] = min(left, mid, right) if point is None else point.loss
+    return found
+
+
+def told(one: Mapping[int, float], other: Mapping[int, float]) -> str:
+    """Mean difference with its 95 % interval, and the number of pairs."""
+    gaps = [one[seed] - other[seed] for seed in sorted(one) if seed in other]
+    if len(gaps) < 2:
+        return " ".join(f"{gap:+.4f}" for gap in gaps) or "-"
+    gap = t_interval(gaps, 0.95)
+    return f"{gap.mean:+.4f} ({gap.low:.4f} to {gap.high:.4f}), n={len(gaps)}"
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.length_pairs", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("tables", nargs="+", type=Path)
+    parser.add_argument("--tokens", type=int, required=True, help="of a run")
+    parser.add_argument("--less", nargs="+", required=True, help="arms to pair all others with")
+    parser.add_argument("--grid", action="store_true", help="at the best rate tried")
+    given = parser.parse_args(argv)
+    rows = [row for path in given.tables for row in read(path)]
+    arms = list(dict.fromkeys(row.arm for row in rows if row.tokens == given.tokens))
+    if unknown := [arm for arm in given.less if arm not in arms]:
+        some = ", ".join(arms) or "none"
+        raise UserError(f"--less {unknown[0]}: the arms with {given.tokens} tokens are {some}")
+    losses = {arm: by_rate(rows, arm, given.tokens) for arm in arms}
+    points = {arm: lowest(its, grid=given.grid) for arm, its in losses.items()}
+    lines = [
+        [
+            arm,
+            f"{best_rate(losses[arm]):g}",
+            f"{statistics.fmean(its.values()):.4f}" if its else "-",
+            *("" if arm == other else told(its, points[other]) for other in given.less),
+        ]
+        for arm, its in points.items()
+    ]
+    print(table.markdown(["arm", "best rate", "loss", *(f"less {a}'s" for a in given.less)], lines))
+
+
+if __name__ == "__main__":
+    run_main(main)
