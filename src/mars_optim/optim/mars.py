@@ -11,7 +11,6 @@ from torch.optim.optimizer import ParamsT
 
 from ..optimizer_options import (
     IN_GROUPS,
-    MATRIX_RULES,
     NS_COEFFICIENTS,
     RULES,
     TABLE,
@@ -32,12 +31,10 @@ from .distributed.flat_pieces import (
     check_partitions,
     inside_zero_redundancy,
 )
-from .distributed.sharded import layout, local
 from .gamma import choice, kept
 from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
-    check_shape,
     check_vector_options,
     checked_settings,
     split_group,
@@ -45,11 +42,11 @@ from .groups.split import (
 from .hyperparameters import Settings, resolve
 from .observed import Observed
 from .state.checkpointed import new_runtime
-from .state.counter import counter
 from .state.fit import called
+from .state.stepped import Row, alike, made_ready
 from .state.traces import Traces
 from .two_gradient import TwoGradientForm
-from .types import KEPT, State
+from .types import KEPT
 from .values import check_option
 
 Update = Callable[[], None]
@@ -342,41 +339,22 @@ class MARS(TwoGradientForm, Observed):
         Megatron calls it without lists and with ``skip_non_grad_params=False`` before it loads a
         checkpoint: state then is made of parameters without a gradient too.
         """
-        params = [] if params is None else params
-        grads = [] if grads is None else grads
         settings = settings or Settings.from_group(group)
-        dtypes: dict[torch.dtype, dict[str, torch.dtype]] = {}
-        any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
-        for param in group["params"]:
-            grad = param.grad
-            if grad is None and skip_non_grad_params:
-                continue
-            if grad is not None and grad.layout is not torch.strided:
-                raise ValueError(
-                    f"MARS does not take sparse gradients ({called(self.param_groups, param)}, "
-                    f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
-                    "parameter to torch.optim.SparseAdam"
-                )
-            if not any_shape:
-                check_shape(param, settings, group.get("kind"))
-            dtype, state = param.dtype, self.state[param]
-            if dtype not in dtypes:
-                dtypes[dtype] = backends.state_dtypes(dtype, settings)
-            if "step" in state:  # tools cast a live state, too
-                beside = local(param).device if settings.capturable else None
-                state["step"] = counter(state["step"], device=beside)
-            backends.init_state(param, state, dtypes[dtype], step_beside=settings.capturable)
-            if grad is None:
+        found = made_ready(
+            self.param_groups, self.state, group, settings, all_params=not skip_non_grad_params
+        )
+        if params is None or grads is None:
+            return
+        for param in found:
+            if param.grad is None:
                 continue
             params.append(param)
-            grads.append(grad)
+            grads.append(param.grad)
             for name, tensors in zip(KEPT, kept, strict=False):
-                if name in state:
-                    tensors.append(state[name])
+                if name in self.state[param]:
+                    tensors.append(self.state[param][name])
 
-    def _rows(
-        self, group: dict[str, Any], settings: Settings
-    ) -> Iterable[tuple[list[Tensor], list[Tensor], list[State]]]:
+    def _rows(self, group: dict[str, Any], settings: Settings) -> Iterable[Row]:
         """Parameters with their gradients and states, apart by device, dtype and layout."""
         params: list[Tensor] = []
         grads: list[Tensor] = []
@@ -388,14 +366,7 @@ class MARS(TwoGradientForm, Observed):
         else:
             self._init_group(group, params, grads, settings=settings)
             states = [self.state[param] for param in params]
-        alike: dict[Any, tuple[list[Tensor], list[Tensor], list[State]]] = {}
-        for param, grad, state in zip(params, grads, states, strict=True):
-            key = param.device, param.dtype, layout(param)
-            row = alike.setdefault(key, ([], [], []))
-            row[0].append(param)
-            row[1].append(grad)
-            row[2].append(state)
-        return alike.values()
+        return alike(params, grads, states)
 
 
 class MARSAdamW(MARS):
