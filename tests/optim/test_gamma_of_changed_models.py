@@ -281,3 +281,28 @@ def test_auto_by_hand_in_a_group_is_told_the_way() -> None:
     param.grad = torch.ones(2, 2)
     with pytest.raises(ValueError, match=r"set gamma_schedule='auto', correction='folded'"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [MARS, MARSM])
+def test_a_refused_step_leaves_autos_memory(kind: type[MARS]) -> None:
+    runs = []
+    for refused in (False, True):
+        torch.manual_seed(3)
+        params = [nn.Parameter(torch.randn(6, 8)), nn.Parameter(torch.randn(5, 3))]
+        optimizer = kind(params, lr=1e-3, gamma="auto")
+        for _ in range(12):
+            step(optimizer, params, torch.randn_like)
+        if refused:
+            before, params[0].data = params[0].data, torch.zeros(4, 4)
+            params[0].grad = torch.zeros(4, 4)
+            with pytest.raises(ValueError, match=r"\(4, 4\)"):
+                optimizer.step()
+            params[0].grad, params[0].data = None, before
+        for _ in range(12):
+            step(optimizer, params, torch.randn_like)
+        runs.append(optimizer.state_dict()["param_groups"][0])
+    plain, after = runs
+    for key in ("gamma_now", "gamma_steps", "gamma_sums", "gamma_memory", "gamma_silent"):
+        assert torch.equal(plain[key], after[key]), key
+    for one, other in zip(plain["gamma_probes"], after["gamma_probes"], strict=True):
+        assert torch.equal(one, other)

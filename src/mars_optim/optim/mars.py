@@ -275,7 +275,7 @@ class MARS(TwoGradientForm, Observed):
     def _checked_work(self, amp: Amp) -> list[Update]:
         """The step of all groups; where it is refused, state and groups are left as they were."""
         settings = checked_settings(self.param_groups, self._given)
-        traces = Traces(self.param_groups, self.state)
+        traces = Traces(self.param_groups, self.state, self._runtime["plans"])
         try:
             return self._work(amp, settings)
         except Exception:
