@@ -10,7 +10,7 @@
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 export PYTHONPATH="$root/src:$root${PYTHONPATH:+:$PYTHONPATH}"
-python="${PYTHON:-$(command -v python || echo python3)}"
+python="${PYTHON:-$(command -v python3 || echo python)}"
 if [ "${1:-}" = run ] && compgen -G "${2:-}/wheels/*.whl" >/dev/null &&
   ! "$python" -c 'import pydantic, tomlkit' 2>/dev/null; then
   site="$(mktemp -d)"

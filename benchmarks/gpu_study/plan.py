@@ -36,8 +36,8 @@ class Design:
     horizon_exponent: Number = option(-0.32, "of the best rate over the tokens", ge=-2.0, le=0.0)
     seeds: Whole = option(8, "of the long runs, at most", ge=1)
     timed: tuple[str, ...] = option((BASE,), "arms whose steps are timed")
-    rounds: Whole = option(15, "of the timing", ge=2)
-    turn: Whole = option(4, "steps in a row of one arm, in a round", ge=1)
+    rounds: Whole = option(7, "of the timing", ge=2)
+    turn: Whole = option(10, "steps in a row of one arm, in a round", ge=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The step of each rule, timed in whole training steps on the study's own model."""
+"""The step of each rule, timed in whole training steps on the study's own model.
+
+``gamma="auto"`` does more in each tenth step: a turn of ten has its share of that.
+"""
 
 from __future__ import annotations
 
