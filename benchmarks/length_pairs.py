@@ -2,13 +2,16 @@
 
 The tables are those of :mod:`.run_lengths`, of one task; ``--tokens`` chooses the length. An arm's
 loss is the lowest point of the parabola in log rate through its best rate and the two beside it,
-best by seed 1; with ``--grid`` that of the best rate itself, where rates beside it are missing.
+best by seed 1; with ``--grid`` that of the best rate itself, where rates beside it are missing. An
+arm without seed 1 is left out, and named.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +24,30 @@ from .output import run as run_main
 from .study_runs import Row, read
 
 Losses = Mapping[float, Mapping[int, float]]  # by rate and seed
+
+
+def one_task(rows: Iterable[Row]) -> list[Row]:
+    """The rows, if they are of one task and no run has two losses.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    found: dict[tuple[str, int, int, float], Row] = {}
+    kept = list(rows)
+    for row in kept:
+        for key in ("data", "width", "layers", "parameters"):
+            if (other := getattr(kept[0], key)) != getattr(row, key):
+                raise UserError(
+                    f"the tables are of different tasks: {key} is {other} and {getattr(row, key)}; "
+                    "losses of one task alone can be paired"
+                )
+        same = found.setdefault((row.arm, row.tokens, row.seed, row.rate), row)
+        if same.loss != row.loss:
+            raise UserError(
+                f"{row.arm} at {row.rate:g}, seed {row.seed}, {row.tokens} tokens has two losses, "
+                f"{same.loss:g} and {row.loss:g}: give one of its tables alone"
+            )
+    return kept
 
 
 def by_rate(rows: Iterable[Row], arm: str, tokens: int) -> Losses:
@@ -55,7 +82,7 @@ def lowest(losses: Losses, *, grid: bool) -> dict[int, float]:
 def told(one: Mapping[int, float], other: Mapping[int, float]) -> str:
     """Mean difference with its 95 % interval, and the number of pairs."""
     gaps = [one[seed] - other[seed] for seed in sorted(one) if seed in other]
-    if len(gaps) < 2:
+    if len(gaps) < 2 or not all(map(math.isfinite, gaps)):
         return " ".join(f"{gap:+.4f}" for gap in gaps) or "-"
     gap = t_interval(gaps, 0.95)
     return f"{gap.mean:+.4f} ({gap.low:.4f} to {gap.high:.4f}), n={len(gaps)}"
@@ -71,8 +98,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--less", nargs="+", required=True, help="arms to pair all others with")
     parser.add_argument("--grid", action="store_true", help="at the best rate tried")
     given = parser.parse_args(argv)
-    rows = [row for path in given.tables for row in read(path)]
-    arms = list(dict.fromkeys(row.arm for row in rows if row.tokens == given.tokens))
+    rows = one_task(row for path in given.tables for row in read(path))
+    known = {row.arm for row in rows if (row.tokens, row.seed) == (given.tokens, 1)}
+    all_arms = list(dict.fromkeys(row.arm for row in rows if row.tokens == given.tokens))
+    arms = [arm for arm in all_arms if arm in known]
+    if left := [arm for arm in all_arms if arm not in known]:
+        print(f"left out, since seed 1 was not run: {', '.join(left)}", file=sys.stderr)
     if unknown := [arm for arm in given.less if arm not in arms]:
         some = ", ".join(arms) or "none"
         raise UserError(f"--less {unknown[0]}: the arms with {given.tokens} tokens are {some}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mars_optim.experiment.analysis.stats import t_interval
@@ -21,7 +21,8 @@ class Valley(NamedTuple):
     lowest: dict[int, float]
     rate: float
     width: float
-    """Octaves of rates whose loss is within 1 % of the lowest, by the parabola."""
+    """Octaves of rates whose loss is within 1 % of the lowest, by the parabola of the mean loss and
+    bend: a mean of widths would be that of the flattest seed. NaN where no seed has a valley."""
 
 
 def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley | None:
@@ -29,7 +30,7 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
     best = best_octave(losses, settings, length, arm)
     if best is None:
         return None
-    lowest, places, widths = {}, [], []
+    lowest, places, valleys = {}, [], []
     for seed in settings.seeds:
         left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
         if left is None or mid is None or right is None:
@@ -40,10 +41,19 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
             continue
         lowest[seed] = point.loss
         places.append(point.place)
-        widths.append(2.0 * math.sqrt(0.01 * point.loss / point.bend))
+        if abs(point.place) < 1.0:  # else its lowest point lies outside
+            valleys.append(point)
     place = statistics.mean(places) if places else 0.0
-    width = statistics.mean(widths) if widths else math.nan
-    return Valley(lowest, rate_of(best + place), width)
+    return Valley(lowest, rate_of(best + place), _within(valleys))
+
+
+def _within(valleys: Sequence[rate_search.Lowest]) -> float:
+    """Octaves in which loss <= lowest + 1 % of |lowest|: y - lowest = bend x^2."""
+    if not valleys:
+        return math.nan
+    loss = statistics.mean(point.loss for point in valleys)
+    bend = statistics.mean(point.bend for point in valleys)
+    return 2.0 * math.sqrt(0.01 * abs(loss) / bend)
 
 
 def table(plan: Plan, settings: Settings, losses: Losses) -> str:
@@ -75,7 +85,7 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
             at = [_at_rate(losses, length, octave + o, both, seeds) for o in settings.octaves]
             mean = statistics.mean(its.lowest.values())
             lines.append(
-                f"| {arm} | {its.rate:.3g} | {its.width:.1f} | {mean:.4f} | "
+                f"| {arm} | {its.rate:.3g} | {_octaves(its.width)} | {mean:.4f} | "
                 + " | ".join(map(_told, (own, *at)))
                 + " |"
             )
@@ -88,6 +98,10 @@ def _at_rate(
     """Differences of two arms at one rate, by the seeds that both have."""
     pairs = [tuple(losses.get(Trial(length, a, octave, s)) for a in arms) for s in seeds]
     return [x - y for x, y in pairs if x is not None and y is not None]
+
+
+def _octaves(width: float) -> str:
+    return "-" if math.isnan(width) else f"{width:.1f}"
 
 
 def _told(differences: list[float]) -> str:

@@ -166,8 +166,9 @@ def main(argv: list[str]) -> None:
     arms = chosen(plan, given.arms)
     settings = Settings(tuple(given.lengths), tuple(given.seeds), arms, tuple(given.octaves))
     if given.report:
-        unit = Model.of(path, out).unit
-        losses = found(path, out, plan, settings) | losses_of(read(table_path), plan, unit)
+        model, rows = Model.of(path, out), read(table_path)
+        check_data(table_path, rows, model.data)
+        losses = found(path, out, plan, settings) | losses_of(rows, plan, model.unit)
     else:
         losses = run(path, out, table_path, settings, given.workers)
     print(table(plan, settings, losses))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +41,33 @@ def test_arms_of_two_tables_are_paired(
 def test_an_arm_that_is_in_no_table_is_named(tables: list[str]) -> None:
     with pytest.raises(UserError, match="--less c: the arms with 512 tokens are a, b"):
         main([*tables, "--tokens", "512", "--less", "c"])
+
+
+def test_arms_without_seed_1_and_diverged_runs_are_told(
+    tables: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "c.csv"
+    append(more, Row("late", 64, 2, 1000, 512, 2, 0.008, 2.0, "data"))
+    for seed, loss in ((1, 2.0), (2, math.inf)):
+        append(more, Row("lost", 64, 2, 1000, 512, seed, 0.008, loss, "data"))
+    main([*tables, str(more), "--tokens", "512", "--less", "a", "--grid"])
+    said = capsys.readouterr()
+    assert said.err == "left out, since seed 1 was not run: late\n"
+    assert "| lost | 0.008 | inf | -0.1018 +inf |" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": "other"}, "different tasks: data is data and other"),
+        ({"width": 99}, "different tasks: width is 64 and 99"),
+        ({"arm": "a", "loss": 9.0}, "a at 0.008, seed 1, 512 tokens has two losses, 2.10"),
+    ],
+)
+def test_tables_that_do_not_go_together_are_refused(
+    tables: list[str], tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    row = Row("c", 64, 2, 1000, 512, 1, 0.008, 2.0, "data")
+    append(tmp_path / "c.csv", row._replace(**change))
+    with pytest.raises(UserError, match=words):
+        main([*tables, str(tmp_path / "c.csv"), "--tokens", "512", "--less", "a"])

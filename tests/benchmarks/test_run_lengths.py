@@ -51,6 +51,20 @@ def test_fitted_rate_and_loss_of_a_parabola_are_exact(
     assert found.lowest == pytest.approx({s: 2.0 + 0.1 * s for s in SETTINGS.seeds}, abs=1e-12)
 
 
+@pytest.mark.parametrize("level", [2.0, -2.0])
+def test_one_flat_seed_does_not_set_the_range(level: float) -> None:
+    bends = {1: 0.02, 2: 1e-5, 3: 0.02}
+    flat = {
+        Trial(1, "adamw", octave, seed): level + bend * octave**2
+        for seed, bend in bends.items()
+        for octave in (-1, 0, 1)
+    }
+    found = valley(flat, SETTINGS, 1, "adamw")
+    assert found is not None
+    bend = (0.02 + 1e-5 + 0.02) / 3
+    assert found.width == pytest.approx(2 * (0.01 * 2.0 / bend) ** 0.5)
+
+
 def test_every_arm_has_the_baselines_best_rate_at_all_seeds(losses: Losses) -> None:
     for length in SETTINGS.lengths:
         base = {t for t in losses if t[:2] == (length, "adamw")}

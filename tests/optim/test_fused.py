@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +34,17 @@ QWEN_NEXT: dict[str, Any] = dict(
     linear_value_head_dim=4, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=8,
     shared_expert_intermediate_size=8,
 )  # fmt: skip
+
+JETMOE: dict[str, Any] = {
+    "vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 1, "num_key_value_heads": 2,
+    "kv_channels": 4, "intermediate_size": 24, "num_local_experts": 3,
+}  # fmt: skip
+MARKS: dict[str, Any] = dict(bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2)
+DEEPSEEK: dict[str, Any] = {
+    **OLDER, "num_attention_heads": 2, "num_key_value_heads": 2, "q_lora_rank": None,
+    "kv_lora_rank": 16, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10,
+    "first_k_dense_replace": 1,
+}  # fmt: skip
 
 # name: class without its ending, config, layer, split="fused", split="heads"
 ATTENTION: dict[str, tuple[str, dict[str, Any], str, Any, Any]] = {
@@ -80,6 +93,14 @@ GATED: dict[str, tuple[str, dict[str, Any], str, Any]] = {
         "gate_up_proj",
         ((24, 24), 1),
     ),
+    "Granite": (
+        "GraniteMoeSharedForCausalLM",
+        {**LLAMA, "head_dim": 4, "num_local_experts": 3, "shared_intermediate_size": 20},
+        "shared_mlp.input_linear",
+        2,
+    ),
+    "JetMoe": ("JetMoeForCausalLM", JETMOE, "mlp.input_linear", 2),
+    "ModernBERT": ("ModernBertModel", {**OLDER, **MARKS}, "mlp.Wi", 2),
 }
 
 
@@ -89,7 +110,7 @@ def build(model: str, config: dict[str, Any]) -> nn.Module:
         made: nn.Module = GPT(vocabulary=32, context=16, layers=1, width=16, heads=4)
     else:
         names = {"GPT2LMHeadModel": "GPT2Config", "Llama4ForCausalLM": "Llama4TextConfig"}
-        name = names.get(model, model.replace("ForCausalLM", "Config"))
+        name = names.get(model, re.sub("ForCausalLM|Model", "Config", model))
         made = getattr(transformers, model)(getattr(transformers, name)(**config)).eval()
     with torch.no_grad():
         for name, param in made.named_parameters():
@@ -197,6 +218,54 @@ def test_heads_of_separate_queries_come_from_the_config() -> None:
         assert (short["q_proj"], short["k_proj"], short["v_proj"]) == (4, 2, 2)
         assert (short["o_proj"], short["down_proj"]) == (None, None)
         assert set(splits(build(f"{name}ForCausalLM", LLAMA), "fused").values()) == {None}
+
+
+@pytest.mark.parametrize("version", ["V2", "V3"])
+def test_latent_attention_is_cut_by_its_own_heads(version: str) -> None:
+    model = build(f"Deepseek{version}ForCausalLM", DEEPSEEK)
+    path, param = fused_in(model, "self_attn.kv_b_proj")
+    queries = path.replace("kv_b_proj", "q_proj")
+    assert splits(model, "fused")[path] == ((12, 10), 0, 2)
+    assert splits(model, "fused")[queries] is None
+    assert splits(model, "heads")[path] == (12, 10, 12, 10)
+    assert splits(model, "heads")[queries] == 2  # of 20 each, though the config's head_dim is 8
+    whole = mixed(model, path)
+    for _ in without(param, ((12, 10), 0, 2), (1,)):
+        assert mixed(model, path).abs().max() == 0.0
+    for _ in without(param, (12, 10, 12, 10), (1,)):  # the first head's values
+        changed = (mixed(model, path) - whole).abs().amax((0, 1)) > 1e-6
+    assert changed[:10].all()
+    assert not changed[10:].any()
+
+
+def test_in_proj_of_deberta_has_heads_of_all_three() -> None:
+    config = {key: LLAMA[key] for key in LLAMA if "kv" not in key and "key_value" not in key}
+    model = build("DebertaModel", {**config, "head_dim": None})
+    path, param = fused_in(model, "self.in_proj")
+    assert splits(model, "fused")[path] == ((4, 4, 4), 0, 4)
+    attention = path.removesuffix(".in_proj.weight")
+    assert seen(model, attention, before=False).abs().max() > 0.0
+    for _ in without(param, ((4, 4, 4), 0, 4), (2,)):
+        assert seen(model, attention, before=False).abs().max() == 0.0
+
+
+class Grouped(nn.Module):
+    """An attention that says by words of its own how many keys and values it has."""
+
+    def __init__(self, **config: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(n_head=8, head_size=4, **config)
+        self.qkv = nn.Linear(16, 48, bias=False)
+
+
+@pytest.mark.parametrize("name", ["n_query_groups", "n_kv_heads", "n_kv_head"])
+def test_grouped_queries_are_known_by_several_names(name: str) -> None:
+    assert splits(nn.Sequential(Grouped(**{name: 2})), "fused")["0.qkv.weight"] == (32, 8, 8)
+
+
+def test_a_guess_that_the_size_of_heads_contradicts_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"not known how 0\.qkv\.weight of shape \(48, 16\)"):
+        splits(nn.Sequential(Grouped(groups_by_another_name=2)), "fused")
 
 
 def test_linear_attention_of_qwen_is_cut_by_its_heads_of_keys() -> None:

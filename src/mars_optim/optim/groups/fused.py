@@ -20,7 +20,10 @@ Given = None | Word | Mapping[str, Any] | Sequence[Word | Mapping[str, Any]]
 WORDS = ("fused", "heads")
 # Names of layers that are several in one, in whichever way.
 _FUSED = re.compile(r"(^|_)(\w?qkvz?|kqv|qkv_proj|query_key_value|c_attn|gate_up(_proj)?|pack)$")
-_QUERIES = ("q_proj", "k_proj", "v_proj", "query", "key", "value", "q", "k", "v", "q_attn")
+# Layers of one of the three, and what classes call the size of their heads, the surest first.
+_QUERIES = re.compile(r"(q|k|query|key)(_proj|_lin)?|q_attn")
+_VALUES = re.compile(r"(v|value)(_proj|_lin)?")
+_SIZES = "head_dim", "attention_head_size", "head_size", "key_value_proj_dim"
 
 
 class Layout(NamedTuple):
@@ -87,13 +90,16 @@ def _number(module: nn.Module, *names: str) -> int | None:
     return None
 
 
+_KV_HEADS = "n_kv_heads", "n_kv_head", "num_kv_head", "n_query_groups", "num_query_groups"
+
+
 def _counts(place: Place) -> tuple[int, int] | None:
     """Heads of queries, and of keys and values; None if not known."""
     heads = _number(place.user, "num_heads", "num_attention_heads", "heads", "n_head", "n_heads")
     if heads is None:
         return None
     groups = _number(place.user, "num_key_value_groups")
-    kv = _number(place.user, "num_key_value_heads", "num_kv_heads")
+    kv = _number(place.user, "num_key_value_heads", "num_kv_heads", *_KV_HEADS)
     return heads, heads // groups if groups else kv or heads
 
 
@@ -147,14 +153,20 @@ def _gate_up(place: Place) -> Layout | None:
     told = getattr(place.user, "is_concatenated", None)
     if told is False:
         return Layout((1, 1), (), half)
-    known = told or _is(place.user, r"Llama4TextExperts|Phi3MLP|Glm4?MLP|\w+Experts")
+    known = told or place.layer != "gate_up_proj"
+    known = known or _is(place.user, r"Llama4TextExperts|Phi3MLP|Glm4?MLP|\w+Experts")
     return Layout((half, half), (), guessed=not known)
 
 
 def _thirds(place: Place) -> Layout | None:
-    """Queries, keys and values in turn, by the name that everyone gives to that."""
-    found = _in_turn(place)
-    return None if found is None else found._replace(guessed=True)
+    """Queries, keys and values in turn, by the name that everyone gives to that.
+
+    Not where the class has heads of another size: then it counts keys and values otherwise.
+    """
+    found, size = _in_turn(place), _number(place.user, *_SIZES)
+    if found is None or size not in (None, found.heads[0], sum(found.sizes) // 3):
+        return None
+    return found._replace(guessed=True)
 
 
 def _attention_in(place: Place) -> Layout | None:
@@ -187,6 +199,14 @@ def _delta(place: Place) -> Layout | None:
     return Layout((k_heads * key, k_heads * key, v_heads * value), (key, key, value))
 
 
+def _latent(place: Place) -> Layout | None:
+    """Keys and values of each head, out of their common latent (DeepSeek's)."""
+    key, value = (_number(place.user, name) for name in ("qk_nope_head_dim", "v_head_dim"))
+    if key is None or value is None or place.outputs % (key + value):
+        return None
+    return Layout((key, value), (key, value), place.outputs // (key + value))
+
+
 # class of the user, name of the layer, how its outputs lie
 LAYOUTS: list[tuple[str, str, Callable[[Place], Layout | None]]] = [
     (r"(GPT2|DecisionTransformerGPT2|ImageGPT|CausalSelf)?Attention", "c_attn", _in_turn),
@@ -199,6 +219,11 @@ LAYOUTS: list[tuple[str, str, Callable[[Place], Layout | None]]] = [
     (r"MultiheadAttention", "in_proj_weight", _attention_in),
     (r"Qwen3(Next|_5\w*)GatedDeltaNet", "in_proj_(qkvz?|ba)", _delta),
     (r"Qwen3(Next|_5\w*)Attention", "q_proj", _query_gate),
+    (r"DisentangledSelfAttention", "in_proj", _by_heads),
+    (r".*", "kv_b_proj", _latent),
+    (r"ModernBert\w*MLP", "Wi", _gate_up),
+    (r"GraniteMoe\w*MLP|JetMoeMoE", "input_linear", _gate_up),
+    (r"Dinov2\w*SwiGLUFFN", "weights_in", _gate_up),
     (r".*", "gate_up_proj", _gate_up),
     (r".*", "qkv", _thirds),
 ]
@@ -213,9 +238,18 @@ def layout_of(place: Place) -> Layout | None:
 
 
 def _heads_of(place: Place) -> Layout | None:
-    """Heads of queries, keys or values that stand in a weight of their own."""
-    size = _number(place.user, "head_dim", "head_size", "attention_head_size", "key_value_proj_dim")
-    if place.layer not in _QUERIES or size is None or place.outputs % size:
+    """Heads of queries, keys or values that stand in a weight of their own.
+
+    Values may have another size; and where a part of each query alone is turned by its position
+    (DeepSeek's), ``head_dim`` is of that part.
+    """
+    if _QUERIES.fullmatch(place.layer):
+        size = _number(place.user, "qk_head_dim", "head_k_dim") or _number(place.user, *_SIZES)
+    elif _VALUES.fullmatch(place.layer):
+        size = _number(place.user, "v_head_dim", "head_v_dim") or _number(place.user, *_SIZES)
+    else:
+        return None
+    if size is None or place.outputs % size:
         return None
     return Layout((place.outputs,), (size,))
 
