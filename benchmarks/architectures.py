@@ -270,7 +270,8 @@ INTRODUCTION = (
 FUSED = (
     "\n## Several matrices in one weight\n\n"
     'What `param_groups(model, rule="muon", split="fused")` cuts, with the tiny sizes of these '
-    "models; where an architecture is not listed, each matrix is a weight of its own.\n"
+    "models; of an architecture that is not listed no weight is cut.\n"
+    "Mamba's `in_proj`, which holds two, stays whole.\n"
     'With `split="heads"` queries, keys and values are cut head by head, also where they are '
     "weights of their own.\n"
     "[How blocks are stepped](optimizers.md#blocks-inside-one-matrix).\n\n"

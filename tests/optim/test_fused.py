@@ -263,6 +263,19 @@ def test_grouped_queries_are_known_by_several_names(name: str) -> None:
     assert splits(nn.Sequential(Grouped(**{name: 2})), "fused")["0.qkv.weight"] == (32, 8, 8)
 
 
+def test_a_config_that_cannot_tell_of_all_layers_is_no_crash() -> None:
+    class Differing:
+        n_head, n_query_groups, hidden_size = 8, 2, 32
+
+        @property
+        def head_dim(self) -> int:
+            raise RuntimeError("head_dim is a per-layer attribute")
+
+    model = Grouped()
+    model.config = Differing()
+    assert splits(nn.Sequential(model), "fused")["0.qkv.weight"] == (32, 8, 8)
+
+
 def test_a_guess_that_the_size_of_heads_contradicts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"not known how 0\.qkv\.weight of shape \(48, 16\)"):
         splits(nn.Sequential(Grouped(groups_by_another_name=2)), "fused")

@@ -6,6 +6,7 @@ are fused in many ways: GPT-NeoX's ``query_key_value`` has q, k and v of each he
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -82,11 +83,16 @@ def _is(module: nn.Module, pattern: str) -> bool:
 
 
 def _number(module: nn.Module, *names: str) -> int | None:
-    """The first whole number that the module or its config has under one of these names."""
+    """The first whole number that the module or its config has under one of these names.
+
+    A config of layers that differ raises for what it cannot tell of them all (Gemma 4's); that is
+    not known.
+    """
     for holder in (module, getattr(module, "config", None)):
         for name in names:
-            if type(value := getattr(holder, name, None)) is int and value > 0:
-                return value
+            with contextlib.suppress(Exception):
+                if type(value := getattr(holder, name, None)) is int and value > 0:
+                    return value
     return None
 
 
