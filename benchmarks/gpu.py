@@ -162,7 +162,7 @@ Part = Callable[[], Any]
 
 
 def parts(*, rehearse: bool) -> dict[str, Part]:
-    """What is checked, in order: the name in the report, and what makes it."""
+    """The checks in order: the name in the report, and what makes it."""
     device = "cpu" if rehearse else "cuda"
     shapes, rounds, steps = (TINY, 2, 1) if rehearse else (SHAPES, 21, 10)
     factories = {name: factory for name, (factory, _) in VARIANTS.items()}

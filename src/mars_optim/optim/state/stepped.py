@@ -1,4 +1,4 @@
-"""What a step moves: the parameters that have a gradient, with their states."""
+"""The parameters that a step moves, since they have a gradient, with their states."""
 
 from __future__ import annotations
 
