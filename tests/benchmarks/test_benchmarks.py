@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import training_step
+from benchmarks import checkpoint_size, training_step
 from benchmarks.training_step import median_interval
 
 ROOT = Path(__file__).parents[2]
@@ -226,3 +226,12 @@ def test_options_are_timed_in_whole_training_steps(tmp_path: Path) -> None:
         flag, value = f"--{name}", str(least - 1)
         refused = run("training_step", flag, value, expect=2)
         assert f"{flag} {value} must be at least {least}" in refused.stderr
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+def test_size_of_a_checkpoint_is_told_nested_and_flattened() -> None:
+    few, more = (list(map(float, checkpoint_size.row(n)[1:])) for n in (2, 8))
+    assert all(size > 0 for size in few)
+    # adamw grows with the number of matrices, flattened auto faster
+    assert more[1] < 5 * few[1]
+    assert more[3] > 8 * few[3]

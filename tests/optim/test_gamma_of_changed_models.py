@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from mars_optim import MARS, MARSM, MARSLion, MARSShampoo, param_groups, variance_reduce
 from tests.optim.test_variance_reduce_auto import gamma_of, gradients, parameters, train
@@ -306,3 +311,139 @@ def test_a_refused_step_leaves_autos_memory(kind: type[MARS]) -> None:
         assert torch.equal(plain[key], after[key]), key
     for one, other in zip(plain["gamma_probes"], after["gamma_probes"], strict=True):
         assert torch.equal(one, other)
+
+
+def nested_or_flat(flat: bool, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    return copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_flattened_state_keeps_the_gamma_of_a_wrapped_optimizer(flat: bool) -> None:
+    runs = []
+    for resumed in (False, True):
+        torch.manual_seed(1)
+        model = nn.Linear(4, 6).double()
+        params = list(model.parameters())
+        optimizer = wrapped(params)
+        draw = torch.Generator().manual_seed(7)
+        for t in range(60):
+            if resumed and t == 45:
+                saved = nested_or_flat(flat, model, optimizer)
+                optimizer.zero_grad()  # torch makes the state to load into by a step of zeros
+                optimizer = wrapped(params)
+                options = StateDictOptions(flatten_optimizer_state_dict=flat)
+                set_optimizer_state_dict(model, optimizer, saved, options=options)
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=draw, dtype=p.dtype) + 0.3
+            optimizer.step()
+        runs.append((gamma_of(optimizer), params[0].detach().clone()))
+    (gamma, weight), (again, after) = runs
+    assert gamma == again != 0.1
+    assert torch.equal(weight, after)
+
+
+def test_a_group_keeps_its_gamma_when_its_neighbour_goes() -> None:
+    params = [nn.Parameter(torch.randn(5, 4)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": [p]} for p in params], lr=1e-3, momentum=0.9)
+    variance_reduce(optimizer, gamma="auto")
+    for t in range(60):
+        params[0].grad = torch.full((5, 4), 1.0 + t)
+        params[1].grad = torch.randn(5, 4) * (-1) ** t
+        optimizer.step()
+    first, second = gamma_of(optimizer), gamma_of(optimizer, 1)
+    assert first != second
+    del optimizer.param_groups[0]
+    optimizer.step()
+    assert gamma_of(optimizer) == second
+
+
+def test_a_plain_checkpoint_ends_the_memory_of_gamma() -> None:
+    plain = torch.optim.SGD(parameters(), lr=1e-3, momentum=0.9)
+    plain.step()
+    saved = copy.deepcopy(plain.state_dict())
+    params = parameters()
+    optimizer = wrapped(params)
+    train(params, optimizer, range(25))
+    assert gamma_of(optimizer) != 0.1
+    optimizer.load_state_dict(saved)
+    train(params, optimizer, range(1))
+    assert gamma_of(optimizer) == 0.1
+    assert int(optimizer.param_groups[0]["gamma_steps"]) == 1
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_memory_of_other_parameters_is_refused_when_it_is_loaded(before: bool) -> None:
+    params = parameters()
+    optimizer = torch.optim.SGD(params, lr=1e-3, momentum=0.9)
+    variance_reduce(optimizer, gamma="auto", optimize_1d=before)
+    train(params, optimizer, range(25))
+    others = parameters()
+    other = torch.optim.SGD(others, lr=1e-3, momentum=0.9)
+    variance_reduce(other, gamma="auto", optimize_1d=not before)
+    with pytest.raises(ValueError, match=rf"saved with another optimize_1d than {not before}"):
+        other.load_state_dict(optimizer.state_dict())
+    train(others, other, range(3))
+    resized = [nn.Parameter(torch.zeros(3, 3)), *parameters()[1:]]
+    third = torch.optim.SGD(resized, lr=1e-3, momentum=0.9)
+    variance_reduce(third, gamma="auto", optimize_1d=before)
+    saved = {**optimizer.state_dict(), "state": {}}
+    with pytest.raises(ValueError, match=r"group 0 of SGD: matrix 0 has shape \(3, 3\)"):
+        third.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("kind", [MARS, MARSM])
+def test_memory_that_is_no_tensor_is_named_with_the_way_out(kind: type[MARS]) -> None:
+    params = parameters()
+    optimizer = kind(params, lr=1e-3, gamma="auto")
+    train(params, optimizer, range(12))
+    saved = optimizer.state_dict()
+    for key in ("gamma_probes", "gamma_sums", "gamma_memory"):
+        wrong = copy.deepcopy(saved)
+        value = wrong["param_groups"][0][key]
+        changed = [p.tolist() for p in value] if key == "gamma_probes" else value.tolist()
+        wrong["param_groups"][0][key] = changed
+        with pytest.raises(ValueError, match=f"{key} of the checkpoint is a list and no tensor"):
+            kind(parameters(), lr=1e-3, gamma="auto").load_state_dict(wrong)
+    optimizer.param_groups[0]["gamma_now"] = "x"
+    with pytest.raises(ValueError, match="gamma_now='x' must be a number"):
+        optimizer.step()
+
+
+def test_vectors_without_momentum_need_no_choice_of_gamma() -> None:
+    params = [nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(3))]
+    optimizer = MARS(params, lr=1e-3, gamma="auto", betas_1d=(0.0, 0.95))
+    step(optimizer, params, torch.randn_like)
+    with pytest.raises(ValueError, match=r"betas\[0\] above 0, not betas=\(0.0, 0.95\)"):
+        MARS(params, lr=1e-3, gamma="auto", betas=(0.0, 0.95))
+
+
+@pytest.fixture
+def swapped() -> Iterator[None]:
+    """Modules that move swap the content of their parameters, as on accelerators."""
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    yield
+    torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@pytest.mark.usefixtures("swapped")
+@pytest.mark.parametrize("make", [mars, wrapped])
+def test_a_model_may_be_moved_after_its_optimizer_is_made(make: Callable) -> None:
+    model = nn.Linear(4, 3)
+    optimizer = make(list(model.parameters()))
+    model.to("meta")  # in place of an accelerator
+    for _ in range(12):
+        step(optimizer, list(model.parameters()), torch.empty_like)
+    assert optimizer.param_groups[0]["gamma_probes"].is_meta
+
+
+@pytest.mark.usefixtures("swapped")
+def test_a_compiled_step_says_that_the_model_was_moved() -> None:
+    model = nn.Linear(4, 3)
+    optimizer = mars(list(model.parameters()))
+    model.to("meta")
+    for p in model.parameters():
+        p.grad = torch.empty_like(p)
+    compiled = torch.compile(optimizer.step, fullgraph=True, backend="eager")
+    with pytest.raises(Exception, match="moved to meta after the optimizer was made"):
+        compiled()

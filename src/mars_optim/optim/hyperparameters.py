@@ -33,6 +33,7 @@ from .values import (
     flag,
     is_auto,
     learning_rate,
+    number,
     number_or_none,
     pair,
     tristate,
@@ -94,10 +95,10 @@ class Settings:
             )
         polynomials(self.ns_coefficients, self.ns_steps)
         check_together(self)
-        if self.gamma_schedule in CHOSEN and self.betas[0] == 0.0:
+        if self.gamma_schedule in CHOSEN and self.betas[0] == 0.0 and self.corrects:
             raise ValueError(
-                f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0: without "
-                "momentum there is no lag"
+                f"gamma_schedule={self.gamma_schedule!r} needs betas[0] above 0, not "
+                f"betas={self.betas!r}: without momentum there is no lag"
             )
 
     @classmethod
@@ -181,7 +182,7 @@ def gamma_of(group: Mapping[str, Any]) -> float | Tensor:
     now = group.get("gamma_now", gamma)
     if isinstance(now, Tensor) and (not now.is_cpu or torch.compiler.is_compiling()):
         return now.reshape(())
-    return float(now)
+    return float(now) if isinstance(now, Tensor) else number("gamma_now", now)
 
 
 def _gamma(name: str, value: Any) -> float:

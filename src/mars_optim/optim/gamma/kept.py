@@ -93,6 +93,8 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
         group[PROBES], sums = _block([None] * len(plan.params), plan, rows), None
         for key in (SUMS, MEMORY, SILENT):
             group.pop(key, None)
+    elif probes.device != plan.device:  # the model was moved after the optimizer was made
+        group[PROBES] = probes.to(plan.device)
     if isinstance(sums, Tensor) and sums.ndim == 2:
         none = torch.zeros(len(plan.among) - 1, *sums.shape, dtype=torch.float64, device="cpu")
         group[SUMS] = torch.cat([sums[None].to("cpu", torch.float64), none])
@@ -118,6 +120,11 @@ def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
         raise RuntimeError(
             f"{name}: a parameter has changed its shape: take one step that is not compiled, and "
             "compile again"
+        )
+    if plan.device != home(group["params"]):
+        raise RuntimeError(
+            f"{name}: the model was moved to {home(group['params'])} after the optimizer was made: "
+            "take one step that is not compiled first"
         )
     if len(plan.among) > 1:
         raise RuntimeError(
@@ -240,8 +247,13 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
     if group["gamma_schedule"] not in CHOSEN or not group["gamma"]:
         return None
     probes, params = group.get(PROBES), group["params"]
+    for key in IN_JSON:
+        if key in group and not isinstance(group[key], Tensor | int | float):
+            return _no_tensor(key, group[key])
     if isinstance(probes, Tensor):  # of a copy
         return None
+    if probes is not None and not isinstance(probes, list):
+        return _no_tensor(PROBES, probes)
     if not isinstance(probes, list):
         if not float(group.get(STEPS, 0)):
             return None
@@ -258,6 +270,8 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
     for i, (param, probe) in enumerate(zip(params, probes, strict=True)):
         if probe is None or is_lazy(param):
             continue
+        if not isinstance(probe, Tensor):
+            return _no_tensor(PROBES, probe)
         if tuple(probe.shape) != (rows, sampled(whole_shape(param))):
             shape = tuple(probe.shape)
             return (
@@ -265,3 +279,10 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
                 f"has shape {whole_shape(param)}, to which no {PROBE} of shape {shape} belongs",
             )
     return None
+
+
+def _no_tensor(key: str, value: object) -> str:
+    return (
+        f"{key} of the checkpoint is a {type(value).__name__} and no tensor: save state_dict() by "
+        "torch.save, or use memory() and remember(), which are plain data"
+    )

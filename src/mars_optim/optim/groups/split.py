@@ -14,7 +14,7 @@ from ..distributed.flat_pieces import PIECES, GivenShapes, check_partitions, way
 from ..distributed.tensor_parallel import line_of, whole_shape
 from ..gamma.schedule import check_stages
 from ..hyperparameters import Settings, resolve_clip, resolve_correction, resolve_gamma
-from ..values import at_least_zero, check_option, number, plain
+from ..values import at_least_zero, check_option, flag, number, plain
 from .keys import check_group_keys
 from .names import bare
 
@@ -52,6 +52,7 @@ def split_group(
         options["correction"] = resolve_correction(constructor["correction"], schedule)
     options["clip"] = _clip(options, constructor)
     whole = {**{k: plain(v) for k, v in defaults.items()}, **options}
+    whole["optimize_1d"] = flag("optimize_1d", whole["optimize_1d"])
     settings = Settings.from_group(whole)
 
     params = _as_list(given)

@@ -79,8 +79,17 @@ def variance_reduce(
             averages no gradients (momentum 0). For ``cautious`` with an optimizer
             that keeps other points than the parameters (schedule-free), and for ``gamma="auto"``
             with one in which gamma would act on more than the step.
+        TypeError: for what is no optimizer.
     """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"variance_reduce takes an optimizer of torch's kind, not {type(optimizer).__name__}: "
+            "give the optimizer that steps the model"
+        )
     gamma = gamma_given("gamma", gamma)
+    beta1, optimize_1d = number_or_none("beta1", beta1), flag("optimize_1d", optimize_1d)
+    if beta1 is not None and not 0.0 <= beta1 < 1.0:
+        raise ValueError(f"beta1={beta1!r} must be in [0, 1), or None for the optimizer's own")
     if is_auto("clip", clip, "a number above 0, or None"):
         clip = None if gamma == "auto" else 1.0
     check_options(gamma, clip)
@@ -107,12 +116,12 @@ def variance_reduce(
             reduction.beta1_of(group)
         reduction.check_pieces()
         reduction.check_reach()
+        for group in optimizer.param_groups:
+            group[GAMMA], group[CLIP] = gamma, clip
+        reduction._begin()
     except ValueError:
         reduction.remove()
         raise
-    for group in optimizer.param_groups:
-        group[GAMMA], group[CLIP] = gamma, clip
-    reduction._load(optimizer)  # memory of a checkpoint that was loaded before
     # for groups that are added later, and for copies
     defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})
     defaults.reduction = reduction

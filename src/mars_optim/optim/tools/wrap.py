@@ -31,7 +31,7 @@ from .wrap_options import (
     check_options,
     gamma_given,
 )
-from .wrapped_gamma import WrappedGamma
+from .wrapped_gamma import WrappedGamma, forget
 
 
 class VarianceReduction(WrappedGamma):
@@ -52,7 +52,6 @@ class VarianceReduction(WrappedGamma):
         cautious: bool = False,
     ) -> None:
         self.optimizer = optimizer
-        self.chosen = {}
         self.beta1 = beta1
         self.optimize_1d = optimize_1d
         self.gamma, self.clip = gamma, clip  # of groups that do not say
@@ -68,7 +67,7 @@ class VarianceReduction(WrappedGamma):
 
     def _hook(self) -> None:
         optimizer = self.optimizer
-        kinds = "step_pre step_post state_dict_post load_state_dict_post"
+        kinds = "step_pre step_post state_dict_post load_state_dict_pre load_state_dict_post"
         for kind in kinds.split():  # a copy in the making has none yet
             optimizer.__dict__.setdefault(f"_optimizer_{kind}_hooks", OrderedDict())
         self._borrowed: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -80,11 +79,12 @@ class VarianceReduction(WrappedGamma):
             optimizer.register_step_post_hook(self._after),
             optimizer.register_step_post_hook(self._observe),
             optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._check_loaded),
             optimizer.register_load_state_dict_post_hook(self._load),
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        names = "optimizer beta1 optimize_1d gamma clip given told chosen clip_over cautious"
+        names = "optimizer beta1 optimize_1d gamma clip given told clip_over cautious"
         return {name: getattr(self, name) for name in names.split()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -100,6 +100,7 @@ class VarianceReduction(WrappedGamma):
         for options in (*self.optimizer.param_groups, self.optimizer.defaults):
             options.pop(GAMMA, None)
             options.pop(CLIP, None)
+            forget(options)
         if VarianceReduction.of(self.optimizer) is self:
             self.optimizer.defaults = dict(self.optimizer.defaults)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
 
 from ...optimizer_options import AUTO_GAMMA
@@ -21,13 +23,13 @@ NOT_CHOSEN: Group = {"gamma": 0.0, "gamma_schedule": "constant", "params": []}
 class WrappedGamma:
     """The gammas of an optimizer's groups, chosen in the run where a group says "auto".
 
-    The choice reads a group of MARS, so each group has one of those beside it.
+    The choice reads a group of MARS, so each group has one of those beside it. Its memory is in the
+    optimizer's own group: there it goes with the group, into copies, and into flattened states.
     """
 
     optimizer: Optimizer
     beta1: float | None
     optimize_1d: bool
-    chosen: dict[int, Group]  # by number of the group
     _plans: kept.Plans
 
     def _skips(self) -> bool:
@@ -38,15 +40,26 @@ class WrappedGamma:
         found_inf = getattr(self.optimizer, "found_inf", None)
         return found_inf is not None and bool(found_inf)
 
-    def _choosing(self, i: int, group: Group) -> Group:
-        params = [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d]
-        betas = beta1_of(self.optimizer, group, self.beta1), BETA2
-        chosen = self.chosen.setdefault(i, {"gamma": AUTO_GAMMA, "gamma_schedule": "auto"})
-        chosen |= {"params": params, "betas": betas, "capturable": False}
+    def _beside(self, group: Group) -> Group:
+        """The group of MARS, with the memory that ``group`` has."""
+        beside: Group = {
+            "gamma": AUTO_GAMMA,
+            "gamma_schedule": "auto",
+            "params": [p for p in group["params"] if p.ndim >= 2 or self.optimize_1d],
+            "capturable": False,
+            **{key: group[key] for key in kept.KEYS if key in group},
+        }
         if isinstance(self.optimizer, torch.optim.SGD):
-            chosen["criterion"] = "plain"
-        kept.ready(chosen, self._plans, i)
-        return chosen
+            beside["criterion"] = "plain"
+        return beside
+
+    def _choosing(self, i: int, group: Group) -> Group:
+        """The same, ready for a step."""
+        beside = self._beside(group)
+        beside["betas"] = beta1_of(self.optimizer, group, self.beta1), BETA2
+        kept.ready(beside, self._plans, i)
+        group.update({key: beside[key] for key in kept.KEYS if key in beside})
+        return beside
 
     def _in_force(self, i: int, group: Group, gamma: float | Literal["auto"]) -> float | Tensor:
         """A group's gamma in the step that is due."""
@@ -58,6 +71,18 @@ class WrappedGamma:
             self._choosing(i, group) if group.get(GAMMA) == "auto" else NOT_CHOSEN
             for i, group in enumerate(self.optimizer.param_groups)
         ]
+
+    def _begin(self) -> None:
+        """Make the memory before the first step: torch loads a flattened state by its keys.
+
+        Raises:
+            ValueError: for that of a checkpoint which does not fit.
+        """
+        self._load(self.optimizer)
+        self._check_memory(self.optimizer.param_groups)
+        for i, group in enumerate(self.optimizer.param_groups):
+            if group.get(GAMMA) == "auto" and not any(map(is_lazy, group["params"])):
+                self._choosing(i, group)
 
     @torch.no_grad()
     def _observe(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -72,11 +97,34 @@ class WrappedGamma:
         for group, its in zip(state_dict["param_groups"], of_groups, strict=True):
             group.update(its)
 
+    def _check_loaded(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
+        """Refuse, before anything is loaded, memory of other parameters."""
+        self._check_memory(state_dict["param_groups"])
+
+    def _check_memory(self, saved: Sequence[Group]) -> None:
+        """Raise ValueError for memory that does not fit the optimizer's groups."""
+        groups = self.optimizer.param_groups
+        for i, (group, its) in enumerate(zip(groups, saved, strict=False)):
+            if its.get(GAMMA) != "auto" or kept.PROBES not in its:
+                continue
+            wrong = kept.unfit(self._beside({**its, "params": group["params"]}))
+            if wrong is None:
+                continue
+            what = wrong if isinstance(wrong, str) else f"matrix {wrong[0]} {wrong[1]}"
+            raise ValueError(
+                f"group {i} of {type(self.optimizer).__name__}: {what}. Was it saved with another "
+                f"optimize_1d than {self.optimize_1d}, or of another model?"
+            )
+
     def _load(self, optimizer: Optimizer) -> None:
-        """And from there it is taken up in the next step."""
-        for i, group in enumerate(optimizer.param_groups):
-            if "gamma_schedule" in group:
-                continue  # a MARS's own
-            its = {key: group.pop(key) for key in kept.KEYS if key in group}
-            if its and group.get(GAMMA) == "auto":
-                self.chosen[i] = {"gamma": AUTO_GAMMA, "gamma_schedule": "auto", **its}
+        """Drop memory of groups whose gamma is a number now."""
+        for group in optimizer.param_groups:
+            if group.get(GAMMA) != "auto":
+                forget(group)
+
+
+def forget(group: Group) -> None:
+    """Drop all memory of a choice from a group that is no MARS's."""
+    if "gamma_schedule" not in group:
+        for key in kept.KEYS:
+            group.pop(key, None)
