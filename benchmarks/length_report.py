@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from mars_optim.experiment.analysis.stats import t_interval
@@ -13,6 +13,8 @@ from mars_optim.experiment.plan import Plan
 from . import rate_search
 from .length_search import Losses, Settings, Trial, best_octave
 from .rate_search import rate_of
+
+WALL = 0.1  # share of the loss
 
 
 class Valley(NamedTuple):
@@ -30,14 +32,18 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
     best = best_octave(losses, settings, length, arm)
     if best is None:
         return None
-    lowest, places, valleys = {}, [], []
+    threes = {}
     for seed in settings.seeds:
         left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
-        if left is None or mid is None or right is None:
-            continue
-        point = rate_search.lowest(left, mid, right)
-        if point is None:  # diverged, or no valley for this seed
-            lowest[seed] = min(left, mid, right)
+        if left is not None and mid is not None and right is not None:
+            threes[seed] = left, mid, right
+    if _is_wall(threes.values()):
+        return Valley({seed: mid for seed, (_, mid, _) in threes.items()}, rate_of(best), math.nan)
+    lowest, places, valleys = {}, [], []
+    for seed, three in threes.items():
+        point = rate_search.lowest(*three)
+        if point is None:  # no valley for this seed
+            lowest[seed] = min(three)
             continue
         lowest[seed] = point.loss
         places.append(point.place)
@@ -45,6 +51,18 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
             valleys.append(point)
     place = statistics.mean(places) if places else 0.0
     return Valley(lowest, rate_of(best + place), _within(valleys))
+
+
+def _is_wall(threes: Collection[tuple[float, float, float]]) -> bool:
+    """Whether the mean loss at a rate beside the best is far above it, or infinite.
+
+    A parabola through it would fall below every run, by an eighth of that height: it is of the
+    wall, not of the valley. Then the best rate of the grid is read.
+    """
+    if not threes:
+        return False
+    left, mid, right = map(statistics.fmean, zip(*threes, strict=True))
+    return max(left, right) > mid + WALL * abs(mid)
 
 
 def _within(valleys: Sequence[rate_search.Lowest]) -> float:

@@ -65,6 +65,17 @@ def test_one_flat_seed_does_not_set_the_range(level: float) -> None:
     assert found.width == pytest.approx(2 * (0.01 * 2.0 / bend) ** 0.5)
 
 
+@pytest.mark.parametrize("wall", [3.9, math.inf])
+def test_a_wall_beside_the_best_rate_makes_no_valley(wall: float) -> None:
+    three = {-1: 3.11, 0: 3.08, 1: wall}
+    losses = {Trial(1, "adamw", o, s): y + 0.01 * s for o, y in three.items() for s in (1, 2, 3)}
+    found = valley(losses, SETTINGS, 1, "adamw")
+    assert found is not None
+    assert found.lowest == pytest.approx({1: 3.09, 2: 3.10, 3: 3.11})  # not 2.99, below all runs
+    assert found.rate == UNIT
+    assert math.isnan(found.width)
+
+
 def test_every_arm_has_the_baselines_best_rate_at_all_seeds(losses: Losses) -> None:
     for length in SETTINGS.lengths:
         base = {t for t in losses if t[:2] == (length, "adamw")}
