@@ -100,7 +100,9 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
             seeds = [s for s in its.lowest if s in reference.lowest]
             own = [its.lowest[s] - reference.lowest[s] for s in seeds]
             both = (arm, base)
-            at = [_at_rate(losses, length, octave + o, both, seeds) for o in settings.octaves]
+            at = [
+                _at_rate(losses, length, octave + o, both, settings.seeds) for o in settings.octaves
+            ]
             mean = statistics.mean(its.lowest.values())
             lines.append(
                 f"| {arm} | {its.rate:.3g} | {_octaves(its.width)} | {mean:.4f} | "
