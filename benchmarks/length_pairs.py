@@ -2,8 +2,8 @@
 
 The tables are those of :mod:`.run_lengths`, of one task; ``--tokens`` chooses the length. An arm's
 loss is the lowest point of the parabola in log rate through its best rate and the two beside it,
-best by seed 1; with ``--grid`` that of the best rate itself, where rates beside it are missing. An
-arm without seed 1 is left out, and named.
+best by seed 1; with ``--grid`` that of the best rate itself, where rates beside it are missing, as
+where a rate beside it is a wall. An arm without seed 1 is left out, and named.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from mars_optim.experiment.analysis.stats import t_interval
 
 from . import rate_search, table
+from .length_report import is_wall
 from .output import UserError
 from .output import run as run_main
 from .study_runs import Row, read
@@ -69,14 +70,15 @@ def lowest(losses: Losses, *, grid: bool) -> dict[int, float]:
     best = best_rate(losses)
     if grid:
         return dict(losses[best])
-    found = {}
+    threes = {}
     for seed in losses[best]:
-        three = [losses.get(best * factor, {}).get(seed) for factor in (0.5, 1.0, 2.0)]
-        left, mid, right = three
+        left, mid, right = (losses.get(best * factor, {}).get(seed) for factor in (0.5, 1.0, 2.0))
         if left is not None and mid is not None and right is not None:
-            point = rate_search.lowest(left, mid, right)
-            found[seed] = min(left, mid, right) if point is None else point.loss
-    return found
+            threes[seed] = left, mid, right
+    if is_wall(threes.values()):
+        return {seed: mid for seed, (_, mid, _) in threes.items()}
+    points = {seed: rate_search.lowest(*three) for seed, three in threes.items()}
+    return {s: min(threes[s]) if point is None else point.loss for s, point in points.items()}
 
 
 def told(one: Mapping[int, float], other: Mapping[int, float]) -> str:

@@ -37,7 +37,7 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
         left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
         if left is not None and mid is not None and right is not None:
             threes[seed] = left, mid, right
-    if _is_wall(threes.values()):
+    if is_wall(threes.values()):
         return Valley({seed: mid for seed, (_, mid, _) in threes.items()}, rate_of(best), math.nan)
     lowest, places, valleys = {}, [], []
     for seed, three in threes.items():
@@ -53,7 +53,7 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
     return Valley(lowest, rate_of(best + place), _within(valleys))
 
 
-def _is_wall(threes: Collection[tuple[float, float, float]]) -> bool:
+def is_wall(threes: Collection[tuple[float, float, float]]) -> bool:
     """Whether the mean loss at a rate beside the best is far above it, or infinite.
 
     A parabola through it would fall below every run, by an eighth of that height: it is of the

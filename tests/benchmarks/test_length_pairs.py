@@ -71,3 +71,15 @@ def test_tables_that_do_not_go_together_are_refused(
     append(tmp_path / "c.csv", row._replace(**change))
     with pytest.raises(UserError, match=words):
         main([*tables, str(tmp_path / "c.csv"), "--tokens", "512", "--less", "a"])
+
+
+def test_a_wall_beside_the_best_rate_is_no_parabola(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "a.csv"
+    for arm, right in (("plain", 2.02), ("walled", 3.1)):
+        for rate, loss in ((0.004, 2.05), (0.008, 2.0), (0.016, right)):
+            for seed in (1, 2):
+                append(table, Row(arm, 64, 2, 1000, 512, seed, rate, loss + 0.1 * seed, "data"))
+    main([str(table), "--tokens", "512", "--less", "plain"])
+    assert "| walled | 0.008 | 2.1500 |" in capsys.readouterr().out

@@ -238,6 +238,14 @@ def test_latent_attention_is_cut_by_its_own_heads(version: str) -> None:
     assert not changed[10:].any()
 
 
+def test_queries_of_a_latent_are_cut_by_heads_too() -> None:
+    model = build("DeepseekV3ForCausalLM", {**DEEPSEEK, "q_lora_rank": 6})
+    path, param = fused_in(model, "self_attn.q_b_proj")
+    assert param.shape == (40, 6)
+    assert splits(model, "fused")[path] is None
+    assert splits(model, "heads")[path] == 2
+
+
 def test_in_proj_of_deberta_has_heads_of_all_three() -> None:
     config = {key: LLAMA[key] for key in LLAMA if "kv" not in key and "key_value" not in key}
     model = build("DebertaModel", {**config, "head_dim": None})

@@ -447,3 +447,99 @@ def test_a_compiled_step_says_that_the_model_was_moved() -> None:
     compiled = torch.compile(optimizer.step, fullgraph=True, backend="eager")
     with pytest.raises(Exception, match="moved to meta after the optimizer was made"):
         compiled()
+
+
+@pytest.mark.parametrize("make", [mars, wrapped])
+def test_groups_made_of_anothers_keys_share_no_memory(make: Callable) -> None:
+    params = [nn.Parameter(torch.randn(5, 4)) for _ in range(2)]
+    optimizer = make(params[:1])
+    for _ in range(15):
+        step(optimizer, params[:1], torch.randn_like)
+    (group,) = optimizer.param_groups
+    optimizer.add_param_group({**group, "params": params[1:]})
+    for _ in range(10):
+        step(optimizer, params, torch.randn_like)
+    first, second = optimizer.param_groups
+    assert [float(g["gamma_steps"]) for g in (first, second)] == [25.0, 25.0]
+    assert first["gamma_now"] is not second["gamma_now"]
+
+
+def test_a_refused_wrap_leaves_what_a_checkpoint_brought() -> None:
+    params = parameters()
+    optimizer = torch.optim.SGD(params, lr=1e-3, momentum=0.9)
+    variance_reduce(optimizer, gamma="auto", optimize_1d=True)
+    train(params, optimizer, range(25))
+    saved = copy.deepcopy(optimizer.state_dict())
+    fresh = torch.optim.SGD(parameters(), lr=1e-3, momentum=0.9)
+    fresh.load_state_dict(saved)
+    with pytest.raises(ValueError, match="another optimize_1d than False"):
+        variance_reduce(fresh, gamma="auto")
+    variance_reduce(fresh, gamma="auto", optimize_1d=True)
+    assert int(fresh.param_groups[0]["gamma_steps"]) == 25
+    assert gamma_of(fresh) == gamma_of(optimizer)
+    assert all("mars_last_grad" in state for state in fresh.state.values())
+
+
+def test_a_wrapped_optimizer_of_lazy_layers_loads_its_memory() -> None:
+    def lazy() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.LazyLinear(3)
+        return model, wrapped(list(model.parameters()))
+
+    model, optimizer = lazy()
+    model(torch.ones(1, 4))
+    for _ in range(25):
+        step(optimizer, list(model.parameters()), torch.ones_like)
+    fresh, other = lazy()
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    fresh(torch.ones(1, 4))
+    step(other, list(fresh.parameters()), torch.ones_like)
+    assert int(other.param_groups[0]["gamma_steps"]) == 26
+    assert gamma_of(other) == gamma_of(optimizer)
+
+
+def test_a_later_load_hook_may_put_memory_right() -> None:
+    params = [nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.randn(5, 9))]
+    optimizer = wrapped(params)
+    for _ in range(12):
+        step(optimizer, params, torch.randn_like)
+    saved = copy.deepcopy(optimizer.state_dict())
+    turned = copy.deepcopy(saved)
+    turned["param_groups"][0]["gamma_probes"].reverse()
+
+    def put_right(_: torch.optim.Optimizer, state_dict: dict) -> dict:
+        groups = [
+            {**g, "gamma_probes": g["gamma_probes"][::-1]} for g in state_dict["param_groups"]
+        ]
+        return {**state_dict, "param_groups": groups}
+
+    fresh = wrapped([nn.Parameter(p.detach().clone()) for p in params])
+    with pytest.raises(ValueError, match="matrix 0 has shape"):
+        fresh.load_state_dict(turned)
+    hook = fresh.register_load_state_dict_pre_hook(put_right)
+    fresh.load_state_dict(turned)
+    assert gamma_of(fresh) == gamma_of(optimizer)
+    with pytest.raises(ValueError, match="matrix 0 has shape"):
+        fresh.load_state_dict(saved)  # which the hook turns round
+    hook.remove()
+
+
+@pytest.mark.parametrize("make", [mars, wrapped])
+def test_real_parameters_may_follow_those_on_meta(make: Callable) -> None:
+    model = nn.Linear(4, 3, device="meta")
+    optimizer = make(list(model.parameters()))
+    params = [nn.Parameter(torch.randn(p.shape)) for p in model.parameters()]
+    ids = {id(old): new for old, new in zip(model.parameters(), params, strict=True)}
+    for group in optimizer.param_groups:
+        group["params"] = [ids[id(p)] for p in group["params"]]
+    for _ in range(12):
+        step(optimizer, params, torch.randn_like)
+    assert not optimizer.param_groups[0]["gamma_now"].is_meta
+
+
+def test_memory_of_a_number_is_not_saved() -> None:
+    params = parameters()
+    optimizer = wrapped(params)
+    train(params, optimizer, range(12))
+    optimizer.param_groups[0]["mars_gamma"] = 0.1
+    assert "gamma_now" not in optimizer.state_dict()["param_groups"][0]

@@ -116,7 +116,8 @@ class Settings:
         if self.gamma_schedule == "constant":
             return self
         gamma = gamma_of(group)
-        if not isinstance(gamma, Tensor) and gamma == self.gamma:
+        known = not isinstance(gamma, Tensor) and not isinstance(self.gamma, Tensor)
+        if known and gamma == self.gamma:
             return self  # on a CPU nine steps of ten; a copy would be checked again
         return replace(self, gamma=gamma)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, MutableMapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -82,6 +83,7 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
         changed = before is not None and before.shapes != plan.shapes
         if changed and isinstance(group.get(PROBES), Tensor):  # a checkpoint's are a list, checked
             del group[PROBES]  # its columns are of other elements
+        _own(group, plan.device)
     elif plan.is_live(group):
         return plan
     rows, probes, sums = criterion.BEGIN, group.get(PROBES), group.get(SUMS)
@@ -110,6 +112,19 @@ def ready(group: Group, plans: Plans, i: int) -> Plan:
     _put(group, STEPS, ONE, plan.device if group["capturable"] else cpu, 0.0)
     plan.live.update({key: group[key] for key in (*shapes, STEPS, PROBES)})
     return plan
+
+
+def _own(group: Group, device: torch.device) -> None:
+    """Memory that no other group shares: groups are made of others' keys, by hand and by hosts.
+
+    Where the parameters were on meta, it holds nothing and begins anew.
+    """
+    for key in KEYS:
+        kept = group.get(key)
+        if isinstance(kept, Tensor) and kept.is_meta and device.type != "meta":
+            del group[key]
+        elif isinstance(kept, Tensor):
+            group[key] = kept.clone()
 
 
 def _compiled(group: Group, plan: Plan | None, criterion: Criterion) -> Plan:
@@ -248,7 +263,7 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
         return None
     probes, params = group.get(PROBES), group["params"]
     for key in IN_JSON:
-        if key in group and not isinstance(group[key], Tensor | int | float):
+        if key in group and not isinstance(group[key], Tensor | Real):
             return _no_tensor(key, group[key])
     if isinstance(probes, Tensor):  # of a copy
         return None
@@ -284,5 +299,5 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
 def _no_tensor(key: str, value: object) -> str:
     return (
         f"{key} of the checkpoint is a {type(value).__name__} and no tensor: save state_dict() by "
-        "torch.save, or use memory() and remember(), which are plain data"
+        "torch.save, which keeps tensors"
     )

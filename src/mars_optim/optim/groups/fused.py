@@ -22,7 +22,7 @@ WORDS = ("fused", "heads")
 # Names of layers that are several in one, in whichever way.
 _FUSED = re.compile(r"(^|_)(\w?qkvz?|kqv|qkv_proj|query_key_value|c_attn|gate_up(_proj)?|pack)$")
 # Layers of one of the three, and what classes call the size of their heads, the surest first.
-_QUERIES = re.compile(r"(q|k|query|key)(_proj|_lin)?|q_attn")
+_QUERIES = re.compile(r"(q|k|query|key)(_proj|_lin)?|q_attn|q_b_proj")
 _VALUES = re.compile(r"(v|value)(_proj|_lin)?")
 _SIZES = "head_dim", "attention_head_size", "head_size", "key_value_proj_dim"
 

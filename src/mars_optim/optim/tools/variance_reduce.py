@@ -103,13 +103,15 @@ def variance_reduce(
     if is_zero_redundancy(optimizer):
         raise ValueError(
             "ZeroRedundancyOptimizer keeps its state in the optimizer inside it: call "
-            "variance_reduce(optimizer.optim)"
+            "variance_reduce(optimizer.optim) with a number as gamma, since 'auto' would choose "
+            "another on every rank"
         )
     check_option("clip_over", clip_over, TABLE["clip_over"])
     cautious = flag("cautious", cautious)
     if cautious:
         check_cautious(optimizer)
     check_remnants(optimizer, gamma, clip)
+    before = [dict(group) for group in optimizer.param_groups]
     reduction = VarianceReduction(optimizer, beta1, optimize_1d, gamma, clip, clip_over, cautious)
     try:
         for group in optimizer.param_groups:
@@ -119,8 +121,11 @@ def variance_reduce(
         for group in optimizer.param_groups:
             group[GAMMA], group[CLIP] = gamma, clip
         reduction._begin()
-    except ValueError:
-        reduction.remove()
+    except Exception:  # what a checkpoint brought stays for a call that is right
+        reduction._unhook()
+        for group, its in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            group.update(its)
         raise
     # for groups that are added later, and for copies
     defaults = Defaults(optimizer.defaults, **{GAMMA: gamma, CLIP: clip})

@@ -74,12 +74,13 @@ class VarianceReduction(WrappedGamma):
         self._stepped: list[Before] = []  # to be masked after the step
         self._lost = False  # whether the last step left no history, for want of state
         self._plans = {}
+        self._check_hook = optimizer.register_load_state_dict_pre_hook(self._check_loaded)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
             optimizer.register_step_post_hook(self._observe),
             optimizer.register_state_dict_post_hook(self._save),
-            optimizer.register_load_state_dict_pre_hook(self._check_loaded),
+            self._check_hook,
             optimizer.register_load_state_dict_post_hook(self._load),
         ]
 
@@ -93,8 +94,7 @@ class VarianceReduction(WrappedGamma):
 
     def remove(self) -> None:
         """Give the optimizer back as it was: hooks, history and group keys are gone."""
-        for hook in self._hooks:
-            hook.remove()
+        self._unhook()
         for state in self.optimizer.state.values():
             state.pop(LAST_GRAD, None)
         for options in (*self.optimizer.param_groups, self.optimizer.defaults):
@@ -103,6 +103,10 @@ class VarianceReduction(WrappedGamma):
             forget(options)
         if VarianceReduction.of(self.optimizer) is self:
             self.optimizer.defaults = dict(self.optimizer.defaults)
+
+    def _unhook(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         self._stepped = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.optim.optimizer import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from ...optimizer_options import AUTO_GAMMA
 from ..backends.amp import Amp
@@ -31,6 +32,7 @@ class WrappedGamma:
     beta1: float | None
     optimize_1d: bool
     _plans: kept.Plans
+    _check_hook: RemovableHandle
 
     def _skips(self) -> bool:
         """Whether a GradScaler found an overflow and leaves skipping to the fused optimizer.
@@ -79,7 +81,6 @@ class WrappedGamma:
             ValueError: for that of a checkpoint which does not fit.
         """
         self._load(self.optimizer)
-        self._check_memory(self.optimizer.param_groups)
         for i, group in enumerate(self.optimizer.param_groups):
             if group.get(GAMMA) == "auto" and not any(map(is_lazy, group["params"])):
                 self._choosing(i, group)
@@ -96,16 +97,25 @@ class WrappedGamma:
         of_groups = kept.saved(self._all_chosen(), self._plans)
         for group, its in zip(state_dict["param_groups"], of_groups, strict=True):
             group.update(its)
+            if group.get(GAMMA) != "auto":
+                forget(group)
 
     def _check_loaded(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-        """Refuse, before anything is loaded, memory of other parameters."""
-        self._check_memory(state_dict["param_groups"])
+        """Refuse, before anything is loaded, memory of other parameters.
+
+        A hook of the user's that comes later may put it right: then :meth:`_load` looks.
+        """
+        hooks: dict[int, Any] = optimizer.__dict__["_optimizer_load_state_dict_pre_hooks"]
+        if next(reversed(hooks)) == self._check_hook.id:
+            self._check_memory(state_dict["param_groups"])
 
     def _check_memory(self, saved: Sequence[Group]) -> None:
         """Raise ValueError for memory that does not fit the optimizer's groups."""
         groups = self.optimizer.param_groups
         for i, (group, its) in enumerate(zip(groups, saved, strict=False)):
             if its.get(GAMMA) != "auto" or kept.PROBES not in its:
+                continue
+            if any(map(is_lazy, group["params"])):
                 continue
             wrong = kept.unfit(self._beside({**its, "params": group["params"]}))
             if wrong is None:
@@ -117,10 +127,16 @@ class WrappedGamma:
             )
 
     def _load(self, optimizer: Optimizer) -> None:
-        """Drop memory of groups whose gamma is a number now."""
+        """Drop memory of groups whose gamma is a number now, and what does not fit."""
         for group in optimizer.param_groups:
             if group.get(GAMMA) != "auto":
                 forget(group)
+        try:
+            self._check_memory(optimizer.param_groups)
+        except ValueError:
+            for group in optimizer.param_groups:
+                forget(group)
+            raise
 
 
 def forget(group: Group) -> None:
