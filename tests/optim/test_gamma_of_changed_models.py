@@ -319,7 +319,7 @@ def nested_or_flat(flat: bool, model: nn.Module, optimizer: torch.optim.Optimize
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_a_flattened_state_keeps_the_gamma_of_a_wrapped_optimizer(flat: bool) -> None:
+def test_a_flattened_state_keeps_gamma_of_a_wrapped_sgd(flat: bool) -> None:
     runs = []
     for resumed in (False, True):
         torch.manual_seed(1)
