@@ -9,4 +9,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-$(command -v python3 || echo python)}" -m benchmarks.gpu --out "${1:-gpu.json}"
+python="${PYTHON:-$(command -v python3 || echo python)}"
+if ! "$python" -c 'import torch' 2>/dev/null; then
+  echo "benchmarks/gpu.sh: $python has no torch: set PYTHON to an interpreter that has" >&2
+  exit 2
+fi
+exec "$python" -m benchmarks.gpu --out "${1:-gpu.json}"

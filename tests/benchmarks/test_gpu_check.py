@@ -32,6 +32,17 @@ def test_check_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) -> None:
     assert not (tmp_path / "gpu.json").exists()
 
 
+def test_an_interpreter_without_torch_is_named() -> None:
+    environment = {**os.environ, "PYTHON": "/bin/false"}
+    done = subprocess.run(
+        ["benchmarks/gpu.sh"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "benchmarks/gpu.sh: /bin/false has no torch: set PYTHON to an interpreter that has\n"
+    )
+
+
 @pytest.mark.slow
 def test_check_can_be_rehearsed_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
