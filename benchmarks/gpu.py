@@ -28,7 +28,6 @@ from .gpu_checks import (
     DTYPES,
     PARITY,
     Clock,
-    Shape,
     gpu_tests,
     graph_step,
     make,
@@ -37,21 +36,12 @@ from .gpu_checks import (
     parity,
     summary,
 )
+from .shapes import Shape, gpt2
 
-EMBEDDINGS: tuple[Shape, ...] = ((50257, 768), (1024, 768))
-
-
-def gpt2_small() -> list[Shape]:
-    """The 148 tensors, 124 M parameters, of GPT-2 small."""
-    width = 768
-    norm: list[Shape] = [(width,), (width,)]
-    block: list[Shape] = [*norm, (3 * width, width), (3 * width,), (width, width), (width,)]
-    block += [*norm, (4 * width, width), (4 * width,), (width, 4 * width), (width,)]
-    return [*EMBEDDINGS, *block * 12, *norm]
-
-
+GPT2_SMALL = gpt2(vocabulary=50257)  # 148 tensors, 124 M parameters
+EMBEDDINGS = GPT2_SMALL["wte"], GPT2_SMALL["wpe"]
 SHAPES: dict[str, list[Shape]] = {
-    "GPT-2 small": gpt2_small(),
+    "GPT-2 small": list(GPT2_SMALL.values()),
     "300 small tensors": [(32, 32)] * 300,
 }
 TINY: dict[str, list[Shape]] = {"tiny": [(7, 5), (5,), (4, 4)]}

@@ -18,7 +18,7 @@ from mars_optim import MARSAdamW
 from mars_optim.optim import backends, reference
 from mars_optim.optim.hyperparameters import Settings
 
-Shape = tuple[int, ...]
+from .shapes import Shape
 
 DTYPES = ("float32", "bfloat16", "float16")
 

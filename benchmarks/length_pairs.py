@@ -9,17 +9,14 @@ where a rate beside it is a wall. An arm without seed 1 is left out, and named.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mars_optim.experiment.analysis.stats import t_interval
-
-from . import rate_search, table
-from .length_report import is_wall
+from . import table
+from .length_report import lowest_of, told
 from .output import UserError
 from .output import run as run_main
 from .study_runs import Row, read
@@ -75,19 +72,12 @@ def lowest(losses: Losses, *, grid: bool) -> dict[int, float]:
         left, mid, right = (losses.get(best * factor, {}).get(seed) for factor in (0.5, 1.0, 2.0))
         if left is not None and mid is not None and right is not None:
             threes[seed] = left, mid, right
-    if is_wall(threes.values()):
-        return {seed: mid for seed, (_, mid, _) in threes.items()}
-    points = {seed: rate_search.lowest(*three) for seed, three in threes.items()}
-    return {s: min(threes[s]) if point is None else point.loss for s, point in points.items()}
+    return lowest_of(threes)
 
 
-def told(one: Mapping[int, float], other: Mapping[int, float]) -> str:
-    """Mean difference with its 95 % interval, and the number of pairs."""
-    gaps = [one[seed] - other[seed] for seed in sorted(one) if seed in other]
-    if len(gaps) < 2 or not all(map(math.isfinite, gaps)):
-        return " ".join(f"{gap:+.4f}" for gap in gaps) or "-"
-    gap = t_interval(gaps, 0.95)
-    return f"{gap.mean:+.4f} ({gap.low:.4f} to {gap.high:.4f}), n={len(gaps)}"
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> str:
+    """The difference over the seeds that both have, in words."""
+    return told([one[seed] - other[seed] for seed in sorted(one) if seed in other])
 
 
 def main(argv: list[str]) -> None:
@@ -116,7 +106,7 @@ def main(argv: list[str]) -> None:
             arm,
             f"{best_rate(losses[arm]):g}",
             f"{statistics.fmean(its.values()):.4f}" if its else "-",
-            *("" if arm == other else told(its, points[other]) for other in given.less),
+            *("" if arm == other else paired(its, points[other]) for other in given.less),
         ]
         for arm, its in points.items()
     ]

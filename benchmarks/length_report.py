@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mars_optim.experiment.analysis.stats import t_interval
@@ -15,6 +15,9 @@ from .length_search import Losses, Settings, Trial, best_octave
 from .rate_search import rate_of
 
 WALL = 0.1  # share of the loss
+
+Three = tuple[float, float, float]
+"""Losses at half the best rate, at it, and at twice it."""
 
 
 class Valley(NamedTuple):
@@ -37,23 +40,26 @@ def valley(losses: Losses, settings: Settings, length: int, arm: str) -> Valley 
         left, mid, right = (losses.get(Trial(length, arm, best + o, seed)) for o in (-1, 0, 1))
         if left is not None and mid is not None and right is not None:
             threes[seed] = left, mid, right
-    if is_wall(threes.values()):
-        return Valley({seed: mid for seed, (_, mid, _) in threes.items()}, rate_of(best), math.nan)
-    lowest, places, valleys = {}, [], []
-    for seed, three in threes.items():
-        point = rate_search.lowest(*three)
-        if point is None:  # no valley for this seed
-            lowest[seed] = min(three)
-            continue
-        lowest[seed] = point.loss
-        places.append(point.place)
-        if abs(point.place) < 1.0:  # else its lowest point lies outside
-            valleys.append(point)
-    place = statistics.mean(places) if places else 0.0
-    return Valley(lowest, rate_of(best + place), _within(valleys))
+    if _is_wall(threes.values()):
+        return Valley(lowest_of(threes), rate_of(best), math.nan)
+    points = [point for three in threes.values() if (point := rate_search.lowest(*three))]
+    place = statistics.mean(point.place for point in points) if points else 0.0
+    inside = [point for point in points if abs(point.place) < 1.0]
+    return Valley(lowest_of(threes), rate_of(best + place), _within(inside))
 
 
-def is_wall(threes: Collection[tuple[float, float, float]]) -> bool:
+def lowest_of(threes: Mapping[int, Three]) -> dict[int, float]:
+    """The loss of each seed at the lowest point of its parabola; behind a wall, at the best rate.
+
+    A seed without a valley has the lowest of its three.
+    """
+    if _is_wall(threes.values()):
+        return {seed: mid for seed, (_, mid, _) in threes.items()}
+    points = {seed: rate_search.lowest(*three) for seed, three in threes.items()}
+    return {s: min(threes[s]) if point is None else point.loss for s, point in points.items()}
+
+
+def _is_wall(threes: Collection[Three]) -> bool:
     """Whether the mean loss at a rate beside the best is far above it, or infinite.
 
     A parabola through it would fall below every run, by an eighth of that height: it is of the
@@ -106,7 +112,7 @@ def table(plan: Plan, settings: Settings, losses: Losses) -> str:
             mean = statistics.mean(its.lowest.values())
             lines.append(
                 f"| {arm} | {its.rate:.3g} | {_octaves(its.width)} | {mean:.4f} | "
-                + " | ".join(map(_told, (own, *at)))
+                + " | ".join(map(told, (own, *at)))
                 + " |"
             )
     return "\n".join(lines).strip() + "\n"
@@ -124,8 +130,9 @@ def _octaves(width: float) -> str:
     return "-" if math.isnan(width) else f"{width:.1f}"
 
 
-def _told(differences: list[float]) -> str:
+def told(differences: Sequence[float]) -> str:
+    """Mean difference with its 95 % interval, and the number of pairs; one by one if too few."""
     if len(differences) < 2 or not all(map(math.isfinite, differences)):
         return " ".join(f"{d:+.4f}" for d in differences) or "-"
-    told = t_interval(differences, 0.95)
-    return f"{told.mean:+.4f} ({told.low:+.4f} to {told.high:+.4f}), n={len(differences)}"
+    gap = t_interval(differences, 0.95)
+    return f"{gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f}), n={len(differences)}"

@@ -267,15 +267,15 @@ def unfit(group: Group) -> tuple[int, str] | str | None:
             return _no_tensor(key, group[key])
     if isinstance(probes, Tensor):  # of a copy
         return None
-    if probes is not None and not isinstance(probes, list):
-        return _no_tensor(PROBES, probes)
-    if not isinstance(probes, list):
+    if probes is None:
         if not float(group.get(STEPS, 0)):
             return None
         return (
             f"the checkpoint lacks {PROBES}, which gamma_schedule={group['gamma_schedule']!r} "
             "keeps in its groups: save all of the optimizer's state_dict()"
         )
+    if not isinstance(probes, list):
+        return _no_tensor(PROBES, probes)
     if len(probes) != len(params):
         return (
             f"{PROBES} are of {len(probes)} parameters and their group has {len(params)}: the "

@@ -21,9 +21,14 @@ Given = None | Word | Mapping[str, Any] | Sequence[Word | Mapping[str, Any]]
 WORDS = ("fused", "heads")
 # Names of layers that are several in one, in whichever way.
 _FUSED = re.compile(r"(^|_)(\w?qkvz?|kqv|qkv_proj|query_key_value|c_attn|gate_up(_proj)?|pack)$")
-# Layers of one of the three, and what classes call the size of their heads, the surest first.
+# Layers of one of the three; what classes call the number of heads of keys and values, and the size
+# of heads, the surest first.
 _QUERIES = re.compile(r"(q|k|query|key)(_proj|_lin)?|q_attn|q_b_proj")
 _VALUES = re.compile(r"(v|value)(_proj|_lin)?")
+_KV_HEADS = (
+    "num_key_value_heads", "num_kv_heads", "num_kv_head", "n_kv_heads", "n_kv_head",
+    "num_query_groups", "n_query_groups",
+)  # fmt: skip
 _SIZES = "head_dim", "attention_head_size", "head_size", "key_value_proj_dim"
 
 
@@ -96,16 +101,13 @@ def _number(module: nn.Module, *names: str) -> int | None:
     return None
 
 
-_KV_HEADS = "n_kv_heads", "n_kv_head", "num_kv_head", "n_query_groups", "num_query_groups"
-
-
 def _counts(place: Place) -> tuple[int, int] | None:
     """Heads of queries, and of keys and values; None if not known."""
     heads = _number(place.user, "num_heads", "num_attention_heads", "heads", "n_head", "n_heads")
     if heads is None:
         return None
     groups = _number(place.user, "num_key_value_groups")
-    kv = _number(place.user, "num_key_value_heads", "num_kv_heads", *_KV_HEADS)
+    kv = _number(place.user, *_KV_HEADS)
     return heads, heads // groups if groups else kv or heads
 
 
@@ -159,8 +161,8 @@ def _gate_up(place: Place) -> Layout | None:
     told = getattr(place.user, "is_concatenated", None)
     if told is False:
         return Layout((1, 1), (), half)
-    known = told or place.layer != "gate_up_proj"
-    known = known or _is(place.user, r"Llama4TextExperts|Phi3MLP|Glm4?MLP|\w+Experts")
+    by_class = _is(place.user, r"Llama4TextExperts|Phi3MLP|Glm4?MLP|\w+Experts")
+    known = told or by_class or place.layer != "gate_up_proj"  # others are listed with their class
     return Layout((half, half), (), guessed=not known)
 
 
