@@ -3,12 +3,14 @@
 The tables are those of :mod:`.run_lengths`, of one task; ``--tokens`` chooses the length. An arm's
 loss is the lowest point of the parabola in log rate through its best rate and the two beside it,
 best by seed 1; with ``--grid`` that of the best rate itself, where rates beside it are missing, as
-where a rate beside it is a wall. An arm without seed 1 is left out, and named.
+where a rate beside it is a wall. An arm without seed 1 is left out, and named. With ``--rate`` all
+arms are read at that one.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -89,8 +91,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--tokens", type=int, required=True, help="of a run")
     parser.add_argument("--less", nargs="+", required=True, help="arms to pair all others with")
     parser.add_argument("--grid", action="store_true", help="at the best rate tried")
+    parser.add_argument("--rate", type=float, help="at which all arms are read")
     given = parser.parse_args(argv)
     rows = one_task(row for path in given.tables for row in read(path))
+    if given.rate is not None:
+        rows = [row for row in rows if math.isclose(row.rate, given.rate)]
     known = {row.arm for row in rows if (row.tokens, row.seed) == (given.tokens, 1)}
     all_arms = list(dict.fromkeys(row.arm for row in rows if row.tokens == given.tokens))
     arms = [arm for arm in all_arms if arm in known]
@@ -98,9 +103,11 @@ def main(argv: list[str]) -> None:
         print(f"left out, since seed 1 was not run: {', '.join(left)}", file=sys.stderr)
     if unknown := [arm for arm in given.less if arm not in arms]:
         some = ", ".join(arms) or "none"
-        raise UserError(f"--less {unknown[0]}: the arms with {given.tokens} tokens are {some}")
+        at = "" if given.rate is None else f" at {given.rate:g}"
+        raise UserError(f"--less {unknown[0]}: the arms with {given.tokens} tokens{at} are {some}")
     losses = {arm: by_rate(rows, arm, given.tokens) for arm in arms}
-    points = {arm: lowest(its, grid=given.grid) for arm, its in losses.items()}
+    grid = given.grid or given.rate is not None
+    points = {arm: lowest(its, grid=grid) for arm, its in losses.items()}
     lines = [
         [
             arm,

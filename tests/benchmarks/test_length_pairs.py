@@ -38,6 +38,16 @@ def test_arms_of_two_tables_are_paired(
     assert "| b | 0.008 | 2.1508 | -0.0510 (-0.0510 to -0.0510), n=3 |" in capsys.readouterr().out
 
 
+def test_all_arms_may_be_read_at_one_rate(
+    tables: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*tables, "--tokens", "512", "--less", "a", "--rate", "0.016"])
+    # 0.02 (1.2^2 - 0.7^2) - 0.05
+    assert "| b | 0.016 | 2.1788 | -0.0310 (-0.0310 to -0.0310), n=3 |" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"the arms with 512 tokens at 0.5 are none"):
+        main([*tables, "--tokens", "512", "--less", "a", "--rate", "0.5"])
+
+
 def test_an_arm_that_is_in_no_table_is_named(tables: list[str]) -> None:
     with pytest.raises(UserError, match="--less c: the arms with 512 tokens are a, b"):
         main([*tables, "--tokens", "512", "--less", "c"])
