@@ -1,4 +1,4 @@
-"""The tables and pictures of docs/results.md, from docs/studies/*/verdict.json.
+"""The tables and pictures of docs/three-tasks.md, from docs/studies/*/verdict.json.
 
 python -m docs.figures.results, from the repository's root; ``mars pilot`` made the verdicts.
 """
@@ -21,7 +21,7 @@ from mars_optim.experiment.report.figures.theme import AXIS, CARD
 from mars_optim.experiment.report.savings import BOUNDS
 
 DOCS = Path(__file__).parents[1]
-PAGE = DOCS / "results.md"
+PAGE = DOCS / "three-tasks.md"
 TINTS = {"baseline": "#4d4d4d", "candidate": "#0072b2", "control": "#e69f00", "other": "#009e73"}
 SCORES = ("accuracy", "bits_per_byte")
 Verdict = dict[str, Any]

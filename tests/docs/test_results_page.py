@@ -1,4 +1,4 @@
-"""The results page shows what its studies found: every table from a verdict, every plan valid."""
+"""The page of three tasks shows what its studies found: tables from verdicts, valid plans."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def test_a_study_was_made_by_the_plan_beside_it(name: str):
 
 
 def test_a_page_without_a_studys_table_is_told_in_one_line():
-    with pytest.raises(SystemExit, match=r"results\.md has no <!-- table"):
+    with pytest.raises(SystemExit, match=r"three-tasks\.md has no <!-- table"):
         results.page("nothing", results.verdicts())

@@ -27,7 +27,7 @@ def test_a_pilot_much_shorter_than_its_target_is_told_so() -> None:
     assert "160 tokens per parameter, the target 812" in text
     assert "16,000 steps, the target 260,000" in text
     assert "wrong sign" in text
-    assert "docs/results.md" in text
+    assert "docs/size-and-length.md" in text
 
 
 def test_steps_count_where_the_batch_is_known() -> None:

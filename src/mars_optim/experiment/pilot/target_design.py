@@ -11,7 +11,8 @@ from ..scaling.design import SHORT, lack_of
 SIGN = (
     "At a short length a gain can have the wrong sign, not only the wrong size: mars-adamw needed "
     "14 % more tokens than adamw at 3 tokens per parameter and 4 % more at 12 (119 k parameters, "
-    "docs/results.md); at 130 M, in others' sweeps, it lost 0.008 nats at 20 and gained 0.013 at 40"
+    "docs/size-and-length.md); at 130 M, in others' sweeps, it lost 0.008 nats at 20 and gained "
+    "0.013 at 40"
 )
 """Evidence for a warning: gains can change with length."""
 
