@@ -1,66 +1,30 @@
-"""``mars train``: every recipe runs; a run is told beforehand, gone on with, and not repeated."""
+"""``mars train``: every recipe runs; a run is told beforehand, and not repeated."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from mars_optim.cli import main
-from mars_optim.cli.steps import Steps
-from mars_optim.experiment.data.images import prepare_images
 from mars_optim.experiment.plan.plan_file import load_plan
-from mars_optim.experiment.records import read_run, read_runs
+from mars_optim.experiment.records import read_runs
+from tests.support.shrunken_recipes import QUICK, RECIPES, SMALL, TINY, little_data, shrunken
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
-TINY = {
-    "gpt": dict(context=8, layers=1, width=8, heads=1, batch=2, vocabulary=0),
-    "images": dict(width=2, batch=4),
-}
-QUICK = dict(accumulation=2, steps=10, evaluations=2, eval_tokens=64, precision="no")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A little text, and a prepared folder of little images."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog; " * 600)
-    rng = np.random.default_rng(0)
-
-    def images() -> Any:
-        labels = np.arange(24) % 3
-        yield rng.integers(0, 255, (24, 8, 8, 3)).astype(np.uint8), labels.astype(np.int64)
-
-    prepare_images([("train", images), ("valid", images)], folder / "images", {"sources": "made"})
-    return {"gpt": folder / "text.txt", "images": folder / "images"}
-
-
-def shrunken(data: dict[str, Path], name: str, **more: Any) -> list[str]:
-    """The words that train a shrunken version of a recipe."""
-    kind = "images" if name.startswith("resnet") else "gpt"
-    task = TINY[kind] | {"corpus": str(data[kind])}
-    keys = {f"task.{k}": v for k, v in task.items()}
-    keys |= {f"training.{k}": v for k, v in QUICK.items()} | more
-    sets = [part for k, v in keys.items() for part in ("--set", f"{k}={v}")]
-    return ["train", str(RECIPES / f"{name}.toml"), *sets]
-
-
-SMALL = "gpt2-small-openwebtext"
 ARMS = [
     (name, arm)
     for name in (SMALL, "resnet18-cifar10")
     for arm in load_plan(RECIPES / f"{name}.toml").arms
 ]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return little_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.slow_but_one
@@ -244,119 +208,3 @@ def test_commands_are_left_to_the_pilot(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert main(["train", str(plan), "--out", str(tmp_path / "out")]) == 2
     assert "`mars pilot` runs commands" in capsys.readouterr().err
-
-
-def started(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mars_optim", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    """Until a row is there."""
-    deadline = time.monotonic() + 120
-    while not (
-        list(path.glob("runs/*/rows.jsonl")) and any(r.rows for r in read_runs(path / "runs"))
-    ):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_train_after_ctrl_c_resumes_from_the_step_it_stopped_at(
-    data: dict[str, Path], tmp_path: Path
-):
-    out = tmp_path / "out"
-    command = [*shrunken(data, SMALL, **{"training.steps": 600}), "--out", str(out)]
-    process = started(command)
-    wait_for(out, process)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "Traceback" not in told
-    assert "Stopping after this step; Ctrl-C again stops at once." in told
-    found = re.fullmatch(
-        r"Stopped\. The same command continues after step ([\d,]+)\.", told.splitlines()[-1]
-    )
-    assert found
-    step = int(found[1].replace(",", ""))
-    (run,) = (out / "runs").iterdir()
-    assert [p.name for p in (run / "checkpoints").iterdir()] == [f"step-{step:012d}"]
-    process = started(command)
-    _, told = process.communicate(timeout=240)
-    assert process.returncode == 0, told
-    assert f"continues after step {step:,}" in told
-    whole = tmp_path / "whole"  # in a process too: earlier tests may have left other threads here
-    process = started([*command[:-1], str(whole)])
-    _, told = process.communicate(timeout=240)
-    assert process.returncode == 0, told
-    assert read_run(run).final_loss == read_run(whole / "runs" / run.name).final_loss
-
-
-@pytest.mark.parametrize(("resume", "first"), [("auto", 5), ("never", 1)])
-def test_a_stopped_run_goes_on_or_begins_again_as_asked(
-    resume: str,
-    first: int,
-    data: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    command = [*shrunken(data, SMALL), "--out", str(tmp_path), "--resume", resume]
-    taken: list[int] = []
-
-    def stop_after_four(self: Steps, step: int) -> None:
-        taken.append(step)
-        if len(taken) == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Steps, "__call__", stop_after_four)
-    with pytest.raises(SystemExit) as ended:
-        main(command)
-    assert ended.value.code == 130
-    assert "continues after step 4." in capsys.readouterr().err
-    assert main(command) == 0
-    assert taken == [1, 2, 3, 4, *range(first, 11)]
-
-
-def test_run_stopped_without_checkpoint_is_said_to_start_over(
-    data: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    def stop(self: Steps, step: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Steps, "__call__", stop)
-    command = [*shrunken(data, SMALL), "--out", str(tmp_path), "--checkpoint-minutes", "0"]
-    with pytest.raises(SystemExit):
-        main(command)
-    assert "starts again, since there is no checkpoint yet." in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_two_processes_make_one_run_and_the_first_one_speaks(data: dict[str, Path], tmp_path: Path):
-    out = tmp_path / "out"
-    words = shrunken(data, SMALL, **{"training.accumulation": 2})
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    launch += ["--master-port=0", "--standalone", "-m", "mars_optim", *words, "--out", str(out)]
-    done = subprocess.run(
-        launch,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("published:") == 2  # before and after, of one process
-    alone = tmp_path / "alone"
-    assert main([*words, "--out", str(alone)]) == 0
-    (run,), (one,) = read_runs(out / "runs"), read_runs(alone / "runs")
-    assert run.final_loss == pytest.approx(one.final_loss, rel=1e-5)
