@@ -24,9 +24,9 @@ STUDIES = {
     "shakespeare-fit": "tinyshakespeare",
     "cifar-fit": "CIFAR-10",
 }
-PUBLIC = "public runs, 537 M"
+PUBLIC = "public runs, 537 M, all settings tuned"
 ARMS = {
-    "mars-adamw": "MARS-AdamW\nas published",
+    "mars-adamw": "MARS-AdamW",
     "nadamw-auto": 'MARS-AdamW\ngamma="auto"',
     "nadamw": "NAdamW\n(the control)",
     "muon": "Muon",
