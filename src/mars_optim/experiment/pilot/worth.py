@@ -41,7 +41,7 @@ from .simulated_verdicts import ladder_errors, verdicts
 DRAWS = 20_000
 PER_DOUBLING = 0.07
 """Standard deviation of a log token ratio from runs of half the length, as evidence on whole ones:
-of one model, 22 % saved at 698 steps were 10 % at 2,791 (docs/size-and-length.md)."""
+of one model, 22 % saved at 698 steps were 10 % at 2,792 (docs/size-and-length.md)."""
 
 PRIOR_MEAN = 0.06
 PRIOR_SD = 0.08
