@@ -74,3 +74,34 @@ def test_a_compiled_step_is_one_graph_and_the_same(
         for p, q in zip(params, twins, strict=True):
             torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
     assert counter.frame_count == 1
+
+
+EDITS: list[dict[str, float]] = [
+    {"weight_decay": 0.1},
+    {"eps": 1e-6},
+    {"gamma": 0.05},
+    {"lr_ratio": 0.5},
+    {"betas": (0.8, 0.9), "weight_decay": 0.2},  # type: ignore[dict-item]
+]
+
+
+@pytest.mark.slow_but_one
+@pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*script_method.*")
+@pytest.mark.parametrize("edit", EDITS, ids=lambda e: " ".join(e))
+def test_a_compiled_step_follows_edits_of_a_group(edit: dict[str, Any]) -> None:
+    params, optimizer = made({"lr": torch.tensor(0.01)})
+    gradients(params, 0)
+    optimizer.step()
+    twins, twin = copy.deepcopy((params, optimizer))
+    counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
+    compiled = torch.compile(optimizer.step, backend=counter, fullgraph=True)
+    for t in range(1, 7):
+        for ps, one, step in ((params, optimizer, compiled), (twins, twin, twin.step)):
+            gradients(ps, t)
+            for group in one.param_groups:  # a schedule of the decay, say
+                for key, value in edit.items():
+                    group[key] = value if isinstance(value, tuple) else value * (1 + t)
+            step()
+        for p, q in zip(params, twins, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
+    assert counter.frame_count <= 3  # as torch's own: once more where a constant becomes a number

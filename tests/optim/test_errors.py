@@ -151,6 +151,12 @@ def test_added_group_must_be_a_dict() -> None:
         optimizer.add_param_group(make_params(seed=1))
 
 
+@pytest.mark.parametrize("key", ["splits", "stackd", "lr_ration"])
+def test_misspelt_keys_of_groups_alone_are_named(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"unknown key '{key}'.*did you mean"):
+        MARS([{"params": make_params(), key: 1.0}])
+
+
 @pytest.mark.parametrize("key", ["initial_lr", "max_lr", "lr_scale", "host_note", "use_fp8"])
 def test_keys_of_hosts_are_no_misspellings(key: str) -> None:
     for group in MARS([{"params": make_params(), key: 1.0}]).param_groups:

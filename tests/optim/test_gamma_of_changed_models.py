@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mars_optim import MARS, MARSM, MARSLion, MARSShampoo, param_groups, variance_reduce
+from mars_optim import MARS, MARSM, variance_reduce
 from tests.optim.test_variance_reduce_auto import parameters, train
 
 CHANGE = [((40, 40), (4, 4)), ((4, 4), (40, 40)), ((6, 10), (10, 6))]
@@ -84,58 +84,6 @@ def test_two_parameters_that_exchange_sizes_keep_no_columns() -> None:
     step(fresh, params, torch.ones_like)
     got, want = (o.param_groups[0]["gamma_probes"] for o in (optimizer, fresh))
     assert torch.equal(got, want)
-
-
-class Vectors(nn.Module):
-    """A matrix and vectors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, 3)
-        self.norm = nn.LayerNorm(3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.linear(x))
-        return out
-
-
-WORDS = r"gamma='auto' corrects nothing, since vectors get plain AdamW and .*optimize_1d=True"
-
-
-@pytest.mark.parametrize("kind", [MARS, MARSLion, MARSShampoo, MARSM])
-def test_auto_for_vectors_alone_is_told_at_once(kind: type[MARS]) -> None:
-    with pytest.warns(UserWarning, match=WORDS):
-        kind([nn.Parameter(torch.ones(5))], gamma="auto")
-
-
-@pytest.mark.parametrize("kind", [MARS, MARSLion, MARSShampoo, MARSM])
-def test_auto_with_frozen_matrices_is_told_in_the_first_step(kind: type[MARS]) -> None:
-    model = Vectors()
-    optimizer = kind(model.parameters(), gamma="auto")
-    model.linear.weight.requires_grad_(False)
-    for expected in (True, False):  # once
-        model(torch.randn(2, 4)).square().sum().backward()
-        if expected:
-            with pytest.warns(UserWarning, match=WORDS):
-                optimizer.step()
-        else:
-            optimizer.step()
-
-
-def test_param_groups_tell_of_auto_without_a_matrix() -> None:
-    model = Vectors()
-    model.linear.weight.requires_grad_(False)
-    words = r"param_groups: gamma='auto' corrects nothing: all that the model trains \(vector\)"
-    with pytest.warns(UserWarning, match=words):
-        param_groups(model, gamma="auto")
-
-
-def test_a_matrix_of_another_group_is_no_vector() -> None:
-    auto, other = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(2, 2))
-    groups = [{"params": [auto], "gamma": "auto"}, {"params": [other], "gamma": 0.025}]
-    optimizer = MARS(groups)
-    other.grad = torch.ones(2, 2)  # the other's turn comes later
-    optimizer.step()
 
 
 @pytest.mark.parametrize(

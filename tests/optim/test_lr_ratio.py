@@ -156,3 +156,18 @@ def test_ratio_of_a_zero_gradient_decays_by_its_own_rate() -> None:
     vector.grad = torch.zeros_like(make_grads([vector], 0)[0])
     optimizer.step()
     assert vector.detach() == pytest.approx(1 - 0.05 * 0.2, rel=1e-12)
+
+
+def test_a_ratio_that_reaches_no_vector_is_refused() -> None:
+    groups = param_groups(GPT(tied=False), rule="muon")
+    with pytest.raises(ValueError, match=r"lr_1d_ratio=0\.1 reaches no vector.*param_groups\("):
+        MARS(groups, lr_1d_ratio=0.1)
+    sorted_so = param_groups(GPT(tied=False), rule="muon", lr_1d_ratio=0.1)
+    assert MARS(sorted_so, lr_1d_ratio=0.1).param_groups
+    assert MARS([nn.Parameter(torch.ones(2, 2))], lr_1d_ratio=0.1).param_groups
+
+
+@pytest.mark.parametrize("ratio", [-1.0, float("nan")])
+def test_a_ratio_out_of_range_is_named_by_its_own_name(ratio: float) -> None:
+    with pytest.raises(ValueError, match=rf"^lr_ratio={ratio} must be a finite number"):
+        MARS([{"params": make_params(), "lr_ratio": ratio}])

@@ -282,3 +282,13 @@ def test_setting_refused_in_one_group_moves_no_other_group(where: int) -> None:
     with pytest.raises(ValueError, match="lr=-1"):
         loss(model, 0).backward()
     assert_same(model, before)
+
+
+def test_gradients_are_released_by_one_handle() -> None:
+    model = nn.Linear(3, 3)
+    optimizer = MARSAdamW(model.parameters(), gamma="auto")
+    handle = release_gradients(optimizer)
+    with pytest.raises(ValueError, match=r"releases its gradients already: call remove\(\)"):
+        release_gradients(optimizer)
+    handle.remove()
+    release_gradients(optimizer)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from mars_optim import MARS, param_groups
 from mars_optim.experiment.tasks.gpt import GPT
@@ -92,3 +94,45 @@ def test_an_unknown_layout_is_said_or_left_whole() -> None:
             Odd(), rule="muon", heads=(), split=("fused", {"query_key_value": value})
         )
         assert {g["split"] for g in groups} == {value, None}
+
+
+def test_a_pattern_of_vectors_matches_no_matrix() -> None:
+    with pytest.raises(ValueError, match=r"split: 'bias' matches no matrix"):
+        param_groups(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), rule="muon",
+                     split={"bias": 2}, heads=())  # fmt: skip
+
+
+WRAPS: dict[str, Any] = {
+    "compile": torch.compile,
+    "checkpoint": checkpoint_wrapper,
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method.*")
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_a_wrapped_layer_is_cut_as_the_layer_alone(wrap: Any) -> None:
+    model = GPT(vocabulary=8, context=4, layers=1, width=8, heads=2)
+    attention = model.blocks[0].attention
+    attention.qkv = wrap(attention.qkv)
+    for word, pieces in (("fused", 3), ("heads", 6)):
+        groups = param_groups(model, rule="muon", split=word)
+        (cut,) = [g for g in groups if g["split"] == pieces]
+        assert len(cut["params"]) == 1
+        assert "qkv" in cut["params"][0][0]
+
+
+def test_a_wrapped_conv1d_is_cut_along_its_columns() -> None:
+    model = build("GPT2LMHeadModel", GPT2)
+    attention = model.transformer.h[0].attn
+    attention.c_attn = torch.compile(attention.c_attn)
+    found = splits(model, "fused")
+    assert found["transformer.h.0.attn.c_attn._orig_mod.weight"] == ((16, 16, 16), 1)
+
+
+def test_heads_of_torchs_attention_with_other_keys_are_cut() -> None:
+    model = nn.ModuleDict({"a": nn.MultiheadAttention(8, 2, kdim=6, vdim=4)})
+    groups = param_groups(model, rule="muon", split="heads")
+    cut = {name for g in groups if g["split"] == 2 for name, _ in g["params"]}
+    assert cut == {"a.q_proj_weight", "a.k_proj_weight", "a.v_proj_weight"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mars_optim import variance_reduce
+from mars_optim import MARSAdamW, variance_reduce
 from mars_optim.optim.tools.wrap import VarianceReduction
 
 
@@ -122,3 +122,59 @@ def test_wrapper_that_keeps_no_state_is_refused_at_second_step() -> None:
     ):
         outside.step()
     assert torch.equal(weight, before)
+
+
+def test_a_mars_that_corrects_is_not_corrected_twice() -> None:
+    params = [nn.Parameter(torch.randn(3, 3))]
+    with pytest.raises(ValueError, match=r"MARSAdamW corrects its gradients itself.*gamma=0"):
+        variance_reduce(MARSAdamW(params))
+    variance_reduce(MARSAdamW(params), gamma=0.0, clip=0.5)
+    variance_reduce(MARSAdamW(params, gamma=0.0))
+
+
+OTHERS = [torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.Rprop, torch.optim.ASGD]
+
+
+@pytest.mark.parametrize("kind", [*OTHERS, torch.optim.Adafactor])
+def test_cautious_alone_needs_no_first_moment(kind: Any) -> None:
+    weight = nn.Parameter(torch.randn(3, 3))
+    optimizer = kind([weight])
+    variance_reduce(optimizer, gamma=0.0, clip=None, cautious=True)
+    weight.grad = torch.randn(3, 3)
+    optimizer.step()
+    optimizer.param_groups[0]["mars_gamma"] = 0.1
+    with pytest.raises(ValueError, match="give variance_reduce"):
+        optimizer.step()
+
+
+def test_a_wrapped_optimizer_follows_a_model_that_is_cast() -> None:
+    model = nn.Linear(3, 3)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    variance_reduce(sgd)
+    for dtype in (torch.float32, torch.float64, torch.float64):
+        model.to(dtype)
+        model.zero_grad()
+        model(torch.ones(2, 3, dtype=dtype)).sum().backward()
+        sgd.step()
+    assert {s["mars_last_grad"].dtype for s in sgd.state.values() if len(s) > 1} == {torch.float64}
+
+
+def test_vectors_without_momentum_do_not_forbid_auto() -> None:
+    groups = [
+        {"params": [nn.Parameter(torch.randn(3, 3))], "momentum": 0.9},
+        {"params": vectors(4), "momentum": 0.0},
+    ]
+    variance_reduce(torch.optim.SGD(groups, lr=0.1), gamma="auto")
+    with pytest.raises(ValueError, match="momentum above 0"):
+        variance_reduce(torch.optim.SGD(groups, lr=0.1), gamma="auto", optimize_1d=True)
+
+
+def test_auto_has_nothing_for_a_clip_over_all_tensors() -> None:
+    weight = nn.Parameter(torch.randn(3, 3))
+    sgd = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    for make in (
+        lambda: variance_reduce(sgd, gamma="auto", clip_over="global"),
+        lambda: MARSAdamW([weight], gamma="auto", clip_over="global"),
+    ):
+        with pytest.raises(ValueError, match=r"clip_over='global' has nothing to clip by"):
+            make()

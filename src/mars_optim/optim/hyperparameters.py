@@ -28,6 +28,7 @@ from ..optimizer_options import (
 from .blocks import Split
 from .values import (
     at_least_zero,
+    check_number,
     check_option,
     coefficients,
     flag,
@@ -107,6 +108,7 @@ class Settings:
         values = {name: read(name, group[name]) for name, read in _READ}
         values["gamma"] = gamma_of(group)
         if values["lr_ratio"] != 1.0:
+            check_number("lr_ratio", values["lr_ratio"], low=0.0)
             values["lr"] = values["lr"] * values["lr_ratio"]
         values["last_grad_dtype"] = values["last_grad_dtype"] or values["state_dtype"]
         return cls(**values)
@@ -202,7 +204,14 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
     resolve_gamma(found)
     schedule = found.get("gamma_schedule", "constant")
     found["correction"] = resolve_correction(found["correction"], schedule)
-    found["clip"] = resolve_clip(found["clip"], found["correction"])
+    asked = found["clip"]
+    found["clip"] = resolve_clip(asked, found["correction"])
+    if found.get("clip_over") == "global" and found["clip"] is None and asked is not None:
+        raise ValueError(
+            "clip_over='global' has nothing to clip by: correction='folded', which gamma='auto' "
+            "takes, has no clip. Leave clip_over out, and clip gradients before the step "
+            "(torch.nn.utils.clip_grad_norm_)"
+        )
     return found
 
 

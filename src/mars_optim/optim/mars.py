@@ -35,6 +35,7 @@ from .gamma import choice, kept
 from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
+    check_ratio_reached,
     check_vector_options,
     checked_settings,
     split_group,
@@ -200,6 +201,7 @@ class MARS(TwoGradientForm, Observed):
         self._given = GivenShapes(dealt=inside_zero_redundancy())
         super().__init__(params, defaults)
         check_partitions(self.param_groups, self._given)
+        check_ratio_reached(self.param_groups, lr_1d_ratio)
         self._runtime["built"] = True
         self._refuse_silence()
 

@@ -104,10 +104,11 @@ class Observed(Checkpointed):
 
     def _tell_of_idle_choice(self) -> None:
         """Before the first step: is gamma to be chosen by gradients that there are not?"""
+        released, arrived = self._runtime["released"], self._runtime["arrived"]
         groups = [group for group in self.param_groups if group["params"]]
         stepped = [g for g in groups if any(p.grad is not None for p in g["params"])]
-        only_vectors = bool(stepped) and all(g.get("kind") == "vector" for g in stepped)
-        if only_vectors and any(map(is_chosen, groups)) and not any(map(is_chosen, stepped)):
+        corrected = bool(arrived) or any(group["gamma"] for group in stepped)
+        if any(map(is_chosen, groups)) and (released or stepped) and not corrected:
             why = _idle("none of its matrices has a gradient in this first step")
             python_warnings.warn(f"{type(self).__name__}: {why}", stacklevel=2)
 
@@ -128,7 +129,7 @@ class Observed(Checkpointed):
         if torch.compiler.is_compiling():  # a counter would be a reason to compile again
             return
         self._runtime["steps"] += 1
-        if self._runtime["steps"] == 1 and not self._runtime["released"]:
+        if self._runtime["steps"] == 1:
             self._tell_of_idle_choice()
         if self._runtime["steps"] == 3:
             for i, group in enumerate(self.param_groups):

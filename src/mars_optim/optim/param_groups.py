@@ -221,7 +221,8 @@ def splits(
             "leave it out, or use rule='muon' or 'shampoo'"
         )
     matrices = [c for c, role in zip(claims, roles, strict=True) if role.kind == "matrix"]
-    _checked_patterns("split", list(named), matrices)
+    _checked_patterns("split", list(named), claims)
+    _checked_patterns("split", list(named), matrices, "matrix")
     found: list[tuple[Any, bool]] = []
     for claim, role in zip(claims, roles, strict=True):
         pattern = claim.named(list(named)) and next(p for p in named if claim.named([p]))
@@ -268,9 +269,9 @@ def _add_reason(group: dict[str, Any], why: str) -> None:
 
 
 def _checked_patterns(
-    argument: str, patterns: Sequence[str], claims: list[Claim] | None
+    argument: str, patterns: Sequence[str], claims: Sequence[Claim] | None, of: str = "parameter"
 ) -> Sequence[str]:
-    """Compile-check the patterns; with ``claims``, each must match a parameter name."""
+    """Compile-check the patterns; with ``claims``, each must match the name of one."""
     if isinstance(patterns, str):
         patterns = (patterns,)
     for pattern in patterns:
@@ -284,5 +285,5 @@ def _checked_patterns(
             ) from None
         if claims is not None and not any(compiled.search(n) for c in claims for n in c.names):
             some = ", ".join(c.names[0] for c in claims[:4])
-            raise ValueError(f"{argument}: {pattern!r} matches no parameter; names are {some}, ...")
+            raise ValueError(f"{argument}: {pattern!r} matches no {of}; names are {some}, ...")
     return patterns

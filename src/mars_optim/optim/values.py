@@ -22,7 +22,8 @@ def check_number(
 ) -> None:
     """Raise ValueError unless ``value`` is a finite number >= ``low`` (> with ``above``)."""
     real = number(name, value)
-    if math.isfinite(real) and (real > low if above else real >= low):
+    finite = -math.inf < real < math.inf  # torch.compile cannot trace math.isfinite
+    if finite and (real > low if above else real >= low):
         return
     bound = f"a finite number {'above' if above else 'of at least'} {low:g}"
     raise ValueError(f"{name}={value!r} must be {bound}" + (f" ({hint})" if hint else ""))

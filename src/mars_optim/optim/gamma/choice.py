@@ -210,7 +210,7 @@ def _silence(before: Tensor, rows: Tensor, steps: Tensor, seen: Tensor, told: Te
 
 
 def silence(group: Group) -> str | None:
-    """In words, that a schedule has stopped or has skipped steps; waits for the device.
+    """In words, that a schedule has stopped, skipped steps or seen nothing; waits for the device.
 
     Of parameters that are cut it counts up to the last time that their sums travelled.
     """
@@ -223,6 +223,8 @@ def silence(group: Group) -> str | None:
         counted = _silence(counted, table[0, :left], numbers, *_told(table[0, :left]))
     in_a_row, skipped = counted.tolist()
     name = f"gamma_schedule={group['gamma_schedule']!r}"
+    if steps and not table[..., -1].any():
+        return f"{name} has seen no gradient in the last {min(steps, EVERY)} of {steps} steps"
     why = "their gradients were zero, inf or NaN"
     if in_a_row >= EVERY:
         return (

@@ -23,12 +23,14 @@ WORDS = ("fused", "heads")
 _FUSED = re.compile(r"(^|_)(\w?qkvz?|kqv|qkv_proj|query_key_value|c_attn|gate_up(_proj)?|pack)$")
 # Layers of one of the three; what classes call the number of heads of keys and values, and the size
 # of heads, the surest first.
-_QUERIES = re.compile(r"(q|k|query|key)(_proj|_lin)?|q_attn|q_b_proj")
-_VALUES = re.compile(r"(v|value)(_proj|_lin)?")
+_QUERIES = re.compile(r"(q|k|query|key)(_proj|_lin)?(_weight)?|q_attn|q_b_proj")
+_VALUES = re.compile(r"(v|value)(_proj|_lin)?(_weight)?")
 _KV_HEADS = (
     "num_key_value_heads", "num_kv_heads", "num_kv_head", "n_kv_heads", "n_kv_head",
     "num_query_groups", "n_query_groups",
 )  # fmt: skip
+# What hosts put between a layer's name and its weight.
+_WRAPPERS = "_orig_mod", "_checkpoint_wrapped_module", "base_layer"
 _SIZES = "head_dim", "attention_head_size", "head_size", "key_value_proj_dim"
 
 
@@ -49,17 +51,18 @@ class Layout(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A weight, the name of its layer, and the module that uses it."""
+    """A weight, the name of its layer, the module that uses it, and the one that holds it."""
 
     claim: Claim
     layer: str
     user: nn.Module
+    holder: nn.Module
 
     @property
     def transposed(self) -> bool:
         """Whether the outputs are the columns, as in Conv1D and some stacks of experts."""
         told = getattr(self.user, "is_transposed", None)
-        if self.claim.owner == "Conv1D":
+        if _is(self.holder, "Conv1D"):
             return True
         if self.claim.is_stack:
             return bool(_is(self.user, "Llama4TextExperts")) if told is None else bool(told)
@@ -75,11 +78,16 @@ class Place(NamedTuple):
 
 def place_of(model: nn.Module, claim: Claim) -> Place:
     """Where a weight is used: by the module around its layer, or by the one that holds it."""
-    path, _, leaf = claim.names[0].rpartition(".")
+    *path, leaf = claim.names[0].split(".")
+    if path[-2:-1] == ["parametrizations"] and leaf in ("original", "original1"):
+        *path, _, leaf = path  # torch's parametrized layer: the weight before, or its direction
+    holder = model.get_submodule(".".join(path))
     if leaf != "weight":
-        return Place(claim, leaf, claim.modules[0])
-    around, _, layer = path.rpartition(".")
-    return Place(claim, layer, model.get_submodule(around))
+        return Place(claim, leaf, holder, holder)
+    while path[-1:] and (path[-1] in _WRAPPERS or path[-2:-1] == ["modules_to_save"]):
+        del path[-1 if path[-1] in _WRAPPERS else -2 :]
+    *around, layer = path or [""]
+    return Place(claim, layer, model.get_submodule(".".join(around)), holder)
 
 
 def _is(module: nn.Module, pattern: str) -> bool:

@@ -16,7 +16,7 @@ HOST_KEYS = frozenset("beta1 beta2 beta3 eps1 eps2 lr2 l1 l2".split())
 
 
 def check_group_keys(keys: Iterable[str]) -> None:
-    """Raise ValueError for a key that is a misspelling of one of our options.
+    """Raise ValueError for a key that is a misspelling of one of our options (``split``, too).
 
     Hosts and schedulers keep data of their own in groups, and name it after what it belongs to:
     ``initial_lr``, ``lr_scale``, ``weight_decay_mult``, ``base_weight_decay``. They add whole
@@ -34,7 +34,7 @@ def check_group_keys(keys: Iterable[str]) -> None:
     for key in keys:
         if key in GROUP_KEYS or key in HOST_KEYS or not isinstance(key, str):
             continue
-        near = min(OPTIONS, key=lambda name: (distance(key.lower(), name), name))
+        near = min((*OPTIONS, *IN_GROUPS), key=lambda name: (distance(key.lower(), name), name))
         if _is_slip(key.lower(), near):
             raise ValueError(
                 f"unknown key {key!r} in a parameter group; did you mean {near!r}? Give your "

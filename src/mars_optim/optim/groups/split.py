@@ -190,11 +190,26 @@ def checked_settings(groups: list[Group], given: GivenShapes) -> list[Settings]:
     of_groups = [Settings.from_group(group) for group in groups]
     check_partitions(groups, given)
     for group, settings in zip(groups, of_groups, strict=True):
-        for param in group["params"]:
+        names = group.get("param_names") or [None] * len(group["params"])
+        for name, param in zip(names, group["params"], strict=True):
             if param.grad is not None:
                 check_shape(param, settings, group.get("kind"))
-                check_split(param, settings)
+                check_split(param if name is None else (name, param), settings)
     return of_groups
+
+
+def check_ratio_reached(groups: list[Group], ratio: float | None) -> None:
+    """Raise ValueError where the constructor's ``lr_1d_ratio`` acts on no group of vectors.
+
+    Those of ``param_groups``, which say ``why``, have got what it was told.
+    """
+    vectors = [group for group in groups if group.get("kind") == "vector"]
+    sorted_before = vectors and all("why" in g and g["lr_ratio"] == 1.0 for g in vectors)
+    if ratio not in (None, 1.0) and sorted_before:
+        raise ValueError(
+            f"lr_1d_ratio={ratio!r} reaches no vector of these groups, which param_groups made: "
+            "give it there, param_groups(..., lr_1d_ratio=)"
+        )
 
 
 def check_shape(param: Tensor, settings: Settings, kind: str | None = None) -> None:

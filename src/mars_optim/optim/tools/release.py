@@ -134,6 +134,11 @@ def release_gradients(optimizer: MARS, *, passes: int = 1) -> GradientRelease:
     if type(passes) is not int or passes < 1:
         raise ValueError(f"passes={passes!r} must be a whole number of at least 1")
     check_one_process()
+    hooks = optimizer._optimizer_step_pre_hooks.values()
+    if any(isinstance(getattr(hook, "__self__", None), GradientRelease) for hook in hooks):
+        raise ValueError(
+            "optimizer releases its gradients already: call remove() of the first handle first"
+        )
     for group in optimizer.param_groups:
         check_releasable(group)
         if any(is_sharded(p) or is_marked(p) for p in group["params"]):

@@ -95,7 +95,7 @@ def variance_reduce(
     check_options(gamma, clip)
     clip = number_or_none("clip", clip)
     if gamma == "auto":
-        check_choosable(optimizer, optimizer.param_groups, clip, beta1)
+        check_choosable(optimizer, optimizer.param_groups, clip, beta1, optimize_1d)
     if VarianceReduction.of(optimizer) is not None:
         raise ValueError(
             "optimizer is variance-reduced already: VarianceReduction.of(optimizer).remove() first"
@@ -106,7 +106,17 @@ def variance_reduce(
             "variance_reduce(optimizer.optim) with a number as gamma, since 'auto' would choose "
             "another on every rank"
         )
+    if gamma != 0 and any(g.get("gamma") and "rule" in g for g in optimizer.param_groups):
+        raise ValueError(
+            f"{type(optimizer).__name__} corrects its gradients itself, and gamma={gamma!r} would "
+            "correct them twice: set gamma in its groups, or give variance_reduce gamma=0"
+        )
     check_option("clip_over", clip_over, TABLE["clip_over"])
+    if clip_over == "global" and gamma == "auto":
+        raise ValueError(
+            "clip_over='global' has nothing to clip by, since gamma='auto' takes no clip: leave "
+            "clip_over out, and clip gradients before the step (torch.nn.utils.clip_grad_norm_)"
+        )
     cautious = flag("cautious", cautious)
     if cautious:
         check_cautious(optimizer)

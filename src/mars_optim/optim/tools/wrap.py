@@ -167,7 +167,8 @@ class VarianceReduction(WrappedGamma):
                 # a state that the optimizer has not begun must stay empty until it has
                 last_grad = self.optimizer.state.get(param, {}).get(LAST_GRAD)
                 g = like(grad, param)
-                c = torch.zeros_like(g) if last_grad is None else last_grad
+                # a model that was moved or cast has gradients of another kind
+                c = torch.zeros_like(g) if last_grad is None else last_grad.to(g.device, g.dtype)
                 buckets[param.device, param.dtype, layout(param)].append((param, c, g))
                 self._borrowed.append((param, grad, c))
             for bucket in buckets.values():  # one collective for the norms of each
@@ -289,7 +290,9 @@ class VarianceReduction(WrappedGamma):
         self._borrowed = []
 
     def beta1_of(self, group: Group) -> float:
-        """Decay of the first moment of a group."""
+        """Decay of the first moment of a group; 0 where gamma is 0, and it scales nothing."""
+        if self.beta1 is None and group.get(GAMMA, self.gamma) == 0.0:
+            return 0.0
         return beta1_of(self.optimizer, group, self.beta1)
 
     def _options(self, group: Group) -> tuple[float | Literal["auto"], float | None]:
@@ -302,5 +305,5 @@ class VarianceReduction(WrappedGamma):
         clip = number_or_none(CLIP, group.setdefault(CLIP, self.clip))
         check_options(gamma, clip)
         if gamma == "auto":  # hands, checkpoints and added groups can have changed what it needs
-            check_choosable(self.optimizer, [group], clip, self.beta1)
+            check_choosable(self.optimizer, [group], clip, self.beta1, self.optimize_1d)
         return gamma, clip

@@ -35,7 +35,11 @@ def check_options(gamma: Any, clip: Any) -> None:
 
 
 def check_choosable(
-    optimizer: Optimizer, groups: Sequence[Group], clip: float | None, beta1: float | None
+    optimizer: Optimizer,
+    groups: Sequence[Group],
+    clip: float | None,
+    beta1: float | None,
+    optimize_1d: bool,
 ) -> None:
     """Raise ValueError where the next gradient does not tell how gamma changes the loss."""
     name = type(optimizer).__name__
@@ -55,7 +59,8 @@ def check_choosable(
             f"gamma='auto' does not take {name} with nesterov=True, which already is the "
             "correction at gamma = 1 - momentum: set nesterov=False"
         )
-    if beta1 == 0.0 or any(not group["momentum"] for group in groups):
+    corrected = [g for g in groups if optimize_1d or any(p.ndim >= 2 for p in g["params"])]
+    if beta1 == 0.0 or any(not group["momentum"] for group in corrected):
         raise ValueError(
             f"gamma='auto' needs {name} with a momentum above 0: without momentum there is no lag"
         )
