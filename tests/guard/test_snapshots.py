@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mars_optim import Guard, GuardSettings
+from mars_optim import Guard, GuardSettings, MARSAdamW
 from mars_optim.guard.stores import DiskStore
 from tests.support.run_to_guard import HISTORY, QUICK, Run, equal, events
 
@@ -189,3 +189,30 @@ def test_a_damaged_snapshot_is_passed_over_by_its_name(tmp_path: Path) -> None:
         back = run.guarded(guard, {26: math.nan}, steps=60)
     assert back is not None
     assert (back.step, back.clean) == (15, True)
+
+
+def test_a_model_that_no_file_gives_back_is_refused(tmp_path: Path) -> None:
+    class Odd(torch.nn.Linear):
+        def get_extra_state(self) -> Any:
+            return PurePosixPath("a")
+
+        def set_extra_state(self, state: Any) -> None: ...
+
+    net = Odd(2, 2)
+    options: dict[str, Any] = dict(baseline=HISTORY, settings=QUICK)
+    optimizer = MARSAdamW(net.parameters())
+    with pytest.raises(ValueError, match=r"model cannot be read back .*pathlib.*'memory'"):
+        Guard(net, optimizer, snapshots=tmp_path, **options)
+    Guard(net, optimizer, **options)
+
+
+def test_frozen_weights_that_are_infinite_are_no_hindrance() -> None:
+    run = Run()
+    mask = torch.nn.Parameter(torch.full((3,), -math.inf), requires_grad=False)
+    run.net.register_parameter("mask", mask)
+    run.optimizer.add_param_group({"params": [mask]})
+    guard = guard_of(run)
+    run.guarded(guard, {}, steps=20)
+    back = run.guarded(guard, {21: math.nan}, steps=60)
+    assert back is not None
+    assert back.step == 15

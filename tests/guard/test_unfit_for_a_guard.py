@@ -1,4 +1,4 @@
-"""What a guard or a recorder cannot work with is refused when it is made, in a sentence."""
+"""A guard or a recorder refuses when it is made whatever it cannot work with, in a sentence."""
 
 from __future__ import annotations
 

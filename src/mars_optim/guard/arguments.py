@@ -1,4 +1,4 @@
-"""What users give to a guard, checked before the first step."""
+"""Arguments of a guard, checked before the first step."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ class Guard:
         self._on = set(now)
 
     def _take_snapshot(self) -> None:
-        if self._on & set(self.settings.rollback_on) or not is_finite(self.model, self._bare):
+        if self._on & set(self.settings.rollback_on) or not is_finite(self._bare):
             return  # not a state to go back to
         if self._kept.take(self._state_of_run()):
             self._log.write("checkpoint", self.step)

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from ..errors import DamagedError
@@ -49,9 +49,11 @@ class SnapshotKeeper:
 
         Raises:
             OSError: if it cannot be written.
+            ValueError: if it cannot be read back.
         """
         self._store.drop_others()
         self._store.put(first["step"], first, copy=False)
+        self._store.try_to_get(first["step"])
 
     def resume(self, run: str, size: int, state: Snapshot) -> bool:
         """Go on with the snapshots of a run, or from its state alone.
@@ -131,9 +133,10 @@ class SnapshotKeeper:
 
 
 @torch.no_grad()
-def is_finite(model: nn.Module, optimizer: Optimizer) -> bool:
-    """Whether this process's part of all weights and moments is free of NaN and infinity."""
-    tensors: list[Tensor] = list(model.parameters())
+def is_finite(optimizer: Optimizer) -> bool:
+    """Whether this process's part of trained weights and moments has no NaN and no infinity."""
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    tensors: list[Tensor] = list(trained)
     for state in optimizer.state.values():
         tensors += [state[key] for key in MOMENTS if isinstance(state.get(key), Tensor)]
     by_device: dict[torch.device, list[Tensor]] = {}

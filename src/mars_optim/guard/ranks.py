@@ -1,4 +1,4 @@
-"""What the processes of a run agree on; alone, each of these is its own answer."""
+"""Agreement between the processes of a run; alone, each of these is its own answer."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim.optimizer import Optimizer
 
 from ..optim.groups.keys import GROUP_KEYS
-from ..optim.tools.migrate import ADAMW_KEYS, HOST_RATES, check_source, migrate
+from ..optim.tools.migrate import ADAMW_KEYS, HOST_RATES, check_source, migrate, scale_rates
 from ..optim.tools.origin import unwrapped
 from ..optim.tools.release import GradientRelease
 from ..optim.values import check_number
@@ -112,9 +112,7 @@ class RollbackTarget:
             else:  # what schedulers keep there
                 hosts = source.keys() - GROUP_KEYS - set(ADAMW_KEYS)
                 group.update({key: source[key] for key in hosts - group.keys()})
-            for key in ("lr", *HOST_RATES):
-                if key in group:
-                    group[key] = group[key] / self.lr_scale
+            scale_rates(group, ("lr", *HOST_RATES), 1.0 / self.lr_scale)
         for state in adamw.state.values():
             for key in HISTORY:
                 state.pop(key, None)

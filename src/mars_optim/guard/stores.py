@@ -42,6 +42,9 @@ class MemoryStore:
         """The copy, which stays as it is if what it holds is loaded by copying."""
         return self._kept[step]
 
+    def try_to_get(self, step: int) -> None:
+        """It is there."""
+
     def drop(self, step: int) -> None:
         """Forget one."""
         del self._kept[step]
@@ -128,6 +131,23 @@ class DiskStore:
             raise DamagedError(f"{path} cannot be read: {_line(error)}") from None
         return snapshot
 
+    def try_to_get(self, step: int) -> None:
+        """See that one is read back without running code; its tensors stay in the file.
+
+        Raises:
+            ValueError: naming the file, if not.
+        """
+        path = self._path(step)
+        try:
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{path} cannot be read back ({_kind(error)}), since model or optimizer holds "
+                "more than tensors and plain data: use snapshots='memory'"
+            ) from None
+        except (OSError, RuntimeError):
+            return  # a file system without mmap
+
     def drop(self, step: int) -> None:
         """Delete one."""
         self._path(step).unlink(missing_ok=True)
@@ -170,8 +190,7 @@ def _unreadable(value: Any) -> str:
         file.seek(0)
         torch.load(file, weights_only=True)
     except Exception as error:  # whatever an object of the user's raises
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        return f"it holds {found[1]}" if found else _line(error)
+        return _kind(error)
     return ""
 
 
@@ -184,6 +203,12 @@ def _skeleton(value: Any) -> Any:
     if type(value) in (list, tuple):
         return [_skeleton(entry) for entry in value]
     return value
+
+
+def _kind(error: Exception) -> str:
+    """The kind of object that torch.load does not take, or the first line of what it says."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it holds {found[1]}" if found else _line(error)
 
 
 def _line(error: Exception) -> str:

@@ -102,8 +102,7 @@ def migrate(
         source_group = groups[group.pop(_ORIGIN)]
         hosts = source_group.keys() - GROUP_KEYS - {*TORCH_KEYS, GAMMA, CLIP}
         group.update({key: copy.deepcopy(source_group[key]) for key in hosts})
-        ratio = source_group.get("lr_ratio", 1.0)  # lr has it already
-        group.update({key: group[key] * ratio for key in HOST_RATES if key in group})
+        scale_rates(group, HOST_RATES, source_group.get("lr_ratio", 1.0))  # lr has it already
     for param, state in kept:
         if state:
             beside = param.device if group_of[id(param)].get("capturable") else torch.device("cpu")
@@ -113,6 +112,13 @@ def migrate(
             }
             target.state[param]["step"] = counter(state["step"], device=beside).clone()
     return target
+
+
+def scale_rates(group: dict[str, Any], keys: Iterable[str], factor: float) -> None:
+    """Multiply those of a group's rates that it has; what is no number is not ours to change."""
+    for key in keys:
+        if factor != 1.0 and isinstance(group.get(key), int | float | Tensor):
+            group[key] = group[key] * factor
 
 
 def check_source(source: Optimizer, to: str) -> None:
