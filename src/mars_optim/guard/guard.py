@@ -45,7 +45,7 @@ class Guard:
             or an AdamW under :func:`~mars_optim.variance_reduce`.
         baseline: AdamW's history, or a file with one.
         settings: limits and intervals (default: None, ``GuardSettings()``).
-        snapshots: "memory", or a folder for files (default: "memory").
+        snapshots: "memory", or a folder for files of this run alone (default: "memory").
         log: JSON Lines file of events (default: None).
         adamw: the AdamW before the switch, or its param groups, whose betas, eps and weight_decay
             hold again after going back (default: None, those of the MARS).

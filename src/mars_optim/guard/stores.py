@@ -115,8 +115,9 @@ class DiskStore:
         try:
             with whole_file(self._path(step), "wb") as file:
                 torch.save(snapshot, file)
-        except (OSError, RuntimeError) as error:  # torch's writer has a RuntimeError
-            raise OSError(f"{self._path(step)} cannot be written: {_line(error)}") from error
+        except (OSError, RuntimeError) as error:  # torch's writer hides the file's own error
+            own = error.__context__ if isinstance(error.__context__, OSError) else error
+            raise OSError(f"{self._path(step)} cannot be written: {_line(own)}") from error
 
     def get(self, step: int) -> Snapshot:
         """Read one.
@@ -211,6 +212,6 @@ def _kind(error: Exception) -> str:
     return f"it holds {found[1]}" if found else _line(error)
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """The first line of what it says."""
     return (str(error) or type(error).__name__).splitlines()[0]
