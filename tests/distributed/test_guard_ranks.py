@@ -34,3 +34,11 @@ def test_resumed_ranks_go_back_to_a_step_that_all_have(
     assert [back for _, back, _, _ in found] == [step] * world
     assert all(ends == found[0][3] for *_, ends in found)
     assert all(clean for _, _, clean, _ in found)
+
+
+def test_ranks_keep_what_all_have_if_one_disk_is_full(
+    ranks: Callable[[int], Ranks], tmp_path: Path
+) -> None:
+    first, second = ranks(2).run(guarded.has_a_full_disk_on_one_rank, str(tmp_path))
+    assert first[0] == second[0] == 5
+    assert first[1] == ["step-000000000"] * 2 + ["step-000000005"] * 2

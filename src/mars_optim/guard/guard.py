@@ -15,7 +15,7 @@ from ..optim.values import whole
 from .arguments import baseline_of, check_held, settings_of
 from .baseline import Baseline
 from .detector import Alarm, Detector
-from .keeper import SnapshotKeeper, is_finite
+from .keeper import SnapshotKeeper
 from .log import EventLog
 from .ranks import world_size
 from .readings import Readings, StepValues, Value
@@ -235,7 +235,7 @@ class Guard:
         self._on = set(now)
 
     def _take_snapshot(self) -> None:
-        if self._on & set(self.settings.rollback_on) or not is_finite(self._bare):
+        if self._on & set(self.settings.rollback_on) or not self._kept.fits(self._bare):
             return  # not a state to go back to
         if self._kept.take(self._state_of_run()):
             self._log.write("checkpoint", self.step)

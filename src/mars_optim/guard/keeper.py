@@ -88,7 +88,7 @@ class SnapshotKeeper:
         return True
 
     def take(self, state: Snapshot) -> bool:
-        """Keep a copy of the run's state; whether it could be done."""
+        """Keep a copy of the run's state; whether all ranks could."""
         step = state["step"]
         if not self._store.steps():
             warnings.warn(
@@ -97,15 +97,24 @@ class SnapshotKeeper:
                 "run its own by snapshots=",
                 stacklevel=4,
             )
+        written = True
         try:
             self._store.check(state)
             self._store.put(step, state)
-            for old in self._store.steps()[: -self._keep]:
-                self._store.drop(old)
         except (OSError, ValueError) as error:
             warnings.warn(f"the guard has no snapshot of step {step}: {error}", stacklevel=4)
+            written = False
+        if not true_on_all(written, self._device):  # then all go on with their older ones
+            if written:
+                self._store.drop(step)
             return False
+        for old in self._store.steps()[: -self._keep]:
+            self._store.drop(old)
         return True
+
+    def fits(self, optimizer: Optimizer) -> bool:
+        """Whether weights and moments of all ranks are finite, so that it can be gone back to."""
+        return true_on_all(is_finite(optimizer), self._device)
 
     def newest(self, limit: int) -> Snapshot:
         """The newest of at most step ``limit``, else the oldest, that all ranks can read.

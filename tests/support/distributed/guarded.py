@@ -12,6 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from mars_optim import Baseline, Guard, GuardSettings, MARSAdamW
+from mars_optim.guard.stores import DiskStore
 
 from .work import batch, make_net, whole
 
@@ -100,3 +101,30 @@ def goes_on_in_other_ranks(
     kept = {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
     kept["guard"] = guard.state_dict()
     return kept, -1 if back is None else back.step, bool(back and back.clean), ends
+
+
+def has_a_full_disk_on_one_rank(folder: str) -> tuple[int, list[str]]:
+    """From step 10 on the last rank can write no more; the step gone back to, and the files."""
+    model = DistributedDataParallel(make_net(torch.float32))
+    optimizer: Any = MARSAdamW(model.parameters(), lr=0.01)
+    guard = Guard(model, optimizer, baseline=HISTORY, settings=QUICK, snapshots=Path(folder))
+    last = distributed.get_rank() == distributed.get_world_size() - 1
+    real, back, step = DiskStore.put, None, 0
+
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError("no space left")
+
+    try:
+        while back is None and step < 60:
+            step += 1
+            if step == 10 and last:
+                DiskStore.put = full  # type: ignore[method-assign]
+            x, y = batch(step, torch.float32)
+            optimizer.zero_grad()
+            (model(x) - y).square().mean().backward()
+            optimizer.step()
+            back = guard.watch(loss=1.0 if step < 41 else math.nan, step_seconds=1.0)
+    finally:
+        DiskStore.put = real  # type: ignore[method-assign]
+    assert back is not None
+    return back.step, sorted(p.name[:14] for p in Path(folder).iterdir())
