@@ -13,7 +13,7 @@ from mars_optim.experiment.data.prepared_files import HashedFile
 from mars_optim.experiment.records.lock import folder_lock
 from mars_optim.experiment.tasks.prepared import write_whole
 from mars_optim.files import whole_file, write_text
-from mars_optim.guard.snapshots import DiskStore
+from mars_optim.guard.stores import DiskStore
 
 MINE = "mine"
 

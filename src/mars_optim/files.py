@@ -54,6 +54,29 @@ def no_link(path: str, flags: int) -> int:
     return os.open(path, flags | NO_FOLLOW, 0o666)
 
 
+def check_appendable(path: Path, name: str) -> None:
+    """See that lines can be added to a file, whose folder is made; a new file is left out.
+
+    Args:
+        path: of the file.
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: naming both, if not.
+    """
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{name}={str(path)!r} cannot be written ({error}): give the path of a file"
+        ) from None
+
+
 def _new(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o666)
 

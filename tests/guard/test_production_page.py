@@ -61,6 +61,21 @@ def test_page_records_history_and_its_guarded_loop_rolls_back(
     assert "rollback" in (tmp_path / "guard.jsonl").read_text()
 
 
+def test_page_makes_the_adamw_of_a_run_that_had_gone_back() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 1))
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    mars = mars_optim.migrate(adamw)
+    model(torch.randn(8, 4)).square().mean().backward()
+    mars.step()
+    kept = mars_optim.migrate(mars, to="adamw")
+    state = kept.state_dict()
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        torch.optim.AdamW(model.parameters()).load_state_dict(state)
+    again = run(2, model=model, state=state)["optimizer"]
+    for p in model.parameters():
+        assert torch.equal(again.state[p]["exp_avg"], kept.state[p]["exp_avg"])
+
+
 def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Baseline([4.0 + 0.01 * (i % 7) for i in range(120)]).save("baseline.json")
@@ -92,7 +107,7 @@ def test_under_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         model.transformer.wte.weight.mul_(40.0)  # losses far above the history
     optimizer = mars_optim.MARSAdamW(model.named_parameters(), lr=1e-4)
     scope = run(
-        2,
+        3,
         model=model,
         optimizer=optimizer,
         args=args,
@@ -119,7 +134,7 @@ def test_under_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         def configure_optimizers(self) -> Any:
             return mars_optim.MARSAdamW(self.net.parameters(), lr=1e-4)
 
-    watch = run(3)["Watch"]()
+    watch = run(4)["Watch"]()
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=1, default_root_dir=tmp_path, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, SequentialLR
 
-from mars_optim import Guard, GuardSettings, migrate, variance_reduce
+from mars_optim import Guard, GuardSettings, MARSAdamW, migrate, variance_reduce
 from tests.support.run_to_guard import HISTORY, QUICK, Run, equal, events
 
 
@@ -57,6 +57,40 @@ def test_rollback_takes_snapshot_before_trouble_and_adam_moments(
     kinds = [e["event"] for e in events(tmp_path / "guard.jsonl")]
     # at step 25 nothing was wrong yet, but the snapshot is too near to the trouble
     assert kinds == ["start", *["checkpoint"] * 3, "warn", "rollback"]
+
+
+def test_in_place_a_cautious_mars_becomes_adamw_too() -> None:
+    run, twin = Run(cautious=True), Run(cautious=True)
+    guard = Guard(
+        run.net, run.optimizer, baseline=HISTORY, settings=QUICK, step=run.step, in_place=True
+    )
+    back = run.guarded(guard, {21: math.nan}, steps=60)
+    assert back is not None
+    twin.train(twin.optimizer, back.step - 10)
+    plain = migrate(twin.optimizer, to="adamw")
+    run.step = back.step
+    run.train(back.optimizer, 20)
+    twin.train(plain, 20)
+    for mine, other in zip(run.weights(), twin.weights(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_moments_of_another_dtype_come_back_as_adamws_own() -> None:
+    net = torch.nn.Linear(4, 4).to(torch.bfloat16)
+    mars = MARSAdamW(net.parameters(), lr=1e-3, state_dtype=torch.float32)
+    guard = Guard(net, mars, baseline=HISTORY, settings=QUICK)
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        net(torch.ones(2, 4, dtype=torch.bfloat16)).square().mean().backward()
+        optimizer.step()
+
+    for loss in [1.0] * 12 + [math.nan] * 2:
+        step(mars)
+        back = guard.watch(loss=loss, step_seconds=1.0)
+    assert back is not None
+    assert back.step == 5
+    step(back.optimizer)
+    assert all(p.isfinite().all() for p in net.parameters())
 
 
 def test_nonfinite_loss_rolls_back_at_once_even_after_the_switch() -> None:

@@ -101,3 +101,14 @@ def test_another_optimizer_is_refused_with_the_way_out() -> None:
         TypeError, match=r"takes a MARS optimizer, not AdamW: .*optimizer.optimizer"
     ):
         TelemetryLog(adamw, "noise.jsonl")  # type: ignore[arg-type]
+
+
+def test_its_folder_is_made_and_a_path_of_no_file_refused(tmp_path: Path) -> None:
+    params, optimizer = made(gamma=0.1)
+    log = TelemetryLog(optimizer, tmp_path / "logs" / "noise.jsonl", every=1)
+    train(params, optimizer, 1)
+    assert len(read(tmp_path / "logs" / "noise.jsonl")) == 1
+    log.remove()
+    with pytest.raises(ValueError, match=r"to=.* cannot be written"):
+        TelemetryLog(optimizer, tmp_path / "logs")
+    TelemetryLog(optimizer, tmp_path / "logs", write=False)

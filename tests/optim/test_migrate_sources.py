@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mars_optim import MARSAdamW, MARSLion, migrate, variance_reduce
+from mars_optim import MARSAdamW, MARSLion, migrate, release_gradients, variance_reduce
 from tests.support.migrations import adamw, model, train
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -117,6 +117,36 @@ def test_variance_reduced_adamw_is_refused_until_it_is_plain() -> None:
     migrate(source)
 
 
+@pytest.mark.parametrize("to", ["mars", "adamw"])
+def test_released_gradients_are_refused_until_they_are_kept(to: Any) -> None:
+    source = MARSAdamW(model().parameters())
+    handle = release_gradients(source)
+    with pytest.raises(ValueError, match=r"under release_gradients.*call remove\(\)"):
+        migrate(source, to=to)
+    handle.remove()
+    migrate(source, to=to)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_moments_of_another_dtype_become_what_adamw_loads(live: bool) -> None:
+    dtype = torch.bfloat16 if live else torch.float32
+    net = model().to(torch.bfloat16)
+    source: Any = MARSAdamW(net.parameters(), state_dtype=torch.float32)
+    if not live:  # a checkpoint in bfloat16 for a model in float32
+        source = torch.optim.AdamW(net.parameters())
+    net(torch.ones(4, 6, dtype=torch.bfloat16)).square().mean().backward()
+    source.step()
+    net = net.to(dtype)
+    given: Any = (source,) if live else (source.state_dict(), net)
+    target = migrate(*given, to="adamw")
+    before = [p.detach().clone() for p in net.parameters()]
+    net(torch.ones(4, 6, dtype=dtype)).square().mean().backward()
+    target.step()
+    assert not all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    kept = [v for state in target.state.values() for k, v in state.items() if k != "step"]
+    assert {v.dtype for v in kept} == {dtype}
+
+
 def test_an_optimizer_in_a_hosts_wrapper_is_taken_out() -> None:
     class Wrapped(torch.optim.Optimizer):
         def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -184,3 +214,21 @@ def test_a_schedule_goes_on_across_the_switch_at_the_same_rates(name: str) -> No
         schedule.step()
         undisturbed.step()
     assert rates == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_ratio_of_lr_is_in_the_rates_of_schedules_too(name: str) -> None:
+    net = model()
+    mars = MARSAdamW(net.parameters(), lr=0.01, lr_1d_ratio=0.1)
+    schedule = SCHEDULES[name](mars, -1)
+    for t in range(5):
+        train(net, mars, seed=t, steps=1)
+        schedule.step()
+    plain = migrate(mars, to="adamw")
+    other = SCHEDULES[name](plain, schedule.last_epoch - 1)
+    for _ in range(3):
+        acts = [group["lr"] * group["lr_ratio"] for group in mars.param_groups]
+        assert [group["lr"] for group in plain.param_groups] == pytest.approx(acts)
+        for optimizer, its in ((mars, schedule), (plain, other)):
+            train(net, optimizer, seed=9, steps=1)
+            its.step()

@@ -10,7 +10,8 @@ from .settings import GuardSettings
 
 if TYPE_CHECKING:
     from .baseline_recorder import BaselineRecorder
-    from .guard import Guard, Rollback
+    from .guard import Guard
+    from .rollback import Rollback
 
 __all__ = [
     "Alarm",

@@ -89,7 +89,16 @@ class Baseline:
             raise ValueError(f"baseline: {path}: {error}") from None
 
     def loss_noise(self, window: int, patience: int) -> Noise:
-        """How far losses stray from the median of the ``window`` losses before them."""
+        """How far losses stray from the median of the ``window`` losses before them.
+
+        Raises:
+            ValueError: if there are fewer than ``2 * patience - 1`` losses.
+        """
+        if len(self.losses) < 2 * patience - 1:
+            raise ValueError(
+                f"baseline holds {len(self.losses)} losses; at least {2 * patience - 1} are needed "
+                f"with patience = {patience}: record more steps, or lower patience"
+            )
         window = min(window, len(self.losses) // 2)
         gaps = [
             self.losses[i] - median(self.losses[i - window : i])

@@ -7,7 +7,9 @@ from dataclasses import asdict
 
 from torch.optim.optimizer import Optimizer
 
-from .baseline import Baseline
+from ..optim.tools.origin import unwrapped
+from ..optim.values import check_number, whole
+from .baseline import LEAST, Baseline
 from .readings import Readings, StepValues, Value
 
 
@@ -16,15 +18,24 @@ class BaselineRecorder:
 
     Args:
         optimizer: the AdamW in use.
-        keep: last steps to remember (default: 1000).
+        keep: last steps to remember, 100 at the least (default: 1000).
         every: steps between readings of the device (default: 10).
-        clip: of the MARS to come: whose share of tensors would have been clipped (default: 1.0).
+        clip: of the MARS to come: whose share of tensors would have been clipped (default: 1.0);
+            None to leave the share out.
+
+    Raises:
+        ValueError: for an argument out of range, or an optimizer without parameters.
     """
 
     def __init__(
-        self, optimizer: Optimizer, *, keep: int = 1000, every: int = 10, clip: float = 1.0
+        self, optimizer: Optimizer, *, keep: int = 1000, every: int = 10, clip: float | None = 1.0
     ) -> None:
-        self._readings = Readings(optimizer, every, clip)
+        for name, value, least in (("keep", keep, LEAST), ("every", every, 1)):
+            if whole(name, value) < least:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+        if clip is not None:
+            check_number("clip", clip, low=0.0, above=True)
+        self._readings = Readings(unwrapped(optimizer), every, clip)
         self._rows: deque[StepValues] = deque(maxlen=keep)
 
     def watch(

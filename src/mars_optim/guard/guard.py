@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from ..optim.tools.origin import unwrapped
+from ..optim.values import whole
+from .arguments import baseline_of, check_held, settings_of
 from .baseline import Baseline
 from .detector import Alarm, Detector
+from .keeper import SnapshotKeeper
 from .log import EventLog
+from .ranks import world_size
 from .readings import Readings, StepValues, Value
-from .rollback import RollbackTarget, repoint
+from .rollback import Rollback, RollbackTarget
+from .schedulers import check_schedulers, repoint
 from .settings import GuardSettings
-from .snapshots import Snapshot, Stateful, copied, rng_state, set_rng_state, store_for
+from .snapshots import Snapshot, Stateful, copied, rng_state, set_rng_state
 
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
-    """Record of a rollback by the guard.
-
-    Args:
-        optimizer: to train on with: a torch.optim.AdamW, or the same MARS turned into AdamW
-            (``in_place=True``).
-        step: steps taken in the state that was restored; the next one is ``step + 1``.
-        position: what :meth:`Guard.watch` was told there: where the data stood.
-        detected: step at which it was decided.
-        alarm: the signal that decided.
-        clean: whether the snapshot is from before the first step beyond the limit, with a margin
-            of ``patience`` steps; False if all that are kept are younger.
-    """
-
-    optimizer: Optimizer
-    step: int
-    position: Any
-    detected: int
-    alarm: Alarm
-    clean: bool
 
 
 class Guard:
@@ -62,7 +45,7 @@ class Guard:
             or an AdamW under :func:`~mars_optim.variance_reduce`.
         baseline: AdamW's history, or a file with one.
         settings: limits and intervals (default: None, ``GuardSettings()``).
-        snapshots: "memory", or a folder for files (default: "memory").
+        snapshots: "memory", or a folder for files of this run alone (default: "memory").
         log: JSON Lines file of events (default: None).
         adamw: the AdamW before the switch, or its param groups, whose betas, eps and weight_decay
             hold again after going back (default: None, those of the MARS).
@@ -76,8 +59,9 @@ class Guard:
         on_rollback: called with the :class:`Rollback` once all is restored.
 
     Raises:
-        ValueError: if the optimizer keeps no second moment to go back with, or the baseline cannot
-            be used.
+        ValueError: if no AdamW can go on from the optimizer, if it steps parameters that are not
+            the model's, or if an argument cannot be used; in the first :meth:`watch`, for a
+            position that cannot be read back from a file.
     """
 
     def __init__(
@@ -96,23 +80,27 @@ class Guard:
         step: int = 0,
         on_rollback: Callable[[Rollback], None] | None = None,
     ) -> None:
-        self.settings = settings or GuardSettings()
-        self.baseline = baseline if isinstance(baseline, Baseline) else Baseline.load(baseline)
+        self.settings = settings_of(settings)
+        self.baseline = baseline_of(baseline)
         self.model = model
         self.optimizer = optimizer
-        self.step = step
+        self.step = whole("step", step)
         self.rolled_back = False
-        self._start = step
+        self._start = self.step
+        self._bare = unwrapped(optimizer)
         self._extras = dict(extras or {})
         self._on_rollback = on_rollback
-        self._target = RollbackTarget.of(optimizer, adamw, lr_scale=lr_scale, in_place=in_place)
+        self._target = RollbackTarget.of(self._bare, adamw, lr_scale=lr_scale, in_place=in_place)
+        check_schedulers(self._extras, self._bare, self._target.factors(self._bare))
+        check_held(model, self._bare)
         self._detector = Detector(self.settings, self.baseline)
-        self._readings = Readings(optimizer, self.settings.every)
-        self._store = store_for(snapshots)
+        self._readings = Readings(self._bare, self.settings.every)
+        self._kept = SnapshotKeeper(snapshots, self.settings.keep, self._readings.device)
         self._log = EventLog(log)
         self._position: Any = None
         self._on: set[str] = set()
         self._first: Snapshot | None = copied(self._state_of_run())
+        self._kept.check(self._first)
 
     def watch(
         self,
@@ -137,7 +125,7 @@ class Guard:
             self.step += 1
             return None
         if self._first is not None:
-            self._begin(self._first)
+            self._begin(self._first, position)
         self.step += 1
         self._position = position
         readings = self._readings.add(loss, grad_norm, step_seconds)
@@ -181,14 +169,17 @@ class Guard:
             "detector": self._detector.state_dict(),
             "on": sorted(self._on),
             "rollback": self._target.state_dict(),
+            "run": self._kept.run,
+            "world_size": world_size(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another guard of the same settings stood.
 
-        Restore the model and the optimizer first. Snapshots on disk are found again; in memory the
-        restored state becomes the first one. Where ``rolled_back`` is true afterwards, the run had
-        gone back to AdamW, and the optimizer to restore is an AdamW.
+        Restore the model and the optimizer first. Snapshots on disk are found again by the same
+        number of processes; else, and in memory, the restored state becomes the first one. Where
+        ``rolled_back`` is true afterwards, the run had gone back to AdamW, and the optimizer to
+        restore is an AdamW.
 
         Args:
             state: from :meth:`state_dict`.
@@ -206,20 +197,19 @@ class Guard:
         self._on = set(state["on"])
         self._target.load_state_dict(state["rollback"])
         self._first = None
-        for later in [s for s in self._store.steps() if s > self.step]:
-            self._store.drop(later)
         if self.rolled_back:
             self.close()
-        elif not self._store.steps():
-            self._take_snapshot()
+        else:
+            size = state.get("world_size", world_size())
+            if self._kept.resume(state.get("run", ""), size, self._state_of_run()):
+                self._log.write("checkpoint", self.step)
 
     # --- inside ------------------------------------------------------------------------------
 
-    def _begin(self, first: Snapshot) -> None:
+    def _begin(self, first: Snapshot, position: Any) -> None:
         """The state at the switch is the first snapshot; those of an earlier run are dropped."""
-        for old in self._store.steps():
-            self._store.drop(old)
-        self._store.put(self.step, first, copy=False)
+        self._kept.check({**first, "position": position})
+        self._kept.begin(first)
         self._first = None
         noise = dict(loss=self._detector.reference, loss_limit=self._detector.loss_limit)
         self._log.write("start", self.step, **noise, limits=self._detector.limits)
@@ -245,40 +235,38 @@ class Guard:
         self._on = set(now)
 
     def _take_snapshot(self) -> None:
-        if self._on & set(self.settings.rollback_on):
+        if self._on & set(self.settings.rollback_on) or not self._kept.fits(self._bare):
             return  # not a state to go back to
-        self._store.put(self.step, self._state_of_run())
-        for old in self._store.steps()[: -self.settings.keep]:
-            self._store.drop(old)
-        self._log.write("checkpoint", self.step)
+        if self._kept.take(self._state_of_run()):
+            self._log.write("checkpoint", self.step)
 
     def _state_of_run(self) -> Snapshot:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self._bare.state_dict(),
             "extras": {name: extra.state_dict() for name, extra in self._extras.items()},
             "rng": rng_state(),
             "position": self._position,
         }
 
     def _go_back(self, alarm: Alarm) -> Rollback:
-        kept = self._store.steps()
-        before = [step for step in kept if step <= alarm.since - self.settings.patience]
-        chosen = before[-1] if before else kept[0]
-        clean = bool(before) or chosen == self._start  # nothing of MARS is in the first one
-        detected = self.step
-        snapshot = self._store.get(chosen)
+        limit = alarm.since - self.settings.patience
+        snapshot = self._kept.newest(limit)
+        chosen, detected = snapshot["step"], self.step
+        clean = chosen <= limit or chosen == self._start  # nothing of MARS is in the first one
         self.close()
         self.model.load_state_dict(snapshot["model"])
-        self.optimizer.load_state_dict(copied(snapshot["optimizer"]))
+        self._bare.load_state_dict(copied(snapshot["optimizer"]))
         for name, extra in self._extras.items():
             extra.load_state_dict(copied(snapshot["extras"][name]))
-        adamw = self._target.go(self.optimizer)
-        for extra in self._extras.values():
-            repoint(extra, self.optimizer, adamw, self._target.lr_scale)
+        factors = self._target.factors(self._bare)
+        adamw = self._target.go(self._bare)
+        repoint(self._extras.values(), self._bare, adamw, factors)
         set_rng_state(snapshot["rng"])
-        self.optimizer, self.step, self.rolled_back = adamw, chosen, True
+        if not self._target.in_place:  # else the host's own goes on
+            self.optimizer = adamw
+        self.step, self.rolled_back = chosen, True
         self._position = snapshot["position"]
         self._log.write(
             "rollback",
@@ -289,7 +277,7 @@ class Guard:
             lr=[float(group["lr"]) for group in adamw.param_groups],
         )
         back = Rollback(
-            optimizer=adamw,
+            optimizer=self.optimizer,
             step=chosen,
             position=self._position,
             detected=detected,

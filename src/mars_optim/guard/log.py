@@ -6,10 +6,13 @@ import datetime
 import json
 import logging
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+
+from ..files import check_appendable
 
 logger = logging.getLogger("mars_optim.guard")
 LOUD = ("warn", "rollback")
@@ -20,6 +23,9 @@ class EventLog:
 
     Args:
         path: of the JSON Lines file; None for none.
+
+    Raises:
+        ValueError: if no such file can be written.
     """
 
     def __init__(self, path: str | Path | None) -> None:
@@ -27,15 +33,18 @@ class EventLog:
         self._path = Path(path) if path is not None and first else None
         self._speaks = first
         if self._path:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            check_appendable(self._path, "log")
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """One event; numbers that JSON cannot say are written as text."""
         row = {"event": event, "step": step, **{k: _plain(v) for k, v in values.items()}}
         if self._path:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": now, **row}) + "\n")
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"time": now, **row}) + "\n")
+            except OSError as error:  # costs the line, not the run
+                warnings.warn(f"{self._path} cannot be written: {error}", stacklevel=3)
         if self._speaks:
             text = ", ".join(f"{k} {v}" for k, v in row.items() if k != "event")
             logger.log(logging.WARNING if event in LOUD else logging.INFO, "%s: %s", event, text)

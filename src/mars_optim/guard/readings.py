@@ -15,6 +15,8 @@ from torch.optim.optimizer import Optimizer
 from ..optim.correction import tensor_norm
 from ..optim.distributed.sharded import Shards, is_sharded, layout, like, local
 from ..optim.hyperparameters import gamma_of
+from ..optim.values import number
+from .ranks import world_size
 
 Value = float | Tensor
 
@@ -50,7 +52,7 @@ class Readings:
     def watch_optimizer(self, optimizer: Optimizer) -> None:
         """Read the clip of this one from now on."""
         self.close()
-        self._device = optimizer.param_groups[0]["params"][0].device
+        self.device = device_of(optimizer)
         self._hook = optimizer.register_step_pre_hook(self._before_step)
 
     def close(self) -> None:
@@ -66,10 +68,9 @@ class Readings:
         if step_seconds is None and self._clock is not None:
             step_seconds = time.perf_counter() - self._clock
         share, self._share = self._share, None
-        values: list[Value | None] = [loss, grad_norm, share, step_seconds]
-        for name, value in (("loss", loss), ("grad_norm", grad_norm)):
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; one number is needed")
+        norm = None if grad_norm is None else _one_number("grad_norm", grad_norm)
+        seconds = None if step_seconds is None else _one_number("step_seconds", step_seconds)
+        values: list[Value | None] = [_one_number("loss", loss), norm, share, seconds]
         # a host may write the next step's value over this one's
         kept = [v.detach().clone() if isinstance(v, Tensor) else v for v in values]
         self._pending.append(kept)
@@ -79,7 +80,7 @@ class Readings:
         """All values that wait, averaged over the ranks."""
         pending, self._pending = self._pending, []
         rows = [[math.nan if v is None else v for v in row] for row in pending]
-        numbers = _read(rows, self._device)
+        numbers = _read(rows, self.device)
         kept = [
             [None if given is None else number for given, number in zip(*both, strict=True)]
             for both in zip(pending, numbers, strict=True)
@@ -99,6 +100,30 @@ class Readings:
             self._share = clip_share(optimizer, self._clip)
 
 
+def device_of(optimizer: Optimizer) -> torch.device:
+    """Device of the first parameter.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    if not params:
+        raise ValueError("optimizer holds no parameters: give the one that steps the model")
+    device: torch.device = params[0].device
+    return device
+
+
+def _one_number(name: str, value: Any) -> Value:
+    """``value``, or ValueError if it is not one real number; a tensor is not read."""
+    if not isinstance(value, Tensor):
+        return number(name, value)
+    if value.numel() != 1:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; one number is needed")
+    if value.is_complex():
+        raise ValueError(f"{name} is of {value.dtype}; one real number is needed")
+    return value
+
+
 def _read(rows: list[list[Value]], device: torch.device) -> list[list[float]]:
     """Tensors and numbers -> numbers, by one copy from the device; the mean over ranks."""
     given: list[Any] = [v for row in rows for v in row if isinstance(v, Tensor)]
@@ -107,10 +132,10 @@ def _read(rows: list[list[Value]], device: torch.device) -> list[list[float]]:
     stacked = [t.to(device, torch.float32).reshape(()) for t in whole]
     read = iter(torch.stack(stacked).tolist() if stacked else ())
     numbers = [[next(read) if isinstance(v, Tensor) else float(v) for v in row] for row in rows]
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if world_size() > 1:
         table = torch.tensor(numbers, dtype=torch.float32, device=device)
         dist.all_reduce(table)
-        numbers = (table / dist.get_world_size()).tolist()
+        numbers = (table / world_size()).tolist()
     return numbers
 
 
@@ -127,6 +152,7 @@ def clip_share(optimizer: Optimizer, clip: float | None = None) -> Tensor | None
         None where nothing is clipped at all.
     """
     beyond: list[Tensor] = []
+    device = device_of(optimizer)
     for group in optimizer.param_groups:
         limit = clip if clip is not None else group.get("clip")
         if limit is None:
@@ -139,7 +165,7 @@ def clip_share(optimizer: Optimizer, clip: float | None = None) -> Tensor | None
             norms = torch.stack([tensor_norm(_c(p, group, optimizer).float()) for p in params])
             shards = Shards.of(params)
             whole = norms if shards is None else shards.whole_norms(norms)
-            beyond.append((whole > limit).float().to(optimizer.param_groups[0]["params"][0].device))
+            beyond.append((whole > limit).float().to(device))
     return torch.cat(beyond).mean() if beyond else None
 
 

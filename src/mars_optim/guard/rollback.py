@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from ..optim.groups.keys import GROUP_KEYS
-from ..optim.tools.migrate import ADAMW_KEYS, migrate
+from ..optim.tools.migrate import ADAMW_KEYS, HOST_RATES, check_source, migrate, scale_rates
+from ..optim.tools.origin import unwrapped
+from ..optim.tools.release import GradientRelease
 from ..optim.values import check_number
+from .detector import Alarm
 
 KEPT = ("betas", "eps", "weight_decay")
 HISTORY = ("last_grad", "last_param", "mars_last_grad")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """Record of a rollback by the guard.
+
+    Args:
+        optimizer: to train on with: a torch.optim.AdamW, or the same MARS turned into AdamW
+            (``in_place=True``).
+        step: steps taken in the state that was restored; the next one is ``step + 1``.
+        position: what :meth:`~mars_optim.Guard.watch` was told there: where the data stood.
+        detected: step at which it was decided.
+        alarm: the signal that decided.
+        clean: whether the snapshot is from before the first step beyond the limit, with a margin
+            of ``patience`` steps; False if all that are kept are younger.
+    """
+
+    optimizer: Optimizer
+    step: int
+    position: Any
+    detected: int
+    alarm: Alarm
+    clean: bool
 
 
 class RollbackTarget:
@@ -55,12 +81,18 @@ class RollbackTarget:
                 )
         if in_place and not all("gamma" in group for group in optimizer.param_groups):
             raise ValueError("in_place=True is for a MARS; this optimizer has no gamma to turn off")
+        if not in_place:
+            _check_way(optimizer)
         check_number("lr_scale", lr_scale, low=0.0, above=True)
-        before = adamw.param_groups if isinstance(adamw, Optimizer) else adamw
+        before = unwrapped(adamw).param_groups if isinstance(adamw, Optimizer) else adamw
         groups = optimizer.param_groups
         origins = [group if before is None else _origin(group, before) for group in groups]
         for group, origin in zip(groups, origins, strict=True):
-            if before is not None and float(group["lr"]) > 1.001 * lr_scale * float(origin["lr"]):
+            if (
+                before is not None
+                and group["params"]
+                and float(group["lr"]) > 1.001 * lr_scale * float(origin["lr"])
+            ):
                 raise ValueError(
                     f"the optimizer's lr {float(group['lr']):g} is more than "
                     f"lr_scale={lr_scale:g} times AdamW's {float(origin['lr']):g}: set "
@@ -76,18 +108,21 @@ class RollbackTarget:
         for group, source, settings in rows:
             group.update(settings)
             if self.in_place:
-                group.update(gamma=0.0, clip=None)
+                group.update(gamma=0.0, clip=None, cautious=False)
             else:  # what schedulers keep there
                 hosts = source.keys() - GROUP_KEYS - set(ADAMW_KEYS)
                 group.update({key: source[key] for key in hosts - group.keys()})
-            for key in ("lr", "initial_lr", "max_lr", "min_lr"):
-                if key in group:
-                    group[key] = group[key] / self.lr_scale
+            scale_rates(group, ("lr", *HOST_RATES), 1.0 / self.lr_scale)
         for state in adamw.state.values():
             for key in HISTORY:
                 state.pop(key, None)
         adamw.zero_grad()
         return adamw
+
+    def factors(self, optimizer: Optimizer) -> list[float]:
+        """By which the rates of each group are multiplied where AdamW goes on."""
+        ratios = [1.0 if self.in_place else g.get("lr_ratio", 1.0) for g in optimizer.param_groups]
+        return [ratio / self.lr_scale for ratio in ratios]
 
     def state_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -99,7 +134,9 @@ class RollbackTarget:
 
 
 def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The group of ``before`` that had the parameters of ``group``."""
+    """The group of ``before`` that had the parameters of ``group``; an empty one is its own."""
+    if not group["params"]:
+        return group
     owner = {id(p): g for g in before for p in g["params"]}
     found = [owner.get(id(p)) for p in group["params"]]
     if any(g is None for g in found):
@@ -116,12 +153,14 @@ def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Ma
     return first
 
 
-def repoint(extra: Any, old: Optimizer, new: Optimizer, lr_scale: float) -> None:
-    """A scheduler of the old optimizer moves the new one from now on."""
-    if not isinstance(extra, LRScheduler) or getattr(extra, "optimizer", old) is not old:
-        return
-    extra.optimizer = new
-    for inner in getattr(extra, "_schedulers", ()):
-        repoint(inner, old, new, lr_scale)
-    if hasattr(extra, "base_lrs"):
-        extra.base_lrs = [lr / lr_scale for lr in extra.base_lrs]
+def _check_way(optimizer: Optimizer) -> None:
+    """Raise ValueError for an optimizer that no AdamW can go on from."""
+    if GradientRelease.of(optimizer) is not None:
+        raise ValueError(
+            "optimizer is under release_gradients, whose hooks would go on stepping beside the "
+            "AdamW: set in_place=True, or call remove() on its handle first"
+        )
+    try:
+        check_source(optimizer, "adamw")
+    except ValueError as error:
+        raise ValueError(f"the guard cannot go back to AdamW from optimizer: {error}") from None

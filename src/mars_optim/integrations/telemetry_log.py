@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..files import check_appendable
 from ..optim import MARS
 from .telemetry_rows import to_row
 
@@ -32,7 +33,8 @@ class TelemetryLog:
 
     Args:
         optimizer: a MARS; not what a host has wrapped around it.
-        to: path of a file, to which lines are added, or a ``SummaryWriter``.
+        to: path of a file, to which lines are added and whose folder is made, or a
+            ``SummaryWriter``.
         every: steps between writings, each of which waits for the device (default: 50).
         step: steps that the run has behind it (default: 0).
         write: whether this process writes; True on rank 0 only. All must have a log where
@@ -40,7 +42,7 @@ class TelemetryLog:
 
     Raises:
         TypeError: for an optimizer that is no MARS.
-        ValueError: for ``every`` below 1.
+        ValueError: for ``every`` below 1, or a file that cannot be written.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class TelemetryLog:
             )
         if type(every) is not int or every < 1:
             raise ValueError(f"every={every!r} must be a whole number of at least 1")
+        if write and isinstance(to, str | Path):
+            check_appendable(Path(to), "to")
         self.optimizer, self.to, self.every, self.steps = optimizer, to, every, step
         self.write = write
         if not optimizer.measures:

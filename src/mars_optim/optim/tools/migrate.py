@@ -18,12 +18,15 @@ from ..mars import MARS
 from ..state.counter import check_counter, counter
 from .origin import carried, check_groups, check_live, check_rules, unwrapped
 from .parameter_order import Given, Named, Order, in_order, misfit
+from .release import GradientRelease
 from .state_dict import state_dict_of
 from .wrap_options import CLIP, GAMMA
 
 ADAMW_KEYS = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
 # Keys of torch's own that are no host's: which kernel, and what says that decay is AdamW's.
 TORCH_KEYS = ("foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay")
+# Rates that schedulers keep in groups, beside lr.
+HOST_RATES = ("initial_lr", "max_lr", "min_lr", "swa_lr")
 _ORIGIN = "source_group"  # for the time of building, where a new group comes from
 
 
@@ -99,18 +102,53 @@ def migrate(
         source_group = groups[group.pop(_ORIGIN)]
         hosts = source_group.keys() - GROUP_KEYS - {*TORCH_KEYS, GAMMA, CLIP}
         group.update({key: copy.deepcopy(source_group[key]) for key in hosts})
+        scale_rates(group, HOST_RATES, source_group.get("lr_ratio", 1.0))  # lr has it already
     for param, state in kept:
         if state:
             beside = param.device if group_of[id(param)].get("capturable") else torch.device("cpu")
             check_counter(state["step"], f"a parameter of shape {tuple(param.shape)}")
-            target.state[param] = {k: _like(v, param) for k, v in state.items() if k != "step"}
+            target.state[param] = {
+                k: _like(v, param, own=to == "adamw") for k, v in state.items() if k != "step"
+            }
             target.state[param]["step"] = counter(state["step"], device=beside).clone()
     return target
 
 
-def _like(value: Tensor, param: Tensor) -> Tensor:
-    """A copy on the parameter's device, in the dtype that it was kept in."""
-    return value.detach().to(param.device).clone(memory_format=torch.preserve_format)
+def scale_rates(group: dict[str, Any], keys: Iterable[str], factor: float) -> None:
+    """Multiply those of a group's rates that it has; what is no number is not ours to change."""
+    for key in keys:
+        if factor != 1.0 and isinstance(group.get(key), int | float | Tensor):
+            group[key] = group[key] * factor
+
+
+def check_source(source: Optimizer, to: str) -> None:
+    """Raise ValueError unless the run of a live optimizer can go on.
+
+    Args:
+        source: out of its host's wrapper.
+        to: "mars" or "adamw".
+    """
+    check_live(source)
+    if GradientRelease.of(source) is not None:
+        raise ValueError(
+            "source is under release_gradients, whose hooks would go on stepping beside the new "
+            "optimizer: call remove() on its handle first"
+        )
+    decoupled = isinstance(source, torch.optim.AdamW | MARS)  # where the groups do not say
+    check_groups(source.param_groups, to, coupled=not decoupled)
+
+
+def _like(value: Tensor, param: Tensor, *, own: bool) -> Tensor:
+    """A copy on the parameter's device, in the dtype that it was kept in.
+
+    Args:
+        value: a moment.
+        param: of which it is.
+        own: in the parameter's dtype instead, which torch's AdamW needs and loads moments in.
+    """
+    dtype = param.dtype if own and param.is_floating_point() else value.dtype
+    moved = value.detach().to(param.device, dtype)
+    return moved.clone(memory_format=torch.preserve_format)
 
 
 def _given(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -142,9 +180,7 @@ def _read(
                 "params, key and order are for a state dict or file, not a live optimizer"
             )
         source = unwrapped(source)
-        check_live(source)
-        decoupled = isinstance(source, torch.optim.AdamW | MARS)  # where the groups do not say
-        check_groups(source.param_groups, to, coupled=not decoupled)
+        check_source(source, to)
         groups = [{**g, "params": _with_names(g["params"], g)} for g in source.param_groups]
         held = [p for group in source.param_groups for p in group["params"]]
         return groups, [(p, source.state.get(p, {})) for p in held]

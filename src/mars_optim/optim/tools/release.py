@@ -41,6 +41,13 @@ class GradientRelease:
                     self._group_of[param] = i
                     self._hooks.append(param.register_post_accumulate_grad_hook(self._arrived))
 
+    @classmethod
+    def of(cls, optimizer: Any) -> GradientRelease | None:
+        """The handle that the optimizer is under, if it is."""
+        hooks = getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()
+        owners = (getattr(hook, "__self__", None) for hook in hooks)
+        return next((owner for owner in owners if isinstance(owner, cls)), None)
+
     def remove(self) -> None:
         """Gradients are kept until ``optimizer.step()`` again; state and settings stay."""
         for hook in self._hooks:
