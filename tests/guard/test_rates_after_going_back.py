@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch.optim import lr_scheduler as schedules
 from torch.optim.optimizer import Optimizer
 from torch.optim.swa_utils import SWALR
@@ -124,3 +125,15 @@ def test_a_scheduler_that_no_rate_can_be_given_to_is_refused() -> None:
     with pytest.raises(ValueError, match="one eta_min for groups with different lr_ratio"):
         Guard(run.net, mars, extras=cosine, **options)
     Guard(run.net, mars, extras=cosine, in_place=True, **options)
+
+
+def test_a_rate_by_ratio_is_compared_as_it_acts() -> None:
+    run = Run()
+    matrices = [p for p in run.net.parameters() if p.ndim > 1]
+    vectors = [p for p in run.net.parameters() if p.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "lr": 0.001}]
+    adamw = torch.optim.AdamW(groups, lr=0.01)
+    options: dict[str, Any] = dict(baseline=HISTORY, settings=QUICK, adamw=adamw)
+    Guard(run.net, mars_of(run, 0.01, lr_1d_ratio=0.1), **options)
+    with pytest.raises(ValueError, match=r"lr 0\.002 is more than lr_scale=1 times AdamW's 0\.001"):
+        Guard(run.net, mars_of(run, 0.01, lr_1d_ratio=0.2), **options)

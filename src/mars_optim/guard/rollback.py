@@ -88,14 +88,12 @@ class RollbackTarget:
         groups = optimizer.param_groups
         origins = [group if before is None else _origin(group, before) for group in groups]
         for group, origin in zip(groups, origins, strict=True):
-            if (
-                before is not None
-                and group["params"]
-                and float(group["lr"]) > 1.001 * lr_scale * float(origin["lr"])
-            ):
+            acts = float(group["lr"]) * group.get("lr_ratio", 1.0)
+            of_adamw = float(origin["lr"]) * origin.get("lr_ratio", 1.0)
+            if before is not None and group["params"] and acts > 1.001 * lr_scale * of_adamw:
                 raise ValueError(
-                    f"the optimizer's lr {float(group['lr']):g} is more than "
-                    f"lr_scale={lr_scale:g} times AdamW's {float(origin['lr']):g}: set "
+                    f"the optimizer's lr {acts:g} is more than "
+                    f"lr_scale={lr_scale:g} times AdamW's {of_adamw:g}: set "
                     "lr_scale to their ratio, or AdamW would continue at too high a rate"
                 )
         kept = [{key: origin[key] for key in KEPT} for origin in origins]
