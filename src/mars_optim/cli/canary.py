@@ -47,14 +47,15 @@ def canary(
     optimizer_key:
         Key of the optimizer's state dict in the file.
     steps:
-        Steps of each continuation; the learning rate decays to zero over the last quarter.
+        Steps of each continuation; the learning rate decays to zero over the last quarter. With
+        several learning rates, the ramp of 2 / (1 - beta2) steps must end before.
     history:
         Steps of AdamW before the switch, from which the guard learns its noise; at least 100.
     seeds:
         Data orders, the same for both arms; such as --seeds 1 --seeds 2.
     lr_scales:
         Multiples of the checkpoint's learning rate to try for both arms, on a data order of their
-        own; such as --lr-scales 1 --lr-scales 2.
+        own; one, or three or more, such as --lr-scales 1 --lr-scales 2 --lr-scales 4.
     margin:
         Bound in nats: to go on, the whole interval of the loss difference must lie below it.
     """
