@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,16 +101,18 @@ def canary(
         confidence=chosen.decision.confidence,
     )
     found = read_checkpoint(checkpoint, model_key=model_key, optimizer_key=optimizer_key)
-    result = run(
-        task_of(chosen),
-        found,
-        out,
-        settings,
-        plan=chosen.task,
-        candidate=chosen.comparison.candidate,
-        environment=environment(1),
-        say=lambda text: console.print(text, soft_wrap=True, markup=False),
-    )
+    loaded = task_of(chosen)
+    with _until_stopped(out):
+        result = run(
+            loaded,
+            found,
+            out,
+            settings,
+            plan=chosen.task,
+            candidate=chosen.comparison.candidate,
+            environment=environment(1),
+            say=lambda text: console.print(text, soft_wrap=True, markup=False),
+        )
     tint = {"production": "green", "back": "red", "not-enough-runs": "yellow"}
     console.print(
         f"\n{result.sentence}",
@@ -118,6 +123,23 @@ def canary(
     for line in (*result.reasons, *result.advice):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(f"Numbers: {out / 'canary.json'}", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _until_stopped(out: Path) -> Iterator[None]:
+    """One line where Ctrl-C or a full disk ends it."""
+    from ..experiment.executors.worker import NO_ROOM, describe
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        # not by rich: interrupted while it printed, it would hold this back
+        print("Stopped. The same command keeps the finished runs and continues.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UserError(describe(error, out)) from None
 
 
 def task_of(plan: Plan) -> Any:
