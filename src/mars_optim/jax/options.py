@@ -229,7 +229,7 @@ def checked_polynomials(steps: int | None, coefficients: Any) -> tuple[Coefficie
 
 
 def _items(value: Any) -> tuple[Any, ...]:
-    """What it holds; nothing where it is a word or holds nothing."""
+    """Its items; none where it is a word or has none."""
     try:
         return () if isinstance(value, str) else tuple(value)
     except TypeError:

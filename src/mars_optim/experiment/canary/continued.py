@@ -190,7 +190,7 @@ class Continuations:
         )
 
     def _factors(self, spec: RunSpec, scale: float) -> list[tuple[float, float]]:
-        """Of each step: the factor of the learning rate, and the multiple that decay divides."""
+        """Factor of the learning rate, and multiple by which decay is divided, of each step."""
         if spec.arm_name == HISTORY:
             return [(1.0, 1.0)] * spec.steps
         decay, ramp = self.settings.decay, self.ramp
