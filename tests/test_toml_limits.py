@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_optim.cli import main
-from mars_optim.toml import DEEPEST, LARGEST, parse_toml
+from mars_optim.toml import DEEPEST, LARGEST, parse_toml, read_toml
 
 HOSTILE = {
     "brackets": "x = " + "[" * 100_000 + "]" * 100_000,
@@ -65,3 +65,9 @@ def test_the_line_is_named():
 def test_whatever_is_refused_is_a_value_error(text: str):
     with contextlib.suppress(ValueError):
         parse_toml(text)
+
+
+def test_a_file_may_begin_with_the_mark_of_its_editor(tmp_path: Path):
+    path = tmp_path / "plan.toml"
+    path.write_text("a = 'é'\r\n", encoding="utf-8-sig")
+    assert read_toml(path, "") == {"a": "é"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ def check_folder(path: Path, what: str = "a pilot or of runs") -> None:
     """
     if path.is_file():
         raise UserError(f"{path} is a file: give the folder of {what}")
+
+
+def check_writable(folder: Path) -> None:
+    """See, before work is done for it, that a folder can be made or written into.
+
+    Args:
+        folder: given by the user; it need not be there, and is not made.
+
+    Raises:
+        UserError: if it is a file, or it or the folder that it would be made in is read-only.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{folder} cannot be written: {there} is a file; give another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{folder} cannot be written: {there} is read-only; give another folder")
 
 
 def check_text(name: str, what: str = "this argument") -> None:

@@ -38,7 +38,7 @@ def read_toml(path: Path, hint: str) -> dict[str, Any]:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise ValueError(_TOO_LARGE)
-        return parse_toml(data.decode("utf-8"))
+        return parse_toml(data.decode("utf-8-sig"))  # some editors begin with a mark
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; {hint}") from None
     except IsADirectoryError:

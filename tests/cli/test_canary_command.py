@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from mars_optim.cli import main
+from mars_optim.experiment.canary.continued import Continuations
 from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.records import read_runs
 from mars_optim.experiment.tasks import GPT
@@ -26,6 +29,10 @@ eval_tokens = 256
 """
 
 
+OPT = ("--optimizer-key", "opt")
+SHORT = ("--steps", "20", "--history", "100", "--seeds", "1", "--seeds", "2")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plan, its text, and a checkpoint of its model under AdamW."""
@@ -37,8 +44,49 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for _ in range(3):
         model(torch.randint(256, (4, 16))).square().mean().backward()
         adamw.step()
-    torch.save({"model": model.state_dict(), "opt": adamw.state_dict()}, tmp_path / "c.pt")
+    for name, change in (
+        ("c", lambda saved: None),
+        ("groups", lambda saved: saved.update(param_groups=3)),
+        ("no-lr", lambda saved: saved["param_groups"][0].pop("lr")),
+        ("word", lambda saved: saved["param_groups"][0].update(lr="x")),
+        ("ended", lambda saved: saved["param_groups"][0].update(lr=0.0)),
+    ):
+        saved = adamw.state_dict()
+        change(saved)
+        torch.save({"model": model.state_dict(), "opt": saved}, tmp_path / f"{name}.pt")
     return tmp_path
+
+
+def test_ctrl_c_says_that_the_same_command_continues(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["canary", "c.pt", "--plan", "plan.toml", *OPT, *SHORT, "--out", "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Continuations, "run", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+    assert ended.value.code == 130
+    told = "Stopped. The same command keeps the finished runs and continues.\n"
+    assert capsys.readouterr().err == told
+    assert main(command) == 0
+
+
+def interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_full_disk_ends_it_in_one_line_that_names_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Continuations, "run", full)
+    assert main(["canary", "c.pt", "--plan", "plan.toml", *OPT, *SHORT, "--out", "out"]) == 2
+    assert capsys.readouterr().err == (
+        "mars: error: out: No space left on device; free some space, then run the same command "
+        "again to continue\n"
+    )
 
 
 def test_it_says_what_to_do_next_and_writes_the_numbers(
@@ -71,6 +119,12 @@ def test_it_says_what_to_do_next_and_writes_the_numbers(
         (["c.pt", "--history", "5"], ["history = 5", "at least 100"]),
         (["c.pt", "--seeds", "1"], ["seeds = [1]", "two or more"]),
         (["c.pt", "--lr-scales", "0"], ["lr_scales", "above 0"]),
+        (["c.pt", "--lr-scales", "1", "--lr-scales", "2"], ["lr_scales", "three or more"]),
+        (["c.pt", *OPT, "--model-key", "opt.state"], ["'opt.state' is not the state dict of a"]),
+        (["groups.pt", *OPT], ["groups.pt", "param_groups", "must be a list of dicts"]),
+        (["no-lr.pt", *OPT], ["no-lr.pt", "param_groups[0]", "no 'lr'"]),
+        (["word.pt", *OPT], ["word.pt", "lr='x' must be a number"]),
+        (["ended.pt", *OPT], ["ended.pt", "learning rate of its optimizer is 0", "set lr in its"]),
     ],
     ids=lambda v: " ".join(v)[:40],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +109,20 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == mars_optim.__version__
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_an_output_that_cannot_be_written_is_one_line(
+    number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("mars_optim.cli.init.write_example", refuse)
+    assert main(["init", "plan", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mars: error: some/file: {os.strerror(number)}")
+    assert len(error.splitlines()) == 1
+    monkeypatch.setattr("mars_optim.experiment.export.standalone.write_text", refuse)
+    assert main(["export", "--standalone", "mars-m", str(tmp_path / "x.py")]) == 2
+    assert f"x.py cannot be written: {os.strerror(number)}" in capsys.readouterr().err

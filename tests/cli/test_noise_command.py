@@ -163,3 +163,18 @@ def test_ctrl_c_ends_it_with_one_line_and_no_files(small: list[str], tmp_path: P
     assert process.returncode == 130
     assert rest.splitlines() == ["Stopped. Nothing was written."]
     assert not (tmp_path / "n").exists()
+
+
+def test_a_read_only_folder_is_found_before_the_measurement(
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("mars_optim.cli.noise._measure", None)  # not called
+    assert main(["noise", *small, *QUICK, "--out", str(tmp_path / "a" / "b")]) == 2
+    assert f"cannot be written: {tmp_path} is read-only" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["noise", *small, *QUICK, "--out", str(tmp_path / "file" / "b")]) == 2
+    assert "file is a file; give another folder" in capsys.readouterr().err

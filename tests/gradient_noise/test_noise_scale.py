@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import Any
 
 import pytest
 import torch
@@ -105,9 +106,32 @@ def test_noise_measurement_leaves_model_and_random_state_alone():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"blocks": 2}, "blocks=2 must be at least 3"), ({"blocks": 9}, "batches holds 8")],
+    [
+        ({"blocks": 2}, "blocks=2 must be at least 3"),
+        ({"blocks": 9}, "batches holds 8"),
+        ({"blocks": 3.5}, "blocks=3.5 must be a whole number"),
+        ({"confidence": 95}, "confidence=95 must be above 0 and below 1, such as 0.95"),
+        ({"confidence": math.nan}, "confidence=nan must be above 0 and below 1"),
+        ({"confidence": "0.9"}, "confidence='0.9' must be a number"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"batch_size": "a"}, "batch_size='a' must be a whole number"),
+    ],
 )
-def test_too_few_blocks_or_batches_are_refused(options: dict[str, int], message: str):
+def test_what_gives_no_interval_or_no_unit_is_refused(options: dict[str, Any], message: str):
     model = Quadratic()
     with pytest.raises(ValueError, match=message):
         noise_scale(model, loss_fn, map(draw, range(8)), [{"params": [model.x]}], **options)
+
+
+def test_a_frozen_parameter_counts_with_a_gradient_of_0():
+    model = Quadratic()
+    groups = [{"params": [model.x]}, {"params": [model.y]}]
+    whole = noise_scale(model, loss_fn, map(draw, range(8)), groups)
+    model.y.requires_grad_(False)
+    frozen = noise_scale(model, loss_fn, map(draw, range(8)), groups)
+    assert frozen[0] == whole[0]
+    assert frozen[1].noise.value == frozen[1].signal.value == 0.0
+    assert not model.y.requires_grad
+    model.x.requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter with requires_grad=True"):
+        noise_scale(model, loss_fn, map(draw, range(8)), groups)

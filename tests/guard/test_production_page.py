@@ -93,19 +93,37 @@ def turned_off(optimizer: Any) -> bool:
     return all(g["gamma"] == 0.0 and g["clip"] is None for g in optimizer.param_groups)
 
 
-def test_under_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def watched_losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The losses that guards are called with from now on."""
+    losses: list[float] = []
+    real = Guard.watch
+
+    def watch(self: Guard, *, loss: Any, **options: Any) -> Any:
+        losses.append(float(loss))
+        return real(self, loss=loss, **options)
+
+    monkeypatch.setattr(Guard, "watch", watch)
+    return losses
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_under_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batches: int
+) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     ready(tmp_path, monkeypatch)
     config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=32, n_positions=8)
     rows = [torch.arange(i, i + 8) % 32 for i in range(8)]
     args = transformers.TrainingArguments(
         output_dir=str(tmp_path / "out"), max_steps=6, use_cpu=True, disable_tqdm=True,
-        report_to=[],
+        report_to=[], logging_steps=1, gradient_accumulation_steps=micro_batches,
+        per_device_train_batch_size=1,
     )  # fmt: skip
     model = transformers.GPT2LMHeadModel(config)
     with torch.no_grad():
         model.transformer.wte.weight.mul_(40.0)  # losses far above the history
     optimizer = mars_optim.MARSAdamW(model.named_parameters(), lr=1e-4)
+    losses = watched_losses(monkeypatch)
     scope = run(
         3,
         model=model,
@@ -117,9 +135,14 @@ def test_under_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert scope["trainer"].optimizer.optimizer is optimizer
     assert scope["trainer"].state.global_step == 6
     assert turned_off(optimizer)
+    logged = [row["loss"] for row in scope["trainer"].state.log_history if "loss" in row]
+    assert losses == pytest.approx(logged, rel=1e-3)
 
 
-def test_under_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_under_lightning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batches: int
+) -> None:
     lightning = pytest.importorskip("lightning", reason="lightning is not installed")
     ready(tmp_path, monkeypatch)
 
@@ -129,7 +152,7 @@ def test_under_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             self.net = nn.Linear(4, 1)
 
         def training_step(self, batch: Any, index: int) -> Any:
-            return (self.net(batch) - 9.0).square().mean()
+            return self.net(batch).mean() * 0.0 + 70.0 + index
 
         def configure_optimizers(self) -> Any:
             return mars_optim.MARSAdamW(self.net.parameters(), lr=1e-4)
@@ -138,11 +161,15 @@ def test_under_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=1, default_root_dir=tmp_path, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[watch],
+        callbacks=[watch], accumulate_grad_batches=micro_batches,
     )  # fmt: skip
-    data = torch.utils.data.DataLoader([torch.randn(8, 4) for _ in range(6)], batch_size=None)
+    count = 6 * micro_batches - (micro_batches > 1)  # of the last step one is missing
+    data = torch.utils.data.DataLoader([torch.randn(8, 4) for _ in range(count)], batch_size=None)
+    losses = watched_losses(monkeypatch)
     trainer.fit(Module(), data)
     assert trainer.global_step == 6
+    steps = torch.arange(70.0, 70.0 + count).split(micro_batches)
+    assert losses == [float(step.mean()) for step in steps]
     assert watch.guard.rolled_back
     assert turned_off(trainer.optimizers[0])
 

@@ -13,6 +13,7 @@ import torch
 from mars_optim.experiment.external.metric_files import read_rows
 from mars_optim.experiment.external.recorder import Columns, Recorder
 from mars_optim.integrations.plain import RecordMetrics
+from tests.support.hosts import fit_module
 
 pytestmark = pytest.mark.filterwarnings("default")  # the hosts' own are not ours to fix
 
@@ -74,6 +75,32 @@ def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
     trainer.fit(module, data, data)
     (value,) = trainer.validate(module, data, verbose=False)
     assert final(tmp_path, 6) == (6, pytest.approx(value["val_loss"]))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_lightnings_losses_are_whole_with_accumulation(tmp_path: Path, micro_batches: int):
+    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+    from mars_optim.integrations.lightning import RecordMetrics as Callback
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            return self.layer(batch).mean() * 0.0 + 3.0
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    fit_module(
+        tmp_path,
+        Module(),
+        list(torch.randn(2 * micro_batches, 4, 4)),
+        accumulate_grad_batches=micro_batches,
+        callbacks=[Callback(tmp_path)],
+    )
+    assert [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [3.0, 3.0]
 
 
 def test_transformers_trainer_leaves_its_losses(tmp_path: Path):

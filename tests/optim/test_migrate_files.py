@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,3 +69,67 @@ def test_a_checkpoint_of_torchs_is_read_after_dcp_to_torch_save(tmp_path: Path) 
     )
     dcp_to_torch_save(tmp_path / "dcp", tmp_path / "one.pt")
     assert_goes_on(net, source, twin, migrate(tmp_path / "one.pt", twin, key="optim", **PLAIN))
+
+
+@pytest.mark.parametrize("content", [b"hello world", b'{"state": 1}', b"a,b\n1,2\n", b""])
+def test_a_file_of_another_program_is_named_as_such(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pt' is not a file of torch\.save") as caught:
+        migrate(tmp_path / "x.pt", model())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_short_cannot_be_read(tmp_path: Path) -> None:
+    torch.save(saved(model()), tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes((tmp_path / "x.pt").read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"x\.pt' cannot be read") as caught:
+        migrate(tmp_path / "x.pt", model())
+    assert "\n" not in str(caught.value)
+
+
+def saved(net: torch.nn.Module) -> dict[str, Any]:
+    """State dict of an AdamW that has taken a step."""
+    source = configure_optimizers(net)
+    train(net, source, seed=1)
+    return copy.deepcopy(source.state_dict())
+
+
+DAMAGES: dict[str, tuple[Any, str]] = {
+    "no-lr": (lambda d: d["param_groups"][0].pop("lr"), r"param_groups\[0\] .* has no 'lr'"),
+    "number": (lambda d: d.update(param_groups=3), "must be a list of dicts, but is int '3'"),
+    "words": (lambda d: d.update(param_groups=["a"]), "must be a list of dicts, but is list"),
+    "params": (lambda d: d["param_groups"][0].update(params=7), r"\['params'\] .* must be a list"),
+    "state": (lambda d: d.update(state=[1]), "must be a dict of dicts"),
+    "state-of-one": (lambda d: d["state"].update({0: 1}), "must be a dict of dicts"),
+    "nan": (lambda d: d["state"][0]["exp_avg"].fill_(math.nan), "exp_avg of .* not finite"),
+    "inf": (lambda d: d["state"][1]["exp_avg"].fill_(-math.inf), "exp_avg of parameter 1"),
+    "negative": (lambda d: d["state"][0]["exp_avg_sq"].fill_(-1.0), "exp_avg_sq .* below 0"),
+    "nan-square": (lambda d: d["state"][0]["exp_avg_sq"].fill_(math.nan), "exp_avg_sq .* NaN"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_dict_is_refused_naming_the_place(damage: str) -> None:
+    hurt, message = DAMAGES[damage]
+    net = model()
+    data = saved(net)
+    hurt(data)
+    with pytest.raises(ValueError, match=message):
+        migrate(data, net, order="ndim")
+
+
+def test_parameters_and_keys_of_other_types_are_refused() -> None:
+    net = model()
+    data = saved(net)
+    for params, told in ((dict(net.named_parameters()), "holds"), (3, "is int")):
+        with pytest.raises(ValueError, match=f"params {told}.* give the model"):
+            migrate(data, params)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="key=3 must be a string"):
+        migrate({"a": data}, net, key=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", [{"gamma": "auto"}, {"clip": None}, {"cautious": True}])
+def test_options_of_mars_are_refused_on_the_way_back(option: dict[str, Any]) -> None:
+    net = model()
+    with pytest.raises(ValueError, match="is an option of MARS, and to='adamw' makes an AdamW"):
+        migrate(configure_optimizers(net), to="adamw", **option)

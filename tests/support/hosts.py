@@ -65,7 +65,7 @@ def fit_module(
 
 def gpt2_trainer(
     folder: Path,
-    optimizer: tuple[Any, dict[str, Any]],
+    optimizer: tuple[Any, dict[str, Any]] | None,
     *,
     config: dict[str, Any] | None = None,
     max_steps: int = 6,
@@ -75,7 +75,7 @@ def gpt2_trainer(
 
     Args:
         folder: of its checkpoints.
-        optimizer: its class and options.
+        optimizer: its class and options; None takes that of the arguments.
         config: of the model, beside its sizes.
         max_steps: of the run.
         arguments: further TrainingArguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -217,4 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        from ..experiment.executors.worker import NO_ROOM, describe
+
+        if error.errno not in {*NO_ROOM, errno.EACCES}:
+            raise
+        print(f"mars: error: {describe(error, 'the output')}", file=sys.stderr)
+        return 2
     return 0

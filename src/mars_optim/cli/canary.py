@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,14 +50,15 @@ def canary(
     optimizer_key:
         Key of the optimizer's state dict in the file.
     steps:
-        Steps of each continuation; the learning rate decays to zero over the last quarter.
+        Steps of each continuation; the learning rate decays to zero over the last quarter. With
+        several learning rates, the ramp of 2 / (1 - beta2) steps must end before.
     history:
         Steps of AdamW before the switch, from which the guard learns its noise; at least 100.
     seeds:
         Data orders, the same for both arms; such as --seeds 1 --seeds 2.
     lr_scales:
         Multiples of the checkpoint's learning rate to try for both arms, on a data order of their
-        own; such as --lr-scales 1 --lr-scales 2.
+        own; one, or three or more, such as --lr-scales 1 --lr-scales 2 --lr-scales 4.
     margin:
         Bound in nats: to go on, the whole interval of the loss difference must lie below it.
     """
@@ -97,16 +101,18 @@ def canary(
         confidence=chosen.decision.confidence,
     )
     found = read_checkpoint(checkpoint, model_key=model_key, optimizer_key=optimizer_key)
-    result = run(
-        task_of(chosen),
-        found,
-        out,
-        settings,
-        plan=chosen.task,
-        candidate=chosen.comparison.candidate,
-        environment=environment(1),
-        say=lambda text: console.print(text, soft_wrap=True, markup=False),
-    )
+    loaded = task_of(chosen)
+    with _until_stopped(out):
+        result = run(
+            loaded,
+            found,
+            out,
+            settings,
+            plan=chosen.task,
+            candidate=chosen.comparison.candidate,
+            environment=environment(1),
+            say=lambda text: console.print(text, soft_wrap=True, markup=False),
+        )
     tint = {"production": "green", "back": "red", "not-enough-runs": "yellow"}
     console.print(
         f"\n{result.sentence}",
@@ -117,6 +123,23 @@ def canary(
     for line in (*result.reasons, *result.advice):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     console.print(f"Numbers: {out / 'canary.json'}", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _until_stopped(out: Path) -> Iterator[None]:
+    """One line where Ctrl-C or a full disk ends it."""
+    from ..experiment.executors.worker import NO_ROOM, describe
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        # not by rich: interrupted while it printed, it would hold this back
+        print("Stopped. The same command keeps the finished runs and continues.", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UserError(describe(error, out)) from None
 
 
 def task_of(plan: Plan) -> Any:

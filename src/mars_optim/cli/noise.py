@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from ..errors import UserError
+from ..errors import UserError, check_writable
 from ..experiment.plan import Plan
 from ..experiment.plan.plan_file import built_in_plan, load_plan
 from ..experiment.plan.task import what_is_trained
@@ -85,6 +85,7 @@ def noise(
             "a model and batches in Python (task.kind 'gpt' or 'python'; `mars init task` "
             "writes an example)"
         )
+    check_writable(out)
     found = _measure(
         chosen,
         dict(

@@ -227,7 +227,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except Exception as error:
-        why = str(error).splitlines()[0]
+        why = next(iter(str(error).splitlines()), "")
         raise UserError(
             f"{path} holds no weights of this model ({type(error).__name__}: {why}): save them by "
             "torch.save(model.state_dict(), path)"

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..optim.groups.names import kind_of
 from .dots import Dots
-from .intervals import Estimate, jackknife, jackknife_ratio
+from .intervals import Estimate, check_confidence, jackknife, jackknife_ratio
 from .momentum import DOUBLE, ESTIMATORS, MOMENTA, Form, Histories, histories
 from .noise_scale import TOTAL, check_blocks
 from .passes import Group, LossFunction, Trail
@@ -93,6 +93,7 @@ def momentum_errors(
     """
     groups = list(groups)
     check_blocks("replicates", replicates)
+    check_confidence(confidence)
     found = histories(
         model, loss_fn, draw, groups, trail, replicates=replicates, on_gradients=on_gradients
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..optim.values import number
 from .dots import Dots
 
 Statistic = Callable[..., float]
@@ -33,6 +34,14 @@ class Estimate:
         """As plain data: what is not finite is None."""
         names = ("value", "low", "high")
         return {n: x if math.isfinite(x := getattr(self, n)) else None for n in names}
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise ValueError unless it is a share, above 0 and below 1."""
+    if not 0.0 < number("confidence", confidence) < 1.0:
+        raise ValueError(
+            f"confidence={confidence!r} must be above 0 and below 1, such as 0.95 for 95 %"
+        )
 
 
 def jackknife(statistic: Statistic, samples: Sequence[Dots], confidence: float) -> Estimate:

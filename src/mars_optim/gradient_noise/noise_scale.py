@@ -11,8 +11,9 @@ from typing import Any
 from torch import nn
 
 from ..optim.groups.names import kind_of, tensors_of
+from ..optim.values import whole
 from .dots import Blocks, Dots
-from .intervals import Estimate, jackknife, jackknife_ratio
+from .intervals import Estimate, check_confidence, jackknife, jackknife_ratio
 from .passes import Group, LossFunction, Passes, indices_of, untouched
 
 TOTAL = "total"
@@ -81,11 +82,16 @@ def noise_scale(
         One :class:`NoiseScale` per group, and the total last.
 
     Raises:
-        ValueError: for too few batches or blocks.
+        ValueError: for too few batches or blocks, a confidence or batch size out of range, or
+            groups whose parameters are all frozen (a frozen one beside others counts with a
+            gradient of 0).
     """
     groups = list(groups)
     params = [p for group in groups for p in tensors_of(group)]
     check_blocks("blocks", blocks)
+    check_confidence(confidence)
+    if whole("batch_size", batch_size) < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be at least 1, the examples of a batch")
     sums = Blocks(blocks, indices_of(groups))
     with untouched(model, params):
         passes = Passes(model, loss_fn, params)
@@ -121,5 +127,5 @@ def scales_of(
 
 def check_blocks(name: str, count: int) -> None:
     """Raise ValueError unless there are enough blocks for an interval."""
-    if count < 3:
+    if whole(name, count) < 3:
         raise ValueError(f"{name}={count!r} must be at least 3: fewer give no interval")

@@ -48,13 +48,28 @@ class Passes:
         self.model, self.loss_fn, self.params = model, loss_fn, list(params)
 
     def gradient(self, batch: Any, seed: int) -> list[Tensor]:
-        """Gradient of the loss of ``batch``; equal seeds draw equal random numbers (dropout)."""
+        """Gradient of the loss of ``batch``; equal seeds draw equal random numbers (dropout).
+
+        It is 0 for frozen parameters, as for those that the loss does not use.
+
+        Raises:
+            ValueError: if all are frozen.
+        """
         torch.manual_seed(seed)
+        trained = [p for p in self.params if p.requires_grad]
+        if not trained:
+            raise ValueError("groups hold no parameter with requires_grad=True: there is no noise")
         with torch.enable_grad():
             loss = self.loss_fn(self.model, batch)
-        found = torch.autograd.grad(loss, self.params, allow_unused=True)
-        pairs = zip(found, self.params, strict=True)
-        return [torch.zeros_like(p) if g is None else g.detach() for g, p in pairs]
+        found = dict(
+            zip(
+                map(id, trained), torch.autograd.grad(loss, trained, allow_unused=True), strict=True
+            )
+        )
+        return [
+            torch.zeros_like(p) if (g := found.get(id(p))) is None else g.detach()
+            for p in self.params
+        ]
 
     def go_to(self, point: Sequence[Tensor]) -> None:
         """Set the parameters."""

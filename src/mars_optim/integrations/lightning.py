@@ -40,13 +40,16 @@ class RecordMetrics(Callback):
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *more: Any) -> None:
-        """Write the loss that ``training_step`` returned, once for each optimizer step."""
+        """Write the loss that ``training_step`` returned, once for each optimizer step.
+
+        Lightning hands over loss / accumulate_grad_batches, that of the last micro-batch.
+        """
         self.seconds += time.perf_counter() - self._start
         step = trainer.global_step
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if loss is not None and step != self._last_step and step % self.every == 0:
             self._last_step = step
-            self._write(trainer, loss=float(loss))
+            self._write(trainer, loss=float(loss) * trainer.accumulate_grad_batches)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Write the validation loss."""

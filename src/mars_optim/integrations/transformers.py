@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from ..optim import MARS, create, list_optimizers
 from ..optim.named import grouped
+from ..optimizer_options import NAMED, TABLE
 from .plain import RecordMetrics as _Metrics
+
+_TRAINERS_OWN = {"lr": "learning_rate", "weight_decay": "weight_decay"}
+_ADAMS = {"beta1": "adam_beta1", "beta2": "adam_beta2", "eps": "adam_epsilon"}
 
 
 class GroupedMARS:
@@ -49,8 +54,11 @@ def register() -> list[str]:
         args = TrainingArguments(optim="mars-adamw", optim_args="gamma=auto", learning_rate=1e-3)
 
     Call it before arguments are parsed, also where they are read back from ``training_args.bin``.
-    ``learning_rate`` and ``weight_decay`` are the Trainer's, the rest is as in
-    :func:`mars_optim.create`, changed by ``optim_args``: ``name=value``, separated by commas.
+    ``learning_rate`` and ``weight_decay`` are the Trainer's, and so are ``adam_beta1``,
+    ``adam_beta2`` and ``adam_epsilon`` where they are not its defaults. The rest is as in
+    :func:`mars_optim.create`, changed by ``optim_args``: ``name=value``, separated by commas, with
+    ``beta1=0.9,beta2=0.95`` for the betas. The Trainer raises ValueError where both are given and
+    differ, or ``optim_args`` has a rate or decay.
 
     Returns:
         The names. Those that transformers has itself stay its own, and are not among them.
@@ -77,14 +85,41 @@ def register() -> list[str]:
 def _made_by_name(context: Any) -> tuple[Any, dict[str, Any]]:
     """The form that the Trainer's table of optimizers wants: a factory's factory, and its
     options."""
-    args = context.args
-    options: dict[str, Any] = {"lr": args.learning_rate, "weight_decay": args.weight_decay}
-    for key, text in context.optim_args.items():
-        try:
-            options[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[key] = text
-    return partial(partial, create, args.optim.value), options
+    args, name = context.args, context.args.optim.value
+    options = {key: _literal(text) for key, text in context.optim_args.items()}
+    for key, argument in _TRAINERS_OWN.items():
+        if key in options:
+            raise ValueError(
+                f"optim_args has {key}={options[key]!r}, but the Trainer's {argument} is the one "
+                "that counts: give it there"
+            )
+    if "betas" in options:
+        raise ValueError(f"optim_args has betas={options['betas']!r}: give beta1= and beta2=")
+    _take_adams(options, args)
+    own = NAMED[name].get("betas", TABLE["betas"].default)
+    options["betas"] = options.pop("beta1", own[0]), options.pop("beta2", own[1])
+    options |= {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+    return partial(partial, create, name), options
+
+
+def _take_adams(options: dict[str, Any], args: TrainingArguments) -> None:
+    """Put the Trainer's betas and epsilon into ``options``, where they are not its defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    for key, argument in _ADAMS.items():
+        value = getattr(args, argument)
+        if value == defaults[argument]:
+            continue
+        if options.setdefault(key, value) != value:
+            raise ValueError(
+                f"optim_args has {key}={options[key]!r} and {argument}={value!r}: give one of them"
+            )
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 class RecordMetrics(TrainerCallback):

@@ -13,7 +13,7 @@ from jax import tree
 
 from ..optimizer_options import MATRIX_RULES, Clip, ClipOver, Coefficients, Correction, Rule
 from .blocks import Splits
-from .options import Axis, Dtype, Gamma, Scalar, Schedule, check_number
+from .options import Axis, Dtype, Gamma, Scalar, Schedule, check_beta, check_flag, check_number
 from .transform import scale_by_mars
 
 Rate = Scalar | Schedule
@@ -96,6 +96,9 @@ def mars(
     check_number("weight_decay", weight_decay, "weight_decay")
     check_number("learning_rate_1d", learning_rate_1d, "lr_1d")
     check_number("weight_decay_1d", weight_decay_1d, "weight_decay_1d")
+    check_beta("b1_1d", b1_1d)
+    check_beta("b2_1d", b2_1d)
+    check_flag("optimize_1d", optimize_1d)
     if optimize_1d and rule in MATRIX_RULES and (clip_over == "global" or isinstance(gamma, str)):
         what = "clip_over='global'" if clip_over == "global" else "gamma='auto'"
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from ..optimizer_options import (
@@ -100,6 +101,11 @@ def resolved(
         if not (name == "correction" and value is None):
             check_choice(name, value, TABLE[name].choices)
     check_choice("output_axis", output_axis, ("first", "last"))
+    for name in ("cautious", "stacked"):
+        check_flag(name, others[name])
+    check_flag("amsgrad", amsgrad)
+    for name in ("ns_dtype", "state_dtype", "last_grad_dtype"):
+        check_dtype(name, others[name])
     check_beta("b1", b1)
     check_beta("b2", b2)
     check_number("eps", eps, "eps")
@@ -150,27 +156,58 @@ def resolved(
 def check_number(argument: str, value: Any, option: str) -> None:
     """Raise ValueError for a number that is out of the range of a row of the table.
 
-    Schedules and arrays are left alone: their values are not known yet.
+    Schedules and JAX's arrays are left alone: their values are not known yet.
     """
     row = TABLE[option]
-    if callable(value) or hasattr(value, "dtype") or (value is None and row.none):
+    if callable(value) or _unknown(value) or (value is None and row.none):
         return
-    if not isinstance(value, Real) or isinstance(value, bool):
+    known = _python(value)
+    if not isinstance(known, Real) or isinstance(known, bool):
         raise ValueError(f"{argument}={value!r} must be a number, not {type(value).__name__}")
-    low, real = row.low if row.above is None else row.above, float(value)
+    low, real = row.low if row.above is None else row.above, float(known)
     assert low is not None
     if math.isfinite(real) and (real >= low if row.above is None else real > low):
         return
     bound = f"a finite number {'of at least' if row.above is None else 'above'} {low:g}"
-    raise ValueError(f"{argument}={value!r} must be {bound}" + f" ({row.hint})" * bool(row.hint))
+    raise ValueError(f"{argument}={known!r} must be {bound}" + f" ({row.hint})" * bool(row.hint))
 
 
 def check_beta(argument: str, value: Any) -> None:
     """Raise ValueError for a decay that is known and not in [0, 1)."""
-    if callable(value) or hasattr(value, "dtype"):
+    if callable(value) or _unknown(value):
         return
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 <= float(value) < 1.0:
-        raise ValueError(f"{argument}={value!r} must be a number in [0, 1)")
+    known = _python(value)
+    if not isinstance(known, Real) or isinstance(known, bool) or not 0.0 <= float(known) < 1.0:
+        raise ValueError(f"{argument}={known!r} must be a number in [0, 1)")
+
+
+def check_flag(argument: str, value: Any) -> None:
+    """Raise ValueError unless it is a bool, of Python or of an array."""
+    if not (isinstance(value, bool) or getattr(value, "dtype", None) == np.bool_):
+        raise ValueError(f"{argument}={value!r} must be True or False")
+
+
+def check_dtype(argument: str, value: Any) -> None:
+    """Raise ValueError unless it is None or a floating dtype."""
+    try:
+        fits = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{argument}={value!r} must be None or a floating dtype, such as jnp.bfloat16"
+        )
+
+
+def _unknown(value: Any) -> bool:
+    """Whether it is an array of JAX's, perhaps traced, or one of several numbers."""
+    numpys = isinstance(value, np.generic | np.ndarray)
+    return hasattr(value, "dtype") and not (numpys and value.size == 1)
+
+
+def _python(value: Any) -> Any:
+    """A number of numpy's as Python's."""
+    return value.item() if hasattr(value, "dtype") else value
 
 
 def checked_polynomials(steps: int | None, coefficients: Any) -> tuple[Coefficients, ...]:
@@ -184,7 +221,31 @@ def checked_polynomials(steps: int | None, coefficients: Any) -> tuple[Coefficie
         )
     if isinstance(coefficients, str):
         check_choice("ns_coefficients", coefficients, NS_SETS)
-    return polynomials(coefficients, steps)
+        return polynomials(coefficients, steps)
+    rows = _items(coefficients)
+    if rows and all(len(_items(row)) == 3 for row in rows):
+        return polynomials(tuple(_triple(row) for row in rows), steps)
+    return polynomials(_triple(coefficients), steps)
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    """Its items; none where it is a word or has none."""
+    try:
+        return () if isinstance(value, str) else tuple(value)
+    except TypeError:
+        return ()
+
+
+def _triple(value: Any) -> Coefficients:
+    items = _items(value)
+    known = [_python(x) for x in items if not _unknown(x)]
+    numbers = all(isinstance(x, Real) and math.isfinite(x) for x in known)
+    if len(items) != 3 or not numbers:
+        raise ValueError(
+            f"ns_coefficients={value!r} must be three numbers (a, b, c), all finite, three for "
+            f"each step, or one of {', '.join(map(repr, NS_SETS))}"
+        )
+    return cast(Coefficients, items)
 
 
 def wide(dtype: Dtype) -> Dtype:

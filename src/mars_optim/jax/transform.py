@@ -108,7 +108,8 @@ def scale_by_mars(
 
     Raises:
         ValueError: for an option out of range; in ``init`` for an array that the rule cannot take,
-            a pattern of ``split`` that matches nothing, or a split that does not fit.
+            a pattern of ``split`` that matches nothing, or a split that does not fit; in ``update``
+            for a state of other options, or for gradients of other shapes.
     """
     check_rule(split, rule)
     options = resolved(
@@ -160,6 +161,7 @@ def scale_by_mars(
                 "correction='exact' needs this batch's gradients at the last step's parameters: "
                 "update(grads, state, params, previous_grads=...)"
             )
+        _check_state(state, options, empty=not tree.leaves(updates))
         return _step(updates, state, previous_grads, options)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -173,6 +175,7 @@ def _step(
     grads, structure = leaves
     count = cast(jax.Array, optax.safe_increment(state.count))
     mus = structure.flatten_up_to(state.mu)
+    _check_shapes("the state of", mus, updates)
     gs = [
         g.astype(wide(jnp.promote_types(g.dtype, mu.dtype)))
         for g, mu in zip(grads, mus, strict=True)
@@ -181,7 +184,7 @@ def _step(
     splits = splits_of(updates, options.split, options.output_axis, stacked=options.stacked)
 
     # c_t, clipped
-    lasts = _last_grads(structure, state, previous, options)
+    lasts = _last_grads(structure, grads, state, previous, options)
     cs = clipped(corrected(gs, lasts, gamma, options), splits, options)
 
     # m_t = beta1 m_{t-1} + (1 - beta1) c_t; folded: (1 - gamma) EMA(g)_t + gamma g_t
@@ -229,7 +232,11 @@ def _gamma(state: MarsState, options: Options) -> Scalar:
 
 
 def _last_grads(
-    structure: Any, state: MarsState, previous: optax.Updates | None, options: Options
+    structure: Any,
+    grads: list[jax.Array],
+    state: MarsState,
+    previous: optax.Updates | None,
+    options: Options,
 ) -> list[jax.Array] | None:
     """The gradient that is subtracted: g_{t-1}, this batch's at x_{t-1}, or nothing."""
     if options.keeps_grad:
@@ -238,7 +245,12 @@ def _last_grads(
         return None
     # there is no point before the first: c_1 = (1 + k) g_1, as in the approximate form
     begun = state.count > 0
-    return [jnp.where(begun, p, 0).astype(p.dtype) for p in structure.flatten_up_to(previous)]
+    try:
+        befores = structure.flatten_up_to(previous)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"previous_grads must be a tree as grads is: {error}") from None
+    _check_shapes("previous_grads of", befores, structure.unflatten(grads))
+    return [jnp.where(begun, p, 0).astype(p.dtype) for p in befores]
 
 
 def _stored(structure: Any, leaves: list[jax.Array] | None, kept: Any) -> Any:
@@ -267,6 +279,36 @@ def _kept(grads: optax.Updates, state: MarsState, moments: list[Any]) -> optax.U
 
 def _zeros(params: optax.Params, dtype: Dtype) -> optax.Updates:
     return cast(optax.Updates, tree.map(lambda p: jnp.zeros_like(p, dtype=dtype), params))
+
+
+def _check_state(state: MarsState, options: Options, *, empty: bool) -> None:
+    """Raise ValueError for a state without what these options need, or with another gamma."""
+    needed = dict(nu=options.rule == "adamw", nu_max=options.amsgrad, last_grad=options.keeps_grad)
+    wrong = [
+        f"without {name}"
+        for name, need in needed.items()
+        if need and not empty and getattr(state, name) is None
+    ]
+    if options.chooses != (state.gamma is not None):
+        wrong.append(f"{'without' if options.chooses else 'with'} the gamma of gamma='auto'")
+    if wrong:
+        raise ValueError(
+            f"the state is of other options ({', '.join(wrong)}): give the options that it was "
+            "made with, or make a new one by init(params)"
+        )
+
+
+def _check_shapes(what: str, leaves: list[jax.Array], grads: optax.Updates) -> None:
+    """Raise ValueError for an array whose shape is not its gradient's, which would broadcast."""
+    if list(map(jnp.shape, tree.leaves(grads))) == list(map(jnp.shape, leaves)):
+        return
+    for (path, g), leaf in zip(tree.leaves_with_path(grads), leaves, strict=True):
+        if jnp.shape(g) != jnp.shape(leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise ValueError(
+                f"{what} {name!r} has shape {jnp.shape(leaf)}, but its gradient has shape "
+                f"{jnp.shape(g)}: both must be the parameter's"
+            )
 
 
 def _check_leaf(leaf: jax.Array, options: Options) -> None:

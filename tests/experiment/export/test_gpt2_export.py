@@ -13,7 +13,8 @@ from mars_optim.cli import main
 
 pytest.importorskip("transformers")
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from mars_optim.errors import UserError
 from mars_optim.experiment.executors.runnable import load_task
@@ -51,6 +52,21 @@ def test_logits_are_equal_before_and_after_reload(
         path.name for path in out.iterdir()
     }
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments: Any, **options: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    run = write_trained(tmp_path / "trained", gpt().state_dict())
+    assert main(["export", str(run), "--transformers", str(tmp_path / "hf")]) == 2
+    error = capsys.readouterr().err
+    assert "hf cannot be written: I/O error: No space left on device" in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.glob("hf*"))
 
 
 @pytest.mark.parametrize("scaled", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import FileSystemWriter
 
+from mars_optim.errors import UserError
 from mars_optim.experiment.plan import ExecutionOptions, RunSpec
 from mars_optim.experiment.plan.arms import ARMS
 from mars_optim.experiment.records import Run, RunWriter, read_run
@@ -135,6 +137,14 @@ def cut(folder: Path) -> None:
     data.write_bytes(data.read_bytes()[:-40])
 
 
+def change(folder: Path, how: Callable[[dict[str, Any]], Any]) -> None:
+    """Another position in a checkpoint that is whole otherwise."""
+    file = folder / "position.json"
+    data = json.loads(file.read_text())
+    how(data["position"])
+    file.write_text(json.dumps(data))
+
+
 DAMAGES: dict[str, Callable[[Path], Any]] = {
     "cut": cut,
     "without data": lambda folder: [p.unlink() for p in folder.glob("*.distcp")],
@@ -142,8 +152,35 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "empty": lambda folder: (folder / ".metadata").write_bytes(b""),
     "no position": lambda folder: (folder / "position.json").unlink(),
     "a position of another form": lambda folder: (folder / "position.json").write_text("[1]"),
+    "an empty position": lambda folder: change(folder, lambda position: position.clear()),
+    "words in the position": lambda folder: change(folder, lambda p: p.update(seconds="x")),
+    "no memory of gamma": lambda folder: change(folder, lambda p: p.update(memory="x")),
     "not renamed": lambda folder: folder.rename(folder.with_name(folder.name + ".tmp")),
 }
+
+
+POSITIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "empty": (lambda p: p.clear(), "position has no 'step'"),
+    "step": (lambda p: p.update(step=-5), "step = -5"),
+    "late": (lambda p: p.update(step=STEPS + 1), f"step = {STEPS + 1} is none of the run's"),
+    "lr": (lambda p: p.update(lr="x"), "lr = 'x'"),
+    "window": (lambda p: p.update(window=[0.0]), r"window = \[0.0\]"),
+    "rows": (lambda p: p.update(rows="x"), "rows = 'x'"),
+    "scores": (lambda p: p.update(scores=[1]), r"scores = \[1\]"),
+    "memory": (lambda p: p.update(memory={"gamma": 3}), "memory is not what an optimizer keeps"),
+    "groups": (lambda p: p["memory"]["gamma"].clear(), "memory in position.json: .*0 parameter gr"),
+    "buckets": (lambda p: p["memory"].update(telemetry={"steps": 1}), "memory in .*: 'buckets'"),
+}
+
+
+@pytest.mark.parametrize("damage", POSITIONS)
+def test_a_damaged_position_is_told_and_not_gone_on_from(damage: str, tmp_path: Path):
+    how, message = POSITIONS[damage]
+    spec = spec_of("mars-adamw")
+    ended, *_ = run(tmp_path, spec, end=6)
+    change(newest(ended), how)
+    with pytest.raises(UserError, match=f"damaged .*{message}.* begin"):
+        run(tmp_path, spec, unusable="refuse")
 
 
 @pytest.mark.slow_but_one(among=4)

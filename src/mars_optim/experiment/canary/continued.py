@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
+from ...errors import UserError
 from ...optim.tools.migrate import migrate
 from ..plan import Arm, RunSpec
 from ..plan.task import TaskPlan
@@ -38,6 +39,9 @@ class Continuations:
         out: folder; gets ``runs/``.
         plan: of the task, for the records.
         environment: for the records.
+
+    Raises:
+        UserError: if the checkpoint does not fit the task, or a ramp does not fit the steps.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Continuations:
         adamw = checkpoint.restore(task.build_model(0))
         self.lr = max(float(group["lr"]) for group in adamw.param_groups)
         self.group = adamw.param_groups[0]
+        self.ramp = ramp_steps(adamw)
+        check_ramp(settings, self.ramp)
         origin = [task.fingerprint, checkpoint.sha256, settings.history, settings.decay]
         self.data = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
 
@@ -110,12 +116,10 @@ class Continuations:
         if spec.arm_name == HISTORY:
             return self._history(spec)
         model, adamw = self._copy_at_switch(spec.seed)
-        scale = spec.lr / self.lr
-        for group in adamw.param_groups:
-            group["weight_decay"] /= scale
         optimizer = adamw
         if spec.arm_name == MARS:
             optimizer = migrate(adamw, **self.settings.of_mars)
+        scale = spec.lr / self.lr
         return self._record(spec, model, optimizer, start=self.settings.history, scale=scale)
 
     def _history(self, spec: RunSpec) -> Run:
@@ -155,13 +159,13 @@ class Continuations:
         scale: float,
     ) -> Outcome:
         step_tokens = self.task.batch_tokens * self.settings.accumulation
-        bases = [float(group["lr"]) for group in optimizer.param_groups]
-        factors = self._factors(spec, scale, ramp_steps(optimizer))
+        bases = [(float(g["lr"]), float(g["weight_decay"])) for g in optimizer.param_groups]
         seconds, taken, loss = 0.0, 0, math.nan
-        for taken, factor in enumerate(factors, start=1):
+        for taken, (factor, held) in enumerate(self._factors(spec, scale), start=1):
             began = time.perf_counter()
-            for group, base in zip(optimizer.param_groups, bases, strict=True):
-                group["lr"] = base * factor
+            for group, (lr, weight_decay) in zip(optimizer.param_groups, bases, strict=True):
+                group["lr"] = lr * factor
+                group["weight_decay"] = weight_decay / held  # so that weights decay as before
             loss, norm = self._step(spec.seed, start + taken - 1, model, optimizer)
             seconds += time.perf_counter() - began
             at = dict(step=taken, tokens=taken * step_tokens, seconds=round(seconds, 6))
@@ -185,13 +189,16 @@ class Continuations:
             reason=reason,
         )
 
-    def _factors(self, spec: RunSpec, scale: float, ramp: int) -> list[float]:
-        """Factors of the learning rate, one for each step."""
+    def _factors(self, spec: RunSpec, scale: float) -> list[tuple[float, float]]:
+        """Factor of the learning rate, and multiple by which decay is divided, of each step."""
         if spec.arm_name == HISTORY:
-            return [1.0] * spec.steps
-        decay = self.settings.decay
+            return [(1.0, 1.0)] * spec.steps
+        decay, ramp = self.settings.decay, self.ramp
         return [
-            lr_factor(step, spec.steps, decay=decay, scale=scale, ramp=ramp)
+            (
+                lr_factor(step, spec.steps, decay=decay, scale=scale, ramp=ramp),
+                multiple(step, scale=scale, ramp=ramp),
+            )
             for step in range(spec.steps)
         ]
 
@@ -212,8 +219,19 @@ class Continuations:
         return total, norm
 
 
+def multiple(step: int, *, scale: float, ramp: int) -> float:
+    """Multiple of the checkpoint's learning rate before its decay: a ramp to ``scale``, held.
+
+    Args:
+        step: from 0.
+        scale: held.
+        ramp: steps from 1 to ``scale``.
+    """
+    return 1.0 + (scale - 1.0) * min(1.0, (step + 1) / ramp)
+
+
 def lr_factor(step: int, steps: int, *, decay: float, scale: float, ramp: int) -> float:
-    """Factor of the checkpoint's learning rate: a ramp to ``scale``, held, at the end to zero.
+    """Factor of the checkpoint's learning rate: its multiple, at the end falling to zero.
 
     Args:
         step: from 0.
@@ -222,12 +240,43 @@ def lr_factor(step: int, steps: int, *, decay: float, scale: float, ramp: int) -
         scale: held.
         ramp: steps from 1 to ``scale``.
     """
-    held = 1.0 + (scale - 1.0) * min(1.0, (step + 1) / ramp)
-    first = round((1.0 - decay) * steps)
+    held, first = multiple(step, scale=scale, ramp=ramp), steps_before_decay(steps, decay)
     return held if step < first else held * (steps - step) / (steps - first + 1)
+
+
+def steps_before_decay(steps: int, decay: float) -> int:
+    """Steps of a continuation before its learning rate falls."""
+    return round((1.0 - decay) * steps)
 
 
 def ramp_steps(optimizer: Optimizer) -> int:
     """2 / (1 - beta2): by then the second moment is 86 % made of what it sees now."""
     beta2 = max(float(group["betas"][1]) for group in optimizer.param_groups)
     return max(1, round(2.0 / (1.0 - beta2)))
+
+
+def steps_for(ramp: int, decay: float) -> int:
+    """Fewest steps of a continuation whose ramp ends before the decay begins.
+
+    steps = ramp / (1 - decay)
+    """
+    return math.ceil(round(ramp / (1.0 - decay), 6))
+
+
+def check_ramp(settings: CanarySettings, ramp: int) -> None:
+    """Refuse learning rates that no continuation would reach.
+
+    Raises:
+        UserError: if one is tried whose ramp does not end before the decay begins.
+    """
+    before = steps_before_decay(settings.steps, settings.decay)
+    if ramp <= before or set(settings.lr_scales) == {1.0}:
+        return
+    way_out = "set decay below 1"
+    if settings.decay < 1.0:
+        way_out = f"give --steps {steps_for(ramp, settings.decay)} or more"
+    raise UserError(
+        f"lr_scales = {list(settings.lr_scales)}: the ramp to another learning rate takes {ramp} "
+        f"steps, 2 / (1 - beta2), but the decay begins after {before} of steps = "
+        f"{settings.steps}, so no run would reach it: {way_out}, or try 1 alone"
+    )

@@ -24,7 +24,8 @@ from ...optim.tools.parameter_order import (
     sizes,
     usual,
 )
-from ...optim.tools.state_dict import entered, names_of
+from ...optim.tools.state_dict import check_form, entered, names_of
+from ...optim.values import number
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,24 @@ def read_checkpoint(path: Path, *, model_key: str, optimizer_key: str) -> AdamWC
         raise UserError(f"{path} cannot be read as a checkpoint: {error}") from None
     model = _part(data, model_key, path, "--model-key")
     adamw = _part(data, optimizer_key, path, "--optimizer-key")
+    if not all(isinstance(key, str) for key in model):
+        raise UserError(f"{path}: {model_key!r} is not the state dict of a model")
     if not {"state", "param_groups"} <= adamw.keys():
         raise UserError(f"{path}: {optimizer_key!r} is not the state dict of an optimizer")
+    try:
+        check_form(adamw)
+        rates = [float(number("lr", group["lr"])) for group in adamw["param_groups"]]
+    except ValueError as error:
+        raise UserError(f"{path}: {optimizer_key!r}: {error}") from None
     if not adamw["state"]:
         raise UserError(
             f"{path}: its optimizer has taken no step, so it has no moments to carry over"
+        )
+    if not max(rates, default=0.0) > 0.0:
+        raise UserError(
+            f"{path}: the learning rate of its optimizer is {max(rates, default=0.0):g}, as at the "
+            "end of a schedule, so neither arm would learn: take a checkpoint from before, or set "
+            "lr in its param_groups"
         )
     return AdamWCheckpoint(model, adamw, digest)
 

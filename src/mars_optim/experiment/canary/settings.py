@@ -25,8 +25,9 @@ class CanarySettings:
             what is compared is decayed (default: 0.25).
         seeds: data orders, the same for both arms (default: 1 to 5).
         lr_scales: of the checkpoint's learning rate, tried for both arms alike on the data order
-            ``tuning_seed``, where there is more than one; the weight decay is divided by it, so
-            that weights decay as before (default: 1.0 alone).
+            ``tuning_seed``, where there is more than one: one, or three or more different ones,
+            since the best of two lies at an edge; the weight decay is divided by it, so that
+            weights decay as before (default: 1.0 alone).
         tuning_seed: not used again (default: 0).
         gamma: of MARS (default: 0.025).
         clip: of MARS, 0 for none (default: 1.0).
@@ -76,6 +77,12 @@ class CanarySettings:
         if not self.lr_scales:
             raise UserError(
                 "lr_scales is empty: give at least 1.0, the checkpoint's own learning rate"
+            )
+        if len(self.lr_scales) == 2 or len(set(self.lr_scales)) < len(self.lr_scales):
+            raise UserError(
+                f"lr_scales = {list(self.lr_scales)} must be one value, or three or more different "
+                "ones: the best of two lies at the edge of those tried, which decides nothing; "
+                "try 1, 2 and 4"
             )
         if len(self.lr_scales) > 1 and self.tuning_seed in self.seeds:
             raise UserError(

@@ -118,9 +118,11 @@ def _say(connection: Connection, kind: str, value: Any) -> None:
         raise _PilotGone from None
 
 
-def describe(error: OSError, out: Path) -> str:
+def describe(error: OSError, out: Path | str) -> str:
     """One line for an error of the file system, with the way out."""
     text = f"{error.filename or out}: {error.strerror or error}"
+    if error.errno == errno.EROFS:
+        return f"{text}; give a folder that can be written"
     return (
         f"{text}; free some space, then run the same command again to continue"
         if error.errno in NO_ROOM

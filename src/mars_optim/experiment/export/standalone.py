@@ -48,7 +48,8 @@ def export_standalone(
         gamma: "auto", or a number in place of the name's.
 
     Raises:
-        UserError: for an unknown name or form, what one file does not have, or a file that exists.
+        UserError: for an unknown name or form, what one file does not have, or a file that exists
+            or cannot be written.
     """
     if form not in FORMS:
         raise UserError(
@@ -64,9 +65,12 @@ def export_standalone(
     if not out.resolve().parent.is_dir():
         raise UserError(f"{out}: the folder {out.resolve().parent} does not exist")
     text = standalone(name, form, gamma=gamma)
-    write_text(out, text)
-    if form == "algoperf-external":
-        write_text(space, SEARCH_SPACE)
+    try:
+        write_text(out, text)
+        if form == "algoperf-external":
+            write_text(space, SEARCH_SPACE)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}") from None
     return " and ".join(map(str, files)) + f" written, {len(text.splitlines())} lines"
 
 

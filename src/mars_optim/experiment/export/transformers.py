@@ -38,6 +38,8 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
     from ..training import load_weights
 
     try:
+        from safetensors import SafetensorError
+
         from .gpt2 import to_gpt2, vocabulary_of
         from .tokenizer import tokenization_of
     except ImportError as error:
@@ -57,8 +59,9 @@ def export_model(run_dir: Path, out: Path, *, best: bool = False) -> str:
         if out.is_dir():
             out.rmdir()
         os.replace(beside, out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}") from None
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{out} cannot be written: {why}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     without = (

@@ -27,9 +27,8 @@ from ..plan.any_arm import is_any
 from ..records.run import CHECKPOINTS, branch_point, checkpoint_name
 from .contract.trial import has_modes
 from .judged import judged
+from .position import POSITION, fault_of
 from .ranks import Ranks
-
-POSITION = "position.json"
 
 
 class Checkpoints:
@@ -211,7 +210,8 @@ class Checkpoints:
     def _unfit(self, found: Any, of: str = "") -> str:
         """Why a checkpoint, of this run or of another, cannot be gone on from; empty if it can."""
         try:
-            run_id, version, _ = found["of"]["run_id"], found["of"]["torch"], found["position"]
+            run_id, version = found["of"]["run_id"], found["of"]["torch"]
+            position = found["position"]
         except (KeyError, TypeError):
             return f"is damaged (no {POSITION})"
         if run_id != (of or self._of["run_id"]):
@@ -219,7 +219,8 @@ class Checkpoints:
         # other versions may compute other bits; where nothing is to be lost, the run begins again
         if version != self._of["torch"] and self._execution.unusable == "begin again":
             return f"was written by torch {version}"
-        return ""
+        fault = fault_of(position, self._spec.steps)
+        return f"is damaged ({POSITION}: {fault})" if fault else ""
 
     def _whole(self) -> list[tuple[Path, Any]]:
         """Folders and what their position's files hold, the newest first; the rest is removed."""

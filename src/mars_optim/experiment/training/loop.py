@@ -22,6 +22,7 @@ from .gradient import Gradients
 from .judged import judged
 from .optimizer import build_optimizer, state_bytes
 from .parallelize import parallelize
+from .position import beginning
 from .ranks import join_ranks, seed_all
 from .schedule import evaluation_steps, rate_share
 from .speed import Clock, flops_per_token, peak_flops
@@ -116,7 +117,7 @@ class _Loop:
         self.peaks = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.step_tokens = task.batch_tokens * spec.training.accumulation
         self.clock = Clock(self.ranks.device)
-        self.at = _beginning()
+        self.at = beginning()
         writer.keeps_checkpoints = bool(execution.keep or execution.keep_best or spec.branches)
 
     def run(self, on_step: Callable[[int], None]) -> Outcome:
@@ -254,26 +255,6 @@ class _Loop:
             reason=reason,
             scores={} if reason else at["scores"],
         )
-
-
-def _beginning() -> dict[str, Any]:
-    """Where a run is before its first step: plain values, as checkpoints hold them.
-
-    ``losses`` and ``window``, seconds of steps and of the optimizer, are since the last row.
-    """
-    return dict(
-        step=0,
-        seconds=0.0,
-        trunk_seconds=0.0,
-        lr=0.0,
-        losses=[],
-        window=[0.0, 0.0],
-        first_loss=math.inf,
-        valid_loss=math.nan,
-        scores={},
-        best_loss=math.inf,
-        best_step=0,
-    )
 
 
 def set_lrs(optimizer: Optimizer, lrs: list[float]) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer
 
+from ...errors import UserError
 from ...integrations.telemetry_rows import to_row
 from ...optim import MARS
+from .position import POSITION
 
 
 def measure(optimizer: Optimizer, *, wanted: bool = True) -> None:
@@ -44,7 +46,17 @@ def memory_of(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def remember(optimizer: Optimizer, position: dict[str, Any]) -> None:
-    """Take ``memory`` out of a checkpoint's position and go on from it."""
+    """Take ``memory`` out of a checkpoint's position and go on from it.
+
+    Raises:
+        UserError: if it is damaged.
+    """
     memory = position.pop("memory", None)
     if memory and isinstance(optimizer, MARS):
-        optimizer.remember(memory)
+        try:
+            optimizer.remember(memory)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"the checkpoint is damaged (memory in {POSITION}: {error}): delete the run's "
+                "checkpoints to begin it again"
+            ) from None

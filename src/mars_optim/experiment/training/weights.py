@@ -13,7 +13,7 @@ from ...optim.distributed.sharded import is_sharded
 from ..plan import RunSpec
 from ..records import read_run
 from ..records.run import CHECKPOINTS
-from .checkpoint import POSITION
+from .position import POSITION
 from .ranks import Ranks
 
 WEIGHTS = "weights.pt"
@@ -74,7 +74,10 @@ def _best(run: Path) -> dict[str, Tensor]:
     from .state_dict import Unreadable, read_weights
 
     found = sorted((run / CHECKPOINTS).glob(f"step-*/{POSITION}"))
-    best = read_json(found[-1])["position"]["best_step"] if found else 0
+    try:
+        best = int(read_json(found[-1])["position"]["best_step"]) if found else 0
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{found[-1]} is damaged: it does not say which step was best") from None
     folder = run / CHECKPOINTS / f"step-{best:012d}"
     if not (folder / POSITION).exists():
         raise UserError(

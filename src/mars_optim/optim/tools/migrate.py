@@ -16,7 +16,7 @@ from ..groups.keys import GROUP_KEYS
 from ..groups.names import bare
 from ..mars import MARS
 from ..state.counter import check_counter, counter
-from .origin import carried, check_groups, check_live, check_rules, unwrapped
+from .origin import carried, check_groups, check_live, check_rules, check_unused, unwrapped
 from .parameter_order import Given, Named, Order, in_order, misfit
 from .release import GradientRelease
 from .state_dict import state_dict_of
@@ -74,12 +74,22 @@ def migrate(
         cautious: of the MARS (default: False).
 
     Raises:
-        ValueError: if names, numbers or shapes do not fit, or fit in two ways, if a group's rule
-            has no second moment to carry, or if the source is another optimizer, whose run would
+        ValueError: if names, numbers or shapes do not fit, or fit in two ways, if a checkpoint is
+            damaged, if options of MARS are given with ``to="adamw"``, if a group's rule has no
+            second moment to carry, or if the source is another optimizer, whose run would
             not go on: Adam with decay inside the gradient, NAdam, RAdam, or one that keeps more
             than AdamW. A state dict of Adam's from torch before 2.7 cannot be told from AdamW's.
     """
     check_choice("to", to, ("mars", "adamw"))
+    check_unused(
+        to,
+        gamma=gamma,
+        clip=clip,
+        correction=correction,
+        gamma_schedule=gamma_schedule,
+        clip_over=clip_over,
+        cautious=cautious,
+    )
     groups, states = _read(source, params, key, order, to)
     check_rules(groups)
     group_of = {id(p): g for g in groups for p in map(bare, g["params"])}

@@ -19,6 +19,7 @@ from .state_dict import names_of
 
 Named = tuple[str, Tensor]
 Order = Literal["given", "ndim", "trainer"] | Sequence[str]
+_PARAMS = "give the model, model.named_parameters(), or tensors"
 ORDERS = ("given", "ndim", "trainer")
 WHAT = {
     "given": "as params gives them",
@@ -51,11 +52,20 @@ class Given:
 
     @classmethod
     def of(cls, params: nn.Module | Iterable[Tensor | Named]) -> Given:
-        """The parameters of a model, named parameters, or bare tensors."""
+        """The parameters of a model, named parameters, or bare tensors.
+
+        Raises:
+            ValueError: for anything else.
+        """
         if isinstance(params, nn.Module):
             every = dict(params.named_parameters(remove_duplicate=False))
             return cls(list(params.named_parameters()), every, params)
+        if not isinstance(params, Iterable):
+            raise ValueError(f"params is {type(params).__name__}: {_PARAMS}")
         named = [p if isinstance(p, tuple) else ("", p) for p in params]
+        for pair in named:
+            if not (len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor)):
+                raise ValueError(f"params holds {str(pair[-1])[:60]!r}: {_PARAMS}")
         return cls(named, {n: p for n, p in named if n}, None)
 
     @property

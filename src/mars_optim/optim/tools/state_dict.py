@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 _STATE, _GROUPS = "state.", "param_groups."
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_BEGINNINGS = (b"PK", b"\x80")  # of a file of torch.save: a zip, or in its old form a pickle
 
 
 def state_dict_of(source: Mapping[str, Any] | str | Path, key: str | None) -> Mapping[str, Any]:
@@ -21,8 +23,11 @@ def state_dict_of(source: Mapping[str, Any] | str | Path, key: str | None) -> Ma
         key: where in it, by dots; numbers enter lists.
 
     Raises:
-        ValueError: if it cannot be read, or none is there; names the keys where one is.
+        ValueError: if it cannot be read, it is damaged, or none is there; names the keys where one
+            is.
     """
+    if not (key is None or isinstance(key, str)):
+        raise ValueError(f"key={key!r} must be a string of keys joined by dots, or None")
     data: Any = read_file(Path(source)) if isinstance(source, str | Path) else source
     whole = data
     for part in key.split(".") if key else ():
@@ -35,7 +40,64 @@ def state_dict_of(source: Mapping[str, Any] | str | Path, key: str | None) -> Ma
         keys = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
         hint = _where(whole) or "say where by key="
         raise ValueError(f"there is no optimizer's state dict, but {keys}: {hint}")
-    return data if "param_groups" in data else unflattened(data)
+    found: Mapping[str, Any] = data if "param_groups" in data else unflattened(data)
+    check_form(found)
+    check_moments(found)
+    return found
+
+
+def check_form(saved: Mapping[str, Any]) -> None:
+    """Raise ValueError unless it is built as an optimizer's state dict is."""
+    groups, state = saved["param_groups"], saved["state"]
+    if not isinstance(groups, list | tuple) or not all(isinstance(g, Mapping) for g in groups):
+        raise ValueError(
+            f"param_groups of the state dict must be a list of dicts, but is {_told(groups)}: "
+            "the checkpoint is damaged, or another program's"
+        )
+    for i, group in enumerate(groups):
+        if missing := [key for key in ("lr", "params") if key not in group]:
+            raise ValueError(
+                f"param_groups[{i}] of the state dict has no {missing[0]!r}: the checkpoint is "
+                "damaged, or another program's; put it in"
+            )
+        if not isinstance(group["params"], list | tuple):
+            raise ValueError(
+                f"param_groups[{i}]['params'] of the state dict must be a list, but is "
+                f"{_told(group['params'])}"
+            )
+    if not isinstance(state, Mapping) or not all(isinstance(s, Mapping) for s in state.values()):
+        raise ValueError(
+            f"state of the state dict must be a dict of dicts, one for each parameter, but is "
+            f"{_told(state)}: the checkpoint is damaged, or another program's"
+        )
+
+
+def check_moments(saved: Mapping[str, Any]) -> None:
+    """Raise ValueError for moments with which every later step would be NaN."""
+    for name, state in saved["state"].items():
+        first, second = state.get("exp_avg"), state.get("exp_avg_sq")
+        if _readable(first) and not bool(torch.isfinite(first).all()):
+            raise ValueError(
+                f"exp_avg of parameter {name!r} has values that are not finite: take an earlier "
+                "checkpoint"
+            )
+        if _readable(second) and not bool((second >= 0.0).all()):
+            raise ValueError(
+                f"exp_avg_sq of parameter {name!r} has values that are NaN or below 0, and it is a "
+                "mean of squares: take an earlier checkpoint"
+            )
+
+
+def _readable(moment: Any) -> bool:
+    """Whether it is a whole tensor with its values; a subclass may keep them in a form of its own.
+
+    A shard is read by its own rank alone.
+    """
+    return type(moment) is Tensor and moment.dtype in _FLOATS and moment.device.type != "meta"
+
+
+def _told(value: Any) -> str:
+    return f"{type(value).__name__} {str(value)[:60]!r}"
 
 
 def read_file(path: Path) -> Any:
@@ -49,14 +111,23 @@ def read_file(path: Path) -> Any:
         files = ", ".join(sorted(p.name for p in path.iterdir() if p.is_file())) or "nothing"
         raise ValueError(f"source {str(path)!r} is a folder: give one of its files ({files})")
     try:
+        with path.open("rb") as file:
+            begins = file.read(2)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except OSError as error:
+        raise ValueError(f"source {str(path)!r} cannot be read: {error}") from None
+    except Exception as error:  # torch.load raises whatever a foreign file leads it to
+        if not begins.startswith(_BEGINNINGS):
+            raise ValueError(
+                f"source {str(path)!r} is not a file of torch.save: give the checkpoint itself"
+            ) from None
+        if not isinstance(error, pickle.UnpicklingError):
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"source {str(path)!r} cannot be read: {why}") from None
         raise ValueError(
             f"source {str(path)!r} cannot be read as tensors and plain data: if you trust it, give "
             "what torch.load(path, map_location='cpu', weights_only=False) returns"
         ) from None
-    except (OSError, RuntimeError, EOFError) as error:
-        raise ValueError(f"source {str(path)!r} cannot be read: {error}") from None
 
 
 def entered(data: Any, part: str) -> Any:
