@@ -50,8 +50,8 @@ def canary(
     optimizer_key:
         Key of the optimizer's state dict in the file.
     steps:
-        Steps of each continuation; the learning rate decays to zero over the last quarter. With
-        several learning rates, the ramp of 2 / (1 - beta2) steps must end before.
+        Steps of each continuation; the learning rate decays to zero over the last quarter. The ramp
+        to another learning rate has 2 / (1 - beta2) steps, and at most half of those before.
     history:
         Steps of AdamW before the switch, from which the guard learns its noise; at least 100.
     seeds:

@@ -15,7 +15,7 @@ from ..records import Run
 from ..records.lock import pilot_lock
 from ..records.production import CANARY_FORMAT
 from ..tasks import Task
-from .continued import ADAMW, HISTORY, MARS, Continuations, steps_for
+from .continued import ADAMW, HISTORY, MARS, Continuations
 from .production_checkpoint import AdamWCheckpoint
 from .result import CanaryResult, Continued, continued, judge
 from .settings import CanarySettings
@@ -50,9 +50,8 @@ def canary(
         say: told of each run.
 
     Raises:
-        UserError: if the checkpoint does not fit the task, the ramp to another learning rate does
-            not end before the decay, AdamW's history has a loss that is not finite, or another
-            canary or pilot runs in ``out``.
+        UserError: if the checkpoint does not fit the task, AdamW's history has a loss that is not
+            finite, or another canary or pilot runs in ``out``.
     """
     settings = settings or CanarySettings()
     try:
@@ -115,23 +114,26 @@ def _advice(
     scales: Mapping[str, float],
     trials: Mapping[str, Mapping[float, float | None]],
 ) -> list[str]:
-    decay, scale, settings = runs.group["weight_decay"], scales[MARS], runs.settings
+    decay, scale = runs.group["weight_decay"], scales[MARS]
     advice = [
         f"Start MARS at {scale:g} times AdamW's learning rate ({runs.lr * scale:.3g} now) and "
         f"weight decay {decay / scale:.3g}, so that weights decay as before."
     ]
     if scale != 1.0:
         advice.append(
-            f"Get there by a ramp of {runs.ramp} steps, 2 / (1 - beta2): in each of them divide "
-            "the weight decay by the multiple reached, as this canary did."
+            f"Get there by a ramp of {runs.whole_ramp} steps, 2 / (1 - beta2): in each of them "
+            "divide the weight decay by the multiple reached."
         )
+        if runs.ramp < runs.whole_ramp:
+            advice.append(
+                f"This canary's ramp had {runs.ramp} steps, the half of those before its decay: "
+                "more steps try the whole one."
+            )
     if not trials:
-        more = steps_for(runs.ramp, settings.decay) if settings.decay < 1.0 else 0
-        steps = f", in continuations of {more} steps or more" if more > settings.steps else ""
         advice.append(
             "Other learning rates were not tried: at the same one MARS takes smaller steps. "
-            f"lr_scales 1, 2, 4 tries them for both arms{steps}. Raise by a ramp of "
-            f"{runs.ramp} steps, 2 / (1 - beta2)."
+            "lr_scales 1, 2, 4 tries them for both arms. Raise by a ramp of "
+            f"{runs.whole_ramp} steps, 2 / (1 - beta2)."
         )
     advice.append(
         "Ten times the learning rate with a tenth of the decay is for runs that use MARS "

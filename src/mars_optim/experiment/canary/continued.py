@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from ...errors import UserError
 from ...optim.tools.migrate import migrate
 from ..plan import Arm, RunSpec
 from ..plan.task import TaskPlan
@@ -41,7 +40,7 @@ class Continuations:
         environment: for the records.
 
     Raises:
-        UserError: if the checkpoint does not fit the task, or a ramp does not fit the steps.
+        UserError: if the checkpoint does not fit the task.
     """
 
     def __init__(
@@ -61,8 +60,8 @@ class Continuations:
         adamw = checkpoint.restore(task.build_model(0))
         self.lr = max(float(group["lr"]) for group in adamw.param_groups)
         self.group = adamw.param_groups[0]
-        self.ramp = ramp_steps(adamw)
-        check_ramp(settings, self.ramp)
+        self.whole_ramp = ramp_steps(adamw)
+        self.ramp = ramp_within(self.whole_ramp, settings)
         origin = [task.fingerprint, checkpoint.sha256, settings.history, settings.decay]
         self.data = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
 
@@ -255,28 +254,6 @@ def ramp_steps(optimizer: Optimizer) -> int:
     return max(1, round(2.0 / (1.0 - beta2)))
 
 
-def steps_for(ramp: int, decay: float) -> int:
-    """Fewest steps of a continuation whose ramp ends before the decay begins.
-
-    steps = ramp / (1 - decay)
-    """
-    return math.ceil(round(ramp / (1.0 - decay), 6))
-
-
-def check_ramp(settings: CanarySettings, ramp: int) -> None:
-    """Refuse learning rates that no continuation would reach.
-
-    Raises:
-        UserError: if one is tried whose ramp does not end before the decay begins.
-    """
-    before = steps_before_decay(settings.steps, settings.decay)
-    if ramp <= before or set(settings.lr_scales) == {1.0}:
-        return
-    way_out = "set decay below 1"
-    if settings.decay < 1.0:
-        way_out = f"give --steps {steps_for(ramp, settings.decay)} or more"
-    raise UserError(
-        f"lr_scales = {list(settings.lr_scales)}: the ramp to another learning rate takes {ramp} "
-        f"steps, 2 / (1 - beta2), but the decay begins after {before} of steps = "
-        f"{settings.steps}, so no run would reach it: {way_out}, or try 1 alone"
-    )
+def ramp_within(ramp: int, settings: CanarySettings) -> int:
+    """The ramp, shortened to half of the steps before the decay, so that each rate is held."""
+    return max(1, min(ramp, steps_before_decay(settings.steps, settings.decay) // 2))

@@ -78,14 +78,14 @@ class CanarySettings:
             raise UserError(
                 "lr_scales is empty: give at least 1.0, the checkpoint's own learning rate"
             )
+        if len(self.lr_scales) > 1 and self.tuning_seed in self.seeds:
+            raise UserError(
+                f"tuning_seed = {self.tuning_seed} is among seeds: the data order that "
+                "chooses the learning rate must not judge it; take another"
+            )
         if len(self.lr_scales) == 2 or len(set(self.lr_scales)) < len(self.lr_scales):
             raise UserError(
                 f"lr_scales = {list(self.lr_scales)} must be one value, or three or more different "
                 "ones: the best of two lies at the edge of those tried, which decides nothing; "
                 "try 1, 2 and 4"
-            )
-        if len(self.lr_scales) > 1 and self.tuning_seed in self.seeds:
-            raise UserError(
-                f"tuning_seed = {self.tuning_seed} is among seeds: the data order that "
-                "chooses the learning rate must not judge it; take another"
             )
