@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
+import math
 import os
 from pathlib import Path
 
@@ -49,9 +51,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("groups", lambda saved: saved.update(param_groups=3)),
         ("no-lr", lambda saved: saved["param_groups"][0].pop("lr")),
         ("word", lambda saved: saved["param_groups"][0].update(lr="x")),
+        ("nan", lambda saved: saved["state"][0].update(exp_avg=torch.tensor([math.nan]))),
         ("ended", lambda saved: saved["param_groups"][0].update(lr=0.0)),
     ):
-        saved = adamw.state_dict()
+        saved = copy.deepcopy(adamw.state_dict())
         change(saved)
         torch.save({"model": model.state_dict(), "opt": saved}, tmp_path / f"{name}.pt")
     return tmp_path
@@ -124,6 +127,7 @@ def test_it_says_what_to_do_next_and_writes_the_numbers(
         (["groups.pt", *OPT], ["groups.pt", "param_groups", "must be a list of dicts"]),
         (["no-lr.pt", *OPT], ["no-lr.pt", "param_groups[0]", "no 'lr'"]),
         (["word.pt", *OPT], ["word.pt", "lr='x' must be a number"]),
+        (["nan.pt", *OPT], ["nan.pt", "exp_avg of parameter 0", "take an earlier checkpoint"]),
         (["ended.pt", *OPT], ["ended.pt", "learning rate of its optimizer is 0", "set lr in its"]),
     ],
     ids=lambda v: " ".join(v)[:40],

@@ -24,7 +24,7 @@ from ...optim.tools.parameter_order import (
     sizes,
     usual,
 )
-from ...optim.tools.state_dict import check_form, entered, names_of
+from ...optim.tools.state_dict import check_form, check_moments, entered, names_of
 from ...optim.values import number
 
 
@@ -84,6 +84,7 @@ def read_checkpoint(path: Path, *, model_key: str, optimizer_key: str) -> AdamWC
         raise UserError(f"{path}: {optimizer_key!r} is not the state dict of an optimizer")
     try:
         check_form(adamw)
+        check_moments(adamw)
         rates = [float(number("lr", group["lr"])) for group in adamw["param_groups"]]
     except ValueError as error:
         raise UserError(f"{path}: {optimizer_key!r}: {error}") from None
