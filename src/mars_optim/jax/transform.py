@@ -246,11 +246,11 @@ def _last_grads(
     # there is no point before the first: c_1 = (1 + k) g_1, as in the approximate form
     begun = state.count > 0
     try:
-        befores = structure.flatten_up_to(previous)
+        earlier = structure.flatten_up_to(previous)
     except (ValueError, TypeError) as error:
         raise ValueError(f"previous_grads must be a tree as grads is: {error}") from None
-    _check_shapes("previous_grads of", befores, structure.unflatten(grads))
-    return [jnp.where(begun, p, 0).astype(p.dtype) for p in befores]
+    _check_shapes("previous_grads of", earlier, structure.unflatten(grads))
+    return [jnp.where(begun, p, 0).astype(p.dtype) for p in earlier]
 
 
 def _stored(structure: Any, leaves: list[jax.Array] | None, kept: Any) -> Any:
