@@ -55,7 +55,7 @@ def no_link(path: str, flags: int) -> int:
 
 
 def check_appendable(path: Path, name: str) -> None:
-    """See that lines can be added to a file, whose folder is made; a new file is left out.
+    """See that lines can be added to a file; its folder is made, and no file.
 
     Args:
         path: of the file.
@@ -64,17 +64,17 @@ def check_appendable(path: Path, name: str) -> None:
     Raises:
         ValueError: naming both, if not.
     """
-    new = not path.exists()
+    reason = "it is a folder" if path.is_dir() else ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8"):
-            pass
-        if new:
-            path.unlink()
     except OSError as error:
+        reason = str(error)
+    if not reason and not os.access(path if path.exists() else path.parent, os.W_OK):
+        reason = "it is read-only"
+    if reason:
         raise ValueError(
-            f"{name}={str(path)!r} cannot be written ({error}): give the path of a file"
-        ) from None
+            f"{name}={str(path)!r} cannot be written ({reason}): give the path of a file"
+        )
 
 
 def _new(path: str, flags: int) -> int:

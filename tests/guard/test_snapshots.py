@@ -22,7 +22,8 @@ Place = collections.namedtuple("Place", "epoch batch")
 
 def guard_of(run: Run, folder: Path | str = "memory", **options: Any) -> Guard:
     given = dict(baseline=HISTORY, settings=QUICK, snapshots=folder, step=run.step)
-    return Guard(run.net, run.optimizer, **(given | options))  # type: ignore[arg-type]
+    optimizer = options.pop("optimizer", run.optimizer)
+    return Guard(run.net, optimizer, **(given | options))  # type: ignore[arg-type]
 
 
 class Loader:
@@ -216,3 +217,68 @@ def test_frozen_weights_that_are_infinite_are_no_hindrance() -> None:
     back = run.guarded(guard, {21: math.nan}, steps=60)
     assert back is not None
     assert back.step == 15
+
+
+def test_runs_guarded_in_memory_get_names_with_a_folder(tmp_path: Path) -> None:
+    runs, files = (Run(), Run()), []
+    for run in runs:
+        guard = guard_of(run)
+        run.guarded(guard, {}, steps=21)
+        saved = guard.state_dict()
+        guard.close()
+        guard_of(run, tmp_path).load_state_dict(saved)
+        files.append({path.name for path in tmp_path.iterdir()})
+    assert len(files[0]) == 1
+    assert len(files[1]) == 2
+
+
+def test_any_damage_of_a_file_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run()
+    guard = guard_of(run, tmp_path)
+    run.guarded(guard, {}, steps=25)
+    load = torch.load
+
+    def of_a_flipped_bit(path: Any, **options: Any) -> Any:
+        if "step-000000020" in str(path):
+            raise KeyError(3060289205)
+        return load(path, **options)
+
+    monkeypatch.setattr(torch, "load", of_a_flipped_bit)
+    with pytest.warns(UserWarning, match=r"step-000000020.* cannot be read"):
+        back = run.guarded(guard, {26: math.nan}, steps=60)
+    assert back is not None
+    assert back.step == 15
+
+
+class Lookahead(torch.optim.Optimizer):
+    """A wrapper with state of its own."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__([p for g in optimizer.param_groups for p in g["params"]], {})
+        self.optimizer, self.counted = optimizer, 0
+        self.param_groups, self.state = optimizer.param_groups, optimizer.state
+
+    def step(self, closure: Any = None) -> None:
+        self.counted += 1
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"inner": self.optimizer.state_dict(), "counted": self.counted}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counted = state["counted"]
+        self.optimizer.load_state_dict(state["inner"])
+
+
+def test_a_wrappers_own_state_comes_back_too() -> None:
+    run = Run()
+    ahead = Lookahead(run.optimizer)
+    guard, start = guard_of(run, optimizer=ahead, in_place=True), run.step
+    for step in range(30):
+        run.train(ahead, 1)
+        if back := guard.watch(loss=math.nan if step == 22 else 1.0):
+            assert ahead.counted == back.step - start
+            return
+    raise AssertionError("the guard did not go back")

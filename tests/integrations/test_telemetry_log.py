@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mars_optim import MARS, MARSM
+from mars_optim.files import check_appendable
 from mars_optim.integrations.telemetry_log import TelemetryLog
 
 
@@ -112,3 +113,11 @@ def test_its_folder_is_made_and_a_path_of_no_file_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"to=.* cannot be written"):
         TelemetryLog(optimizer, tmp_path / "logs")
     TelemetryLog(optimizer, tmp_path / "logs", write=False)
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_stays(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "log.jsonl"
+    link.symlink_to(tmp_path / "far" / "log.jsonl")
+    check_appendable(link, "log")
+    assert link.is_symlink()

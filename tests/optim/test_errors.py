@@ -157,7 +157,9 @@ def test_misspelt_keys_of_groups_alone_are_named(key: str) -> None:
         MARS([{"params": make_params(), key: 1.0}])
 
 
-@pytest.mark.parametrize("key", ["initial_lr", "max_lr", "lr_scale", "host_note", "use_fp8"])
+@pytest.mark.parametrize(
+    "key", ["initial_lr", "max_lr", "lr_scale", "host_note", "use_fp8", "wd_ratio"]
+)
 def test_keys_of_hosts_are_no_misspellings(key: str) -> None:
     for group in MARS([{"params": make_params(), key: 1.0}]).param_groups:
         assert group[key] == 1.0

@@ -233,3 +233,13 @@ OPTIONS: list[tuple[type[MARS], dict[str, Any]]] = [
 def test_no_option_is_accepted_and_ignored(cls: type[MARS], options: dict[str, Any]) -> None:
     plain, changed = make_params(), make_params()
     assert not same(run(cls(plain), plain), run(cls(changed, **options), changed))
+
+
+@pytest.mark.parametrize("edit", [lambda ps: ps.pop(), lambda ps: ps.append(make_params()[0])])
+def test_a_host_may_change_the_parameters_of_named_groups(edit: Any) -> None:
+    named = [(f"p{i}", p) for i, p in enumerate(make_params())]
+    optimizer = MARS(named)
+    edit(optimizer.param_groups[0]["params"])
+    for _, p in named:
+        p.grad = torch.ones_like(p)
+    optimizer.step()

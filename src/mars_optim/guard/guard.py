@@ -88,6 +88,8 @@ class Guard:
         self.rolled_back = False
         self._start = self.step
         self._bare = unwrapped(optimizer)
+        has_own = type(optimizer).state_dict is not Optimizer.state_dict  # a wrapper with a state
+        self._stateful = optimizer if has_own else self._bare
         self._extras = dict(extras or {})
         self._on_rollback = on_rollback
         self._target = RollbackTarget.of(self._bare, adamw, lr_scale=lr_scale, in_place=in_place)
@@ -244,7 +246,7 @@ class Guard:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimizer": self._bare.state_dict(),
+            "optimizer": self._stateful.state_dict(),
             "extras": {name: extra.state_dict() for name, extra in self._extras.items()},
             "rng": rng_state(),
             "position": self._position,
@@ -257,7 +259,7 @@ class Guard:
         clean = chosen <= limit or chosen == self._start  # nothing of MARS is in the first one
         self.close()
         self.model.load_state_dict(snapshot["model"])
-        self._bare.load_state_dict(copied(snapshot["optimizer"]))
+        self._stateful.load_state_dict(copied(snapshot["optimizer"]))
         for name, extra in self._extras.items():
             extra.load_state_dict(copied(snapshot["extras"][name]))
         factors = self._target.factors(self._bare)

@@ -36,7 +36,7 @@ class SnapshotKeeper:
         self._store, self._keep, self._device = store_for(where, device), keep, device
 
     @property
-    def run(self) -> str:
+    def run(self) -> str | None:
         """Name of the run in its files."""
         return self._store.run
 
@@ -55,11 +55,11 @@ class SnapshotKeeper:
         self._store.put(first["step"], first, copy=False)
         self._store.try_to_get(first["step"])
 
-    def resume(self, run: str, size: int, state: Snapshot) -> bool:
+    def resume(self, run: str | None, size: int, state: Snapshot) -> bool:
         """Go on with the snapshots of a run, or from its state alone.
 
         Args:
-            run: name of the run in its files.
+            run: name of the run in its files; None where it had none.
             size: its number of processes; another number cannot read its files.
             state: of the run; it becomes the first snapshot where not all ranks have one, even
                 in an alarm, since there is nothing else.
@@ -71,7 +71,8 @@ class SnapshotKeeper:
             OSError: if it cannot be written.
         """
         if size == world_size():
-            self._store.run = run
+            if run is not None:  # of a guard in memory
+                self._store.run = run
         elif self._store.on_disk:
             warnings.warn(
                 f"the run had {size} processes and has {world_size()} now, which cannot read its "

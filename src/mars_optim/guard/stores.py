@@ -22,7 +22,8 @@ from .snapshots import Snapshot, copied
 class MemoryStore:
     """Copies in main memory; sharded tensors are copied where they are."""
 
-    run, place, on_disk = "", "memory", False
+    run: str | None = None  # it has no files
+    place, on_disk = "memory", False
 
     def __init__(self) -> None:
         self._kept: dict[int, Snapshot] = {}
@@ -128,7 +129,7 @@ class DiskStore:
         path = self._path(step)
         try:
             snapshot: Snapshot = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # torch.load raises whatever a damaged file leads it to
             raise DamagedError(f"{path} cannot be read: {_line(error)}") from None
         return snapshot
 

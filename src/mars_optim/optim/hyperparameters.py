@@ -204,14 +204,7 @@ def resolve(options: dict[str, Any]) -> dict[str, Any]:
     resolve_gamma(found)
     schedule = found.get("gamma_schedule", "constant")
     found["correction"] = resolve_correction(found["correction"], schedule)
-    asked = found["clip"]
-    found["clip"] = resolve_clip(asked, found["correction"])
-    if found.get("clip_over") == "global" and found["clip"] is None and asked is not None:
-        raise ValueError(
-            "clip_over='global' has nothing to clip by: correction='folded', which gamma='auto' "
-            "takes, has no clip. Leave clip_over out, and clip gradients before the step "
-            "(torch.nn.utils.clip_grad_norm_)"
-        )
+    found["clip"] = resolve_clip(found["clip"], found["correction"])
     return found
 
 

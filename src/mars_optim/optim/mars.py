@@ -35,6 +35,7 @@ from .gamma import choice, kept
 from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
+    check_clip_reached,
     check_ratio_reached,
     check_vector_options,
     checked_settings,
@@ -202,6 +203,7 @@ class MARS(TwoGradientForm, Observed):
         super().__init__(params, defaults)
         check_partitions(self.param_groups, self._given)
         check_ratio_reached(self.param_groups, lr_1d_ratio)
+        check_clip_reached(self.param_groups, clip_over, clip)
         self._runtime["built"] = True
         self._refuse_silence()
 

@@ -88,6 +88,7 @@ class Continuations:
             weight_decay=first["weight_decay"],
             **(s.of_mars if mars else dict(gamma=0.0, clip=None)),
         )
+        of_ramp = "" if scale == 1.0 else f" ramp {self.ramp}, decay held"
         return RunSpec(
             purpose="canary",
             arm_name=name,
@@ -104,7 +105,9 @@ class Continuations:
                 eval_tokens=s.eval_tokens,
                 evaluations=1,
             ),
-            data=self.data,
+            data=hashlib.sha256((self.data + of_ramp).encode()).hexdigest()
+            if of_ramp
+            else self.data,
         )
 
     def run(self, spec: RunSpec) -> Run:

@@ -8,11 +8,13 @@ from ...optimizer_options import IN_GROUPS, TABLE
 
 # What users may give in a group; the constructor's arguments have the same names.
 OPTIONS = frozenset(TABLE)
+# What a group may say and no constructor.
+_OF_GROUPS = "split", "stacked", "lr_ratio"
 # All the keys that mars-optim owns. Hosts add their own (``initial_lr``, ...).
 _STATE = "gamma_now gamma_steps gamma_sums gamma_memory gamma_silent gamma_probes lr_peak".split()
 GROUP_KEYS = frozenset((*OPTIONS, *IN_GROUPS, *_STATE, "params", "param_names", "kind", "why"))
 # Keys that hosts are known to write although they are a letter or two from one of ours.
-HOST_KEYS = frozenset("beta1 beta2 beta3 eps1 eps2 lr2 l1 l2".split())
+HOST_KEYS = frozenset("beta1 beta2 beta3 eps1 eps2 lr2 l1 l2 wd_ratio lr_rate".split())
 
 
 def check_group_keys(keys: Iterable[str]) -> None:
@@ -34,7 +36,7 @@ def check_group_keys(keys: Iterable[str]) -> None:
     for key in keys:
         if key in GROUP_KEYS or key in HOST_KEYS or not isinstance(key, str):
             continue
-        near = min((*OPTIONS, *IN_GROUPS), key=lambda name: (distance(key.lower(), name), name))
+        near = min((*OPTIONS, *_OF_GROUPS), key=lambda name: (distance(key.lower(), name), name))
         if _is_slip(key.lower(), near):
             raise ValueError(
                 f"unknown key {key!r} in a parameter group; did you mean {near!r}? Give your "

@@ -190,12 +190,24 @@ def checked_settings(groups: list[Group], given: GivenShapes) -> list[Settings]:
     of_groups = [Settings.from_group(group) for group in groups]
     check_partitions(groups, given)
     for group, settings in zip(groups, of_groups, strict=True):
-        names = group.get("param_names") or [None] * len(group["params"])
+        names = group.get("param_names") or ()
+        if len(names) != len(group["params"]):  # a host has changed its parameters
+            names = [None] * len(group["params"])
         for name, param in zip(names, group["params"], strict=True):
             if param.grad is not None:
                 check_shape(param, settings, group.get("kind"))
                 check_split(param if name is None else (name, param), settings)
     return of_groups
+
+
+def check_clip_reached(groups: list[Group], clip_over: str, clip: Any) -> None:
+    """Raise ValueError where a constructor's ``clip_over="global"`` finds no clip in any group."""
+    if clip_over == "global" and clip is not None and not any(g["clip"] for g in groups):
+        raise ValueError(
+            "clip_over='global' has nothing to clip by: correction='folded', which gamma='auto' "
+            "takes, has no clip. Leave clip_over out, and clip gradients before the step "
+            "(torch.nn.utils.clip_grad_norm_)"
+        )
 
 
 def check_ratio_reached(groups: list[Group], ratio: float | None) -> None:
