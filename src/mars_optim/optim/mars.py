@@ -203,7 +203,7 @@ class MARS(TwoGradientForm, Observed):
         super().__init__(params, defaults)
         check_partitions(self.param_groups, self._given)
         check_ratio_reached(self.param_groups, lr_1d_ratio)
-        check_clip_reached(self.param_groups, clip_over, clip)
+        check_clip_reached(self.param_groups, self.defaults, clip)
         self._runtime["built"] = True
         self._refuse_silence()
 

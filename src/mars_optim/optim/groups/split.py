@@ -200,9 +200,13 @@ def checked_settings(groups: list[Group], given: GivenShapes) -> list[Settings]:
     return of_groups
 
 
-def check_clip_reached(groups: list[Group], clip_over: str, clip: Any) -> None:
-    """Raise ValueError where a constructor's ``clip_over="global"`` finds no clip in any group."""
-    if clip_over == "global" and clip is not None and not any(g["clip"] for g in groups):
+def check_clip_reached(groups: list[Group], defaults: Mapping[str, Any], clip: Any) -> None:
+    """Raise ValueError where a constructor's ``clip_over="global"`` finds no clip in any group.
+
+    With ``clip=None``, or options that groups bring along, nothing was asked for that is not done.
+    """
+    clipped = defaults["clip"] is not None or any(group["clip"] for group in groups)
+    if defaults["clip_over"] == "global" and clip is not None and not clipped:
         raise ValueError(
             "clip_over='global' has nothing to clip by: correction='folded', which gamma='auto' "
             "takes, has no clip. Leave clip_over out, and clip gradients before the step "
