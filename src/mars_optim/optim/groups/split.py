@@ -203,7 +203,7 @@ def checked_settings(groups: list[Group], given: GivenShapes) -> list[Settings]:
 def check_clip_reached(groups: list[Group], defaults: Mapping[str, Any], clip: Any) -> None:
     """Raise ValueError where a constructor's ``clip_over="global"`` finds no clip in any group.
 
-    With ``clip=None``, or options that groups bring along, nothing was asked for that is not done.
+    Not where ``clip=None`` was given, or a group has a clip of its own.
     """
     clipped = defaults["clip"] is not None or any(group["clip"] for group in groups)
     if defaults["clip_over"] == "global" and clip is not None and not clipped:
