@@ -81,8 +81,7 @@ def migrate(
             than AdamW. A state dict of Adam's from torch before 2.7 cannot be told from AdamW's.
     """
     check_choice("to", to, ("mars", "adamw"))
-    check_unused(
-        to,
+    of_mars: dict[str, Any] = dict(
         gamma=gamma,
         clip=clip,
         correction=correction,
@@ -90,22 +89,14 @@ def migrate(
         clip_over=clip_over,
         cautious=cautious,
     )
+    check_unused(to, **of_mars)
     groups, states = _read(source, params, key, order, to)
     check_rules(groups)
     group_of = {id(p): g for g in groups for p in map(bare, g["params"])}
     kept = [(p, carried(p, state, group_of[id(p)])) for p, state in states]
     if to == "mars":
         given = [{**g, "betas_1d": g["betas"]} for g in _given(groups)]  # vectors stay as they were
-        target: Optimizer = MARS(
-            given,
-            rule="adamw",
-            gamma=gamma,
-            clip=clip,
-            correction=correction,
-            gamma_schedule=gamma_schedule,
-            clip_over=clip_over,
-            cautious=cautious,
-        )
+        target: Optimizer = MARS(given, rule="adamw", **of_mars)
     else:
         target = torch.optim.AdamW(_given(groups))
     for group in target.param_groups:  # what hosts and schedulers keep there
