@@ -24,7 +24,7 @@ from ...optim.tools.parameter_order import (
     sizes,
     usual,
 )
-from ...optim.tools.state_dict import check_form, check_moments, entered, names_of
+from ...optim.tools.state_dict import check_form, check_moments, entered, names_of, read_file
 from ...optim.values import number
 
 
@@ -69,12 +69,12 @@ def read_checkpoint(path: Path, *, model_key: str, optimizer_key: str) -> AdamWC
     Raises:
         UserError: naming the file and the keys that it has.
     """
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = read_file(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # torch.load raises whatever a damaged file leads it to
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a checkpoint: {error}") from None
     model = _part(data, model_key, path, "--model-key")
     adamw = _part(data, optimizer_key, path, "--optimizer-key")
