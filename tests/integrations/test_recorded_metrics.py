@@ -43,9 +43,9 @@ def test_only_the_first_rank_writes(tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
-def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
+def module(least: float = 0.0) -> Any:
+    """A small LightningModule, whose losses in training are at least this much."""
     lightning = pytest.importorskip("lightning", reason="lightning is not installed")
-    from mars_optim.integrations.lightning import RecordMetrics as Callback
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -53,7 +53,7 @@ def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
             self.layer = torch.nn.Linear(4, 1)
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
-            return self.layer(batch).square().mean()
+            return self.layer(batch).square().mean().clamp(min=least)
 
         def validation_step(self, batch: Any, index: int) -> None:
             self.log("val_loss", self.layer(batch).square().mean())
@@ -61,8 +61,15 @@ def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.01)
 
+    return Module()
+
+
+def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
+    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+    from mars_optim.integrations.lightning import RecordMetrics as Callback
+
     data = torch.utils.data.DataLoader(torch.randn(24, 4, dtype=torch.float32), batch_size=4)
-    module = Module()
+    trained = module()
     trainer = lightning.Trainer(
         max_steps=6,
         callbacks=[Callback(tmp_path)],
@@ -72,35 +79,24 @@ def test_lightnings_trainer_leaves_its_losses(tmp_path: Path):
         enable_model_summary=False,
         accelerator="cpu",
     )
-    trainer.fit(module, data, data)
-    (value,) = trainer.validate(module, data, verbose=False)
+    trainer.fit(trained, data, data)
+    (value,) = trainer.validate(trained, data, verbose=False)
     assert final(tmp_path, 6) == (6, pytest.approx(value["val_loss"]))
 
 
 @pytest.mark.parametrize("micro_batches", [1, 4])
 def test_lightnings_losses_are_whole_with_accumulation(tmp_path: Path, micro_batches: int):
-    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+    pytest.importorskip("lightning", reason="lightning is not installed")
     from mars_optim.integrations.lightning import RecordMetrics as Callback
-
-    class Module(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(4, 1)
-
-        def training_step(self, batch: Any, index: int) -> torch.Tensor:
-            return self.layer(batch).mean() * 0.0 + 3.0
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.01)
 
     fit_module(
         tmp_path,
-        Module(),
+        module(least=1e6),
         list(torch.randn(2 * micro_batches, 4, 4)),
         accumulate_grad_batches=micro_batches,
         callbacks=[Callback(tmp_path)],
     )
-    assert [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [3.0, 3.0]
+    assert [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1e6, 1e6]
 
 
 def test_transformers_trainer_leaves_its_losses(tmp_path: Path):

@@ -61,15 +61,10 @@ class Passes:
             raise ValueError("groups hold no parameter with requires_grad=True: there is no noise")
         with torch.enable_grad():
             loss = self.loss_fn(self.model, batch)
-        found = dict(
-            zip(
-                map(id, trained), torch.autograd.grad(loss, trained, allow_unused=True), strict=True
-            )
-        )
-        return [
-            torch.zeros_like(p) if (g := found.get(id(p))) is None else g.detach()
-            for p in self.params
-        ]
+        found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
+        grads = [next(found) if p.requires_grad else None for p in self.params]
+        pairs = zip(grads, self.params, strict=True)
+        return [torch.zeros_like(p) if g is None else g.detach() for g, p in pairs]
 
     def go_to(self, point: Sequence[Tensor]) -> None:
         """Set the parameters."""

@@ -10,8 +10,8 @@ from torch.optim.optimizer import Optimizer
 
 from ..optim.tools.origin import unwrapped
 
-PER_GROUP = ("base_lrs", "max_lrs", "min_lrs", "_last_lr")  # rates that torch's schedulers keep
-OF_ALL = ("eta_min",)
+# rates of each group that torch's schedulers keep; eta_min is one for all
+PER_GROUP = ("base_lrs", "max_lrs", "min_lrs", "_last_lr")
 
 
 def repoint(
@@ -35,9 +35,8 @@ def repoint(
             if isinstance(rates, list | tuple):
                 pairs = zip(rates, factors, strict=False)  # of groups added later it has none
                 setattr(scheduler, name, [rate * factor for rate, factor in pairs])
-        for name in OF_ALL:
-            if getattr(scheduler, name, 0.0):
-                setattr(scheduler, name, getattr(scheduler, name) * factors[0])
+        if hasattr(scheduler, "eta_min"):
+            scheduler.eta_min *= factors[0]
         if new is not old and hasattr(scheduler, "optimizer"):
             scheduler.optimizer = new
             if getattr(scheduler, "_step_count", 0) == 1:
@@ -65,7 +64,7 @@ def check_schedulers(
                     "lr_scale and lr_ratio: leave it out of extras and set AdamW's rate in "
                     "on_rollback"
                 )
-            if any(getattr(scheduler, key, 0.0) for key in OF_ALL) and len(set(factors)) > 1:
+            if getattr(scheduler, "eta_min", 0.0) and len(set(factors)) > 1:
                 raise ValueError(
                     f"{kind} has one eta_min for groups with different lr_ratio, which AdamW does "
                     "not have: set in_place=True, or eta_min=0"

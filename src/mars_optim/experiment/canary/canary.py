@@ -126,7 +126,7 @@ def _advice(
         )
         if runs.ramp < runs.whole_ramp:
             advice.append(
-                f"This canary's ramp had {runs.ramp} steps, the half of those before its decay: "
+                f"This canary's ramp had {runs.ramp} steps, half of those before its decay: "
                 "more steps try the whole one."
             )
     if not trials:

@@ -62,8 +62,7 @@ class Continuations:
         self.group = adamw.param_groups[0]
         self.whole_ramp = ramp_steps(adamw)
         self.ramp = ramp_within(self.whole_ramp, settings)
-        origin = [task.fingerprint, checkpoint.sha256, settings.history, settings.decay]
-        self.data = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
+        self.origin = [task.fingerprint, checkpoint.sha256, settings.history, settings.decay]
 
     def pair(self, seed: int, scales: dict[str, float]) -> dict[str, Run]:
         """The history and the continuations of one data order.
@@ -88,7 +87,7 @@ class Continuations:
             weight_decay=first["weight_decay"],
             **(s.of_mars if mars else dict(gamma=0.0, clip=None)),
         )
-        of_ramp = "" if scale == 1.0 else f" ramp {self.ramp}, decay held"
+        origin = self.origin if scale == 1.0 else [*self.origin, f"ramp {self.ramp}"]
         return RunSpec(
             purpose="canary",
             arm_name=name,
@@ -105,9 +104,7 @@ class Continuations:
                 eval_tokens=s.eval_tokens,
                 evaluations=1,
             ),
-            data=hashlib.sha256((self.data + of_ramp).encode()).hexdigest()
-            if of_ramp
-            else self.data,
+            data=hashlib.sha256(json.dumps(origin).encode()).hexdigest(),
         )
 
     def run(self, spec: RunSpec) -> Run:

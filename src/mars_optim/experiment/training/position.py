@@ -39,12 +39,11 @@ def fault_of(position: Any, steps: int) -> str:
         return "position is no table"
     forms = {**beginning(), "rows": [{}]}
     for key, form in forms.items():
-        if key not in position and key == "trunk_seconds":
-            continue  # of a run that began before there were trunks
-        if key not in position:
+        if key in position:
+            if not _is_like(position[key], form):
+                return f"{key} = {repr(position[key])[:40]}"
+        elif key != "trunk_seconds":  # a run from before there were trunks has none
             return f"position has no {key!r}"
-        if not _is_like(position[key], form):
-            return f"{key} = {repr(position[key])[:40]}"
     if not 0 < position["step"] <= steps:
         return f"step = {position['step']} is none of the run's {steps} steps"
     if not _is_memory(position.get("memory")):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from ...optimizer_options import PUBLISHED_GAMMA
+from ...optimizer_options import TABLE
 from ..mars import MARS
 from .wrap_options import GAMMA, LAST_GRAD
 
@@ -26,15 +26,6 @@ FOREIGN_KEYS = {
     "d_coef": "Prodigy or D-Adaptation, which chooses the lr",
     "weight_lr_power": "schedule-free, which averages the weights",
 }
-# Options of migrate for the MARS, with their defaults.
-_OF_MARS = dict(
-    gamma=PUBLISHED_GAMMA,
-    clip="auto",
-    correction=None,
-    gamma_schedule="constant",
-    clip_over="tensor",
-    cautious=False,
-)
 _WAY = "finish the run with it, or begin a MARS optimizer with a warm-up"
 
 
@@ -98,7 +89,7 @@ def check_groups(groups: Sequence[Group], to: str, *, coupled: bool = False) -> 
 
 def check_unused(to: str, **options: Any) -> None:
     """Raise ValueError for options of a MARS where the target is an AdamW, which has none."""
-    given = [name for name, value in options.items() if value != _OF_MARS[name]]
+    given = [name for name, value in options.items() if value != TABLE[name].default]
     if to == "adamw" and given:
         raise ValueError(
             f"{given[0]}={options[given[0]]!r} is an option of MARS, and to='adamw' makes an "
