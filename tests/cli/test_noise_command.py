@@ -97,6 +97,21 @@ def test_a_task_of_the_user_s_is_measured(
     assert found["batch_tokens"] == 16
 
 
+def test_the_noise_is_measured_in_the_plan_s_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    seen = "print('in', model(batch['x']).dtype)\n        return"
+    Path("noisy_line.py").write_text(TASK.replace("return (model", f"{seen} (model"))
+    assert main(["noise", "--task", "noisy_line.py:Line", *QUICK]) == 0
+    assert "in torch.bfloat16" not in capsys.readouterr().out
+    command = ["noise", "--task", "noisy_line.py:Line", *QUICK]
+    assert main([*command, "--set", 'training.precision="bf16"']) == 0
+    printed = capsys.readouterr().out
+    # the task is tried in float32 before
+    assert printed.count("in torch.bfloat16") > 9 * printed.count("in torch.float32")
+
+
 @pytest.mark.slow
 def test_it_starts_from_a_checkpoint(
     small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -35,28 +35,28 @@ def group(beta1: float, gamma: float, clip: float | None, *params: Tensor) -> di
 
 
 def closed_forms(points: list[Tensor], beta: float, gamma: float) -> dict[str, tuple[float, float]]:
-    """(bias^2, variance) of every unclipped estimator of one vector."""
+    """(bias^2, variance) of every unclipped estimator of one vector, in mid-run."""
     k, steps = gamma * beta / (1 - beta), len(points) - 1
-    share = 1 - beta**steps
-    weights = [(1 - beta) * beta**age / share for age in range(steps)]
+    weights, rest = [(1 - beta) * beta**age for age in range(steps)], beta**steps
     newest = points[::-1]
     moved = [a - b for a, b in itertools.pairwise(newest)]
 
     def bias(gain: float) -> float:
-        mean = sum(
+        mean = rest * CURVATURE * newest[-1] + sum(
             w * CURVATURE * (x + gain * d) for w, x, d in zip(weights, newest, moved, strict=False)
         )
         return float((mean - CURVATURE * newest[0]).square().sum())
 
     def independent(gain: float) -> float:
-        factors = [(1 + gain) * w for w in weights] + [0.0]
+        factors = [(1 + gain) * w for w in weights] + [rest]
         for age, w in enumerate(weights):
             factors[age + 1] -= gain * w
         return sum(f * f * float(variance_at(x)) for f, x in zip(factors, newest, strict=True))
 
     def paired(gain: float) -> float:  # n has no part in the difference, z has
         each = [variance_at(x + gain * d) for x, d in zip(newest, moved, strict=False)]
-        return sum(w * w * float(v) for w, v in zip(weights, each, strict=True))
+        oldest = rest**2 * float(variance_at(newest[-1]))
+        return oldest + sum(w * w * float(v) for w, v in zip(weights, each, strict=True))
 
     own, last = float(variance_at(newest[0])), float(variance_at(newest[1]))
     lag = float((k * CURVATURE * moved[0]).square().sum())

@@ -17,7 +17,7 @@ from ..gradient_noise import Estimate, Trail, momentum_errors, noise_scale
 from ..optim import param_groups
 from .plan import Arm, Plan
 from .tasks import Task
-from .training import alone, build_optimizer, scheduled, seed_all, wants_closure
+from .training import alone, autocast_of, build_optimizer, scheduled, seed_all, wants_closure
 
 FRESH = 10**9  # batches at steps from here on are never trained on
 FORGOTTEN = 0.05  # weight in the momentum of all batches older than those drawn anew
@@ -75,7 +75,7 @@ def study_noise(
     """Measure the noise under the plan's baseline and its candidate.
 
     On both paths the candidate's estimators are measured (its betas, gamma and clip), before the
-    plan's clip of the whole gradient, in float32.
+    plan's clip of the whole gradient, in the plan's precision.
 
     Args:
         plan: for the arms, the schedule, the accumulation and the gradient clip.
@@ -180,6 +180,7 @@ class _Stretch:
             lambda i: self._batch(first + i),
             self.groups,
             recent,
+            from_start=window == step,
             replicates=study.replicates,
             confidence=study.confidence,
             on_gradients=on_gradients,
@@ -205,7 +206,9 @@ class _Stretch:
         return moved
 
     def _loss(self, model: nn.Module, batches: list[Any]) -> Tensor:
-        return torch.stack([self.task.loss(model, batch) for batch in batches]).mean()
+        with autocast_of(self.plan.training, self.ranks.device):
+            losses = [self.task.loss(model, batch) for batch in batches]
+        return torch.stack(losses).mean()
 
     def _set_lr(self, step: int) -> None:
         factor = 1.0

@@ -65,8 +65,8 @@ class Blocks:
         self.counts = torch.zeros(blocks, dtype=torch.float64, device="cpu")
 
     def add(self, block: int, vector: Iterable[Tensor]) -> None:
-        """Add one sample to a block. The tensors are copied."""
-        tensors = [t.detach() for t in vector]
+        """Add one sample to a block. The tensors are copied, in float32 at least."""
+        tensors = [widened(t.detach()) for t in vector]
         if self.sums[block]:
             torch._foreach_add_(self.sums[block], tensors)
         else:
@@ -89,6 +89,13 @@ class Blocks:
             rows = torch.stack([sums[j].flatten() for sums in self.sums]).double()
             gram += (rows @ rows.T).cpu()
         return gram
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The same numbers, dense and real, in float32 at least: sums in bfloat16 lose the noise."""
+    dense = tensor.to_dense() if tensor.layout != torch.strided else tensor
+    real = torch.view_as_real(dense) if dense.is_complex() else dense
+    return real.to(torch.promote_types(real.dtype, torch.float32))
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -15,7 +15,7 @@ from .dots import Dots
 from .intervals import Estimate, check_confidence, jackknife, jackknife_ratio
 from .momentum import DOUBLE, ESTIMATORS, MOMENTA, Form, Histories, histories
 from .noise_scale import TOTAL, check_blocks
-from .passes import Group, LossFunction, Trail
+from .passes import Group, LossFunction, Trail, checked_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class MomentumErrors:
 
     Args:
         kind: of the group.
-        steps: of the run that the momenta average over, K.
+        steps: of the run whose gradients the momenta hold beside the oldest one.
         replicates: histories of batches that were drawn.
         signal: |grad F(x_t)|^2.
         estimators: "g", "c_approx", "c_exact" and these "_clipped", and the momenta of them,
@@ -65,6 +65,7 @@ def momentum_errors(
     groups: Iterable[Group],
     trail: Trail,
     *,
+    from_start: bool = False,
     replicates: int = 8,
     confidence: float = 0.95,
     on_gradients: Callable[[int], None] = lambda count: None,
@@ -80,6 +81,9 @@ def momentum_errors(
         draw: i -> the i-th of independent batches, on the model's device.
         groups: an optimizer's ``param_groups``, or those of :func:`~mars_optim.param_groups`.
         trail: of the run, recorded at the present parameters too; at least two points.
+        from_start: whether the trail's oldest point is that of the run's first gradient. Then the
+            momenta begin at 0 as an optimizer's do; else the oldest gradient stands for all older
+            ones, so the trail should hold all steps that weigh (default: False).
         replicates: independent histories, >= 3 (default: 8); each takes
             2 * len(trail.points) - 1 gradients.
         confidence: of the intervals (default: 0.95).
@@ -89,13 +93,22 @@ def momentum_errors(
         One :class:`MomentumErrors` per group, and the total last.
 
     Raises:
-        ValueError: for too few replicates or points, or groups without ``betas``.
+        ValueError: for too few replicates or points, groups without ``betas``, a parameter that is
+            listed twice, or a gradient that is not finite.
+        TypeError: for groups that are no dicts with ``params``.
     """
-    groups = list(groups)
+    groups = checked_groups(groups)
     check_blocks("replicates", replicates)
     check_confidence(confidence)
     found = histories(
-        model, loss_fn, draw, groups, trail, replicates=replicates, on_gradients=on_gradients
+        model,
+        loss_fn,
+        draw,
+        groups,
+        trail,
+        from_start=from_start,
+        replicates=replicates,
+        on_gradients=on_gradients,
     )
     return errors_of(found, groups, steps=len(trail.points) - 1, confidence=confidence)
 

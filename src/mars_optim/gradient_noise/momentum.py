@@ -2,17 +2,22 @@ r"""How far the gradient estimators of a run are from the full gradient: bias^2 
 
 What is held fixed, and what is drawn anew. The points x_{t-K}, ..., x_t are those that the run
 went through. At each, the batch is drawn anew, independently: a *replicate* is one such history of
-batches, and with it g_t, c_t (approx and exact), the clipped c_t, and the momentum m_t over the
-K batches, with Adam's bias correction 1 / (1 - beta1^K). Expectations are over replicates::
+batches, and with it g_t, c_t (approx and exact), the clipped c_t, and the momentum m_t.
+Expectations are over replicates::
 
     bias^2 = |E e - grad F(x_t)|^2,   variance = E|e - E e|^2,   error = bias^2 + variance
+
+The momentum begins in one of two ways. In mid-run m_{t-K} = g_{t-K}: the oldest gradient stands for
+all older ones. From the run's first step on it begins as optimizers do, at 0 and with
+c_1 = (1 + k) g_1, and has Adam's bias correction 1 / (1 - beta1^t).
 
 So the noise that the run's own path carries is left out: the points do not move with the batches.
 
 The bias is measured without the noise that would drown it. With D_s = g(x_s, xi_s) -
 g(x_{s-1}, xi_s), two gradients of one batch, E D_s is the full gradient's move, and the bias of a
 linear estimator is a sum of such moves: that of c_t is k D_t, that of the momentum
-B_t = beta1 (B_{t-1} - (1 - beta1^{n-1}) D_t) + (1 - beta1) k D_t. A clip adds (clipped - unclipped)
+B_t = beta1 (B_{t-1} - w_{t-1} D_t) + (1 - beta1) k D_t, with w the weight of all gradients so far:
+1 in mid-run, 1 - beta1^t from the first step on, where D_1 = g_1. A clip adds (clipped - unclipped)
 of the same replicate. The squared norm is then the mean of <b_r, b_s> over replicates r != s.
 """
 
@@ -20,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,19 +85,40 @@ class Walk:
 
     Args:
         form: of the group.
-        steps: taken so far.
+        from_start: whether it begins with the run's first step, and not in the middle.
         last: this replicate's gradient at the point before, of the batch drawn there.
-        sums: the momenta, not yet divided by 1 - beta1^steps.
+        steps: taken so far.
+        sums: the momenta, not yet divided by the weight of all gradients so far.
         biases: of the momenta "plain" and "linear" (approx and exact alike).
         now: estimators of the newest step that have no memory.
     """
 
     form: Form
+    from_start: bool
     last: list[Tensor]
     steps: int = 0
     sums: Vectors = field(default_factory=dict)
     biases: Vectors = field(default_factory=dict)
     now: Vectors = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, form: Form, g: list[Tensor], *, from_start: bool) -> Walk:
+        """At the oldest point, with its gradient."""
+        if from_start:
+            zeros = [torch.zeros_like(t) for t in g]
+            walk = cls(form, from_start, zeros)
+            walk.step(g, zeros)
+            return walk
+        as_clipped = g if form.clip is None else clipped_to(form.clip, g)
+        sums = dict.fromkeys(("plain", "approx", "exact"), g)
+        sums |= {f"{name}_clipped": as_clipped for name in ("approx", "exact")}
+        copies = {name: [t.clone() for t in ts] for name, ts in sums.items()}
+        return cls(form, from_start, g, sums=copies)
+
+    @property
+    def weight(self) -> float:
+        """Weight of all gradients so far in a momentum."""
+        return 1.0 - self.form.beta1**self.steps if self.from_start else 1.0
 
     def step(self, g: list[Tensor], g_at_previous: list[Tensor]) -> None:
         """One step on: two gradients of one new batch, here and at the point before."""
@@ -103,9 +130,7 @@ class Walk:
         }
         for name in ("approx", "exact"):
             c = cs[name]
-            if form.clip is not None:
-                c = clipped(c, scales_of(norms_of(c), form.clip), in_place=False)
-            cs[f"{name}_clipped"] = c
+            cs[f"{name}_clipped"] = c if form.clip is None else clipped_to(form.clip, c)
         self._average("plain", g)
         for name, c in cs.items():
             self._average(name, c)
@@ -122,11 +147,11 @@ class Walk:
         torch._foreach_lerp_(m, c, 1.0 - self.form.beta1)
 
     def _drift(self, name: str, moves: list[Tensor], gain: float) -> None:
-        """B <- beta1 (B - (1 - beta1^{n-1}) D) + (1 - beta1) k D; ``steps`` is n - 1 here."""
+        """B <- beta1 (B - w D) + (1 - beta1) k D, with the weight w before this step."""
         beta1 = self.form.beta1
         b = self.biases.setdefault(name, [torch.zeros_like(t) for t in moves])
         torch._foreach_mul_(b, beta1)
-        factor = (1.0 - beta1) * gain - beta1 * (1.0 - beta1**self.steps)
+        factor = (1.0 - beta1) * gain - beta1 * self.weight
         torch._foreach_add_(b, moves, alpha=factor)
 
     def ends(self) -> Iterable[tuple[str, list[Tensor], list[Tensor]]]:
@@ -134,9 +159,8 @@ class Walk:
         yield "g", self.now["g"], [torch.zeros_like(t) for t in self.last]
         for name in _FORMS:
             yield f"c_{name}", *self._with_clip(name, self.now, "c_", self.now["bias"])
-        share = 1.0 - self.form.beta1**self.steps
         m, b = (
-            {n: list(torch._foreach_div(ts, share)) for n, ts in vs.items()}
+            {n: list(torch._foreach_div(ts, self.weight)) for n, ts in vs.items()}
             for vs in (self.sums, self.biases)
         )
         yield "m_plain", m["plain"], b["plain"]
@@ -150,6 +174,11 @@ class Walk:
         """The value, and the bias of its unclipped form plus what the clip adds."""
         value, linear = values[prefix + name], values[prefix + name.removesuffix("_clipped")]
         return value, list(torch._foreach_add(torch._foreach_sub(value, linear), bias))
+
+
+def clipped_to(clip: float, c: list[Tensor]) -> list[Tensor]:
+    """Each tensor scaled to a norm of at most ``clip``."""
+    return clipped(c, scales_of(norms_of(c), clip), in_place=False)
 
 
 def _beyond(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
@@ -186,13 +215,14 @@ def histories(
     groups: Sequence[Group],
     trail: Trail,
     *,
+    from_start: bool = False,
     replicates: int = 8,
     on_gradients: Callable[[int], None] = lambda count: None,
 ) -> list[Histories]:
     """Draw the replicates; everything is left as it was, bit for bit.
 
     Takes replicates * (2 * len(trail.points) - 1) gradients, and memory of about 20 * replicates
-    copies of the parameters.
+    copies of the parameters, in float32 at least.
 
     Args:
         model: in the mode in which it is trained; one process, not wrapped for several.
@@ -200,6 +230,7 @@ def histories(
         draw: i -> the i-th of independent batches, on the model's device.
         groups: with ``params`` and ``betas``, and for MARS ``gamma`` and ``clip``.
         trail: of the run, recorded at the present parameters too; at least two points.
+        from_start: whether its oldest point is that of the run's first gradient (default: False).
         replicates: number of independent histories, >= 3 (default: 8).
         on_gradients: told the number of gradients taken, after each step of each replicate.
 
@@ -219,8 +250,9 @@ def histories(
     kept = {name: Blocks(replicates, indices) for name in names}
     with untouched(model, params):
         passes = Passes(model, loss_fn, params)
+        begin = [partial(Walk.begun, form, from_start=from_start) for form in forms]
         for r in range(replicates):
-            walks = _walk(passes, points, forms, indices, draw, r, on_gradients)
+            walks = _walk(passes, points, begin, indices, draw, r, on_gradients)
             _keep(kept, r, walks)
     dots = {name: blocks.dots() for name, blocks in kept.items()}
     return [
@@ -236,7 +268,7 @@ def histories(
 def _walk(
     passes: Passes,
     points: list[list[Tensor]],
-    forms: list[Form],
+    begin: Sequence[Callable[[list[Tensor]], Walk]],
     indices: list[list[int]],
     draw: Callable[[int], Any],
     replicate: int,
@@ -245,7 +277,7 @@ def _walk(
     number = replicate * len(points)
     passes.go_to(points[0])
     first = passes.gradient(draw(number), number)
-    walks = [Walk(f, [first[i] for i in ix]) for f, ix in zip(forms, indices, strict=True)]
+    walks = [begun([first[i] for i in ix]) for begun, ix in zip(begin, indices, strict=True)]
     for s in range(1, len(points)):
         number += 1
         batch = draw(number)

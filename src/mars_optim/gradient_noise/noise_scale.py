@@ -14,7 +14,7 @@ from ..optim.groups.names import kind_of, tensors_of
 from ..optim.values import whole
 from .dots import Blocks, Dots
 from .intervals import Estimate, check_confidence, jackknife, jackknife_ratio
-from .passes import Group, LossFunction, Passes, indices_of, untouched
+from .passes import Group, LossFunction, Passes, checked_groups, indices_of, untouched
 
 TOTAL = "total"
 
@@ -82,11 +82,12 @@ def noise_scale(
         One :class:`NoiseScale` per group, and the total last.
 
     Raises:
-        ValueError: for too few batches or blocks, a confidence or batch size out of range, or
-            groups whose parameters are all frozen (a frozen one beside others counts with a
-            gradient of 0).
+        ValueError: for too few batches or blocks, a confidence or batch size out of range, a
+            parameter that is listed twice, a gradient that is not finite, or groups whose
+            parameters are all frozen (a frozen one beside others counts with a gradient of 0).
+        TypeError: for groups that are no dicts with ``params``.
     """
-    groups = list(groups)
+    groups = checked_groups(groups)
     params = [p for group in groups for p in tensors_of(group)]
     check_blocks("blocks", blocks)
     check_confidence(confidence)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..optim.groups.names import tensors_of
 from ..optim.two_gradient import buffers_of, copy_all
+from .dots import widened
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
 Group = Mapping[str, Any]
@@ -50,10 +51,11 @@ class Passes:
     def gradient(self, batch: Any, seed: int) -> list[Tensor]:
         """Gradient of the loss of ``batch``; equal seeds draw equal random numbers (dropout).
 
-        It is 0 for frozen parameters, as for those that the loss does not use.
+        It is 0 for frozen parameters, as for those that the loss does not use. In float32 at least;
+        a complex one is real with a last dimension of 2.
 
         Raises:
-            ValueError: if all are frozen.
+            ValueError: if all are frozen, or the gradient is not finite.
         """
         torch.manual_seed(seed)
         trained = [p for p in self.params if p.requires_grad]
@@ -64,7 +66,13 @@ class Passes:
         found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
         grads = [next(found) if p.requires_grad else None for p in self.params]
         pairs = zip(grads, self.params, strict=True)
-        return [torch.zeros_like(p) if g is None else g.detach() for g, p in pairs]
+        wide = [widened(torch.zeros_like(p) if g is None else g) for g, p in pairs]
+        if not all(bool(torch.isfinite(g).all()) for g in wide):
+            raise ValueError(
+                f"the gradient of a batch (loss {loss.item():g}) is not finite, so there is no "
+                "noise to measure: leave such batches out, or measure in float32"
+            )
+        return wide
 
     def go_to(self, point: Sequence[Tensor]) -> None:
         """Set the parameters."""
@@ -85,6 +93,30 @@ def untouched(model: nn.Module, params: Sequence[Tensor]) -> Iterator[None]:
             yield
         finally:
             copy_all(list(params), here)
+
+
+def checked_groups(groups: Iterable[Group]) -> list[Group]:
+    """The groups, each with a list of its parameters.
+
+    Raises:
+        TypeError: for groups that are no dicts with ``params``.
+        ValueError: for a parameter that is listed twice.
+    """
+    found: list[Group] = []
+    for group in groups:
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(
+                f"groups must be dicts with 'params', as optimizer.param_groups are, not "
+                f"{type(group).__name__}: give mars_optim.param_groups(model)"
+            )
+        params = group["params"]
+        found.append({**group, "params": [params] if isinstance(params, Tensor) else list(params)})
+    tensors = [id(t) for group in found for t in tensors_of(group)]
+    if len(set(tensors)) < len(tensors):
+        raise ValueError(
+            "groups list a parameter twice, so it would count twice: give each parameter once"
+        )
+    return found
 
 
 def indices_of(groups: Sequence[Group]) -> list[list[int]]:

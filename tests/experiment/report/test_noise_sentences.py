@@ -89,6 +89,18 @@ def test_exact_is_weighed_against_its_second_pass():
     assert "least at gamma 0.05" in form
 
 
+def test_exact_is_not_called_better_where_intervals_overlap():
+    sentences = noise_sentences(study(estimate(20.0), [0.95, 0.9], half=0.5))
+    (form,) = [s for s in sentences if s.startswith("Approx or exact")]
+    assert "the intervals show no difference" in form
+
+
+def test_one_stop_has_one_number_for_exact():
+    sentences = noise_sentences(study(estimate(20.0), [0.95]))
+    (form,) = [s for s in sentences if s.startswith("Approx or exact")]
+    assert "lower by 5.0 % of AdamW's" in form
+
+
 @pytest.mark.slow_but_one
 @pytest.mark.parametrize("scale", [estimate(20.0), estimate(None)])
 def test_noise_table_and_figure_show_the_study_repeatably(scale: Any):

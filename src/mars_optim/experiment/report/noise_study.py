@@ -143,15 +143,22 @@ def _form_sentence(arm: dict[str, Any]) -> str:
     pairs = [[m["ratios"][f"m_{form}"]["value"] for form in FORMS] for m in momenta]
     if any(x is None for pair in pairs for x in pair):
         return "Approx or exact: the noise hides the difference."
-    gains = [approx - exact for approx, exact in pairs]
+    gains = [100 * (approx - exact) for approx, exact in pairs]
     bests = [m["best_gamma"]["value"] for m in momenta if m["best_gamma"]]
     seen = [best for best in bests if best is not None]
     best = f" Approx's error would be least at gamma {span_of(seen, '{:.2g}')}." if seen else ""
+    if not any(_apart(*(m["ratios"][f"m_{form}"] for form in FORMS)) for m in momenta):
+        return f"Approx or exact, on {arm['name']}'s path: the intervals show no difference.{best}"
     return (
         f"Approx or exact, on {arm['name']}'s path: exact's error is lower by "
-        f"{100 * min(gains):.1f} to {100 * max(gains):.1f} % of AdamW's, for a second pass per "
-        f"step.{best}"
+        f"{span_of(gains, '{:.1f}')} % of AdamW's, for a second pass per step.{best}"
     )
+
+
+def _apart(a: Numbers, b: Numbers) -> bool:
+    """Whether two intervals have no number in common."""
+    pairs = ((a["high"], b["low"]), (b["high"], a["low"]))
+    return any(x is not None and y is not None and x < y for x, y in pairs)
 
 
 # --- pictures --------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from ..plan import ExecutionOptions
 from .arm_class import wants_closure, with_sources
 from .convention import gradient_scale
-from .gradient import Gradients
+from .gradient import Gradients, autocast_of
 from .loop import train
 from .optimizer import arm_groups, build_optimizer, state_bytes
 from .parallelize import parallelize
@@ -17,6 +17,7 @@ __all__ = [
     "Ranks",
     "alone",
     "arm_groups",
+    "autocast_of",
     "build_optimizer",
     "evaluation_steps",
     "gradient_scale",

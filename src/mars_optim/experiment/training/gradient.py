@@ -106,8 +106,7 @@ class Gradients:
 
     def autocast(self) -> torch.autocast:
         """The plan's precision, for forward passes."""
-        bf16 = self.training.precision == "bf16"
-        return torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=bf16)
+        return autocast_of(self.training, self.ranks.device)
 
     def _mean(self, step: int) -> tuple[Tensor, Tensor]:
         mine = range(self.ranks.rank, self.training.accumulation, self.ranks.world)
@@ -122,6 +121,11 @@ class Gradients:
                 loss = self.task.loss(self.parallelized.model, batch)
             torch.autograd.backward(gradient_scale(self.training) * loss / count)
         return loss.detach()
+
+
+def autocast_of(training: TrainingPlan, device: torch.device) -> torch.autocast:
+    """The plan's precision, for forward passes on this device."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")
 
 
 def clip_gradient(model: nn.Module, limit: float) -> Tensor:
