@@ -87,16 +87,17 @@ class MARS(TwoGradientForm, Observed):
             (default: False).
         rule: "adamw", "lion", "shampoo" or "muon" (default: None, the class's own, which is
             "adamw" for MARS). The last two orthogonalise matrices by Newton-Schulz in bfloat16
-            (float64 for float64 parameters); tensors of more dimensions are flattened to
-            (shape[0], -1).
+            (float64 for float64 parameters, float32 on CPUs without bfloat16 products); tensors of
+            more dimensions are flattened to (shape[0], -1).
         gamma: scale of the correction, >= 0 (default: 0.025). 0 switches it off; "auto" is
             ``gamma_schedule="auto"`` from 0.1 on.
         gamma_schedule: "constant"; "lr" makes it ``gamma * lr / (highest lr so far)`` at each
             step, "sqrt_lr" the same with a root. The others choose it every 10 steps, for each
-            group, and begin with ``gamma``: "auto" compares each new gradient with the last step,
-            and raises gamma if they agree, lowers it if not (``correction="folded"`` only);
-            "least_error" (experimental) takes that of the least estimated error of the momentum.
-            The one in force is ``float(group["gamma_now"])`` (default: "constant").
+            group, and begin with ``gamma``: "auto" compares each new gradient with what the last
+            gradient had beyond the average, and raises gamma if they agree, lowers it if not
+            (``correction="folded"`` only); "least_error" (experimental) takes that of the least
+            estimated error of the momentum. The one in force is ``float(group["gamma_now"])``
+            (default: "constant").
         clip: largest norm of c_t per tensor, None for no clip (default: "auto", which is 1.0, and
             None for ``correction="folded"``, which refuses any other).
         clip_over: "tensor" or, as levanter and optax do, "global": the norm is that of c_t over all
