@@ -26,7 +26,7 @@ WHERE = {
     "simple": "Keller Jordan's Muon, torch.optim.Muon; the default",
     "quintic": "You Jiacheng, modded-nanogpt; Emerging-Optimizers' name",
     "polar_express": "arXiv 2505.16932, Alg. 1",
-    "cans": "arXiv 2506.10935, as in Emerging-Optimizers; each x divided by 1.01",
+    "cans": "arXiv 2506.10935, see above; each x divided by 1.01",
     "deepseek_v4": "DeepSeek-V4's report, as quoted in Emerging-Optimizers",
 }
 SETS = [
