@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import UserError, did_you_mean
 from ..plan.decision import LOSS
 from ..plan.table import Whole, option, table
+from ..plan.task import check_scores
 from ..records import Outcome
 from .losses import End, finite, number, step_of
 
@@ -35,6 +36,14 @@ class Columns:
     scores: tuple[str, ...] = option(
         (), "further metrics, shown beside it; decision.metric joins them by itself"
     )
+
+    def __post_init__(self) -> None:
+        """Check the names of the metrics.
+
+        Raises:
+            UserError: for one that every row has already.
+        """
+        check_scores(self.scores, "columns.scores")
 
     @property
     def losses(self) -> frozenset[str]:

@@ -184,9 +184,10 @@ def check_data(out: Path, data: str) -> None:
     for run in read_runs(out / "runs"):
         if run.outcome and run.spec.data != data:
             raise UserError(
-                f"{run.path} was made on other data ({run.spec.data[:12]}, now {data[:12]}; "
-                f"Python {run.environment.get('python')} then): losses cannot be compared; use "
-                "another --out"
+                f"{run.path} was made on other data, or by other code of the task or command "
+                f"({run.spec.data[:12]}, now {data[:12]}; Python "
+                f"{run.environment.get('python')} then): losses cannot be compared; use another "
+                "--out, or undo the change"
             )
 
 
