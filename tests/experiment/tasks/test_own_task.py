@@ -204,5 +204,5 @@ def test_a_key_of_an_evaluation_that_is_no_text_is_named(tmp_path: Path):
 def test_scores_that_are_something_else_are_named_before_a_run(tmp_path: Path):
     task = load(tmp_path)
     task.scores = []
-    with pytest.raises(ValueError, match="MyTask.scores failed: TypeError"):
+    with pytest.raises(ValueError, match=r"MyTask\.scores failed: TypeError"):
         check_task(task)

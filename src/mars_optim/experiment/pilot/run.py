@@ -28,7 +28,7 @@ from .agenda import agenda
 from .arm_lines import SOURCE, check_lines, resolve_arms, source_changes
 from .price import price, price_line
 from .progress import STATUS, Reporter
-from .retries import Retries, Timing
+from .retries import Retries, Timing, unknown_steps
 from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
@@ -228,6 +228,8 @@ def _probe(plan: Plan, out: Path, executor: Executor, reporter: Reporter) -> dic
         if hopeless or len(failures) > plan.running.retries:
             details = failures[-1].details
             raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
+    if unknown := unknown_steps(read_json(path)):
+        reporter.say(unknown)
     return timings
 
 
