@@ -53,6 +53,8 @@ def main() -> None:
                 time.sleep(600)
             if step == 5 and fault == "crash":
                 sys.exit("no data on the disk")
+            if step == 5 and fault == "exit-255":
+                sys.exit(-1)
             if step == 5 and fault == "nan-crash":
                 row(step=step, loss=math.nan)
                 sys.exit("loss is nan")

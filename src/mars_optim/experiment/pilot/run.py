@@ -79,6 +79,8 @@ def run_pilot(
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
                 spending = Spending(plan, out)
+                if spending.unknown:
+                    reporter.say(spending.unknown)
                 timings = _probe(plan, out, executor, reporter)
                 spending.beat()
                 reporter.expect(timings, executor.count)
