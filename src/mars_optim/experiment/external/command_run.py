@@ -176,6 +176,12 @@ class Command:
                     f"{_whose(spec)} left no step-{point} in {{run_dir}}: at each step of "
                     f"{{save_steps}} it must save its state there, as step-N ({log})"
                 )
+        if name := recorder.uncounted:
+            way = " and task.tokens_per_step" if name == "tokens" else ""
+            raise UserError(
+                f"{_whose(spec)}: {recorder.told_apart(name)}. Write the sum so far, or set "
+                f'task.{name}_key = ""{way} ({log})'
+            )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
         for metric in self.task.score_keys:
