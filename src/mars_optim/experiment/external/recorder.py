@@ -185,7 +185,7 @@ class Recorder:
         return next((name for name in COUNTS if wrong[name]), "")
 
     def told_apart(self, name: str) -> str:
-        """What is wrong with a column of :attr:`uncounted`."""
+        """Fault of a column of :attr:`uncounted`."""
         column = getattr(self.columns, name)
         return (
             f"{column!r} is {self.counts[name]}: it must count from the beginning of the run, not "
