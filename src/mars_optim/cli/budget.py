@@ -12,6 +12,7 @@ from rich.markup import escape
 from ..errors import UserError
 from ..experiment.analysis.cost import production_job
 from ..experiment.pilot.forecast import Forecast
+from ..experiment.pilot.retries import unknown_steps
 from ..experiment.pilot.worth import (
     PER_DOUBLING,
     Design,
@@ -83,7 +84,7 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
         workers: runs at a time.
 
     Raises:
-        UserError: where the noise between pairs is not known.
+        UserError: where the noise between pairs or the candidate's step time is not known.
     """
     sd = found.noise.sd
     if sd is None:
@@ -93,6 +94,8 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
         )
     rates = RATES * sd if found.noise.rates is None else found.noise.rates
     candidate = found.probe[plan.comparison.candidate]
+    if candidate["ratio"] is None:
+        raise UserError(f"--budget needs the step time. {unknown_steps(found.probe)}")
     job = Job(
         money=production_job(plan.job_cost).money,
         step_time=candidate["ratio"],

@@ -15,6 +15,7 @@ from ..experiment.pilot.arm_lines import check_lines
 from ..experiment.pilot.forecast import Forecast
 from ..experiment.pilot.pair_noise import Noise, Seeds
 from ..experiment.pilot.price import between, price_line
+from ..experiment.pilot.retries import unknown_steps
 from ..experiment.plan import Plan
 from ..experiment.plan.any_arm import is_any
 from ..experiment.report.messages import Messages
@@ -104,9 +105,11 @@ def _finished(found: Forecast) -> str:
 
 
 def _around(plan: Plan, found: Forecast) -> list[str]:
-    """Time of a run besides its steps."""
+    """Time of a run besides its steps, if the two can be told apart."""
     name = plan.comparison.baseline
     row = found.probe[name]
+    if row["ratio"] is None:
+        return []
     outside, training = row["outside"], plan.training.steps * row["seconds"]
     share = outside / (outside + training) if outside else 0.0
     text = f"[bold]Besides its steps[/] a run of {name} takes {_short(outside)}"
@@ -133,10 +136,12 @@ def _times(factor: float) -> str:
 def _memory(plan: Plan, found: Forecast) -> list[str]:
     baseline, candidate = plan.comparison.baseline, plan.comparison.candidate
     old, new = found.probe[baseline], found.probe[candidate]
-    text = (
-        f"[bold]{candidate} here:[/] a step takes {new['ratio']:.2f} times {baseline}'s (quartiles "
-        f"{new['ratio_low']:.2f} to {new['ratio_high']:.2f})"
-    )
+    text = f"[bold]{candidate} here:[/] "
+    if new["ratio"] is None:
+        text += unknown_steps(found.probe).removesuffix(".")
+    else:
+        low, high = f"{new['ratio_low']:.2f}", f"{new['ratio_high']:.2f}"
+        text += f"a step takes {new['ratio']:.2f} times {baseline}'s (quartiles {low} to {high})"
     if found.parameters and new["state_bytes"]:
         per = [row["state_bytes"] / found.parameters for row in (old, new)]
         text += f"; optimizer state {per[1]:.1f} bytes per parameter, {baseline}'s {per[0]:.1f}"

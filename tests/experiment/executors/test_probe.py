@@ -11,6 +11,7 @@ import pytest
 
 from mars_optim.experiment.executors import probe as probed
 from mars_optim.experiment.executors.probe import probe_command
+from mars_optim.experiment.pilot.retries import unknown_steps
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.execution import RunningPlan
 from mars_optim.experiment.records import Outcome
@@ -81,6 +82,25 @@ def test_varying_start_time_is_not_mistaken_for_steps(clock: Clock):
     for row in found.values():
         assert row["seconds"] == pytest.approx(0.02, rel=0.2)
         assert 0.8 < row["ratio_low"] <= row["ratio_high"] < 1.25
+
+
+@pytest.mark.parametrize("unlucky", ["adamw", "mars-adamw"])
+def test_steps_that_drown_in_the_start_have_no_ratio(clock: Clock, unlucky: str):
+    """They take next to no time, and the starts of one arm or both differ by more."""
+    starts = itertools.cycle([0.5, 0.9, 0.6, 0.7, 0.65, 0.8, 0.55])
+
+    def run(spec: RunSpec) -> tuple[Outcome, bool]:
+        step = 1e-6 if spec.arm_name == unlucky else 0.1
+        whole = next(starts) + step * spec.steps
+        clock.now += whole
+        return outcome_of(spec, whole), False
+
+    found = probe_command(small_plan(steps=1000), run)
+    unknown = set(STEP) if unlucky == "adamw" else {unlucky}  # of the baseline, all
+    assert {arm for arm, row in found.items() if row["ratio"] is None} == unknown
+    assert {arm for arm, row in found.items() if row["ratio_high"] is None} == unknown
+    assert all(row["seconds"] > 0 for row in found.values())
+    assert unlucky in unknown_steps(found)
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(0.2, 20), (0.02, 50), (1e-4, 400)])

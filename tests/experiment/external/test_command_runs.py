@@ -66,9 +66,11 @@ def test_an_arms_settings_reach_command_and_name_of_the_run(tmp_path: Path):
 
 FAULTS = [
     ("--fault crash", ["ended with status 1: no data on the disk", "log.txt"]),
+    ("--fault exit-255", ["ended with status 255: training ours"]),
     ("--fault memory", ["ended by signal 9 (out of memory?): training ours"]),
     ("--fault no-valid", ["no validation loss", "'valid_loss'", "known: loss, step"]),
     ("--fault early", ["should take 20 steps", "is of step 17", "evaluate after the last"]),
+    ("--fault step-tokens", ["'tokens' is 7 at step 1 and 7 at step 20", 'tokens_key = "" and']),
     ("--wrong", ["ended with status 2: ", "unrecognized arguments: --wrong"]),
 ]
 

@@ -11,7 +11,9 @@ import pytest
 
 from mars_optim.cli import main
 from mars_optim.errors import UserError
+from mars_optim.experiment.external.recorder import Columns
 from mars_optim.experiment.plan.decision import DecisionPlan, with_metric
+from mars_optim.experiment.plan.task import check_task
 from mars_optim.experiment.records.metric import cost, judged
 from tests.support.command_runs import run, task_with
 
@@ -55,6 +57,34 @@ def test_a_metric_that_is_not_there_is_named(
 def test_the_column_of_the_loss_is_no_other_metric():
     with pytest.raises(UserError, match=r"is task.valid_key, the name of the validation loss"):
         with_metric(task_with(valid_key="score"), SCORE)
+
+
+OWN = ["step", "tokens", "seconds", "valid_loss"]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_row_keeps_the_names_of_its_own_columns(name: str):
+    """A run of such a plan would end in a traceback, or lose its validation loss."""
+    said = rf"\['acc', '{name}'\]: '{name}' is the name of a column .* under another name"
+    with pytest.raises(UserError, match=r"task\.score_keys = " + said):
+        check_task(task_with(score_keys=("acc", name), valid_key="eval/loss"))
+    with pytest.raises(UserError, match=r"columns\.scores = " + said):
+        Columns(scores=("acc", name))
+    with pytest.raises(UserError, match=f"decision.metric = '{name}'"):
+        DecisionPlan(metric=name, direction="down")
+
+
+def test_names_of_other_columns_may_be_metrics():
+    scores = ("acc", "grad_norm", "eval/loss")
+    check_task(task_with(score_keys=scores, valid_key="eval/loss"))
+    assert Columns(scores=scores).scores == scores
+
+
+def test_a_score_called_loss_does_not_hide_the_validation_loss(tmp_path: Path):
+    found = run(tmp_path, with_metric(task_with("--fault score"), SCORE))
+    scores = {"loss": 9.0, "score": 1.0}
+    found = replace(found, outcome=replace(found.outcome, scores=scores))
+    assert judged(found, SCORE).outcome.scores["loss"] == found.final_loss
 
 
 def write_files(folder: Path, name: str = "acc") -> None:

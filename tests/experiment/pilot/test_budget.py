@@ -328,3 +328,9 @@ def test_hours_are_a_budget_without_a_price():
 def test_unknown_noise_is_no_basis_for_a_budget():
     with pytest.raises(UserError, match="finish two pairs"):
         weighed(PLAN, forecast(noise=None), 10.0, BROAD, 1)
+
+
+def test_an_unknown_step_time_is_no_basis_for_a_budget():
+    found = replace(forecast(), probe={arm: dict(ratio=None) for arm in PLAN.arms})
+    with pytest.raises(UserError, match="write `seconds`"):
+        weighed(PLAN, found, 10.0, BROAD, 1)

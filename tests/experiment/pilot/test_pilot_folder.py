@@ -238,7 +238,7 @@ def test_run_on_other_data_is_refused_with_hashes_and_python(tmp_path: Path):
     with pytest.raises(UserError) as error:
         check_data(tmp_path, "b" * 64)
     message = str(error.value)
-    for part in (str(path), "a" * 12, "b" * 12, "3.10.1", "use another --out"):
+    for part in (str(path), "a" * 12, "b" * 12, "3.10.1", "code of the task", "use another --out"):
         assert part in message
     assert "\n" not in message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -16,6 +17,7 @@ from rich.console import Console
 from mars_optim.cli import main
 from mars_optim.errors import UserError
 from mars_optim.experiment.executors.base import Event
+from mars_optim.experiment.pilot import spending as spending_module
 from mars_optim.experiment.pilot.progress import Reporter
 from mars_optim.experiment.pilot.retries import Retries, Timing
 from mars_optim.experiment.pilot.run import _run_all
@@ -114,10 +116,34 @@ def test_sessions_share_one_budget_and_a_larger_one_goes_on(tmp_path: Path):
     assert "The budget ends" not in said
 
 
-def test_without_a_budget_nothing_is_written_and_all_is_run(tmp_path: Path):
-    missing, _, _ = carry_out(PLAN, tmp_path, Machine(PLAN, tmp_path, 4))
+def test_without_a_budget_all_is_run_and_the_time_is_counted(tmp_path: Path):
+    missing, free, _ = carry_out(PLAN, tmp_path, Machine(PLAN, tmp_path, 4))
     assert not missing
-    assert not (tmp_path / FILE).exists()
+    assert free.seconds > 0
+    later = Spending(with_budget(1.0), tmp_path)
+    assert (later.seconds, later.unknown) == (free.seconds, "")
+
+
+def test_time_before_the_first_count_is_said_to_be_unknown(tmp_path: Path):
+    """The folder is of a program that counted no time without a budget."""
+    carry_out(PLAN, tmp_path, Machine(PLAN, tmp_path, 4))
+    (tmp_path / FILE).unlink()
+    assert Spending(PLAN, tmp_path).unknown == ""
+    Spending(PLAN, tmp_path).close()
+    assert "not known" in Spending(with_budget(1.0), tmp_path).unknown
+
+
+@pytest.mark.parametrize("hours", [0.0, 1.0])
+def test_only_a_budget_needs_its_count_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+):
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(spending_module, "write_json", full)
+    spending = Spending(with_budget(hours), tmp_path)
+    with pytest.raises(OSError, match="no space") if hours else contextlib.nullcontext():
+        spending.close()
 
 
 def test_time_in_a_queue_is_not_paid(tmp_path: Path):

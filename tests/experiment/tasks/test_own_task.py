@@ -170,3 +170,39 @@ def test_a_metric_that_cannot_decide_is_named(
 def test_a_metric_needs_a_dict(tmp_path: Path):
     with pytest.raises(ValueError, match=r'returned no .acc.*return a dict such as \{"loss": ...'):
         check_task(load(tmp_path), metric="acc")
+
+
+def with_metric_named(folder: Path, name: str, value: str = "10.0 - float(loss)"):
+    return load(folder, SEVERAL.replace('"acc": 0.5', f'"{name}": {value}'))
+
+
+@pytest.mark.parametrize("name", ["step", "tokens", "seconds", "valid_loss"])
+def test_a_metric_with_the_name_of_a_rows_own_column_is_named(tmp_path: Path, name: str):
+    with pytest.raises(ValueError, match=f"returned '{name}', .* another name;") as error:
+        check_task(with_metric_named(tmp_path, name))
+    assert "\n" not in str(error.value)
+
+
+def test_the_loss_may_be_told_under_its_columns_name_too(tmp_path: Path):
+    task = with_metric_named(tmp_path, "valid_loss", "float(loss)")
+    check_task(task)
+    model = task.build_model(1)
+    assert scores_of(task, model, 64) == {"valid_loss": task.evaluate(model, 64)["loss"]}
+
+
+def test_no_other_metric_takes_the_place_of_the_loss(tmp_path: Path):
+    task = with_metric_named(tmp_path, "valid_loss")
+    model = task.build_model(1)
+    assert scores_of(task, model, 64)["valid_loss"] == task.evaluate(model, 64)["loss"]
+
+
+def test_a_key_of_an_evaluation_that_is_no_text_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="returned the key 1: give a text"):
+        check_task(load(tmp_path, SEVERAL.replace('"acc": 0.5', "1: 0.5")))
+
+
+def test_scores_that_are_something_else_are_named_before_a_run(tmp_path: Path):
+    task = load(tmp_path)
+    task.scores = []
+    with pytest.raises(ValueError, match=r"MyTask\.scores failed: TypeError"):
+        check_task(task)

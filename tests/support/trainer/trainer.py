@@ -45,6 +45,8 @@ def main() -> None:
 
         for step in range(1, steps + 1):
             time.sleep(args.pause)
+            if fault == "step-tokens":
+                row(step=step, tokens=7)
             if fault == "gaps":  # every column in every row, as data frames write it
                 row(step=step, loss=3.0, valid_loss=math.nan)
             row(step=step, loss=loss_at(*given, step, args.decay))
@@ -53,6 +55,8 @@ def main() -> None:
                 time.sleep(600)
             if step == 5 and fault == "crash":
                 sys.exit("no data on the disk")
+            if step == 5 and fault == "exit-255":
+                sys.exit(-1)
             if step == 5 and fault == "nan-crash":
                 row(step=step, loss=math.nan)
                 sys.exit("loss is nan")
@@ -64,7 +68,8 @@ def main() -> None:
             steps -= 3
         if fault != "no-valid":
             final = loss_at(*given, steps, args.decay)
-            row(step=steps, valid_loss=final, seconds=0.01 * steps, tokens=7 * steps)
+            tokens = 7 if fault == "step-tokens" else 7 * steps
+            row(step=steps, valid_loss=final, seconds=0.01 * steps, tokens=tokens)
         if fault.startswith("score"):
             row(step=steps, score=math.nan if fault == "score-nan" else 3 - 0.1 * int(args.seed))
 

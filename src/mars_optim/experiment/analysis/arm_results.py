@@ -323,10 +323,15 @@ def mean_scores(runs: Iterable[Run]) -> dict[str, float]:
 
 
 def step_time(at: Comparison, name: str, probe: Mapping[str, Any]) -> StepTime | None:
-    """As the probe measured it; without a probe, from the seconds of the paired runs."""
+    """As the probe measured it; without a probe, from the seconds of the paired runs.
+
+    None where neither can tell.
+    """
     if probe:
         row = probe.get(name)
-        return row and StepTime(
+        if not row or row["ratio"] is None:
+            return None
+        return StepTime(
             ratio=row["ratio"],
             low=row["ratio_low"],
             high=row["ratio_high"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +79,7 @@ def probe_command(plan: Plan, run: Callable[[RunSpec], tuple[Outcome, bool]]) ->
 
     What a run takes beyond these is its start, its evaluations and its end. Of a command that
     neither tells nor shows them, longer runs are made, too: what does not grow with the steps is
-    the start.
+    the start. Where they take no clearly longer, the time of a step is not known.
 
     Args:
         plan: of the pilot.
@@ -87,18 +87,21 @@ def probe_command(plan: Plan, run: Callable[[RunSpec], tuple[Outcome, bool]]) ->
             is the second thing it returns.
 
     Returns:
-        As :func:`probe`, without ``evaluation``.
+        As :func:`probe`, without ``evaluation``. The ratios are None where the arm's or the
+        baseline's step time is not known; ``seconds`` is a guess then.
     """
     tried = _rounds(plan, _enough(plan, run), run)
     timed = all(t.timed for tries in tried.values() for t in tries)
+    unknown: set[str] = set()
     found = {arm: _inside(tries) for arm, tries in tried.items()}
     if not timed:
         longer = _rounds(plan, _longer(plan, tried[plan.comparison.baseline], run), run)
         found = {arm: _by_length(tries, longer[arm]) for arm, tries in tried.items()}
+        unknown = {arm for arm, tries in tried.items() if not _clearly(tries, longer[arm])}
     times = {arm: seconds for arm, (seconds, _) in found.items()}
     outside = {arm: {"outside": max(0.0, start)} for arm, (_, start) in found.items()}
     memory = {arm: tries[-1].state_bytes for arm, tries in tried.items()}
-    return _results(plan, times, memory, outside)
+    return _results(plan, times, memory, outside, unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,13 @@ def _by_length(short: list[_Tried], longer: list[_Tried]) -> tuple[list[float], 
     return times, whole - steps * statistics.median(times)
 
 
+def _clearly(short: list[_Tried], longer: list[_Tried]) -> bool:
+    """Whether the longer runs took longer by more than runs of one length differ."""
+    wholes = [[t.whole for t in tries] for tries in (short, longer)]
+    spread = max(max(times) - min(times) for times in wholes)
+    return min(wholes[1]) - max(wholes[0]) > spread
+
+
 def _short(plan: Plan, name: str, steps: int) -> RunSpec:
     return RunSpec(
         purpose="probe",
@@ -187,12 +197,17 @@ def _results(
     times: dict[str, list[float]],
     memory: dict[str, int],
     outside: dict[str, dict[str, float]],
+    unknown: Collection[str] = (),
 ) -> dict[str, Any]:
-    base = times[plan.comparison.baseline]
-    results = {}
+    baseline = plan.comparison.baseline
+    base = times[baseline]
+    results: dict[str, Any] = {}
     for name in plan.arms:
         ratios = [t / b for t, b in zip(times[name], base, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
+        quartiles: list[float] | list[None] = statistics.quantiles(ratios, n=4)
+        if name in unknown or baseline in unknown:
+            quartiles = [None] * 3
+        low, middle, high = quartiles
         results[name] = {
             "seconds": statistics.median(times[name]),
             "ratio": middle,

@@ -28,6 +28,7 @@ from .recorder import Columns, Recorder
 POLL = 0.2  # seconds between looks at the files
 OFTEN = 0.02  # likewise, in a short run that is to tell the time of a step
 TOKENS_APART = 0.2  # of a step of a branch and of its trunk, relative
+LAST_SIGNAL = 64  # on Linux
 LARGEST = 16 * 2**20  # bytes of a file that counts as the command's code
 
 
@@ -175,6 +176,12 @@ class Command:
                     f"{_whose(spec)} left no step-{point} in {{run_dir}}: at each step of "
                     f"{{save_steps}} it must save its state there, as step-N ({log})"
                 )
+        if name := recorder.uncounted:
+            way = " and task.tokens_per_step" if name == "tokens" else ""
+            raise UserError(
+                f"{_whose(spec)}: {recorder.told_apart(name)}. Write the sum so far, or set "
+                f'task.{name}_key = ""{way} ({log})'
+            )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
         for metric in self.task.score_keys:
@@ -299,6 +306,8 @@ def last_line(log: Path) -> str:
 
 
 def _status(status: int) -> str:
+    """How a command ended: 128 + n is signal n, as shells say; ``sys.exit(-1)`` is no signal."""
     if status == 128 + 9:
         return "by signal 9 (out of memory?)"
-    return f"by signal {status - 128}" if status > 128 else f"with status {status}"
+    signal = status - 128
+    return f"by signal {signal}" if 0 < signal <= LAST_SIGNAL else f"with status {status}"

@@ -179,7 +179,11 @@ def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
             f"runs can be compared; leave it out{note}"
             + ("" if run.steps else f", or {_SAY_STEPS} where rows go on after the last")
         )
-    return replace(run, steps=run.steps or step), recorder.untrained
+    lacks = [recorder.untrained] if recorder.untrained else []
+    if name := recorder.uncounted:
+        way = f'name another column in columns.{name}, or set it to ""'
+        lacks.append(f"{run.source}: {recorder.told_apart(name)}: {way}")
+    return replace(run, steps=run.steps or step), "; ".join(lacks)
 
 
 _SAY_STEPS = "put {steps} in the pattern or names, or steps = under [[run]]"

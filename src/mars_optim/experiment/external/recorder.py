@@ -11,11 +11,14 @@ from typing import Any
 from ...errors import UserError, did_you_mean
 from ..plan.decision import LOSS
 from ..plan.table import Whole, option, table
+from ..plan.task import check_scores
 from ..records import Outcome
+from .counts import Count
 from .losses import End, finite, number, step_of
 
 ROWS = 50  # training rows per run
 MOST_NAMES = 30  # of columns in a message
+COUNTS = ("tokens", "seconds")
 SAME = 1e-6  # relative difference of one loss evaluated twice
 
 
@@ -35,6 +38,14 @@ class Columns:
     scores: tuple[str, ...] = option(
         (), "further metrics, shown beside it; decision.metric joins them by itself"
     )
+
+    def __post_init__(self) -> None:
+        """Check the names of the metrics.
+
+        Raises:
+            UserError: for one that every row has already.
+        """
+        check_scores(self.scores, "columns.scores")
 
     @property
     def losses(self) -> frozenset[str]:
@@ -70,6 +81,7 @@ class Recorder:
     last: dict[str, tuple[int, float]] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     trained: bool = False
+    counts: dict[str, Count] = field(default_factory=lambda: {n: Count() for n in COUNTS})
 
     def add(self, row: dict[str, Any]) -> None:
         """Take one row. ``null``, an empty cell and a missing key are no value.
@@ -166,6 +178,21 @@ class Recorder:
         return f"no training loss: {self.missing('loss')}"
 
     @property
+    def uncounted(self) -> str:
+        """Name of tokens or seconds that are told for each step alone; empty without any."""
+        wrong = {"tokens": self.counts["tokens"].of_single_steps}
+        wrong["seconds"] = self.counts["seconds"].falls
+        return next((name for name in COUNTS if wrong[name]), "")
+
+    def told_apart(self, name: str) -> str:
+        """Fault of a column of :attr:`uncounted`."""
+        column = getattr(self.columns, name)
+        return (
+            f"{column!r} is {self.counts[name]}: it must count from the beginning of the run, not "
+            "each step alone"
+        )
+
+    @property
     def other_losses(self) -> list[str]:
         """Columns that look like the training loss by their names."""
         taken = {self.columns.loss, self.columns.valid_loss}
@@ -256,6 +283,8 @@ class Recorder:
             value = finite(row, getattr(self.columns, name))
             if value is not None:
                 self.last[name] = (step, value)
+                if name in self.counts:
+                    self.counts[name].add(step, value)
 
     def _at(self, step: int) -> dict[str, Any]:
         tokens = self._at_step("tokens", step)

@@ -134,6 +134,8 @@ def forecast(
     if min_saving > 0:
         wanted.append((max(effect, min(2 * min_saving, 0.9)), min_saving))
     own = probes[plan.sizes()[0].name]
+    known = own[plan.comparison.candidate]["ratio"] is not None
+    step_seconds = own[plan.comparison.candidate]["seconds"] if known else 0.0
     done = [r for r in read_runs(out / "runs") if r.outcome and r.spec.data == job.fingerprint]
     finished = bool(done) and agenda(plan, job.fingerprint, done).finished
     left = remaining(plan, done, timings, workers=workers) if done and not finished else None
@@ -150,7 +152,7 @@ def forecast(
         checks=checks,
         target=target_warnings(plan, cells)
         if plan.target
-        else job_warnings(plan, short.tokens_per_step, own[plan.comparison.candidate]["seconds"]),
+        else job_warnings(plan, short.tokens_per_step, step_seconds),
         finished=finished,
         verdict=_verdict(plan, out) if finished else None,
     )

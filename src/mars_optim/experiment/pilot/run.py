@@ -28,7 +28,7 @@ from .agenda import agenda
 from .arm_lines import SOURCE, check_lines, resolve_arms, source_changes
 from .price import price, price_line
 from .progress import STATUS, Reporter
-from .retries import Retries, Timing
+from .retries import Retries, Timing, unknown_steps
 from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
@@ -79,6 +79,8 @@ def run_pilot(
                 adopt_plan(plan, out, changes)  # only now is it known to be one that can run
                 set_damaged_aside(out, reporter)
                 spending = Spending(plan, out)
+                if spending.unknown:
+                    reporter.say(spending.unknown)
                 timings = _probe(plan, out, executor, reporter)
                 spending.beat()
                 reporter.expect(timings, executor.count)
@@ -184,9 +186,10 @@ def check_data(out: Path, data: str) -> None:
     for run in read_runs(out / "runs"):
         if run.outcome and run.spec.data != data:
             raise UserError(
-                f"{run.path} was made on other data ({run.spec.data[:12]}, now {data[:12]}; "
-                f"Python {run.environment.get('python')} then): losses cannot be compared; use "
-                "another --out"
+                f"{run.path} was made on other data, or by other code of the task or command "
+                f"({run.spec.data[:12]}, now {data[:12]}; Python "
+                f"{run.environment.get('python')} then): losses cannot be compared; use another "
+                "--out, or undo the change"
             )
 
 
@@ -227,6 +230,8 @@ def _probe(plan: Plan, out: Path, executor: Executor, reporter: Reporter) -> dic
         if hopeless or len(failures) > plan.running.retries:
             details = failures[-1].details
             raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
+    if unknown := unknown_steps(read_json(path)):
+        reporter.say(unknown)
     return timings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,8 @@ class Spending:
 
     Args:
         plan: with ``cost.budget`` and the price of an hour.
-        out: folder of the pilot; ``spent.json`` in it holds the seconds.
+        out: folder of the pilot; ``spent.json`` in it holds the seconds, with or without a budget,
+            which may be set later.
         clock: seconds (default: that of the machine).
 
     Raises:
@@ -41,8 +43,8 @@ class Spending:
         self._path, self._clock = out / FILE, clock
         per_hour = pilot_price(plan.cost)
         self.budget = 3600 * plan.cost.budget / per_hour if plan.cost.budget else math.inf
-        self.seconds = spent_seconds(out)
-        self._last = self._written = clock()
+        self.seconds, self.whole = spent_seconds(out), _is_whole(out)
+        self._last, self._written = clock(), -math.inf
 
     def beat(self, *, paid: bool = True) -> None:
         """Count the time since the last beat, if it is paid."""
@@ -54,10 +56,21 @@ class Spending:
             self.close()
 
     def close(self) -> None:
-        """Write the seconds."""
+        """Write the seconds; without a budget a failure to do so is in nobody's way."""
         self._written = self._last
-        if self.budget < math.inf or self._path.exists():
-            write_json(self._path, {"seconds": self.seconds})
+        told = {"seconds": self.seconds} | ({} if self.whole else {"whole": False})
+        with contextlib.suppress(*(() if self.budget < math.inf else (OSError,))):
+            write_json(self._path, told)
+
+    @property
+    def unknown(self) -> str:
+        """Sentence on time that a budget leaves out; empty if there is none, or no budget."""
+        if self.whole or self.budget == math.inf:
+            return ""
+        return (
+            "What this pilot spent at first is not known, since nobody counted it: the budget "
+            f"leaves it out ({self.seconds / 3600:,.4g} h are counted so far)."
+        )
 
     @property
     def over(self) -> bool:
@@ -87,6 +100,14 @@ class Spending:
 
         longest = max(needs(s, taken) for s, taken in ((spec, 0), *running))
         return self.seconds + longest <= self.budget
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether all sessions of the pilot in ``out`` counted their time; older programs did not."""
+    path = out / FILE
+    if path.exists():
+        return read_json(path).get("whole", True) is not False
+    return not any((out / "runs").glob("*/manifest.json"))
 
 
 def spent_seconds(out: Path) -> float:

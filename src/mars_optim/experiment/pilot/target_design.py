@@ -59,7 +59,7 @@ def job_warnings(plan: Plan, tokens_per_step: int, step_seconds: float) -> list[
     Args:
         plan: without a target; its ``cost`` says the job's tokens or hours, if anything does.
         tokens_per_step: of the pilot's own size; 1 if not known.
-        step_seconds: of the candidate's steps, by the probe.
+        step_seconds: of the candidate's steps, by the probe; 0 if not known.
     """
     cost, steps = plan.cost, max(size.steps(1.0) for size in plan.sizes())
     hours = steps * step_seconds / 3600.0

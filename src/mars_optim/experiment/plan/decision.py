@@ -7,7 +7,7 @@ from typing import Literal
 
 from ...errors import UserError, did_you_mean
 from .table import Number, option, table
-from .task import CommandPlan, Kinds
+from .task import ROW_KEYS, CommandPlan, Kinds
 from .training import TrainingPlan
 
 LOSS = "loss"
@@ -55,6 +55,11 @@ class DecisionPlan:
         if self.metric in ("", "valid_loss"):
             raise UserError(
                 f"decision.metric = {self.metric!r}: the name of the validation loss is {LOSS!r}"
+            )
+        if self.metric in ROW_KEYS:
+            raise UserError(
+                f"decision.metric = {self.metric!r} is the name of a column that every run records "
+                f"by itself ({', '.join(sorted(ROW_KEYS))}): write the metric under another name"
             )
         if self.metric != LOSS and not self.direction:
             raise UserError(

@@ -26,6 +26,10 @@ _BATCH = "windows or images in a batch"
 _FOLDER = "where source or command are found, from this file; does not count as part of the job"
 
 
+ROW_KEYS = frozenset({"step", "tokens", "seconds", "valid_loss"})
+"""Keys of a row of an evaluation that are no scores: no metric may have such a name."""
+
+
 @table
 class GptPlan:
     """A small GPT on text."""
@@ -168,6 +172,7 @@ def check_task(task: Kinds, table: str = "task", settings: Collection[str] = ())
         case CommandPlan():
             check_command(task.command, settings)
             _check_metrics(task.metrics)
+            check_scores(task.score_keys, "task.score_keys")
 
 
 def _check_gpt(task: GptPlan, table: str) -> None:
@@ -204,6 +209,25 @@ def _check_source(source: str) -> None:
             f"task.source = {source!r} must be 'my_task.py:MyTask' or "
             "'package.module:MyTask'; `mars init task` writes an example"
         )
+
+
+def check_scores(names: Collection[str], key: str) -> None:
+    """Refuse a metric with the name of what every row has beside its metrics.
+
+    Args:
+        names: of the metrics.
+        key: that holds them, for messages.
+
+    Raises:
+        UserError: naming the metric.
+    """
+    for name in names:
+        if name in ROW_KEYS:
+            raise UserError(
+                f"{key} = {list(names)}: {name!r} is the name of a column that every run records "
+                f"by itself ({', '.join(sorted(ROW_KEYS))}): leave it out, or write the metric "
+                "under another name"
+            )
 
 
 def _check_metrics(metrics: str) -> None:

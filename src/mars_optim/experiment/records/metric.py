@@ -7,10 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..plan.decision import LOSS, DecisionPlan
+from ..plan.task import ROW_KEYS
 from .run import Outcome, Run
-
-PLACE = frozenset({"step", "tokens", "seconds", "valid_loss"})
-"""Keys of a row of an evaluation that are no scores."""
 
 
 def cost(run: Run, decision: DecisionPlan) -> float | None:
@@ -39,7 +37,7 @@ def last_scores(run: Run) -> dict[str, float]:
     if run.outcome and run.outcome.scores:
         return run.outcome.scores
     last: dict[str, Any] = next((row for row in reversed(run.rows) if "valid_loss" in row), {})
-    found = {key: value for key, value in last.items() if key not in PLACE}
+    found = {key: value for key, value in last.items() if key not in ROW_KEYS}
     return {key: float(v) for key, v in found.items() if isinstance(v, int | float)}
 
 
@@ -51,7 +49,7 @@ def judged(run: Run, decision: DecisionPlan) -> Run:
     if decision.metric == LOSS or run.outcome is None:
         return run
     loss = run.outcome.final_loss
-    scores = {LOSS: loss, **last_scores(run)} if loss is not None else last_scores(run)
+    scores = last_scores(run) if loss is None else {**last_scores(run), LOSS: loss}
     rows = [_judged(row, decision) for row in run.rows]
     outcome = replace(run.outcome, final_loss=cost(run, decision), scores=scores)
     return replace(run, outcome=outcome, rows=rows)

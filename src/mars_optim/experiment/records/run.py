@@ -122,7 +122,7 @@ class RunWriter:
         self._file: IO[str] | None = None
         self._manifest = {} if silent else _begin(self.path, spec, environment)
 
-    def row(self, **values: Any) -> None:
+    def row(self, /, **values: Any) -> None:
         """Append one row; it is on its way to the disk when this returns.
 
         NaN and infinities are written as null: JSON has no word for them.

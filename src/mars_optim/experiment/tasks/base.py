@@ -59,4 +59,4 @@ def scores_of(task: Task, model: nn.Module, tokens: int) -> dict[str, float]:
         )
     loss = float(told[key])
     others = {metric: float(value) for metric, value in told.items() if metric != key}
-    return {"valid_loss": loss, **others}
+    return {**others, "valid_loss": loss}

@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from ...errors import did_you_mean
 from ..plan.decision import LOSS
-from .base import Task
+from ..plan.task import ROW_KEYS
+from .base import Task, scores_of
 from .python import reason
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ def check_task(task: Task, device: torch.device | str = "cpu", *, metric: str = 
     batch = _batch(task, device)
     _loss(task, model, batch)
     _evaluate(task, model, metric)
+    if hasattr(task, "scores"):  # the runs call it in the place of evaluate
+        _call(task, "scores", scores_of, task, model, task.batch_tokens)
 
 
 def _model(task: Task) -> nn.Module:
@@ -132,6 +135,7 @@ def _scores(told: Any, metric: str) -> None:
                 f"evaluate(model, tokens) returned a {_kind(value)}{where}; a Python float is "
                 "needed: float(...) or .item()"
             )
+    _check_names(scores)
     for name in dict.fromkeys((LOSS, metric)):
         if name not in scores:
             way = f"; there are {', '.join(scores)}" + did_you_mean(name, scores)
@@ -144,6 +148,22 @@ def _scores(told: Any, metric: str) -> None:
             raise ValueError(
                 f"evaluate(model, tokens){where} must be finite: it is {scores[name]} for a "
                 "fresh model"
+            )
+
+
+def _check_names(scores: Mapping[Any, float]) -> None:
+    """See that no metric has the name of what a row has beside its metrics.
+
+    The loss under the name of its column, too, is no other metric.
+    """
+    for name, value in scores.items():
+        if not isinstance(name, str):
+            raise ValueError(f"evaluate(model, tokens) returned the key {name!r}: give a text")
+        if name in ROW_KEYS and not (name == "valid_loss" and value == scores.get(LOSS)):
+            raise ValueError(
+                f"evaluate(model, tokens) returned {name!r}, the name of a column that every run "
+                f"records by itself ({', '.join(sorted(ROW_KEYS))}): give the metric another "
+                f"name; the validation loss is {LOSS!r}"
             )
 
 

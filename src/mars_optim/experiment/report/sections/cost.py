@@ -20,6 +20,8 @@ def section(analysis: Analysis, say: Messages, out: Path) -> Section:
     """A table, how it was reckoned, and how to get money where there is no price."""
     rows = tuple((Cell(label), Cell(value)) for label, value in _rows(analysis, say))
     blocks: list[Block] = [Table(say("table.cost"), (), rows), Text(say("cost.how"))]
+    if analysis.candidate.step_time is None and analysis.plan.task.kind == "command":
+        blocks.append(Text(say("cost.no-step-time")))
     if analysis.at_target and analysis.money:
         code = "cost.at-target" if analysis.at_target.log_ratio else "cost.not-at-target"
         target = analysis.plan.target
