@@ -21,8 +21,7 @@ def moved(gamma: float, agreement: float) -> float:
 def spacing(shape: Sequence[int]) -> int:
     """Between sampled elements: the least by which at most SAMPLE are met, in all columns alike.
 
-    A distance that shares a factor with the length of a row would meet some columns alone; by this
-    one no column is met twice before every one has been met.
+    A distance that shares a factor with the length of a row would meet some columns alone.
     """
     apart, row = max(1, -(-math.prod(shape) // SAMPLE)), shape[-1] if shape else 1
     while math.gcd(apart, row) > 1:
