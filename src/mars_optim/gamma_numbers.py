@@ -19,7 +19,7 @@ def moved(gamma: float, agreement: float) -> float:
 
 
 def spacing(shape: Sequence[int]) -> int:
-    """Between sampled elements: the least by which at most SAMPLE are met, in all columns alike.
+    """Between sampled elements: the least that meets SAMPLE at most, columns alike.
 
     A distance that shares a factor with the length of a row would meet some columns alone.
     """
