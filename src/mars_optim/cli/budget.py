@@ -12,7 +12,7 @@ from rich.markup import escape
 from ..errors import UserError
 from ..experiment.analysis.cost import production_job
 from ..experiment.pilot.forecast import Forecast
-from ..experiment.pilot.retries import unknown_steps
+from ..experiment.pilot.probing import unknown_steps
 from ..experiment.pilot.worth import (
     PER_DOUBLING,
     Design,

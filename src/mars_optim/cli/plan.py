@@ -15,7 +15,7 @@ from ..experiment.pilot.arm_lines import check_lines
 from ..experiment.pilot.forecast import Forecast
 from ..experiment.pilot.pair_noise import Noise, Seeds
 from ..experiment.pilot.price import between, price_line
-from ..experiment.pilot.retries import unknown_steps
+from ..experiment.pilot.probing import unknown_steps
 from ..experiment.plan import Plan
 from ..experiment.plan.any_arm import is_any
 from ..experiment.report.messages import Messages

@@ -11,7 +11,7 @@ import pytest
 
 from mars_optim.experiment.executors import probe as probed
 from mars_optim.experiment.executors.probe import probe_command
-from mars_optim.experiment.pilot.retries import unknown_steps
+from mars_optim.experiment.pilot.probing import unknown_steps
 from mars_optim.experiment.plan import RunSpec
 from mars_optim.experiment.plan.execution import RunningPlan
 from mars_optim.experiment.records import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -197,17 +197,15 @@ def _results(
     times: dict[str, list[float]],
     memory: dict[str, int],
     outside: dict[str, dict[str, float]],
-    unknown: Collection[str] = (),
+    unknown: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     baseline = plan.comparison.baseline
     base = times[baseline]
     results: dict[str, Any] = {}
     for name in plan.arms:
         ratios = [t / b for t, b in zip(times[name], base, strict=True)]
-        quartiles: list[float] | list[None] = statistics.quantiles(ratios, n=4)
-        if name in unknown or baseline in unknown:
-            quartiles = [None] * 3
-        low, middle, high = quartiles
+        known = not {name, baseline} & unknown
+        low, middle, high = statistics.quantiles(ratios, n=4) if known else (None,) * 3
         results[name] = {
             "seconds": statistics.median(times[name]),
             "ratio": middle,

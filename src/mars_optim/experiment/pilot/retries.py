@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ..plan import RunSpec
 from ..plan.execution import RunningPlan
@@ -25,18 +24,6 @@ class Timing:
 
     step: float
     outside: float = 0.0
-
-
-def unknown_steps(probe: Mapping[str, Any]) -> str:
-    """Sentence on the arms whose step time a probe could not tell; empty without any."""
-    arms = [name for name, row in probe.items() if row.get("ratio", 1.0) is None]
-    if not arms:
-        return ""
-    return (
-        f"The step time of {' and '.join(arms)} cannot be told from the start of the command, so "
-        "the report has no hours and no money of the job: write `seconds` of training so far in "
-        "the rows, or write each row at once."
-    )
 
 
 class Retries:

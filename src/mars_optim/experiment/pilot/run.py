@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ...errors import UserError
-from ...files import no_link, read_json, write_json, write_text
+from ...files import no_link, write_text
 from ..analysis.cost import pilot_price
 from ..executors.base import Executor
 from ..executors.worker import describe
@@ -27,8 +27,9 @@ from ..records.run import damaged_runs, forget_branch_point, record_failure
 from .agenda import agenda
 from .arm_lines import SOURCE, check_lines, resolve_arms, source_changes
 from .price import price, price_line
+from .probing import measured
 from .progress import STATUS, Reporter
-from .retries import Retries, Timing, unknown_steps
+from .retries import Retries, Timing
 from .spending import LOST, Spending
 
 LEAST_DISK = 64 * 2**20
@@ -81,7 +82,7 @@ def run_pilot(
                 spending = Spending(plan, out)
                 if spending.unknown:
                     reporter.say(spending.unknown)
-                timings = _probe(plan, out, executor, reporter)
+                timings = measured(plan, out, executor, reporter)
                 spending.beat()
                 reporter.expect(timings, executor.count)
                 reporter.say(f"In all: {price_of(plan, timings, executor.count)}")
@@ -209,40 +210,6 @@ def _wait_until_ready(executor: Executor, reporter: Reporter) -> str:
             elif event.kind == "waits":
                 reporter.wait(event.run_id, event.value)
     return data[0]
-
-
-def _probe(plan: Plan, out: Path, executor: Executor, reporter: Reporter) -> dict[str, Timing]:
-    """Measure the time of a step and of a run, for each arm."""
-    path = out / "probe.json"
-    failures: list[Failure] = []
-    while not (timings := _probed(path)).keys() >= set(plan.arms):
-        if not executor.busy:
-            reporter.say("Timing one training step with each optimizer, in turn ...")
-            executor.give("probe")
-        for event in executor.events(timeout=1.0):
-            if event.kind == "probed":
-                write_json(path, event.value)
-            elif event.kind == "failed":
-                failures.append(event.value)
-            elif event.kind == "waits":
-                reporter.wait(event.run_id, event.value)
-        hopeless = any(failure.again == "never" for failure in failures)
-        if hopeless or len(failures) > plan.running.retries:
-            details = failures[-1].details
-            raise UserError(f"a training step cannot be timed: {failures[-1]} {details[-2000:]}")
-    if unknown := unknown_steps(read_json(path)):
-        reporter.say(unknown)
-    return timings
-
-
-def _probed(path: Path) -> dict[str, Timing]:
-    try:
-        return {
-            arm: Timing(max(1e-9, float(row["seconds"])), float(row.get("outside", 0.0)))
-            for arm, row in read_json(path).items()
-        }
-    except (UserError, AttributeError, KeyError, TypeError, ValueError):
-        return {}  # not there yet, or damaged: a few seconds make it again
 
 
 def finished_runs(plan: Plan, out: Path) -> dict[str, Run]:
