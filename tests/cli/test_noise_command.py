@@ -97,6 +97,16 @@ def test_a_task_of_the_user_s_is_measured(
     assert found["batch_tokens"] == 16
 
 
+def test_a_gradient_that_is_not_finite_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    bad = "x = x * float('nan' if step > 10**9 + 5 else 1)\n        return {"
+    Path("noisy_line.py").write_text(TASK.replace("return {", bad))
+    assert main(["noise", "--task", "noisy_line.py:Line", *QUICK]) == 2
+    assert "adamw, before step 4: the gradient of a batch" in capsys.readouterr().err
+
+
 def test_the_noise_is_measured_in_the_plan_s_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -148,7 +148,10 @@ class _Stretch:
         for step in range(study.stops()[-1] + 1):
             trail.record()
             if step in study.stops():
-                points.append(self._point(step, trail, on_gradients))
+                try:
+                    points.append(self._point(step, trail, on_gradients))
+                except ValueError as error:
+                    raise UserError(f"{name}, before step {step + 1}: {error}") from None
             self._set_lr(step)
             loss = self._loss(self.model, self._batch(step))
             if not math.isfinite(loss.item()):
