@@ -97,6 +97,17 @@ def test_a_task_of_the_user_s_is_measured(
     assert found["batch_tokens"] == 16
 
 
+def test_a_checkpoint_that_is_no_file_of_torch_is_named_plainly(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    page = tmp_path / "page.md"
+    page.write_text("# no weights")
+    assert main(["noise", "--checkpoint", str(page), *QUICK, *small]) == 2
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "is not a file of torch.save: give the checkpoint itself" in printed
+    assert "weights_only" not in printed
+
+
 def test_a_gradient_that_is_not_finite_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..gradient_noise import Estimate, Trail, momentum_errors, noise_scale
 from ..optim import param_groups
+from ..optim.tools.state_dict import read_file
 from .plan import Arm, Plan
 from .tasks import Task
 from .training import alone, autocast_of, build_optimizer, scheduled, seed_all, wants_closure
@@ -227,11 +228,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         UserError: if there is none that fits the model.
     """
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = read_file(path)
         model.load_state_dict(found.get("model", found))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
     except Exception as error:
         why = next(iter(str(error).splitlines()), "")
         raise UserError(
