@@ -1,4 +1,4 @@
-"""Six arms on a GPT of 34 M parameters on one GPU, in calls of nine minutes.
+"""Eight arms on a GPT of 34 M parameters on one GPU, in calls of nine minutes.
 
 An estimate, not measured on a GPU: a token costs 6 N + 12 layers width context = 226 MFLOP, a step
 of 32,768 tokens 7.4 TFLOP. At 40 % of an H100's 989 TFLOP/s its matrix products take 19 ms; the
@@ -6,8 +6,9 @@ logits (1 GB in bfloat16, four or five times through memory), the float32 residu
 normalisations another 8 ms; fused AdamW, 28 bytes a parameter, 0.4 ms. So about 1.1 M tokens a
 second: a short run of 20 M tokens takes 18 s, a long one of 101 M 90 s. Three calls of nine minutes
 are 1620 s; less three starts with torch.compile (a minute each) and the timing (half a minute)
-1400 s: 20 short runs (370 s), then two seeds of six long runs (540 s each). Newton-Schulz adds
-0.3 TFLOP to Muon's step, 4 %. Model and batch need some 15 GB of the GPU's memory.
+1400 s: 20 short runs (370 s), then two seeds of the first six arms (540 s each). The two with
+other betas begin after that: 150 s for their short runs, 180 s a seed. Newton-Schulz adds 0.3 TFLOP
+to Muon's step, 4 %. Model and batch need some 15 GB of the GPU's memory.
 
 Everything is in one process, so torch.compile is paid once a call: a second model of the same shape
 takes the graph of the first. Where it does not work, the study goes on without it.

@@ -2,16 +2,19 @@
 
 First every arm's short runs on one and the same grid of rates; an arm whose lowest loss lies at an
 end of it gets one rate more beyond that end. Then long runs, seed by seed, all arms of a seed
-before the next one's. A long run's rate is the one with the least expected regret by the package's
-fit over the short runs (`rate_fit`), times (long / short) ** horizon_exponent, the same for every
-arm: the best rate falls with the tokens to the power -0.32 under AdamW (Bjorck et al. 2025,
-arXiv 2409.19913) and under an orthogonalising rule (arXiv 2603.28743).
+before the next one's. Late arms begin, in the same order, when the others have their early seeds;
+what is left of the seeds comes after, for all.
+
+A long run's rate is the one with the least expected regret by the package's fit over the short runs
+(`rate_fit`), times (long / short) ** horizon_exponent, the same for every arm: the best rate falls
+with the tokens to the power -0.32 under AdamW (Bjorck et al. 2025, arXiv 2409.19913) and under an
+orthogonalising rule (arXiv 2603.28743).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mars_optim.experiment.analysis.rate_fit import Observation, fit_rate
@@ -35,18 +38,29 @@ def next_run(plan: StudyPlan, data: str, rows: Rows) -> RunSpec | None:
         data: fingerprint of the text.
         rows: of the runs so far.
     """
-    for name in plan.arms:
-        for lr in wanted_rates(plan, short_losses(plan, name, data, rows)):
-            spec = plan.spec(name, lr, SHORT_SEED, plan.design.short_steps, data)
-            if not settled(rows.get(spec.run_id)):
-                return spec
-    rates = long_rates(plan, data, rows)
-    for seed in range(1, plan.design.seeds + 1):
-        for name, lr in rates.items():
-            spec = plan.spec(name, lr, seed, plan.design.long_steps, data)
+    design = plan.design
+    first = [name for name in plan.arms if name not in design.late]
+    late = [name for name in plan.arms if name in design.late]
+    few = min(design.early_seeds, design.seeds)
+    for names, seeds in ((first, few), (late, few), (list(plan.arms), design.seeds)):
+        for spec in _stage(plan, names, seeds, data, rows):
             if not settled(rows.get(spec.run_id)):
                 return spec
     return None
+
+
+def _stage(
+    plan: StudyPlan, names: Sequence[str], seeds: int, data: str, rows: Rows
+) -> Iterator[RunSpec]:
+    """Short runs of these arms, then their long runs; the first that is not settled counts."""
+    for name in names:
+        for lr in wanted_rates(plan, short_losses(plan, name, data, rows)):
+            yield plan.spec(name, lr, SHORT_SEED, plan.design.short_steps, data)
+    rates = long_rates(plan, data, rows)
+    for seed in range(1, seeds + 1):
+        for name in names:
+            if name in rates:
+                yield plan.spec(name, rates[name], seed, plan.design.long_steps, data)
 
 
 def settled(row: Mapping[str, Any] | None) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ..output import UserError
 PLAN = Path(__file__).with_name("plan.toml")
 BASE = "adamw"
 """The arm that the others are compared with: torch's own, fused."""
+BASES = (BASE, "adamw-90-99")
+"""The same with a beta2 of 0.99, which is better on texts in tokens (docs/results.md)."""
 NEVER = 1e9
 """Minutes between checkpoints: one is written only where the time limit cuts a run."""
 
@@ -35,6 +38,8 @@ class Design:
     most_rates: Whole = option(5, "of an arm, whose lowest loss may lie at an end", ge=2)
     horizon_exponent: Number = option(-0.32, "of the best rate over the tokens", ge=-2.0, le=0.0)
     seeds: Whole = option(8, "of the long runs, at most", ge=1)
+    late: tuple[str, ...] = option((), "arms that begin when the others have early_seeds seeds")
+    early_seeds: Whole = option(2, "long runs of an arm before any arm has more", ge=1)
     timed: tuple[str, ...] = option((BASE,), "arms whose steps are timed")
     rounds: Whole = option(7, "of the timing", ge=2)
     turn: Whole = option(10, "steps in a row of one arm, in a round", ge=1)
@@ -97,6 +102,7 @@ def load(*, rehearse: bool = False, path: Path = PLAN) -> StudyPlan:
     parts = {name: {**data[name], **small.get(name, {})} for name in data if name != "rehearsal"}
     design = from_dict(Design, parts["design"], "design")
     _check_grid(design.rates)
+    _check_late(design.late, parts["arms"])
     # the data are known by their content, so that their folder may move
     task = from_dict(GptPlan, {**parts["task"], "corpus": "text"}, "task")
     execution = {"checkpoint_minutes": NEVER, "telemetry": False, **parts["execution"]}
@@ -120,6 +126,12 @@ def _arm(name: str, given: dict[str, Any]) -> Arm:
     if like not in ARMS:
         raise UserError(f"arms.{name}.like = {like!r} must be one of {', '.join(ARMS)}")
     return from_dict(Arm, {**dataclasses.asdict(ARMS[like]), **given}, f"arms.{name}")
+
+
+def _check_late(late: tuple[str, ...], arms: Iterable[str]) -> None:
+    unknown = sorted(set(late) - set(arms))
+    if unknown:
+        raise UserError(f"design.late = {list(late)}: no arms of the plan: {', '.join(unknown)}")
 
 
 def _check_grid(rates: tuple[float, ...]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mars_optim.experiment.analysis.ladder import tokens_to_reach
 from mars_optim.experiment.analysis.stats import Interval, t_interval
 
 from .. import table
-from .plan import BASE
+from .plan import BASE, BASES
 from .state import State
 
 CONFIDENCE = 0.95
@@ -88,9 +88,11 @@ def _long(state: State) -> str:
     if not runs:
         return "Long runs: none finished yet."
     finals = {arm: final_losses(state, arm) for arm in dict.fromkeys(run["arm"] for run in runs)}
-    rows = [_long_row(state, arm, finals) for arm in finals]
-    header = ["arm", "rate", "seeds", "loss", f"less {BASE}", "95 %", "tokens ratio", "tokens/s"]
-    header += ["peak memory", "diverged or failed"]
+    bases = [base for base in BASES if base in finals or base == BASE]
+    rows = [_long_row(state, arm, finals, bases) for arm in finals]
+    header = ["arm", "rate", "seeds", "loss"]
+    header += [name for base in bases for name in (f"less {base}", "95 %")]
+    header += ["tokens ratio", "tokens/s", "peak memory", "diverged or failed"]
     title = f"## Long runs: validation loss after {_length(state, 'long_steps'):,} steps"
     note = (
         "Differences are paired by seed. The tokens ratio is told where their interval leaves out "
@@ -101,10 +103,12 @@ def _long(state: State) -> str:
     return f"{title}\n\n{table.markdown(header, rows)}\n\n{note}"
 
 
-def _long_row(state: State, arm: str, finals: Mapping[str, Finals]) -> list[str]:
+def _long_row(
+    state: State, arm: str, finals: Mapping[str, Finals], bases: Sequence[str]
+) -> list[str]:
     runs = _runs(state, arm, "long_steps")
-    mine, base = finals[arm], finals.get(BASE, {})
-    difference = paired(mine, base)
+    mine = finals[arm]
+    difference = paired(mine, finals.get(BASE, {}))
     two = arm != BASE and difference.n > 1
     speeds = [run["tokens_per_second"] for run in runs if run.get("tokens_per_second")]
     peaks = [run["peak_memory_bytes"] for run in runs if run.get("peak_memory_bytes")]
@@ -114,13 +118,21 @@ def _long_row(state: State, arm: str, finals: Mapping[str, Finals]) -> list[str]
         f"{runs[0]['lr']:.3g}",
         str(len(mine)),
         f"{statistics.fmean(mine.values()):.4f}" if mine else "-",
-        f"{difference.mean:+.4f}" if arm != BASE and difference.n else "-",
-        f"{difference.low:+.4f} to {difference.high:+.4f}" if two else "-",
+        *(cell for base in bases for cell in _less(arm, base, finals)),
         table.number(ratio),
         f"{statistics.median(speeds):,.0f}" if speeds else "-",
         f"{max(peaks) / 2**30:.1f} GiB" if peaks else "-",
         str(len(runs) - len(mine)),
     ]
+
+
+def _less(arm: str, base: str, finals: Mapping[str, Finals]) -> tuple[str, str]:
+    """Difference to a base and its interval, as far as there are seeds."""
+    difference = paired(finals[arm], finals.get(base, {}))
+    if arm == base or not difference.n:
+        return "-", "-"
+    ends = f"{difference.low:+.4f} to {difference.high:+.4f}" if difference.n > 1 else "-"
+    return f"{difference.mean:+.4f}", ends
 
 
 def final_losses(state: State, arm: str) -> dict[int, float]:

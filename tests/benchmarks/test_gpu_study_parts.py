@@ -61,7 +61,10 @@ def test_plan_is_of_the_size_that_was_asked_for() -> None:
     assert sum(p.numel() for p in model.parameters()) == 33_825_280
     assert plan.design.long_steps * task.batch * task.context >= 100e6
     assert plan.design.short_steps == round(plan.design.long_steps / 5)
-    assert list(plan.arms) == "adamw nadamw nadamw-auto mars-adamw muon muon-auto".split()
+    first = "adamw nadamw nadamw-auto mars-adamw muon muon-auto".split()
+    assert list(plan.arms) == [*first, *plan.design.late]
+    assert plan.arms["adamw-90-99"] == replace(plan.arms["adamw"], betas=(0.9, 0.99))
+    assert plan.arms["auto-95-99"] == replace(plan.arms["nadamw-auto"], betas=(0.95, 0.99))
     assert plan.arms["muon-auto"] == replace(plan.arms["muon"], gamma_schedule="auto")
     assert plan.training.precision == "bf16"
     assert plan.execution.compile
@@ -140,6 +143,29 @@ def test_order_depends_on_what_is_finished_only() -> None:
     assert spec.run_id == list(rows)[7]
 
 
+def test_late_arms_begin_after_the_early_seeds_of_the_others() -> None:
+    late = ("adamw-90-99",)
+    plan = tiny_plan("adamw", "muon", *late, seeds=3, late=late, early_seeds=2)
+    rows: dict[str, Any] = {}
+    order = []
+    while (spec := next_run(plan, "data", rows)) is not None:
+        loss = abs(math.log2(spec.lr / 2e-3))
+        rows[spec.run_id] = row(spec.arm_name, spec.lr, spec.seed, spec.steps, loss)
+        order.append((spec.seed, spec.arm_name))
+    short = [(0, arm) for arm in ("adamw", "muon") for _ in range(3)]
+    early = [(seed, arm) for seed in (1, 2) for arm in ("adamw", "muon")]
+    after = [*([(0, *late)] * 3), (1, *late), (2, *late)]
+    assert order == [*short, *early, *after, (3, "adamw"), (3, "muon"), (3, *late)]
+
+
+def test_late_arm_that_the_plan_lacks_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    given = (ROOT / "benchmarks/gpu_study/plan.toml").read_text()
+    path.write_text(given.replace('"adamw-90-99", "auto-95-99"]', '"adamw-99"]'))
+    with pytest.raises(UserError, match="no arms of the plan: adamw-99"):
+        load(path=path)
+
+
 def test_batches_and_losses_are_the_text_tasks(tmp_path: Path) -> None:
     data = tiny_text(tmp_path) / "tokens"
     shape = dict(context=16, layers=2, width=32, heads=2, batch=4)
@@ -178,6 +204,14 @@ def test_difference_is_paired_by_seed_with_its_interval() -> None:
     assert "| muon | 0.001 | 2 | 3.1400 | -0.1100 | -0.2371 to +0.0171 | - |" in shown
     assert "| adamw | 0.001 | 3 | 3.2333 | - | - | - |" in shown
     assert shown.splitlines()[-3].endswith("| 1 |")  # diverged
+
+
+def test_other_beta2_of_adamw_is_a_base_of_its_own() -> None:
+    other = long_runs("adamw-90-99", 2.95, 3.41)
+    shown = report(state_with(*long_runs(BASE, 3.0, 3.5), *other, *long_runs("muon", 2.9, 3.38)))
+    assert "| less adamw | 95 % | less adamw-90-99 | 95 % |" in shown
+    muon = next(line for line in shown.splitlines() if line.startswith("| muon"))
+    assert "| -0.1100 | -0.2371 to +0.0171 | -0.0400 | -0.1671 to +0.0871 |" in muon
 
 
 def test_arm_whose_lowest_loss_is_at_an_end_is_named() -> None:
