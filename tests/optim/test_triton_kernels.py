@@ -1,6 +1,6 @@
 """The Triton kernels without a GPU: in Triton's interpreter and through its compiler.
 
-What they compute is compared with the oracle in ``triton_parity.py``.
+What they compute is compared with the oracle in ``triton_parity.py`` and ``triton_dtypes.py``.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def run_python(*arguments: str, **environment: str) -> None:
 
 
 def run_parity(**environment: str) -> None:
-    parity = str(Path(__file__).with_name("triton_parity.py"))
-    run_python("-m", "pytest", parity, "-q", "-p", "no:cacheprovider", **environment)
+    parity = [str(Path(__file__).with_name(f"triton_{name}.py")) for name in ("parity", "dtypes")]
+    run_python("-m", "pytest", *parity, "-q", "-p", "no:cacheprovider", **environment)
 
 
 @needs_triton

@@ -1,16 +1,15 @@
 """The Triton kernels compute what the oracle ``reference.update`` computes.
 
-Not collected by itself. ``test_triton_kernels.py`` runs it, on a GPU as it is and without one by
-``TRITON_INTERPRET=1 pytest tests/optim/triton_parity.py``: in a process of its own, because Triton
-has to be imported with that set. The interpreter is slow and cuts float32 off to bfloat16.
+Not collected by itself. ``test_triton_kernels.py`` runs it, and ``triton_dtypes.py``, on a GPU as
+they are and without one by ``TRITON_INTERPRET=1 pytest tests/optim/triton_parity.py``: in a process
+of its own, because Triton has to be imported with that set. The interpreter is slow and cuts
+float32 off to bfloat16.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
@@ -19,80 +18,17 @@ import torch
 from torch import Tensor
 
 from mars_optim import MARSAdamW
-from mars_optim.optim import backends, reference
-from mars_optim.optim.backends import Amp, Bucket, dispatch, loop, mixed_dtype
+from mars_optim.optim import reference
+from mars_optim.optim.backends import Amp, Bucket, dispatch, loop
 from mars_optim.optim.backends.cuda import triton_backend
 from mars_optim.optim.backends.cuda.triton_tables import CHUNK
 from mars_optim.optim.hyperparameters import Settings
 from tests.support.cases import make_grads, make_params
 from tests.support.kernel_parity import fill, settings_of
+from tests.support.triton_kernels import DEVICE, SHAPES, SMALL, compare, number, states_of, tensors
 
 pytest.importorskip("triton")
 from mars_optim.optim.backends.cuda import triton_kernels
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-
-# the first two have whole chunks and a rest
-SHAPES = [(CHUNK + 3,), (2, CHUNK), (1,), (3,), (127,), (0,), (), (5, 3), (4, 2, 3, 3)]
-SMALL = [(127,), (), (5, 3)]
-
-
-def tensors(shapes: list[tuple[int, ...]]) -> list[Tensor]:
-    made = [torch.empty(shape, device=DEVICE) for shape in shapes]
-    if shapes is SHAPES:
-        made.append(torch.empty(6, 4, device=DEVICE).t())
-        made.append(torch.empty(2, 3, 4, 5, device=DEVICE).to(memory_format=torch.channels_last))
-    return made
-
-
-def states_of(params: list[Tensor], settings: Settings, done: int = 0) -> list[reference.State]:
-    """Each parameter counts its own steps."""
-    states: list[reference.State] = [{} for _ in params]
-    for i, (param, state) in enumerate(zip(params, states, strict=True)):
-        backends.init_state(param, state, backends.state_dtypes(param.dtype, settings))
-        state["step"] = (state["step"] + done + i % 2).to(param.device)
-    return states
-
-
-def wide(states: list[reference.State]) -> list[reference.State]:
-    """Copies in float64, but of the steps."""
-    return [{k: v.clone() if k == "step" else v.double() for k, v in s.items()} for s in states]
-
-
-def number(value: float | None) -> Tensor | None:
-    return None if value is None else torch.tensor(value, device=DEVICE)
-
-
-def compare(
-    settings: Settings,
-    *,
-    shapes: list[tuple[int, ...]] = SMALL,
-    steps: int = 2,
-    done: int = 0,
-    grad_scale: float | None = None,
-    found_inf: float | None = None,
-) -> None:
-    """Step float32 kernels beside the float64 oracle; parameters and state must agree."""
-    params = fill(tensors(shapes), 0, torch.float32)
-    exact = [x.double() for x in params]
-    states = states_of(params, settings, done)
-    for state, last_grad in zip(states, fill(params, 3, torch.float32, grads=True), strict=True):
-        if "last_grad" in state:
-            state["last_grad"].copy_(last_grad)
-    exact_states = wide(states)
-    for step in range(steps):
-        grads = fill(tensors(shapes), 7 + step, torch.float32, grads=True)
-        given = [g * (grad_scale or 1.0) for g in grads]
-        kept = [g.clone() for g in given]
-        amp = Amp(number(grad_scale), number(found_inf))
-        triton_backend.step(Bucket(params, given, states, settings, amp=amp))
-        assert all(torch.equal(a, b) for a, b in zip(given, kept, strict=True))
-        reference.update(exact, [g.double() for g in grads], exact_states, settings)
-        for x, y, state, wanted in zip(params, exact, states, exact_states, strict=True):
-            assert state.keys() == wanted.keys()
-            for got, want in ((x, y), *((state[k], wanted[k]) for k in state)):
-                torch.testing.assert_close(got.to(want.dtype), want, rtol=2e-6, atol=2e-6)
 
 
 def table() -> list[Any]:
@@ -314,73 +250,3 @@ def test_the_same_step_gives_the_same_bits() -> None:
         triton_backend.step(Bucket(params, grads, states_of(params, settings), settings))
         ends.append(params)
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
-
-
-# one unit in the last place
-ULP = {torch.float32: 1e-6, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
-
-
-@pytest.mark.parametrize(
-    ("dtype", "state_dtype", "last_dtype"),
-    [
-        (torch.float32, None, torch.bfloat16),
-        (torch.bfloat16, None, None),
-        (torch.bfloat16, torch.float32, torch.bfloat16),
-        (torch.float16, None, None),
-        (torch.float16, torch.float32, torch.float32),
-        (torch.float32, torch.bfloat16, torch.float32),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("clip", [None, 0.1])
-def test_dtypes_are_rounded_once_after_a_step_in_float32(
-    clip: float | None,
-    dtype: torch.dtype,
-    state_dtype: torch.dtype | None,
-    last_dtype: torch.dtype | None,
-) -> None:
-    settings = settings_of(
-        rule="adamw", clip=clip, state_dtype=state_dtype, last_grad_dtype=last_dtype, eps=1e-4
-    )
-    start = fill(tensors(SHAPES[:1] + SMALL), 0, dtype)
-    grads = [g.clamp(-50, 50) for g in fill(start, 7, dtype, grads=True)]
-    ends = []
-    for step in (triton_backend.step, partial(mixed_dtype.step, loop.step)):
-        params = [x.clone() for x in start]
-        states = states_of(params, settings)
-        for state in states:
-            for name, tensor in state.items():
-                if name != "step":
-                    tensor.fill_(0.25)
-        step(Bucket(params, grads, states, settings))
-        ends.append((params, states))
-    (params, states), (wanted, wanted_states) = ends
-    for x, y, state, other in zip(params, wanted, states, wanted_states, strict=True):
-        for got, want in ((x, y), *((state[k], other[k]) for k in state)):
-            assert got.dtype == want.dtype
-            ulp = ULP[want.dtype]
-            torch.testing.assert_close(got, want, rtol=ulp, atol=min(ulp, 1e-5))
-            if not INTERPRETED and got.numel() > 1000:  # a float32 at the edge may fall off it
-                assert (got == want).double().mean() > 0.98
-
-
-def test_steps_of_bfloat16_are_rounded_by_chance_without_bias() -> None:
-    settings = settings_of(
-        rule="lion", lr=0.001, weight_decay=0.0, stochastic_rounding=True, clip=None
-    )
-    torch.manual_seed(0)
-    x = torch.ones(4 * CHUNK, device=DEVICE, dtype=torch.bfloat16)
-    triton_backend.step(Bucket([x], [torch.ones_like(x)], states_of([x], settings), settings))
-    below = 1.0 - 2.0**-8
-    assert set(x.tolist()) == {1.0, below}
-    # 1 - 0.001 by a share of 0.256 of steps of 2^-8; the mean's deviation is 1.3e-5
-    assert abs(x.double().mean().item() - 0.999) < 6e-5
-    # neighbours and programs draw apart
-    down = (x < 1.0).double().view(4, CHUNK)
-    assert torch.corrcoef(down).fill_diagonal_(0).abs().max() < 0.08
-    not_finite = torch.tensor([math.inf, -math.inf, math.nan], dtype=torch.bfloat16, device=DEVICE)
-    kept = not_finite.clone()
-    triton_backend.step(
-        Bucket([kept], [torch.ones_like(kept)], states_of([kept], settings), settings)
-    )
-    torch.testing.assert_close(kept, not_finite, equal_nan=True)
