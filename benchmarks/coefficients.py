@@ -8,14 +8,18 @@ Errors are of matrices with known singular values; times are ratios in one run, 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 import time
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from mars_optim.optim import orthogonalize
 from mars_optim.optim.orthogonalize import newton_schulz, runs
 from mars_optim.optimizer_options import polynomials
 
@@ -35,6 +39,8 @@ SETS = [
 ]  # fmt: skip
 SHAPES = [(128, 128), (128, 512), (512, 128), (192, 288)]
 ASPECTS = [1, 1.5, 2, 3, 4, 8]
+SMALL, NUMBER = [(6, 2), (4, 16), (8, 32)], 1000  # shapes of small matrices, and how many of each
+OLD_MARGIN = 0.75  # that A could be off by until 2026-11-30
 
 
 def matrices(rows: int, cols: int) -> dict[str, Tensor]:
@@ -88,13 +94,51 @@ def set_rows() -> list[list[str]]:
     return rows
 
 
+def small_matrices(number: int) -> list[Tensor]:
+    """Stacks of so many small matrices, whose singular values fall by a factor of 1 to 1e6."""
+    generator = torch.Generator().manual_seed(0)
+    stacks = []
+    for shape, decades in itertools.product(SMALL, (0.0, 1.2, 3.0, 4.0, 6.0)):
+        x = torch.randn(number, *shape, generator=generator)
+        u, s, vh = torch.linalg.svd(x, full_matrices=False)
+        falling = torch.logspace(0, -decades, s.shape[-1])
+        stacks.append(u @ (falling[:, None] * vh) if decades else x)
+    return stacks
+
+
+def greatest(stack: Tensor, **options: Any) -> float:
+    """The greatest singular value of all results; one that is not finite counts as infinite."""
+    found = newton_schulz(stack, **options).double()
+    return float(torch.linalg.matrix_norm(found, 2).max()) if found.isfinite().all() else math.inf
+
+
+def greatest_rows() -> list[list[str]]:
+    """The second table: the greatest value in the plain form, and in the Gram form's runs."""
+    rows, stacks = [], small_matrices(NUMBER)
+    for name, steps in SETS:
+        row = [f'"{name}", {steps} steps']
+        for dtype in (torch.float32, torch.bfloat16):
+            options = {"steps": steps, "coefficients": name, "dtype": dtype}
+            found = [max(greatest(x, **options) for x in stacks)]
+            found.append(max(greatest(x, **options, gram=True) for x in stacks))
+            with mock.patch.object(orthogonalize, "_MARGIN", OLD_MARGIN):
+                found.append(max(greatest(x, **options, gram=True) for x in stacks))
+            row += [_value(value) for value in found]
+        rows.append(row)
+    return rows
+
+
+def _value(value: float) -> str:
+    return "not finite" if math.isinf(value) else f"{value:.2f}" if value < 10 else f"{value:.0e}"
+
+
 def digit_rows() -> list[list[str]]:
-    """The second table: digits of each set over kinds of matrices."""
+    """The third table: digits of each set over kinds of matrices."""
     rows = []
     for name, steps in SETS:
         row = [f'"{name}", {steps} steps']
         polys = polynomials(name, steps)
-        row.append(" + ".join(str(len(run)) for run in runs(polys, torch.bfloat16)))
+        row.append(" + ".join(str(len(run)) for run in runs(polys, torch.float32)))
         for kind in matrices(2, 2):
             errors = [0.0, 0.0, 0.0]
             for shape in SHAPES:
@@ -109,20 +153,11 @@ def digit_rows() -> list[list[str]]:
 
 
 def _forms(m: Tensor, name: str, steps: int) -> list[Tensor]:
-    """In bfloat16: plain, Gram with restarts, Gram without."""
-    options = {"steps": steps, "coefficients": name, "dtype": torch.bfloat16}
-    plain = newton_schulz(m, **options)  # type: ignore[arg-type]
-    restarted = newton_schulz(m, **options, gram=True)  # type: ignore[arg-type]
-    return [plain, restarted, _without_restarts(m, name, steps)]
-
-
-def _without_restarts(m: Tensor, name: str, steps: int) -> Tensor:
-    from unittest import mock
-
-    from mars_optim.optim import orthogonalize
-
+    """In float32: plain, Gram with restarts, Gram without."""
+    options: Any = {"steps": steps, "coefficients": name, "dtype": torch.float32}
+    found = [newton_schulz(m, **options, gram=gram) for gram in (False, True)]
     with mock.patch.object(orthogonalize, "runs", lambda steps, _: [steps]):
-        return newton_schulz(m, steps=steps, coefficients=name, dtype=torch.bfloat16, gram=True)
+        return [*found, newton_schulz(m, **options, gram=True)]
 
 
 def _digits(error: float) -> str:
@@ -130,26 +165,23 @@ def _digits(error: float) -> str:
 
 
 def time_rows(rounds: int) -> list[list[str]]:
-    """The third table: ratios of times, turn by turn."""
-    rows = []
-    for dtype in (torch.float32, torch.bfloat16):
-        row = [str(dtype).removeprefix("torch.")]
-        for aspect in ASPECTS:
-            m = torch.randn(256, int(256 * aspect), generator=torch.Generator().manual_seed(0))
-            ratios = []
-            for _ in range(rounds + 1):
-                plain, gram = (_seconds(m, dtype, gram=gram) for gram in (False, True))
-                ratios.append(gram / plain)
-            ratios = sorted(ratios[1:])  # the first round warms up
-            middle = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-            row.append(f"{statistics.median(ratios):.2f} ({middle[0]:.2f} to {middle[1]:.2f})")
-        rows.append(row)
-    return rows
+    """The fourth table: ratios of times, turn by turn."""
+    row = ["float32"]
+    for aspect in ASPECTS:
+        m = torch.randn(256, int(256 * aspect), generator=torch.Generator().manual_seed(0))
+        ratios = []
+        for _ in range(rounds + 1):
+            plain, gram = (_seconds(m, gram=gram) for gram in (False, True))
+            ratios.append(gram / plain)
+        ratios = sorted(ratios[1:])  # the first round warms up
+        middle = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+        row.append(f"{statistics.median(ratios):.2f} ({middle[0]:.2f} to {middle[1]:.2f})")
+    return [row]
 
 
-def _seconds(m: Tensor, dtype: torch.dtype, *, gram: bool) -> float:
+def _seconds(m: Tensor, *, gram: bool) -> float:
     start = time.perf_counter()
-    newton_schulz(m, dtype=dtype, gram=gram)
+    newton_schulz(m, dtype=torch.float32, gram=gram)
     return time.perf_counter() - start
 
 
@@ -157,8 +189,13 @@ def filled(text: str, rounds: int) -> str:
     """The page with its tables made anew."""
     kinds = list(matrices(2, 2))
     header = ["set", "from", "steps", "cost", "least", "greatest", "error", "error, bfloat16"]
+    forms = ["plain", "Gram form", "as it was"]
     parts = {
         "sets": table.markdown([*header, "condition 1e4, bfloat16"], set_rows()),
+        "greatest": table.markdown(
+            ["set", *(f"{d}: {form}" for d in ("float32", "bfloat16") for form in forms)],
+            greatest_rows(),
+        ),
         "digits": table.markdown(["set", "runs", *kinds], digit_rows()),
         "times": table.markdown(
             ["", *(f"1 : {aspect:g}" for aspect in ASPECTS)], time_rows(rounds)

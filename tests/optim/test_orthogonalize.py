@@ -10,17 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.coefficients import matrices
 from mars_optim.optim import orthogonalize
 from mars_optim.optim.orthogonalize import (
     as_matrix,
     batches,
     newton_schulz,
     prefers_gram,
-    runs,
     working_dtype,
 )
-from mars_optim.optimizer_options import polynomials
 
 SHAPES = [(6, 6), (4, 9), (9, 4), (1, 7), (7, 1), (3, 5, 4), (2, 2, 4, 6), (65, 33)]
 
@@ -128,7 +125,7 @@ def test_bfloat16_is_left_to_processors_that_multiply_it(monkeypatch: pytest.Mon
         ((4, 6), torch.float32, True),
         ((7, 6, 4), torch.float32, True),
         ((4, 6), torch.bfloat16, False),
-        ((4, 12), torch.bfloat16, True),
+        ((4, 400), torch.bfloat16, False),
         ((4, 6), torch.float64, False),
     ],
     ids=str,
@@ -137,11 +134,6 @@ def test_gram_form_is_for_long_matrices(
     shape: tuple[int, ...], dtype: torch.dtype, wanted: bool
 ) -> None:
     assert prefers_gram(torch.empty(shape), dtype) is wanted
-
-
-def test_gram_form_in_bfloat16_is_for_measured_processors() -> None:
-    assert not prefers_gram(torch.empty(4, 12, device="meta"), torch.bfloat16)
-    assert prefers_gram(torch.empty(4, 12, device="meta"), torch.float32)
 
 
 def test_cpu_batches_hold_equal_shapes_up_to_2_million_elements() -> None:
@@ -210,54 +202,3 @@ def test_weight_is_viewed_as_the_matrix_its_layer_multiplies_by(
     shape: tuple[int, ...], stacked: bool, viewed: tuple[int, ...]
 ) -> None:
     assert as_matrix(torch.ones(shape), stacked=stacked).shape == viewed
-
-
-# --- the Gram form in half precision ------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "steps"),
-    [("simple", 5), ("simple", 8), ("quintic", 5), ("polar_express", 5), ("polar_express", 8),
-     ("cans", 5), ("cans", 7), ("deepseek_v4", 10)],
-)  # fmt: skip
-@pytest.mark.parametrize("shape", [(24, 96), (96, 24), (32, 48), (16, 512)], ids=str)
-def test_gram_form_in_bfloat16_loses_less_than_a_digit(
-    shape: tuple[int, int], name: str, steps: int
-) -> None:
-    """Against float64; where the plain form has no digit left, it has none either."""
-    for what, m in matrices(*shape).items():
-        single = m.float()
-        exact = newton_schulz(single.double(), steps=steps, coefficients=name)
-        errors = []
-        for gram in (False, True):
-            options = dict(steps=steps, coefficients=name, dtype=torch.bfloat16, gram=gram)
-            found = newton_schulz(single, **options).double()
-            errors.append(float((found - exact).norm() / exact.norm()))
-        plain, restarted = errors
-        assert restarted < max(5 * plain, 0.05), (what, plain, restarted)
-
-
-def test_gram_form_without_restarts_loses_all_bf16_digits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    m = matrices(24, 96)["one large value"].float()
-    exact = newton_schulz(m.double())
-    monkeypatch.setattr(orthogonalize, "runs", lambda steps, dtype: [steps])
-    found = newton_schulz(m, dtype=torch.bfloat16, gram=True).double()
-    assert (found - exact).norm() > 10 * exact.norm()
-
-
-def test_runs_are_as_long_as_the_dtype_can_bear() -> None:
-    simple, express = polynomials("simple", 5), polynomials("polar_express", 8)
-    lengths = lambda steps, dtype: [len(run) for run in runs(steps, dtype)]  # noqa: E731
-    assert lengths(simple, torch.bfloat16) == [2, 2, 1]
-    assert lengths(express, torch.bfloat16) == [2, 2, 4]
-    assert lengths(simple, torch.float32) == [5]  # as ever
-    assert lengths(polynomials("simple", 99), torch.float32)[0] == 7
-    assert sum(runs(express, torch.bfloat16), ()) == express
-
-
-def test_gram_form_in_float32_bears_a_hundred_steps() -> None:
-    m = matrices(24, 96)["condition 1e4"]
-    found = newton_schulz(m.float(), steps=99, dtype=torch.float32, gram=True)
-    assert torch.linalg.svdvals(found.double()).max() < 1.3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -13,9 +12,10 @@ from ..optimizer_options import NS_COEFFICIENTS, Coefficients, polynomials
 NS_EPS = 1e-7  # the least norm that is divided by, so that zeros stay zeros
 # Of equal shapes: what it takes for a moment stays small beside the model, on a CPU in the cache.
 _BATCH, _BATCH_CPU = 1 << 24, 1 << 21  # elements of one batch
-# From this ratio of the sides on, five steps on the small Gram matrix cost less than on the whole:
-# all at once in float32, in three runs in bfloat16 (docs/newton-schulz.md). Measured on CPUs alone.
-_GRAM_ASPECT = {torch.float32: 1.5, torch.bfloat16: 3.0}
+# From this ratio of the sides on, five steps in float32 cost less on the small Gram matrix than on
+# the whole (docs/newton-schulz.md). Measured on CPUs alone.
+_GRAM_ASPECT = 1.5
+_MARGIN = 0.01  # "polar_express" and "cans" diverge where x x^T is further above 1 than about this
 _CPU = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 BFLOAT16_CPU = bool(_CPU.get("avx512_bf16") or _CPU.get("amx_bf16"))  # emulated it is slow
 
@@ -49,14 +49,13 @@ def working_dtype(dtype: torch.dtype, device: torch.device | None = None) -> tor
 
 
 def prefers_gram(m: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the Gram form is known to be the faster: one side is much longer.
+    """Whether the Gram form is the faster: in float32, where one side is longer.
 
-    In float64, where every digit counts, and in bfloat16 on accelerators, where nobody has
-    measured it, it is not used.
+    In float64, where every digit counts, it is not used; nor in bfloat16, where A has to be made
+    anew in each step (:func:`runs`), so that nothing is gained.
     """
-    measured = m.is_cpu or dtype != torch.bfloat16
-    aspect = _GRAM_ASPECT.get(dtype, math.inf)
-    return measured and max(m.shape[-2:]) >= aspect * max(1, min(m.shape[-2:]))
+    longer, shorter = max(m.shape[-2:]), min(m.shape[-2:])
+    return dtype == torch.float32 and longer >= _GRAM_ASPECT * max(1, shorter)
 
 
 def batches(xs: list[Tensor]) -> Iterator[list[int]]:
@@ -92,7 +91,7 @@ def newton_schulz(
         dtype: to compute in (default: None, that of :func:`working_dtype`).
         gram: iterate on A, which is the same in exact arithmetic and less work for matrices that
             are far from square; made anew from X as often as ``dtype`` needs it (:func:`runs`), in
-            bfloat16 every two steps or so (default: False).
+            bfloat16 in each step (default: False).
 
     Returns:
         (..., rows, cols) in ``dtype``.
@@ -103,14 +102,15 @@ def newton_schulz(
     x = m.mT if tall else m
     if x.ndim > 3:
         x = x.flatten(0, -3)
+    x = x.to(dtype)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=NS_EPS)
     iterate = _on_gram if gram else _on_whole
-    x = iterate(x.to(dtype), polynomials(coefficients, steps))
+    x = iterate(x, polynomials(coefficients, steps))
     return (x.mT if tall else x).view(m.shape)
 
 
 def _on_whole(x: Tensor, steps: tuple[Coefficients, ...]) -> Tensor:
     """The iteration as it is written."""
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=NS_EPS)
     for a, b, c in steps:
         gram = x @ x.mT
         # b A + c A^2, then a X + (...) X, with torch.optim.Muon's rounding
@@ -123,27 +123,26 @@ def _on_gram(x: Tensor, steps: tuple[Coefficients, ...]) -> Tensor:
 
     The product Q of all P is collected and meets X once, at the end of each run of steps.
     """
-    first, *others = runs(steps, x.dtype)
-    gram = x @ x.mT
-    norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].sqrt().clamp(min=NS_EPS)
-    x = (_product(gram / (norm * norm), first) / norm) @ x
-    for run in others:
-        x = _product(x @ x.mT, run) @ x
+    for run in runs(steps, x.dtype):
+        product = _product(x @ x.mT, run)
+        x = product @ x
     return x
 
 
 def runs(steps: tuple[Coefficients, ...], dtype: torch.dtype) -> list[tuple[Coefficients, ...]]:
     r"""Steps that A is carried through before it is made anew from X.
 
-    What should be 0 in A is off by a rounding, below 0 too, and each step multiplies that by about
-    a^2, while in X X^T it is a rounding again. So a run ends before a product of a^2 is so large:
+    A is off by a rounding, which each step multiplies by up to a^2, while in X X^T it is a rounding
+    again. A step whose A is too small by some percent leaves values of X above 1 as they are, and
+    later steps, with the right A, blow these up. So a run ends where A would be off by more than
+    the margin that the sets have:
 
-    .. math:: \prod a^2 > 0.75 / \epsilon
+    .. math:: \epsilon \prod a^2 > 0.01
     """
     found: list[list[Coefficients]] = [[]]
     growth = 1.0
     for step in steps:
-        if growth > 0.75 / torch.finfo(dtype).eps:
+        if found[-1] and growth * torch.finfo(dtype).eps > _MARGIN:
             found.append([])
             growth = 1.0
         found[-1].append(step)

@@ -52,8 +52,8 @@ SWAPS = {
     "directions": "_directions(ms)",
     "as_matrix(m, stacked=settings.stacked)": "m.flatten(1)",
     "polynomials(coefficients, steps)": "POLYNOMIALS",
-    "x.to(dtype)": "x",  # it is of it already
-    "runs(steps, x.dtype)": "RUNS[x.dtype]",
+    "x = x.to(dtype)": "",  # it is of it already
+    "runs(steps, x.dtype)": "RUNS",
     # the two shares are numbers of the caller
     "self.turn": "turn",
     "shares.of_g": "of_g",
@@ -105,7 +105,7 @@ def _constants(settings: dict[str, Any]) -> list[str]:
     if settings["rule"] in MATRIX_RULES:
         rows = polynomials(settings["ns_coefficients"], settings["ns_steps"])
         names = ("NS_EPS", "_BATCH", "_GRAM_ASPECT", "_CPU", "BFLOAT16_CPU")
-        made += [f"POLYNOMIALS = {_repeated(rows)}", *_runs(rows)]
+        made += [f"POLYNOMIALS = {_repeated(rows)}", f"RUNS = {_runs(rows)}"]
         made += [constant(orthogonalize, name) for name in names]
     return made
 
@@ -128,15 +128,7 @@ def _repeated(rows: tuple[Any, ...]) -> str:
     return "(\n" + "".join(f"    {row},\n" for row in rows) + ")"
 
 
-def _runs(rows: tuple[Any, ...]) -> list[str]:
-    """Steps that the Gram form carries A through before it is made anew, by dtype."""
-    lines = []
-    for dtype in (torch.float32, torch.bfloat16):
-        ends = list(accumulate(map(len, orthogonalize.runs(rows, dtype)), initial=0))
-        parts = ", ".join(f"POLYNOMIALS[{a}:{b}]" for a, b in pairwise(ends))
-        lines.append(f"    {dtype}: [{parts}],")
-    return [
-        "RUNS = {  # steps that A is carried through before it is made anew from X",
-        *lines,
-        "}",
-    ]
+def _runs(rows: tuple[Any, ...]) -> str:
+    """Steps of the Gram form, which is for float32 alone, before A is made anew from X."""
+    ends = list(accumulate(map(len, orthogonalize.runs(rows, torch.float32)), initial=0))
+    return "[" + ", ".join(f"POLYNOMIALS[{a}:{b}]" for a, b in pairwise(ends)) + "]"
