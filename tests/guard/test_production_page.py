@@ -58,7 +58,7 @@ def test_page_records_history_and_its_guarded_loop_rolls_back(
     assert scope["step"] == 200
     assert type(scope["optimizer"]) is torch.optim.AdamW
     assert {"MARS", "AdamW"} == set(seen[150:])
-    assert "rollback" in (tmp_path / "guard.jsonl").read_text()
+    assert "rollback" in (tmp_path / "mars-pilot" / "guard.jsonl").read_text()
 
 
 def test_page_makes_the_adamw_of_a_run_that_had_gone_back() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mars_optim.cli import main
+from mars_optim.errors import UserError
 from mars_optim.experiment.external.counts import Count
+from tests.support.command_runs import run, task_with
 
 
 def counted(rows: Iterable[tuple[int, float]]) -> Count:
@@ -69,7 +71,9 @@ def test_numbers_of_single_steps_are_found(rows: int):
     assert padded.of_single_steps
 
 
-def test_runs_of_others_tell_of_tokens_of_single_steps(tmp_path: Path, capsys):
+@pytest.fixture
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Text of the report of two arms, whose rows all tell 64 tokens."""
     for arm, better in (("adamw", 0.0), ("mine", 0.1)):
         for seed in (1, 2):
             rows = [
@@ -79,8 +83,36 @@ def test_runs_of_others_tell_of_tokens_of_single_steps(tmp_path: Path, capsys):
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (tmp_path / f"{arm}-seed{seed}-steps20.jsonl").write_text(text)
     pattern = str(tmp_path / "{arm}-seed{seed}-steps{steps}.jsonl")
-    words = ["report", str(tmp_path / "out"), "--from", pattern, "--set", "candidate=mine"]
-    assert main(words) == 0
-    said = capsys.readouterr()
-    assert "'tokens' is 64 at step 1 and 64 at step 20" in said.out + said.err
-    assert "columns.tokens" in said.out + said.err
+
+    def report(*settings: str) -> str:
+        words = ["report", str(tmp_path / "out"), "--from", pattern]
+        for setting in ("candidate=mine", *settings):
+            words += ["--set", setting]
+        assert main(words) == 0
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    return report
+
+
+def test_runs_of_others_tell_of_tokens_of_single_steps(told: Callable[..., str]):
+    said = told()
+    assert "'tokens' is 64 at step 1 and 64 at step 20" in said
+    assert "columns.tokens" in said
+
+
+def test_runs_of_others_tell_of_a_tokens_column_that_is_not_there(told: Callable[..., str]):
+    said = told("columns.tokens=tokns")
+    assert "no tokens: no row has 'tokns'" in said
+    assert "columns.tokens_per_step" in said
+    assert "'tokns'" not in told("columns.tokens=tokns", "columns.tokens_per_step=64")
+
+
+def test_a_command_without_its_named_tokens_is_refused(tmp_path: Path):
+    words = r"no tokens: no row has 'tokns'; known: .*did you mean.*tokens.*task\.tokens_per_step"
+    with pytest.raises(UserError, match=words):
+        run(tmp_path / "wrong", task_with(tokens_key="tokns"))
+    for tokens_key in ("", "tokens"):
+        made = run(tmp_path / f"of-{tokens_key}", task_with(tokens_key=tokens_key))
+        assert made.outcome is not None
+        assert made.outcome.tokens == (140 if tokens_key else 20)

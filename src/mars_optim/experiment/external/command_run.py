@@ -182,6 +182,11 @@ class Command:
                 f"{_whose(spec)}: {recorder.told_apart(name)}. Write the sum so far, or set "
                 f'task.{name}_key = ""{way} ({log})'
             )
+        if recorder.no_tokens and (recorder.trained or spec.purpose != "probe"):
+            raise UserError(
+                f"{_whose(spec)}: {recorder.no_tokens}. Name that column in task.tokens_key, or "
+                f'set task.tokens_key = "" and task.tokens_per_step ({log}){_way(spec)}'
+            )
         where = f"{self.task.metrics} in {{run_dir}}"
         note = f"; {recorder.unclear}" if recorder.unclear else ""
         for metric in self.task.score_keys:

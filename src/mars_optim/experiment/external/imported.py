@@ -180,6 +180,9 @@ def _measured(run: Found, source: RunsPlan) -> tuple[Found, str]:
             + ("" if run.steps else f", or {_SAY_STEPS} where rows go on after the last")
         )
     lacks = [recorder.untrained] if recorder.untrained else []
+    if recorder.no_tokens:
+        way = 'name that column in columns.tokens, or set it to "" and columns.tokens_per_step'
+        lacks.append(f"{run.source}: {recorder.no_tokens}: {way}")
     if name := recorder.uncounted:
         way = f'name another column in columns.{name}, or set it to ""'
         lacks.append(f"{run.source}: {recorder.told_apart(name)}: {way}")

@@ -178,6 +178,14 @@ class Recorder:
         return f"no training loss: {self.missing('loss')}"
 
     @property
+    def no_tokens(self) -> str:
+        """Why the plan's own column of tokens tells nothing; empty if it does or need not."""
+        named = self.columns.tokens not in ("", Columns().tokens)
+        if not named or "tokens" in self.last or self.columns.tokens_per_step != 1:
+            return ""
+        return f"no tokens: {self.missing('tokens')}"
+
+    @property
     def uncounted(self) -> str:
         """Name of tokens or seconds that are told for each step alone; empty without any."""
         wrong = {"tokens": self.counts["tokens"].of_single_steps}
