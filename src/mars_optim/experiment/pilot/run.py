@@ -142,10 +142,18 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
-            f"--out, or leave the option out. Only costs can be changed and seeds "
-            f"added{' at the end' * bool(few)}"
+            f"--out, or leave the option out. {_changeable(plan)}"
         )
     return changes
+
+
+def _changeable(plan: Plan) -> str:
+    """The sentence on what may change after the first run."""
+    at_the_end = " at the end" * bool(plan.ladder and plan.comparison.ladder_seeds)
+    return (
+        "Only [cost], [target], [sensitivity], [running], comparison.others and comparison.rungs "
+        f"can be changed, and seeds added{at_the_end} (comparison.seeds, tuning.more_seeds)"
+    )
 
 
 def has_begun(out: Path) -> bool:
