@@ -13,7 +13,10 @@ from mars_optim.cli import main
 from mars_optim.cli.init import texts_of, write_new
 from mars_optim.cli.questions import Answers
 from mars_optim.errors import UserError
+from mars_optim.experiment.external.command_run import Command
+from mars_optim.experiment.plan.command import split
 from mars_optim.experiment.plan.plan_file import built_in_plan, load_plan
+from mars_optim.experiment.plan.task import CommandPlan
 from tests.support.terminal import Terminal
 
 INIT = [sys.executable, "-m", "mars_optim", "init"]
@@ -131,6 +134,33 @@ def test_a_script_gets_a_plan_without_the_example(
     assert Path("train.py").read_text() == SCRIPT
     assert load_plan(Path("plan.toml")).task.kind == "command"
     assert main(["init", "task", "--script", "train.py"]) == 2
+
+
+def test_a_script_in_the_current_folder_is_found_from_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("my train.py").write_text(SCRIPT)
+    for folder in ("new", "../link/deep"):
+        assert main(["init", "command", folder, "--script", "my train.py"]) == 0
+        said = capsys.readouterr().out
+        assert "my train.py must also take --optimizer" in said
+        assert "not there" not in said
+        task = load_plan(Path(folder) / "plan.toml").task
+        assert isinstance(task, CommandPlan)
+        Command(task, tmp_path, threads=1).check()
+        script = split(task.command, "task.command")[1]
+        assert (Path(folder) / script).samefile("my train.py")
+
+
+def test_a_script_that_is_nowhere_is_told_with_its_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["init", "command", str(tmp_path / "new"), "--script", "gone.py"]) == 0
+    assert f"{tmp_path / 'new' / 'gone.py'} is not there yet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["task", "finetune", "sft", "bandit"])

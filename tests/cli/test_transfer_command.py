@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mars_optim.cli import main
+from mars_optim.experiment.records import Run, read_runs
 from tests.support.written_pilot import write_pilot
 
 OF_WIDTH = """
@@ -57,6 +59,10 @@ def of_width(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def is_trial(run: Run) -> bool:
+    return (run.spec.arm_name, run.spec.purpose) == ("adamw", "tune")
+
+
 def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
     assert main(["transfer", *words]) == code
     shown = capsys.readouterr()
@@ -91,6 +97,20 @@ def test_text_names_sources_and_multipliers(
     assert "2203.03466" in text
     assert "mars-adamw  matrix" in text
     assert "\nadamw " not in text
+
+
+def test_a_best_rate_at_the_edge_of_those_tried_is_told(
+    pilot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "pilot"
+    shutil.copytree(pilot, out)
+    highest = max((r for r in read_runs(out / "runs") if is_trial(r)), key=lambda r: r.spec.lr)
+    shutil.rmtree(highest.path)
+    said = "The best learning rate of adamw in the pilot lies at the edge of those tried"
+    assert said in told(capsys, str(out))
+    assert json.loads(told(capsys, str(out), "--json"))["at_edge"] == ["adamw"]
+    assert "edge" not in told(capsys, str(out), "--arm", "mars-adamw")
+    assert "edge" not in told(capsys, str(pilot))
 
 
 def test_a_vocabulary_below_the_width_is_told(

@@ -173,3 +173,19 @@ def test_branches_wait_for_their_trunks(how: tuple[str, ...], pilot: Pilot):
     assert process.returncode == 0, stdout + stderr
     assert len(pilot.computed()) == len(set(pilot.computed())) == 2 + 2 * (2 + 6)
     assert sum("-trunk-" in run for run in pilot.computed()) == 4
+
+
+@pytest.mark.timeout(600)
+def test_a_branch_that_is_lost_has_its_trunk_made_again(pilot: Pilot):
+    """The pretended job saves no states: they are gone, as those of finished branches are."""
+    settings = {key.replace(".", "__"): value for key, value in TRUNKS.items()}
+    assert pilot.run(**SMALL, **settings).returncode == 0
+    before, made = pilot.losses(), len(pilot.computed())
+    branch, manifest = next(found for found in pilot.finished().items() if "steps5-" in found[0])
+    trunk = json.loads(manifest.read_text())["spec"]["trunk"]
+    manifest.write_text('{"spec')
+    done = pilot.run(**SMALL, **settings)
+    assert done.returncode == 0, done.stderr
+    assert f"{trunk}: a branch lacks the state that it starts from" in done.stdout
+    assert pilot.computed()[made:] == [trunk, branch]
+    assert pilot.losses() == before

@@ -72,7 +72,8 @@ def init(
     folder:
         Folder to write into.
     script:
-        With command: your training script, which stays unchanged; only a plan is written.
+        With command: your training script, in the folder or else in the current one. It stays
+        unchanged; only a plan is written.
     no_input:
         Never ask; without a kind, stop with an error.
     """

@@ -24,6 +24,7 @@ from ..experiment.pilot.worth import (
     without_pilot,
 )
 from ..experiment.plan import Plan
+from ..experiment.plan.cost import CostPlan
 
 RATES = 0.3
 """Noise between pairs that the choice of the rates adds, where no trials show it yet."""
@@ -68,7 +69,10 @@ class Choice:
 
     @property
     def options(self) -> str | None:
-        """Options of ``mars pilot`` that carry out the best and spend no more; None without one."""
+        """Options of ``mars pilot`` that carry out the best and spend no more; None without one.
+
+        They come after those that name the plan in hand.
+        """
         held = "".join(f" --set {setting}" for setting in self.cost)
         return f"{self.best.options}{held}" if self.best else None
 
@@ -123,11 +127,17 @@ def weighed(plan: Plan, found: Forecast, budget: float, prior: Prior, workers: i
         cost=(
             f"cost.price_per_hour={plan.cost.price_per_hour:g}",
             f"cost.budget={budget:g}",
-            *(("cost.currency=h",) if plan.cost.currency == "h" else ()),
+            *(_in_hours(plan.cost) if plan.cost.currency == "h" else ()),
         ),
         judged=plan.comparison.judged,
         steps=plan.training.steps,
     )
+
+
+def _in_hours(cost: CostPlan) -> tuple[str, ...]:
+    """Settings that count a pilot's hours, whatever the plan says of money."""
+    pilot = f"cost.pilot_price_per_hour={cost.pilot_price_per_hour:g}"
+    return pilot, f"cost.currency={cost.currency}"
 
 
 def as_data(choice: Choice) -> dict[str, Any]:
@@ -156,8 +166,13 @@ def _design_data(design: Design) -> dict[str, Any]:
     )
 
 
-def lines(choice: Choice) -> list[str]:
-    """The best design for the budget, as text."""
+def lines(choice: Choice, given: str = "") -> list[str]:
+    """The best design for the budget, as text.
+
+    Args:
+        choice: that was weighed.
+        given: options of ``mars pilot`` that name the plan in hand, as a shell takes them.
+    """
     unit, prior, job = choice.currency, choice.prior, choice.job
     middle, low, high = (-math.expm1(-(prior.mean + k * prior.sd)) for k in (0.0, -1.96, 1.96))
     text = [
@@ -189,8 +204,22 @@ def lines(choice: Choice) -> list[str]:
     )
     text += [*_others(choice, best), *_shorter(choice, best)]
     if choice.best is None:
-        return [*text, "  [bold]Do not pilot:[/] every design costs more than its decision gains."]
-    return [*text, f"  [bold]Best:[/] mars pilot {escape(choice.options or '')}"]
+        return [*text, f"  [bold]Do not pilot:[/] {_why_not(choice)}"]
+    command = " ".join(filter(None, ("mars pilot", given, choice.options)))
+    return [*text, f"  [bold]Best:[/] {escape(command)}"]
+
+
+def _why_not(choice: Choice) -> str:
+    """Why no design pays: its price, or a go by tokens that the time of a step turns to a loss."""
+    job = choice.job
+    if job.step_time <= 1.0 or max(design.gain for design in choice.designs) >= 0.0:
+        return "every design costs more than its decision gains."
+    return (
+        f"its decision loses money, whatever the pilot costs. A go is decided by tokens alone, "
+        f"above {job.min_saving:.0%}, and a step takes {job.step_time:.2f} times as long: a "
+        f"switch gains only where more than {job.pays_from:.1%} of the tokens are saved. Make "
+        f"the step of {choice.judged[1]} faster."
+    )
 
 
 def _told(design: Design, choice: Choice) -> str:

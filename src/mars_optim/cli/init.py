@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ def write_example(kind: str, folder: Path, script: str | None = None) -> str:
     Args:
         kind: of job.
         folder: to write into.
-        script: with "command", a training script of the user's in place of the example.
+        script: with "command", a training script of the user's in place of the example; in the
+            folder, or else in the current one.
 
     Returns:
         What to do next.
@@ -61,6 +64,8 @@ def ask_and_write(console: Console, folder: Path, script: str | None = None) -> 
 
 
 def _written(answers: Answers, folder: Path) -> str:
+    if answers.script:
+        answers = replace(answers, script=_seen_from(folder, answers.script))
     texts = texts_of(answers)
     write_new({folder / name: text for name, text in texts.items()}, _way_out(answers, folder))
     written = " and ".join(str(folder / name) for name in texts)
@@ -72,6 +77,14 @@ def _written(answers: Answers, folder: Path) -> str:
     if answers.script:
         lines += _script_lines(folder, answers.script)
     return "\n".join(lines)
+
+
+def _seen_from(folder: Path, script: str) -> str:
+    """The script as the command finds it, which runs in the plan's folder."""
+    path = Path(script)
+    if (folder / path).is_file() or not path.is_file():
+        return script
+    return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
 
 def _way_out(answers: Answers, folder: Path) -> str:
@@ -123,7 +136,9 @@ def _script_lines(folder: Path, script: str) -> list[str]:
     try:
         text = (folder / script).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return [f"{script} is not there yet; `mars init command example` writes an example."]
+        return [
+            f"{folder / script} is not there yet; `mars init command example` writes an example."
+        ]
     missing = [name for name in ARGUMENTS if f'"{name}"' not in text and f"'{name}'" not in text]
     lines = []
     if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from .completions import jobs
 from .progress import Progress
 from .report import Lang, write
 
+OUT = Path("mars-pilot")
+"""Folder of a pilot, unless ``--out`` names another."""
+
 MISSING = 3  # exit status of a pilot that has done what it could, with runs missing
 
 
@@ -28,7 +32,7 @@ def pilot(
     what: Annotated[str | None, Parameter(completer=jobs)] = None,
     /,
     *,
-    out: Path = Path("mars-pilot"),
+    out: Path = OUT,
     plan: Path | None = None,
     init: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
@@ -133,7 +137,7 @@ def _nothing(out: Path, missing: dict[str, Failure]) -> str:
 
 def plan_command(
     *,
-    out: Path = Path("mars-pilot"),
+    out: Path = OUT,
     plan: Path | None = None,
     set: Annotated[tuple[str, ...], Parameter(negative="", show_default=False)] = (),
     workers: int | Literal["auto"] = 1,
@@ -223,7 +227,19 @@ def plan_command(
     if json:
         print(as_json(chosen, found, choice))
     else:
-        show(chosen, found, console, count, choice, compared=designs)
+        given = _options(out, plan, set, workers)
+        show(chosen, found, console, count, choice, given=given, compared=designs)
+
+
+def _options(
+    out: Path, plan: Path | None, changes: tuple[str, ...], workers: int | Literal["auto"]
+) -> str:
+    """These options of ``mars pilot`` as a shell takes them, without those at their defaults."""
+    words = ["--plan", str(plan)] if plan else []
+    words += ["--out", str(out)] if out != OUT else []
+    words += ["--workers", str(workers)] if workers != 1 else []
+    words += [word for change in changes for word in ("--set", change)]
+    return shlex.join(words)
 
 
 def _plan(out: Path, given: Path | None, changes: tuple[str, ...]) -> Plan:

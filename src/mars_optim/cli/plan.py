@@ -56,10 +56,21 @@ def show(
     workers: int,
     choice: Choice | None = None,
     *,
+    given: str = "",
     compared: bool = False,
 ) -> None:
-    """Print the forecast, and what a budget buys; with its designs if these are ``compared``."""
-    bought = ["", *budget.lines(choice)] if choice else []
+    """Print the forecast, and what a budget buys.
+
+    Args:
+        plan: in hand.
+        found: its forecast.
+        console: to print on.
+        workers: runs at a time.
+        choice: what a budget buys, if there is one.
+        given: options of ``mars pilot`` that name the plan in hand.
+        compared: whether the budget's designs are printed, too.
+    """
+    bought = ["", *budget.lines(choice, given)] if choice else []
     beside = ["", *budget.table(choice)] if choice and compared else []
     for line in lines(plan, found, workers) + beside + bought:
         console.print(line, soft_wrap=True)

@@ -123,11 +123,13 @@ def transfer(
         tokens_exponent=TOKENS if tokens_exponent is None else tokens_exponent,
     )  # fmt: skip
     checks = _checks(plan, chosen, int(base["width"]), widths) if check else {}
+    edges = [r for r in analysis.arms if r.name in chosen and r.at_edge]
     if json:
-        print(json_format.dumps(show.as_json(found, checks), indent=1))
+        numbers = show.as_json(found, checks, at_edge=[r.name for r in edges])
+        print(json_format.dumps(numbers, indent=1))
         return
     console = Console(highlight=False)
-    told = show.lines(found)
+    told = show.lines(found) + [show.edge_line(r.name, searched=not r.tuned) for r in edges]
     for name, layers in checks.items():
         told += ["", *show.check_lines(name, layers)]
     for line in told:

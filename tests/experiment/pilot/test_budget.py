@@ -16,8 +16,6 @@ from mars_optim.cli.budget import Choice, as_data, lines, table, weighed
 from mars_optim.errors import UserError
 from mars_optim.experiment.analysis.looks import confidence_at, hopeful, least_hopeful
 from mars_optim.experiment.analysis.stats import t_interval
-from mars_optim.experiment.pilot.forecast import Forecast
-from mars_optim.experiment.pilot.pair_noise import Noise
 from mars_optim.experiment.pilot.price import price
 from mars_optim.experiment.pilot.retries import Timing
 from mars_optim.experiment.pilot.simulated_verdicts import verdicts
@@ -37,30 +35,8 @@ from mars_optim.experiment.plan.cost import CostPlan
 from mars_optim.experiment.plan.decision import DecisionPlan
 from mars_optim.experiment.plan.plan_file import make_plan
 from mars_optim.experiment.plan.written import plain
+from tests.support.budgets import BROAD, PLAN, TIMINGS, forecast
 from tests.support.pretend import small_plan
-
-PLAN = replace(
-    small_plan(arms=("adamw", "mars-adamw"), steps=1000),
-    cost=CostPlan(price_per_hour=2.0, planned_hours=5000.0),
-)
-TIMINGS = {("main", arm): Timing(0.5) for arm in PLAN.arms}
-BROAD = Prior(mean=0.0, sd=0.2)
-
-
-def forecast(noise: float | None = 0.03, rates: float | None = 0.01) -> Forecast:
-    row: dict[str, Any] = dict(ratio=1.0)
-    known = 0.0 if noise is None else noise
-    return Forecast(
-        price=price(PLAN, TIMINGS, workers=1),
-        left=None,
-        probe=dict.fromkeys(PLAN.arms, row),
-        parameters=1,
-        tokens_per_step=1,
-        noise=Noise(sd=noise, low=known, high=known, pairs=4, source="runs", rates=rates),
-        seeds=(),
-        published=(),
-        timings=TIMINGS,
-    )
 
 
 @functools.cache

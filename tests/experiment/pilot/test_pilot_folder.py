@@ -98,6 +98,28 @@ def test_another_plan_is_refused_with_the_key_and_both_values(tmp_path: Path, ch
     assert amendments(tmp_path) == []
 
 
+LATER = {
+    "[cost]": "cost.price_per_hour=3.0",
+    "[target]": "target.pilot_parameters=1e6",
+    "[sensitivity]": "sensitivity.gammas=[0.0]",
+    "[running]": "running.limit_minutes=5.0",
+    "comparison.others": 'comparison.others="after-go"',
+    "comparison.rungs": 'comparison.rungs="as-read"',
+    "comparison.seeds": "comparison.seeds=[1, 2, 3]",
+    "tuning.more_seeds": "tuning.more_seeds=[9]",
+}
+
+
+@pytest.mark.parametrize("named", LATER)
+def test_a_refusal_names_what_may_still_change(tmp_path: Path, named: str):
+    adopt(PLAN, tmp_path)
+    write_run(tmp_path)
+    with pytest.raises(UserError) as error:
+        adopt(changed(CHANGES[0]), tmp_path)
+    assert named in str(error.value).partition("leave the option out.")[2]
+    adopt(changed(LATER[named]), tmp_path)
+
+
 @pytest.mark.parametrize("seeds", [(2, 3, 1), (4, 1, 2, 3)])
 def test_the_seeds_that_have_a_ladder_stay_the_first(tmp_path: Path, seeds: tuple[int, ...]):
     comparison = replace(PLAN.comparison, seeds=(1, 2, 3), ladder_seeds=2)

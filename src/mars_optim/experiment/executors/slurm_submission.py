@@ -72,7 +72,7 @@ def time_limit(minutes: int, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs; whole numbers become numbers.
+    """``key=value`` pairs; whole numbers become numbers, names such as ``account=00123`` do not.
 
     Raises:
         UserError: for one without an equals sign.
@@ -82,7 +82,9 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UserError(f"--executor-option {text!r} must be KEY=VALUE, such as partition=gpu")
-        options[key.replace("-", "_")] = int(value) if value.isdecimal() else value
+        key = key.replace("-", "_")
+        number = value.isdecimal() and (key in GENERIC or str(int(value)) == value)
+        options[key] = int(value) if number else value
     if "time" in options:  # sbatch's name for it
         options["timeout_min"] = options.pop("time")
     limit = options.get("timeout_min", 1)

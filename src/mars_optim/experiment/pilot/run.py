@@ -26,6 +26,7 @@ from ..records.lock import is_locked, pilot_lock
 from ..records.run import damaged_runs, forget_branch_point, record_failure
 from .agenda import agenda
 from .arm_lines import SOURCE, check_lines, resolve_arms, source_changes
+from .lost_states import make_way, trunks_without_states
 from .price import price, price_line
 from .probing import measured
 from .progress import STATUS, Reporter
@@ -141,10 +142,18 @@ def plan_changes(plan: Plan, out: Path) -> list[str]:
     if forbidden and has_begun(out):
         raise UserError(
             f"{out / 'plan.toml'} holds another plan ({'; '.join(forbidden)} now): use another "
-            f"--out, or leave the option out. Only costs can be changed and seeds "
-            f"added{' at the end' * bool(few)}"
+            f"--out, or leave the option out. {_changeable(plan)}"
         )
     return changes
+
+
+def _changeable(plan: Plan) -> str:
+    """The sentence on what may change after the first run."""
+    at_the_end = " at the end" * bool(plan.ladder and plan.comparison.ladder_seeds)
+    return (
+        "Only [cost], [target], [sensitivity], [running], comparison.others and comparison.rungs "
+        f"can be changed, and seeds added{at_the_end} (comparison.seeds, tuning.more_seeds)"
+    )
 
 
 def has_begun(out: Path) -> bool:
@@ -230,10 +239,15 @@ def _run_all(
     done = finished_runs(plan, out)
     for run in done.values():
         forget_branch_point(out / "runs", run.spec)
-    specs: dict[str, RunSpec] = {}
+    before, specs = dict(done), dict[str, RunSpec]()
     announced = False
     while True:
         now = agenda(plan, data, done.values(), executor.running, tries.given_up)
+        if lost := trunks_without_states(out / "runs", now.ready, before):
+            for trunk in sorted(lost):
+                make_way(out / "runs", trunk, reporter.say)
+                del done[trunk], before[trunk]
+            continue
         reporter.plan(
             steps=now.planned_steps,
             runs=now.planned_runs,

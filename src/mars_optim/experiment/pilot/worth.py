@@ -77,6 +77,11 @@ class Job:
     step_time: float
     min_saving: float
 
+    @property
+    def pays_from(self) -> float:
+        """Share of tokens saved at which a switch gains nothing and loses nothing."""
+        return 1.0 - (1.0 - self.min_saving) / self.step_time
+
     def gain(self, theta: Floats) -> Floats:
         """Money that a switch gains at these log token ratios."""
         found: Floats = (1.0 - np.exp(-theta) * self.step_time - self.min_saving) * self.money

@@ -200,6 +200,11 @@ def forget_branch_point(runs: Path, spec: RunSpec) -> None:
         path.parent.rmdir()
 
 
+def ended_before(trunk: Outcome, spec: RunSpec) -> bool:
+    """Whether a branch's trunk diverged before the branch could start."""
+    return trunk.status == "diverged" and trunk.steps <= spec.start
+
+
 def ended_with_trunk(writer: RunWriter, spec: RunSpec) -> Outcome | None:
     """How a branch ended whose trunk diverged before it could branch off: as its trunk did.
 
@@ -216,7 +221,7 @@ def ended_with_trunk(writer: RunWriter, spec: RunSpec) -> Outcome | None:
     trunk = read_run(writer.path.parent / spec.trunk)
     if trunk.outcome is None:
         raise UserError(f"{trunk.path} has not finished, and its branches start from its end")
-    if trunk.outcome.status != "diverged" or trunk.outcome.steps > spec.start:
+    if not ended_before(trunk.outcome, spec):
         return None
     for row in trunk.rows:
         writer.row(**row)

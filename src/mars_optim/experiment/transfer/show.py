@@ -82,8 +82,30 @@ def check_lines(arm: str, layers: Sequence[Layer]) -> list[str]:
     return [f"Coordinates of {arm}: {len(bad)} of {len(layers)} layers break, the first", *named]
 
 
-def as_json(sheet: Sheet, checks: Mapping[str, Sequence[Layer]]) -> dict[str, Any]:
-    """Plain data: base, target, multipliers of the model, rows, and checks if any were made."""
+def edge_line(arm: str, *, searched: bool) -> str:
+    """Line on an arm whose best rate has no worse one beside it.
+
+    Args:
+        arm: name in the plan.
+        searched: by trials that go on until the best is bracketed; else by trials all over a range.
+    """
+    way = "raise tuning.max_trials" if searched else "widen tuning.range.lr"
+    return (
+        f"The best learning rate of {arm} in the pilot lies at the edge of those tried, so a "
+        f"better one may lie beyond: {way}, in another --out."
+    )
+
+
+def as_json(
+    sheet: Sheet, checks: Mapping[str, Sequence[Layer]], at_edge: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Plain data: base, target, multipliers of the model, rows, and checks if any were made.
+
+    Args:
+        sheet: that is told.
+        checks: of coordinates, by arm.
+        at_edge: arms whose best rate lies at the edge of those tried.
+    """
     told = {
         "base": dict(sheet.base),
         "target": dict(sheet.target),
@@ -91,6 +113,7 @@ def as_json(sheet: Sheet, checks: Mapping[str, Sequence[Layer]]) -> dict[str, An
         "residual_multiplier": sheet.branches,
         "tokens_exponent": sheet.ratios.tokens_exponent,
         "groups": [asdict(row) for row in sheet.rows],
+        "at_edge": list(at_edge),
         "refused": dict(sheet.refused),
     }
     if checks:
