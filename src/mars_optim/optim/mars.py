@@ -39,6 +39,7 @@ from .groups.split import (
     check_ratio_reached,
     check_vector_options,
     checked_settings,
+    own_rate,
     split_group,
 )
 from .hyperparameters import Settings, resolve
@@ -225,6 +226,7 @@ class MARS(TwoGradientForm, Observed):
                 sorted_before = param_group.get("optimize_1d", self.defaults["optimize_1d"])
                 check_one_group(len(parts), sorted_before)
             for part in parts:
+                own_rate(part, self.param_groups)
                 super().add_param_group(part)
                 gammas.check_stages([part])
             self._given.note(self.param_groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -81,11 +81,19 @@ def split_group(
             rule = _plain_adamw(options, own_1d, constructor, defaults)
         rule["lr_ratio"] = whole["lr_ratio"] * (1.0 if ratio is None else ratio)
         of_vectors = {"params": vectors, "optimize_1d": True, "kind": "vector", "split": None}
-        part = {**whole, **rule, **of_vectors}
-        if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
-            part["lr"] = part["lr"].clone()
-        groups.append(part)
+        groups.append({**whole, **rule, **of_vectors})
     return groups
+
+
+def own_rate(group: Group, others: Iterable[Group]) -> None:
+    """Give a group a copy of its tensor ``lr`` where one of ``others`` has this very tensor.
+
+    Schedulers write into it for each group in turn. A tensor of several groups would be moved
+    several times, and away from the rates of all other groups.
+    """
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and any(other["lr"] is lr for other in others):
+        group["lr"] = lr.clone()
 
 
 def _check_known(params: list[Any]) -> None:
