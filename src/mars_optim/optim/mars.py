@@ -36,8 +36,8 @@ from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
     check_clip_reached,
-    check_ratio_reached,
     check_vector_options,
+    check_vectors_reached,
     checked_settings,
     own_rate,
     split_group,
@@ -204,7 +204,7 @@ class MARS(TwoGradientForm, Observed):
         self._given = GivenShapes(dealt=inside_zero_redundancy())
         super().__init__(params, defaults)
         check_partitions(self.param_groups, self._given)
-        check_ratio_reached(self.param_groups, lr_1d_ratio)
+        check_vectors_reached(self.param_groups, self._constructor)
         check_clip_reached(self.param_groups, self.defaults, clip)
         self._runtime["built"] = True
         self._refuse_silence()
