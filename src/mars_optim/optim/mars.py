@@ -146,7 +146,8 @@ class MARS(TwoGradientForm, Observed):
             (default: False).
 
     Raises:
-        ValueError: for a value out of range, an unknown rule, or a misspelt group key.
+        ValueError: for a value out of range, an unknown rule, a misspelt group key, or an option
+            for vectors that reaches none, since :func:`param_groups` made all their groups.
     """
 
     _rule: ClassVar[Rule] = "adamw"
