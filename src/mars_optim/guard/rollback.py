@@ -118,11 +118,10 @@ class RollbackTarget:
         now, then = _sizes(optimizer), self.sizes
         if now != then:
             raise ValueError(
-                f"the groups of optimizer are not those that the guard was made with: "
-                f"{sum(now)} parameters in {len(now)} groups, {sum(then)} in {len(then)} then. "
-                "It could not take the run back: call its close(), and make a new one "
-                f"(step={step}) right after add_param_group. Its adamw= must have the new "
-                "parameters too, or leave it out"
+                f"optimizer has {sum(now)} parameters in {len(now)} groups and had {sum(then)} in "
+                f"{len(then)} when the guard was made, which could not take it back. Call close() "
+                f"of this guard, and make a new one (step={step}) right after add_param_group, "
+                "without adamw= or with one that has the new parameters too"
             )
 
     def go(self, mars: Optimizer) -> Optimizer:
