@@ -79,6 +79,11 @@ def test_groups_of_a_checkpoint_share_no_tensor_rate() -> None:
         group["lr"] = saved["param_groups"][0]["lr"]
     optimizer.load_state_dict(saved)
     assert rates_after_a_plateau(optimizer) == [0.25, 0.25]
+    with_defaults = pickle.loads(pickle.dumps(optimizer))
+    for group in with_defaults.param_groups:
+        del group["lr"]
+    with_defaults = copy.deepcopy(with_defaults)  # takes the constructor's
+    assert rates_after_a_plateau(with_defaults) == [0.25, 0.25]
 
 
 # --- edits of a group -----------------------------------------------------------------------------

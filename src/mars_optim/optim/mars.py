@@ -147,7 +147,7 @@ class MARS(TwoGradientForm, Observed):
 
     Raises:
         ValueError: for a value out of range, an unknown rule, a misspelt group key, or an option
-            for vectors that reaches none, since :func:`param_groups` made all their groups.
+            for vectors that reaches none, since ``param_groups`` made all their groups.
     """
 
     _rule: ClassVar[Rule] = "adamw"

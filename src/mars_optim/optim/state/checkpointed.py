@@ -128,10 +128,10 @@ class Checkpointed(Optimizer):
         self._runtime = new_runtime(telemetry and Telemetry(telemetry.every))
         self._runtime["exact"] = any(LAST_PARAM in its for its in self.state.values())
         for i, group in enumerate(self.param_groups):
-            own_rate(group, self.param_groups[:i])
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads
                     group.setdefault(key, default)
+            own_rate(group, self.param_groups[:i])
             for param in group["params"]:
                 if "step" in self.state.get(param, ()):
                     its = self.state[param]
