@@ -142,6 +142,26 @@ def test_another_optimizer_is_shown_swapped(capsys: pytest.CaptureFixture[str]) 
     assert "0.045" in output
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "torch.optim.SparseAdam(model[0].parameters())",
+        "mars_optim.MARSAdamW(model.parameters())",
+    ],
+)
+def test_a_sparse_gradient_gets_a_line_of_its_own(
+    optimizer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(optimizer)
+    script = Path("train.py")
+    script.write_text(script.read_text().replace("(50, 8)", "(50, 8, sparse=True)"))
+    assert main(["doctor", "train.py"]) == 0
+    line = (
+        "\n! MARSAdamW does not take sparse gradients (parameter 0 of group 0, shape (50, 8)): use"
+    )
+    assert line in capsys.readouterr().out
+
+
 def test_another_rule_finds_the_scripts_model(capsys: pytest.CaptureFixture[str]) -> None:
     train("torch.optim.SGD(model.parameters(), lr=0.1)")
     assert main(["doctor", "train.py", "--rule", "muon"]) == 0

@@ -289,6 +289,27 @@ def test_a_guess_that_the_size_of_heads_contradicts_is_refused() -> None:
         splits(nn.Sequential(Grouped(groups_by_another_name=2)), "fused")
 
 
+class Keys(nn.Module):
+    """An attention of 8 heads of 8 that does not say how many heads its keys have."""
+
+    def __init__(self, inputs: int, outputs: int, layer: str = "qkv") -> None:
+        super().__init__()
+        self.num_heads = 8
+        self.add_module(layer, nn.Linear(inputs, outputs))
+        self.out = nn.Linear(64, inputs)
+
+
+CausalSelfAttention = type("CausalSelfAttention", (Keys,), {})
+
+
+def test_thirds_are_no_guess_where_keys_may_be_fewer() -> None:
+    for attention in (Keys(64, 96), CausalSelfAttention(64, 96, "c_attn")):
+        with pytest.raises(ValueError, match=r"not known how 0\.\w+\.weight of shape \(96, 64\)"):
+            splits(nn.Sequential(attention), "fused")
+    for inputs in (64, 48):  # the output layer takes 64, which is a third
+        assert splits(nn.Sequential(Keys(inputs, 192)), "fused")["0.qkv.weight"] == 3
+
+
 def test_linear_attention_of_qwen_is_cut_by_its_heads_of_keys() -> None:
     found = splits(build("Qwen3NextForCausalLM", {**LLAMA, **QWEN_NEXT}), "fused")
     short = {key.split(".")[-2]: value for key, value in found.items() if "weight" in key}

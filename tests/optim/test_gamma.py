@@ -17,6 +17,7 @@ from mars_optim.optim.backends import foreach
 from mars_optim.optim.correction import GlobalNorm
 from mars_optim.optim.hyperparameters import Settings
 from tests.support.cases import copies, make_grads, make_params, run, same
+from tests.support.toy import make_toy
 
 
 @pytest.mark.parametrize("schedule", ["auto", "least_error", "lr", "sqrt_lr"])
@@ -177,6 +178,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gamma_schedule": "cosine"}, r"gamma_schedule='cosine' must be one of 'constant', 'lr'"),
     ({"gamma": "automatic"}, "gamma='automatic' must be 'auto' or a number"),
 ]
+
+
+def test_auto_for_groups_that_are_made_names_the_way_out() -> None:
+    groups = param_groups(make_toy(), rule="muon")
+    with pytest.raises(
+        ValueError, match=r"not 'approx'.* Give gamma='auto' .*param_groups\(\.\.\."
+    ):
+        MARS(groups, gamma="auto")
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED, ids=str)

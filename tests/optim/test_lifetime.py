@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from mars_optim import MARS, MARSM, MARSAdamW, MARSLion
+from mars_optim import MARS, MARSM, MARSAdamW, MARSLion, param_groups
 from tests.support.cases import OPTIMIZERS, RULE_OF, make_params, run, same
+from tests.support.toy import make_toy
 
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 Make = Callable[..., MARS]
@@ -53,12 +54,36 @@ def test_one_cycle_sets_lr_and_beta1_of_the_very_next_step(make: Make) -> None:
         assert len({at_step[group] for at_step in seen}) >= 6  # it did cycle
 
 
-def test_plateau_scheduler_lowers_a_tensor_rate_once() -> None:
-    optimizer = MARSAdamW(make_params(), lr=torch.tensor(0.5))  # one list, two groups
+def rates_after_a_plateau(optimizer: torch.optim.Optimizer) -> list[float]:
     scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     for _ in range(2):  # the second epoch is no better
         scheduler.step(1.0)
-    assert [float(group["lr"]) for group in optimizer.param_groups] == [0.25, 0.25]
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def test_plateau_scheduler_lowers_a_tensor_rate_once() -> None:
+    rate, more = torch.tensor(0.5), make_params()
+    optimizer = MARSAdamW(make_params(), lr=rate)  # one list, two groups
+    optimizer.add_param_group({"params": more})
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rates_after_a_plateau(copy.deepcopy(optimizer)) == [0.25] * 4
+    assert rates_after_a_plateau(optimizer) == [0.25] * 4
+    sorted_groups = param_groups(make_toy(), rule="muon", lr=torch.tensor(0.5), heads=())
+    assert set(rates_after_a_plateau(MARS(sorted_groups))) == {0.25}
+
+
+def test_groups_of_a_checkpoint_share_no_tensor_rate() -> None:
+    optimizer = MARSAdamW(make_params(), lr=torch.tensor(0.5))
+    saved = optimizer.state_dict()
+    for group in saved["param_groups"]:
+        group["lr"] = saved["param_groups"][0]["lr"]
+    optimizer.load_state_dict(saved)
+    assert rates_after_a_plateau(optimizer) == [0.25, 0.25]
+    with_defaults = pickle.loads(pickle.dumps(optimizer))
+    for group in with_defaults.param_groups:
+        del group["lr"]
+    with_defaults = copy.deepcopy(with_defaults)  # takes the constructor's
+    assert rates_after_a_plateau(with_defaults) == [0.25, 0.25]
 
 
 # --- edits of a group -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mars_optim import MARS, MARSM, MARSAdamW, migrate, param_groups
+from mars_optim.optimizer_options import TABLE
 from tests.support.cases import BACKENDS, make_grads, make_params, run, same
 from tests.support.models import GPT
 
@@ -165,6 +166,21 @@ def test_a_ratio_that_reaches_no_vector_is_refused() -> None:
     sorted_so = param_groups(GPT(tied=False), rule="muon", lr_1d_ratio=0.1)
     assert MARS(sorted_so, lr_1d_ratio=0.1).param_groups
     assert MARS([nn.Parameter(torch.ones(2, 2))], lr_1d_ratio=0.1).param_groups
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("lr_1d", 0.5), ("lr_1d", torch.tensor(0.5)), ("betas_1d", [0.5, 0.6]),
+     ("weight_decay_1d", 0.5)],
+)  # fmt: skip
+def test_options_that_reach_no_vector_are_refused(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{option}=.* reaches no vector.*groups\(.*{option}=\)"):
+        MARS(param_groups(GPT(tied=False), rule="muon"), **{option: value})
+    sorted_so = param_groups(GPT(tied=False), rule="muon", **{option: value})
+    assert MARS(sorted_so, **{option: value}).param_groups
+    net = nn.Linear(2, 2)
+    assert MARS(net.parameters(), **{option: value}).param_groups
+    assert MARS(param_groups(net), **{option: TABLE[option].default}).param_groups
 
 
 @pytest.mark.parametrize("ratio", [-1.0, float("nan")])

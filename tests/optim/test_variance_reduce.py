@@ -184,6 +184,15 @@ def test_a_mistake_is_named_and_leaves_the_optimizer_alone(
     assert set(optimizer.param_groups[0]) == keys
 
 
+def test_a_sparse_gradient_is_refused_with_the_way_out() -> None:
+    table = nn.Embedding(4, 3, sparse=True)
+    sgd = torch.optim.SGD([("tokens.weight", table.weight)], lr=0.1, momentum=0.9)
+    variance_reduce(sgd)
+    table(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(ValueError, match=r"variance_reduce .*sparse.*tokens\.weight.*sparse=False"):
+        sgd.step()
+
+
 def test_wrapping_twice_is_refused() -> None:
     optimizer = adamw(params_())
     variance_reduce(optimizer)

@@ -63,8 +63,22 @@ def _of_script(path: Path, rule: str, arguments: Sequence[str]) -> str:
     from ..optim import MARS
 
     if isinstance(optimizer, MARS):
-        return f"{optimizer.describe()}\n\n{LEGEND}"
+        table = optimizer.describe() + _sparse(optimizer, type(optimizer).__name__)
+        return f"{table}\n\n{LEGEND}"
     return _swap(str(path), optimizer, rule)
+
+
+def _sparse(optimizer: Any, who: str) -> str:
+    """A line for the first sparse gradient, at which a step of ``who`` would raise; or nothing."""
+    from ..optim.state.fit import check_dense
+
+    try:
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                check_dense(optimizer.param_groups, param, who)
+    except ValueError as error:
+        return f"\n! {error}"
+    return ""
 
 
 def _swap(where: str, optimizer: Any, rule: str) -> str:
@@ -90,6 +104,7 @@ def _swap(where: str, optimizer: Any, rule: str) -> str:
             for group in optimizer.param_groups
         ]
         table, swap = MARSAdamW(groups).describe(), "MARSAdamW"
+    table += _sparse(optimizer, "MARS" if rule != "adamw" else swap)
     return (
         f"Your optimizer is {name}, not a MARS yet. With {swap} in its place (from mars_optim), "
         f"it would do this:\n\n{table}\n\n{LEGEND}"

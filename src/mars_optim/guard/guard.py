@@ -122,10 +122,14 @@ class Guard:
 
         Returns:
             What was done, if the run went back at this step.
+
+        Raises:
+            ValueError: if the optimizer's groups have changed since the guard was made.
         """
         if self.rolled_back:
             self.step += 1
             return None
+        self._target.check(self._bare, self.step)
         if self._first is not None:
             self._begin(self._first, position)
         self.step += 1
@@ -187,17 +191,18 @@ class Guard:
             state: from :meth:`state_dict`.
 
         Raises:
-            ValueError: if the state is of another format.
+            ValueError: if the state is of another format, or of other groups.
         """
         if state.get("format") != FORMAT:
             raise ValueError(f"state has format {state.get('format')!r}, not {FORMAT}")
+        if not state["rolled_back"]:
+            self._target.load_state_dict(state["rollback"], self._bare)
         self.baseline = Baseline(**state["baseline"])
         self.step, self._start = state["step"], state["start"]
         self.rolled_back = state["rolled_back"]
         self._detector = Detector(self.settings, self.baseline)
         self._detector.load_state_dict(state["detector"])
         self._on = set(state["on"])
-        self._target.load_state_dict(state["rollback"])
         self._first = None
         if self.rolled_back:
             self.close()
@@ -253,6 +258,7 @@ class Guard:
         }
 
     def _go_back(self, alarm: Alarm) -> Rollback:
+        self._target.check(self._bare, self.step)
         limit = alarm.since - self.settings.patience
         snapshot = self._kept.newest(limit)
         chosen, detected = snapshot["step"], self.step

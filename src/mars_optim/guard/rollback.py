@@ -47,12 +47,21 @@ class RollbackTarget:
 
     Args:
         settings: of each group: betas, eps, weight_decay.
+        sizes: of each group: how many parameters it has.
         lr_scale: MARS's lr over AdamW's.
         in_place: turn the correction off instead of making another optimizer.
     """
 
-    def __init__(self, settings: list[dict[str, Any]], *, lr_scale: float, in_place: bool) -> None:
+    def __init__(
+        self,
+        settings: list[dict[str, Any]],
+        sizes: list[int],
+        *,
+        lr_scale: float,
+        in_place: bool,
+    ) -> None:
         self.settings = settings
+        self.sizes = sizes
         self.lr_scale = lr_scale
         self.in_place = in_place
 
@@ -97,7 +106,23 @@ class RollbackTarget:
                     "lr_scale to their ratio, or AdamW would continue at too high a rate"
                 )
         kept = [{key: origin[key] for key in KEPT} for origin in origins]
-        return cls(kept, lr_scale=lr_scale, in_place=in_place)
+        return cls(kept, _sizes(optimizer), lr_scale=lr_scale, in_place=in_place)
+
+    def check(self, optimizer: Optimizer, step: int) -> None:
+        """Raise ValueError where snapshots of the run no longer fit the groups of ``optimizer``.
+
+        Args:
+            optimizer: the guarded one.
+            step: of the run.
+        """
+        now, then = _sizes(optimizer), self.sizes
+        if now != then:
+            raise ValueError(
+                f"optimizer has {sum(now)} parameters in {len(now)} groups and had {sum(then)} in "
+                f"{len(then)} when the guard was made, which could not take it back. Call close() "
+                f"of this guard, and make a new one (step={step}) right after add_param_group, "
+                "without adamw= or with one that has the new parameters too"
+            )
 
     def go(self, mars: Optimizer) -> Optimizer:
         """The AdamW that goes on from the state of ``mars``."""
@@ -126,9 +151,25 @@ class RollbackTarget:
         """As plain data."""
         return {"settings": self.settings, "lr_scale": self.lr_scale}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load :meth:`state_dict`: a resumed run has no AdamW from before the switch."""
-        self.settings, self.lr_scale = list(state["settings"]), state["lr_scale"]
+    def load_state_dict(self, state: Mapping[str, Any], optimizer: Optimizer) -> None:
+        """Load :meth:`state_dict`: a resumed run has no AdamW from before the switch.
+
+        Raises:
+            ValueError: if it is of other groups than those of ``optimizer``.
+        """
+        settings, sizes = list(state["settings"]), _sizes(optimizer)
+        if len(settings) != len(sizes):
+            raise ValueError(
+                f"state is of a guard whose optimizer had {len(settings)} groups, and this one has "
+                f"{len(sizes)}: restore the optimizer first, with all its groups, or go on with "
+                "a new guard, without load_state_dict"
+            )
+        self.settings, self.sizes, self.lr_scale = settings, sizes, state["lr_scale"]
+
+
+def _sizes(optimizer: Optimizer) -> list[int]:
+    """How many parameters each group has."""
+    return [len(group["params"]) for group in optimizer.param_groups]
 
 
 def _origin(group: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

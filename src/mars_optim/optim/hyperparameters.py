@@ -92,7 +92,9 @@ class Settings:
         if self.gamma_schedule == "auto" and self.correction != "folded" and self.corrects:
             raise ValueError(
                 f"gamma_schedule='auto' needs correction='folded', not {self.correction!r}: "
-                "in other forms gamma also acts on the second moment and the clip"
+                "in other forms gamma also acts on the second moment and the clip. Give "
+                "gamma='auto' where the group was made, such as in "
+                "param_groups(..., gamma='auto'), or leave correction out"
             )
         polynomials(self.ns_coefficients, self.ns_steps)
         check_together(self)

@@ -36,9 +36,10 @@ from .gamma import schedule as gammas
 from .groups.split import (
     OF_VECTORS,
     check_clip_reached,
-    check_ratio_reached,
     check_vector_options,
+    check_vectors_reached,
     checked_settings,
+    own_rate,
     split_group,
 )
 from .hyperparameters import Settings, resolve
@@ -145,7 +146,8 @@ class MARS(TwoGradientForm, Observed):
             (default: False).
 
     Raises:
-        ValueError: for a value out of range, an unknown rule, or a misspelt group key.
+        ValueError: for a value out of range, an unknown rule, a misspelt group key, or an option
+            for vectors that reaches none, since ``param_groups`` made all their groups.
     """
 
     _rule: ClassVar[Rule] = "adamw"
@@ -203,7 +205,7 @@ class MARS(TwoGradientForm, Observed):
         self._given = GivenShapes(dealt=inside_zero_redundancy())
         super().__init__(params, defaults)
         check_partitions(self.param_groups, self._given)
-        check_ratio_reached(self.param_groups, lr_1d_ratio)
+        check_vectors_reached(self.param_groups, self._constructor)
         check_clip_reached(self.param_groups, self.defaults, clip)
         self._runtime["built"] = True
         self._refuse_silence()
@@ -225,6 +227,7 @@ class MARS(TwoGradientForm, Observed):
                 sorted_before = param_group.get("optimize_1d", self.defaults["optimize_1d"])
                 check_one_group(len(parts), sorted_before)
             for part in parts:
+                own_rate(part, self.param_groups)
                 super().add_param_group(part)
                 gammas.check_stages([part])
             self._given.note(self.param_groups)

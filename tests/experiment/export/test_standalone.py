@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from mars_optim.cli import main
 from mars_optim.errors import UserError
@@ -190,6 +191,15 @@ def test_command_writes_a_file_that_can_be_imported(
     scope: dict[str, Any] = {"__name__": "mine"}
     exec(compile(out.read_text(), str(out), "exec"), scope)
     assert issubclass(scope["MarsAdamwAuto"], torch.optim.Optimizer)
+
+
+def test_file_refuses_float16_in_which_eps_is_zero() -> None:
+    scope: dict[str, Any] = {"__name__": "mine"}
+    exec(compile(text_of("lion"), "mine.py", "exec"), scope)
+    half = [nn.Parameter(torch.ones(shape, dtype=torch.float16)) for shape in ((3, 2), (4,))]
+    with pytest.raises(ValueError, match="float16 rounds eps to 0: use float32 parameters, or mar"):
+        scope["Lion"](half)
+    scope["Lion"]([nn.Parameter(p.detach().bfloat16()) for p in half])
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

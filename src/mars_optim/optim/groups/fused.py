@@ -75,6 +75,13 @@ class Place(NamedTuple):
         stacked = self.claim.is_stack or len(shape) == 2
         return shape[(-1 if self.transposed else -2) if stacked else 0]
 
+    @property
+    def inputs(self) -> int:
+        """How many the layer has."""
+        shape = self.claim.param.shape
+        stacked = self.claim.is_stack or len(shape) == 2
+        return shape[(-2 if self.transposed else -1) if stacked else 1]
+
 
 def place_of(model: nn.Module, claim: Claim) -> Place:
     """Where a weight is used: by the module around its layer, or by the one that holds it."""
@@ -130,10 +137,22 @@ def _in_turn(place: Place) -> Layout | None:
         place.user, "is_cross_attention", False
     ):
         parts, (size, rest) = 2, divmod(place.outputs, 2 * kv)
-    if rest:
+    told = _number(place.user, "num_key_value_groups", *_KV_HEADS)
+    if rest or not (told or _are_equal(place, parts, heads)):
         return None
     sizes = (heads * size, kv * size, kv * size)[3 - parts :]
     return Layout(sizes, (size,) * parts)
+
+
+def _are_equal(place: Place, parts: int, heads: int) -> bool:
+    """Whether a layer's matrices can be of one size, where no class tells the heads of keys.
+
+    Then each is as large as the input, as all heads together, or as the input of the layer after
+    them. Where keys and values have fewer heads than queries, it is smaller.
+    """
+    each, size = place.outputs / parts, _number(place.user, *_SIZES)
+    after = [getattr(layer, "in_features", None) for layer in place.user.children()]
+    return each in (place.inputs, size, heads * (size or 0), *after)
 
 
 def _by_heads(place: Place) -> Layout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +21,7 @@ from .names import bare
 Group = dict[str, Any]
 
 OF_VECTORS = tuple(name for name, option in TABLE.items() if not option.kept)
+_KEYS = dict(lr_1d="lr", lr_1d_ratio="lr_ratio", betas_1d="betas", weight_decay_1d="weight_decay")
 
 
 def split_group(
@@ -81,11 +82,19 @@ def split_group(
             rule = _plain_adamw(options, own_1d, constructor, defaults)
         rule["lr_ratio"] = whole["lr_ratio"] * (1.0 if ratio is None else ratio)
         of_vectors = {"params": vectors, "optimize_1d": True, "kind": "vector", "split": None}
-        part = {**whole, **rule, **of_vectors}
-        if isinstance(part["lr"], Tensor):  # schedulers write into it: one tensor per group
-            part["lr"] = part["lr"].clone()
-        groups.append(part)
+        groups.append({**whole, **rule, **of_vectors})
     return groups
+
+
+def own_rate(group: Group, others: Iterable[Group]) -> None:
+    """Give a group a copy of its tensor ``lr`` where one of ``others`` has this very tensor.
+
+    Schedulers write into it for each group in turn. A tensor of several groups would be moved
+    several times, and away from the rates of all other groups.
+    """
+    lr = group["lr"]
+    if isinstance(lr, Tensor) and any(other["lr"] is lr for other in others):
+        group["lr"] = lr.clone()
 
 
 def _check_known(params: list[Any]) -> None:
@@ -214,17 +223,28 @@ def check_clip_reached(groups: list[Group], defaults: Mapping[str, Any], clip: A
         )
 
 
-def check_ratio_reached(groups: list[Group], ratio: float | None) -> None:
-    """Raise ValueError where the constructor's ``lr_1d_ratio`` acts on no group of vectors.
+def check_vectors_reached(groups: list[Group], constructor: Mapping[str, Any]) -> None:
+    """Raise ValueError where an option of the constructor for vectors acts on no group of them.
 
     Those of ``param_groups``, which say ``why``, have got what it was told.
+
+    Args:
+        groups: all of the optimizer.
+        constructor: ``lr_1d``, ``lr_1d_ratio``, ``betas_1d`` and ``weight_decay_1d`` as it was
+            given them.
     """
     vectors = [group for group in groups if group.get("kind") == "vector"]
-    sorted_before = vectors and all("why" in g and g["lr_ratio"] == 1.0 for g in vectors)
-    if ratio not in (None, 1.0) and sorted_before:
+    if not vectors or not all("why" in group for group in vectors):
+        return
+    for name, key in _KEYS.items():
+        value = constructor[name]
+        given = tuple(value) if name == "betas_1d" else value
+        there = [tuple(g[key]) if name == "betas_1d" else g[key] for g in vectors]
+        if value is None or given == TABLE[name].default or given in there:
+            continue
         raise ValueError(
-            f"lr_1d_ratio={ratio!r} reaches no vector of these groups, which param_groups made: "
-            "give it there, param_groups(..., lr_1d_ratio=)"
+            f"{name}={value!r} reaches no vector of these groups, which param_groups made: "
+            f"give it there, param_groups(..., {name}=)"
         )
 
 

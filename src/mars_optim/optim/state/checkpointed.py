@@ -12,6 +12,7 @@ from ..distributed.flat_pieces import GivenShapes
 from ..distributed.sharded import local
 from ..gamma import kept
 from ..gamma.choice import Seen
+from ..groups.split import own_rate
 from ..telemetry import Telemetry
 from .counter import counter
 from .fit import LAST_PARAM, check_names, check_state
@@ -126,10 +127,11 @@ class Checkpointed(Optimizer):
         # a live optimizer that loads a state goes on measuring, anew
         self._runtime = new_runtime(telemetry and Telemetry(telemetry.every))
         self._runtime["exact"] = any(LAST_PARAM in its for its in self.state.values())
-        for group in self.param_groups:
+        for i, group in enumerate(self.param_groups):
             for key, default in self.defaults.items():
                 if key != "differentiable":  # torch adds it to the defaults when it loads
                     group.setdefault(key, default)
+            own_rate(group, self.param_groups[:i])
             for param in group["params"]:
                 if "step" in self.state.get(param, ()):
                     its = self.state[param]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -33,6 +34,16 @@ def called(groups: Sequence[Group], param: Tensor) -> str:
                 names = group.get("param_names")
                 return f"parameter {names[j]!r}" if names else f"parameter {j} of group {i}"
     return "a parameter"
+
+
+def check_dense(groups: Sequence[Group], param: Tensor, who: str) -> None:
+    """Raise ValueError for a parameter with a sparse gradient, which ``who`` does not take."""
+    if param.grad is not None and param.grad.layout is not torch.strided:
+        raise ValueError(
+            f"{who} does not take sparse gradients ({called(groups, param)}, "
+            f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
+            "parameter to torch.optim.SparseAdam"
+        )
 
 
 def check_state(groups: Sequence[Group], state: Mapping[Any, Any]) -> None:

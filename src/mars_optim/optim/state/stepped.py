@@ -15,7 +15,7 @@ from ..groups.split import check_shape
 from ..hyperparameters import Settings
 from ..types import State
 from .counter import counter
-from .fit import called
+from .fit import check_dense
 
 Row = tuple[list[Tensor], list[Tensor], list[State]]
 """Parameters, their gradients and their states, in one order."""
@@ -45,12 +45,7 @@ def made_ready(
     any_shape = group.get("kind") != "matrix" and settings.rule not in MATRIX_RULES
     found = [p for p in group["params"] if all_params or p.grad is not None]
     for param in found:
-        if param.grad is not None and param.grad.layout is not torch.strided:
-            raise ValueError(
-                f"MARS does not take sparse gradients ({called(groups, param)}, "
-                f"shape {tuple(param.shape)}): use sparse=False in its embedding, or give that "
-                "parameter to torch.optim.SparseAdam"
-            )
+        check_dense(groups, param, "MARS")
         if not any_shape:
             check_shape(param, settings, group.get("kind"))
         dtype, state = param.dtype, states[param]

@@ -9,6 +9,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from ...optimizer_options import TABLE
+from ..state.fit import check_dense
 from ..values import check_option, is_auto, number
 
 LAST_GRAD = "mars_last_grad"
@@ -99,8 +100,7 @@ def check_gradients(optimizer: Optimizer, group: Group) -> None:
     for param in group["params"]:
         if param.grad is None:
             continue
-        if param.grad.is_sparse:
-            raise ValueError("variance_reduce does not take sparse gradients")
+        check_dense(optimizer.param_groups, param, "variance_reduce")
         last_grad = optimizer.state.get(param, {}).get(LAST_GRAD)
         if last_grad is not None and last_grad.shape != param.shape:
             raise ValueError(
