@@ -25,6 +25,7 @@ from .choice import in_loss, tokens_added
 from .compared import Comparison
 from .comparison import comparison
 from .cost import money_of
+from .hours import hours_lost
 from .looks import interval
 from .missing import missing_findings
 from .model import Analysis, Finding, Totals
@@ -121,7 +122,16 @@ def analyse(
         pair_seconds=_pair_seconds(sizes),
         run_seconds=_run_seconds(own),
     )
-    return in_units(found)
+    return in_units(_with_hours(found))
+
+
+def _with_hours(found: Analysis) -> Analysis:
+    """The analysis; a go that surely costs hours says so among its reasons."""
+    lost = hours_lost(found) if found.verdict.decision == "go" else None
+    if lost is None:
+        return found
+    verdict = replace(found.verdict, reasons=(*found.verdict.reasons, lost))
+    return replace(found, verdict=verdict)
 
 
 def _with_metric(plan: Plan, runs: list[Run]) -> list[Run]:
