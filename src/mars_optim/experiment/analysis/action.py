@@ -118,7 +118,7 @@ def _undecided(analysis: Analysis) -> Action:
         return _pairs(analysis, 1, "spend.first")
     if doubtful := _doubtful(analysis, candidate.log_ratio):
         return _at_edge(analysis, doubtful)
-    if not _inside(analysis) and candidate.bounds:
+    if candidate.all_bounds or (candidate.bounds and not _inside(analysis)):
         return _no_runs_help("target" if candidate.target else "rung", names)
     if verdict.pairs_needed:
         more = max(1, verdict.pairs_needed - candidate.log_ratio.n)

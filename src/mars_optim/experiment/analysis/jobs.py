@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from .analyse import analyse
-from .arm_model import ArmResult
+from .arm_model import ArmResult, side
 from .model import Analysis, Finding
 from .profiles import Costs, Profile, comparable, counted
 
@@ -212,8 +212,7 @@ def _why_never(arm: ArmResult) -> str:
 
 def _bound(arm: ArmResult) -> str:
     """Code of what a saving's bound comes from: the ladder, or runs that missed the target."""
-    bound = "-".join(min(arm.bounds).split()) if len(arm.bounds) == 1 else "both"
-    return f"jobs.bound.{bound}" + (".target" if arm.target else "")
+    return f"jobs.bound.{side(arm.bounds)}" + (".target" if arm.target else "")
 
 
 def _not_run(jobs: Sequence[Job]) -> Iterable[Finding]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from ...guard.settings import GuardSettings
 from ..plan.any_arm import is_any
+from .arm_model import side
 from .conditions import Condition, RolloutStep, Status
 from .happened import (
     canary_events,
@@ -98,12 +100,12 @@ def _saving(analysis: Analysis) -> Condition:
     rule = dict(level=decision.confidence, min_saving=decision.min_saving)
     if interval is None or not math.isfinite(interval.low):
         return _condition("saving-unknown", False, **rule)
-    share = interval.map(saved)
+    share, bounds = interval.map(saved), analysis.candidate.bounds
     return _condition(
-        "saving-sure",
-        share.low > decision.min_saving,
-        low=share.low,
-        high=share.high,
+        _coded("saving-sure", bounds),
+        share.low > decision.min_saving and "at most" not in bounds,
+        low=None if "at most" in bounds else share.low,
+        high=None if "at least" in bounds else share.high,
         pairs=interval.n,
         **rule,
     )
@@ -160,7 +162,7 @@ def _same_moments(analysis: Analysis) -> Condition:
 def _step_time(analysis: Analysis) -> tuple[Condition, ...]:
     """The step time at which the lower end of the saving is used up."""
     interval, measured = analysis.real_log_ratio, analysis.candidate.step_time
-    if interval is None or not math.isfinite(interval.low):
+    if interval is None or not math.isfinite(interval.low) or "at most" in analysis.real_bounds:
         return ()
     limit = math.exp(interval.low)
     rule: dict[str, str | float | None]
@@ -190,17 +192,17 @@ def _production(analysis: Analysis, status: Status, guard: GuardSettings) -> Rol
 
 
 def _planned_end(analysis: Analysis) -> tuple[Condition, ...]:
-    interval = analysis.real_log_ratio
-    if interval is None or not math.isfinite(interval.low):
+    interval, bounds = analysis.real_log_ratio, analysis.real_bounds
+    if interval is None or not math.isfinite(interval.low) or len(bounds) > 1:
         return ()
     share = interval.map(lambda log_ratio: math.exp(-log_ratio))
     return (
         _condition(
-            "planned-end",
+            _coded("planned-end", bounds),
             None,
             share=share.mean,
-            share_low=share.low,
-            share_high=share.high,
+            share_low=None if "at least" in bounds else share.low,
+            share_high=None if "at most" in bounds else share.high,
             baseline=analysis.baseline.name,
         ),
     )
@@ -231,6 +233,11 @@ def _guard_conditions(guard: GuardSettings) -> tuple[Condition, ...]:
     lost = guard.checkpoint_every // 2 + guard.patience + guard.every
     action = _condition("guard-action", None, lost=lost, every=guard.checkpoint_every)
     return (*back, warned, action)
+
+
+def _coded(key: str, bounds: Collection[str]) -> str:
+    """Key of a condition whose numbers may be bounds."""
+    return f"{key}.{side(bounds)}" if bounds else key
 
 
 def _condition(key: str, met: bool | None, **numbers: str | float | None) -> Condition:
