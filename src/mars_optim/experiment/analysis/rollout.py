@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from ...guard.settings import GuardSettings
 from ..plan.any_arm import is_any
+from ..plan.plan import EXTERNAL
 from .arm_model import side
 from .conditions import Condition, RolloutStep, Status
 from .happened import (
@@ -118,7 +119,7 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
         number=2,
         key="canary",
         status=status,
-        command="mars canary CHECKPOINT --plan PILOT/plan.toml --out PILOT/canary",
+        command=_canary_command(analysis),
         entry=(
             _condition("pilot-go", decision == "go"),
             _same_moments(analysis),
@@ -151,8 +152,18 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
     )
 
 
+def _canary_command(analysis: Analysis) -> str:
+    """The command of stage 2, where it goes on from AdamW to such a candidate; else the way."""
+    arm = analysis.candidate.arm
+    if analysis.plan.task.kind in EXTERNAL or (arm.optimizer, arm.rule) != ("mars", "adamw"):
+        return "by hand, two copies of the training from one checkpoint (docs/production.md)"
+    return "mars canary CHECKPOINT --plan PILOT/plan.toml --out PILOT/canary"
+
+
 def _same_moments(analysis: Analysis) -> Condition:
     name, arm = analysis.candidate.name, analysis.candidate.arm
+    if arm.optimizer == "external":
+        return _condition("same-moments", None, candidate=name)
     rule = arm.optimizer if is_any(arm.optimizer) else arm.rule
     if rule == "adamw":
         return _condition("same-moments", True, candidate=name)
