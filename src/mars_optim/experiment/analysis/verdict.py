@@ -35,7 +35,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     if refused := refusal(baseline, candidate, missing):
         return refused
     if not missing and (why := obstacle(plan.decision, baseline, candidate)):
-        reasons = target_reasons(baseline, candidate)
+        reasons = target_reasons(baseline, candidate, plan.task.kind)
         if why.code == TOO_FEW:
             reasons += _stopped(plan, baseline, candidate, "not-enough-runs")
         return Verdict(
@@ -239,7 +239,7 @@ def _reasons(
         reasons.append(Finding("reason.min-saving-inside", min_saving))
     if interval and interval.high < 0:
         reasons = [Finding("reason.below-zero")]
-    reasons += target_reasons(baseline, candidate)
+    reasons += target_reasons(baseline, candidate, plan.task.kind)
     if candidate.target is None and "at least" in candidate.bounds:
         reasons.append(Finding("reason.below-ladder"))
     if candidate.target is None and "at most" in candidate.bounds:
