@@ -30,6 +30,7 @@ from .looks import interval
 from .missing import missing_findings
 from .model import Analysis, Finding, Totals
 from .money import Money, StepTime
+from .no_runs import no_runs
 from .noise import noise_points
 from .sensitivity import lines
 from .size_trend import trend
@@ -57,11 +58,7 @@ def analyse(
     plan = load_plan(plan_of(out))
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
-        lacking = [f.values for f in missing_findings(plan, out) if "failure" in f.values]
-        why = "".join(f". {v['run']} is missing: {v['failure']}" for v in lacking[:1])
-        raise UserError(
-            f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
-        )
+        raise UserError(no_runs(plan, out))
     runs = [judged(run, plan.decision) for run in _with_metric(plan, runs)]
     if len(texts := {r.spec.data for r in runs}) > 1:
         raise UserError(
