@@ -43,7 +43,10 @@ LEFT, RIGHT = -0.5, 0.5
 
 
 class Saving(NamedTuple):
-    """Share of the baseline's tokens that an arm saves, with its 95 % interval."""
+    """Share of the baseline's tokens that an arm saves, with its 95 % interval.
+
+    A bound has no upper end: ``high`` is its mean.
+    """
 
     mean: float
     low: float
@@ -60,7 +63,8 @@ def ours() -> dict[tuple[str, str], Saving]:
             result = verdict["arms"][arm]
             saved = result["tokens_saved"]
             bound = result["outside_ladder"] == ["at least"]
-            found[arm, study] = Saving(saved["mean"], saved["low"], saved["high"], bound)
+            high = saved["mean"] if bound else saved["high"]
+            found[arm, study] = Saving(saved["mean"], saved["low"], high, bound)
     return found
 
 
@@ -101,8 +105,7 @@ def draw(ax: Axes) -> None:
 
 
 def _row(ax: Axes, y: float, saving: Saving, tint: str) -> None:
-    high = saving.mean if saving.at_least else saving.high  # a bound has no upper end
-    low, high = max(saving.low, LEFT), min(high, RIGHT)
+    low, high = max(saving.low, LEFT), min(saving.high, RIGHT)
     ax.plot([low, high], [y, y], color=tint, lw=5, alpha=0.35, solid_capstyle="butt")
     ax.plot(saving.mean, y, ">" if saving.at_least else "o", ms=5, mec=tint, mfc=CARD, mew=1.5)
     if saving.low < LEFT:

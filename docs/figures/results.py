@@ -105,9 +105,9 @@ def saving(arm: dict[str, Any]) -> str:
     """The tokens saved with their interval; a bound where seeds lie beyond the ladder."""
     if not (s := arm["tokens_saved"]):
         return "—"
-    mean, low, high = (numbers.percent(s[key]) for key in ("mean", "low", "high"))
     if bounds := arm["outside_ladder"]:
-        return f"{BOUNDS.get('/'.join(bounds), 'about ')}{mean}"
+        return f"{BOUNDS.get('/'.join(bounds), 'about ')}{numbers.percent(s['mean'])}"
+    mean, low, high = (numbers.percent(s[key]) for key in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 

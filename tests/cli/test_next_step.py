@@ -55,6 +55,7 @@ def pilot(out: Path, state: str = "ended", pid: int = GONE, verdict: str | None 
             Found(pilots=(FoundPilot(folder="p", state="ended", verdict="go"),)),
             "mars canary CHECKPOINT --plan p/plan.toml",
         ),
+        (Found(pilots=(FoundPilot(folder="p", verdict="go", by_hand=True),)), "mars report p"),
         (Found(pilots=(FoundPilot(folder="p", verdict="no-go"),)), "mars report p"),
         (Found(pilots=(FoundPilot(folder="p", verdict="not-enough-runs"),)), "mars report p"),
         (Found(canaries=(FoundCanary(folder="mars-canary"),)), "mars canary CHECKPOINT"),
@@ -75,6 +76,21 @@ def pilot(out: Path, state: str = "ended", pid: int = GONE, verdict: str | None 
 )
 def test_each_folder_has_a_next_step(found: Found, command: str):
     assert first(found) == command
+
+
+def test_a_go_says_what_its_own_verdict_says_of_the_next_stage(tmp_path: Path):
+    pilot(tmp_path / "p", verdict="go")
+    told = {
+        "verdict": "go",
+        "sentence": "It is so.",
+        "action": {"kind": "do-not-switch", "text": "Do not switch yet."},
+        "next_step": {"key": "canary", "command": "by hand (docs/production.md)"},
+    }
+    write(tmp_path / "p" / "verdict.json", json.dumps(told))
+    advice = next_step(look(tmp_path))
+    assert advice.here.endswith("It is so. Do not switch yet.")
+    assert [step.command for step in advice.steps] == ["mars report p"]
+    assert "by hand" in advice.steps[0].why
 
 
 def test_what_runs_comes_first_and_others_are_named():

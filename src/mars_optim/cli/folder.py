@@ -40,6 +40,8 @@ class FoundPilot:
         runs: done and planned, if known.
         verdict: of verdict.json; None without one.
         sentence: of the verdict.
+        not_yet: why a go is no switch yet, as verdict.json says; else empty.
+        by_hand: whether the canary that comes next has no command.
         damaged: a line on what cannot be read; empty if all can.
         time: of its last word, seconds since the epoch.
     """
@@ -50,6 +52,8 @@ class FoundPilot:
     runs: tuple[int, int] | None = None
     verdict: Verdict | None = None
     sentence: str = ""
+    not_yet: str = ""
+    by_hand: bool = False
     damaged: str = ""
     time: float = 0.0
 
@@ -178,9 +182,25 @@ def _pilot(path: Path, folder: str) -> FoundPilot:
         runs=runs if known else None,  # type: ignore[arg-type]
         verdict=decision if decision in ("go", "no-go", "not-enough-runs") else None,
         sentence=str(verdict.get("sentence", "")),
+        not_yet=_not_yet(verdict.get("action")),
+        by_hand=_by_hand(verdict.get("next_step")),
         damaged=damaged or wrong,
         time=max(_time(path / STATUS), _time(path / "verdict.json"), _time(path / "plan.toml")),
     )
+
+
+def _not_yet(action: Any) -> str:
+    """The line that says what to do, where that is not to switch."""
+    if not isinstance(action, dict) or action.get("kind") != "do-not-switch":
+        return ""
+    return str(action.get("text", ""))
+
+
+def _by_hand(stage: Any) -> bool:
+    """Whether the next stage is a canary that `mars` cannot run."""
+    if not isinstance(stage, dict) or stage.get("key") != "canary":
+        return False
+    return not str(stage.get("command", "mars")).startswith("mars")
 
 
 def _canary(path: Path, folder: str) -> FoundCanary:

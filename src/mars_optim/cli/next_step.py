@@ -138,6 +138,11 @@ def _of_pilot(pilot: FoundPilot) -> Advice:
         return Advice(f"The pilot in {pilot.folder} has no verdict yet.", (goes_on, report))
     here = f"The pilot in {pilot.folder} has ended. {pilot.sentence}"
     if pilot.verdict == "go":
+        here = f"{here} {pilot.not_yet}".rstrip()
+    if pilot.verdict == "go" and pilot.by_hand:
+        why = "has the conditions of the canary, which is by hand for this job (docs/production.md)"
+        return Advice(here, (Step(report.command, why),))
+    if pilot.verdict == "go":
         plan = shlex.quote(str(Path(pilot.folder, "plan.toml")))
         canary = Step(
             f"mars canary CHECKPOINT --plan {plan}",

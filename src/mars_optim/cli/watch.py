@@ -26,6 +26,10 @@ ENDS = {
     "stopped": "The pilot was stopped before its end: run the same command again to continue.",
     "gone": "The pilot's process was ended from outside: run the same command again to continue.",
 }
+OUT_OF_BUDGET = (
+    "The pilot has ended before all its runs were made, as its budget is spent: raise cost.budget "
+    "and run the same command again to continue."
+)
 
 
 def watch(
@@ -135,7 +139,7 @@ def picture(snapshot: Snapshot, *, bars: bool, quiet: float = 0.0) -> Renderable
     """All there is to see: state, runs under way, tuning, interim differences."""
     parts: list[RenderableType] = [view(snapshot, bars=bars)]
     if snapshot.state in ENDS:
-        parts.append(Text(ENDS[snapshot.state]))
+        parts.append(Text(OUT_OF_BUDGET if snapshot.out_of_budget else ENDS[snapshot.state]))
     elif quiet > QUIET:
         parts.append(Text(f"The pilot has written nothing for {clock(quiet)}.", style="yellow"))
     parts += [Text(message, style="yellow") for message in snapshot.unreadable]

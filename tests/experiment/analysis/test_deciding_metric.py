@@ -15,6 +15,7 @@ from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.analysis.arm_model import ArmResult
 from mars_optim.experiment.pilot.agenda import tuning_trials
 from mars_optim.experiment.records import read_runs
+from mars_optim.experiment.report.messages import Messages
 from tests.support.scored_pilot import COMMAND, METRIC, accuracy, write_scored
 
 BASE = {1: 0.0, 2: 0.01, 3: -0.01, 4: 0.005, 5: -0.004}
@@ -163,6 +164,14 @@ def test_evaluations_far_apart_are_told(tmp_path: Path):
     write_scored(tmp_path, lags(AHEAD), *TARGET, evaluations=5)
     codes = [reason.code for reason in analyse(tmp_path).verdict.reasons]
     assert "target.coarse" in codes
+
+
+def test_a_command_is_asked_to_evaluate_more_often_itself(tmp_path: Path):
+    write_scored(tmp_path, lags(AHEAD), *TARGET, task=COMMAND, evaluations=5)
+    reasons = analyse(tmp_path).verdict.reasons
+    (said,) = (Messages().finding(r) for r in reasons if r.code.startswith("target.coarse"))
+    assert "program that evaluates more often" in said
+    assert "training.evaluations" not in said
 
 
 def test_a_metric_that_no_run_has_is_named_with_those_there_are(tmp_path: Path):

@@ -14,8 +14,11 @@ from mars_optim.experiment.analysis import analyse
 from mars_optim.experiment.analysis.sensitivity import WITHIN, range_below
 from mars_optim.experiment.plan.plan import SensitivityPlan
 from mars_optim.experiment.plan.plan_file import plan_toml
+from mars_optim.experiment.report.messages import LANGS, Messages
+from mars_optim.experiment.report.sections.sensitivity import picture
 from mars_optim.files import write_text
 from tests.support.runs_by_hand import PLAN, write_comparison, write_run, write_tuning
+from tests.support.scored_pilot import COMMAND, METRIC, write_scored
 
 
 def test_lr_range_ends_where_interpolated_loss_meets_the_limit():
@@ -90,6 +93,17 @@ def test_sensitivity_to_gamma_changes_neither_tuning_nor_verdict(tmp_path: Path)
     assert [(line.gamma, len(line.points)) for line in after.sensitivity] == [(0.025, 4), (0.05, 1)]
     assert after.candidate.trials == before.candidate.trials
     assert after.verdict == before.verdict
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_no_gamma_is_shown_of_a_commands_optimizer(tmp_path: Path, lang: str):
+    lags = {1: 0.0, 2: 0.01, 3: -0.01}
+    write_scored(tmp_path, {"adamw": lags, "mars-adamw": lags}, *METRIC, task=COMMAND)
+    found = analyse(tmp_path)
+    assert [line.gamma for line in found.sensitivity] == [None, None]
+    shown = picture(found, Messages(lang))  # type: ignore[arg-type]
+    assert "\u03b3" not in shown.text
+    assert [row[1].text for row in shown.data.rows] == ["\u2014", "\u2014"]
 
 
 def test_an_arm_that_only_diverged_has_no_range(tmp_path: Path):

@@ -6,6 +6,7 @@ import json
 import string
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from mars_optim.experiment.analysis import Analysis, ArmResult, next_step, rollo
 from mars_optim.experiment.analysis.conditions import Condition
 from mars_optim.experiment.analysis.model import Totals
 from mars_optim.experiment.analysis.verdict import decide
-from mars_optim.experiment.plan import ARMS
+from mars_optim.experiment.plan import ARMS, Arm
 from mars_optim.experiment.report.messages import LANGS, Messages, catalogue
 from mars_optim.experiment.report.sections.rollout import condition_text
 from mars_optim.guard.settings import GuardSettings
@@ -114,6 +115,24 @@ def test_the_guards_conditions_are_those_agreed_with_it() -> None:
 def test_a_rule_without_adamws_moments_has_no_canary_to_go_to() -> None:
     lion = replace(candidate_at(*CLEAR), arm=ARMS["mars-lion"])
     assert met(analysis_of(lion), 2, "other-moments") is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "arm", "command", "moments"),
+    [
+        ("gpt", ARMS["mars-adamw"], "mars canary CHECKPOINT", True),
+        ("gpt", Arm(optimizer="torch-nadam"), "by hand", True),
+        ("command", Arm(optimizer="external"), "by hand", None),
+        ("imported", Arm(optimizer="external"), "by hand", None),
+    ],
+)
+def test_no_command_is_named_that_refuses_this_pilot(
+    kind: str, arm: Arm, command: str, moments: bool | None
+) -> None:
+    made = analysis_of(replace(candidate_at(*CLEAR), arm=arm))
+    object.__setattr__(made.plan, "task", SimpleNamespace(kind=kind))
+    assert rollout_steps(made)[1].command.startswith(command)
+    assert met(made, 2, "same-moments") is moments
 
 
 def test_before_there_are_pairs_the_checklist_says_so() -> None:

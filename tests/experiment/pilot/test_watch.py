@@ -17,11 +17,15 @@ from rich.console import Console
 
 from mars_optim.cli.watch import watch
 from mars_optim.errors import UserError
+from mars_optim.experiment.analysis import analyse
+from mars_optim.experiment.live.view import view_of
 from mars_optim.experiment.pilot.progress import STATUS, Reporter
 from mars_optim.experiment.pilot.standing import lines
 from mars_optim.experiment.pilot.status import take
 from mars_optim.experiment.plan.plan_file import load_plan, plan_toml
-from mars_optim.experiment.records import Outcome, lock, read_runs
+from mars_optim.experiment.records import Failure, Outcome, lock, read_runs
+from mars_optim.experiment.records.run import record_failure
+from mars_optim.experiment.report import Messages
 from tests.support.pretend_pilot import status, unfinished_run
 from tests.support.written_pilot import write_pilot
 
@@ -100,6 +104,35 @@ def test_what_no_pilot_says_of_itself_is_passed_over(out: Path, said: str) -> No
     assert snapshot.state in ("waiting", "running")
     assert (snapshot.running, snapshot.share, snapshot.seconds_left) == ((), None, None)
     assert "27 of" in shown(out, once=True)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_pilot_that_its_budget_ended_says_how_to_go_on(out: Path, finished: bool) -> None:
+    plan = load_plan(out / "plan.toml")
+    paid = replace(plan, cost=replace(plan.cost, budget=10.0, price_per_hour=1.0))
+    (out / "plan.toml").write_text(plan_toml(paid))
+    if not finished:
+        shutil.rmtree(out / "runs")
+        (out / "runs").mkdir()
+    status(out, state="ended", planned_runs=39)
+    assert take(out).out_of_budget
+    assert "raise cost.budget" in " ".join(shown(out, once=True).split())
+    state = view_of(take(out), Messages()).state
+    assert "its budget is spent" in state
+    if not finished:
+        with pytest.raises(UserError, match="raise it if it is spent"):
+            analyse(out)
+
+
+def test_what_failed_is_not_said_to_be_the_budgets_doing(out: Path) -> None:
+    plan = load_plan(out / "plan.toml")
+    paid = replace(plan, cost=replace(plan.cost, budget=10.0, price_per_hour=1.0))
+    (out / "plan.toml").write_text(plan_toml(paid))
+    run = unfinished_run(out, "adamw", seed=4, steps=1000, rows=2)
+    spec = next(r.spec for r in take(out).runs if r.spec.run_id == run)
+    record_failure(out / "runs", spec, Failure("failed", "out of memory"))
+    status(out, state="ended", planned_runs=39)
+    assert not take(out).out_of_budget
 
 
 def test_watch_ends_with_pilot_and_lists_runs_ended_meanwhile(out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from .arm_model import ArmResult
 from .cost import pilot_price
+from .hours import hours_lost
 from .model import Analysis, Finding
 from .stats import MOST_PAIRS, Interval
 from .target_findings import TOO_FEW
@@ -83,12 +84,15 @@ def _after_production(analysis: Analysis) -> Action | None:
 
 def _after_go(analysis: Analysis) -> Action:
     canary, names = analysis.aftermath.canary, _names(analysis)
+    if canary is not None and canary.recommendation == "back":
+        return Action(kind="do-not-switch", code="do-not.canary", who="engineer", values=names)
+    if lost := hours_lost(analysis):
+        code = f"do-not.hours-{lost.values['place']}"
+        return Action(kind="do-not-switch", code=code, who="engineer", values=lost.values)
     if canary is None:
         return Action(kind="switch", code="switch", who="budget", values=names)
     if canary.recommendation == "production":
         return Action(kind="switch", code="switch.canary", who="budget", values=names)
-    if canary.recommendation == "back":
-        return Action(kind="do-not-switch", code="do-not.canary", who="engineer", values=names)
     values = names | dict(orders=len(canary.orders))
     return Action(kind="spend", code="spend.orders", who="engineer", values=values)
 
@@ -114,7 +118,7 @@ def _undecided(analysis: Analysis) -> Action:
         return _pairs(analysis, 1, "spend.first")
     if doubtful := _doubtful(analysis, candidate.log_ratio):
         return _at_edge(analysis, doubtful)
-    if not _inside(analysis) and candidate.bounds:
+    if candidate.all_bounds or (candidate.bounds and not _inside(analysis)):
         return _no_runs_help("target" if candidate.target else "rung", names)
     if verdict.pairs_needed:
         more = max(1, verdict.pairs_needed - candidate.log_ratio.n)

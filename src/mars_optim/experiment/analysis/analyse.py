@@ -25,10 +25,12 @@ from .choice import in_loss, tokens_added
 from .compared import Comparison
 from .comparison import comparison
 from .cost import money_of
+from .hours import hours_lost
 from .looks import interval
 from .missing import missing_findings
 from .model import Analysis, Finding, Totals
 from .money import Money, StepTime
+from .no_runs import no_runs
 from .noise import noise_points
 from .sensitivity import lines
 from .size_trend import trend
@@ -56,11 +58,7 @@ def analyse(
     plan = load_plan(plan_of(out))
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
-        lacking = [f.values for f in missing_findings(plan, out) if "failure" in f.values]
-        why = "".join(f". {v['run']} is missing: {v['failure']}" for v in lacking[:1])
-        raise UserError(
-            f"{out} holds no finished run yet; `mars pilot --out {out}` makes them{why}"
-        )
+        raise UserError(no_runs(plan, out))
     runs = [judged(run, plan.decision) for run in _with_metric(plan, runs)]
     if len(texts := {r.spec.data for r in runs}) > 1:
         raise UserError(
@@ -121,7 +119,16 @@ def analyse(
         pair_seconds=_pair_seconds(sizes),
         run_seconds=_run_seconds(own),
     )
-    return in_units(found)
+    return in_units(_with_hours(found))
+
+
+def _with_hours(found: Analysis) -> Analysis:
+    """The analysis; a go that surely costs hours says so among its reasons."""
+    lost = hours_lost(found) if found.verdict.decision == "go" else None
+    if lost is None:
+        return found
+    verdict = replace(found.verdict, reasons=(*found.verdict.reasons, lost))
+    return replace(found, verdict=verdict)
 
 
 def _with_metric(plan: Plan, runs: list[Run]) -> list[Run]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,17 @@ from .stats import Interval
 if TYPE_CHECKING:
     from .best_of import Tuned
 
+Side = Literal["", "at-least", "at-most", "both"]
 Role = Literal["baseline", "candidate", "control", "other"]
+
+
+def side(bounds: Collection[str]) -> Side:
+    """Code of a mean's bounds: on which sides of the truth it lies; "" without a bound."""
+    if len(bounds) > 1:
+        return "both"
+    if "at least" in bounds:
+        return "at-least"
+    return "at-most" if bounds else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

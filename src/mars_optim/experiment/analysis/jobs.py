@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ...errors import UserError
 from .analyse import analyse
-from .arm_model import ArmResult
+from .arm_model import ArmResult, side
 from .model import Analysis, Finding
-from .profiles import Costs, Profile, counted
+from .profiles import Costs, Profile, comparable, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def together(jobs: tuple[Job, ...], left_out: tuple[Finding, ...] = ()) -> Jobs:
     fields = {
         job.name: [name for name in _run(job) if name not in apart]
         for job in jobs
-        if len(costs[job.name].measured) > 1
+        if comparable(arm for arm in job.analysis.arms if arm.name not in apart)
     }
 
     def profile(name: str) -> Profile:
@@ -154,7 +154,7 @@ def _not_counted(analysis: Analysis) -> tuple[str, str]:
         return "jobs.left-out.missing", why
     if not analysis.verdict.trusted:
         return "jobs.left-out.untrusted", "its results are not evidence; its own report says why"
-    if len([a for a in analysis.arms if counted(a)]) < 2:
+    if not comparable(analysis.arms):
         return "jobs.left-out.no-saving", "no arm has a saving over two or more seeds"
     return "", ""
 
@@ -183,8 +183,8 @@ def _notes(jobs: Sequence[Job]) -> Iterable[Finding]:
             if arm.role != "baseline" and not counted(arm):
                 yield Finding(_why_never(arm), dict(arm=arm.name, job=job.name))
             elif arm.bounds:
-                bound = "-".join(min(arm.bounds).split()) if len(arm.bounds) == 1 else "both"
-                yield Finding(f"jobs.bound.{bound}", dict(arm=arm.name, job=job.name))
+                names = dict(arm=arm.name, baseline=job.analysis.baseline.name, job=job.name)
+                yield Finding(_bound(arm), names)
         if not counted(job.analysis.baseline):
             yield Finding("jobs.diverged", dict(arm=job.analysis.baseline.name, job=job.name))
     yield from _not_run(jobs)
@@ -205,7 +205,14 @@ def _rules(rules: Mapping[str, object]) -> list[str]:
 def _why_never(arm: ArmResult) -> str:
     if arm.diverged:
         return "jobs.diverged"
-    return "jobs.above" if arm.all_bounds else "jobs.one-pair"
+    if not arm.all_bounds:
+        return "jobs.one-pair"
+    return "jobs.above.target" if arm.target else "jobs.above"
+
+
+def _bound(arm: ArmResult) -> str:
+    """Code of what a saving's bound comes from: the ladder, or runs that missed the target."""
+    return f"jobs.bound.{side(arm.bounds)}" + (".target" if arm.target else "")
 
 
 def _not_run(jobs: Sequence[Job]) -> Iterable[Finding]:

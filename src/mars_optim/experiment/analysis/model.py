@@ -207,6 +207,15 @@ class Analysis:
             return self.at_target.log_ratio
         return self.candidate.log_ratio
 
+    @property
+    def real_bounds(self) -> set[str]:
+        """On which sides of the truth :attr:`real_log_ratio` lies; empty for a forecast.
+
+        Hours and money are bounded on the same sides.
+        """
+        forecast = self.at_target is not None and self.at_target.log_ratio is not None
+        return set() if forecast else self.candidate.bounds
+
     def arm(self, name: str) -> ArmResult:
         """The arm of this name."""
         return next(a for a in self.arms if a.name == name)

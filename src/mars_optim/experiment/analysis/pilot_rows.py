@@ -16,6 +16,7 @@ from ..records import Run, read_runs
 from ..scaling.rows import Row
 from .compared import Comparison
 from .comparison import comparison
+from .no_runs import no_runs
 
 RATES = ("lr", "lr_1d", "lr_1d_ratio")
 MOMENTS = ("betas", "betas_1d", "weight_decay", "weight_decay_1d")
@@ -118,7 +119,7 @@ def read_pilot(out: Path) -> tuple[Plan, list[Run]]:
         )
     runs = [r for r in read_runs(out / "runs") if r.outcome and plan.covers(r.spec)]
     if not runs:
-        raise UserError(f"{out} holds no finished run yet; `mars pilot --out {out}` makes them")
+        raise UserError(no_runs(plan, out))
     return plan, runs
 
 

@@ -24,7 +24,7 @@ the r - 1 least of these p (partial conjunction, Benjamini and Heller): the inte
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +45,18 @@ class Evidence:
 
     Args:
         tau: as measured.
-        gaps: d[b], (others,).
+        gaps: d[b], (others,); empty where all other arms lost (:func:`lost`).
         noise: e[b], (others, draws).
     """
 
     tau: float
     gaps: Floats
     noise: Floats
+
+    @property
+    def alone(self) -> bool:
+        """Whether all other arms lost: tau is 1 beyond doubt, and nothing is left to test."""
+        return not self.gaps.size
 
     @property
     def sd(self) -> Floats:
@@ -71,6 +76,8 @@ class Evidence:
 
     def limits(self, confidence: float) -> tuple[float, float]:
         """Limits of tau's interval, in this job alone."""
+        if self.alone:
+            return 1.0, 1.0
         tail, sd = (1 - confidence) / 2, self.sd
         most = float(np.quantile((self.noise / sd[:, None]).max(axis=0), 1 - tail))
         low = float(np.max(self.gaps - most * sd))
@@ -115,9 +122,11 @@ class Profile:
     def ends(self, tau: float) -> tuple[float, float]:
         """Ends of the interval of the share."""
         known, tail = [job for job in self.jobs if job], (1 - self.confidence) / 2
-        beyond = at_least([job.p_within(tau) for job in known], tail)
-        within = at_least([job.p_beyond(tau) for job in known], tail)
-        return within / len(self.jobs), (len(known) - beyond) / len(self.jobs)
+        tested = [job for job in known if not job.alone]
+        beyond = at_least([job.p_within(tau) for job in tested], tail)
+        within = at_least([job.p_beyond(tau) for job in tested], tail)
+        sure = len(known) - len(tested)
+        return (sure + within) / len(self.jobs), (len(known) - beyond) / len(self.jobs)
 
 
 def at_least(p_values: Sequence[float], level: float) -> int:
@@ -136,6 +145,23 @@ def counted(arm: ArmResult) -> bool:
         return not arm.diverged
     known = arm.log_ratio is not None and arm.log_ratio.n > 1
     return known and not arm.diverged and not (arm.all_bounds and arm.bounds == {"at most"})
+
+
+def lost(arm: ArmResult) -> bool:
+    """Whether an arm never counts as near the best because of what its runs did.
+
+    A run diverged, or two or more seeds ended and all of them above the ladder.
+    """
+    if arm.role == "baseline":
+        return bool(arm.diverged)
+    known = arm.log_ratio is not None and arm.log_ratio.n > 1
+    return bool(arm.diverged) or (known and not counted(arm))
+
+
+def comparable(arms: Iterable[ArmResult]) -> bool:
+    """Whether these arms of a job compare: two or more won or lost, and some arm has a cost."""
+    told = [counted(arm) for arm in arms if counted(arm) or lost(arm)]
+    return len(told) > 1 and any(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +204,9 @@ class Costs:
             return None
         others = [b for b in self.measured if b != name]
         gaps = np.array([self.measured[name] - self.measured[b] for b in others])
-        noise = np.array([self.drawn[name] - self.drawn[b] for b in others]) - gaps[:, None]
-        return Evidence(math.exp(max(gaps.max(), 0.0)), gaps, noise)
+        drawn = [self.drawn[name] - self.drawn[b] for b in others]
+        noise = np.array(drawn).reshape(len(others), DRAWS) - gaps[:, None]
+        return Evidence(math.exp(gaps.max(initial=0.0)), gaps, noise)
 
 
 def _rungs(rng: np.random.Generator) -> Floats:
@@ -203,7 +230,9 @@ def seeds_noise(ratios: Sequence[Mapping[int, float]], rng: np.random.Generator)
         ratios: log token ratio by seed, of each arm.
         rng: of the draws.
     """
-    shared = sorted(set.intersection(*map(set, ratios))) if ratios else []
+    if not ratios:
+        return np.zeros((DRAWS, 0))
+    shared = sorted(set.intersection(*map(set, ratios)))
     if len(shared) < 2:
         alone = [np.array([list(r.values())]) for r in ratios]
         return np.concatenate([_student(table, rng) for table in alone], axis=1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from ...guard.settings import GuardSettings
 from ..plan.any_arm import is_any
+from ..plan.plan import EXTERNAL
+from .arm_model import side
 from .conditions import Condition, RolloutStep, Status
 from .happened import (
     canary_events,
@@ -98,12 +101,12 @@ def _saving(analysis: Analysis) -> Condition:
     rule = dict(level=decision.confidence, min_saving=decision.min_saving)
     if interval is None or not math.isfinite(interval.low):
         return _condition("saving-unknown", False, **rule)
-    share = interval.map(saved)
+    share, bounds = interval.map(saved), analysis.candidate.bounds
     return _condition(
-        "saving-sure",
-        share.low > decision.min_saving,
-        low=share.low,
-        high=share.high,
+        _coded("saving-sure", bounds),
+        share.low > decision.min_saving and "at most" not in bounds,
+        low=None if "at most" in bounds else share.low,
+        high=None if "at least" in bounds else share.high,
         pairs=interval.n,
         **rule,
     )
@@ -116,7 +119,7 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
         number=2,
         key="canary",
         status=status,
-        command="mars canary CHECKPOINT --plan PILOT/plan.toml --out PILOT/canary",
+        command=_canary_command(analysis),
         entry=(
             _condition("pilot-go", decision == "go"),
             _same_moments(analysis),
@@ -149,8 +152,18 @@ def _canary(analysis: Analysis, status: Status) -> RolloutStep:
     )
 
 
+def _canary_command(analysis: Analysis) -> str:
+    """The command of stage 2, where it goes on from AdamW to such a candidate; else the way."""
+    arm = analysis.candidate.arm
+    if analysis.plan.task.kind in EXTERNAL or (arm.optimizer, arm.rule) != ("mars", "adamw"):
+        return "by hand, two copies of the training from one checkpoint (docs/production.md)"
+    return "mars canary CHECKPOINT --plan PILOT/plan.toml --out PILOT/canary"
+
+
 def _same_moments(analysis: Analysis) -> Condition:
     name, arm = analysis.candidate.name, analysis.candidate.arm
+    if arm.optimizer == "external":
+        return _condition("same-moments", None, candidate=name)
     rule = arm.optimizer if is_any(arm.optimizer) else arm.rule
     if rule == "adamw":
         return _condition("same-moments", True, candidate=name)
@@ -160,7 +173,7 @@ def _same_moments(analysis: Analysis) -> Condition:
 def _step_time(analysis: Analysis) -> tuple[Condition, ...]:
     """The step time at which the lower end of the saving is used up."""
     interval, measured = analysis.real_log_ratio, analysis.candidate.step_time
-    if interval is None or not math.isfinite(interval.low):
+    if interval is None or not math.isfinite(interval.low) or "at most" in analysis.real_bounds:
         return ()
     limit = math.exp(interval.low)
     rule: dict[str, str | float | None]
@@ -190,17 +203,17 @@ def _production(analysis: Analysis, status: Status, guard: GuardSettings) -> Rol
 
 
 def _planned_end(analysis: Analysis) -> tuple[Condition, ...]:
-    interval = analysis.real_log_ratio
-    if interval is None or not math.isfinite(interval.low):
+    interval, bounds = analysis.real_log_ratio, analysis.real_bounds
+    if interval is None or not math.isfinite(interval.low) or len(bounds) > 1:
         return ()
     share = interval.map(lambda log_ratio: math.exp(-log_ratio))
     return (
         _condition(
-            "planned-end",
+            _coded("planned-end", bounds),
             None,
             share=share.mean,
-            share_low=share.low,
-            share_high=share.high,
+            share_low=None if "at least" in bounds else share.low,
+            share_high=None if "at most" in bounds else share.high,
             baseline=analysis.baseline.name,
         ),
     )
@@ -231,6 +244,11 @@ def _guard_conditions(guard: GuardSettings) -> tuple[Condition, ...]:
     lost = guard.checkpoint_every // 2 + guard.patience + guard.every
     action = _condition("guard-action", None, lost=lost, every=guard.checkpoint_every)
     return (*back, warned, action)
+
+
+def _coded(key: str, bounds: Collection[str]) -> str:
+    """Key of a condition whose numbers may be bounds."""
+    return f"{key}.{side(bounds)}" if bounds else key
 
 
 def _condition(key: str, met: bool | None, **numbers: str | float | None) -> Condition:

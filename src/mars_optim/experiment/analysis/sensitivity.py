@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..plan import Plan
+from ..plan import Arm, Plan
+from ..plan.any_arm import is_any
 from ..records import Run
 from ..records.trials import Trials, best_lr
 
@@ -48,7 +49,7 @@ class Line:
 
     Args:
         arm: name in the plan.
-        gamma: of the arm, or of the sensitivity runs.
+        gamma: of the arm, or of the sensitivity runs; None where the optimizer is not ours.
         points: (learning rate, final loss), rising; None for a run that diverged.
         best: lowest loss; None if all diverged.
         safe: rates within :data:`WITHIN` of the line's own best loss.
@@ -57,7 +58,7 @@ class Line:
     """
 
     arm: str
-    gamma: float
+    gamma: float | None
     points: tuple[tuple[float, float | None], ...]
     best: float | None
     safe: Range | None
@@ -71,15 +72,16 @@ def lines(plan: Plan, runs: Iterable[Run]) -> tuple[Line, ...]:
         plan: of the pilot.
         runs: finished runs of one size: those of one unit budget at the tuning seed count.
     """
-    trials: dict[tuple[str, float], dict[float, float | None]] = {
-        (name, plan.arm[name].gamma): {} for name in plan.arms
+    trials: dict[tuple[str, float | None], dict[float, float | None]] = {
+        (name, _gamma(plan.arm[name])): {} for name in plan.arms
     }
     for run in runs:
         spec = run.spec
         if spec.purpose in ("tune", "sensitivity") and spec.seed == plan.tuning.seed:
-            key = (spec.arm_name, spec.arm.gamma)
+            key = (spec.arm_name, _gamma(spec.arm))
             trials.setdefault(key, {})[spec.lr] = run.final_loss
-    baseline = trials[plan.comparison.baseline, plan.arm[plan.comparison.baseline].gamma]
+    name = plan.comparison.baseline
+    baseline = trials[name, _gamma(plan.arm[name])]
     target = _best(baseline)
     return tuple(
         _line(arm, gamma, found, None if arm == plan.comparison.baseline else target)
@@ -88,7 +90,11 @@ def lines(plan: Plan, runs: Iterable[Run]) -> tuple[Line, ...]:
     )
 
 
-def _line(arm: str, gamma: float, trials: Trials, target: float | None) -> Line:
+def _gamma(arm: Arm) -> float | None:
+    return None if arm.optimizer == "external" or is_any(arm.optimizer) else arm.gamma
+
+
+def _line(arm: str, gamma: float | None, trials: Trials, target: float | None) -> Line:
     best = _best(trials)
     beats = best is not None and target is not None and best <= target
     return Line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from ..plan.decision import DecisionPlan
+from ..plan.plan import EXTERNAL
 from .arm_model import ArmResult, Reach
 from .looks import HOPE
 from .model import Finding
@@ -60,8 +61,14 @@ def may_be_told(baseline: ArmResult, candidate: ArmResult, most: int) -> bool:
     return short <= 0 or float(betabinom.sf(short - 1, most - n, 1 + w, 1 + n - w)) >= HOPE
 
 
-def target_reasons(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
-    """Limits of a ratio of times: runs that missed, evaluations far apart."""
+def target_reasons(baseline: ArmResult, candidate: ArmResult, kind: str = "gpt") -> list[Finding]:
+    """Limits of a ratio of times: runs that missed, evaluations far apart.
+
+    Args:
+        baseline: the arm in use today.
+        candidate: the arm that is judged.
+        kind: of the task: only our own tasks evaluate as often as the plan says.
+    """
     found = []
     for arm in (baseline, candidate):
         if arm.target and arm.target.reached < arm.target.runs:
@@ -70,7 +77,8 @@ def target_reasons(baseline: ArmResult, candidate: ArmResult) -> list[Finding]:
             found.append(Finding(code, dict(arm=arm.name, missed=missed, runs=arm.target.runs)))
     gaps = [r.gap for r in _reaches(baseline) + _reaches(candidate) if r.reached]
     if gaps and median(gaps) > COARSE:
-        found.append(Finding("target.coarse", dict(share=median(gaps))))
+        code = "target.coarse.external" if kind in EXTERNAL else "target.coarse"
+        found.append(Finding(code, dict(share=median(gaps))))
     return found
 
 

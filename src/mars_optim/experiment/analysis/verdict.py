@@ -7,7 +7,7 @@ from functools import partial
 
 from ..plan import Plan
 from ..records.trials import AROUND
-from .arm_model import ArmResult
+from .arm_model import ArmResult, side
 from .choice import untuned
 from .looks import hopeful, level_of
 from .model import Decision, Finding, Verdict
@@ -35,7 +35,7 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     if refused := refusal(baseline, candidate, missing):
         return refused
     if not missing and (why := obstacle(plan.decision, baseline, candidate)):
-        reasons = target_reasons(baseline, candidate)
+        reasons = target_reasons(baseline, candidate, plan.task.kind)
         if why.code == TOO_FEW:
             reasons += _stopped(plan, baseline, candidate, "not-enough-runs")
         return Verdict(
@@ -71,7 +71,8 @@ def decide(plan: Plan, baseline: ArmResult, candidate: ArmResult, missing: int) 
     if given := untuned((baseline, candidate)):
         findings.append(Finding("verdict.these-rates", dict(arms=", ".join(given))))
     needed = None
-    if decision == "not-enough-runs" and interval.low <= threshold <= interval.high:
+    spread = not candidate.all_bounds  # else it says nothing of what more seeds would tell
+    if decision == "not-enough-runs" and spread and interval.low <= threshold <= interval.high:
         needed = pairs_needed(
             interval.mean,
             interval.sd,
@@ -207,17 +208,17 @@ def _effect(interval: Interval, candidate: ArmResult, baseline: ArmResult, plan:
     share = interval.map(saved)
     fewer = interval.mean >= 0
     # readings bound the saving; turned into tokens spent, the bound turns round
-    bound = next(iter(candidate.bounds)).replace(" ", "-") if len(candidate.bounds) == 1 else ""
+    bound = side(candidate.bounds)
     turned = {"at-least": "at-most", "at-most": "at-least"}
-    suffix = bound if fewer else turned.get(bound, "")
+    suffix = bound if fewer else turned.get(bound, bound)
     return Finding(
         ("verdict.fewer" if fewer else "verdict.more") + (f".{suffix}" if suffix else ""),
         dict(
             candidate=candidate.name,
             baseline=baseline.name,
             share=share.mean if fewer else math.exp(-interval.mean) - 1,
-            low=share.low,
-            high=share.high,
+            low=-math.inf if "at most" in candidate.bounds else share.low,
+            high=math.inf if "at least" in candidate.bounds else share.high,
             confidence=plan.decision.confidence,
             pairs=interval.n,
         ),
@@ -238,12 +239,12 @@ def _reasons(
         reasons.append(Finding("reason.min-saving-inside", min_saving))
     if interval and interval.high < 0:
         reasons = [Finding("reason.below-zero")]
-    reasons += target_reasons(baseline, candidate)
+    reasons += target_reasons(baseline, candidate, plan.task.kind)
     if candidate.target is None and "at least" in candidate.bounds:
         reasons.append(Finding("reason.below-ladder"))
     if candidate.target is None and "at most" in candidate.bounds:
         reasons.append(Finding("reason.above-ladder"))
-    if interval and interval.n > 1:
+    if interval and interval.n > 1 and not candidate.all_bounds:
         ladder = candidate.ladder_error**2  # which no tuning narrows
         choice = interval.rates**2 - ladder
         if choice > interval.error**2 + ladder:

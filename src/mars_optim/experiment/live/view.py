@@ -117,7 +117,7 @@ def view_of(
     return View(
         lang=say.lang,
         question=say("question", **names),
-        state=say(f"live.is.{snapshot.state}"),
+        state=say("live.out-of-budget" if snapshot.out_of_budget else f"live.is.{snapshot.state}"),
         share=_share(snapshot),
         notes=(
             *([say("live.quiet", seconds=quiet)] if silent else []),

@@ -38,6 +38,16 @@ class Snapshot(Standing):
     interim: Analysis | None
     unreadable: tuple[str, ...]
 
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether it ended before all its runs were made, and nothing but the budget ended it."""
+        if self.state != "ended" or not self.plan.cost.budget or self.unreadable:
+            return False
+        failed = any(run.outcome is None and run.failures for run in self.runs)
+        found = self.interim
+        missing = found.totals.missing if found else self.planned_runs - self.done_runs
+        return missing > 0 and not failed
+
 
 def take(out: Path) -> Snapshot:
     """Read the pilot in ``out`` as it stands.

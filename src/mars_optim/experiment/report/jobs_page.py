@@ -18,7 +18,7 @@ from .figures.draw import legend, svg_element
 from .figures.theme import colour, pictured
 from .messages import Messages, ticks
 from .savings import ends, saving
-from .verdict_json import interval_data
+from .verdict_json import saved_data
 
 JOBS_FORMAT = 1
 NEAR = 1.05
@@ -129,7 +129,7 @@ def _saving(job: Job, name: str, say: Messages) -> Cell:
     if arm.diverged:
         return Cell(say("diverged"))
     share = arm.log_ratio and arm.log_ratio.map(saved)
-    return Cell(saving(arm, say), "" if arm.all_bounds else ends(share, say))
+    return Cell(saving(arm, say), "" if arm.all_bounds else ends(share, say, arm.bounds))
 
 
 def _arm(job: Job, name: str) -> ArmResult | None:
@@ -234,7 +234,7 @@ def _job_data(job: Job, found: Jobs) -> dict[str, Any]:
         "candidate": analysis.candidate.name,
         "arms": {
             arm.name: {
-                "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
+                "tokens_saved": saved_data(arm.log_ratio, arm.bounds),
                 "tau": taus.get(arm.name),
                 "counted": counted(arm),
             }

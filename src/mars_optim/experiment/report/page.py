@@ -82,7 +82,7 @@ def tiles(analysis: Analysis, say: Messages) -> tuple[Tile, ...]:
         Tile(
             say("tile.tokens"),
             saving(analysis.candidate, say),
-            ends(ratio and ratio.map(saved), say),
+            ends(ratio and ratio.map(saved), say, analysis.candidate.bounds),
             place="answer",
         ),
         cost.hours_tile(analysis, say),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 
 from ..analysis import ArmResult, Interval
+from ..analysis.arm_model import side
 from ..analysis.stats import saved
 from .messages import Messages
 
@@ -16,13 +18,29 @@ def bounded(bounds: set[str]) -> str:
     return BOUNDS.get("/".join(bounds), "")
 
 
-def ends(value: Interval | None, say: Messages) -> str:
-    """Ends of an interval of shares, as far as it is known."""
+def ends(
+    value: Interval | None,
+    say: Messages,
+    bounds: Collection[str] = (),
+    show: Callable[[float], str] | None = None,
+) -> str:
+    """Ends of an interval, as far as it is known.
+
+    Args:
+        value: None where not even a mean is known.
+        say: texts of the language.
+        bounds: of the mean: the side that they leave open has no end.
+        show: of a number (default: None, a share).
+    """
+    show = show or say.percent
     if value is None:
         return say("tile.not-known")
     if not math.isfinite(value.low):
         return say("one-pair")
-    return say.between(value, say.percent)
+    open_side = side(bounds)
+    if not open_side:
+        return say.between(value, show)
+    return say(f"ends.{open_side}", low=show(value.low), high=show(value.high))
 
 
 def saving(arm: ArmResult, say: Messages) -> str:
@@ -36,5 +54,5 @@ def saving_interval(arm: ArmResult, say: Messages) -> str:
     """Tokens saved with the interval, as far as it is known."""
     if arm.log_ratio is None or not math.isfinite(arm.log_ratio.low) or arm.all_bounds:
         return saving(arm, say)
-    ends = say.between(arm.log_ratio.map(saved), say.percent)
-    return say("with-interval", value=saving(arm, say), ends=ends)
+    known = ends(arm.log_ratio.map(saved), say, arm.bounds)
+    return say("with-interval", value=saving(arm, say), ends=known)

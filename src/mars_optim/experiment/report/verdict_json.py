@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..._version import __version__
@@ -50,10 +50,10 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
         "baseline": baseline.name,
         "candidate": candidate.name,
         "rule": dataclasses.asdict(analysis.plan.decision),
-        "tokens_saved": interval_data(
-            candidate.log_ratio.map(saved) if candidate.log_ratio else None
+        "tokens_saved": saved_data(candidate.log_ratio, candidate.bounds),
+        "hours_saved": interval_data(
+            analysis.money.share if analysis.money else None, analysis.real_bounds
         ),
-        "hours_saved": interval_data(analysis.money.share if analysis.money else None),
         "control_share": analysis.control_share,
         "arms": {
             arm.name: {
@@ -67,10 +67,8 @@ def verdict_data(analysis: Analysis) -> dict[str, Any]:
                 "by_trials": _by_trials(arm),
                 "mean_loss": arm.mean_loss,
                 "loss_difference": interval_data(arm.loss_difference),
-                "tokens_saved": interval_data(arm.log_ratio.map(saved) if arm.log_ratio else None),
-                "tokens_saved_at_these_rates": interval_data(
-                    arm.log_ratio_here.map(saved) if arm.log_ratio_here else None
-                ),
+                "tokens_saved": saved_data(arm.log_ratio, arm.bounds),
+                "tokens_saved_at_these_rates": saved_data(arm.log_ratio_here, arm.bounds),
                 "outside_ladder": sorted(arm.bounds),
                 "diverged": arm.diverged,
                 "step_time_ratio": arm.step_time[0] if arm.step_time else None,
@@ -131,7 +129,7 @@ def _at_target(found: AtTarget, analysis: Analysis) -> dict[str, Any]:
     return {
         "target": dataclasses.asdict(analysis.plan.target),
         **arms_as_json(found.arms, found.forms, one_run=found.one_run),
-        "tokens_saved": interval_data(found.log_ratio.map(saved) if found.log_ratio else None),
+        "tokens_saved": saved_data(found.log_ratio),
         "fan": dataclasses.asdict(found.fan) if found.fan else None,
     }
 
@@ -174,7 +172,7 @@ def _tuning(analysis: Analysis) -> dict[str, Any]:
             {
                 "trials": at.trials,
                 "verdict": at.decision,
-                "tokens_saved": interval_data(at.log_ratio.map(saved) if at.log_ratio else None),
+                "tokens_saved": saved_data(at.log_ratio, at.bounds),
                 "outside_ladder": sorted(at.bounds),
             }
             for at in analysis.budgets
@@ -237,9 +235,23 @@ def _stage(stage: RolloutStep) -> dict[str, Any]:
     return {**dataclasses.asdict(stage), "title": english(f"stage.{stage.key}"), **lists}
 
 
-def interval_data(value: Interval | None) -> dict[str, Any] | None:
-    """Mean, ends and number of pairs; null for what is not bounded."""
+def saved_data(log_ratio: Interval | None, bounds: Collection[str] = ()) -> dict[str, Any] | None:
+    """As :func:`interval_data`, of the share saved."""
+    return interval_data(log_ratio.map(saved) if log_ratio else None, bounds)
+
+
+def interval_data(value: Interval | None, bounds: Collection[str] = ()) -> dict[str, Any] | None:
+    """Mean, ends and number of pairs; null for what is not bounded.
+
+    A mean that is a bound itself has ``bound``, too: "at least", "at most", or "unknown" if it is
+    one on both sides.
+    """
     if value is None:
         return None
-    data = {"mean": value.mean, "low": value.low, "high": value.high, "pairs": value.n}
-    return {key: end if math.isfinite(end) else None for key, end in data.items()}
+    low = -math.inf if "at most" in bounds else value.low
+    high = math.inf if "at least" in bounds else value.high
+    data = {"mean": value.mean, "low": low, "high": high, "pairs": value.n}
+    told = {key: end if math.isfinite(end) else None for key, end in data.items()}
+    if not bounds:
+        return told
+    return told | {"bound": "unknown" if len(bounds) > 1 else next(iter(bounds))}

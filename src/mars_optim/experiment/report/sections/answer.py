@@ -54,12 +54,16 @@ def _data(analysis: Analysis, arms: list[ArmResult], say: Messages) -> Table:
         tuple(
             (
                 Cell(arm.name, arm=arm.name),
-                Cell(saving(arm, say), ends(arm.log_ratio and arm.log_ratio.map(saved), say)),
+                Cell(saving(arm, say), _ends(arm, say)),
                 *(Cell(seed_saving(arm, seed, say)) for seed in (*seeds, *by_trials)),
             )
             for arm in arms
         ),
     )
+
+
+def _ends(arm: ArmResult, say: Messages) -> str:
+    return ends(arm.log_ratio and arm.log_ratio.map(saved), say, arm.bounds)
 
 
 def seed_saving(arm: ArmResult, seed: int, say: Messages) -> str:
@@ -96,7 +100,9 @@ def _draw_arm(ax: Axes, row: int, arm: ArmResult, tint: str) -> None:
     assert arm.log_ratio is not None
     share = arm.log_ratio.map(saved)
     if math.isfinite(share.low):
-        ax.plot([100 * share.low, 100 * share.high], [row, row], color=tint, lw=7, alpha=0.3)
+        low = share.mean if "at most" in arm.bounds else share.low
+        high = share.mean if "at least" in arm.bounds else share.high
+        ax.plot([100 * low, 100 * high], [row, row], color=tint, lw=7, alpha=0.3)
     ax.plot([100 * share.mean] * 2, [row - 0.2, row + 0.2], color=tint, lw=3)
     for seed in arm.pairs:
         if seed.log_ratio is not None and seed.reading is not None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...analysis import Analysis, ArmResult, Interval
+from ...analysis.arm_model import side
 from ...analysis.money import Money
 from .. import numbers
 from ..document import Block, Cell, Section, Table, Text, Tile
 from ..messages import Messages
-from ..savings import ends
+from ..savings import bounded, ends
 
 Row = tuple[str, str]
 
@@ -36,7 +37,7 @@ def _rows(analysis: Analysis, say: Messages) -> list[Row]:
     candidate, money, currency = analysis.candidate, analysis.money, analysis.plan.cost.currency
     rows: list[Row] = []
     if money and math.isfinite(money.share.low):
-        rows += _job_rows(money, say)
+        rows += _job_rows(money, analysis.real_bounds, say)
     if candidate.step_time:
         value = f"{candidate.step_time[0]:.2f}"
         ratio = say("with-interval", value=value, ends=quartiles(candidate, say))
@@ -63,14 +64,15 @@ def quartiles(arm: ArmResult, say: Messages) -> str:
     return say("between", low=low, high=high)
 
 
-def _job_rows(money: Money, say: Messages) -> list[Row]:
+def _job_rows(money: Money, bounds: set[str], say: Messages) -> list[Row]:
     """Rows of the real job: tokens, hours, money, what is left after the pilot, break-even."""
 
     def in_money(amount: float) -> str:
         return numbers.money(amount, money.currency)
 
     def known(value: Interval, show: Callable[[float], str]) -> str:
-        return say("with-interval", value=show(value.mean), ends=say.between(value, show))
+        mean = bounded(bounds) + show(value.mean)
+        return say("with-interval", value=mean, ends=ends(value, say, bounds, show))
 
     rows, job = [], money.job
     if money.tokens and job.tokens:
@@ -80,13 +82,21 @@ def _job_rows(money: Money, say: Messages) -> list[Row]:
         rows += [
             (say("cost.money", total=in_money(job.money)), known(money.money, in_money)),
             (say("cost.net"), known(money.net, in_money)),
-            (say("cost.downside"), in_money(money.net.low)),
-            (say("cost.break-even"), _break_even(money, say)),
+            (
+                say("cost.downside"),
+                say("unknown") if "at most" in bounds else in_money(money.net.low),
+            ),
+            (say("cost.break-even"), _break_even(money, bounds, say)),
         ]
     return rows
 
 
-def _break_even(money: Money, say: Messages) -> str:
+def _break_even(money: Money, bounds: set[str], say: Messages) -> str:
+    known = side(bounds)
+    if known == "both" or (known == "at-least" and money.break_even_hours is None):
+        return say("unknown")
+    if known and money.break_even_hours is not None:
+        return say(f"cost.break-even-value.{known}", hours=money.break_even_hours)
     if money.break_even_hours is None:
         return say("cost.break-even-never")
     if money.break_even_hours_low is None:
@@ -105,14 +115,15 @@ PLACE = "cost"  # of the numbers behind both tiles
 
 def hours_tile(analysis: Analysis, say: Messages) -> Tile:
     """Hours saved, for the first screen."""
-    label, known = say("tile.hours"), analysis.money
+    label, known, bounds = say("tile.hours"), analysis.money, analysis.real_bounds
     if known is None:
         return Tile(label, say("none"), say("tile.not-known"), PLACE)
-    share, hours, planned = known.share, known.hours.mean, known.job.hours
+    sign, share = bounded(bounds), known.share
+    values = dict(hours=known.hours.mean, planned=known.job.hours, sign=sign)
     forecast = analysis.at_target is not None and analysis.at_target.log_ratio is not None
     code = "tile.hours-at-target" if forecast else "tile.hours-of"
-    detail = say(code, hours=hours, planned=planned, ends=ends(share, say))
-    return Tile(label, say.percent(share.mean), detail, PLACE)
+    detail = say(code, **values, ends=ends(share, say, bounds))
+    return Tile(label, sign + say.percent(share.mean), detail, PLACE)
 
 
 def money_tile(analysis: Analysis, say: Messages) -> Tile:
@@ -122,7 +133,6 @@ def money_tile(analysis: Analysis, say: Messages) -> Tile:
         return Tile(label, say("none"), say("tile.no-price"), PLACE)
     if money is None or money.money is None:
         return Tile(label, say("none"), say("tile.not-known"), PLACE)
-    value = numbers.money(money.money.mean, money.currency)
-    if not math.isfinite(money.money.low):
-        return Tile(label, value, say("one-pair"), PLACE)
-    return Tile(label, value, say.between(money.money, numbers.whole), PLACE)
+    bounds = analysis.real_bounds
+    value = bounded(bounds) + numbers.money(money.money.mean, money.currency)
+    return Tile(label, value, ends(money.money, say, bounds, numbers.whole), PLACE)

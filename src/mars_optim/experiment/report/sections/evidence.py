@@ -9,7 +9,7 @@ from ...analysis.stats import saved
 from ...plan.decision import LOSS
 from ..document import Block, Cell, Picture, Section, Table
 from ..messages import Messages
-from ..savings import bounded
+from ..savings import bounded, ends
 from . import arm_cells, curves, ladder, noise_course, sensitivity, sweep
 from .cost import quartiles
 
@@ -109,7 +109,7 @@ def _cells(arm: ArmResult, say: Messages) -> list[Cell]:
         ),
         Cell(
             bounded(arm.bounds) + say.percent(share.mean) if share else none,
-            say.between(share, say.percent) if share and spread else "",
+            ends(share, say, arm.bounds) if share and spread else "",
         ),
         Cell(f"{arm.step_time[0]:.2f}" if arm.step_time else none, quartiles(arm, say)),
         arm_cells.memory(arm, say),

@@ -25,6 +25,7 @@ PLACES = {
     "reason.no-ladder": "figure-ladder",
     "reason.stopped": "answer",
     "reason.no-more-pairs": "answer",
+    "reason.hours-lost": "cost",
     "at-target.forecast": "at-target",
     "target.missed": "target",
     "target.never": "target",

@@ -50,6 +50,8 @@ def picture(analysis: Analysis, say: Messages) -> Picture:
 
 def _label(line: Line, lines: Sequence[Line]) -> str:
     """The arm; with its gamma, if it has one or was run at several."""
+    if line.gamma is None:
+        return line.arm
     several = sum(other.arm == line.arm for other in lines) > 1
     return f"{line.arm}, \u03b3 {line.gamma:.3g}" if line.gamma or several else line.arm
 
@@ -57,7 +59,7 @@ def _label(line: Line, lines: Sequence[Line]) -> str:
 def _row(line: Line, say: Messages) -> tuple[Cell, ...]:
     return (
         Cell(line.arm, arm=line.arm),
-        Cell(f"{line.gamma:.3g}"),
+        Cell(say("none") if line.gamma is None else f"{line.gamma:.3g}"),
         Cell(say("diverged") if line.best is None else f"{line.best:.4f}"),
         _range(line.safe, say),
         _range(line.beats_baseline, say),

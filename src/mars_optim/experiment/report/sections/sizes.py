@@ -61,7 +61,7 @@ def _row(size: SizeResult, say: Messages) -> tuple[Cell, ...]:
         Cell(name),
         Cell(numbers.count(size.parameters)),
         Cell(numbers.count(size.tokens)),
-        Cell(bounded(set(size.bounds)) + say.percent(share.mean), ends(share, say)),
+        Cell(bounded(set(size.bounds)) + say.percent(share.mean), ends(share, say, size.bounds)),
         Cell(say.percent(control.mean), ends(control, say)) if control else Cell(say("none")),
         Cell(say.listed(notes)),
     )

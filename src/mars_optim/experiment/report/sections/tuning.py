@@ -195,7 +195,7 @@ def _budget_row(at: TuningBudget, say: Messages) -> tuple[Cell, ...]:
     if at.log_ratio is None or at.decision is None:
         return Cell(str(at.trials)), Cell(say("none")), Cell(say("none"))
     share = at.log_ratio.map(saved)
-    spread = ends(share, say) if share.low < share.high else ""
+    spread = ends(share, say, at.bounds) if share.low < share.high else ""
     value = Cell(bounded(set(at.bounds)) + say.percent(share.mean), spread)
     return Cell(str(at.trials)), value, Cell(say(f"title.{at.decision}"))
 
