@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -245,21 +244,10 @@ def test_help_lists_the_commands_in_the_order_of_use(capsys: pytest.CaptureFixtu
     assert places == sorted(places)
 
 
-def test_it_imports_nothing_heavy_and_is_fast(tmp_path: Path):
+def test_it_imports_nothing_that_is_slow_to_import(tmp_path: Path):
     code = (
         "import sys\nfrom mars_optim.cli import main\nmain([])\n"
         "heavy = {'torch', 'numpy', 'pydantic', 'cyclopts', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    bare, whole = fastest("pass", tmp_path), fastest(code, tmp_path)
-    assert whole < 15 * bare, f"{whole / bare:.1f} times python -c pass"
-
-
-def fastest(code: str, folder: Path) -> float:
-    """Seconds of the fastest of five processes."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    return min(times)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
