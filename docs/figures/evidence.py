@@ -64,7 +64,8 @@ def ours() -> dict[tuple[str, str], Saving]:
             saved = result["tokens_saved"]
             bound = result["outside_ladder"] == ["at least"]
             high = saved["mean"] if bound else saved["high"]
-            found[arm, study] = Saving(saved["mean"], saved["low"], high, bound)
+            low = saved["mean"] if saved["low"] is None else saved["low"]
+            found[arm, study] = Saving(saved["mean"], low, high, bound)
     return found
 
 

@@ -77,6 +77,15 @@ def test_each_folder_has_a_next_step(found: Found, command: str):
     assert first(found) == command
 
 
+def test_a_canary_within_the_pilot_leads_to_the_guard(tmp_path: Path):
+    pilot(tmp_path / "p", verdict="go")
+    told = {"verdict": "go", "sentence": "It is so.", "next_step": {"key": "production"}}
+    write(tmp_path / "p" / "verdict.json", json.dumps(told))
+    advice = next_step(look(tmp_path))
+    assert advice.here.endswith("It is so. Its canary says go on.")
+    assert advice.steps[0].command.startswith("guard = mars_optim.Guard")
+
+
 def test_a_go_says_what_its_own_verdict_says_of_the_next_stage(tmp_path: Path):
     pilot(tmp_path / "p", verdict="go")
     told = {

@@ -308,6 +308,9 @@ def test_thirds_are_no_guess_where_keys_may_be_fewer() -> None:
             splits(nn.Sequential(attention), "fused")
     for inputs in (64, 48):  # the output layer takes 64, which is a third
         assert splits(nn.Sequential(Keys(inputs, 192)), "fused")["0.qkv.weight"] == 3
+    nested = Keys(48, 192)
+    nested.out = nn.Sequential(nn.Dropout(0.0), nn.Linear(64, 48))
+    assert splits(nn.Sequential(nested), "fused")["0.qkv.weight"] == 3
 
 
 def test_linear_attention_of_qwen_is_cut_by_its_heads_of_keys() -> None:

@@ -42,6 +42,7 @@ class FoundPilot:
         sentence: of the verdict.
         not_yet: why a go is no switch yet, as verdict.json says; else empty.
         by_hand: whether the canary that comes next has no command.
+        canary_done: whether a canary within the folder says go on.
         damaged: a line on what cannot be read; empty if all can.
         time: of its last word, seconds since the epoch.
     """
@@ -54,6 +55,7 @@ class FoundPilot:
     sentence: str = ""
     not_yet: str = ""
     by_hand: bool = False
+    canary_done: bool = False
     damaged: str = ""
     time: float = 0.0
 
@@ -184,6 +186,7 @@ def _pilot(path: Path, folder: str) -> FoundPilot:
         sentence=str(verdict.get("sentence", "")),
         not_yet=_not_yet(verdict.get("action")),
         by_hand=_by_hand(verdict.get("next_step")),
+        canary_done=_is_production(verdict.get("next_step")),
         damaged=damaged or wrong,
         time=max(_time(path / STATUS), _time(path / "verdict.json"), _time(path / "plan.toml")),
     )
@@ -194,6 +197,10 @@ def _not_yet(action: Any) -> str:
     if not isinstance(action, dict) or action.get("kind") != "do-not-switch":
         return ""
     return str(action.get("text", ""))
+
+
+def _is_production(stage: Any) -> bool:
+    return isinstance(stage, dict) and stage.get("key") == "production"
 
 
 def _by_hand(stage: Any) -> bool:

@@ -25,6 +25,12 @@ class Step:
     why: str
 
 
+_GUARD = Step(
+    "guard = mars_optim.Guard(model, optimizer, ...)",
+    "in your script: goes back to AdamW by itself if the loss does (docs/production.md)",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Advice:
     """The standing of a folder, and its commands in their order; the first one is the next
@@ -139,6 +145,8 @@ def _of_pilot(pilot: FoundPilot) -> Advice:
     here = f"The pilot in {pilot.folder} has ended. {pilot.sentence}"
     if pilot.verdict == "go":
         here = f"{here} {pilot.not_yet}".rstrip()
+    if pilot.verdict == "go" and pilot.canary_done:
+        return Advice(f"{here} Its canary says go on.", (_GUARD, report))
     if pilot.verdict == "go" and pilot.by_hand:
         why = "has the conditions of the canary, which is by hand for this job (docs/production.md)"
         return Advice(here, (Step(report.command, why),))
@@ -162,11 +170,7 @@ def _of_canary(canary: FoundCanary) -> Advice:
         return Advice(f"{told}.", (Step(again, "your command continues where it stopped"),))
     here = f"The canary in {canary.folder} has ended. {canary.sentence}"
     if canary.recommendation == "production":
-        guard = Step(
-            "guard = mars_optim.Guard(model, optimizer, ...)",
-            "in your script: goes back to AdamW by itself if the loss does (docs/production.md)",
-        )
-        return Advice(here, (guard,))
+        return Advice(here, (_GUARD,))
     if canary.recommendation == "back":
         why = "tries other settings; AdamW stays until then"
         return Advice(here, (Step("mars pilot --out another-pilot", why),))

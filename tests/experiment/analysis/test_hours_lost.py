@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mars_optim.cli import main
-from mars_optim.experiment.analysis import Analysis, ArmResult
+from mars_optim.experiment.analysis import Analysis, ArmResult, next_step
 from mars_optim.experiment.analysis.action import action
 from mars_optim.experiment.analysis.aftermath import aftermath
 from mars_optim.experiment.analysis.cost import money_of
@@ -69,6 +69,14 @@ def test_the_step_time_of_the_canary_goes_before_the_pilots(
     write_canary(tmp_path / "canary.json", differences, step_time=canary)
     happened = aftermath(Plan(), tmp_path)
     assert action(replace(at_step_time(pilot), aftermath=happened)).code == code
+
+
+def test_production_is_not_next_where_the_canarys_steps_cost_hours(tmp_path: Path) -> None:
+    for step_time, following in ((1.02, "production"), (1.3, None)):
+        write_canary(tmp_path / "canary.json", BETTER, step_time=step_time)
+        made = replace(at_step_time(1.0), aftermath=aftermath(Plan(), tmp_path))
+        stage = next_step(made)
+        assert (stage and stage.key) == following
 
 
 def test_without_hours_nothing_is_said_of_them() -> None:

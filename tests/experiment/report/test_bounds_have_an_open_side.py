@@ -144,3 +144,11 @@ def test_a_saving_that_is_at_most_so_much_is_not_sure() -> None:
     made = analysis_of(candidate_with([0.3] * 3, ["at most"] * 3))
     met = {c.key: c.met for c in rollout_steps(made)[0].exit}
     assert met["saving-sure.at-most"] is False
+
+
+def test_an_interval_that_is_open_above_is_not_said_to_lie_below_zero() -> None:
+    for bounds, said in (((), True), (("at least",), False), (("at most",), True)):
+        candidate = candidate_at(-0.3, -0.1, bounds=list(bounds))
+        made = decide(plan_with(), baseline_with(), candidate, 0)
+        below = any("The whole interval lies below zero" in text for text in reasons_of(made))
+        assert below == said

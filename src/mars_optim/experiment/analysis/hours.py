@@ -30,8 +30,9 @@ def hours_lost(analysis: Analysis) -> Finding | None:
         place, ratio, share = "pilot", measured[0], analysis.money.share
     if share is None or ratio is None or not share.high < 0 or "at least" in analysis.real_bounds:
         return None
-    names = dict(baseline=analysis.baseline.name, candidate=analysis.candidate.name)
-    return Finding(LOST, names | dict(place=place, ratio=ratio, low=share.low, high=share.high))
+    names = dict(baseline=analysis.baseline.name, candidate=analysis.candidate.name, place=place)
+    numbers = dict(ratio=ratio, low=share.low, high=share.high)
+    return Finding(f"{LOST}.{place}", {**names, **numbers})
 
 
 def _share_at(log_ratio: Interval | None, step_time: float) -> Interval | None:

@@ -20,6 +20,7 @@ from .happened import (
     spike_free,
     surely_better,
 )
+from .hours import hours_lost
 from .model import Analysis
 from .stats import saved
 
@@ -44,6 +45,8 @@ def rollout_steps(
     canary = canary_status(analysis.aftermath, canary)
     if canary in ("done", "failed") and production != "closed":
         production = "next" if canary == "done" else "closed"
+    if production == "next" and hours_lost(analysis):
+        production = "later"  # the action says: not yet
     production = guard_status(analysis.aftermath, production)
     return (
         _pilot(analysis, pilot),
@@ -53,7 +56,7 @@ def rollout_steps(
 
 
 def next_step(analysis: Analysis) -> RolloutStep | None:
-    """The step to carry out now; None if the way ends here (no-go)."""
+    """The step to carry out now; None if the way ends here: a no-go, or a step that costs hours."""
     return next((step for step in rollout_steps(analysis) if step.status == "next"), None)
 
 

@@ -237,7 +237,7 @@ def _reasons(
     }[decision]
     if interval and interval.low <= threshold <= interval.high:
         reasons.append(Finding("reason.min-saving-inside", min_saving))
-    if interval and interval.high < 0:
+    if interval and interval.high < 0 and "at least" not in candidate.bounds:
         reasons = [Finding("reason.below-zero")]
     reasons += target_reasons(baseline, candidate, plan.task.kind)
     if candidate.target is None and "at least" in candidate.bounds:

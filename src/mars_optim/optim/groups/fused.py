@@ -31,7 +31,7 @@ _KV_HEADS = (
 )  # fmt: skip
 # What hosts put between a layer's name and its weight.
 _WRAPPERS = "_orig_mod", "_checkpoint_wrapped_module", "base_layer"
-_SIZES = "head_dim", "attention_head_size", "head_size", "key_value_proj_dim"
+_SIZES = "head_dim", "dim_head", "attention_head_size", "head_size", "key_value_proj_dim"
 
 
 class Layout(NamedTuple):
@@ -151,7 +151,8 @@ def _are_equal(place: Place, parts: int, heads: int) -> bool:
     them. Where keys and values have fewer heads than queries, it is smaller.
     """
     each, size = place.outputs / parts, _number(place.user, *_SIZES)
-    after = [getattr(layer, "in_features", None) for layer in place.user.children()]
+    sizes = ("in_features", "in_channels")
+    after = [getattr(layer, key, None) for layer in place.user.modules() for key in sizes]
     return each in (place.inputs, size, heads * (size or 0), *after)
 
 

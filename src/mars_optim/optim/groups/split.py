@@ -94,7 +94,7 @@ def own_rate(group: Group, others: Iterable[Group]) -> None:
     """
     lr = group["lr"]
     if isinstance(lr, Tensor) and any(other["lr"] is lr for other in others):
-        group["lr"] = lr.clone()
+        group["lr"] = lr.detach().clone()
 
 
 def _check_known(params: list[Any]) -> None:
@@ -244,7 +244,7 @@ def check_vectors_reached(groups: list[Group], constructor: Mapping[str, Any]) -
             continue
         raise ValueError(
             f"{name}={value!r} reaches no vector of these groups, which param_groups made: "
-            f"give it there, param_groups(..., {name}=)"
+            f"give it there, param_groups(..., {name}=), or leave it out here"
         )
 
 
