@@ -6,7 +6,7 @@ import math
 
 from .happened import canary_step_time
 from .model import Analysis, Finding
-from .stats import Interval
+from .stats import Interval, saved
 
 LOST = "reason.hours-lost"
 
@@ -36,4 +36,4 @@ def hours_lost(analysis: Analysis) -> Finding | None:
 
 
 def _share_at(log_ratio: Interval | None, step_time: float) -> Interval | None:
-    return log_ratio and log_ratio.map(lambda value: 1.0 - step_time * math.exp(-value))
+    return log_ratio and log_ratio.map(lambda value: saved(value - math.log(step_time)))
