@@ -67,6 +67,17 @@ def test_a_file_in_the_place_of_a_folder_is_named(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["noise", "plan", "watch folder"])
+def test_an_argument_too_many_is_named_with_the_way_out(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = command.split()[0]
+    assert main([*command.split(), "more"]) == 2
+    assert capsys.readouterr().err == (
+        f"mars: error: mars {verb} takes no 'more': see mars {verb} --help\n"
+    )
+
+
 def test_init_writes_a_plan_that_can_be_read_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 try:
-    from cyclopts import App, CycloptsError, Group, Parameter
+    from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
     from rich.console import Console
 except ImportError:  # the optimizers need torch only
     sys.exit("mars: error: the command line needs more packages: pip install 'mars-optim[pilot]'")
@@ -211,6 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error=False,
             result_action="return_value",
         )
+    except UnusedCliTokensError as error:
+        command = " ".join(("mars", *(error.command_chain or ())))
+        left = " ".join(error.unused_tokens or ())
+        print(f"mars: error: {command} takes no {left!r}: see {command} --help", file=sys.stderr)
+        return 2
     except (UserError, CycloptsError) as error:
         print(f"mars: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
