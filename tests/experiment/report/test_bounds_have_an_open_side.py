@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from mars_optim.cli import main
-from mars_optim.experiment.analysis import ArmResult, rollout_steps
+from mars_optim.experiment.analysis import ArmResult, Interval, rollout_steps
 from mars_optim.experiment.analysis.action import action
 from mars_optim.experiment.analysis.verdict import decide
 from mars_optim.experiment.report.messages import LANGS, Messages
-from mars_optim.experiment.report.savings import ends, saving_interval
+from mars_optim.experiment.report.savings import closed_part, ends, saving_interval
 from mars_optim.experiment.report.sections.rollout import condition_text
 from mars_optim.experiment.report.verdict_json import interval_data
 from tests.experiment.analysis.test_stages import CLEAR, analysis_of
@@ -108,6 +108,16 @@ def test_a_pilot_of_bounds_alone_asks_for_a_rung_alone() -> None:
 )
 def test_a_table_closes_no_open_side(bounds: list[Bound], shown: str) -> None:
     assert saving_interval(candidate_at(0.1, 0.3, bounds=bounds), Messages()) == shown
+
+
+@pytest.mark.parametrize(
+    ("bounds", "drawn"),
+    [(["at least"], [9, 18]), (["at most"], [18, 26]), (BOTH, [18, 18]), ([], [9, 26])],
+)
+def test_a_picture_draws_an_interval_as_far_as_it_is_known(
+    bounds: list[Bound], drawn: list[float]
+) -> None:
+    assert closed_part(Interval(0.18, 0.09, 0.26, n=3, sd=0.05), bounds) == pytest.approx(drawn)
 
 
 def test_a_bound_on_both_sides_has_no_ends_for_programs() -> None:

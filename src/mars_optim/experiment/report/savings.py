@@ -43,6 +43,13 @@ def ends(
     return say(f"ends.{open_side}", low=show(value.low), high=show(value.high))
 
 
+def closed_part(share: Interval, bounds: Collection[str]) -> list[float]:
+    """Ends of what a picture draws, in percent: a side that bounds leave open ends at the mean."""
+    low = share.mean if "at most" in bounds else share.low
+    high = share.mean if "at least" in bounds else share.high
+    return [100 * low, 100 * high]
+
+
 def saving(arm: ArmResult, say: Messages) -> str:
     """Tokens saved, or the bound that is known of it."""
     if arm.log_ratio is None:

@@ -12,7 +12,7 @@ from ..document import Cell, Picture, Section, Table
 from ..figures.draw import svg_element
 from ..figures.theme import AXIS, CARD, MIN_SAVING, colour
 from ..messages import Messages
-from ..savings import BOUNDS, ends, saving, saving_interval
+from ..savings import BOUNDS, closed_part, ends, saving, saving_interval
 
 MARKERS = {"": "o", "at least": ">", "at most": "<"}  # of what is known of a seed
 
@@ -100,9 +100,7 @@ def _draw_arm(ax: Axes, row: int, arm: ArmResult, tint: str) -> None:
     assert arm.log_ratio is not None
     share = arm.log_ratio.map(saved)
     if math.isfinite(share.low):
-        low = share.mean if "at most" in arm.bounds else share.low
-        high = share.mean if "at least" in arm.bounds else share.high
-        ax.plot([100 * low, 100 * high], [row, row], color=tint, lw=7, alpha=0.3)
+        ax.plot(closed_part(share, arm.bounds), [row, row], color=tint, lw=7, alpha=0.3)
     ax.plot([100 * share.mean] * 2, [row - 0.2, row + 0.2], color=tint, lw=3)
     for seed in arm.pairs:
         if seed.log_ratio is not None and seed.reading is not None:

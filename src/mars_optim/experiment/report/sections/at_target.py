@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
@@ -19,8 +19,9 @@ from ..document import Block, Bullets, Cell, Picture, Section, Table, Text
 from ..figures.draw import counts, svg_element
 from ..figures.theme import ARMS, AXIS, CARD, MIN_SAVING
 from ..messages import Messages
+from ..savings import closed_part
 
-Measured = tuple[float, float, Interval]  # parameters, tokens, log ratio
+Measured = tuple[float, float, Interval, Collection[str]]  # parameters, tokens, log ratio, bounds
 
 
 def section(analysis: Analysis, say: Messages) -> Section:
@@ -35,7 +36,7 @@ def section(analysis: Analysis, say: Messages) -> Section:
         blocks.append(Text(say("at-target.next", baseline=baseline, arm=arm, **numbers_of)))
     if found.fan:
         sentences = ["at-target.caveats.one-run" if found.one_run else "at-target.caveats"]
-        if len({parameters for parameters, _, _ in _measured(analysis)}) == 1:
+        if len({parameters for parameters, *_ in _measured(analysis)}) == 1:
             sentences.append("at-target.size")
         if _times_longer(analysis) > SHORT:
             sentences.append("at-target.length")
@@ -71,15 +72,15 @@ def _share(ratio: float, say: Messages) -> str:
 def _measured(analysis: Analysis) -> list[Measured]:
     """The candidate's at each size and length that was run."""
     if analysis.sizes:
-        return [(s.parameters, s.tokens, s.log_ratio) for s in analysis.sizes]
-    own = analysis.candidate.log_ratio
-    return [(analysis.parameters, analysis.unit_tokens, own)] if own else []
+        return [(s.parameters, s.tokens, s.log_ratio, s.bounds) for s in analysis.sizes]
+    own, bounds = analysis.candidate.log_ratio, analysis.candidate.bounds
+    return [(analysis.parameters, analysis.unit_tokens, own, bounds)] if own else []
 
 
 def _times_longer(analysis: Analysis) -> float:
     """Tokens per parameter of the real job over those of the longest runs."""
     target, measured = analysis.plan.target, _measured(analysis)
-    lengths = (tokens / size for size, tokens, _ in measured if size)
+    lengths = (tokens / size for size, tokens, *_ in measured if size)
     return target.tokens / target.parameters / max(lengths, default=math.inf)
 
 
@@ -146,10 +147,10 @@ def _draw(
     ax.fill_between(x, ends("low95"), ends("high95"), color=tint, alpha=0.15, lw=0)
     ax.fill_between(x, ends("low80"), ends("high80"), color=tint, alpha=0.25, lw=0)
     ax.plot(x, ends("mean"), color=tint, lw=1.8)
-    for parameters, tokens, log_ratio in _measured(analysis):
+    for parameters, tokens, log_ratio, bounds in _measured(analysis):
         at, share = along(parameters, tokens), log_ratio.map(saved)
         if math.isfinite(share.low):
-            ax.plot([at, at], [100 * share.low, 100 * share.high], color=tint, lw=2)
+            ax.plot([at, at], closed_part(share, bounds), color=tint, lw=2)
         ax.plot(at, 100 * share.mean, "o", ms=7, mec=tint, mfc=CARD, mew=1.6)
     there = along(target.parameters, target.tokens)
     ax.axvline(there, color=AXIS, lw=1, ls=(0, (2, 3)))

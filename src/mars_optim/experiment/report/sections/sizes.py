@@ -15,7 +15,7 @@ from ..document import Block, Cell, Picture, Section, Table, Text
 from ..figures.draw import svg_element, ticks_at
 from ..figures.theme import ARMS, AXIS, CARD, INK, MIN_SAVING
 from ..messages import Messages
-from ..savings import bounded, ends
+from ..savings import bounded, closed_part, ends
 
 
 def section(analysis: Analysis, say: Messages) -> Section:
@@ -88,7 +88,7 @@ def _draw(ax: Axes, analysis: Analysis, say: Messages) -> None:
         share = size.log_ratio.map(saved)
         if math.isfinite(share.low):
             x = [size.parameters] * 2
-            ax.plot(x, [100 * share.low, 100 * share.high], color=tint, lw=7, alpha=0.3)
+            ax.plot(x, closed_part(share, size.bounds), color=tint, lw=7, alpha=0.3)
         values = [100 * saved(ratio) for ratio in size.ratios]
         ax.plot([size.parameters] * len(values), values, "o", ms=6, mec=tint, mfc=CARD)
         ax.plot(size.parameters, 100 * share.mean, "_", color=tint, ms=18, mew=3)

@@ -19,7 +19,7 @@ from ..document import Block, Cell, Picture, Section, Table, Text
 from ..figures.draw import MARKERS, legend, svg_element
 from ..figures.theme import ARMS, AXIS, MIN_SAVING, colour, pictured
 from ..messages import Messages
-from ..savings import bounded, ends
+from ..savings import bounded, closed_part, ends
 from .arm_cells import loss
 
 
@@ -208,9 +208,8 @@ def _draw_budgets(ax: Axes, analysis: Analysis, say: Messages) -> None:
             continue
         share = at.log_ratio.map(saved)
         if math.isfinite(share.low):
-            ax.plot(
-                [at.trials] * 2, [100 * share.low, 100 * share.high], color=tint, lw=7, alpha=0.3
-            )
+            x = [at.trials] * 2
+            ax.plot(x, closed_part(share, at.bounds), color=tint, lw=7, alpha=0.3)
         ax.plot(at.trials, 100 * share.mean, "o", ms=6, mec=tint, mfc="none" if at.bounds else tint)
     ax.axhline(0, color=AXIS, lw=1)
     min_saving = 100 * analysis.plan.decision.min_saving
