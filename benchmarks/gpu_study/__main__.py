@@ -17,20 +17,17 @@ takes the graph of the first. Where it does not work, the study goes on without 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
 
 from .. import output
 from ..output import UserError
-from . import state
+from . import STARTED, state
 from .plan import load
 from .report import report
 from .runs import Limit
 from .study import RESERVE, go_on
-
-STARTED = time.monotonic()
 
 
 def main(argv: list[str]) -> None:

@@ -39,9 +39,11 @@ def begin(out: Path, asked: State) -> State:
     state = read(out)
     for key in _ASKED:
         if state[key] != asked[key]:
+            was = state.get("text") if key == "data" else None
+            begun = f", {was['package']} {was['version']}" if was else ""
             raise UserError(
                 f"{path} is of another study ({key} differs): give an OUT of its own, or what it "
-                "was begun with"
+                f"was begun with{begun}"
             )
     return state
 

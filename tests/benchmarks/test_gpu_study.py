@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from benchmarks.gpu_study import __main__ as command
+from benchmarks.gpu_study import state as states
 from benchmarks.gpu_study import study, timing
 from benchmarks.output import UserError
 from tests.support.gpu_studies import call, looks, numbers, tiny_plan, tiny_text
@@ -169,6 +170,15 @@ def test_folder_of_another_study_is_refused(data: Path, tmp_path: Path) -> None:
     call(tiny_plan("adamw"), data, tmp_path, limit=looks(1))
     with pytest.raises(UserError, match=r"of another study \(plan differs\): give an OUT"):
         call(tiny_plan("adamw", seeds=2), data, tmp_path, limit=looks(1))
+
+
+def test_a_study_of_another_text_names_its_own(tmp_path: Path) -> None:
+    asked = {"rehearsal": True, "plan": {}, "data": "one"}
+    state = states.begin(tmp_path, asked)
+    state["text"] = {"package": "linux-source-6.1", "version": "6.1.1-1"}
+    states.save(tmp_path, state)
+    with pytest.raises(UserError, match=r"data differs.* begun with, linux-source-6\.1 6\.1\.1-1"):
+        states.begin(tmp_path, asked | {"data": "other"})
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ class ImageTask:
     def build_model(self, seed: int) -> nn.Module:
         """A fresh ResNet-18; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of("model", seed))
+            torch.default_generator.manual_seed(seed_of("model", seed))
             channels = self.images.train.shape[-1]
             return ResNet18(self.images.classes, self._width, channels=channels)
 

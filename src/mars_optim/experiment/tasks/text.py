@@ -203,7 +203,7 @@ class TextTask:
     def build_model(self, seed: int) -> nn.Module:
         """A fresh GPT; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of("model", seed))
+            torch.default_generator.manual_seed(seed_of("model", seed))
             return self._model()
 
     def batch(self, seed: int, step: int, micro: int) -> Tensor:

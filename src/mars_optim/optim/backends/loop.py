@@ -18,6 +18,11 @@ def why_not(bucket: Bucket) -> str | None:
             "foreach=False cannot be compiled, its loop reads a number of each tensor: leave "
             "foreach=None, or do not compile the step"
         )
+    if bucket.settings.capturable and bucket.params[0].device.type != "cpu":
+        return (
+            "foreach=False cannot be captured, its loop reads a number of each tensor from the "
+            "accelerator: leave foreach=None, or capturable=False"
+        )
     if bucket.shards is not None and isinstance(bucket.shards.mesh, Line):
         return (
             "foreach=False does not take tensor-parallel shards: leave foreach=None, which puts "

@@ -102,7 +102,7 @@ def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp
     """
     columns, step = columns_of(plan, kind, chosen), step_due(group)
     g, kept = gathered(plan, chosen, columns, amp), group[PROBES][:, columns]
-    shares = Shares(*(_scalar(newest_weight(beta, step)) for beta in group["betas"]))
+    shares = Shares(*(_scalar(newest_weight(b, step), plan.device) for b in group["betas"]))
     sums, new = criterion_of(group).look(g, kept, shares)
     seen = torch.stack([*sums, sums[0].new_ones(())])
     found_inf = amp.on_device
@@ -119,11 +119,11 @@ def look_at(group: Group, plan: Plan, kind: int, chosen: Sequence[int], amp: Amp
     return seen
 
 
-def _scalar(value: Number) -> Tensor:
-    """In float64; one on the CPU goes with tensors anywhere."""
+def _scalar(value: Number, device: torch.device) -> Tensor:
+    """In float64, on the device: one on the CPU would wait for a copy in each operation."""
     if isinstance(value, Tensor):
-        return value
-    return torch.tensor(value, dtype=torch.float64, device="cpu")
+        return value.to(device, non_blocking=True)
+    return torch.full((), value, dtype=torch.float64, device=device)
 
 
 def _write(table: Tensor, seen: Sequence[Seen], step: Number) -> None:
@@ -132,7 +132,8 @@ def _write(table: Tensor, seen: Sequence[Seen], step: Number) -> None:
     for kind, row in seen:
         rows[kind] += row
     if isinstance(step, Tensor):
-        here = torch.arange(EVERY, device=table.device) == (step.to(table.device) - 1.0) % EVERY
+        step = step.to(table.device, non_blocking=True) - 1.0
+        here = torch.arange(EVERY, device=table.device) == step % EVERY
         table.copy_(torch.where(here[None, :, None], rows[:, None], table))
     else:
         table[:, int(step - 1) % EVERY] = rows
@@ -147,9 +148,9 @@ def _choose(group: Group, rows: Tensor, step: Number) -> None:
         step: the last of them.
     """
     criterion, now = criterion_of(group), group[NOW]
-    beta = 1.0 - newest_weight(group["betas"][0], step)
     if isinstance(step, Tensor):
-        step = step.to(rows.device)
+        step = step.to(rows.device, non_blocking=True)
+    beta = 1.0 - newest_weight(group["betas"][0], step)
     steps = torch.arange(1 - EVERY, 1, dtype=torch.float64, device=rows.device) + step
     seen, told = _told(rows)
     memory = criterion.fold(group[MEMORY], rows[:, :-1], told, steps)
