@@ -53,6 +53,11 @@ TASKS: dict[str, dict[str, Any]] = {
         training=dict(steps=400),
     ),
     "gpt-long": dict(training=dict(steps=1200)),
+    "words-python": dict(task=dict(corpus="data/python-2048"), training=dict(steps=400)),
+    "words-shakespeare": dict(
+        task=dict(corpus="data/shakespeare-512", layers=2, width=96, heads=3),
+        training=dict(steps=400),
+    ),
     "cifar": dict(
         task=dict(kind="images", corpus="data/cifar10", width=8, batch=64, subset=5000),
         training=dict(steps=400, eval_tokens=2000),
