@@ -50,10 +50,10 @@ def separate(tensors: list[Any], cut: Any) -> list[Tensor]:
     return [part.detach().clone().contiguous() for x in tensors for part in cut(x)]
 
 
-def whole_and_apart(name: str, dtype: torch.dtype, **options: Any) -> Any:
-    """Two fused weights under one optimizer, and their parts under another."""
+def whole_and_apart(name: str, dtype: torch.dtype, weights: int = 2, **options: Any) -> Any:
+    """Fused weights under one optimizer, and their parts under another."""
     shape, split, stacked, cut = CUTS[name]
-    fused = [nn.Parameter(x.to(dtype)) for x in make_grads([torch.empty(shape)] * 2, 7)]
+    fused = [nn.Parameter(x.to(dtype)) for x in make_grads([torch.empty(shape)] * weights, 7)]
     parts = [nn.Parameter(x) for x in separate(fused, cut)]
     groups = [{"params": fused, "split": split, "stacked": stacked}]
     return (
@@ -68,11 +68,12 @@ def whole_and_apart(name: str, dtype: torch.dtype, **options: Any) -> Any:
 @pytest.mark.parametrize(
     ("rule", "dtype"), [("muon", torch.float32), ("shampoo", torch.float64)], ids=str
 )
+@pytest.mark.parametrize("weights", [1, 2])  # one alone is in no batch of equal blocks
 @pytest.mark.parametrize("name", CUTS)
 def test_blocks_step_bit_for_bit_like_separate_weights(
-    name: str, rule: str, dtype: torch.dtype, options: dict[str, Any]
+    name: str, weights: int, rule: str, dtype: torch.dtype, options: dict[str, Any]
 ) -> None:
-    (fused, one), (parts, other), cut = whole_and_apart(name, dtype, rule=rule, **options)
+    (fused, one), (parts, other), cut = whole_and_apart(name, dtype, weights, rule=rule, **options)
     for step in range(4):
         grads = [g * 0.05 for g in make_grads(fused, step)]
         for params, given in ((fused, grads), (parts, separate(grads, cut))):
@@ -85,7 +86,7 @@ def test_blocks_step_bit_for_bit_like_separate_weights(
     for key in other.state[parts[0]].keys() - {"step"}:
         ours = separate([one.state[p][key] for p in fused], cut)
         assert same(ours, [other.state[q][key] for q in parts]), key
-    assert [one.state[p]["step"] for p in fused] == [4.0, 4.0]
+    assert [one.state[p]["step"] for p in fused] == [4.0] * weights
 
 
 def test_without_a_split_a_fused_weight_steps_otherwise() -> None:

@@ -83,7 +83,7 @@ def accelerator(**options: Any) -> tuple[list[torch.nn.Parameter], MARS]:
 def waits_of(
     params: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, steps: int
 ) -> list[str]:
-    """What waits in these steps, the first apart, which makes state."""
+    """Operations that wait in these steps, the first apart, which makes state."""
     found: list[str] = []
     for step in range(steps):
         for param in params:

@@ -91,6 +91,16 @@ def test_a_host_without_momentum_is_refused_with_the_reason(kind: Callable) -> N
     train(params, optimizer, range(1))
 
 
+def test_sgd_without_momentum_is_refused_with_a_beta1_too() -> None:
+    params = parameters()
+    optimizer = torch.optim.SGD(params, lr=0.1)
+    variance_reduce(optimizer, gamma=0.1, beta1=0.9)
+    before = [p.clone() for p in params]
+    with pytest.raises(ValueError, match=r"SGD without a momentum keeps no state.*give the opti"):
+        train(params, optimizer, range(1))
+    assert all(map(torch.equal, params, before))
+
+
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("gamma", [0.1, "auto"])
 def test_a_step_that_a_scaler_skips_leaves_no_trace(fused: bool, gamma: object) -> None:

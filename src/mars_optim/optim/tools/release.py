@@ -176,5 +176,5 @@ def check_one_process() -> None:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise ValueError(
             f"release_gradients cannot be used in a job of {dist.get_world_size()} processes: "
-            "DistributedDataParallel takes the mean over them after the step in backward"
+            "their mean is taken after the step in backward; leave it out there"
         )

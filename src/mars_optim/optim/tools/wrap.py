@@ -130,7 +130,7 @@ class VarianceReduction(WrappedGamma):
                 raise RuntimeError(
                     f"{type(self.optimizer).__name__} calls its closure more than once in a "
                     "step, so no gradient stands for the last step: it cannot be "
-                    "variance-reduced"
+                    "variance-reduced; use an optimizer that takes one gradient a step"
                 )
             loss = closure()
             self._exchange()
@@ -240,11 +240,19 @@ class VarianceReduction(WrappedGamma):
         Not at once: a schedule such as OneCycleLR's sets it later.
         """
         groups = [group for group in self.optimizer.param_groups if group["params"]]
-        if groups and all(g[GAMMA] and self.beta1_of(g) == 0.0 for g in groups):
+        if not groups or not all(g[GAMMA] for g in groups):
+            return
+        name, sgd = type(self.optimizer).__name__, isinstance(self.optimizer, torch.optim.SGD)
+        if sgd and self.beta1 and not any(g["momentum"] for g in groups):
             raise ValueError(
-                f"{type(self.optimizer).__name__} averages no gradients (momentum or betas[0] is "
-                "0), so the correction gamma * beta1 / (1 - beta1) is 0: give the optimizer a "
-                "momentum, or variance_reduce(..., beta1=), or gamma=0"
+                f"{name} without a momentum keeps no state, so there is no place for the last "
+                "gradient: give the optimizer a momentum, or gamma=0"
+            )
+        if all(self.beta1_of(g) == 0.0 for g in groups):
+            raise ValueError(
+                f"{name} averages no gradients (momentum or betas[0] is 0), so the correction "
+                "gamma * beta1 / (1 - beta1) is 0: give the optimizer a momentum, "
+                f"{'' if sgd else 'or variance_reduce(..., beta1=), '}or gamma=0"
             )
 
     def _check_history(self) -> None:
