@@ -1,22 +1,27 @@
 """No step waits for the accelerator: meta tensors stand in for it, and each operation is looked at.
 
-What a step may do with a tensor on the CPU: compute with it there, or copy it over without waiting.
-An operation with tensors of both takes the one over by a copy that waits, where it takes it at all.
+A step may compute with tensors on the CPU, and copy them over without waiting. Operations with
+tensors of both are found, since most take the one over by a copy that waits; and so are tensors
+that are made of Python's numbers on the accelerator. Reading a number raises, as it does on meta.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mars_optim import MARS, release_gradients, variance_reduce
+from mars_optim.optim.backends import loop
+from mars_optim.optim.telemetry import Telemetry
 
 FORMS: list[dict[str, Any]] = [
     {},
@@ -36,7 +41,6 @@ FORMS: list[dict[str, Any]] = [
     {"gamma_schedule": "lr"},
     {"gamma_schedule": "sqrt_lr", "foreach": True},
 ]
-READS = ("_local_scalar_dense", "nonzero", "masked_select")
 
 
 class Waits(TorchDispatchMode):
@@ -57,21 +61,43 @@ class Waits(TorchDispatchMode):
         out = func(*args, **kwargs)
         tensors = [x for x in pytree.tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
         devices = {x.device.type for x in tensors}
-        if self.waits(str(func), devices, args, kwargs):
-            lines = [f"{f.filename}:{f.lineno}" for f in traceback.extract_stack()]
-            ours = [line for line in lines if "mars_optim/optim" in line]
-            self.found.append(f"{func} at {ours[-1] if ours else 'the test'}")
+        if len(devices) > 1 and not at_once(str(func), args, kwargs):
+            self.found.append(f"{func} at {our_line()}")
         return out
 
-    @staticmethod
-    def waits(name: str, devices: set[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        if any(read in name for read in READS):
-            return "meta" in devices
-        if len(devices) < 2:
-            return False
-        copies = "_to_copy" in name or "copy_" in name
-        at_once = kwargs.get("non_blocking") or (".copy_" in name and len(args) > 2 and args[2])
-        return not (copies and at_once)
+
+def at_once(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether it is a copy that does not wait."""
+    if "_to_copy" in name:
+        return bool(kwargs.get("non_blocking"))
+    return ".copy_" in name and bool(kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
+
+
+class MadeThere(TorchFunctionMode):
+    """Tensors that are made of numbers on the accelerator, by a copy that waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        of_numbers = func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor)
+        if of_numbers and out.device.type == "meta":
+            self.found.append(f"{func} at {our_line()}")
+        return out
+
+
+def our_line() -> str:
+    """The innermost line of the package that is being run."""
+    lines = [f"{f.filename}:{f.lineno}" for f in traceback.extract_stack()]
+    return ([line for line in lines if "mars_optim/optim" in line] or ["the test"])[-1]
 
 
 def accelerator(**options: Any) -> tuple[list[torch.nn.Parameter], MARS]:
@@ -90,9 +116,9 @@ def waits_of(
             param.grad = torch.empty_like(param)
         if step % 7 == 3:
             params[1].grad = None
-        with Waits() as spy:
+        with Waits() as spy, MadeThere() as made:
             optimizer.step()
-        found += spy.found if step else []
+        found += spy.found + made.found if step else []
     return found
 
 
@@ -104,7 +130,10 @@ def test_no_step_waits_for_the_accelerator(form: dict[str, Any], capturable: boo
 
 
 @pytest.mark.parametrize("form", [{}, {"gamma": "auto"}, {"rule": "muon"}], ids=str)
-def test_no_measured_step_waits_for_the_accelerator(form: dict[str, Any]) -> None:
+def test_no_measured_step_waits_for_the_accelerator(
+    form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Telemetry, "MOST", 4)  # so that readings are added up here
     params, optimizer = accelerator(**form)
     optimizer.measure(2)
     assert waits_of(params, optimizer, 24) == []
@@ -134,22 +163,27 @@ def test_no_released_step_waits_for_the_accelerator(form: dict[str, Any]) -> Non
 
 def test_what_waits_is_seen() -> None:
     here, there = torch.zeros(()), torch.empty(3, device="meta")
-    with Waits() as spy:
+    with Waits() as spy, MadeThere() as made:
         here.to("meta", non_blocking=True)
-        assert spy.found == []
+        there.copy_(here, non_blocking=True)
+        assert spy.found + made.found == []
         here.to("meta")
         there.copy_(here)
         torch.where(there > 0, there, here)
-        with pytest.raises((RuntimeError, NotImplementedError)):
-            there.sum().item()
-    assert len(spy.found) >= 3
+        torch.tensor(1.0, device="meta")
+        torch.as_tensor([1.0], device="meta")
+    assert (len(spy.found), len(made.found)) == (3, 2)
+    with pytest.raises(RuntimeError):
+        there.sum().item()
 
 
-def test_the_loop_that_reads_numbers_cannot_be_captured() -> None:
-    params, optimizer = accelerator(foreach=False, capturable=True)
-    params[0].grad = torch.empty_like(params[0])
-    with pytest.raises(ValueError, match=r"foreach=False cannot be captured.*leave foreach=None"):
-        optimizer.step()
+def test_the_loop_that_reads_numbers_is_in_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket: Any = SimpleNamespace(
+        params=[SimpleNamespace(device=torch.device("cuda"))], shards=None
+    )
+    for captures in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda c=captures: c)
+        assert ("cannot be captured" in (loop.why_not(bucket) or "")) == captures
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*script_method.*")
@@ -165,6 +199,18 @@ def test_a_step_that_chooses_gamma_compiles(form: dict[str, Any], capturable: bo
     for param in params:
         param.grad = torch.empty_like(param)
     optimizer.step()
-    compiled = torch.compile(optimizer.step, backend="eager")
+    found: list[str] = []
+
+    def looked_at(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            with Waits() as spy:
+                out = graph(*args)
+            found.extend(spy.found)
+            return out
+
+        return run
+
+    compiled = torch.compile(optimizer.step, backend=looked_at)
     for _ in range(2):
         compiled()
+    assert found == []

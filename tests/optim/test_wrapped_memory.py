@@ -91,14 +91,32 @@ def test_a_host_without_momentum_is_refused_with_the_reason(kind: Callable) -> N
     train(params, optimizer, range(1))
 
 
-def test_sgd_without_momentum_is_refused_with_a_beta1_too() -> None:
+@pytest.mark.parametrize("alone", [True, False])
+def test_sgd_without_momentum_is_refused_with_a_beta1_too(alone: bool) -> None:
     params = parameters()
-    optimizer = torch.optim.SGD(params, lr=0.1)
+    groups = [{"params": params[:1], "momentum": 0.0 if alone else 0.9}, {"params": params[1:]}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
     variance_reduce(optimizer, gamma=0.1, beta1=0.9)
     before = [p.clone() for p in params]
     with pytest.raises(ValueError, match=r"SGD without a momentum keeps no state.*give the opti"):
         train(params, optimizer, range(1))
     assert all(map(torch.equal, params, before))
+
+
+def test_momentum_may_be_given_up_later_with_a_beta1() -> None:
+    params = parameters()
+    optimizer = torch.optim.SGD(params, lr=0.1, momentum=0.9)
+    variance_reduce(optimizer, gamma=0.1, beta1=0.9)
+    train(params, optimizer, range(2))
+    optimizer.param_groups[0]["momentum"] = 0.0
+    train(params, optimizer, range(2, 4))
+
+
+def test_a_beta1_of_0_is_refused_for_its_own_sake() -> None:
+    params = parameters()
+    variance_reduce(optimizer := torch.optim.SGD(params, lr=0.1, momentum=0.9), beta1=0.0)
+    with pytest.raises(ValueError, match=r"beta1=0 makes the correction .*leave beta1 out"):
+        train(params, optimizer, range(1))
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -112,7 +112,10 @@ class _Totals:
         rows = torch.cat([sums, clipped[:, None].to(sums.dtype), torch.ones_like(sums[:, :1])], 1)
         if self.paired:  # there is a g_{t-1} from the second step on
             rows = torch.where(sums[:, LL : LL + 1] > 0, rows, 0.0)
-        before = torch.as_tensor(self.total, dtype=rows.dtype).to(rows.device, non_blocking=True)
+        before = self.total
+        if isinstance(before, list):
+            before = torch.tensor(before, dtype=rows.dtype, device="cpu")
+        before = before.to(rows.device, rows.dtype, non_blocking=True)
         self.total = torch.cat([before[None], rows]).cumsum(0)[-1]
 
     def _add_numbers(self, sums: list[list[float]], clipped: list[float]) -> None:

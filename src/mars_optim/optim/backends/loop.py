@@ -18,10 +18,10 @@ def why_not(bucket: Bucket) -> str | None:
             "foreach=False cannot be compiled, its loop reads a number of each tensor: leave "
             "foreach=None, or do not compile the step"
         )
-    if bucket.settings.capturable and bucket.params[0].device.type != "cpu":
+    if bucket.params[0].device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return (
-            "foreach=False cannot be captured, its loop reads a number of each tensor from the "
-            "accelerator: leave foreach=None, or capturable=False"
+            "foreach=False cannot be captured in a CUDA graph, its loop reads numbers of tensors: "
+            "leave foreach=None, or do not capture the step"
         )
     if bucket.shards is not None and isinstance(bucket.shards.mesh, Line):
         return (

@@ -235,25 +235,31 @@ class VarianceReduction(WrappedGamma):
             )
 
     def _check_momentum(self) -> None:
-        """Raise ValueError, before a step, where the correction is 0 for want of momentum.
+        """Raise ValueError, before a step, where the correction is 0 or has no place in memory.
 
         Not at once: a schedule such as OneCycleLR's sets it later.
         """
         groups = [group for group in self.optimizer.param_groups if group["params"]]
-        if not groups or not all(g[GAMMA] for g in groups):
-            return
         name, sgd = type(self.optimizer).__name__, isinstance(self.optimizer, torch.optim.SGD)
-        if sgd and self.beta1 and not any(g["momentum"] for g in groups):
+        for group in groups if sgd and self.beta1 else ():
+            stateless = not any(self.optimizer.state.get(p) for p in group["params"])
+            if group[GAMMA] and not group["momentum"] and stateless:
+                raise ValueError(
+                    f"{name} without a momentum keeps no state, so there is no place for the last "
+                    "gradient: give the optimizer a momentum, or its group mars_gamma=0"
+                )
+        if not groups or not all(g[GAMMA] and self.beta1_of(g) == 0.0 for g in groups):
+            return
+        if self.beta1 is not None:
             raise ValueError(
-                f"{name} without a momentum keeps no state, so there is no place for the last "
-                "gradient: give the optimizer a momentum, or gamma=0"
+                "beta1=0 makes the correction gamma * beta1 / (1 - beta1) 0: leave beta1 out, or "
+                "give gamma=0"
             )
-        if all(self.beta1_of(g) == 0.0 for g in groups):
-            raise ValueError(
-                f"{name} averages no gradients (momentum or betas[0] is 0), so the correction "
-                "gamma * beta1 / (1 - beta1) is 0: give the optimizer a momentum, "
-                f"{'' if sgd else 'or variance_reduce(..., beta1=), '}or gamma=0"
-            )
+        raise ValueError(
+            f"{name} averages no gradients (momentum or betas[0] is 0), so the correction gamma * "
+            "beta1 / (1 - beta1) is 0: give the optimizer a momentum, "
+            f"{'' if sgd else 'or variance_reduce(..., beta1=), '}or gamma=0"
+        )
 
     def _check_history(self) -> None:
         """Raise RuntimeError where the last step kept no gradient for this one to differ from.
