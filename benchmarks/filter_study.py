@@ -78,6 +78,9 @@ CONTENDERS: dict[str, tuple[Arm, tuple[tuple[str, ...], float] | None]] = {
     "two-none": (AUTO, (("gamma",), 0.0)),
     "two-less": (AUTO, (("gamma",), -0.25)),  # these two were added after the first rows
     "muon-less": (MUON, (("gamma",), -0.25)),
+    # one average with a shorter memory, which costs none: does it do what two-less does?
+    "auto-85": (replace(AUTO, betas=(0.85, 0.95)), None),
+    "auto-80": (replace(AUTO, betas=(0.8, 0.95)), None),
 }
 PAIRS = (
     ("two", "nadamw-auto"),
@@ -90,6 +93,10 @@ PAIRS = (
     ("two-none", "nadamw-auto"),
     ("two-less", "nadamw-auto"),
     ("muon-less", "muon-auto"),
+    ("auto-85", "nadamw-auto"),
+    ("auto-80", "nadamw-auto"),
+    ("two-less", "auto-85"),
+    ("two-less", "auto-80"),
 )
 
 
