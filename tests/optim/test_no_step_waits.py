@@ -7,8 +7,9 @@ that are made of Python's numbers on the accelerator. Reading a number raises, a
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mars_optim import MARS, release_gradients, variance_reduce
 from mars_optim.optim.backends import loop
 from mars_optim.optim.telemetry import Telemetry
+from tests.optim.test_gamma_on_gpu import FORMS as GAMMA_FORMS
 
 FORMS: list[dict[str, Any]] = [
     {},
@@ -33,12 +35,7 @@ FORMS: list[dict[str, Any]] = [
     {"clip_over": "global"},
     {"amsgrad": True},
     {"correction": "folded", "gamma": 0.1},
-    {"gamma": "auto"},
-    {"gamma": "auto", "foreach": True},
-    {"gamma": "auto", "rule": "lion"},
-    {"gamma": "auto", "rule": "muon"},
-    {"gamma_schedule": "least_error"},
-    {"gamma_schedule": "lr"},
+    *GAMMA_FORMS,
     {"gamma_schedule": "sqrt_lr", "foreach": True},
 ]
 
@@ -46,9 +43,9 @@ FORMS: list[dict[str, Any]] = [
 class Waits(TorchDispatchMode):
     """Operations that would wait for an accelerator, and the line of ours that called them."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: list[str]) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.found = found
 
     def __torch_dispatch__(
         self,
@@ -76,9 +73,9 @@ def at_once(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 class MadeThere(TorchFunctionMode):
     """Tensors that are made of numbers on the accelerator, by a copy that waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: list[str]) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.found = found
 
     def __torch_function__(
         self,
@@ -92,6 +89,14 @@ class MadeThere(TorchFunctionMode):
         if of_numbers and out.device.type == "meta":
             self.found.append(f"{func} at {our_line()}")
         return out
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[str]]:
+    """Everything that waits within, as far as it has come."""
+    found: list[str] = []
+    with Waits(found), MadeThere(found):
+        yield found
 
 
 def our_line() -> str:
@@ -116,9 +121,9 @@ def waits_of(
             param.grad = torch.empty_like(param)
         if step % 7 == 3:
             params[1].grad = None
-        with Waits() as spy, MadeThere() as made:
+        with watched() as waits:
             optimizer.step()
-        found += spy.found + made.found if step else []
+        found += waits if step else []
     return found
 
 
@@ -154,25 +159,25 @@ def test_no_released_step_waits_for_the_accelerator(form: dict[str, Any]) -> Non
     release_gradients(optimizer)
     found: list[str] = []
     for step in range(24):
-        with Waits() as spy:
+        with watched() as waits:
             model(torch.empty(5, 30, device="meta")).sum().backward()
             optimizer.step()
-        found += spy.found if step else []
+        found += waits if step else []
     assert found == []
 
 
 def test_what_waits_is_seen() -> None:
     here, there = torch.zeros(()), torch.empty(3, device="meta")
-    with Waits() as spy, MadeThere() as made:
+    with watched() as waits:
         here.to("meta", non_blocking=True)
         there.copy_(here, non_blocking=True)
-        assert spy.found + made.found == []
+        assert waits == []
         here.to("meta")
         there.copy_(here)
         torch.where(there > 0, there, here)
         torch.tensor(1.0, device="meta")
         torch.as_tensor([1.0], device="meta")
-    assert (len(spy.found), len(made.found)) == (3, 2)
+    assert len(waits) == 5
     with pytest.raises(RuntimeError):
         there.sum().item()
 
@@ -203,10 +208,8 @@ def test_a_step_that_chooses_gamma_compiles(form: dict[str, Any], capturable: bo
 
     def looked_at(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
-            with Waits() as spy:
-                out = graph(*args)
-            found.extend(spy.found)
-            return out
+            with Waits(found):
+                return graph(*args)
 
         return run
 

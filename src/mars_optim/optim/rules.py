@@ -219,7 +219,7 @@ def _directions(ms: list[Tensor], settings: Settings) -> Iterator[tuple[int, Ten
     dtype = working_dtype(ms[0].dtype, ms[0].device)
     for indices in batches(matrices):
         xs = [matrices[i].to(dtype) for i in indices]
-        alone = len(xs) == 1  # a view of columns would be rounded otherwise than a tensor
+        alone = len(xs) == 1  # Newton-Schulz rounds a view of columns otherwise
         x = _orthogonalised(xs[0].contiguous() if alone else torch.stack(xs), settings)
         for i, u_vt in zip(indices, [x] if alone else x, strict=True):
             yield i, u_vt.reshape(ms[i].shape)

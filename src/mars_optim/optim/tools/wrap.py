@@ -246,7 +246,7 @@ class VarianceReduction(WrappedGamma):
             if group[GAMMA] and not group["momentum"] and stateless:
                 raise ValueError(
                     f"{name} without a momentum keeps no state, so there is no place for the last "
-                    "gradient: give the optimizer a momentum, or its group mars_gamma=0"
+                    "gradient: give the optimizer a momentum, or set mars_gamma=0 in that group"
                 )
         if not groups or not all(g[GAMMA] and self.beta1_of(g) == 0.0 for g in groups):
             return
